@@ -1,0 +1,244 @@
+import type { Arch } from '../uapi/arch.ts';
+
+/** A 64-bit unsigned value as callers may give it: a safe integer ≥ 0, or a bigint in [0, 2^64). Never rounded. */
+export type U64 = number | bigint;
+
+/** A user-space address: what `mmap` returned plus an offset, or any number a caller wants the kernel to refuse. */
+export type Hva = U64;
+
+/**
+ * Memory of the caller's that a call reads or fills, where C would pass a pointer. `null` is the null pointer.
+ * When the array is shorter than what the kernel would touch, the kernel finds unmapped memory right behind it:
+ * EFAULT in the kernel's own order of checks, and nothing else is touched.
+ */
+export type Bytes = Uint8Array | null;
+
+/**
+ * The system calls on KVM file descriptors and on the memory behind them, one method each, with plain values.
+ *
+ * Every method returns what the kernel returns: a number ≥ 0 (positive program-interruption codes of s390x
+ * included), or −errno. Nothing is explained, retried or remembered here; that is the typed layer's work. The addon
+ * is one implementation, {@link EmulatedKernel} the other; nothing above can tell them apart.
+ *
+ * File descriptors are real numbers, but only those that these calls returned are accepted: any other is −EBADF,
+ * so that no call can close or drive a descriptor of somebody else's. Argument types are checked by
+ * `checkedCalls` (calls/checked.ts) before an implementation sees them; implementations may rely on it, except that
+ * wrong types must never crash.
+ */
+export interface KvmCalls {
+  readonly backend: 'native' | 'emulated';
+  readonly arch: Arch;
+  /** Bytes of a host page: 4096, or 65536 on some ppc64 hosts. */
+  readonly pageSize: number;
+
+  // /dev/kvm and any fd
+
+  /** open("/dev/kvm", O_RDWR | O_CLOEXEC): an fd; −ENOENT, −EACCES, −ENODEV, −EMFILE. */
+  openKvm(): number;
+  /** close(2). The descriptor is gone afterwards whatever the result; −EBADF when it was not ours. */
+  close(fd: number): number;
+  /** KVM_GET_API_VERSION: 12; −EINVAL when `arg` is not 0. */
+  getApiVersion(kvm: number, arg: U64): number;
+  /** KVM_CHECK_EXTENSION on the /dev/kvm fd or a VM fd: 0 = absent. */
+  checkExtension(fd: number, cap: U64): number;
+  /** KVM_CREATE_VM: a VM fd. */
+  createVm(kvm: number, type: U64): number;
+  /** KVM_GET_VCPU_MMAP_SIZE in bytes; −EINVAL when `arg` is not 0. */
+  getVcpuMmapSize(kvm: number, arg: U64): number;
+  /** KVM_ENABLE_CAP on a VM or vCPU fd; up to four arguments, absent ones are 0. */
+  enableCap(fd: number, cap: number, flags: number, args: readonly U64[]): number;
+  /** KVM_CREATE_VCPU: a vCPU fd. */
+  createVcpu(vm: number, id: U64): number;
+  /**
+   * Any ioctl on one of our fds, over a number (passed by value) or the caller's structure. Not checked: what the
+   * request does with pointers inside the structure. A structure shorter than the request's size gives −EFAULT.
+   */
+  ioctlUnchecked(fd: number, request: number, arg: U64 | Uint8Array): number;
+  /** read(2) from an fd of ours (eventfd, HTAB fd): bytes read. */
+  read(fd: number, into: Uint8Array): number;
+  /** write(2) to an fd of ours: bytes taken. */
+  write(fd: number, from: Uint8Array): number;
+
+  // Memslots and dirty tracking (VM fd)
+
+  /** KVM_SET_USER_MEMORY_REGION. */
+  setUserMemoryRegion(vm: number, slot: number, flags: number, gpa: U64, size: U64, hva: Hva): number;
+  /** KVM_SET_USER_MEMORY_REGION2 (6.8+; −ENOTTY before). `guestMemfd` is the raw u32 field, read only with MEM.GUEST_MEMFD. */
+  setUserMemoryRegion2(
+    vm: number,
+    slot: number,
+    flags: number,
+    gpa: U64,
+    size: U64,
+    hva: Hva,
+    guestMemfd: number,
+    guestMemfdOffset: U64,
+  ): number;
+  /** KVM_GET_DIRTY_LOG: fills one bit per page, bit i of byte i >> 3 little-endian, in whole 8-byte words. */
+  getDirtyLog(vm: number, slot: number, bitmap: Bytes): number;
+  /** KVM_CLEAR_DIRTY_LOG (x86, aarch64): clears the bits that are set in `bitmap`, whose bit 0 is `firstPage`. */
+  clearDirtyLog(vm: number, slot: number, firstPage: U64, numPages: number, bitmap: Bytes): number;
+  /** KVM_RESET_DIRTY_RINGS: the number of entries given back. */
+  resetDirtyRings(vm: number): number;
+  /** KVM_CREATE_GUEST_MEMFD: an fd. */
+  createGuestMemfd(vm: number, size: U64, flags: U64): number;
+  /** KVM_SET_MEMORY_ATTRIBUTES. */
+  setMemoryAttributes(vm: number, address: U64, size: U64, attributes: U64, flags: U64): number;
+  /** KVM_PRE_FAULT_MEMORY on a vCPU fd. `range` is [gpa, size], updated to what is left. */
+  preFaultMemory(vcpu: number, range: BigUint64Array, flags: U64): number;
+
+  // Device attributes (VM fd)
+
+  /** KVM_SET_DEVICE_ATTR; `value` is what the attribute's address points to. */
+  setDeviceAttr(fd: number, group: number, attr: U64, value: Bytes): number;
+  /** KVM_GET_DEVICE_ATTR. */
+  getDeviceAttr(fd: number, group: number, attr: U64, value: Bytes): number;
+  /** KVM_HAS_DEVICE_ATTR. */
+  hasDeviceAttr(fd: number, group: number, attr: U64): number;
+
+  // Eventfds and I/O buses (VM fd)
+
+  /** eventfd(2), always close-on-exec and non-blocking: an fd. */
+  eventfd(initial: number): number;
+  /** KVM_IOEVENTFD. */
+  ioeventfd(vm: number, addr: U64, len: number, fd: number, flags: number, datamatch: U64): number;
+  /** KVM_IRQFD. */
+  irqfd(vm: number, fd: number, gsi: number, flags: number, resamplefd: number): number;
+  /** KVM_REGISTER_COALESCED_MMIO (x86, ppc64; −ENOTTY on s390x). */
+  registerCoalescedMmio(vm: number, addr: U64, size: number, pio: number): number;
+  /** KVM_UNREGISTER_COALESCED_MMIO. */
+  unregisterCoalescedMmio(vm: number, addr: U64, size: number, pio: number): number;
+  /** KVM_CREATE_IRQCHIP. */
+  createIrqchip(vm: number): number;
+
+  // vCPUs (vCPU fd)
+
+  /**
+   * KVM_RUN on the calling thread. Returns 0 with kvm_run filled, or −errno. With `timeoutMs` > 0 a run that long is
+   * interrupted: −EINTR. A worker that is being terminated gets out of it too.
+   */
+  run(vcpu: number, timeoutMs: number): number;
+  /** KVM_RUN on the vCPU's own thread; resolves to what {@link run} would return. −EBUSY while one is under way. */
+  runAsync(vcpu: number): Promise<number>;
+  /** Sets kvm_run.immediate_exit and signals the thread inside KVM_RUN: that run, or the next one, returns −EINTR. */
+  kick(vcpu: number): number;
+  /** KVM_GET_REGS into a structure of the architecture's size (uapi REGS_SIZE), in host byte order. */
+  getRegs(vcpu: number, regs: Bytes): number;
+  setRegs(vcpu: number, regs: Bytes): number;
+  getSregs(vcpu: number, sregs: Bytes): number;
+  setSregs(vcpu: number, sregs: Bytes): number;
+  /** KVM_GET_ONE_REG; the size of `value` must be the one that the id encodes (2^((id >> 52) & 15) bytes). */
+  getOneReg(vcpu: number, id: U64, value: Bytes): number;
+  setOneReg(vcpu: number, id: U64, value: Bytes): number;
+  /** KVM_GET_MP_STATE: the state itself (≥ 0). */
+  getMpState(vcpu: number): number;
+  setMpState(vcpu: number, state: number): number;
+
+  // Host memory
+
+  /**
+   * mmap(2): a host virtual address, a multiple of `align` (0 = the page size) plus `alignOffset`.
+   * `fd` −1 is anonymous memory; a memfd, a vCPU (kvm_run; the dirty ring at page offset 64), or a file's or device's
+   * descriptor otherwise. Whatever lies behind the end is inaccessible.
+   */
+  mmap(length: U64, prot: number, flags: number, fd: number, offset: U64, align: U64, alignOffset: U64): number;
+  /**
+   * munmap(2) of a whole mapping, or of page-aligned parts of it (which stay reserved, but fault).
+   * Every view of it is detached first; −EINVAL where the range isn't inside one mapping of ours.
+   */
+  munmap(hva: Hva, length: U64): number;
+  /** mprotect(2) inside a mapping of ours. Views of it are detached, and there are none any more: read and write by calls. */
+  mprotect(hva: Hva, length: U64, prot: number): number;
+  /** madvise(2) inside a mapping of ours; the advices of uapi MADV, else −EINVAL. */
+  madvise(hva: Hva, length: U64, advice: number): number;
+  /** memfd_create(2), sized and sealed against shrinking: an fd. */
+  memfdCreate(name: string, size: U64, flags: number): number;
+  /**
+   * The memory itself as an ArrayBuffer, or −errno: −EINVAL when the range isn't inside one mapping of ours,
+   * −EACCES when touching it could fault (files, devices, protected or unmapped parts): use the copies then.
+   * It is detached when the mapping goes.
+   */
+  view(hva: Hva, length: number): ArrayBufferLike | number;
+  /** Copies out of mapped memory, never faulting: bytes copied (fewer where memory stops being readable), −EFAULT when none. */
+  readMemory(hva: Hva, into: Uint8Array): number;
+  /** Copies into mapped memory, likewise. */
+  writeMemory(hva: Hva, from: Uint8Array): number;
+  /**
+   * Gathers many small pieces: piece i is `lengths[i]` bytes at `hvas[i]`, back to back in `into`. The number of
+   * pieces copied; stops before the first that isn't wholly inside a mapping of ours.
+   */
+  gather(hvas: Float64Array, lengths: Uint32Array, into: Uint8Array): number;
+  /** Scatters them likewise. */
+  scatter(hvas: Float64Array, lengths: Uint32Array, from: Uint8Array): number;
+
+  // The architectures' own calls: present only where the architecture has them
+
+  readonly x86_64?: X86Calls;
+  readonly s390x?: S390xCalls;
+  readonly ppc64?: Ppc64Calls;
+}
+
+/** Calls that only x86_64 has. */
+export interface X86Calls {
+  /** KVM_SET_TSS_ADDR (VM fd). */
+  setTssAddr(vm: number, addr: U64): number;
+  /** KVM_SET_IDENTITY_MAP_ADDR (VM fd). */
+  setIdentityMapAddr(vm: number, addr: U64): number;
+}
+
+/** Calls that only s390x has. */
+export interface S390xCalls {
+  /**
+   * KVM_S390_MEM_OP on a vCPU fd (logical, SIDA) or VM fd (absolute): 0, −errno, or a positive program-interruption
+   * code. `buf` is filled or read according to `op`; `oldValue` only by compare-exchange.
+   */
+  memOp(
+    fd: number,
+    op: number,
+    gaddr: U64,
+    size: number,
+    flags: U64,
+    buf: Bytes,
+    ar: number,
+    key: number,
+    oldValue: Bytes,
+    sidaOffset: number,
+  ): number;
+  /** KVM_S390_GET_SKEYS: 0, 1 when the guest uses no keys, −errno. One byte per page in `keys`. */
+  getSkeys(vm: number, startGfn: U64, count: U64, flags: number, keys: Bytes): number;
+  /** KVM_S390_SET_SKEYS. */
+  setSkeys(vm: number, startGfn: U64, count: U64, flags: number, keys: Bytes): number;
+  /** KVM_S390_KEYOP (7.0+): `key` is one byte, in and out. */
+  keyOp(vm: number, guestAddr: U64, operation: number, key: Uint8Array): number;
+  /** KVM_S390_GET_CMMA_BITS. `log` is [start_gfn, count, remaining], updated. */
+  getCmmaBits(vm: number, log: BigUint64Array, flags: number, values: Bytes): number;
+  /** KVM_S390_SET_CMMA_BITS. */
+  setCmmaBits(vm: number, startGfn: U64, count: number, flags: number, mask: U64, values: Bytes): number;
+  /** KVM_S390_UCAS_MAP (vCPU fd of a ucontrol VM). */
+  ucasMap(vcpu: number, userAddr: U64, vcpuAddr: U64, length: U64): number;
+  ucasUnmap(vcpu: number, userAddr: U64, vcpuAddr: U64, length: U64): number;
+  /** KVM_S390_VCPU_FAULT. */
+  vcpuFault(vcpu: number, addr: U64): number;
+  /** KVM_S390_INITIAL_RESET, _NORMAL_RESET, _CLEAR_RESET. */
+  initialReset(vcpu: number): number;
+  normalReset(vcpu: number): number;
+  clearReset(vcpu: number): number;
+  /** KVM_S390_SET_INITIAL_PSW; −EBUSY unless the vCPU is stopped. */
+  setInitialPsw(vcpu: number, mask: U64, addr: U64): number;
+}
+
+/** Calls that only ppc64 (Book3S HV) has. */
+export interface Ppc64Calls {
+  /** KVM_PPC_ALLOCATE_HTAB. Order 0 is never sent (it oopses known kernels): −EINVAL. */
+  allocateHtab(vm: number, order: number): number;
+  /** KVM_PPC_GET_HTAB_FD: an fd for `read` and `write`. */
+  getHtabFd(vm: number, flags: U64, startIndex: U64): number;
+  /** KVM_PPC_RESIZE_HPT_PREPARE: 0 = ready, > 0 = milliseconds to wait. */
+  resizeHptPrepare(vm: number, flags: U64, shift: number): number;
+  /** KVM_PPC_RESIZE_HPT_COMMIT. */
+  resizeHptCommit(vm: number, flags: U64, shift: number): number;
+  /** KVM_PPC_GET_SMMU_INFO into a 592-byte structure. */
+  getSmmuInfo(vm: number, info: Bytes): number;
+  /** KVM_PPC_CONFIGURE_V3_MMU. */
+  configureV3Mmu(vm: number, flags: U64, processTable: U64): number;
+}

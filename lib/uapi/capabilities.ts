@@ -1,0 +1,67 @@
+/** Numbers of the capabilities that CHECK_EXTENSION and ENABLE_CAP take (uAPI `linux/kvm.h`, `KVM_CAP_*`). */
+export const CAP = {
+  IRQCHIP: 0,
+  USER_MEMORY: 3,
+  NR_VCPUS: 9,
+  NR_MEMSLOTS: 10,
+  MP_STATE: 14,
+  COALESCED_MMIO: 15,
+  SYNC_MMU: 16,
+  DESTROY_MEMORY_REGION_WORKS: 21,
+  IRQ_ROUTING: 25,
+  JOIN_MEMORY_REGIONS_WORKS: 30,
+  IRQFD: 32,
+  IOEVENTFD: 36,
+  ENABLE_CAP: 54,
+  MAX_VCPUS: 66,
+  PPC_PAPR: 68,
+  ONE_REG: 70,
+  S390_GMAP: 71,
+  S390_UCONTROL: 73,
+  SYNC_REGS: 74,
+  PPC_GET_SMMU_INFO: 78,
+  S390_COW: 79,
+  PPC_ALLOC_HTAB: 80,
+  READONLY_MEM: 81,
+  IRQFD_RESAMPLE: 82,
+  PPC_HTAB_FD: 84,
+  ENABLE_CAP_VM: 98,
+  S390_IRQCHIP: 99,
+  IOEVENTFD_NO_LENGTH: 100,
+  CHECK_EXTENSION_VM: 105,
+  S390_MEM_OP: 108,
+  S390_SKEYS: 110,
+  MULTI_ADDRESS_SPACE: 118,
+  IOEVENTFD_ANY_LENGTH: 122,
+  MAX_VCPU_ID: 128,
+  SPAPR_RESIZE_HPT: 133,
+  PPC_MMU_RADIX: 134,
+  PPC_MMU_HASH_V3: 135,
+  IMMEDIATE_EXIT: 136,
+  S390_CMMA_MIGRATION: 145,
+  S390_HPAGE_1M: 156,
+  COALESCED_PIO: 162,
+  MANUAL_DIRTY_LOG_PROTECT2: 168,
+  S390_PROTECTED: 180,
+  DIRTY_LOG_RING: 192,
+  S390_MEM_OP_EXTENSION: 211,
+  DIRTY_LOG_RING_ACQ_REL: 223,
+  DIRTY_LOG_RING_WITH_BITMAP: 225,
+  USER_MEMORY2: 231,
+  MEMORY_FAULT_INFO: 232,
+  MEMORY_ATTRIBUTES: 233,
+  GUEST_MEMFD: 234,
+  VM_TYPES: 235,
+  PRE_FAULT_MEMORY: 236,
+  GUEST_MEMFD_FLAGS: 244,
+  S390_KEYOP: 247,
+} as const;
+
+export type CapName = keyof typeof CAP;
+
+const names = new Map<number, CapName>(Object.entries(CAP).map(([name, value]) => [value, name as CapName]));
+
+/** The name of a capability number without its `KVM_CAP_` prefix, or undefined. */
+export function capName(cap: number): CapName | undefined {
+  return names.get(cap);
+}

@@ -1,0 +1,42 @@
+/**
+ * Linux error numbers of the calls this project makes, the same on x86_64, s390x, ppc64 and aarch64
+ * (uAPI `asm-generic/errno-base.h`, `errno.h`). Kept as data so that the emulated kernel answers in
+ * Linux numbers on every host.
+ */
+export const ERRNO = {
+  EPERM: 1,
+  ENOENT: 2,
+  EINTR: 4,
+  EIO: 5,
+  ENXIO: 6,
+  E2BIG: 7,
+  EBADF: 9,
+  EAGAIN: 11,
+  ENOMEM: 12,
+  EACCES: 13,
+  EFAULT: 14,
+  EBUSY: 16,
+  EEXIST: 17,
+  ENODEV: 19,
+  EINVAL: 22,
+  ENFILE: 23,
+  EMFILE: 24,
+  ENOTTY: 25,
+  ETXTBSY: 26,
+  EFBIG: 27,
+  ENOSPC: 28,
+  ESPIPE: 29,
+  ENOSYS: 38,
+  EOVERFLOW: 75,
+  EOPNOTSUPP: 95,
+} as const;
+
+export type ErrnoName = keyof typeof ERRNO;
+
+const names = new Map<number, ErrnoName>(Object.entries(ERRNO).map(([name, value]) => [value, name as ErrnoName]));
+
+/** The name of an error number, positive or negative: `errnoName(-22)` is `'EINVAL'`; unknown numbers give `'E<number>'`. */
+export function errnoName(errno: number): ErrnoName | `E${number}` {
+  const value = Math.abs(errno);
+  return names.get(value) ?? `E${value}`;
+}

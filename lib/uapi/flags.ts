@@ -1,0 +1,86 @@
+/** Flags of a memslot (uAPI `KVM_MEM_*`). */
+export const MEM = { LOG_DIRTY_PAGES: 1, READONLY: 2, GUEST_MEMFD: 4 } as const;
+
+/** `KVM_MEMORY_ATTRIBUTE_PRIVATE`, the one memory attribute there is. */
+export const MEMORY_ATTRIBUTE_PRIVATE = 8;
+
+/** What `args[0]` of ENABLE_CAP(MANUAL_DIRTY_LOG_PROTECT2) may contain (uAPI `KVM_DIRTY_LOG_*`). */
+export const DIRTY_LOG = { MANUAL_PROTECT_ENABLE: 1, INITIALLY_SET: 2 } as const;
+
+/** Flags of a dirty-ring entry (uAPI `KVM_DIRTY_GFN_F_*`). */
+export const DIRTY_GFN = { DIRTY: 1, RESET: 2 } as const;
+
+/** Page offset at which the dirty ring is mapped on a vCPU fd (uAPI `KVM_DIRTY_LOG_PAGE_OFFSET`). */
+export const DIRTY_LOG_PAGE_OFFSET = 64;
+
+/** Flags of IOEVENTFD (uAPI `KVM_IOEVENTFD_FLAG_*`). */
+export const IOEVENTFD = { DATAMATCH: 1, PIO: 2, DEASSIGN: 4, VIRTIO_CCW_NOTIFY: 8, FAST_MMIO: 0x10 } as const;
+
+/** Flags of IRQFD (uAPI `KVM_IRQFD_FLAG_*`). */
+export const IRQFD = { DEASSIGN: 1, RESAMPLE: 2 } as const;
+
+/** Values of `kvm_run.exit_reason` (uAPI `KVM_EXIT_*`). */
+export const EXIT = {
+  UNKNOWN: 0,
+  EXCEPTION: 1,
+  IO: 2,
+  HYPERCALL: 3,
+  DEBUG: 4,
+  HLT: 5,
+  MMIO: 6,
+  IRQ_WINDOW_OPEN: 7,
+  SHUTDOWN: 8,
+  FAIL_ENTRY: 9,
+  INTR: 10,
+  S390_SIEIC: 13,
+  S390_RESET: 14,
+  S390_UCONTROL: 16,
+  INTERNAL_ERROR: 17,
+  PAPR_HCALL: 19,
+  SYSTEM_EVENT: 24,
+  DIRTY_RING_FULL: 31,
+  MEMORY_FAULT: 39,
+} as const;
+
+export type ExitName = keyof typeof EXIT;
+
+const exitNames = new Map<number, ExitName>(Object.entries(EXIT).map(([name, value]) => [value, name as ExitName]));
+
+/** The name of an exit reason without its `KVM_EXIT_` prefix; numbers we don't know give `EXIT_<n>`. */
+export function exitName(reason: number): ExitName | `EXIT_${number}` {
+  return exitNames.get(reason) ?? `EXIT_${reason}`;
+}
+
+/**
+ * What `mmap` of {@link KvmCalls} takes, with the values of asm-generic on every architecture;
+ * the addon translates where an architecture's own differ (powerpc's NORESERVE).
+ */
+export const PROT = { NONE: 0, READ: 1, WRITE: 2, EXEC: 4 } as const;
+export const MAP = { SHARED: 1, PRIVATE: 2, ANONYMOUS: 0x20, NORESERVE: 0x4000, HUGETLB: 0x4_0000 } as const;
+
+/** Advice values that `madvise` of {@link KvmCalls} accepts (asm-generic). */
+export const MADV = { NORMAL: 0, WILLNEED: 3, DONTNEED: 4, REMOVE: 9, HUGEPAGE: 14, NOHUGEPAGE: 15 } as const;
+
+/** Operations of KVM_S390_MEM_OP and its flags (uAPI `KVM_S390_MEMOP_*`). */
+export const MEMOP = {
+  LOGICAL_READ: 0,
+  LOGICAL_WRITE: 1,
+  SIDA_READ: 2,
+  SIDA_WRITE: 3,
+  ABSOLUTE_READ: 4,
+  ABSOLUTE_WRITE: 5,
+  ABSOLUTE_CMPXCHG: 6,
+} as const;
+export const MEMOP_FLAG = { CHECK_ONLY: 1, INJECT: 2, SKEY: 4 } as const;
+
+/** Result of GET_SKEYS when the guest doesn't use storage keys (uAPI `KVM_S390_GET_SKEYS_NONE`). */
+export const S390_GET_SKEYS_NONE = 1;
+
+/** Largest count of GET_SKEYS, SET_SKEYS (`KVM_S390_SKEYS_MAX`) and of CMMA bits. */
+export const S390_SKEYS_MAX = 1048576;
+
+/** Operations of KVM_S390_KEYOP. */
+export const KEYOP = { ISKE: 1, RRBE: 2, SSKE: 3 } as const;
+
+/** Flags of GET_HTAB_FD (uAPI `KVM_GET_HTAB_*`). */
+export const HTAB = { BOLTED_ONLY: 1, WRITE: 2 } as const;

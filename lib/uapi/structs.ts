@@ -1,0 +1,91 @@
+import type { Arch } from './arch.ts';
+
+/** Byte offsets in `struct kvm_run` (uAPI `linux/kvm.h`); integers are in the host's byte order. */
+export const KVM_RUN = {
+  request_interrupt_window: 0,
+  immediate_exit: 1,
+  exit_reason: 8,
+  ready_for_interrupt_injection: 12,
+  /** Where the union of exit descriptions begins. */
+  union: 32,
+  io: { direction: 32, size: 33, port: 34, count: 36, data_offset: 40 },
+  mmio: { phys_addr: 32, data: 40, len: 48, is_write: 52 },
+  memory_fault: { flags: 32, gpa: 40, size: 48 },
+  papr_hcall: { nr: 32, ret: 40, args: 48 },
+  internal: { suberror: 32 },
+  fail_entry: { reason: 32, cpu: 40 },
+  kvm_valid_regs: 288,
+  kvm_dirty_regs: 296,
+  s: 304,
+} as const;
+
+/** The same for s390x, where the PSW stands before the union (uAPI `linux/kvm.h`, `__KVM_S390`). */
+export const KVM_RUN_S390X = {
+  immediate_exit: 1,
+  exit_reason: 8,
+  psw_mask: 32,
+  psw_addr: 40,
+  union: 48,
+  s390_sieic: { icptcode: 48, ipa: 50, ipb: 52 },
+  kvm_valid_regs: 304,
+  kvm_dirty_regs: 312,
+  /** `struct kvm_sync_regs`: prefix, gprs, access registers, control registers. */
+  s: 320,
+  gprs: 328,
+  acrs: 456,
+  crs: 520,
+} as const;
+
+/** Bits of `kvm_dirty_regs` on s390x (uAPI `KVM_SYNC_*`). */
+export const KVM_SYNC = { PREFIX: 1, GPRS: 2, ACRS: 4, CRS: 8 } as const;
+
+/** Values of `kvm_run.io.direction`. */
+export const IO_DIRECTION = { IN: 0, OUT: 1 } as const;
+
+/** Layout of one dirty-ring entry (`struct kvm_dirty_gfn`). */
+export const KVM_DIRTY_GFN = { flags: 0, slot: 4, offset: 8, size: 16 } as const;
+
+/** Layout of the coalesced-MMIO ring page (`struct kvm_coalesced_mmio_ring`). */
+export const KVM_COALESCED_MMIO = {
+  first: 0,
+  last: 4,
+  entries: 8,
+  entrySize: 24,
+  phys_addr: 0,
+  len: 8,
+  pio: 12,
+  data: 16,
+} as const;
+
+/** Sizes of the register structures of GET/SET_REGS and GET/SET_SREGS; absent where the architecture has none. */
+export const REGS_SIZE: Readonly<Record<Arch, { readonly regs?: number; readonly sregs?: number }>> = {
+  x86_64: { regs: 144, sregs: 312 },
+  s390x: { regs: 128, sregs: 192 },
+  ppc64: { regs: 392, sregs: 1232 },
+  aarch64: {},
+};
+
+/** Field order of x86 `struct kvm_regs`: each a u64, in this order. */
+export const X86_REGS = [
+  'rax',
+  'rbx',
+  'rcx',
+  'rdx',
+  'rsi',
+  'rdi',
+  'rsp',
+  'rbp',
+  'r8',
+  'r9',
+  'r10',
+  'r11',
+  'r12',
+  'r13',
+  'r14',
+  'r15',
+  'rip',
+  'rflags',
+] as const;
+
+/** Field order of x86 segment registers at the start of `struct kvm_sregs`, 24 bytes each. */
+export const X86_SEGMENTS = ['cs', 'ds', 'es', 'fs', 'gs', 'ss', 'tr', 'ldt'] as const;
