@@ -1,0 +1,124 @@
+import { HPTES_PER_GROUP, type Hpte, type SegmentSize, V_LO } from './hpte.ts';
+import { basePageShift } from './page-sizes.ts';
+import type { Segment } from './slb.ts';
+
+/** Smallest and largest order of a table that KVM accepts: 256 KiB to 64 TiB. */
+export const HPT_ORDER = { MIN: 18, MAX: 46 } as const;
+
+/** The two doublewords of every entry of a table, as halves, by slot number. */
+export interface HpteWords {
+  /** log2 of the table's size in bytes. */
+  readonly order: number;
+  vHi(slot: number): number;
+  vLo(slot: number): number;
+  rHi(slot: number): number;
+  rLo(slot: number): number;
+}
+
+/** Entries of a table of this order. */
+export const entriesOf = (order: number): number => 2 ** (order - 4);
+
+/** Groups of eight entries of a table of this order. */
+export const groupsOf = (order: number): number => 2 ** (order - 7);
+
+/** Byte offset in its segment of an effective address with these halves. */
+export function segmentOffset(segmentSize: SegmentSize, eaHi: number, eaLo: number): number {
+  return segmentSize === '1T' ? (eaHi & 0xff) * 2 ** 32 + (eaLo >>> 0) : eaLo & 0x0fff_ffff;
+}
+
+/**
+ * The primary group of a byte offset in a segment: VSID ^ page index for 256 MiB segments, VSID ^ VSID << 25 ^ page
+ * index for 1 TiB ones, the low bits of it. The secondary group is the complement: see {@link otherGroup}.
+ */
+export function primaryGroup(segment: Segment, offset: number, order: number): number {
+  const pageIndex = Math.floor(offset / 2 ** segment.baseShift);
+  const bits = order - 7;
+  const lo = (segment.hashLo ^ pageIndex) >>> 0;
+  if (bits <= 32) return bits === 32 ? lo : (lo & (2 ** bits - 1)) >>> 0;
+  return (segment.hashHi & (2 ** (bits - 32) - 1)) * 2 ** 32 + lo;
+}
+
+/** The group of the complemented hash: secondary for a primary one, and back. */
+export const otherGroup = (group: number, order: number): number => groupsOf(order) - 1 - group;
+
+/** Result of {@link findHpte} when no entry matches. */
+export const NOT_FOUND = -1;
+
+/**
+ * Searches the table for the page of an effective address: the eight slots of the primary group, then those of the
+ * secondary one. An entry matches when it is `present`, its V has the segment's B and virtual page, L where the
+ * segment has it and H as the group demands, and its base page size is the segment's. The first match wins.
+ * @param present which bits of V, any of them, make an entry count: VALID; for KVM's own tables also ABSENT.
+ * @param probe told every slot that is looked at, in order.
+ * @returns the slot, or {@link NOT_FOUND}.
+ */
+export function findHpte(
+  table: HpteWords,
+  segment: Segment,
+  eaHi: number,
+  eaLo: number,
+  present: number = V_LO.VALID,
+  probe?: (slot: number) => void,
+): number {
+  const { baseShift, avpnHi } = segment;
+  if (baseShift === 0) return NOT_FOUND;
+  const offset = segmentOffset(segment.segmentSize, eaHi, eaLo);
+  // A virtual page of less than 8 MiB is known to V only down to bit 23; a larger one to its own size.
+  const implied = 2 ** Math.max(7, baseShift - 16);
+  const pages = Math.floor(offset / 2 ** 16);
+  const wantLo = (segment.avpnLo | (pages - (pages % implied))) >>> 0;
+  const large = baseShift === 12 ? 0 : V_LO.LARGE;
+  const mask = V_LO.AVPN | V_LO.SECONDARY | large;
+
+  let group = primaryGroup(segment, offset, table.order);
+  for (const secondary of [0, V_LO.SECONDARY]) {
+    const want = (wantLo | large | secondary) >>> 0;
+    const first = group * HPTES_PER_GROUP;
+    for (let slot = first; slot < first + HPTES_PER_GROUP; slot++) {
+      probe?.(slot);
+      const vLo = table.vLo(slot);
+      if ((vLo & present) === 0 || (vLo & mask) >>> 0 !== want || table.vHi(slot) !== avpnHi) continue;
+      if (basePageShift(vLo, table.rLo(slot)) === baseShift) return slot;
+    }
+    group = otherGroup(group, table.order);
+  }
+  return NOT_FOUND;
+}
+
+/** A virtual page recovered from an entry and its place: see {@link virtualPage}. */
+export interface VirtualPage {
+  readonly segmentSize: SegmentSize;
+  readonly vsid: bigint;
+  /** Byte offset in the segment. */
+  readonly offset: number;
+  /** False where the group contradicts what V says of the hash: the entry can't be found at this slot. */
+  readonly reachable: boolean;
+}
+
+/**
+ * The virtual page of an entry, from V and the slot it stands in: V has the address down to bit 23 (8 MiB); the group
+ * number gives back the at most eleven bits of smaller pages that went into the hash, for which every table is large enough.
+ * @returns undefined when the page size or the segment size is an encoding that doesn't exist.
+ */
+export function virtualPage(entry: Hpte, slot: number, order: number): VirtualPage | undefined {
+  const { segmentSize, baseShift } = entry;
+  if (segmentSize === 'reserved' || baseShift === 0) return undefined;
+  const offsetBits = segmentSize === '1T' ? 40n : 28n;
+  const va = entry.avpn << 23n;
+  const vsid = va >> offsetBits;
+  const known = va & ((1n << offsetBits) - 1n);
+  const base = segmentSize === '1T' ? vsid ^ (vsid << 25n) : vsid;
+
+  const group = Math.floor(slot / HPTES_PER_GROUP);
+  const hash = BigInt(entry.secondary ? otherGroup(group, order) : group);
+  const mask = BigInt(groupsOf(order) - 1);
+  const pageShift = BigInt(baseShift);
+  const difference = (hash ^ base ^ (known >> pageShift)) & mask;
+  const lowBits = baseShift < 23 ? 23 - baseShift : 0;
+  return {
+    segmentSize,
+    vsid,
+    offset: Number(known | ((difference & ((1n << BigInt(lowBits)) - 1n)) << pageShift)),
+    reachable: difference >> BigInt(lowBits) === 0n,
+  };
+}

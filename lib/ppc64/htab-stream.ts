@@ -1,0 +1,361 @@
+/**
+ * The stream of KVM's HTAB file descriptor (KVM_PPC_GET_HTAB_FD), without a file descriptor: chunks of an 8-byte
+ * header {u32 index, u16 n_valid, u16 n_invalid} in the host's byte order, then n_valid entries of 16 bytes, two
+ * big-endian doublewords each (since Linux 3.17). The n_invalid slots behind them are empty and carry no bytes.
+ */
+import { entriesOf } from './hash.ts';
+import { HPTE_SIZE, V_HI, V_LO } from './hpte.ts';
+import { Htab } from './htab.ts';
+import { basePageShift } from './page-sizes.ts';
+
+export const HTAB_HEADER_SIZE = 8;
+
+/** Longest run of valid, or of invalid, entries that one chunk can have. */
+export const HTAB_RUN_MAX = 0xffff;
+
+/** What is wrong with a stream. */
+export type HtabStreamProblem =
+  | 'truncated-header'
+  | 'truncated-entries'
+  | 'index'
+  | 'not-valid'
+  | 'segment-size'
+  | 'page-size';
+
+/** A stream that breaks its own format, or doesn't fit its table. */
+export class HtabStreamError extends RangeError {
+  /** Byte offset in the stream of what is wrong: a header, or an entry. */
+  readonly offset: number;
+  readonly problem: HtabStreamProblem;
+
+  constructor(problem: HtabStreamProblem, offset: number, message: string) {
+    super(`${message} (at byte ${offset} of the HTAB stream)`);
+    this.name = 'HtabStreamError';
+    this.problem = problem;
+    this.offset = offset;
+  }
+}
+
+/** One chunk of a stream. Slots `index` to `index + nValid - 1` have entries, the `nInvalid` behind them are empty. */
+export interface HtabChunk {
+  readonly index: number;
+  readonly nValid: number;
+  readonly nInvalid: number;
+  /** Byte offset of the header. */
+  readonly offset: number;
+  /** Byte offset of the first entry. */
+  readonly entries: number;
+  /** Byte offset behind the last entry: where the next header is. */
+  readonly end: number;
+}
+
+/** How to read a stream. */
+export interface HtabStreamFormat {
+  /** Byte order of the headers: the host's whose kernel made the stream. `little` unless given. */
+  readonly headers?: 'little' | 'big';
+  /** Number of entries of the table; a chunk that reaches beyond is an error. Unlimited (2^42) unless given. */
+  readonly entryCount?: number;
+}
+
+const MAX_ENTRIES = entriesOf(46);
+
+/** Goes through the chunks of a stream, checking each; one object for all of them, since there can be millions. */
+class Cursor implements HtabChunk {
+  index = 0;
+  nValid = 0;
+  nInvalid = 0;
+  offset = 0;
+  entries = 0;
+  end: number;
+  readonly view: DataView;
+  readonly #littleEndian: boolean;
+  readonly #entryCount: number;
+
+  constructor(bytes: Uint8Array, format: HtabStreamFormat, offset = 0) {
+    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#littleEndian = format.headers !== 'big';
+    this.#entryCount = format.entryCount ?? MAX_ENTRIES;
+    this.end = offset;
+  }
+
+  /** Moves to the chunk behind this one; false at the end of the stream. */
+  next(): boolean {
+    const { view, end: offset } = this;
+    if (offset === view.byteLength) return false;
+    if (offset + HTAB_HEADER_SIZE > view.byteLength) {
+      throw new HtabStreamError(
+        'truncated-header',
+        offset,
+        `a chunk header has ${HTAB_HEADER_SIZE} bytes, ${view.byteLength - offset} are left`,
+      );
+    }
+    const index = view.getUint32(offset, this.#littleEndian);
+    const nValid = view.getUint16(offset + 4, this.#littleEndian);
+    const nInvalid = view.getUint16(offset + 6, this.#littleEndian);
+    if (index + nValid + nInvalid > this.#entryCount) {
+      throw new HtabStreamError(
+        'index',
+        offset,
+        `slot ${index} and ${nValid} valid and ${nInvalid} empty entries from there, in a table of ${this.#entryCount}`,
+      );
+    }
+    const entries = offset + HTAB_HEADER_SIZE;
+    const end = entries + nValid * HPTE_SIZE;
+    if (end > view.byteLength) {
+      throw new HtabStreamError(
+        'truncated-entries',
+        offset,
+        `${nValid} valid entries have ${nValid * HPTE_SIZE} bytes, ${view.byteLength - entries} are left`,
+      );
+    }
+    this.index = index;
+    this.nValid = nValid;
+    this.nInvalid = nInvalid;
+    this.offset = offset;
+    this.entries = entries;
+    this.end = end;
+    return true;
+  }
+
+  /** Checks what KVM demands of each valid entry: V has VALID, B isn't reserved, the page size exists. */
+  checkEntries(): void {
+    const { view, entries, end } = this;
+    for (let at = entries; at < end; at += HPTE_SIZE) {
+      const vLo = view.getUint32(at + 4);
+      // The common case, a valid 4 KiB entry without B = 1x, costs two loads.
+      if ((vLo & (V_LO.VALID | V_LO.LARGE)) === V_LO.VALID && view.getInt8(at) >= 0) continue;
+      const slot = this.index + (at - entries) / HPTE_SIZE;
+      if ((vLo & V_LO.VALID) === 0) throw new HtabStreamError('not-valid', at, `the entry of slot ${slot} lacks VALID`);
+      if ((view.getUint32(at) & V_HI.B_RESERVED) !== 0) {
+        throw new HtabStreamError('segment-size', at, `the entry of slot ${slot} has a reserved segment size`);
+      }
+      if (basePageShift(vLo, view.getUint32(at + 12)) === 0) {
+        throw new HtabStreamError('page-size', at, `the entry of slot ${slot} has a page size that does not exist`);
+      }
+    }
+  }
+
+  /** A copy that stays as it is. */
+  chunk(): HtabChunk {
+    const { index, nValid, nInvalid, offset, entries, end } = this;
+    return { index, nValid, nInvalid, offset, entries, end };
+  }
+}
+
+/**
+ * Reads the chunk at a byte offset: its header, and that its slots and its bytes are there. Entries aren't looked at.
+ * @throws HtabStreamError `truncated-header` (also where the stream ends), `index`, `truncated-entries`.
+ */
+export function readHtabChunk(bytes: Uint8Array, offset: number, format: HtabStreamFormat = {}): HtabChunk {
+  const cursor = new Cursor(bytes, format, offset);
+  if (!cursor.next()) throw new HtabStreamError('truncated-header', offset, 'the stream ends');
+  return cursor.chunk();
+}
+
+/**
+ * The chunks of a stream, in order, each checked whole (header, slots, bytes, entries) before it is given out. One
+ * chunk is also the most that a real kernel takes correctly in one write(2).
+ * @throws HtabStreamError
+ */
+export function* htabChunks(bytes: Uint8Array, format: HtabStreamFormat = {}): Generator<HtabChunk, void, undefined> {
+  const cursor = new Cursor(bytes, format);
+  while (cursor.next()) {
+    cursor.checkEntries();
+    yield cursor.chunk();
+  }
+}
+
+/** What a stream holds altogether. */
+export interface HtabStreamSummary {
+  readonly chunks: number;
+  readonly valid: number;
+  readonly invalid: number;
+  /** One more than the highest slot that is mentioned. */
+  readonly extent: number;
+}
+
+/**
+ * Checks a whole stream and counts what is in it.
+ * @throws HtabStreamError
+ */
+export function checkHtabStream(bytes: Uint8Array, format: HtabStreamFormat = {}): HtabStreamSummary {
+  const cursor = new Cursor(bytes, format);
+  const sum = { chunks: 0, valid: 0, invalid: 0, extent: 0 };
+  while (cursor.next()) {
+    cursor.checkEntries();
+    sum.chunks++;
+    sum.valid += cursor.nValid;
+    sum.invalid += cursor.nInvalid;
+    sum.extent = Math.max(sum.extent, cursor.index + cursor.nValid + cursor.nInvalid);
+  }
+  return sum;
+}
+
+/**
+ * How many bytes at the beginning are whole chunks. What follows is the beginning of a chunk whose rest is still to
+ * come, which is how a stream that arrives in pieces is cut.
+ * @throws HtabStreamError `index`: that chunk will never be right.
+ */
+export function wholeHtabChunks(bytes: Uint8Array, format: HtabStreamFormat = {}): number {
+  const cursor = new Cursor(bytes, format);
+  try {
+    while (cursor.next());
+  } catch (error) {
+    const cut = error instanceof HtabStreamError && error.problem.startsWith('truncated');
+    if (!cut) throw error;
+  }
+  return cursor.end;
+}
+
+/**
+ * Applies a stream (a first pass, or a later one with changes only) to a table. The whole stream is checked first:
+ * when it throws, the table is as it was. Entries are stored without KVM's own bits of V (HVLOCK, which a real
+ * kernel sets in everything it reports, and ABSENT).
+ * @throws HtabStreamError
+ */
+export function applyHtabStream(
+  table: Htab,
+  bytes: Uint8Array,
+  format: Omit<HtabStreamFormat, 'entryCount'> = {},
+): void {
+  const bounded = { ...format, entryCount: table.entryCount };
+  checkHtabStream(bytes, bounded);
+  const cursor = new Cursor(bytes, bounded);
+  const target = table.bytes;
+  while (cursor.next()) {
+    const { index, nValid, nInvalid } = cursor;
+    const to = index * HPTE_SIZE;
+    const end = to + nValid * HPTE_SIZE;
+    if (nValid > 0) {
+      target.set(bytes.subarray(cursor.entries, cursor.end), to);
+      for (let at = to + 7; at < end; at += HPTE_SIZE) target[at]! &= ~(V_LO.HVLOCK | V_LO.ABSENT);
+    }
+    if (nInvalid > 0) target.fill(0, end, end + nInvalid * HPTE_SIZE);
+  }
+}
+
+/**
+ * The table that a first-pass stream describes.
+ * @param order of the table; the smallest that holds every slot mentioned, unless given.
+ * @throws HtabStreamError
+ */
+export function decodeHtabStream(
+  bytes: Uint8Array,
+  options: { readonly headers?: 'little' | 'big'; readonly order?: number } = {},
+): Htab {
+  const format = options.headers === undefined ? {} : { headers: options.headers };
+  const order = options.order ?? orderFor(checkHtabStream(bytes, format).extent);
+  const table = new Htab(order);
+  applyHtabStream(table, bytes, format);
+  return table;
+}
+
+/** The smallest order (18 at least) of a table with so many entries. */
+export const orderFor = (entries: number): number => Math.max(18, Math.ceil(Math.log2(Math.max(entries, 1))) + 4);
+
+/** How to write a stream. */
+export interface HtabEncodeOptions {
+  /** Byte order of the headers: the host's that shall read it. `little` unless given. */
+  readonly headers?: 'little' | 'big';
+  /** First slot; 0 unless given. */
+  readonly from?: number;
+  /** One behind the last slot; the table's end unless given. */
+  readonly to?: number;
+  /** Report valid entries that aren't bolted as empty, as KVM does with BOLTED_ONLY. */
+  readonly boltedOnly?: boolean;
+}
+
+/**
+ * The table as one first pass of the HTAB fd gives it to a reader with a large enough buffer: runs of valid and of
+ * empty entries in turn, cut at {@link HTAB_RUN_MAX}.
+ * @throws RangeError when `from` and `to` aren't slots of the table.
+ */
+export function encodeHtabStream(table: Htab, options: HtabEncodeOptions = {}): Uint8Array {
+  const { from = 0, to = table.entryCount, boltedOnly = false } = options;
+  if (!Number.isInteger(from) || !Number.isInteger(to) || from < 0 || from > to || to > table.entryCount) {
+    throw new RangeError(`slots ${from} to ${to} of a table of ${table.entryCount}`);
+  }
+  const mask = boltedOnly ? V_LO.VALID | V_LO.BOLTED : V_LO.VALID;
+  const { bytes } = table;
+  return encodeRuns(table, options.headers !== 'big', (emit) => {
+    for (let slot = from; slot < to; ) {
+      const index = slot;
+      const validEnd = Math.min(to, index + HTAB_RUN_MAX);
+      while (slot < validEnd && (bytes[slot * HPTE_SIZE + 7]! & mask) === mask) slot++;
+      const nValid = slot - index;
+      const invalidEnd = Math.min(to, slot + HTAB_RUN_MAX);
+      while (slot < invalidEnd && (bytes[slot * HPTE_SIZE + 7]! & mask) !== mask) slot++;
+      emit(index, nValid, slot - index - nValid);
+    }
+  });
+}
+
+/**
+ * The stream of a later pass that turns `before` into `after`: only the slots that differ. Empty slots are equal
+ * whatever is left in their bytes.
+ * @throws RangeError for tables of different sizes.
+ */
+export function encodeHtabChanges(
+  before: Htab,
+  after: Htab,
+  options: Pick<HtabEncodeOptions, 'headers'> = {},
+): Uint8Array {
+  if (before.order !== after.order) {
+    throw new RangeError(`tables of order ${before.order} and ${after.order} cannot be compared slot by slot`);
+  }
+  const end = after.entryCount;
+  return encodeRuns(after, options.headers !== 'big', (emit) => {
+    let slot = 0;
+    for (;;) {
+      while (slot < end && sameSlot(before, after, slot)) slot++;
+      if (slot === end) return;
+      const index = slot;
+      const validEnd = Math.min(end, index + HTAB_RUN_MAX);
+      while (slot < validEnd && after.isValid(slot) && !sameSlot(before, after, slot)) slot++;
+      const nValid = slot - index;
+      const invalidEnd = Math.min(end, slot + HTAB_RUN_MAX);
+      while (slot < invalidEnd && !after.isValid(slot) && !sameSlot(before, after, slot)) slot++;
+      emit(index, nValid, slot - index - nValid);
+    }
+  });
+}
+
+/** Whether a slot says the same in both tables. */
+export function sameSlot(a: Htab, b: Htab, slot: number): boolean {
+  if (!a.isValid(slot)) return !b.isValid(slot);
+  return (
+    a.vLo(slot) === b.vLo(slot) &&
+    a.vHi(slot) === b.vHi(slot) &&
+    a.rLo(slot) === b.rLo(slot) &&
+    a.rHi(slot) === b.rHi(slot)
+  );
+}
+
+/** Collects runs, then writes them all: the size is known before anything is allocated. */
+function encodeRuns(
+  table: Htab,
+  littleEndian: boolean,
+  run: (emit: (index: number, nValid: number, nInvalid: number) => void) => void,
+): Uint8Array {
+  const runs: number[] = [];
+  let size = 0;
+  run((index, nValid, nInvalid) => {
+    runs.push(index, nValid, nInvalid);
+    size += HTAB_HEADER_SIZE + nValid * HPTE_SIZE;
+  });
+  const out = new Uint8Array(size);
+  const view = new DataView(out.buffer);
+  for (let i = 0, at = 0; i < runs.length; i += 3) {
+    const index = runs[i]!;
+    const nValid = runs[i + 1]!;
+    view.setUint32(at, index, littleEndian);
+    view.setUint16(at + 4, nValid, littleEndian);
+    view.setUint16(at + 6, runs[i + 2]!, littleEndian);
+    at += HTAB_HEADER_SIZE;
+    if (nValid > 0) {
+      out.set(table.bytes.subarray(index * HPTE_SIZE, (index + nValid) * HPTE_SIZE), at);
+      at += nValid * HPTE_SIZE;
+    }
+  }
+  return out;
+}

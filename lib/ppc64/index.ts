@@ -1,0 +1,61 @@
+/**
+ * The architecture model of ppc64's hashed page table: pure functions over bytes, without a kernel.
+ */
+export {
+  entriesOf,
+  findHpte,
+  groupsOf,
+  HPT_ORDER,
+  type HpteWords,
+  NOT_FOUND,
+  otherGroup,
+  primaryGroup,
+  segmentOffset,
+  type VirtualPage,
+  virtualPage,
+} from './hash.ts';
+export {
+  encodeHpte,
+  HPTE_SIZE,
+  HPTES_PER_GROUP,
+  Hpte,
+  type HpteFields,
+  hpte,
+  R_HI,
+  R_LO,
+  type SegmentSize,
+  V_HI,
+  V_LO,
+} from './hpte.ts';
+export { Htab } from './htab.ts';
+export {
+  diffHtabs,
+  groupOccupancy,
+  type HtabDifference,
+  type HtabFinding,
+  type HtabStats,
+  htabStats,
+  verifyHtab,
+} from './htab-report.ts';
+export * from './htab-stream.ts';
+export {
+  basePageShift,
+  PAGE_ENCODINGS,
+  type PageEncoding,
+  pageEncoding,
+  pageShift,
+  pageSizeName,
+  SLB_PAGE_ENCODINGS,
+} from './page-sizes.ts';
+export {
+  type AccessKind,
+  allowsRead,
+  allowsWrite,
+  amrBits,
+  type Denial,
+  denial,
+  type ProtectionContext,
+  protectionContext,
+} from './protection.ts';
+export { encodeSegment, Segment, type SegmentFields, segment, VRMA_VSID, vrmaSegment } from './slb.ts';
+export * from './translate.ts';
