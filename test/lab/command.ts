@@ -1,0 +1,76 @@
+import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
+import { LabError } from './lab-error.ts';
+
+/**
+ * Starts a program that cannot outlive this process: the kernel kills it when we die, however we die. It gets a process group
+ * of its own, so that Ctrl-C on the terminal reaches only us, and we end it by its own id.
+ */
+export function spawnOwned(command: string, args: readonly string[], options: SpawnOptions): ChildProcess {
+  return spawn('setpriv', ['--pdeathsig', 'KILL', '--', command, ...args], { ...options, detached: true });
+}
+
+/** Kills a child of `spawnOwned` together with whatever it started. */
+export function killOwned(child: ChildProcess): void {
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  try {
+    process.kill(-child.pid, 'SIGKILL');
+  } catch {
+    child.kill('SIGKILL'); // Not the leader of its group yet: setsid() happens in the child.
+  }
+}
+
+export interface CommandOptions {
+  readonly cwd?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly signal?: AbortSignal | undefined;
+  readonly timeoutMs?: number;
+}
+
+/** Runs a program to its end and returns what it wrote to stdout; throws a LabError that says what went wrong. */
+export async function runCommand(
+  command: string,
+  args: readonly string[],
+  options: CommandOptions = {},
+): Promise<Buffer> {
+  options.signal?.throwIfAborted();
+  const timeoutMs = options.timeoutMs ?? 600_000;
+  const child = spawnOwned(command, args, {
+    cwd: options.cwd,
+    env: { ...process.env, LC_ALL: 'C', ...options.env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const stdout: Buffer[] = [];
+  let stderr = '';
+  child.stdout?.on('data', (chunk: Buffer) => stdout.push(chunk));
+  child.stderr?.on('data', (chunk: Buffer) => {
+    stderr = (stderr + chunk.toString()).slice(-4096);
+  });
+
+  let timedOut = false;
+  const timer = setTimeout(() => {
+    timedOut = true;
+    killOwned(child);
+  }, timeoutMs);
+  const abort = () => killOwned(child);
+  options.signal?.addEventListener('abort', abort);
+  try {
+    const code = await new Promise<number | null>((resolve, reject) => {
+      child.on('error', (error) => reject(new LabError(`${command} cannot be started: ${error.message}`)));
+      child.on('close', resolve);
+    });
+    options.signal?.throwIfAborted();
+    if (timedOut)
+      throw new LabError(`${command} did not end within ${Math.round(timeoutMs / 1000)} s and was stopped.`);
+    if (code !== 0) throw new LabError(`${command} failed: ${reason(stderr) ?? `exit status ${code ?? 'unknown'}`}`);
+  } finally {
+    clearTimeout(timer);
+    options.signal?.removeEventListener('abort', abort);
+  }
+  return Buffer.concat(stdout);
+}
+
+/** The line of a program's stderr that says why: an error line if there is one, else the last. */
+function reason(stderr: string): string | undefined {
+  const lines = stderr.split('\n').filter((line) => line.trim() !== '');
+  return (lines.find((line) => /^E:|error:/.test(line)) ?? lines.at(-1))?.trim();
+}

@@ -1,0 +1,16 @@
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** The repository's root: the nearest folder above this file, compiled or not, with a package.json. */
+export const PROJECT_ROOT = findRoot(dirname(fileURLToPath(import.meta.url)));
+
+/** What tsconfig.out.json compiles `lib` and `test` to: the JavaScript that runs in the guest. */
+export const OUT_FOLDER = join(PROJECT_ROOT, 'out');
+
+function findRoot(folder: string): string {
+  if (existsSync(join(folder, 'package.json'))) return folder;
+  const parent = dirname(folder);
+  if (parent === folder) throw new Error('no package.json above the lab');
+  return findRoot(parent);
+}

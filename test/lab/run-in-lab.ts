@@ -1,0 +1,154 @@
+import { constants, existsSync } from 'node:fs';
+import { appendFile, copyFile, link, mkdir, readFile, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { prepareAddon } from './addon.ts';
+import { prepareBaseImage } from './base-image.ts';
+import { cacheFolder, checkRoom, makeRunFolder } from './cache.ts';
+import { type Entry, packCpio, readEntry, readTree } from './cpio.ts';
+import { GUEST_ROOT, JOB_FILE, type Job, type Json } from './frames.ts';
+import { checkHost } from './host-tools.ts';
+import { type GuestCommand, initScript } from './init-script.ts';
+import { LabError } from './lab-error.ts';
+import { withLock } from './lock.ts';
+import { attachTerminal, type Boot, runJob } from './machine.ts';
+import { OUT_FOLDER, PROJECT_ROOT } from './project.ts';
+import type { Variant } from './variants.ts';
+
+const ROOM_TO_RUN = 300 * 1024 ** 2;
+const DEFAULT_TIMEOUT_MS = 600_000;
+
+/** The dependencies that the compiled JavaScript loads at run time; the third one of the package is headers only. */
+const RUNTIME_MODULES = ['bindings', 'file-uri-to-path'];
+
+export interface LabOptions {
+  readonly onProgress?: (line: string) => void;
+  readonly signal?: AbortSignal;
+  /** Ask Debian's archive for newer packages even if there is an image already. */
+  readonly refresh?: boolean;
+  /** Further files for the guest: path below the guest's copy of the repository, and the file on this machine. */
+  readonly files?: Readonly<Record<string, string>>;
+}
+
+export interface RunOptions extends LabOptions {
+  /** A compiled module inside `out/`, such as `test/lab/guest/probe.js`; its default export is a `GuestScript`. */
+  readonly script: string;
+  /** Handed to the script. */
+  readonly args?: Json;
+  /** From the machine's start to the result. Default: ten minutes. */
+  readonly timeoutMs?: number;
+}
+
+/**
+ * Boots the variant's machine, runs a script in it, and returns what the script returns. Downloads and compiles first what is not in the
+ * cache yet. Any number of labs can run at the same time.
+ *
+ * @throws LabError with one sentence, and the guest's last console lines if there was a guest; the signal's reason if it is aborted
+ */
+export async function runInLab(variant: Variant, options: RunOptions): Promise<Json> {
+  const { script, args = null, timeoutMs = DEFAULT_TIMEOUT_MS, signal } = options;
+  if (!existsSync(join(OUT_FOLDER, script)))
+    throw new LabError(`out/${script} is not there; compile with: npm run lab`);
+  const job: Job = { script, args };
+  const jobEntry: Entry = { path: JOB_FILE.slice(1), kind: 'file', content: Buffer.from(JSON.stringify(job)) };
+  const onProgress = options.onProgress ?? (() => {});
+  const command = { line: 'node out/test/lab/guest/agent.js' };
+  return withMachine(variant, options, command, [jobEntry], (boot) => {
+    onProgress(`booting ${variant.id}`);
+    return runJob(boot, { onProgress, timeoutMs, signal });
+  });
+}
+
+/** Boots the variant's machine with the user's terminal on its console, where our REPL runs. */
+export async function openShell(variant: Variant, options: LabOptions): Promise<void> {
+  const { columns = 80, rows = 24 } = process.stdout;
+  const type = /^[\w.+-]+$/.test(process.env.TERM ?? '') ? process.env.TERM! : 'linux';
+  const command = { line: 'node out/lib/cli/main.js repl', terminal: { columns, rows, type } };
+  await withMachine(variant, options, command, [], (boot) => {
+    options.onProgress?.(`booting ${variant.id}; Ctrl-] stops the machine`);
+    return attachTerminal(boot, options.signal);
+  });
+}
+
+async function withMachine<T>(
+  variant: Variant,
+  options: LabOptions,
+  command: GuestCommand,
+  entries: readonly Entry[],
+  work: (boot: Boot) => Promise<T>,
+): Promise<T> {
+  const { machine } = variant;
+  const { signal, refresh = false } = options;
+  const onProgress = options.onProgress ?? (() => {});
+  await checkHost(machine, signal);
+  const cache = cacheFolder();
+  await checkRoom(cache, ROOM_TO_RUN);
+  await mkdir(cache, { recursive: true });
+  const run = await makeRunFolder(cache);
+  try {
+    const boot: Boot = { machine, kernel: join(run, 'kernel'), initramfs: join(run, 'initramfs.cpio') };
+    const onWait = () => onProgress('waiting for another lab that is filling the cache');
+    const addon = await withLock(join(cache, `${machine.debianArch}.lock`), { signal, onWait }, async () => {
+      const base = await prepareBaseImage(variant, { cache, refresh, onProgress, signal });
+      const compiled = existsSync(join(PROJECT_ROOT, 'binding.gyp'))
+        ? await prepareAddon(machine, { cache, onProgress, signal })
+        : undefined;
+      // The run has its own names for everything, so that nobody who fills the cache next can take it away.
+      await link(base.kernel, boot.kernel);
+      await copyFile(base.initramfs, boot.initramfs, constants.COPYFILE_FICLONE);
+      return compiled === undefined ? [] : [await readEntry(compiled, inGuest('build/Release/kvm_bridge.node'))];
+    });
+    const init: Entry = {
+      path: 'init',
+      kind: 'file',
+      content: Buffer.from(initScript(variant, command)),
+      executable: true,
+    };
+    const payload = [
+      init,
+      ...entries,
+      ...addon,
+      ...(await projectEntries()),
+      ...(await fileEntries(options.files ?? {})),
+    ];
+    await appendFile(boot.initramfs, Buffer.concat([...packCpio(payload)]));
+    await checkSize(boot);
+    return await work(boot);
+  } finally {
+    await rm(run, { recursive: true, force: true });
+  }
+}
+
+/** The compiled tree with what it needs to be a package, at its place in the guest. */
+async function projectEntries(): Promise<Entry[]> {
+  const compiled = await readTree(OUT_FOLDER, (path) => path.endsWith('.js'));
+  const modules = await Promise.all(
+    RUNTIME_MODULES.map(async (name) => {
+      const entries = await readTree(join(PROJECT_ROOT, 'node_modules', name), (path) => /\.js(on)?$/.test(path));
+      return entries.map((entry) => ({ ...entry, path: inGuest(`node_modules/${name}/${entry.path}`) }));
+    }),
+  );
+  return [
+    await readEntry(join(PROJECT_ROOT, 'package.json'), inGuest('package.json')),
+    ...compiled.map((entry) => ({ ...entry, path: inGuest(`out/${entry.path}`) })),
+    ...modules.flat(),
+  ];
+}
+
+async function fileEntries(files: Readonly<Record<string, string>>): Promise<Entry[]> {
+  return Promise.all(
+    Object.entries(files).map(async ([path, source]): Promise<Entry> => {
+      return { path: inGuest(path), kind: 'file', content: await readFile(source) };
+    }),
+  );
+}
+
+function inGuest(path: string): string {
+  return `${GUEST_ROOT.slice(1)}/${path}`;
+}
+
+async function checkSize({ machine, initramfs }: Boot): Promise<void> {
+  const limit = machine.maxInitramfsBytes;
+  const { size } = await stat(initramfs);
+  if (limit === undefined || size < limit) return;
+  throw new LabError(`The initramfs of ${machine.arch} has ${size} bytes; its firmware loads no more than ${limit}.`);
+}

@@ -1,0 +1,162 @@
+/** The architectures of the labs, by the names that `KvmCalls` uses. */
+export type LabArch = 's390x' | 'ppc64' | 'x86_64' | 'aarch64';
+
+/** What differs between the labs' machines. Everything else is the same code for all of them. */
+export interface Machine {
+  readonly arch: LabArch;
+  /** The architecture's name in Debian's archive. */
+  readonly debianArch: string;
+  /** GNU triplet: the prefix of the cross compiler. */
+  readonly triplet: string;
+  /** Debian packages with that compiler and the C library to link against. */
+  readonly compilerPackages: readonly string[];
+  readonly qemu: string;
+  readonly qemuPackage: string;
+  /** QEMU's machine, processor and memory. One processor: more are many times slower under TCG. */
+  readonly machine: readonly string[];
+  /** The virtio-serial controller that carries the result; every Debian kernel here has its driver, built in or as a module. */
+  readonly serialController: string;
+  /** Kernel command line, console first. */
+  readonly append: string;
+  /** Debian's meta package that depends on the current kernel image. */
+  readonly kernelPackage: string;
+  /** Name of the kernel file in /boot, before the dash. */
+  readonly kernelFile: 'vmlinuz' | 'vmlinux';
+  /** Modules to load, in order; what they depend on comes along, and what is built in is left out. */
+  readonly modules: readonly string[];
+  /** Set where a module only loads after a change to its init code. */
+  readonly patchKvm?: 's390x-without-sie';
+  /** Shell lines run in the guest after the modules are loaded and before Node starts. */
+  readonly beforeNode: readonly string[];
+  /** The firmware's limit on the size of the initramfs. */
+  readonly maxInitramfsBytes?: number;
+}
+
+/** A kernel that a machine can boot. */
+export interface LabKernel {
+  readonly series: '6.12' | '6.1';
+  /** The Debian suite it comes from. Node always comes from trixie. */
+  readonly suite: 'trixie' | 'bookworm';
+  /** What the lab is for, in `--list`. */
+  readonly note: string;
+}
+
+/** A lab: a machine with one of its kernels. */
+export interface Variant {
+  /** Such as `ppc64-6.1`. */
+  readonly id: string;
+  readonly machine: Machine;
+  readonly kernel: LabKernel;
+}
+
+/** The suite of Node and its libraries, for every variant. */
+export const NODE_SUITE = 'trixie';
+
+const QUIET = 'quiet panic=-1 oops=panic';
+
+const s390x: Machine = {
+  arch: 's390x',
+  debianArch: 's390x',
+  triplet: 's390x-linux-gnu',
+  compilerPackages: ['g++-s390x-linux-gnu', 'libc6-dev-s390x-cross'],
+  qemu: 'qemu-system-s390x',
+  qemuPackage: 'qemu-system-s390x',
+  machine: ['-M', 's390-ccw-virtio', '-cpu', 'max', '-m', '1G', '-accel', 'tcg'],
+  serialController: 'virtio-serial-ccw',
+  append: `console=ttysclp0 ${QUIET}`,
+  kernelPackage: 'linux-image-s390x',
+  kernelFile: 'vmlinuz',
+  modules: ['virtio_console', 'kvm'],
+  patchKvm: 's390x-without-sie',
+  // A process can hold a guest only if its page tables have room for storage keys, which is decided at execve().
+  beforeNode: ['echo 1 > /proc/sys/vm/allocate_pgste'],
+};
+
+const ppc64: Machine = {
+  arch: 'ppc64',
+  debianArch: 'ppc64el',
+  triplet: 'powerpc64le-linux-gnu',
+  compilerPackages: ['g++-powerpc64le-linux-gnu', 'libc6-dev-ppc64el-cross'],
+  qemu: 'qemu-system-ppc64',
+  qemuPackage: 'qemu-system-ppc',
+  // No -nodefaults: without the BMC that it would remove, power-off hangs.
+  machine: ['-M', 'powernv9', '-m', '2G', '-accel', 'tcg,tb-size=1024'],
+  serialController: 'virtio-serial-pci,bus=pcie.0',
+  append: `console=hvc0 ${QUIET} apparmor=0 audit=0`,
+  kernelPackage: 'linux-image-powerpc64le',
+  kernelFile: 'vmlinux',
+  modules: ['virtio_pci', 'virtio_console', 'kvm', 'kvm-hv'],
+  beforeNode: [],
+  maxInitramfsBytes: 128 * 1024 * 1024, // QEMU places it there; a larger one is cut off without a word.
+};
+
+const x86_64: Machine = {
+  arch: 'x86_64',
+  debianArch: 'amd64',
+  triplet: 'x86_64-linux-gnu',
+  compilerPackages: ['g++'],
+  qemu: 'qemu-system-x86_64',
+  qemuPackage: 'qemu-system-x86',
+  // TCG emulates AMD's SVM with nested paging, and no VMX.
+  machine: ['-M', 'q35', '-cpu', 'EPYC,+svm,+npt', '-m', '1536M', '-accel', 'tcg,tb-size=256', '-nodefaults'],
+  serialController: 'virtio-serial-pci',
+  append: `console=ttyS0 ${QUIET}`,
+  kernelPackage: 'linux-image-amd64',
+  kernelFile: 'vmlinuz',
+  modules: ['virtio_pci', 'virtio_console', 'kvm', 'kvm-amd'],
+  beforeNode: [],
+};
+
+const aarch64: Machine = {
+  arch: 'aarch64',
+  debianArch: 'arm64',
+  triplet: 'aarch64-linux-gnu',
+  compilerPackages: ['g++-aarch64-linux-gnu', 'libc6-dev-arm64-cross'],
+  qemu: 'qemu-system-aarch64',
+  qemuPackage: 'qemu-system-arm',
+  machine: [
+    ...['-M', 'virt,virtualization=on,gic-version=3', '-cpu', 'max,pauth-impdef=on'],
+    ...['-m', '1536M', '-accel', 'tcg,tb-size=256', '-nodefaults'],
+  ],
+  serialController: 'virtio-serial-pci',
+  append: `console=ttyAMA0 ${QUIET}`,
+  kernelPackage: 'linux-image-arm64',
+  kernelFile: 'vmlinuz',
+  modules: ['virtio_pci', 'virtio_console', 'kvm'],
+  beforeNode: [],
+};
+
+function variant(machine: Machine, series: LabKernel['series'], note: string): Variant {
+  const suite = series === '6.12' ? 'trixie' : 'bookworm';
+  return { id: `${machine.arch}-${series}`, machine, kernel: { series, suite, note } };
+}
+
+/** Every lab; the first of an architecture is its default. */
+export const VARIANTS: readonly Variant[] = [
+  variant(s390x, '6.12', 'MEM_OP, storage keys and CMMA; SIE is absent, so KVM_RUN executes nothing'),
+  variant(s390x, '6.1', 'before MEM_OP cmpxchg and SET_USER_MEMORY_REGION2'),
+  variant(ppc64, '6.12', 'Book3S HV on powernv9, 4 KiB pages'),
+  variant(ppc64, '6.1', 'Book3S HV on powernv9, 64 KiB pages'),
+  variant(x86_64, '6.12', 'kvm-amd with nested paging, under emulated SVM'),
+  variant(x86_64, '6.1', 'kvm-amd before guest_memfd and memory attributes'),
+  variant(aarch64, '6.12', 'EL2 host: dirty ring with bitmap'),
+];
+
+/**
+ * The labs that a command line names: an architecture's default kernel, or the given one.
+ *
+ * @param name an architecture, or `all`
+ * @param series restricts the choice to that kernel series
+ * @returns undefined if there is no such lab
+ */
+export function selectVariants(name: string, series?: string): readonly Variant[] | undefined {
+  const arches = [...new Set(VARIANTS.map((each) => each.machine.arch))];
+  const wanted = name === 'all' ? arches : arches.filter((arch) => arch === name);
+  const found = wanted.flatMap((arch) => {
+    const match = VARIANTS.find(
+      (each) => each.machine.arch === arch && (series === undefined || each.kernel.series === series),
+    );
+    return match === undefined ? [] : [match];
+  });
+  return found.length === 0 ? undefined : found;
+}
