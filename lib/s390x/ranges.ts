@@ -1,0 +1,116 @@
+/** The mapped parts of an address space, as ranges with attributes. */
+
+import { ASCE_REAL_SPACE } from './asce.ts';
+import { DatResult, walkDat } from './dat.ts';
+import { spanShift } from './dat-entries.ts';
+import type { AbsoluteMemory } from './memory.ts';
+import { realToAbsolutePfn } from './prefix.ts';
+import { PGM_ASCE_TYPE } from './program-interruption.ts';
+import { addressOf, hex64, highHalf, lowHalf, PFN_LIMIT, toU64 } from './u64.ts';
+
+/** A run of mapped frames that is contiguous in virtual and absolute addresses, with equal attributes. */
+export interface MappedRange {
+  /** First virtual address. */
+  readonly va: bigint;
+  /** Bytes. */
+  readonly length: bigint;
+  /** Absolute address of the first byte. */
+  readonly absolute: bigint;
+  /** Bytes of each frame: 4096, 1 MiB or 2 GiB. */
+  readonly frameSize: number;
+  /** DAT protection from any level. */
+  readonly protection: boolean;
+  /** Instruction-execution protection. */
+  readonly iep: boolean;
+}
+
+/** What beside the tables decides about the ranges. */
+export interface RangeOptions {
+  /** The DAT features in force, as `featuresOf` or `datFeatures` gives them. */
+  readonly features: number;
+  /** Prefix register of the CPU that looks; default 0: absolute addresses are the real ones of the tables. */
+  readonly prefix?: number | bigint;
+}
+
+/** Every frame that the ASCE maps, in ascending order of virtual addresses: ranges of one frame each. */
+export function* mappedFrames(
+  memory: AbsoluteMemory,
+  asce: number | bigint,
+  options: RangeOptions,
+): Generator<MappedRange, void> {
+  const wide = toU64(asce, 'ASCE');
+  const hi = highHalf(wide);
+  const lo = lowHalf(wide);
+  const prefixPfn = Number(toU64(options.prefix ?? 0, 'prefix') >> 12n);
+  if ((lo & ASCE_REAL_SPACE) !== 0) return;
+  const result = new DatResult();
+  let page = 0;
+  while (page < PFN_LIMIT) {
+    const vaLo = ((page % 0x10_0000) << 12) >>> 0;
+    const code = walkDat(memory, hi, lo, Math.floor(page / 0x10_0000), vaLo, options.features, result);
+    if (code === PGM_ASCE_TYPE) return;
+    if (code === 0) {
+      yield {
+        va: addressOf(page),
+        length: 1n << BigInt(result.frameShift),
+        absolute: addressOf(result.absolute ? result.pfn : realToAbsolutePfn(result.pfn, prefixPfn)),
+        frameSize: 2 ** result.frameShift,
+        protection: result.protection,
+        iep: result.iep,
+      };
+    }
+    // A walk that ends at an entry ends there for everything the entry spans.
+    page += 2 ** ((code === 0 ? result.frameShift : spanShift(result.level)) - 12);
+  }
+}
+
+/**
+ * The address space that an ASCE designates, as ranges in ascending order. A real space, where nothing is translated,
+ * has none.
+ */
+export function* mappedRanges(
+  memory: AbsoluteMemory,
+  asce: number | bigint,
+  options: RangeOptions,
+): Generator<MappedRange, void> {
+  let current: MappedRange | undefined;
+  for (const frame of mappedFrames(memory, asce, options)) {
+    if (current !== undefined && continues(current, frame)) {
+      current = { ...current, length: current.length + frame.length };
+      continue;
+    }
+    if (current !== undefined) yield current;
+    current = frame;
+  }
+  if (current !== undefined) yield current;
+}
+
+function continues(range: MappedRange, frame: MappedRange): boolean {
+  return (
+    range.va + range.length === frame.va &&
+    range.absolute + range.length === frame.absolute &&
+    range.frameSize === frame.frameSize &&
+    range.protection === frame.protection &&
+    range.iep === frame.iep
+  );
+}
+
+/** A range in one line: `va .. last  absolute  size  frame size  rwx`. */
+export function formatRange(range: MappedRange): string {
+  const last = range.va + range.length - 1n;
+  const size = formatSize(range.length).padStart(9);
+  const frame = formatSize(BigInt(range.frameSize)).padStart(5);
+  const may = `r${range.protection ? '-' : 'w'}${range.iep ? '-' : 'x'}`;
+  return `${hex64(range.va)}-${hex64(last)} -> ${hex64(range.absolute)} ${size} ${frame} ${may}`;
+}
+
+function formatSize(bytes: bigint): string {
+  for (const [shift, unit] of [
+    [30n, 'GiB'],
+    [20n, 'MiB'],
+    [10n, 'KiB'],
+  ] as const) {
+    if (bytes % (1n << shift) === 0n) return `${bytes >> shift} ${unit}`;
+  }
+  return `${bytes} B`;
+}
