@@ -225,12 +225,14 @@ function field(value: number | bigint, bits: number, name: string): bigint {
 
 /**
  * Makes an entry of its fields.
- * @throws RangeError for a field out of range, a page size pair that doesn't exist, or an unaligned `ra`.
+ * @throws RangeError for a field out of range, a page size pair that doesn't exist, a page larger than its segment, or an
+ * unaligned `ra`.
  */
 export function encodeHpte(fields: HpteFields): Hpte {
   const { segmentSize, baseShift = 12, shift = baseShift } = fields;
   const encoding = pageEncoding(baseShift, shift);
   const offsetBits = segmentSize === '1T' ? 40 : 28;
+  if (shift > offsetBits) throw new RangeError(`a page of 2^${shift} bytes is larger than its segment`);
   const va =
     (field(fields.vsid, 78 - offsetBits, 'vsid') << BigInt(offsetBits)) | field(fields.offset, offsetBits, 'offset');
   // The bits of the virtual page below 2^23 are implied by the hash; those below the base page size aren't there.
