@@ -3,6 +3,9 @@ import type { Arch } from '../uapi/arch.ts';
 /** A 64-bit unsigned value as callers may give it: a safe integer ≥ 0, or a bigint in [0, 2^64). Never rounded. */
 export type U64 = number | bigint;
 
+/** Bytes of the largest view of a mapping: longer mappings are seen through several windows of this size. */
+export const VIEW_WINDOW = 2 ** 30;
+
 /** A user-space address: what `mmap` returned plus an offset, or any number a caller wants the kernel to refuse. */
 export type Hva = U64;
 
@@ -154,8 +157,9 @@ export interface KvmCalls {
   /** memfd_create(2), sized and sealed against shrinking: an fd. */
   memfdCreate(name: string, size: U64, flags: number): number;
   /**
-   * The memory itself as an ArrayBuffer, or −errno: −EINVAL when the range isn't inside one mapping of ours,
-   * −EACCES when touching it could fault (files, devices, protected or unmapped parts): use the copies then.
+   * The memory itself as an ArrayBuffer, or −errno: −EINVAL when the range isn't one window of a mapping of ours
+   * (from a multiple of {@link VIEW_WINDOW} after its start, to the window's or the mapping's end); −EACCES when
+   * touching it could fault (files, devices, protected or unmapped parts): use the copies then.
    * It is detached when the mapping goes.
    */
   view(hva: Hva, length: number): ArrayBufferLike | number;

@@ -1,0 +1,95 @@
+import { invalidArgType, outOfRange } from '../errors.ts';
+import type { KvmCalls } from './kvm-calls.ts';
+import { CALL_GROUPS, type ParameterKind, signaturesOf } from './signatures.ts';
+
+type AnyCall = (...args: readonly unknown[]) => unknown;
+
+const MAX_U32 = 0xffff_ffff;
+const MAX_U64 = 0xffff_ffff_ffff_ffffn;
+
+/**
+ * The same calls with their argument types checked first: what isn't a value of the parameter's type at all throws
+ * `ERR_INVALID_ARG_TYPE` or `ERR_OUT_OF_RANGE`, as Node's own functions do. Everything the structure can hold goes to
+ * the kernel, which knows better.
+ */
+export function checked(calls: KvmCalls): KvmCalls {
+  const wrapped: Record<string, unknown> = { backend: calls.backend, arch: calls.arch, pageSize: calls.pageSize };
+  Object.assign(wrapped, checkGroup(calls, undefined));
+  for (const group of CALL_GROUPS) {
+    const own = calls[group];
+    if (own !== undefined) wrapped[group] = checkGroup(own, group);
+  }
+  return wrapped as unknown as KvmCalls;
+}
+
+function checkGroup(target: object, group: Parameters<typeof signaturesOf>[0]): Record<string, AnyCall> {
+  const methods = target as Record<string, AnyCall>;
+  const wrapped: Record<string, AnyCall> = {};
+  for (const [name, { parameters }] of Object.entries(signaturesOf(group))) {
+    wrapped[name] = (...args) => {
+      for (let i = 0; i < parameters.length; i++) checkArgument(parameters[i]![0], parameters[i]![1], args[i]);
+      return methods[name]!.apply(target, args as unknown[]);
+    };
+  }
+  return wrapped;
+}
+
+function checkArgument(name: string, kind: ParameterKind, value: unknown): void {
+  switch (kind) {
+    case 'fd':
+    case 'i32':
+      return checkInteger(name, value, -0x8000_0000, 0x7fff_ffff);
+    case 'u32':
+    case 'x32':
+      return checkInteger(name, value, 0, MAX_U32);
+    case 'u64':
+    case 'x64':
+    case 'hva':
+      return checkU64(name, value);
+    case 'u64s':
+      if (!Array.isArray(value)) throw invalidArgType(name, 'an array of numbers or bigints', value);
+      if (value.length > 4) throw outOfRange(`${name}.length`, '>= 0 && <= 4', value.length);
+      for (const [i, word] of value.entries()) checkU64(`${name}[${i}]`, word);
+      return;
+    case 'in':
+    case 'out':
+    case 'inout':
+      if (value !== null && !(value instanceof Uint8Array)) {
+        throw invalidArgType(name, 'an instance of Uint8Array, or null', value);
+      }
+      return;
+    case 'inout64':
+      if (!(value instanceof BigUint64Array)) throw invalidArgType(name, 'an instance of BigUint64Array', value);
+      return;
+    case 'hvas':
+      if (!(value instanceof Float64Array)) throw invalidArgType(name, 'an instance of Float64Array', value);
+      return;
+    case 'u32s':
+      if (!(value instanceof Uint32Array)) throw invalidArgType(name, 'an instance of Uint32Array', value);
+      return;
+    case 'text':
+      if (typeof value !== 'string') throw invalidArgType(name, 'of type string', value);
+      return;
+    case 'arg':
+      if (!(value instanceof Uint8Array)) checkU64(name, value);
+  }
+}
+
+function checkInteger(name: string, value: unknown, min: number, max: number): void {
+  if (typeof value !== 'number') throw invalidArgType(name, 'of type number', value);
+  if (!Number.isInteger(value) || value < min || value > max) {
+    throw outOfRange(name, `an integer >= ${min} && <= ${max}`, value);
+  }
+}
+
+function checkU64(name: string, value: unknown): void {
+  if (typeof value === 'number') {
+    if (!Number.isSafeInteger(value) || value < 0) {
+      throw outOfRange(name, 'an integer >= 0 && <= 2 ** 53 - 1, or a bigint below 2n ** 64n', value);
+    }
+  } else if (typeof value === 'bigint') {
+    if (value < 0n || value > MAX_U64) throw outOfRange(name, '>= 0n && < 2n ** 64n', value);
+  } else {
+    throw invalidArgType(name, 'of type number or bigint', value);
+  }
+}

@@ -1,0 +1,168 @@
+import { errnoName } from '../uapi/errno.ts';
+import { formatBytes } from './format.ts';
+import type { KvmCalls } from './kvm-calls.ts';
+import { CALL_GROUPS, type ParameterKind, type Signature, signaturesOf } from './signatures.ts';
+
+/** Gets one line for each call that was made, when it has returned. */
+export type TraceSink = (line: string) => void;
+
+type AnyCall = (...args: readonly unknown[]) => unknown;
+
+/**
+ * The same calls, each noted as one line: the call, its result and the bytes it filled. Descriptors and host addresses
+ * are named in the order of their appearance (`vm#1`, `map#2+0x1000`), so that two runs of one program compare equal
+ * wherever the kernels answered the same. This is the recorder of the scenarios and the user's strace.
+ *
+ * @example
+ * const calls = traced(new EmulatedKernel({ arch: 'x86_64' }), console.error);
+ * calls.createVm(calls.openKvm(), 0);
+ * // openKvm() = kvm#1
+ * // createVm(kvm#1, 0) = vm#1
+ */
+export function traced(calls: KvmCalls, sink: TraceSink): KvmCalls {
+  const names = new Names();
+  const wrapped: Record<string, unknown> = { backend: calls.backend, arch: calls.arch, pageSize: calls.pageSize };
+  Object.assign(wrapped, wrapGroup(calls, undefined, names, sink));
+  for (const group of CALL_GROUPS) {
+    const own = calls[group];
+    if (own !== undefined) wrapped[group] = wrapGroup(own, group, names, sink);
+  }
+  return wrapped as unknown as KvmCalls;
+}
+
+function wrapGroup(
+  target: object,
+  group: Parameters<typeof signaturesOf>[0],
+  names: Names,
+  sink: TraceSink,
+): Record<string, AnyCall> {
+  const methods = target as Record<string, AnyCall>;
+  const wrapped: Record<string, AnyCall> = {};
+  for (const [name, signature] of Object.entries(signaturesOf(group))) {
+    wrapped[name] = (...args) => {
+      const before = signature.parameters.map(([, kind], i) => formatArgument(kind, args[i], names));
+      const note = (result: unknown): void => {
+        // What a call leaves in its buffers counts only where it says that it succeeded.
+        const filled = typeof result === 'number' && result < 0 ? [] : formatFilled(signature, args, before);
+        const tail = filled.length === 0 ? '' : ` -> ${filled.join(', ')}`;
+        sink(`${name}(${before.join(', ')}) = ${formatResult(signature, result, args, names)}${tail}`);
+        if (name === 'close' && result === 0) names.closed(args[0] as number);
+        if (name === 'munmap' && result === 0) names.unmapped(Number(args[0]), Number(args[1]));
+      };
+      const result = methods[name]!.apply(target, args as unknown[]);
+      if (result instanceof Promise) {
+        return result.then((value: unknown) => {
+          note(value);
+          return value;
+        });
+      }
+      note(result);
+      return result;
+    };
+  }
+  return wrapped;
+}
+
+/** Names for descriptors and mappings. */
+class Names {
+  readonly #fds = new Map<number, string>();
+  readonly #counts = new Map<string, number>();
+  readonly #mappings: { hva: number; length: number; name: string }[] = [];
+
+  next(kind: string): string {
+    const count = (this.#counts.get(kind) ?? 0) + 1;
+    this.#counts.set(kind, count);
+    return `${kind}#${count}`;
+  }
+
+  opened(fd: number, kind: string): string {
+    const name = this.next(kind);
+    this.#fds.set(fd, name);
+    return name;
+  }
+
+  closed(fd: number): void {
+    const name = this.#fds.get(fd);
+    if (name !== undefined) this.#fds.set(fd, `${name}(closed)`);
+  }
+
+  mapped(hva: number, length: number): string {
+    const name = this.next('map');
+    // An address that is used again names the newer mapping.
+    this.#mappings.unshift({ hva, length, name });
+    return name;
+  }
+
+  unmapped(hva: number, length: number): void {
+    const index = this.#mappings.findIndex((mapping) => mapping.hva === hva && length >= mapping.length);
+    if (index >= 0) this.#mappings[index]!.name += '(unmapped)';
+  }
+
+  fd(fd: unknown): string {
+    return typeof fd === 'number' ? (this.#fds.get(fd) ?? (fd < 0 ? String(fd) : 'fd?')) : String(fd);
+  }
+
+  hva(value: unknown): string {
+    const hva = Number(value);
+    for (const { hva: start, length, name } of this.#mappings) {
+      if (hva >= start && hva < start + length) return hva === start ? name : `${name}+${hex(hva - start)}`;
+    }
+    return hex(value);
+  }
+}
+
+function hex(value: unknown): string {
+  return typeof value === 'number' || typeof value === 'bigint' ? `0x${value.toString(16)}` : String(value);
+}
+
+function formatArgument(kind: ParameterKind, value: unknown, names: Names): string {
+  switch (kind) {
+    case 'fd':
+      return names.fd(value);
+    case 'x32':
+    case 'x64':
+      return hex(value);
+    case 'hva':
+      return names.hva(value);
+    case 'u64s':
+      return `[${(value as readonly unknown[]).map(hex).join(', ')}]`;
+    case 'inout64':
+      return `[${Array.from(value as BigUint64Array, hex).join(', ')}]`;
+    case 'hvas':
+      return `[${Array.from(value as Float64Array, (hva) => names.hva(hva)).join(', ')}]`;
+    case 'u32s':
+      return `[${(value as Uint32Array).join(', ')}]`;
+    case 'text':
+      return JSON.stringify(value);
+    case 'in':
+    case 'inout':
+      return value === null ? 'NULL' : formatBytes(value as Uint8Array);
+    case 'out':
+      return value === null ? 'NULL' : `${(value as Uint8Array).length} bytes`;
+    case 'arg':
+      return value instanceof Uint8Array ? formatBytes(value) : hex(value);
+    default:
+      return String(value);
+  }
+}
+
+function formatFilled(signature: Signature, args: readonly unknown[], before: readonly string[]): string[] {
+  return signature.parameters.flatMap(([name, kind], i) => {
+    const value = args[i];
+    if (kind === 'inout64') {
+      const after = `[${Array.from(value as BigUint64Array, hex).join(', ')}]`;
+      return after === before[i] ? [] : [`${name} ${after}`];
+    }
+    if (!(value instanceof Uint8Array) || (kind !== 'out' && kind !== 'inout' && kind !== 'arg')) return [];
+    const after = formatBytes(value);
+    return after === before[i] ? [] : [`${name} ${after}`];
+  });
+}
+
+function formatResult(signature: Signature, result: unknown, args: readonly unknown[], names: Names): string {
+  if (typeof result === 'number' && result < 0) return `-${errnoName(result)}`;
+  if (typeof result !== 'number') return `${(result as ArrayBufferLike).byteLength} bytes of memory`;
+  if (signature.result === 'hva') return names.mapped(result, Number(args[0]));
+  if (typeof signature.result === 'object') return names.opened(result, signature.result.fd);
+  return String(result);
+}

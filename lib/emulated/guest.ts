@@ -1,0 +1,51 @@
+/**
+ * What a scripted guest does next. Addresses are what the guest's own instruction names: guest physical ones where
+ * nothing translates, effective ones on an architecture that does.
+ */
+export type GuestOp =
+  | { readonly op: 'store'; readonly address: number; readonly size: 1 | 2 | 4 | 8; readonly value: bigint }
+  | { readonly op: 'load'; readonly address: number; readonly size: 1 | 2 | 4 | 8 }
+  | { readonly op: 'out'; readonly port: number; readonly size: 1 | 2 | 4; readonly value: bigint }
+  | { readonly op: 'in'; readonly port: number; readonly size: 1 | 2 | 4 }
+  | { readonly op: 'hypercall'; readonly nr: number; readonly args: readonly bigint[] }
+  | { readonly op: 'halt' }
+  /** Loops until something interrupts the run. */
+  | { readonly op: 'spin' };
+
+/** What an operation gave: the value loaded, a hypercall's registers, nothing for the others. */
+export type GuestResult = bigint | readonly bigint[] | undefined;
+
+/**
+ * A guest program: the emulated vCPU carries out what it yields, and hands back the result. Its end is a halt.
+ *
+ * @example
+ * function* guest(): GuestProgram {
+ *   yield store(0x2000, 1, 0x41n);
+ *   const status = yield load(0xd000_0000, 4);
+ * }
+ */
+export type GuestProgram = Generator<GuestOp, void, GuestResult>;
+
+/** Thrown into a guest program where a real guest would have taken an interruption: `code` is the architecture's. */
+export class GuestFault extends Error {
+  override readonly name = 'GuestFault';
+  readonly code: number;
+
+  constructor(code: number, what: string) {
+    super(what);
+    this.code = code;
+  }
+}
+
+export const store = (address: number, size: 1 | 2 | 4 | 8, value: bigint): GuestOp => ({
+  op: 'store',
+  address,
+  size,
+  value,
+});
+export const load = (address: number, size: 1 | 2 | 4 | 8): GuestOp => ({ op: 'load', address, size });
+export const out = (port: number, size: 1 | 2 | 4, value: bigint): GuestOp => ({ op: 'out', port, size, value });
+export const input = (port: number, size: 1 | 2 | 4): GuestOp => ({ op: 'in', port, size });
+export const hypercall = (nr: number, ...args: readonly bigint[]): GuestOp => ({ op: 'hypercall', nr, args });
+export const halt: GuestOp = { op: 'halt' };
+export const spin: GuestOp = { op: 'spin' };

@@ -1,0 +1,2 @@
+export * from './guest.ts';
+export { EmulatedKernel, type EmulatedKernelOptions } from './kernel.ts';

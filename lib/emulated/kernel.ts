@@ -1,0 +1,532 @@
+import type { Bytes, Hva, KvmCalls, Ppc64Calls, S390xCalls, U64, X86Calls } from '../calls/kvm-calls.ts';
+import type { Arch } from '../uapi/arch.ts';
+import { ERRNO } from '../uapi/errno.ts';
+import { IOEVENTFD, IRQFD } from '../uapi/flags.ts';
+import { Aarch64Architecture } from './aarch64/index.ts';
+import type { EmulatedArchitecture } from './architecture.ts';
+import type { GuestProgram } from './guest.ts';
+import { type Backing, HostMemory } from './host-memory.ts';
+import { EmulatedEventfd, EmulatedMemfd, type OpenFile } from './open-file.ts';
+import { Ppc64Architecture } from './ppc64/index.ts';
+import { rawIoctl } from './raw-ioctl.ts';
+import { parseRelease, REFERENCE_RELEASE } from './release.ts';
+import { S390xArchitecture } from './s390x/index.ts';
+import { EmulatedVcpu } from './vcpu.ts';
+import { copyOut, EmulatedVm, type GuestMemfd } from './vm.ts';
+import { X86Architecture, type X86Build } from './x86_64/index.ts';
+
+/** Which kernel, and how it was built where that shows. */
+export interface EmulatedKernelOptions {
+  readonly arch: Arch;
+  /** Kernel release; 6.12 unless given. 6.1 and newer are known. */
+  readonly release?: string;
+  /** Host page size of ppc64: 4096 or 65536. The other architectures have 4096. */
+  readonly pageSize?: number;
+  /** How the x86_64 KVM was built; Debian's way unless given. */
+  readonly x86?: Partial<X86Build>;
+  /** Descriptors that may be open at once (RLIMIT_NOFILE). */
+  readonly maxFds?: number;
+}
+
+const API_VERSION = 12;
+/** Numbers of emulated descriptors start far above real ones, so that neither is ever taken for the other. */
+const FIRST_FD = 0x10_0000;
+const DEFAULT_MAX_FDS = 1024 * 1024;
+
+function architectureOf(options: EmulatedKernelOptions): EmulatedArchitecture {
+  const release = parseRelease(options.release ?? REFERENCE_RELEASE);
+  const pageSize = options.pageSize ?? 4096;
+  if (pageSize !== 4096 && !(options.arch === 'ppc64' && pageSize === 65536)) {
+    throw new RangeError(
+      `${options.arch} hosts have pages of 4096${options.arch === 'ppc64' ? ' or 65536' : ''} bytes, not ${pageSize}`,
+    );
+  }
+  switch (options.arch) {
+    case 'x86_64':
+      return new X86Architecture(release, {
+        smm: true,
+        swProtectedVm: false,
+        guestPhysicalBits: 48,
+        tdp: true,
+        ...options.x86,
+      });
+    case 's390x':
+      return new S390xArchitecture(release);
+    case 'ppc64':
+      return new Ppc64Architecture(release, pageSize);
+    case 'aarch64':
+      return new Aarch64Architecture(release);
+  }
+}
+
+/**
+ * Linux's KVM in this process: the same calls, the same numbers, the same order of checks, proved against recordings
+ * of real kernels. Guests are scripted ({@link EmulatedKernel.loadGuest}); everything else is as on a host.
+ *
+ * @example
+ * const kernel = new EmulatedKernel({ arch: 's390x', release: '6.12' });
+ * const vm = kernel.createVm(kernel.openKvm(), 0);
+ */
+export class EmulatedKernel implements KvmCalls {
+  readonly backend = 'emulated';
+  readonly arch: Arch;
+  readonly release: string;
+  readonly pageSize: number;
+  readonly x86_64?: X86Calls;
+  readonly s390x?: S390xCalls;
+  readonly ppc64?: Ppc64Calls;
+  readonly #architecture: EmulatedArchitecture;
+  readonly #memory: HostMemory;
+  readonly #files = new Map<number, OpenFile>();
+  readonly #freeFds: number[] = [];
+  readonly #maxFds: number;
+  #nextFd = FIRST_FD;
+
+  constructor(options: EmulatedKernelOptions) {
+    this.#architecture = architectureOf(options);
+    this.arch = options.arch;
+    this.release = this.#architecture.release.text;
+    this.pageSize = this.#architecture.pageSize;
+    this.#memory = new HostMemory(this.pageSize);
+    this.#maxFds = options.maxFds ?? DEFAULT_MAX_FDS;
+    const groups = this.#architecture.calls({
+      memory: this.#memory,
+      vm: (fd) => this.#vm(fd),
+      vcpu: (fd) => this.#vcpu(fd),
+      open: (file) => this.#open(file),
+    });
+    Object.assign(this, groups);
+  }
+
+  /** Gives a vCPU its guest: what KVM_RUN executes from now on. Throws a RangeError when `vcpu` isn't a vCPU's fd. */
+  loadGuest(vcpu: number, program: GuestProgram): void {
+    const found = this.#vcpu(vcpu);
+    if (typeof found === 'number') throw new RangeError(`${vcpu} is not the descriptor of an emulated vCPU`);
+    found.load(program);
+  }
+
+  // Descriptors
+
+  #open(file: OpenFile): number {
+    if (this.#files.size >= this.#maxFds) return -ERRNO.EMFILE;
+    // The lowest free number, as POSIX has it.
+    const fd = this.#freeFds.length === 0 ? this.#nextFd++ : this.#freeFds.splice(lowest(this.#freeFds), 1)[0]!;
+    this.#files.set(fd, file);
+    return fd;
+  }
+
+  /** −errno of a /dev/kvm request on this fd, or 0. */
+  #kvm(fd: number): number {
+    const file = this.#files.get(fd);
+    return file?.kind === 'kvm' ? 0 : unknownRequest(file, this.#architecture);
+  }
+
+  #vm(fd: number): EmulatedVm | number {
+    const file = this.#files.get(fd);
+    return file instanceof EmulatedVm ? file : unknownRequest(file, this.#architecture);
+  }
+
+  #vcpu(fd: number): EmulatedVcpu | number {
+    const file = this.#files.get(fd);
+    return file instanceof EmulatedVcpu ? file : unknownRequest(file, this.#architecture);
+  }
+
+  /** The eventfd that an ioctl's structure names: EBADF when nothing is open there, EINVAL when it is something else. */
+  #eventfd(fd: number): EmulatedEventfd | number {
+    const file = this.#files.get(fd);
+    if (file === undefined) return -ERRNO.EBADF;
+    return file instanceof EmulatedEventfd ? file : -ERRNO.EINVAL;
+  }
+
+  openKvm(): number {
+    return this.#open({ kind: 'kvm' });
+  }
+
+  close(fd: number): number {
+    const file = this.#files.get(fd);
+    if (file === undefined) return -ERRNO.EBADF;
+    this.#files.delete(fd);
+    this.#freeFds.push(fd);
+    file.released?.();
+    return 0;
+  }
+
+  read(fd: number, into: Uint8Array): number {
+    const file = this.#files.get(fd);
+    if (file === undefined) return -ERRNO.EBADF;
+    return file.read === undefined ? -ERRNO.EINVAL : file.read(into);
+  }
+
+  write(fd: number, from: Uint8Array): number {
+    const file = this.#files.get(fd);
+    if (file === undefined) return -ERRNO.EBADF;
+    return file.write === undefined ? -ERRNO.EINVAL : file.write(from);
+  }
+
+  ioctlUnchecked(fd: number, request: number, arg: U64 | Uint8Array): number {
+    const file = this.#files.get(fd);
+    if (file === undefined) return -ERRNO.EBADF;
+    return rawIoctl(this, fd, request, arg) ?? unknownRequest(file, this.#architecture);
+  }
+
+  // /dev/kvm
+
+  getApiVersion(kvm: number, arg: U64): number {
+    return this.#kvm(kvm) || (BigInt(arg) === 0n ? API_VERSION : -ERRNO.EINVAL);
+  }
+
+  checkExtension(fd: number, cap: U64): number {
+    const file = this.#files.get(fd);
+    if (file?.kind !== 'kvm' && !(file instanceof EmulatedVm)) return unknownRequest(file, this.#architecture);
+    return this.#architecture.checkExtension(Number(cap), file instanceof EmulatedVm ? file : undefined);
+  }
+
+  createVm(kvm: number, type: U64): number {
+    const refused = this.#kvm(kvm) || this.#architecture.checkVmType(BigInt(type));
+    return refused || this.#open(new EmulatedVm(this.#architecture, this.#memory, BigInt(type)));
+  }
+
+  getVcpuMmapSize(kvm: number, arg: U64): number {
+    return this.#kvm(kvm) || (BigInt(arg) === 0n ? this.#architecture.vcpuMmapSize : -ERRNO.EINVAL);
+  }
+
+  // VM
+
+  enableCap(fd: number, cap: number, flags: number, args: readonly U64[]): number {
+    const file = this.#files.get(fd);
+    const words = [0, 1, 2, 3].map((i) => BigInt(args[i] ?? 0));
+    if (file instanceof EmulatedVm) return file.enableCap(cap, flags, words);
+    if (file instanceof EmulatedVcpu) return this.#architecture.enableVcpuCap(file, cap, flags, words);
+    return unknownRequest(file, this.#architecture);
+  }
+
+  createVcpu(fd: number, id: U64): number {
+    const vm = this.#vm(fd);
+    if (typeof vm === 'number') return vm;
+    const refused = this.#architecture.checkVcpuId(vm, BigInt(id));
+    return refused || this.#open(new EmulatedVcpu(vm, Number(id)));
+  }
+
+  setUserMemoryRegion(fd: number, slot: number, flags: number, gpa: U64, size: U64, hva: Hva): number {
+    return this.#setMemslot(1, fd, slot, flags, gpa, size, hva, 0, 0);
+  }
+
+  setUserMemoryRegion2(
+    fd: number,
+    slot: number,
+    flags: number,
+    gpa: U64,
+    size: U64,
+    hva: Hva,
+    guestMemfd: number,
+    guestMemfdOffset: U64,
+  ): number {
+    if (!this.#architecture.release.since(6, 8)) {
+      const vm = this.#vm(fd);
+      return typeof vm === 'number' ? vm : -this.#architecture.unknownRegion2;
+    }
+    return this.#setMemslot(2, fd, slot, flags, gpa, size, hva, guestMemfd, guestMemfdOffset);
+  }
+
+  #setMemslot(
+    version: 1 | 2,
+    fd: number,
+    slot: number,
+    flags: number,
+    gpa: U64,
+    size: U64,
+    hva: Hva,
+    guestMemfd: number,
+    guestMemfdOffset: U64,
+  ): number {
+    const vm = this.#vm(fd);
+    if (typeof vm === 'number') return vm;
+    const request = {
+      version,
+      slot,
+      flags,
+      gpa: BigInt(gpa),
+      size: BigInt(size),
+      hva: BigInt(hva),
+      guestMemfdOffset: BigInt(guestMemfdOffset),
+    };
+    return vm.setUserMemoryRegion(request, () => {
+      const file = this.#files.get(guestMemfd);
+      if (file === undefined) return -ERRNO.EBADF;
+      return file.kind === 'guest_memfd' ? (file as GuestMemfd) : -ERRNO.EINVAL;
+    });
+  }
+
+  getDirtyLog(fd: number, slot: number, bitmap: Bytes): number {
+    const vm = this.#vm(fd);
+    return typeof vm === 'number' ? vm : vm.getDirtyLog(slot, bitmap);
+  }
+
+  clearDirtyLog(fd: number, slot: number, firstPage: U64, numPages: number, bitmap: Bytes): number {
+    const vm = this.#vm(fd);
+    return typeof vm === 'number' ? vm : vm.clearDirtyLog(slot, BigInt(firstPage), numPages, bitmap);
+  }
+
+  resetDirtyRings(fd: number): number {
+    const vm = this.#vm(fd);
+    return typeof vm === 'number' ? vm : vm.resetDirtyRings();
+  }
+
+  createGuestMemfd(fd: number, size: U64, flags: U64): number {
+    const vm = this.#vm(fd);
+    if (typeof vm === 'number') return vm;
+    if (this.#architecture.guestMemfdFlags < 0) return -ERRNO.ENOTTY;
+    const bytes = BigInt(size);
+    if ((BigInt(flags) & ~BigInt(this.#architecture.guestMemfdFlags)) !== 0n) return -ERRNO.EINVAL;
+    // The kernel's loff_t is signed.
+    if (BigInt.asIntN(64, bytes) <= 0n || bytes % BigInt(this.pageSize) !== 0n) return -ERRNO.EINVAL;
+    const file: GuestMemfd = { kind: 'guest_memfd', vm, size: Number(bytes), bindings: [] };
+    return this.#open(file);
+  }
+
+  setMemoryAttributes(fd: number, address: U64, size: U64, attributes: U64, flags: U64): number {
+    const vm = this.#vm(fd);
+    if (typeof vm === 'number') return vm;
+    if (!this.#architecture.hasMemoryAttributes) return -ERRNO.ENOTTY;
+    return vm.setMemoryAttributes(BigInt(address), BigInt(size), BigInt(attributes), BigInt(flags));
+  }
+
+  setDeviceAttr(fd: number, group: number, attr: U64, value: Bytes): number {
+    const vm = this.#vm(fd);
+    return typeof vm === 'number' ? vm : this.#architecture.setDeviceAttr(vm, group, BigInt(attr), value);
+  }
+
+  getDeviceAttr(fd: number, group: number, attr: U64, value: Bytes): number {
+    const vm = this.#vm(fd);
+    return typeof vm === 'number' ? vm : this.#architecture.getDeviceAttr(vm, group, BigInt(attr), value);
+  }
+
+  hasDeviceAttr(fd: number, group: number, attr: U64): number {
+    const vm = this.#vm(fd);
+    return typeof vm === 'number' ? vm : this.#architecture.hasDeviceAttr(vm, group, BigInt(attr));
+  }
+
+  eventfd(initial: number): number {
+    return this.#open(new EmulatedEventfd(initial));
+  }
+
+  ioeventfd(fd: number, addr: U64, len: number, eventfd: number, flags: number, datamatch: U64): number {
+    const vm = this.#vm(fd);
+    if (typeof vm === 'number') return vm;
+    const event = this.#eventfd(eventfd);
+    return (flags & IOEVENTFD.DEASSIGN) !== 0
+      ? vm.bus.deassign(event, BigInt(addr), len, flags, BigInt(datamatch))
+      : vm.bus.assign(event, BigInt(addr), len, flags, BigInt(datamatch));
+  }
+
+  irqfd(fd: number, eventfd: number, gsi: number, flags: number, resamplefd: number): number {
+    const vm = this.#vm(fd);
+    if (typeof vm === 'number') return vm;
+    if ((flags & ~(IRQFD.DEASSIGN | IRQFD.RESAMPLE)) !== 0) return -ERRNO.EINVAL;
+    const event = this.#eventfd(eventfd);
+    if ((flags & IRQFD.DEASSIGN) !== 0) {
+      if (typeof event === 'number') return event;
+      vm.irqfds.delete(event, gsi);
+      return 0;
+    }
+    if (!vm.irqchip) return this.#architecture.irqfdWithoutIrqchip;
+    if (typeof event === 'number') return event;
+    if ((flags & IRQFD.RESAMPLE) !== 0) {
+      const resample = this.#eventfd(resamplefd);
+      if (typeof resample === 'number') return resample;
+    }
+    return vm.irqfds.add(event, gsi);
+  }
+
+  registerCoalescedMmio(fd: number, addr: U64, size: number, pio: number): number {
+    const vm = this.#vm(fd);
+    return typeof vm === 'number' ? vm : vm.bus.registerCoalesced(BigInt(addr), size, pio);
+  }
+
+  unregisterCoalescedMmio(fd: number, addr: U64, size: number, pio: number): number {
+    const vm = this.#vm(fd);
+    return typeof vm === 'number' ? vm : vm.bus.unregisterCoalesced(BigInt(addr), size, pio);
+  }
+
+  createIrqchip(fd: number): number {
+    const vm = this.#vm(fd);
+    return typeof vm === 'number' ? vm : this.#architecture.createIrqchip(vm);
+  }
+
+  // vCPU
+
+  run(fd: number, timeoutMs: number): number {
+    const vcpu = this.#vcpu(fd);
+    return typeof vcpu === 'number' ? vcpu : vcpu.run(timeoutMs);
+  }
+
+  async runAsync(fd: number): Promise<number> {
+    const vcpu = this.#vcpu(fd);
+    return typeof vcpu === 'number' ? vcpu : vcpu.runAsync();
+  }
+
+  kick(fd: number): number {
+    const vcpu = this.#vcpu(fd);
+    return typeof vcpu === 'number' ? vcpu : vcpu.kick();
+  }
+
+  preFaultMemory(fd: number, range: BigUint64Array, flags: U64): number {
+    const vcpu = this.#vcpu(fd);
+    if (typeof vcpu === 'number') return vcpu;
+    return this.#architecture.preFaultMemory(vcpu, range, BigInt(flags));
+  }
+
+  getRegs(fd: number, regs: Bytes): number {
+    const vcpu = this.#vcpu(fd);
+    return typeof vcpu === 'number' ? vcpu : readRegisters(vcpu.regs, regs);
+  }
+
+  setRegs(fd: number, regs: Bytes): number {
+    const vcpu = this.#vcpu(fd);
+    return typeof vcpu === 'number' ? vcpu : writeRegisters(vcpu.regs, regs);
+  }
+
+  getSregs(fd: number, sregs: Bytes): number {
+    const vcpu = this.#vcpu(fd);
+    return typeof vcpu === 'number' ? vcpu : readRegisters(vcpu.sregs, sregs);
+  }
+
+  setSregs(fd: number, sregs: Bytes): number {
+    const vcpu = this.#vcpu(fd);
+    if (typeof vcpu === 'number') return vcpu;
+    const result = writeRegisters(vcpu.sregs, sregs);
+    if (result === 0) this.#architecture.sregsSet?.(vcpu);
+    return result;
+  }
+
+  getOneReg(fd: number, id: U64, value: Bytes): number {
+    const vcpu = this.#vcpu(fd);
+    if (typeof vcpu === 'number') return vcpu;
+    const register = vcpu.oneRegs.get(BigInt(id));
+    return register === undefined ? -this.#architecture.unknownOneReg : copyOut(register, value);
+  }
+
+  setOneReg(fd: number, id: U64, value: Bytes): number {
+    const vcpu = this.#vcpu(fd);
+    if (typeof vcpu === 'number') return vcpu;
+    const register = vcpu.oneRegs.get(BigInt(id));
+    if (register === undefined) return -this.#architecture.unknownOneReg;
+    return writeRegisters(register, value);
+  }
+
+  getMpState(fd: number): number {
+    const vcpu = this.#vcpu(fd);
+    return typeof vcpu === 'number' ? vcpu : vcpu.mpState;
+  }
+
+  setMpState(fd: number, state: number): number {
+    const vcpu = this.#vcpu(fd);
+    if (typeof vcpu === 'number') return vcpu;
+    vcpu.mpState = state;
+    return 0;
+  }
+
+  // Host memory
+
+  mmap(length: U64, prot: number, flags: number, fd: number, offset: U64, align: U64, alignOffset: U64): number {
+    const bytes = Number(length);
+    const at = Number(offset);
+    if (at % this.pageSize !== 0) return -ERRNO.EINVAL;
+    let source: { backing: Backing; offset: number } | undefined;
+    if (fd !== -1) {
+      const file = this.#files.get(fd);
+      const found = file === undefined ? foreignFile(fd, at) : (file.mmap?.(at, bytes) ?? -ERRNO.ENODEV);
+      if (typeof found === 'number') return found;
+      source = found;
+    }
+    return this.#memory.map(bytes, prot, flags, Number(align), Number(alignOffset), source);
+  }
+
+  munmap(hva: Hva, length: U64): number {
+    return this.#memory.unmap(Number(hva), Number(length));
+  }
+
+  mprotect(hva: Hva, length: U64, prot: number): number {
+    return this.#memory.protect(Number(hva), Number(length), prot);
+  }
+
+  madvise(hva: Hva, length: U64, advice: number): number {
+    return this.#memory.advise(Number(hva), Number(length), advice);
+  }
+
+  memfdCreate(_name: string, size: U64, _flags: number): number {
+    return this.#open(new EmulatedMemfd(Number(size)));
+  }
+
+  view(hva: Hva, length: number): ArrayBuffer | number {
+    return this.#memory.view(Number(hva), length);
+  }
+
+  readMemory(hva: Hva, into: Uint8Array): number {
+    const read = this.#memory.read(Number(hva), into);
+    return read === 0 && into.length !== 0 ? -ERRNO.EFAULT : read;
+  }
+
+  writeMemory(hva: Hva, from: Uint8Array): number {
+    const written = this.#memory.write(Number(hva), from);
+    return written === 0 && from.length !== 0 ? -ERRNO.EFAULT : written;
+  }
+
+  gather(hvas: Float64Array, lengths: Uint32Array, into: Uint8Array): number {
+    return pieces(hvas, lengths, into, (hva, bytes) => this.#memory.read(hva, bytes));
+  }
+
+  scatter(hvas: Float64Array, lengths: Uint32Array, from: Uint8Array): number {
+    return pieces(hvas, lengths, from, (hva, bytes) => this.#memory.write(hva, bytes));
+  }
+}
+
+/** What a request gets on a descriptor that doesn't know it. */
+function unknownRequest(file: OpenFile | undefined, architecture: EmulatedArchitecture): number {
+  switch (file?.kind) {
+    case undefined:
+      return -ERRNO.EBADF;
+    case 'kvm':
+      return -ERRNO.EINVAL;
+    case 'vcpu':
+      return architecture.unknownVcpuRequest;
+    default:
+      return -ERRNO.ENOTTY;
+  }
+}
+
+function lowest(fds: readonly number[]): number {
+  return fds.indexOf(Math.min(...fds));
+}
+
+function readRegisters(registers: Uint8Array, into: Bytes): number {
+  return registers.length === 0 ? -ERRNO.EINVAL : copyOut(registers, into);
+}
+
+function writeRegisters(registers: Uint8Array, from: Bytes): number {
+  if (registers.length === 0) return -ERRNO.EINVAL;
+  if (from === null || from.length < registers.length) return -ERRNO.EFAULT;
+  registers.set(from.subarray(0, registers.length));
+  return 0;
+}
+
+function foreignFile(fd: number, offset: number): { backing: Backing; offset: number } | number {
+  const backing = HostMemory.fileBacking(fd);
+  return backing === undefined ? -ERRNO.EBADF : { backing, offset };
+}
+
+function pieces(
+  hvas: Float64Array,
+  lengths: Uint32Array,
+  bytes: Uint8Array,
+  move: (hva: number, bytes: Uint8Array) => number,
+): number {
+  const count = Math.min(hvas.length, lengths.length);
+  let at = 0;
+  for (let i = 0; i < count; i++) {
+    const length = lengths[i]!;
+    if (at + length > bytes.length || move(hvas[i]!, bytes.subarray(at, at + length)) !== length) return i;
+    at += length;
+  }
+  return count;
+}

@@ -1,0 +1,81 @@
+import { ERRNO } from '../uapi/errno.ts';
+import { type Backing, MemoryBacking } from './host-memory.ts';
+
+/**
+ * What an emulated file descriptor stands for. An operation that a kind of file lacks is answered as the kernel's
+ * VFS does: EINVAL for read and write, ENODEV for mmap.
+ */
+export interface OpenFile {
+  readonly kind: 'kvm' | 'vm' | 'vcpu' | 'eventfd' | 'memfd' | 'guest_memfd' | 'htab';
+  read?(into: Uint8Array): number;
+  write?(from: Uint8Array): number;
+  /** The memory that mmap at `offset` shows, or −errno. */
+  mmap?(offset: number, length: number): { backing: Backing; offset: number } | number;
+  /** The last descriptor was closed. */
+  released?(): void;
+}
+
+const COUNTER_MAX = 0xffff_ffff_ffff_fffen;
+
+/** eventfd(2), non-blocking, in its plain counting mode. */
+export class EmulatedEventfd implements OpenFile {
+  readonly kind = 'eventfd';
+  #count: bigint;
+  /** Told when the last descriptor is closed: irqfds end then. */
+  readonly onReleased = new Set<() => void>();
+
+  constructor(initial: number) {
+    this.#count = BigInt(initial);
+  }
+
+  get count(): bigint {
+    return this.#count;
+  }
+
+  read(into: Uint8Array): number {
+    if (into.length < 8) return -ERRNO.EINVAL;
+    if (this.#count === 0n) return -ERRNO.EAGAIN;
+    hostOrder(into).setBigUint64(0, this.#count, LITTLE);
+    this.#count = 0n;
+    return 8;
+  }
+
+  write(from: Uint8Array): number {
+    if (from.length < 8) return -ERRNO.EINVAL;
+    const value = hostOrder(from).getBigUint64(0, LITTLE);
+    if (value > COUNTER_MAX) return -ERRNO.EINVAL;
+    if (this.#count + value > COUNTER_MAX) return -ERRNO.EAGAIN;
+    this.#count += value;
+    return 8;
+  }
+
+  /** What the kernel does when an ioeventfd matches. */
+  signal(): void {
+    if (this.#count < COUNTER_MAX) this.#count += 1n;
+  }
+
+  released(): void {
+    for (const tell of this.onReleased) tell();
+  }
+}
+
+/** A memfd of fixed size. */
+export class EmulatedMemfd implements OpenFile {
+  readonly kind = 'memfd';
+  readonly #backing: MemoryBacking;
+
+  constructor(size: number) {
+    this.#backing = new MemoryBacking(size);
+  }
+
+  mmap(offset: number): { backing: Backing; offset: number } {
+    return { backing: this.#backing, offset };
+  }
+}
+
+// The emulated process is this one, so integers in its memory have this machine's byte order.
+const LITTLE = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
+
+function hostOrder(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

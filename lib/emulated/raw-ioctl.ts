@@ -1,0 +1,75 @@
+import type { KvmCalls, U64 } from '../calls/kvm-calls.ts';
+import { ERRNO } from '../uapi/errno.ts';
+import { type RequestName, requestName, requestSize } from '../uapi/requests.ts';
+
+type ByValue = (calls: KvmCalls, fd: number, arg: bigint) => number;
+type ByStruct = (calls: KvmCalls, fd: number, struct: Fields) => number;
+
+/** Reads fields of a structure in this machine's byte order, which is the caller's. */
+class Fields {
+  readonly #view: DataView;
+
+  constructor(bytes: Uint8Array) {
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  u32(offset: number): number {
+    return this.#view.getUint32(offset, LITTLE);
+  }
+
+  i32(offset: number): number {
+    return this.#view.getInt32(offset, LITTLE);
+  }
+
+  u64(offset: number): bigint {
+    return this.#view.getBigUint64(offset, LITTLE);
+  }
+}
+
+const LITTLE = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
+
+const BY_VALUE: Partial<Record<RequestName, ByValue>> = {
+  KVM_GET_API_VERSION: (calls, fd, arg) => calls.getApiVersion(fd, arg),
+  KVM_CREATE_VM: (calls, fd, arg) => calls.createVm(fd, arg),
+  KVM_CHECK_EXTENSION: (calls, fd, arg) => calls.checkExtension(fd, arg),
+  KVM_GET_VCPU_MMAP_SIZE: (calls, fd, arg) => calls.getVcpuMmapSize(fd, arg),
+  KVM_CREATE_VCPU: (calls, fd, arg) => calls.createVcpu(fd, arg),
+  KVM_CREATE_IRQCHIP: (calls, fd) => calls.createIrqchip(fd),
+  KVM_RESET_DIRTY_RINGS: (calls, fd) => calls.resetDirtyRings(fd),
+  KVM_RUN: (calls, fd, arg) => (arg === 0n ? calls.run(fd, 0) : -ERRNO.EINVAL),
+};
+
+/** Structures without pointers in them; the emulated process has no memory that a pointer of the caller's could name. */
+const BY_STRUCT: Partial<Record<RequestName, ByStruct>> = {
+  KVM_SET_USER_MEMORY_REGION: (calls, fd, s) =>
+    calls.setUserMemoryRegion(fd, s.u32(0), s.u32(4), s.u64(8), s.u64(16), s.u64(24)),
+  KVM_SET_USER_MEMORY_REGION2: (calls, fd, s) =>
+    calls.setUserMemoryRegion2(fd, s.u32(0), s.u32(4), s.u64(8), s.u64(16), s.u64(24), s.i32(40), s.u64(32)),
+  KVM_ENABLE_CAP: (calls, fd, s) =>
+    calls.enableCap(fd, s.u32(0), s.u32(4), [s.u64(8), s.u64(16), s.u64(24), s.u64(32)]),
+  KVM_IOEVENTFD: (calls, fd, s) => calls.ioeventfd(fd, s.u64(8), s.u32(16), s.i32(20), s.u32(24), s.u64(0)),
+  KVM_IRQFD: (calls, fd, s) => calls.irqfd(fd, s.i32(0), s.u32(4), s.u32(8), s.i32(12)),
+  KVM_REGISTER_COALESCED_MMIO: (calls, fd, s) => calls.registerCoalescedMmio(fd, s.u64(0), s.u32(8), s.u32(12)),
+  KVM_UNREGISTER_COALESCED_MMIO: (calls, fd, s) => calls.unregisterCoalescedMmio(fd, s.u64(0), s.u32(8), s.u32(12)),
+  KVM_SET_MEMORY_ATTRIBUTES: (calls, fd, s) => calls.setMemoryAttributes(fd, s.u64(0), s.u64(8), s.u64(16), s.u64(24)),
+  KVM_CREATE_GUEST_MEMFD: (calls, fd, s) => calls.createGuestMemfd(fd, s.u64(0), s.u64(8)),
+};
+
+/**
+ * An ioctl by its number. Undefined when the number is no request that the emulated kernel knows on any descriptor;
+ * −EFAULT when a structure is shorter than the request's, or full of pointers.
+ */
+export function rawIoctl(calls: KvmCalls, fd: number, request: number, arg: U64 | Uint8Array): number | undefined {
+  const name = requestName(request, calls.arch);
+  if (name === undefined || belongsElsewhere(name, calls)) return undefined;
+  const byValue = BY_VALUE[name];
+  if (byValue !== undefined) return byValue(calls, fd, arg instanceof Uint8Array ? 1n : BigInt(arg));
+  if (!(arg instanceof Uint8Array) || arg.length < requestSize(name)) return -ERRNO.EFAULT;
+  return BY_STRUCT[name]?.(calls, fd, new Fields(arg)) ?? -ERRNO.EFAULT;
+}
+
+function belongsElsewhere(name: RequestName, calls: KvmCalls): boolean {
+  return (
+    (name.startsWith('KVM_S390_') && calls.arch !== 's390x') || (name.startsWith('KVM_PPC_') && calls.arch !== 'ppc64')
+  );
+}

@@ -1,0 +1,22 @@
+/** A kernel release, as far as the memory uAPI changed with it: `6.1`, `6.12`. */
+export interface Release {
+  readonly text: string;
+  /** Whether this release is `major.minor` or newer. */
+  since(major: number, minor: number): boolean;
+}
+
+/** The release the facts and most recordings are from. */
+export const REFERENCE_RELEASE = '6.12';
+
+/** Reads `6.12`, `6.12.107` or `6.12.107+deb13-s390x`. Throws a RangeError for anything else. */
+export function parseRelease(text: string): Release {
+  const match = /^(\d+)\.(\d+)(?:[.+-].*)?$/.exec(text);
+  if (match === null)
+    throw new RangeError(`A kernel release looks like "6.12" or "6.12.107", not ${JSON.stringify(text)}`);
+  const major = Number(match[1]);
+  const minor = Number(match[2]);
+  return {
+    text: `${major}.${minor}`,
+    since: (otherMajor, otherMinor) => major > otherMajor || (major === otherMajor && minor >= otherMinor),
+  };
+}

@@ -1,0 +1,345 @@
+import { ERRNO } from '../uapi/errno.ts';
+import { DIRTY_LOG_PAGE_OFFSET, EXIT, MEM } from '../uapi/flags.ts';
+import { IO_DIRECTION, KVM_RUN, KVM_RUN_S390X, REGS_SIZE } from '../uapi/structs.ts';
+import { DirtyRing } from './dirty-ring.ts';
+import { GuestFault, type GuestOp, type GuestProgram, type GuestResult } from './guest.ts';
+import { type Backing, SharedArea } from './host-memory.ts';
+import type { OpenFile } from './open-file.ts';
+import type { EmulatedVm } from './vm.ts';
+
+/** Page of the vCPU's mapping that holds the data of port I/O (`KVM_PIO_PAGE_OFFSET`). */
+const PIO_PAGE = 1;
+/** An asynchronous run gives the event loop a turn after so many operations. */
+const OPS_PER_TURN = 1000;
+
+/** One access, or the rest of one, that does not cross a page. */
+interface Fragment {
+  readonly gpa: number;
+  readonly bytes: Uint8Array;
+}
+
+/** What a step of the guest led to: on with the program, out to user space, or −errno. */
+type Outcome = 'continue' | 'exit' | 'spin' | number;
+
+/** One vCPU: the kvm_run area, a scripted guest, a dirty ring. */
+export class EmulatedVcpu implements OpenFile {
+  readonly kind = 'vcpu';
+  readonly vm: EmulatedVm;
+  readonly id: number;
+  /** The mapping's pages: kvm_run, port I/O data, and the rest up to KVM_GET_VCPU_MMAP_SIZE. */
+  readonly area: SharedArea;
+  readonly ring: DirtyRing | undefined;
+  readonly regs: Uint8Array;
+  readonly sregs: Uint8Array;
+  readonly oneRegs = new Map<bigint, Uint8Array>();
+  mpState = 0;
+  #program: GuestProgram | undefined;
+  #result: GuestResult;
+  /** What is left of an access that led to an exit, done before the program goes on. */
+  #pending: (() => Outcome) | undefined;
+  #running = false;
+  #kicked = false;
+  #wake: (() => void) | undefined;
+
+  constructor(vm: EmulatedVm, id: number) {
+    const { architecture } = vm;
+    this.vm = vm;
+    this.id = id;
+    this.area = new SharedArea(architecture.vcpuMmapSize);
+    if (vm.dirtyRingBytes !== 0) this.ring = new DirtyRing(vm.dirtyRingBytes, architecture.littleEndian);
+    const sizes = REGS_SIZE[architecture.arch];
+    this.regs = new Uint8Array(sizes.regs ?? 0);
+    this.sregs = new Uint8Array(sizes.sregs ?? 0);
+    vm.vcpus.set(id, this);
+    architecture.vcpuCreated(this);
+  }
+
+  get running(): boolean {
+    return this.#running;
+  }
+
+  mmap(offset: number, length: number): { backing: Backing; offset: number } | number {
+    const { pageSize, coalescedMmioPage } = this.vm.architecture;
+    const page = offset / pageSize;
+    if (page >= DIRTY_LOG_PAGE_OFFSET && this.ring !== undefined) {
+      return { backing: this.ring.area.backing, offset: 0 };
+    }
+    if (page === coalescedMmioPage && page !== 0 && length <= pageSize) {
+      return { backing: this.vm.bus.ring!.backing, offset: 0 };
+    }
+    return { backing: this.area.backing, offset };
+  }
+
+  /** What the guest executes from the next KVM_RUN on. */
+  load(program: GuestProgram): void {
+    this.#program = program;
+    this.#result = undefined;
+    this.#pending = undefined;
+  }
+
+  /** KVM_RUN. A program that spins is interrupted at once: nothing else could happen on this thread. */
+  run(timeoutMs: number): number {
+    if (this.#running) return -ERRNO.EBUSY;
+    this.#running = true;
+    const deadline = timeoutMs === 0 ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
+    let outcome: Outcome;
+    do {
+      outcome = this.#turn();
+    } while (outcome === 'continue' && performance.now() < deadline);
+    return this.#finish(outcome);
+  }
+
+  async runAsync(): Promise<number> {
+    if (this.#running) return -ERRNO.EBUSY;
+    this.#running = true;
+    let outcome = this.#turn();
+    while ((outcome === 'continue' || outcome === 'spin') && !this.#kicked) {
+      if (outcome === 'spin') {
+        await new Promise<void>((wake) => {
+          this.#wake = wake;
+        });
+      } else {
+        await new Promise<void>((turn) => setImmediate(turn));
+        outcome = this.#turn();
+      }
+    }
+    return this.#finish(outcome);
+  }
+
+  /** The run under way, or else the next one, ends with EINTR. */
+  kick(): number {
+    this.#kicked = true;
+    this.area.view.setUint8(KVM_RUN.immediate_exit, 1);
+    this.#wake?.();
+    return 0;
+  }
+
+  #finish(outcome: Outcome): number {
+    this.#running = false;
+    this.#wake = undefined;
+    if (outcome === 'exit') return 0;
+    if (typeof outcome === 'number' && outcome !== -ERRNO.EINTR) return outcome;
+    if (this.#kicked) {
+      this.#kicked = false;
+      this.area.view.setUint8(KVM_RUN.immediate_exit, 0);
+    }
+    this.#setExit(EXIT.INTR);
+    return -ERRNO.EINTR;
+  }
+
+  /** Runs for a while: at most {@link OPS_PER_TURN} operations. */
+  #turn(): Outcome {
+    const refused = this.vm.architecture.beforeRun?.(this) ?? 0;
+    if (refused !== 0) return refused;
+    if (this.#pending !== undefined) {
+      const outcome = this.#pending();
+      if (outcome !== 'continue') return outcome;
+      this.#pending = undefined;
+    }
+    for (let i = 0; i < OPS_PER_TURN; i++) {
+      if (this.area.view.getUint8(KVM_RUN.immediate_exit) !== 0) return -ERRNO.EINTR;
+      if (this.ring?.softFull === true) return this.#exit(EXIT.DIRTY_RING_FULL);
+      const outcome = this.#step();
+      if (outcome !== 'continue') return outcome;
+    }
+    return 'continue';
+  }
+
+  #step(): Outcome {
+    if (this.#program === undefined) return 'spin';
+    const next = this.#program.next(this.#result);
+    if (next.done === true) return this.#halt();
+    this.#result = undefined;
+    try {
+      return this.#execute(next.value);
+    } catch (fault) {
+      if (!(fault instanceof GuestFault)) throw fault;
+      const after = this.#program.throw(fault);
+      return after.done === true ? this.#halt() : this.#execute(after.value);
+    }
+  }
+
+  #execute(op: GuestOp): Outcome {
+    switch (op.op) {
+      case 'store':
+        return this.#access(this.#fragments(op.address, this.#bytesOf(op.value, op.size), true), true);
+      case 'load': {
+        const bytes = new Uint8Array(op.size);
+        return this.#then(this.#access(this.#fragments(op.address, bytes, false), false), () => {
+          this.#result = this.#valueOf(bytes);
+        });
+      }
+      case 'out':
+        return this.#port(op.port, this.#bytesOf(op.value, op.size), true);
+      case 'in': {
+        const bytes = new Uint8Array(op.size);
+        return this.#then(this.#port(op.port, bytes, false), () => {
+          this.#result = this.#valueOf(bytes);
+        });
+      }
+      case 'hypercall':
+        return this.#hypercall(op.nr, op.args);
+      case 'halt':
+        return this.#halt();
+      case 'spin':
+        return 'spin';
+    }
+  }
+
+  /** Does something once an access is complete, whether now or when user space has done its part. */
+  #then(outcome: Outcome, complete: () => void): Outcome {
+    if (outcome === 'continue') complete();
+    else if (outcome === 'exit') {
+      const rest = this.#pending!;
+      this.#pending = () => this.#then(rest(), complete);
+    }
+    return outcome;
+  }
+
+  #fragments(address: number, bytes: Uint8Array, write: boolean): Fragment[] {
+    const { pageSize, architecture } = this.vm;
+    const fragments: Fragment[] = [];
+    for (let done = 0; done < bytes.length; ) {
+      const at = address + done;
+      const length = Math.min(bytes.length - done, pageSize - (at % pageSize));
+      const gpa = architecture.translate?.(this, at, length, write) ?? at;
+      fragments.push({ gpa, bytes: bytes.subarray(done, done + length) });
+      done += length;
+    }
+    return fragments;
+  }
+
+  #access(fragments: Fragment[], write: boolean): Outcome {
+    for (let fragment = fragments.shift(); fragment !== undefined; fragment = fragments.shift()) {
+      const outcome = write ? this.#store(fragment) : this.#loadFrom(fragment);
+      if (outcome !== 'continue') {
+        const first = this.#pending;
+        this.#pending = () => {
+          first?.();
+          this.#pending = undefined;
+          return this.#access(fragments, write);
+        };
+        return outcome;
+      }
+    }
+    return 'continue';
+  }
+
+  #store({ gpa, bytes }: Fragment): Outcome {
+    const { vm } = this;
+    const gfn = Math.floor(gpa / vm.pageSize);
+    const slot = vm.usableSlot(gfn);
+    if (slot === undefined || (slot.flags & MEM.READONLY) !== 0) return this.#mmio(gpa, bytes, true);
+    if (vm.memory.write(vm.hostAddress(slot, gfn) + (gpa % vm.pageSize), bytes) !== bytes.length) {
+      return this.#memoryFault(gpa);
+    }
+    vm.markDirty(slot, gfn, this);
+    return 'continue';
+  }
+
+  #loadFrom({ gpa, bytes }: Fragment): Outcome {
+    const { vm } = this;
+    const gfn = Math.floor(gpa / vm.pageSize);
+    const slot = vm.usableSlot(gfn);
+    if (slot === undefined) return this.#mmio(gpa, bytes, false);
+    const read = vm.memory.read(vm.hostAddress(slot, gfn) + (gpa % vm.pageSize), bytes);
+    return read === bytes.length ? 'continue' : this.#memoryFault(gpa);
+  }
+
+  #mmio(gpa: number, bytes: Uint8Array, write: boolean): Outcome {
+    const missing = this.vm.architecture.missingMemory?.(this, gpa);
+    if (missing !== undefined) throw missing;
+    if (write && this.vm.bus.write(BigInt(gpa), bytes, false)) return 'continue';
+    const { mmio } = KVM_RUN;
+    this.#setU64(mmio.phys_addr, BigInt(gpa));
+    if (write) this.area.bytes(mmio.data, 8).fill(0).set(bytes);
+    this.#setU32(mmio.len, bytes.length);
+    this.area.view.setUint8(mmio.is_write, write ? 1 : 0);
+    this.#pending = () => {
+      if (!write) bytes.set(this.area.bytes(mmio.data, bytes.length));
+      return 'continue';
+    };
+    return this.#exit(EXIT.MMIO);
+  }
+
+  #port(port: number, bytes: Uint8Array, write: boolean): Outcome {
+    if (write && this.vm.bus.write(BigInt(port), bytes, true)) return 'continue';
+    const { io } = KVM_RUN;
+    const offset = PIO_PAGE * this.vm.pageSize;
+    if (write) this.area.bytes(offset, bytes.length).set(bytes);
+    this.area.view.setUint8(io.direction, write ? IO_DIRECTION.OUT : IO_DIRECTION.IN);
+    this.area.view.setUint8(io.size, bytes.length);
+    this.area.view.setUint16(io.port, port, this.vm.architecture.littleEndian);
+    this.#setU32(io.count, 1);
+    this.#setU64(io.data_offset, BigInt(offset));
+    this.#pending = () => {
+      if (!write) bytes.set(this.area.bytes(offset, bytes.length));
+      return 'continue';
+    };
+    return this.#exit(EXIT.IO);
+  }
+
+  #hypercall(nr: number, args: readonly bigint[]): Outcome {
+    const { architecture } = this.vm;
+    const answered = architecture.hypercall?.(this, nr, args);
+    if (answered !== undefined) {
+      this.#result = answered;
+      return 'continue';
+    }
+    const answer = architecture.hypercallExit?.(this, nr, args);
+    if (answer === undefined) return 'continue';
+    this.#pending = () => {
+      this.#result = answer();
+      return 'continue';
+    };
+    return this.#exit(EXIT.PAPR_HCALL);
+  }
+
+  #halt(): Outcome {
+    // Only x86 without an interrupt controller in the kernel leaves halting to user space.
+    return this.vm.architecture.arch === 'x86_64' && !this.vm.irqchip ? this.#exit(EXIT.HLT) : 'spin';
+  }
+
+  /** A page that the slot promises and the host doesn't have: EFAULT, described in kvm_run since 6.8 on x86. */
+  #memoryFault(gpa: number): Outcome {
+    const { architecture, pageSize } = this.vm;
+    if (architecture.arch === 'x86_64' && architecture.release.since(6, 8)) {
+      this.#setExit(EXIT.MEMORY_FAULT);
+      this.#setU64(KVM_RUN.memory_fault.flags, 0n);
+      this.#setU64(KVM_RUN.memory_fault.gpa, BigInt(Math.floor(gpa / pageSize) * pageSize));
+      this.#setU64(KVM_RUN.memory_fault.size, BigInt(pageSize));
+    }
+    return -ERRNO.EFAULT;
+  }
+
+  #exit(reason: number): Outcome {
+    this.#setExit(reason);
+    return 'exit';
+  }
+
+  #setExit(reason: number): void {
+    this.#setU32(KVM_RUN_S390X.exit_reason, reason);
+  }
+
+  #setU32(offset: number, value: number): void {
+    this.area.view.setUint32(offset, value, this.vm.architecture.littleEndian);
+  }
+
+  #setU64(offset: number, value: bigint): void {
+    this.area.view.setBigUint64(offset, value, this.vm.architecture.littleEndian);
+  }
+
+  #bytesOf(value: bigint, size: number): Uint8Array {
+    const all = new DataView(new ArrayBuffer(8));
+    const little = this.vm.architecture.littleEndian;
+    all.setBigUint64(0, BigInt.asUintN(64, value), little);
+    return new Uint8Array(all.buffer, little ? 0 : 8 - size, size);
+  }
+
+  #valueOf(bytes: Uint8Array): bigint {
+    const all = new Uint8Array(8);
+    const little = this.vm.architecture.littleEndian;
+    all.set(bytes, little ? 0 : 8 - bytes.length);
+    return new DataView(all.buffer).getBigUint64(0, little);
+  }
+}
