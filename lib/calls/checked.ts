@@ -38,14 +38,17 @@ function checkArgument(name: string, kind: ParameterKind, value: unknown): void 
   switch (kind) {
     case 'fd':
     case 'i32':
-      return checkInteger(name, value, -0x8000_0000, 0x7fff_ffff);
+      checkInteger(name, value, -0x8000_0000, 0x7fff_ffff);
+      return;
     case 'u32':
     case 'x32':
-      return checkInteger(name, value, 0, MAX_U32);
+      checkInteger(name, value, 0, MAX_U32);
+      return;
     case 'u64':
     case 'x64':
     case 'hva':
-      return checkU64(name, value);
+      checkU64(name, value);
+      return;
     case 'u64s':
       if (!Array.isArray(value)) throw invalidArgType(name, 'an array of numbers or bigints', value);
       if (value.length > 4) throw outOfRange(`${name}.length`, '>= 0 && <= 4', value.length);

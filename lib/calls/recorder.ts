@@ -6,6 +6,14 @@ import { CALL_GROUPS, type ParameterKind, type Signature, signaturesOf } from '.
 /** Gets one line for each call that was made, when it has returned. */
 export type TraceSink = (line: string) => void;
 
+/** Hears what calls opened and closed, with the kernel's own numbers. */
+export interface TraceObserver {
+  opened(fd: number): void;
+  closed(fd: number): void;
+  mapped(hva: number, length: number): void;
+  unmapped(hva: number, length: number): void;
+}
+
 type AnyCall = (...args: readonly unknown[]) => unknown;
 
 /**
@@ -19,8 +27,8 @@ type AnyCall = (...args: readonly unknown[]) => unknown;
  * // openKvm() = kvm#1
  * // createVm(kvm#1, 0) = vm#1
  */
-export function traced(calls: KvmCalls, sink: TraceSink): KvmCalls {
-  const names = new Names();
+export function traced(calls: KvmCalls, sink: TraceSink, observer?: TraceObserver): KvmCalls {
+  const names = new Names(observer);
   const wrapped: Record<string, unknown> = { backend: calls.backend, arch: calls.arch, pageSize: calls.pageSize };
   Object.assign(wrapped, wrapGroup(calls, undefined, names, sink));
   for (const group of CALL_GROUPS) {
@@ -68,6 +76,11 @@ class Names {
   readonly #fds = new Map<number, string>();
   readonly #counts = new Map<string, number>();
   readonly #mappings: { hva: number; length: number; name: string }[] = [];
+  readonly #observer: TraceObserver | undefined;
+
+  constructor(observer: TraceObserver | undefined) {
+    this.#observer = observer;
+  }
 
   next(kind: string): string {
     const count = (this.#counts.get(kind) ?? 0) + 1;
@@ -78,24 +91,28 @@ class Names {
   opened(fd: number, kind: string): string {
     const name = this.next(kind);
     this.#fds.set(fd, name);
+    this.#observer?.opened(fd);
     return name;
   }
 
   closed(fd: number): void {
     const name = this.#fds.get(fd);
     if (name !== undefined) this.#fds.set(fd, `${name}(closed)`);
+    this.#observer?.closed(fd);
   }
 
   mapped(hva: number, length: number): string {
     const name = this.next('map');
     // An address that is used again names the newer mapping.
     this.#mappings.unshift({ hva, length, name });
+    this.#observer?.mapped(hva, length);
     return name;
   }
 
   unmapped(hva: number, length: number): void {
     const index = this.#mappings.findIndex((mapping) => mapping.hva === hva && length >= mapping.length);
     if (index >= 0) this.#mappings[index]!.name += '(unmapped)';
+    this.#observer?.unmapped(hva, length);
   }
 
   fd(fd: unknown): string {

@@ -1,0 +1,404 @@
+import { CAP } from '../../lib/uapi/capabilities.ts';
+import { DIRTY_GFN, DIRTY_LOG_PAGE_OFFSET, IOEVENTFD, MAP, MEM, PROT } from '../../lib/uapi/flags.ts';
+import { KVM_DIRTY_GFN, KVM_RUN } from '../../lib/uapi/structs.ts';
+import type { Scenario, ScenarioHost, ScriptOp } from './scenario.ts';
+
+const LOG = MEM.LOG_DIRTY_PAGES;
+/** Frame of the guest's code, in a slot of its own so that it disturbs no log. */
+const CODE_SLOT = 31;
+const RUN_MS = 2000;
+
+interface Guest {
+  readonly vm: number;
+  readonly vcpu: number;
+  /** Where kvm_run is mapped. */
+  readonly run: number;
+  readonly code: { readonly hva: number; readonly gpa: number };
+}
+
+/** A VM with a vCPU, and a page for its code at 15 units. */
+function guest(s: ScenarioHost, before?: (vm: number) => void): Guest {
+  const { calls, unit } = s;
+  const { kvm, vm } = s.vm();
+  before?.(vm);
+  const vcpu = calls.createVcpu(vm, 0);
+  const size = calls.getVcpuMmapSize(kvm, 0);
+  const run = calls.mmap(size, PROT.READ | PROT.WRITE, MAP.SHARED, vcpu, 0, 0, 0);
+  const hva = s.memory(1);
+  const gpa = 15 * unit;
+  calls.setUserMemoryRegion(vm, CODE_SLOT, 0, gpa, unit, hva);
+  return { vm, vcpu, run, code: { hva, gpa } };
+}
+
+function load(s: ScenarioHost, g: Guest, ops: readonly ScriptOp[]): void {
+  s.load(g.vm, g.vcpu, g.code.hva, g.code.gpa, ops);
+}
+
+/** One KVM_RUN, and what it says about the exit. */
+function run(s: ScenarioHost, g: Guest): void {
+  s.calls.run(g.vcpu, RUN_MS);
+  s.calls.readMemory(g.run + KVM_RUN.exit_reason, new Uint8Array(4));
+}
+
+function mmio(s: ScenarioHost, g: Guest): void {
+  run(s, g);
+  // phys_addr, data, len, is_write; what the kernel leaves in the data of a load isn't defined.
+  s.calls.readMemory(g.run + KVM_RUN.mmio.phys_addr, new Uint8Array(8));
+  s.calls.readMemory(g.run + KVM_RUN.mmio.len, new Uint8Array(5));
+}
+
+function port(s: ScenarioHost, g: Guest): void {
+  run(s, g);
+  s.calls.readMemory(g.run + KVM_RUN.io.direction, new Uint8Array(16));
+}
+
+const store = (address: number, value: number, size: 1 | 2 | 4 = 1): ScriptOp => ({
+  op: 'store',
+  address,
+  size,
+  value,
+});
+const done: ScriptOp = { op: 'done' };
+const PAGE = 4096;
+
+/** What a running guest does to memory, and what KVM_RUN says about it. */
+export const guestMemoryScenarios: readonly Scenario[] = [
+  {
+    name: 'guest/stores-make-pages-dirty',
+    arches: ['x86_64'],
+    runsGuest: true,
+    run: (s) => {
+      const { calls, unit } = s;
+      const g = guest(s);
+      const hva = s.memory(8);
+      calls.setUserMemoryRegion(g.vm, 0, LOG, 0, 8 * unit, hva);
+      load(s, g, [
+        store(2 * PAGE, 0x41),
+        store(2 * PAGE + 8, 0x1234, 2),
+        store(5 * PAGE + 16, 0x0102_0304, 4),
+        { op: 'out', port: 0x10, size: 1, value: 0x7f },
+        store(7 * PAGE, 1),
+        done,
+      ]);
+      port(s, g);
+      s.dirtyLog(g.vm, 0, 8);
+      s.dirtyLog(g.vm, 0, 8);
+      run(s, g);
+      s.dirtyLog(g.vm, 0, 8);
+      calls.readMemory(hva + 2 * PAGE, new Uint8Array(16));
+      calls.readMemory(hva + 5 * PAGE, new Uint8Array(24));
+    },
+  },
+  {
+    name: 'guest/a-move-keeps-the-log',
+    arches: ['x86_64'],
+    runsGuest: true,
+    run: (s) => {
+      const { calls, unit } = s;
+      const g = guest(s);
+      const hva = s.memory(8);
+      calls.setUserMemoryRegion(g.vm, 0, LOG, 0, 8 * unit, hva);
+      load(s, g, [store(PAGE, 1), done]);
+      run(s, g);
+      calls.setUserMemoryRegion(g.vm, 0, LOG, 32 * unit, 8 * unit, hva);
+      load(s, g, [store(34 * PAGE, 1), done]);
+      run(s, g);
+      s.dirtyLog(g.vm, 0, 8);
+      load(s, g, [store(35 * PAGE, 1), done]);
+      run(s, g);
+      // Logging that stops forgets.
+      calls.setUserMemoryRegion(g.vm, 0, 0, 32 * unit, 8 * unit, hva);
+      calls.setUserMemoryRegion(g.vm, 0, LOG, 32 * unit, 8 * unit, hva);
+      s.dirtyLog(g.vm, 0, 8);
+    },
+  },
+  {
+    name: 'guest/manual-protect',
+    arches: ['x86_64'],
+    runsGuest: true,
+    run: (s) => {
+      const { calls, unit } = s;
+      const g = guest(s);
+      const hva = s.memory(8);
+      calls.enableCap(g.vm, CAP.MANUAL_DIRTY_LOG_PROTECT2, 0, [1]);
+      calls.setUserMemoryRegion(g.vm, 0, LOG, 0, 8 * unit, hva);
+      load(s, g, [store(PAGE, 1), store(3 * PAGE, 1), done]);
+      run(s, g);
+      s.dirtyLog(g.vm, 0, 8);
+      s.dirtyLog(g.vm, 0, 8);
+      calls.clearDirtyLog(g.vm, 0, 0, 8, Uint8Array.of(2, 0, 0, 0, 0, 0, 0, 0));
+      s.dirtyLog(g.vm, 0, 8);
+      load(s, g, [store(PAGE, 1), done]);
+      run(s, g);
+      s.dirtyLog(g.vm, 0, 8);
+    },
+  },
+  {
+    name: 'guest/bits-lost-to-a-bad-buffer',
+    arches: ['x86_64'],
+    runsGuest: true,
+    run: (s) => {
+      const { calls, unit } = s;
+      const g = guest(s);
+      const hva = s.memory(8);
+      calls.setUserMemoryRegion(g.vm, 0, LOG, 0, 8 * unit, hva);
+      load(s, g, [store(PAGE, 1), done]);
+      run(s, g);
+      calls.getDirtyLog(g.vm, 0, null);
+      s.dirtyLog(g.vm, 0, 8);
+    },
+  },
+  {
+    name: 'guest/mmio',
+    arches: ['x86_64'],
+    runsGuest: true,
+    run: (s) => {
+      const { calls, unit } = s;
+      const g = guest(s);
+      const hva = s.memory(1);
+      calls.setUserMemoryRegion(g.vm, 0, LOG, 0, unit, hva);
+      const device = 0xd000_0000;
+      load(s, g, [
+        store(device, 0x5a),
+        store(device + 8, 0x1122_3344, 4),
+        { op: 'copy', from: device + 16, to: 0x100, size: 4 },
+        done,
+      ]);
+      mmio(s, g);
+      calls.readMemory(g.run + KVM_RUN.mmio.data, new Uint8Array(1));
+      mmio(s, g);
+      calls.readMemory(g.run + KVM_RUN.mmio.data, new Uint8Array(4));
+      mmio(s, g);
+      calls.writeMemory(g.run + KVM_RUN.mmio.data, Uint8Array.of(0xef, 0xbe, 0xad, 0xde));
+      run(s, g);
+      calls.readMemory(hva + 0x100, new Uint8Array(4));
+      s.dirtyLog(g.vm, 0, 1);
+    },
+  },
+  {
+    name: 'guest/ports',
+    arches: ['x86_64'],
+    runsGuest: true,
+    run: (s) => {
+      const { calls, unit } = s;
+      const g = guest(s);
+      const hva = s.memory(1);
+      calls.setUserMemoryRegion(g.vm, 0, 0, 0, unit, hva);
+      load(s, g, [
+        { op: 'out', port: 0x3f8, size: 1, value: 0x48 },
+        { op: 'out', port: 0x60, size: 4, value: 0x0102_0304 },
+        { op: 'in', port: 0x64, to: 0x200, size: 2 },
+        done,
+      ]);
+      port(s, g);
+      calls.readMemory(g.run + PAGE, new Uint8Array(1));
+      port(s, g);
+      calls.readMemory(g.run + PAGE, new Uint8Array(4));
+      port(s, g);
+      calls.writeMemory(g.run + PAGE, Uint8Array.of(0xcd, 0xab));
+      run(s, g);
+      calls.readMemory(hva + 0x200, new Uint8Array(2));
+    },
+  },
+  {
+    name: 'guest/read-only-slot',
+    arches: ['x86_64'],
+    runsGuest: true,
+    run: (s) => {
+      const { calls, unit } = s;
+      const g = guest(s);
+      const rom = s.memory(1);
+      const ram = s.memory(1);
+      calls.writeMemory(rom, Uint8Array.of(1, 2, 3, 4));
+      calls.setUserMemoryRegion(g.vm, 0, MEM.READONLY, 0, unit, rom);
+      calls.setUserMemoryRegion(g.vm, 1, 0, unit, unit, ram);
+      load(s, g, [{ op: 'copy', from: 0, to: unit, size: 4 }, store(2, 0x99), done]);
+      mmio(s, g);
+      run(s, g);
+      calls.readMemory(rom, new Uint8Array(4));
+      calls.readMemory(ram, new Uint8Array(4));
+    },
+  },
+  {
+    name: 'guest/slot-deleted-and-made-again',
+    arches: ['x86_64'],
+    runsGuest: true,
+    run: (s) => {
+      const { calls, unit } = s;
+      const g = guest(s);
+      const hva = s.memory(1);
+      calls.setUserMemoryRegion(g.vm, 0, LOG, 0, unit, hva);
+      load(s, g, [store(0x10, 1), { op: 'out', port: 1, size: 1, value: 0 }, store(0x11, 2), store(0x12, 3), done]);
+      port(s, g);
+      calls.setUserMemoryRegion(g.vm, 0, 0, 0, 0, 0);
+      mmio(s, g);
+      calls.setUserMemoryRegion(g.vm, 0, LOG, 0, unit, hva);
+      run(s, g);
+      calls.readMemory(hva + 0x10, new Uint8Array(4));
+      s.dirtyLog(g.vm, 0, 1);
+    },
+  },
+  {
+    name: 'guest/host-memory-goes-away',
+    arches: ['x86_64'],
+    runsGuest: true,
+    run: (s) => {
+      const { calls, unit } = s;
+      const g = guest(s);
+      const hva = s.memory(2);
+      calls.setUserMemoryRegion(g.vm, 0, 0, 0, 2 * unit, hva);
+      load(s, g, [store(0, 1), { op: 'out', port: 1, size: 1, value: 0 }, store(unit, 2), done]);
+      port(s, g);
+      calls.munmap(hva + unit, unit);
+      s.calls.run(g.vcpu, RUN_MS);
+    },
+  },
+  {
+    name: 'guest/immediate-exit',
+    arches: ['x86_64'],
+    runsGuest: true,
+    run: (s) => {
+      const { calls, unit } = s;
+      const g = guest(s);
+      const hva = s.memory(1);
+      calls.setUserMemoryRegion(g.vm, 0, 0, 0, unit, hva);
+      load(s, g, [{ op: 'copy', from: 0xd000_0000, to: 0x20, size: 1 }, store(0x21, 7), done]);
+      mmio(s, g);
+      calls.writeMemory(g.run + KVM_RUN.mmio.data, Uint8Array.of(0x77));
+      calls.writeMemory(g.run + KVM_RUN.immediate_exit, Uint8Array.of(1));
+      // The load is completed, and nothing else happens.
+      calls.run(g.vcpu, RUN_MS);
+      calls.readMemory(hva + 0x21, new Uint8Array(1));
+      calls.writeMemory(g.run + KVM_RUN.immediate_exit, Uint8Array.of(0));
+      run(s, g);
+      calls.readMemory(hva + 0x20, new Uint8Array(2));
+    },
+  },
+  {
+    name: 'guest/kick',
+    arches: ['x86_64'],
+    runsGuest: true,
+    run: async (s) => {
+      const { calls, unit } = s;
+      const g = guest(s);
+      const hva = s.memory(1);
+      calls.setUserMemoryRegion(g.vm, 0, 0, 0, unit, hva);
+      load(s, g, [{ op: 'spin' }]);
+      const running = calls.runAsync(g.vcpu);
+      calls.kick(g.vcpu);
+      await running;
+      calls.readMemory(g.run + KVM_RUN.immediate_exit, new Uint8Array(1));
+      // A kick that comes first isn't lost.
+      calls.kick(g.vcpu);
+      await calls.runAsync(g.vcpu);
+      calls.run(g.vcpu, 5);
+    },
+  },
+  {
+    name: 'guest/ioeventfd',
+    arches: ['x86_64'],
+    runsGuest: true,
+    run: (s) => {
+      const { calls, unit } = s;
+      const g = guest(s);
+      const hva = s.memory(1);
+      calls.setUserMemoryRegion(g.vm, 0, 0, 0, unit, hva);
+      const any = calls.eventfd(0);
+      const seven = calls.eventfd(0);
+      const ports = calls.eventfd(0);
+      calls.ioeventfd(g.vm, 0xd000_0000, 2, any, 0, 0);
+      calls.ioeventfd(g.vm, 0xd000_0010, 4, seven, IOEVENTFD.DATAMATCH, 7);
+      calls.ioeventfd(g.vm, 0x80, 1, ports, IOEVENTFD.PIO, 0);
+      load(s, g, [
+        store(0xd000_0000, 1, 2),
+        store(0xd000_0000, 2, 2),
+        store(0xd000_0010, 7, 4),
+        { op: 'out', port: 0x80, size: 1, value: 3 },
+        store(0xd000_0000, 9, 1),
+        store(0xd000_0010, 8, 4),
+        done,
+      ]);
+      mmio(s, g);
+      mmio(s, g);
+      run(s, g);
+      for (const fd of [any, seven, ports]) calls.read(fd, new Uint8Array(8));
+      for (const fd of [any, seven, ports]) calls.read(fd, new Uint8Array(8));
+    },
+  },
+  {
+    name: 'guest/coalesced-mmio',
+    arches: ['x86_64'],
+    runsGuest: true,
+    run: (s) => {
+      const { calls, unit } = s;
+      const g = guest(s);
+      const hva = s.memory(1);
+      calls.setUserMemoryRegion(g.vm, 0, 0, 0, unit, hva);
+      const ring = calls.mmap(PAGE, PROT.READ | PROT.WRITE, MAP.SHARED, g.vcpu, 2 * PAGE, 0, 0);
+      calls.registerCoalescedMmio(g.vm, 0xd000_0000, 0x100, 0);
+      load(s, g, [
+        ...Array.from({ length: 171 }, (_, i) => store(0xd000_0000 + (i & 0xff), i & 0xff)),
+        store(0xd000_0200, 1),
+        done,
+      ]);
+      // The ring keeps one entry empty: then a store is an ordinary exit.
+      mmio(s, g);
+      calls.readMemory(ring, new Uint8Array(8));
+      calls.readMemory(ring + 8, new Uint8Array(8 + 4 + 4 + 1));
+      calls.readMemory(ring + 8 + 24 * 168, new Uint8Array(8 + 4 + 4 + 1));
+      // The reader has taken all.
+      calls.writeMemory(ring, new Uint8Array(Uint32Array.of(169).buffer));
+      mmio(s, g);
+      calls.readMemory(ring, new Uint8Array(8));
+      run(s, g);
+    },
+  },
+  {
+    name: 'guest/dirty-ring',
+    arches: ['x86_64'],
+    runsGuest: true,
+    run: (s) => {
+      const { calls, unit } = s;
+      const bytes = 4096;
+      const g = guest(s, (vm) => {
+        calls.enableCap(vm, CAP.DIRTY_LOG_RING, 0, [0]);
+        calls.enableCap(vm, CAP.DIRTY_LOG_RING, 0, [3000]);
+        calls.enableCap(vm, CAP.DIRTY_LOG_RING, 0, [2048]);
+        calls.enableCap(vm, CAP.DIRTY_LOG_RING, 0, [0x20_0000]);
+        calls.resetDirtyRings(vm);
+        calls.enableCap(vm, CAP.DIRTY_LOG_RING, 0, [bytes]);
+        calls.enableCap(vm, CAP.DIRTY_LOG_RING, 0, [bytes]);
+      });
+      const ring = calls.mmap(bytes, PROT.READ | PROT.WRITE, MAP.SHARED, g.vcpu, DIRTY_LOG_PAGE_OFFSET * PAGE, 0, 0);
+      const hva = s.memory(400);
+      calls.setUserMemoryRegion(g.vm, 2, LOG, 1024 * unit, 400 * unit, hva);
+      s.dirtyLog(g.vm, 2, 400);
+      calls.clearDirtyLog(g.vm, 2, 0, 64, new Uint8Array(8));
+      load(s, g, [
+        store(1024 * PAGE, 1),
+        store(1027 * PAGE, 1),
+        store(1030 * PAGE, 1),
+        { op: 'out', port: 1, size: 1, value: 0 },
+        ...Array.from({ length: 300 }, (_, i) => store((1040 + i) * PAGE, 1)),
+        done,
+      ]);
+      port(s, g);
+      calls.readMemory(ring, new Uint8Array(4 * KVM_DIRTY_GFN.size));
+      calls.resetDirtyRings(g.vm);
+      const reset = new Uint8Array(Uint32Array.of(DIRTY_GFN.RESET).buffer);
+      calls.writeMemory(ring, reset);
+      calls.writeMemory(ring + 2 * KVM_DIRTY_GFN.size, reset);
+      // The second entry wasn't given back, so the third has to wait.
+      calls.resetDirtyRings(g.vm);
+      calls.writeMemory(ring + KVM_DIRTY_GFN.size, reset);
+      calls.resetDirtyRings(g.vm);
+      calls.readMemory(ring, new Uint8Array(4 * KVM_DIRTY_GFN.size));
+      // 256 entries, 64 of them reserved.
+      run(s, g);
+      run(s, g);
+      for (let i = 3; i < 3 + 192; i++) calls.writeMemory(ring + (i % 256) * KVM_DIRTY_GFN.size, reset);
+      calls.resetDirtyRings(g.vm);
+      run(s, g);
+    },
+  },
+];

@@ -1,0 +1,144 @@
+import type { KvmCalls } from '../../lib/calls/kvm-calls.ts';
+import { traced } from '../../lib/calls/recorder.ts';
+import type { GuestProgram } from '../../lib/emulated/guest.ts';
+import type { Arch } from '../../lib/uapi/arch.ts';
+import { MAP, PROT } from '../../lib/uapi/flags.ts';
+
+/**
+ * A deterministic function over KvmCalls: the same calls in the same order, whatever they return, unless they return
+ * something else. What it leaves open is closed for it.
+ */
+export interface Scenario {
+  /** `topic/what-is-tried`; also the recording's file name. */
+  readonly name: string;
+  /** Where it can be carried out at all. What a kernel lacks there is part of the answer. */
+  readonly arches: readonly Arch[];
+  /** Whether it runs guest code; a host that can't run guests leaves it out. */
+  readonly runsGuest?: boolean;
+  readonly run: (s: ScenarioHost) => void | Promise<void>;
+}
+
+/** The arches whose memory side every generic scenario is for. */
+export const EVERYWHERE: readonly Arch[] = ['x86_64', 's390x', 'ppc64', 'aarch64'];
+
+/** What guest code a scenario's vCPU executes: machine code for real kernels, a program for the emulated one. */
+export interface GuestLoader {
+  /** Makes the vCPU execute `ops` from the next KVM_RUN on. `codeGpa` is a page of a slot that the code may occupy. */
+  load(vm: number, vcpu: number, codeHva: number, codeGpa: number, ops: readonly ScriptOp[]): void;
+}
+
+/** A guest operation whose operands are known beforehand, so that it can be assembled. */
+export type ScriptOp =
+  | { readonly op: 'store'; readonly address: number; readonly size: 1 | 2 | 4; readonly value: number }
+  /** Loads, and stores what came back. */
+  | { readonly op: 'copy'; readonly from: number; readonly to: number; readonly size: 1 | 2 | 4 }
+  | { readonly op: 'out'; readonly port: number; readonly size: 1 | 2 | 4; readonly value: number }
+  /** Reads a port, and stores what came back. */
+  | { readonly op: 'in'; readonly port: number; readonly to: number; readonly size: 1 | 2 | 4 }
+  /** Where x86 halts, and others make the exit they have for being done. */
+  | { readonly op: 'done' }
+  | { readonly op: 'spin' };
+
+/** The same operations as a program for the emulated vCPU. */
+export function* scripted(ops: readonly ScriptOp[]): GuestProgram {
+  for (const op of ops) {
+    switch (op.op) {
+      case 'store':
+        yield { op: 'store', address: op.address, size: op.size, value: BigInt(op.value) };
+        break;
+      case 'copy': {
+        const value = (yield { op: 'load', address: op.from, size: op.size }) as bigint;
+        yield { op: 'store', address: op.to, size: op.size, value };
+        break;
+      }
+      case 'out':
+        yield { op: 'out', port: op.port, size: op.size, value: BigInt(op.value) };
+        break;
+      case 'in': {
+        const value = (yield { op: 'in', port: op.port, size: op.size }) as bigint;
+        yield { op: 'store', address: op.to, size: op.size, value };
+        break;
+      }
+      case 'done':
+        yield { op: 'halt' };
+        break;
+      case 'spin':
+        yield { op: 'spin' };
+        break;
+    }
+  }
+}
+
+/** What a scenario works with: recorded calls, and shorthands made of nothing but such calls. */
+export class ScenarioHost {
+  readonly calls: KvmCalls;
+  readonly #loader: GuestLoader;
+
+  constructor(calls: KvmCalls, loader: GuestLoader) {
+    this.calls = calls;
+    this.#loader = loader;
+  }
+
+  get arch(): Arch {
+    return this.calls.arch;
+  }
+
+  /** Every page-sized thing is a multiple of this: a page, and 1 MiB where slots must be made of such. */
+  get unit(): number {
+    return this.arch === 's390x' ? 0x10_0000 : this.calls.pageSize;
+  }
+
+  /** A new VM of the default type, with the fd it was made with. */
+  vm(): { kvm: number; vm: number } {
+    const kvm = this.calls.openKvm();
+    return { kvm, vm: this.calls.createVm(kvm, 0) };
+  }
+
+  /** Anonymous shared memory of `units` units. */
+  memory(units: number): number {
+    const { unit } = this;
+    return this.calls.mmap(
+      units * unit,
+      PROT.READ | PROT.WRITE,
+      MAP.SHARED | MAP.ANONYMOUS | MAP.NORESERVE,
+      -1,
+      0,
+      unit,
+      0,
+    );
+  }
+
+  /** The dirty bitmap of a slot, in a buffer of just the right size. */
+  dirtyLog(vm: number, slot: number, npages: number): Uint8Array {
+    const bitmap = new Uint8Array(Math.ceil(npages / 64) * 8);
+    this.calls.getDirtyLog(vm, slot, bitmap);
+    return bitmap;
+  }
+
+  load(vm: number, vcpu: number, codeHva: number, codeGpa: number, ops: readonly ScriptOp[]): void {
+    this.#loader.load(vm, vcpu, codeHva, codeGpa, ops);
+  }
+}
+
+/**
+ * Carries a scenario out and returns its recording: one line per call. The loader gets the calls unrecorded, because
+ * how a guest gets its code is not the scenario's subject.
+ */
+export async function record(scenario: Scenario, calls: KvmCalls, loader: GuestLoader): Promise<readonly string[]> {
+  const lines: string[] = [];
+  const fds = new Set<number>();
+  const mappings = new Map<number, number>();
+  const noted = traced(calls, (line) => lines.push(line), {
+    opened: (fd) => fds.add(fd),
+    closed: (fd) => fds.delete(fd),
+    mapped: (hva, length) => mappings.set(hva, length),
+    unmapped: (hva, length) => mappings.get(hva) === length && mappings.delete(hva),
+  });
+  try {
+    await scenario.run(new ScenarioHost(noted, loader));
+  } finally {
+    for (const fd of [...fds].reverse()) calls.close(fd);
+    for (const [hva, length] of mappings) calls.munmap(hva, length);
+  }
+  return lines;
+}
