@@ -1,0 +1,66 @@
+import { createRequire } from 'node:module';
+import { dirname, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { KvmCalls } from './kvm-calls.ts';
+
+/** The addon, or why there is none. */
+export type NativeLoad =
+  | { readonly calls: KvmCalls }
+  | {
+      /** Whole sentences: what is wrong, and what mends it. */
+      readonly reason: string;
+      /** Every path that was looked at, in order. */
+      readonly tried: readonly string[];
+      /** The last error. */
+      readonly error: Error;
+    };
+
+const require = createRequire(import.meta.url);
+const packageRoot = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+
+const HOW_TO_BUILD =
+  'Build it with `npm rebuild kvm-bridge` (in a checkout: `npm run build:addon`); that needs g++, make and python3. ' +
+  'Where npm does not run install scripts of dependencies (npm 11.19 and later may not), allow this one first: `npm approve-scripts kvm-bridge`.';
+
+function asError(value: unknown): Error {
+  return value instanceof Error ? value : new Error(String(value));
+}
+
+function failure(error: Error, tried: readonly string[]): NativeLoad {
+  if (process.platform !== 'linux') {
+    return { reason: `KVM is a part of Linux, and this is ${process.platform}.`, tried, error };
+  }
+  const found = !('tries' in error) && !/cannot find module/i.test(error.message);
+  const what = found
+    ? `The addon ${tried.at(-1)} is there, but Node ${process.version} cannot load it: ${error.message}.`
+    : 'The addon was not built.';
+  return { reason: `${what} ${HOW_TO_BUILD}`, tried, error };
+}
+
+function loadFrom(path: string): NativeLoad {
+  try {
+    return { calls: require(path) as KvmCalls };
+  } catch (thrown) {
+    return failure(asError(thrown), [path]);
+  }
+}
+
+/**
+ * Loads the addon: `build/Release/kvm_bridge.node` of this package, or the one that the environment variable
+ * `KVM_BRIDGE_ADDON` names by its path. Never throws. May be called in any number of workers; each has its own
+ * descriptors and mappings.
+ */
+export function loadNative(): NativeLoad {
+  const override = process.env.KVM_BRIDGE_ADDON;
+  if (override) return loadFrom(resolve(override));
+  let path: string;
+  try {
+    const bindings = require('bindings') as typeof import('bindings');
+    path = bindings({ bindings: 'kvm_bridge', module_root: packageRoot, path: true });
+  } catch (thrown) {
+    const error = asError(thrown);
+    const tried = 'tries' in error && Array.isArray(error.tries) ? error.tries.map(String) : [];
+    return failure(error, tried);
+  }
+  return loadFrom(path);
+}

@@ -1,0 +1,28 @@
+// The addon's exports: one implementation of KvmCalls (lib/calls/kvm-calls.ts), whose docstrings are the contract.
+#include <napi.h>
+
+#include "call.h"
+#include "kvm_abi.h"
+
+using kvm_bridge::Environment;
+using kvm_bridge::Exports;
+
+static Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  auto* environment = new Environment(env);
+  env.SetInstanceData<Environment>(environment);
+  exports.Set("backend", "native");
+  exports.Set("arch", kvm_bridge::kArch);
+  exports.Set("pageSize", static_cast<double>(kvm_bridge::PageSize()));
+  const Exports calls(*environment, exports);
+  ExportSystem(calls);
+  ExportMemslot(calls);
+  ExportMapping(calls);
+  ExportEventfd(calls);
+  ExportVcpu(calls);
+#if !defined(__aarch64__)
+  ExportArchitecture(calls);
+#endif
+  return exports;
+}
+
+NODE_API_MODULE(kvm_bridge, Init)

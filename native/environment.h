@@ -1,0 +1,97 @@
+// What one JavaScript environment (the main thread's or a worker's) owns: descriptors, mappings, vCPU threads. There is
+// nothing of an environment's outside this object, so that any number of them may load the addon at once.
+#ifndef KVM_BRIDGE_ENVIRONMENT_H_
+#define KVM_BRIDGE_ENVIRONMENT_H_
+
+#include <node_api.h>
+#include <stdint.h>
+
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "guarded_memory.h"
+#include "interrupt.h"
+#include "mapping_table.h"
+#include "vcpu.h"
+
+namespace kvm_bridge {
+
+// What matters about a descriptor to us; which requests it understands is the kernel's business.
+enum class Kind : uint8_t {
+  none,
+  other,
+  vcpu,
+  // Sealed against shrinking by us.
+  memfd,
+  htab,
+};
+
+struct Descriptor {
+  Kind kind = Kind::none;
+  std::shared_ptr<Vcpu> vcpu;
+};
+
+class DescriptorTable {
+ public:
+  DescriptorTable() = default;
+  DescriptorTable(const DescriptorTable&) = delete;
+  DescriptorTable& operator=(const DescriptorTable&) = delete;
+
+  Descriptor* Find(int fd) {
+    if (fd < 0 || static_cast<size_t>(fd) >= by_fd_.size() || by_fd_[static_cast<size_t>(fd)].kind == Kind::none) {
+      return nullptr;
+    }
+    return &by_fd_[static_cast<size_t>(fd)];
+  }
+
+  // Takes over what a call returned: the descriptor, or the -errno that it passes on.
+  int64_t Adopt(int64_t result, Kind kind);
+  // close(2).
+  int64_t Close(int fd);
+  void CloseAll();
+
+ private:
+  std::vector<Descriptor> by_fd_;
+};
+
+class Environment;
+
+// What a JavaScript function knows of itself.
+struct Binding {
+  Environment* environment;
+  const char* name;
+};
+
+class Environment {
+ public:
+  explicit Environment(napi_env env);
+  Environment(const Environment&) = delete;
+  Environment& operator=(const Environment&) = delete;
+
+  napi_env env() const { return env_; }
+  Binding* NewBinding(const char* name);
+  // A run of `vcpu` on its own thread; its result settles the promise of `deferred`. 0, or -errno when there is no thread.
+  int StartRun(Vcpu& vcpu, napi_deferred deferred);
+
+  DescriptorTable descriptors;
+  MappingTable mappings;
+  GuardedCopier copier;
+  // One for each pointer that a call may pass.
+  Scratch scratch;
+  Scratch second_scratch;
+  RunTimer run_timer;
+
+ private:
+  static void OnCleanup(void* self);
+  static void OnRunResult(napi_env env, napi_value, void* self, void* result);
+
+  napi_env env_;
+  std::deque<Binding> bindings_;
+  napi_threadsafe_function run_results_ = nullptr;
+  uint32_t runs_under_way_ = 0;
+};
+
+}  // namespace kvm_bridge
+
+#endif

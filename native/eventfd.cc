@@ -1,0 +1,63 @@
+// Eventfds, and what KVM does with them; coalesced MMIO; the interrupt controller in the kernel.
+#include <sys/eventfd.h>
+
+#include "call.h"
+#include "kvm_abi.h"
+
+namespace kvm_bridge {
+namespace {
+
+int64_t Eventfd(Environment& environment, uint32_t initial) {
+  const int fd = eventfd(initial, EFD_CLOEXEC | EFD_NONBLOCK);
+  return environment.descriptors.Adopt(fd < 0 ? -errno : fd, Kind::other);
+}
+
+int64_t Ioeventfd(Environment&, OwnFd vm, uint64_t addr, uint32_t len, Word32 fd, uint32_t flags, uint64_t datamatch) {
+  kvm_ioeventfd ioeventfd = {};
+  ioeventfd.datamatch = datamatch;
+  ioeventfd.addr = addr;
+  ioeventfd.len = len;
+  ioeventfd.fd = fd.AsSigned();
+  ioeventfd.flags = flags;
+  return Ioctl(vm.number, KVM_IOEVENTFD, &ioeventfd);
+}
+
+int64_t Irqfd(Environment&, OwnFd vm, Word32 fd, uint32_t gsi, uint32_t flags, Word32 resamplefd) {
+  kvm_irqfd irqfd = {};
+  irqfd.fd = fd.bits;
+  irqfd.gsi = gsi;
+  irqfd.flags = flags;
+  irqfd.resamplefd = resamplefd.bits;
+  return Ioctl(vm.number, KVM_IRQFD, &irqfd);
+}
+
+int64_t CoalescedZone(OwnFd vm, unsigned long request, uint64_t addr, uint32_t size, uint32_t pio) {
+  kvm_coalesced_mmio_zone zone = {};
+  zone.addr = addr;
+  zone.size = size;
+  zone.pio = pio;
+  return Ioctl(vm.number, request, &zone);
+}
+
+int64_t RegisterCoalescedMmio(Environment&, OwnFd vm, uint64_t addr, uint32_t size, uint32_t pio) {
+  return CoalescedZone(vm, KVM_REGISTER_COALESCED_MMIO, addr, size, pio);
+}
+
+int64_t UnregisterCoalescedMmio(Environment&, OwnFd vm, uint64_t addr, uint32_t size, uint32_t pio) {
+  return CoalescedZone(vm, KVM_UNREGISTER_COALESCED_MMIO, addr, size, pio);
+}
+
+int64_t CreateIrqchip(Environment&, OwnFd vm) { return Ioctl(vm.number, KVM_CREATE_IRQCHIP); }
+
+}  // namespace
+
+void ExportEventfd(Exports exports) {
+  exports.Add<Eventfd>("eventfd");
+  exports.Add<Ioeventfd>("ioeventfd");
+  exports.Add<Irqfd>("irqfd");
+  exports.Add<RegisterCoalescedMmio>("registerCoalescedMmio");
+  exports.Add<UnregisterCoalescedMmio>("unregisterCoalescedMmio");
+  exports.Add<CreateIrqchip>("createIrqchip");
+}
+
+}  // namespace kvm_bridge

@@ -1,0 +1,140 @@
+#include "interrupt.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#ifndef sigev_notify_thread_id
+#define sigev_notify_thread_id _sigev_un._tid
+#endif
+
+namespace kvm_bridge {
+namespace {
+
+// A worker that is being terminated waits no longer than this.
+constexpr double kTickMs = 100;
+// How soon the signal comes again once a timeout has passed.
+constexpr double kInsistMs = 5;
+// Longer timeouts are as good as none.
+constexpr double kLongestMs = 1e12;
+
+double NowMs() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<double>(now.tv_sec) * 1e3 + static_cast<double>(now.tv_nsec) / 1e6;
+}
+
+timespec ToTimespec(double ms) {
+  timespec time;
+  time.tv_sec = static_cast<time_t>(ms / 1e3);
+  time.tv_nsec = static_cast<long>((ms - static_cast<double>(time.tv_sec) * 1e3) * 1e6);
+  return time;
+}
+
+}  // namespace
+
+// With SA_SIGINFO and without SA_RESTART: interrupting a system call is all it is for. A tick outside KVM_RUN stops the
+// timer, so that no run pays for stopping it.
+void OnInterrupt(int, siginfo_t* info, void*) {
+  if (info->si_code != SI_TIMER) return;
+  auto* timer = static_cast<RunTimer*>(info->si_value.sival_ptr);
+  timer->has_ticked_ = 1;
+  if (timer->is_running_) return;
+  const int saved_errno = errno;
+  const itimerspec never = {};
+  timer_settime(timer->timer_, 0, &never, nullptr);
+  timer->is_armed_ = 0;
+  errno = saved_errno;
+}
+
+namespace {
+
+int InstallHandler() {
+  for (int signal = SIGRTMIN + 3; signal <= SIGRTMAX; signal++) {
+    struct sigaction present;
+    if (sigaction(signal, nullptr, &present) != 0) continue;
+    if ((present.sa_flags & SA_SIGINFO) != 0 || present.sa_handler != SIG_DFL) continue;
+    struct sigaction ours = {};
+    ours.sa_sigaction = OnInterrupt;
+    ours.sa_flags = SA_SIGINFO;
+    sigfillset(&ours.sa_mask);
+    if (sigaction(signal, &ours, nullptr) == 0) return signal;
+  }
+  return 0;
+}
+
+}  // namespace
+
+int InterruptSignal() {
+  static const int signal = InstallHandler();
+  return signal;
+}
+
+RunTimer::~RunTimer() {
+  if (is_created_) timer_delete(timer_);
+}
+
+int RunTimer::Create() {
+  const int signal = InterruptSignal();
+  if (signal == 0) return -EAGAIN;
+  sigevent event = {};
+  event.sigev_notify = SIGEV_THREAD_ID;
+  event.sigev_signo = signal;
+  event.sigev_value.sival_ptr = this;
+  event.sigev_notify_thread_id = static_cast<pid_t>(syscall(SYS_gettid));
+  if (timer_create(CLOCK_MONOTONIC, &event, &timer_) != 0) return -errno;
+  is_created_ = true;
+  sigset_t only;
+  sigemptyset(&only);
+  sigaddset(&only, signal);
+  pthread_sigmask(SIG_UNBLOCK, &only, nullptr);
+  return 0;
+}
+
+void RunTimer::Arm(double first_ms, double every_ms) {
+  itimerspec times;
+  times.it_value = ToTimespec(std::max(first_ms, 0.001));
+  times.it_interval = ToTimespec(every_ms);
+  is_armed_ = 1;
+  timer_settime(timer_, 0, &times, nullptr);
+}
+
+int RunTimer::Enter(double timeout_ms) {
+  if (!is_created_) {
+    const int created = Create();
+    if (created != 0) return created;
+  }
+  is_running_ = 1;
+  has_ticked_ = 0;
+  const bool is_limited = timeout_ms > 0 && timeout_ms < kLongestMs;
+  deadline_ms_ = is_limited ? NowMs() + timeout_ms : 0;
+  if (is_limited && timeout_ms < kTickMs) {
+    Arm(timeout_ms, kInsistMs);
+  } else if (!is_armed_) {
+    Arm(kTickMs, kTickMs);
+  }
+  return 0;
+}
+
+void RunTimer::Leave() {
+  is_running_ = 0;
+  // A timer set for a timeout ticks faster than the next run should have to bear.
+  if (deadline_ms_ != 0 && is_armed_) Arm(kTickMs, kTickMs);
+}
+
+bool RunTimer::IsTimedOut() const { return deadline_ms_ != 0 && NowMs() >= deadline_ms_; }
+
+bool RunTimer::TakeTick() {
+  const bool had_ticked = has_ticked_ != 0;
+  has_ticked_ = 0;
+  if (had_ticked && deadline_ms_ != 0) {
+    const double left = deadline_ms_ - NowMs();
+    if (left < kTickMs) Arm(left, kInsistMs);
+  }
+  return had_ticked;
+}
+
+}  // namespace kvm_bridge

@@ -1,0 +1,49 @@
+// Getting a thread out of KVM_RUN: the signal that does it, and the timer that sends it.
+#ifndef KVM_BRIDGE_INTERRUPT_H_
+#define KVM_BRIDGE_INTERRUPT_H_
+
+#include <signal.h>
+#include <time.h>
+
+namespace kvm_bridge {
+
+// The process's signal for this, a realtime one that nobody else had taken; its handler is installed by the first call.
+// 0 when all realtime signals have handlers already.
+int InterruptSignal();
+
+// Interrupts KVM_RUN on the thread that made it, so that a run ends in time and a terminated worker gets out.
+// The signal comes again and again: one that arrives just before the ioctl is entered would be lost otherwise.
+class RunTimer {
+ public:
+  RunTimer() = default;
+  ~RunTimer();
+  RunTimer(const RunTimer&) = delete;
+  RunTimer& operator=(const RunTimer&) = delete;
+
+  // Before and after KVM_RUN. `timeout_ms` 0: ticks only. 0, or -errno when there is no timer or signal to be had.
+  int Enter(double timeout_ms);
+  void Leave();
+
+  // After a run was interrupted.
+  bool IsTimedOut() const;
+  // Whether it was this timer's signal; asking takes the answer back.
+  bool TakeTick();
+
+ private:
+  friend void OnInterrupt(int, siginfo_t*, void*);
+
+  int Create();
+  void Arm(double first_ms, double every_ms);
+
+  timer_t timer_ = nullptr;
+  bool is_created_ = false;
+  double deadline_ms_ = 0;
+  // Shared with the signal handler on the same thread.
+  volatile sig_atomic_t is_running_ = 0;
+  volatile sig_atomic_t is_armed_ = 0;
+  volatile sig_atomic_t has_ticked_ = 0;
+};
+
+}  // namespace kvm_bridge
+
+#endif

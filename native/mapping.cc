@@ -1,0 +1,330 @@
+// Host memory: mmap and its kin, ArrayBuffers over it, and copies that cannot fault.
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "call.h"
+#include "kvm_abi.h"
+
+#ifndef MFD_HUGETLB
+#define MFD_HUGETLB 4U
+#endif
+
+namespace kvm_bridge {
+namespace {
+
+// What KvmCalls takes: the values of asm-generic (uapi MAP, PROT, MADV).
+constexpr uint32_t kShared = 0x1;
+constexpr uint32_t kPrivate = 0x2;
+constexpr uint32_t kAnonymous = 0x20;
+constexpr uint32_t kNoReserve = 0x4000;
+constexpr uint32_t kHugetlb = 0x40000;
+constexpr uint32_t kHugeSizeShift = 26;
+constexpr uint32_t kHugeSizeMask = 0x3fU << kHugeSizeShift;
+constexpr uint32_t kKnownProt = PROT_READ | PROT_WRITE | PROT_EXEC;
+
+constexpr uint64_t kDefaultHugePage = uint64_t{2} << 20;
+// No host has more addresses for user space.
+constexpr uint64_t kMostAddresses = uint64_t{1} << 62;
+
+uint8_t* PointerTo(uint64_t address) { return reinterpret_cast<uint8_t*>(static_cast<uintptr_t>(address)); }
+
+// The host's own flags, or -EINVAL: a flag of another meaning (MAP_FIXED!) must not get through.
+int64_t HostFlags(uint32_t flags) {
+  const uint32_t huge = (flags & kHugetlb) != 0 ? kHugeSizeMask : 0;
+  if ((flags & ~(kShared | kPrivate | kAnonymous | kNoReserve | kHugetlb | huge)) != 0) return -EINVAL;
+  uint32_t host = flags & (kShared | kPrivate | huge);
+  if ((flags & kAnonymous) != 0) host |= MAP_ANONYMOUS;
+  if ((flags & kNoReserve) != 0) host |= MAP_NORESERVE;
+  if ((flags & kHugetlb) != 0) host |= MAP_HUGETLB;
+  return host;
+}
+
+struct MmapRequest {
+  uint64_t length;
+  uint32_t prot;
+  uint32_t flags;
+  // -1: anonymous.
+  int fd;
+  uint64_t offset;
+};
+
+// The unit in which memory of this kind is mapped.
+uint64_t UnitOf(const MmapRequest& request) {
+  if (request.fd >= 0) {
+    struct stat status;
+    const bool is_hugetlb = fstat(request.fd, &status) == 0 && S_ISREG(status.st_mode) &&
+                            static_cast<uint64_t>(status.st_blksize) >= kDefaultHugePage;
+    return is_hugetlb ? static_cast<uint64_t>(status.st_blksize) : PageSize();
+  }
+  if ((request.flags & kHugetlb) == 0) return PageSize();
+  const uint32_t shift = (request.flags & kHugeSizeMask) >> kHugeSizeShift;
+  return shift == 0 ? kDefaultHugePage : uint64_t{1} << shift;
+}
+
+// kvm_run and the rings of a vCPU: pages that don't exist are found by letting the kernel read a byte of each.
+bool IsAllThere(Environment& environment, uint8_t* start, uint64_t length) {
+  uint8_t byte;
+  for (uint64_t at = 0; at < length; at += PageSize()) {
+    if (environment.copier.Read(&byte, start + at, 1) != 1) return false;
+  }
+  return true;
+}
+
+// Whether no access to the mapping can ever fault, so that JavaScript may have it.
+bool IsDirect(Environment& environment, const MmapRequest& request, uint8_t* start, uint64_t length, bool is_huge) {
+  if ((request.prot & (PROT_READ | PROT_WRITE)) != (PROT_READ | PROT_WRITE)) return false;
+  // Without a reservation there may be no huge page when one is touched.
+  if (is_huge && (request.flags & kNoReserve) != 0) return false;
+  if (request.fd < 0) return true;
+  const Descriptor* own = environment.descriptors.Find(request.fd);
+  if (own == nullptr) return false;
+  if (own->kind == Kind::vcpu) return IsAllThere(environment, start, length);
+  if (own->kind != Kind::memfd) return false;
+  struct stat status;
+  if (fstat(request.fd, &status) != 0) return false;
+  const uint64_t size = static_cast<uint64_t>(status.st_size);
+  return request.offset <= size && length <= RoundUp(size, PageSize()) - request.offset;
+}
+
+// Where in the reservation the mapping is to begin: at a multiple of `align` plus `align_offset`.
+uint8_t* Place(uint8_t* from, uint64_t align, uint64_t align_offset) {
+  const uint64_t address = AddressOf(from);
+  return PointerTo(RoundUp(address - align_offset, align) + align_offset);
+}
+
+int64_t Mmap(Environment& environment, uint64_t length, uint32_t prot, uint32_t flags, int32_t fd, uint64_t offset,
+             uint64_t align, uint64_t align_offset) {
+  const int64_t host_flags = HostFlags(fd < 0 ? flags | kAnonymous : flags);
+  if (host_flags < 0) return host_flags;
+  if ((prot & ~kKnownProt) != 0 || fd < -1 || length == 0) return -EINVAL;
+  const bool is_anonymous = fd < 0 || (flags & kAnonymous) != 0;
+  const MmapRequest request = {length, prot, flags, is_anonymous ? -1 : fd, offset};
+  const uint64_t unit = UnitOf(request);
+  if (align == 0) align = PageSize();
+  if ((align & (align - 1)) != 0 || align < PageSize()) return -EINVAL;
+  if (align_offset >= align || align_offset % PageSize() != 0) return -EINVAL;
+  if (align < unit) {
+    // What is asked for must be a multiple of the unit; then any multiple of the unit will do.
+    if (align_offset != 0) return -EINVAL;
+    align = unit;
+  }
+  if (length > kMostAddresses || align > kMostAddresses) return -ENOMEM;
+
+  const uint64_t accessible = RoundUp(length, unit);
+  auto reservation = std::make_shared<Reservation>(accessible + align + PageSize());
+  if (reservation->start() == nullptr) return -errno;
+  uint8_t* start = Place(reservation->start(), align, align_offset);
+  const void* mapped = mmap(start, length, static_cast<int>(prot), static_cast<int>(host_flags) | MAP_FIXED, request.fd,
+                            static_cast<off_t>(offset));
+  if (mapped == MAP_FAILED) return -errno;
+  // One inaccessible page stays behind it.
+  reservation->Trim(start, start + accessible + PageSize());
+
+  auto mapping = std::make_unique<Mapping>();
+  mapping->start = AddressOf(start);
+  mapping->end = mapping->start + accessible;
+  mapping->is_huge = unit > PageSize();
+  mapping->is_direct = IsDirect(environment, request, start, accessible, mapping->is_huge);
+  mapping->reservation = std::move(reservation);
+  environment.mappings.Add(std::move(mapping));
+  return static_cast<int64_t>(AddressOf(start));
+}
+
+// The mapping of [hva, hva + length), whose length is rounded up to whole pages; nullptr where that is not inside one.
+Mapping* FindPages(Environment& environment, uint64_t hva, uint64_t length, uint64_t* pages_length) {
+  if (hva % PageSize() != 0 || length > kMostAddresses) return nullptr;
+  *pages_length = RoundUp(length, PageSize());
+  return environment.mappings.FindRange(hva, *pages_length);
+}
+
+int64_t Munmap(Environment& environment, uint64_t hva, uint64_t length) {
+  uint64_t size;
+  Mapping* mapping = FindPages(environment, hva, length, &size);
+  if (mapping == nullptr || size == 0) return -EINVAL;
+  if (size < mapping->end - mapping->start) {
+    const bool is_in_use = environment.mappings.DetachViews(environment.env(), *mapping) != Detached::all;
+    mapping->is_direct = false;
+    // Whoever still looks at it through a transferred ArrayBuffer must not fault.
+    const int prot = is_in_use ? PROT_READ | PROT_WRITE : PROT_NONE;
+    const void* replaced = mmap(PointerTo(hva), size, prot,
+                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    if (replaced == MAP_FAILED) return -errno;
+    mapping->AddHole({hva, hva + size});
+    const Range& first = mapping->holes.front();
+    if (first.start != mapping->start || first.end != mapping->end) return 0;
+  }
+  environment.mappings.Remove(environment.env(), *mapping);
+  return 0;
+}
+
+int64_t Mprotect(Environment& environment, uint64_t hva, uint64_t length, uint32_t prot) {
+  uint64_t size;
+  Mapping* mapping = FindPages(environment, hva, length, &size);
+  if (mapping == nullptr || (prot & ~kKnownProt) != 0) return -EINVAL;
+  if (mapping->IsHole(hva, hva + size)) return -ENOMEM;
+  if (environment.mappings.DetachViews(environment.env(), *mapping) == Detached::some_transferred) return -EBUSY;
+  mapping->is_direct = false;
+  return mprotect(PointerTo(hva), size, static_cast<int>(prot)) == 0 ? 0 : -errno;
+}
+
+int64_t Madvise(Environment& environment, uint64_t hva, uint64_t length, uint32_t advice) {
+  switch (advice) {
+    case MADV_NORMAL:
+    case MADV_WILLNEED:
+    case MADV_DONTNEED:
+    case MADV_REMOVE:
+    case MADV_HUGEPAGE:
+    case MADV_NOHUGEPAGE:
+      break;
+    default:
+      return -EINVAL;
+  }
+  uint64_t size;
+  Mapping* mapping = FindPages(environment, hva, length, &size);
+  if (mapping == nullptr) return -EINVAL;
+  if (mapping->IsHole(hva, hva + size)) return -ENOMEM;
+  if (mapping->is_huge && (advice == MADV_DONTNEED || advice == MADV_REMOVE)) {
+    // The pool may have no page when the memory is touched again.
+    if (environment.mappings.DetachViews(environment.env(), *mapping) == Detached::some_transferred) return -EBUSY;
+    mapping->is_direct = false;
+  }
+  return madvise(PointerTo(hva), size, static_cast<int>(advice)) == 0 ? 0 : -errno;
+}
+
+int64_t MemfdCreate(Environment& environment, Name name, uint64_t size, uint32_t flags) {
+  if (size > INT64_MAX) return -EINVAL;
+  const int fd = memfd_create(name.text, flags | MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (fd < 0) return -errno;
+  if (ftruncate(fd, static_cast<off_t>(size)) != 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) != 0) {
+    const int error = errno;
+    close(fd);
+    return -error;
+  }
+  return environment.descriptors.Adopt(fd, Kind::memfd);
+}
+
+napi_value NewView(Environment& environment, uint64_t hva, uint64_t length) {
+  Mapping* mapping = environment.mappings.FindRange(hva, length);
+  if (mapping == nullptr || length == 0) return ToValue(environment.env(), int64_t{-EINVAL});
+  if (!mapping->is_direct) return ToValue(environment.env(), int64_t{-EACCES});
+  const napi_value view = environment.mappings.NewView(environment.env(), *mapping, hva, length);
+  return view != nullptr ? view : ToValue(environment.env(), int64_t{-EFBIG});
+}
+
+// Bytes copied from one mapping, fewer than `length` where readable memory ends; -EFAULT when none.
+int64_t CopyOut(Environment& environment, uint8_t* to, uint64_t hva, size_t length) {
+  const Mapping* mapping = environment.mappings.Find(hva);
+  if (mapping == nullptr) return -EFAULT;
+  const size_t readable = mapping->Readable(hva, length);
+  if (readable == 0) return -EFAULT;
+  if (!mapping->is_direct) return environment.copier.Read(to, PointerTo(hva), readable);
+  memmove(to, PointerTo(hva), readable);
+  return static_cast<int64_t>(readable);
+}
+
+int64_t CopyIn(Environment& environment, uint64_t hva, const uint8_t* from, size_t length) {
+  const Mapping* mapping = environment.mappings.Find(hva);
+  if (mapping == nullptr) return -EFAULT;
+  const size_t writable = mapping->Readable(hva, length);
+  if (writable == 0) return -EFAULT;
+  if (!mapping->is_direct) return environment.copier.Write(PointerTo(hva), from, writable);
+  memmove(PointerTo(hva), from, writable);
+  return static_cast<int64_t>(writable);
+}
+
+int64_t ReadMemory(Environment& environment, uint64_t hva, Array<uint8_t> into) {
+  return into.length == 0 ? 0 : CopyOut(environment, into.data, hva, into.length);
+}
+
+int64_t WriteMemory(Environment& environment, uint64_t hva, Array<uint8_t> from) {
+  return from.length == 0 ? 0 : CopyIn(environment, hva, from.data, from.length);
+}
+
+// Calls `copy(hva, at, length)` for each piece that is wholly inside a mapping and has room, until one fails.
+template <typename CopyPiece>
+int64_t ForEachPiece(Environment& environment, Array<double> hvas, Array<uint32_t> lengths, size_t room,
+                     CopyPiece copy) {
+  const size_t count = std::min(hvas.length, lengths.length);
+  size_t at = 0;
+  for (size_t i = 0; i < count; i++) {
+    const double address = hvas.data[i];
+    const size_t length = lengths.data[i];
+    if (!(address >= 0 && address < static_cast<double>(kMostAddresses)) || length > room - at) {
+      return static_cast<int64_t>(i);
+    }
+    const auto hva = static_cast<uint64_t>(address);
+    const Mapping* mapping = environment.mappings.FindRange(hva, length);
+    if (mapping == nullptr || static_cast<double>(hva) != address || !copy(*mapping, hva, at, length)) {
+      return static_cast<int64_t>(i);
+    }
+    at += length;
+  }
+  return static_cast<int64_t>(count);
+}
+
+// The sizes of loads and stores without a call to memcpy.
+inline void CopySmall(uint8_t* to, const uint8_t* from, size_t length) {
+  switch (length) {
+    case 1:
+      *to = *from;
+      break;
+    case 2:
+      memcpy(to, from, 2);
+      break;
+    case 4:
+      memcpy(to, from, 4);
+      break;
+    case 8:
+      memcpy(to, from, 8);
+      break;
+    default:
+      memmove(to, from, length);
+  }
+}
+
+int64_t Gather(Environment& environment, Array<double> hvas, Array<uint32_t> lengths, Array<uint8_t> into) {
+  return ForEachPiece(environment, hvas, lengths, into.length,
+                      [&](const Mapping& mapping, uint64_t hva, size_t at, size_t length) {
+                        if (mapping.is_direct) {
+                          CopySmall(into.data + at, PointerTo(hva), length);
+                          return true;
+                        }
+                        return length == 0 || CopyOut(environment, into.data + at, hva, length) ==
+                                                  static_cast<int64_t>(length);
+                      });
+}
+
+int64_t Scatter(Environment& environment, Array<double> hvas, Array<uint32_t> lengths, Array<uint8_t> from) {
+  return ForEachPiece(environment, hvas, lengths, from.length,
+                      [&](const Mapping& mapping, uint64_t hva, size_t at, size_t length) {
+                        if (mapping.is_direct) {
+                          CopySmall(PointerTo(hva), from.data + at, length);
+                          return true;
+                        }
+                        return length == 0 || CopyIn(environment, hva, from.data + at, length) ==
+                                                  static_cast<int64_t>(length);
+                      });
+}
+
+}  // namespace
+
+void ExportMapping(Exports exports) {
+  exports.Add<Mmap>("mmap");
+  exports.Add<Munmap>("munmap");
+  exports.Add<Mprotect>("mprotect");
+  exports.Add<Madvise>("madvise");
+  exports.Add<MemfdCreate>("memfdCreate");
+  exports.Add<NewView>("view");
+  exports.Add<ReadMemory>("readMemory");
+  exports.Add<WriteMemory>("writeMemory");
+  exports.Add<Gather>("gather");
+  exports.Add<Scatter>("scatter");
+}
+
+}  // namespace kvm_bridge

@@ -1,0 +1,139 @@
+#include "mapping_table.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+
+namespace kvm_bridge {
+
+bool Mapping::IsHole(uint64_t from, uint64_t to) const {
+  return std::any_of(holes.begin(), holes.end(), [=](const Range& hole) { return from < hole.end && to > hole.start; });
+}
+
+size_t Mapping::Readable(uint64_t address, size_t length) const {
+  uint64_t limit = end;
+  for (const Range& hole : holes) {
+    if (hole.end > address) {
+      limit = std::max(hole.start, address);
+      break;
+    }
+  }
+  return static_cast<size_t>(std::min<uint64_t>(length, limit - address));
+}
+
+void Mapping::AddHole(Range hole) {
+  std::vector<Range> merged;
+  for (const Range& other : holes) {
+    if (other.end < hole.start || other.start > hole.end) {
+      merged.push_back(other);
+    } else {
+      hole = {std::min(hole.start, other.start), std::max(hole.end, other.end)};
+    }
+  }
+  merged.push_back(hole);
+  std::sort(merged.begin(), merged.end(), [](const Range& a, const Range& b) { return a.start < b.start; });
+  holes = std::move(merged);
+}
+
+size_t MappingTable::IndexAbove(uint64_t address) const {
+  const auto above = std::upper_bound(mappings_.begin(), mappings_.end(), address,
+                                      [](uint64_t wanted, const auto& mapping) { return wanted < mapping->start; });
+  return static_cast<size_t>(above - mappings_.begin());
+}
+
+Mapping* MappingTable::Find(uint64_t address) {
+  if (last_found_ != nullptr && address - last_found_->start < last_found_->end - last_found_->start) {
+    return last_found_;
+  }
+  const size_t above = IndexAbove(address);
+  if (above == 0) return nullptr;
+  Mapping* below = mappings_[above - 1].get();
+  if (address >= below->end) return nullptr;
+  last_found_ = below;
+  return below;
+}
+
+Mapping* MappingTable::FindRange(uint64_t start, uint64_t length) {
+  Mapping* mapping = Find(start);
+  return mapping != nullptr && length <= mapping->end - start ? mapping : nullptr;
+}
+
+bool MappingTable::EndsAtGuard(const uint8_t* data, size_t length) {
+  const uint64_t start = reinterpret_cast<uintptr_t>(data);
+  const Mapping* mapping = FindRange(start, length);
+  return mapping != nullptr && mapping->is_direct && start + length == mapping->end;
+}
+
+void MappingTable::Add(std::unique_ptr<Mapping> mapping) {
+  const auto place = mappings_.begin() + static_cast<ptrdiff_t>(IndexAbove(mapping->start));
+  mappings_.insert(place, std::move(mapping));
+}
+
+napi_value MappingTable::NewView(napi_env env, Mapping& mapping, uint64_t start, size_t length) {
+  auto* view = new View{&mapping, nullptr, mapping.reservation};
+  void* data = reinterpret_cast<void*>(static_cast<uintptr_t>(start));
+  napi_value buffer;
+  if (napi_create_external_arraybuffer(env, data, length, FinalizeView, view, &buffer) != napi_ok) {
+    // Longer than this runtime's ArrayBuffers. Its exception is replaced by our number, and the finalizer still comes.
+    napi_value exception;
+    bool is_pending = false;
+    napi_is_exception_pending(env, &is_pending);
+    view->mapping = nullptr;
+    if (is_pending) napi_get_and_clear_last_exception(env, &exception);
+    return nullptr;
+  }
+  if (napi_create_reference(env, buffer, 0, &view->buffer) != napi_ok) {
+    napi_detach_arraybuffer(env, buffer);
+    view->mapping = nullptr;
+    return nullptr;
+  }
+  mapping.views.push_back(view);
+  return buffer;
+}
+
+void MappingTable::FinalizeView(napi_env env, void*, void* data) {
+  auto* view = static_cast<View*>(data);
+  if (view->mapping != nullptr) {
+    auto& views = view->mapping->views;
+    views.erase(std::remove(views.begin(), views.end(), view), views.end());
+    napi_delete_reference(env, view->buffer);
+  }
+  delete view;
+}
+
+Detached MappingTable::DetachViews(napi_env env, Mapping& mapping) {
+  auto worst = Detached::all;
+  for (View* view : mapping.views) {
+    napi_value buffer = nullptr;
+    bool was_detached = false;
+    napi_get_reference_value(env, view->buffer, &buffer);
+    if (buffer == nullptr) {
+      worst = std::max(worst, Detached::some_in_doubt);
+    } else if (napi_is_detached_arraybuffer(env, buffer, &was_detached) != napi_ok || was_detached ||
+               napi_detach_arraybuffer(env, buffer) != napi_ok) {
+      worst = Detached::some_transferred;
+    } else {
+      view->reservation.reset();
+    }
+    napi_delete_reference(env, view->buffer);
+    view->mapping = nullptr;
+  }
+  mapping.views.clear();
+  return worst;
+}
+
+void MappingTable::Remove(napi_env env, Mapping& mapping) {
+  if (DetachViews(env, mapping) != Detached::all) {
+    // The addresses stay until V8 has let go of them; whoever still looks there sees zeroes of its own.
+    mmap(reinterpret_cast<void*>(static_cast<uintptr_t>(mapping.start)), mapping.end - mapping.start,
+         PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  }
+  last_found_ = nullptr;
+  mappings_.erase(mappings_.begin() + static_cast<ptrdiff_t>(IndexAbove(mapping.start)) - 1);
+}
+
+void MappingTable::RemoveAll(napi_env env) {
+  while (!mappings_.empty()) Remove(env, *mappings_.back());
+}
+
+}  // namespace kvm_bridge

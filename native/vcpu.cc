@@ -1,0 +1,224 @@
+#include "vcpu.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stddef.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <unordered_map>
+
+#include "guarded_memory.h"
+#include "kvm_abi.h"
+
+namespace kvm_bridge {
+namespace {
+
+// A guest leaves KVM_RUN in microseconds once signalled. Only one whose memory is served by this very thread
+// (userfaultfd, FUSE) may not: then its own thread closes the descriptor later.
+constexpr auto kPatience = std::chrono::seconds(1);
+
+// A vCPU driven by a worker can be kicked from any thread, so that this is one table for the process.
+struct ProcessVcpus {
+  std::mutex mutex;
+  std::unordered_map<int, std::weak_ptr<Vcpu>> by_fd;
+};
+
+ProcessVcpus& AllVcpus() {
+  // Never destroyed: vCPU threads may still run while the process exits.
+  static auto* all = new ProcessVcpus;
+  return *all;
+}
+
+#if defined(__powerpc64__)
+// KVM_RUN was seen to come back with other values in these registers, which the ABI says a call preserves.
+#define KVM_BRIDGE_GUEST_CLOBBERS                                                                                      \
+  "fr14", "fr15", "fr16", "fr17", "fr18", "fr19", "fr20", "fr21", "fr22", "fr23", "fr24", "fr25", "fr26", "fr27",    \
+      "fr28", "fr29", "fr30", "fr31", "v20", "v21", "v22", "v23", "v24", "v25", "v26", "v27", "v28", "v29", "v30",   \
+      "v31"
+#endif
+
+// The only place where KVM_RUN is issued.
+__attribute__((noinline)) int EnterGuest(int fd) {
+  const int result = static_cast<int>(Ioctl(fd, KVM_RUN));
+#if defined(__powerpc64__)
+  asm volatile("" : : : KVM_BRIDGE_GUEST_CLOBBERS);
+#endif
+  return result;
+}
+
+bool IsTerminating(napi_env env) {
+  // Entering JavaScript fails in a worker that is being terminated, and does nothing otherwise.
+  napi_handle_scope scope;
+  if (napi_open_handle_scope(env, &scope) != napi_ok) return true;
+  napi_value script;
+  napi_value result;
+  const bool fails = napi_create_string_latin1(env, "0", 1, &script) != napi_ok ||
+                     napi_run_script(env, script, &result) != napi_ok;
+  napi_close_handle_scope(env, scope);
+  return fails;
+}
+
+}  // namespace
+
+std::shared_ptr<Vcpu> Vcpu::Adopt(int fd, int* error) {
+  InterruptSignal();
+  auto vcpu = std::make_shared<Vcpu>(fd);
+  *error = vcpu->MapRunPage();
+  if (*error != 0) {
+    close(fd);
+    return nullptr;
+  }
+  ProcessVcpus& all = AllVcpus();
+  std::lock_guard<std::mutex> lock(all.mutex);
+  all.by_fd[fd] = vcpu;
+  return vcpu;
+}
+
+std::shared_ptr<Vcpu> Vcpu::FindInProcess(int fd) {
+  ProcessVcpus& all = AllVcpus();
+  std::lock_guard<std::mutex> lock(all.mutex);
+  const auto found = all.by_fd.find(fd);
+  return found == all.by_fd.end() ? nullptr : found->second.lock();
+}
+
+int Vcpu::MapRunPage() {
+  void* page = mmap(nullptr, PageSize(), PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0);
+  if (page == MAP_FAILED) return -errno;
+  run_page_ = static_cast<uint8_t*>(page);
+  return 0;
+}
+
+Vcpu::Run Vcpu::RunOnce() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    is_inside_ = true;
+    inside_ = pthread_self();
+  }
+  const int result = EnterGuest(fd_);
+  std::lock_guard<std::mutex> lock(mutex_);
+  is_inside_ = false;
+  uint8_t& immediate_exit = run_page_[offsetof(kvm_run, immediate_exit)];
+  const bool is_exit_requested = is_kicked_ || immediate_exit != 0;
+  if (result == -EINTR && is_kicked_) {
+    is_kicked_ = false;
+    immediate_exit = 0;
+  }
+  return {result, is_exit_requested};
+}
+
+int Vcpu::RunHere(napi_env env, RunTimer& timer, double timeout_ms) {
+  const int entered = timer.Enter(timeout_ms);
+  if (entered != 0) return entered;
+  int result;
+  for (;;) {
+    const Run run = RunOnce();
+    result = run.result;
+    if (result != -EINTR || run.is_exit_requested || timer.IsTimedOut()) break;
+    // A signal of somebody else's is for the caller to see, as it would be in C.
+    if (!timer.TakeTick() || IsTerminating(env)) break;
+  }
+  timer.Leave();
+  return result;
+}
+
+int Vcpu::RunOnOwnThread(napi_threadsafe_function results, napi_deferred deferred) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (!has_thread_) {
+    // The process's signals are for its other threads; only ours may interrupt a guest.
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    sigdelset(&all, InterruptSignal());
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    auto* self = new std::shared_ptr<Vcpu>(shared_from_this());
+    const int failed = pthread_create(&thread_, nullptr, ThreadMain, self);
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    if (failed != 0) {
+      delete self;
+      return -failed;
+    }
+    has_thread_ = true;
+  }
+  results_ = results;
+  deferred_ = deferred;
+  is_requested_ = true;
+  is_busy_ = true;
+  changed_.notify_all();
+  return 0;
+}
+
+void* Vcpu::ThreadMain(void* self) {
+  auto* vcpu = static_cast<std::shared_ptr<Vcpu>*>(self);
+  (*vcpu)->Serve();
+  delete vcpu;
+  return nullptr;
+}
+
+void Vcpu::Serve() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [this] { return is_requested_ || is_stopping_; });
+    if (!is_requested_) break;
+    is_requested_ = false;
+    lock.unlock();
+    const int value = RunOnce().result;
+    lock.lock();
+    if (results_ == nullptr) continue;
+    auto* result = new RunResult{shared_from_this(), deferred_, value};
+    if (napi_call_threadsafe_function(results_, result, napi_tsfn_nonblocking) != napi_ok) delete result;
+  }
+  is_thread_done_ = true;
+  if (closes_itself_) CloseLocked();
+  changed_.notify_all();
+}
+
+void Vcpu::KickLocked() {
+  is_kicked_ = true;
+  // Read by the kernel on its way into the guest, so that a kick between two runs isn't lost.
+  __atomic_store_n(&run_page_[offsetof(kvm_run, immediate_exit)], 1, __ATOMIC_SEQ_CST);
+  if (is_inside_) pthread_kill(inside_, InterruptSignal());
+}
+
+int64_t Vcpu::Kick() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (run_page_ == nullptr || is_stopping_) return -EBADF;
+  KickLocked();
+  return 0;
+}
+
+void Vcpu::Disconnect() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  results_ = nullptr;
+}
+
+int64_t Vcpu::Close() {
+  {
+    ProcessVcpus& all = AllVcpus();
+    std::lock_guard<std::mutex> lock(all.mutex);
+    all.by_fd.erase(fd_);
+  }
+  std::unique_lock<std::mutex> lock(mutex_);
+  is_stopping_ = true;
+  if (!has_thread_) return CloseLocked();
+  KickLocked();
+  changed_.notify_all();
+  if (!changed_.wait_for(lock, kPatience, [this] { return is_thread_done_; })) {
+    closes_itself_ = true;
+    pthread_detach(thread_);
+    return 0;
+  }
+  const int64_t closed = CloseLocked();
+  lock.unlock();
+  pthread_join(thread_, nullptr);
+  return closed;
+}
+
+int64_t Vcpu::CloseLocked() {
+  munmap(run_page_, PageSize());
+  run_page_ = nullptr;
+  return close(fd_) == 0 ? 0 : -errno;
+}
+
+}  // namespace kvm_bridge

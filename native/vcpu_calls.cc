@@ -1,0 +1,136 @@
+// KVM_RUN, kick and the registers.
+#include <string.h>
+
+#include "call.h"
+#include "kvm_abi.h"
+
+namespace kvm_bridge {
+
+// Here and not in vcpu.cc because ioctlUnchecked may be asked for it as well.
+int64_t RunVcpu(Environment& environment, OwnFd vcpu, double timeout_ms) {
+  if (IsBusy(vcpu)) return -EBUSY;
+  // Kept alive by this reference, whatever happens meanwhile.
+  const std::shared_ptr<Vcpu> running = vcpu.descriptor->vcpu;
+  if (running == nullptr) return Ioctl(vcpu.number, KVM_RUN);
+  return running->RunHere(environment.env(), environment.run_timer, timeout_ms);
+}
+
+namespace {
+
+using Use = CallerBuffer::Use;
+
+int64_t Run(Environment& environment, OwnFd vcpu, Milliseconds timeout) {
+  return RunVcpu(environment, vcpu, timeout.value);
+}
+
+napi_value RunAsync(napi_env env, napi_callback_info info) {
+  napi_value argument;
+  size_t count = 1;
+  void* data;
+  if (napi_get_cb_info(env, info, &count, &argument, nullptr, &data) != napi_ok) return nullptr;
+  const Binding& binding = *static_cast<Binding*>(data);
+  OwnFd fd;
+  const Fit fit = Read(env, argument, fd);
+  if (fit != Fit::yes) {
+    ThrowMisfit(env, binding.name, 0, Expected(fd), fit);
+    return nullptr;
+  }
+  napi_deferred deferred;
+  napi_value promise;
+  if (napi_create_promise(env, &deferred, &promise) != napi_ok) return nullptr;
+  int64_t answer;
+  if (!IsKnown(*binding.environment, fd)) {
+    answer = -EBADF;
+  } else if (IsBusy(fd)) {
+    answer = -EBUSY;
+  } else if (fd.descriptor->vcpu == nullptr) {
+    answer = Ioctl(fd.number, KVM_RUN);
+  } else {
+    answer = binding.environment->StartRun(*fd.descriptor->vcpu, deferred);
+    if (answer == 0) return promise;
+  }
+  napi_resolve_deferred(env, deferred, ToValue(env, answer));
+  return promise;
+}
+
+// Not by way of IsKnown: a vCPU that another thread runs may be kicked from here.
+int64_t Kick(Environment& environment, int32_t fd) {
+  const Descriptor* own = environment.descriptors.Find(fd);
+  const std::shared_ptr<Vcpu> vcpu = own != nullptr ? own->vcpu : Vcpu::FindInProcess(fd);
+  if (vcpu != nullptr) return vcpu->Kick();
+  return own != nullptr ? -EINVAL : -EBADF;
+}
+
+int64_t Structure(Environment& environment, OwnFd vcpu, unsigned long request, Bytes bytes, size_t size, Use use) {
+  if (IsBusy(vcpu)) return -EBUSY;
+  const CallerBuffer buffer(environment.scratch, bytes, bytes.length >= size, use);
+  if (!buffer.has_memory()) return -ENOMEM;
+  return Ioctl(vcpu.number, request, buffer.address());
+}
+
+int64_t GetRegs(Environment& environment, OwnFd vcpu, Bytes regs) {
+  return Structure(environment, vcpu, KVM_GET_REGS, regs, sizeof(kvm_regs), Use::filled_by_kernel);
+}
+
+int64_t SetRegs(Environment& environment, OwnFd vcpu, Bytes regs) {
+  return Structure(environment, vcpu, KVM_SET_REGS, regs, sizeof(kvm_regs), Use::read_by_kernel);
+}
+
+int64_t GetSregs(Environment& environment, OwnFd vcpu, Bytes sregs) {
+  return Structure(environment, vcpu, KVM_GET_SREGS, sregs, sizeof(kvm_sregs), Use::filled_by_kernel);
+}
+
+int64_t SetSregs(Environment& environment, OwnFd vcpu, Bytes sregs) {
+  return Structure(environment, vcpu, KVM_SET_SREGS, sregs, sizeof(kvm_sregs), Use::read_by_kernel);
+}
+
+int64_t OneReg(Environment& environment, OwnFd vcpu, unsigned long request, uint64_t id, Bytes value, Use use) {
+  if (IsBusy(vcpu)) return -EBUSY;
+  const uint64_t size = uint64_t{1} << ((id & KVM_REG_SIZE_MASK) >> KVM_REG_SIZE_SHIFT);
+  const CallerBuffer buffer(environment.scratch, value, value.length >= size, use);
+  if (!buffer.has_memory()) return -ENOMEM;
+  kvm_one_reg reg = {};
+  reg.id = id;
+  reg.addr = AddressOf(buffer.address());
+  return Ioctl(vcpu.number, request, &reg);
+}
+
+int64_t GetOneReg(Environment& environment, OwnFd vcpu, uint64_t id, Bytes value) {
+  return OneReg(environment, vcpu, KVM_GET_ONE_REG, id, value, Use::filled_by_kernel);
+}
+
+int64_t SetOneReg(Environment& environment, OwnFd vcpu, uint64_t id, Bytes value) {
+  return OneReg(environment, vcpu, KVM_SET_ONE_REG, id, value, Use::read_by_kernel);
+}
+
+int64_t GetMpState(Environment&, OwnFd vcpu) {
+  if (IsBusy(vcpu)) return -EBUSY;
+  kvm_mp_state state = {};
+  const int64_t result = Ioctl(vcpu.number, KVM_GET_MP_STATE, &state);
+  return result < 0 ? result : int64_t{state.mp_state};
+}
+
+int64_t SetMpState(Environment&, OwnFd vcpu, uint32_t value) {
+  if (IsBusy(vcpu)) return -EBUSY;
+  kvm_mp_state state = {};
+  state.mp_state = value;
+  return Ioctl(vcpu.number, KVM_SET_MP_STATE, &state);
+}
+
+}  // namespace
+
+void ExportVcpu(Exports exports) {
+  exports.Add<Run>("run");
+  exports.AddCallback("runAsync", RunAsync);
+  exports.Add<Kick>("kick");
+  exports.Add<GetRegs>("getRegs");
+  exports.Add<SetRegs>("setRegs");
+  exports.Add<GetSregs>("getSregs");
+  exports.Add<SetSregs>("setSregs");
+  exports.Add<GetOneReg>("getOneReg");
+  exports.Add<SetOneReg>("setOneReg");
+  exports.Add<GetMpState>("getMpState");
+  exports.Add<SetMpState>("setMpState");
+}
+
+}  // namespace kvm_bridge
