@@ -43,6 +43,8 @@ export interface EmulatedArchitecture {
   readonly addressSpaces: number;
   readonly userSlots: number;
   readonly hvaLimit: bigint;
+  /** Guest code goes through KVM's instruction emulator, to which a page that the host lacks looks like a device. */
+  readonly emulatesGuestCode: boolean;
   /** What IRQFD gets on a VM without an interrupt controller. */
   readonly irqfdWithoutIrqchip: number;
 
@@ -69,6 +71,8 @@ export interface EmulatedArchitecture {
   memslotFlushed?(vm: EmulatedVm, slot: EmulatedMemslot): void;
   /** A slot was created, moved or changed its flags. */
   memslotCommitted?(vm: EmulatedVm, slot: EmulatedMemslot): void;
+  /** Whether the guest's stores are noted in page tables of the architecture's, from which its GET_DIRTY_LOG takes them. */
+  storesNotedInPageTables?(vm: EmulatedVm): boolean;
   /** The architecture's GET_DIRTY_LOG, where it isn't the generic one. */
   getDirtyLog?(vm: EmulatedVm, slot: number, bitmap: Uint8Array | null): number;
   /** ENABLE_CAP on the VM fd for a capability that isn't generic: 0 or −errno. */
@@ -89,7 +93,8 @@ export interface EmulatedArchitecture {
   getDeviceAttr(vm: EmulatedVm, group: number, attr: bigint, value: Uint8Array | null): number;
   hasDeviceAttr(vm: EmulatedVm, group: number, attr: bigint): number;
   /**
-   * Where a guest's access goes: a guest physical address. A fault that the guest itself sees is a GuestFault, thrown.
+   * Where a guest's access goes: a guest physical address, or −errno, with which KVM_RUN ends. A fault that the guest
+   * itself sees is a GuestFault, thrown.
    * Absent where scripted guests name guest physical addresses.
    */
   translate?(vcpu: EmulatedVcpu, address: number, size: number, write: boolean): number;

@@ -27,6 +27,7 @@ export abstract class CommonArchitecture implements EmulatedArchitecture {
   abstract readonly hvaLimit: bigint;
   readonly irqfdWithoutIrqchip: number = -ERRNO.EINVAL;
   readonly unknownRegion2: number = ERRNO.ENOTTY;
+  readonly emulatesGuestCode: boolean = false;
   readonly guestMemfdFlags: number = -1;
   readonly hasMemoryAttributes: boolean = false;
   readonly unknownOneReg: number = ERRNO.EINVAL;

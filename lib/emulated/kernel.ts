@@ -48,6 +48,7 @@ function architectureOf(options: EmulatedKernelOptions): EmulatedArchitecture {
         swProtectedVm: false,
         guestPhysicalBits: 48,
         tdp: true,
+        emulatesRealMode: false,
         ...options.x86,
       });
     case 's390x':

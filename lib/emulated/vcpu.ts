@@ -12,7 +12,7 @@ const PIO_PAGE = 1;
 /** An asynchronous run gives the event loop a turn after so many operations. */
 const OPS_PER_TURN = 1000;
 
-/** One access, or the rest of one, that does not cross a page. */
+/** One access, or the rest of one, that does not cross a page; a negative `gpa` is −errno instead. */
 interface Fragment {
   readonly gpa: number;
   readonly bytes: Uint8Array;
@@ -182,7 +182,7 @@ export class EmulatedVcpu implements OpenFile {
       case 'halt':
         return this.#halt();
       case 'spin':
-        return 'spin';
+        return this.#spin();
     }
   }
 
@@ -226,24 +226,26 @@ export class EmulatedVcpu implements OpenFile {
   }
 
   #store({ gpa, bytes }: Fragment): Outcome {
+    if (gpa < 0) return gpa;
     const { vm } = this;
     const gfn = Math.floor(gpa / vm.pageSize);
     const slot = vm.usableSlot(gfn);
     if (slot === undefined || (slot.flags & MEM.READONLY) !== 0) return this.#mmio(gpa, bytes, true);
     if (vm.memory.write(vm.hostAddress(slot, gfn) + (gpa % vm.pageSize), bytes) !== bytes.length) {
-      return this.#memoryFault(gpa);
+      return this.#memoryFault(gpa, bytes, true);
     }
-    vm.markDirty(slot, gfn, this);
+    if (vm.architecture.storesNotedInPageTables?.(vm) !== true) vm.markDirty(slot, gfn, this);
     return 'continue';
   }
 
   #loadFrom({ gpa, bytes }: Fragment): Outcome {
+    if (gpa < 0) return gpa;
     const { vm } = this;
     const gfn = Math.floor(gpa / vm.pageSize);
     const slot = vm.usableSlot(gfn);
     if (slot === undefined) return this.#mmio(gpa, bytes, false);
     const read = vm.memory.read(vm.hostAddress(slot, gfn) + (gpa % vm.pageSize), bytes);
-    return read === bytes.length ? 'continue' : this.#memoryFault(gpa);
+    return read === bytes.length ? 'continue' : this.#memoryFault(gpa, bytes, false);
   }
 
   #mmio(gpa: number, bytes: Uint8Array, write: boolean): Outcome {
@@ -297,12 +299,21 @@ export class EmulatedVcpu implements OpenFile {
 
   #halt(): Outcome {
     // Only x86 without an interrupt controller in the kernel leaves halting to user space.
-    return this.vm.architecture.arch === 'x86_64' && !this.vm.irqchip ? this.#exit(EXIT.HLT) : 'spin';
+    return this.vm.architecture.arch === 'x86_64' && !this.vm.irqchip
+      ? this.#exit(EXIT.HLT)
+      : this.#spin();
+  }
+
+  /** The guest stays where it is, however often it is run. */
+  #spin(): Outcome {
+    this.#pending = () => 'spin';
+    return 'spin';
   }
 
   /** A page that the slot promises and the host doesn't have: EFAULT, described in kvm_run since 6.8 on x86. */
-  #memoryFault(gpa: number): Outcome {
+  #memoryFault(gpa: number, bytes: Uint8Array, write: boolean): Outcome {
     const { architecture, pageSize } = this.vm;
+    if (architecture.emulatesGuestCode) return this.#mmio(gpa, bytes, write);
     if (architecture.arch === 'x86_64' && architecture.release.since(6, 8)) {
       this.#setExit(EXIT.MEMORY_FAULT);
       this.#setU64(KVM_RUN.memory_fault.flags, 0n);

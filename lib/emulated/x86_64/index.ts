@@ -20,6 +20,8 @@ export interface X86Build {
   readonly guestPhysicalBits: number;
   /** The MMU translates guest physical addresses itself (nested paging), so memory can be faulted in beforehand. */
   readonly tdp: boolean;
+  /** Real mode goes through KVM's instruction emulator (kvm_pvm; Intel processors before unrestricted guest). */
+  readonly emulatesRealMode: boolean;
 }
 
 const PAGE = 4096;
@@ -39,6 +41,7 @@ export class X86Architecture extends CommonArchitecture {
   override readonly addressSpaces: number;
   override readonly userSlots = 32764;
   readonly hvaLimit = 0x7fff_ffff_f000n;
+  override readonly emulatesGuestCode: boolean;
   override readonly guestMemfdFlags: number;
   override readonly hasMemoryAttributes: boolean;
   protected readonly capabilities: ReadonlyMap<number, CapabilityValue>;
@@ -48,6 +51,7 @@ export class X86Architecture extends CommonArchitecture {
     super(release, PAGE);
     this.#build = build;
     this.addressSpaces = build.smm ? 2 : 1;
+    this.emulatesGuestCode = build.emulatesRealMode;
     const guestMemfd = release.since(6, 8);
     this.guestMemfdFlags = release.since(6, 18) ? GUEST_MEMFD_FLAGS : guestMemfd ? 0 : -1;
     this.hasMemoryAttributes = guestMemfd;

@@ -81,7 +81,7 @@ export const x86GuestLoader = (calls: KvmCalls): GuestLoader => ({
       view.setUint32(segment + 8, 0xffff_ffff, true);
       view.setUint16(segment + 12, 0, true);
       // Granularity: the limit counts pages.
-      view.setUint8(segment + 19, 1);
+      view.setUint8(segment + 20, 1);
     }
     orFail(calls.setSregs(vcpu, sregs), 'KVM_SET_SREGS');
     const regs = new BigUint64Array(sizes.regs! / 8);

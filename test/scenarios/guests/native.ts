@@ -1,0 +1,15 @@
+import type { KvmCalls } from '../../../lib/calls/kvm-calls.ts';
+import type { GuestLoader } from '../scenario.ts';
+import { x86GuestLoader } from './x86_64.ts';
+
+/** How guest code gets into a real vCPU of this architecture; undefined where we have no machine code for it. */
+export function nativeGuestLoader(calls: KvmCalls): GuestLoader | undefined {
+  return calls.arch === 'x86_64' ? x86GuestLoader(calls) : undefined;
+}
+
+/** For scenarios without a guest. */
+export const noGuestLoader: GuestLoader = {
+  load() {
+    throw new Error('This scenario has no guest code for this architecture');
+  },
+};

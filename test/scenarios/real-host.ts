@@ -1,0 +1,52 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { release } from 'node:os';
+import type { KvmCalls } from '../../lib/calls/kvm-calls.ts';
+import type { NativeLoad } from '../../lib/calls/native.ts';
+import type { EmulatedKernelOptions } from '../../lib/emulated/kernel.ts';
+import { parseRelease } from '../../lib/emulated/release.ts';
+import { CAP } from '../../lib/uapi/capabilities.ts';
+import { errnoName } from '../../lib/uapi/errno.ts';
+
+/** The emulated kernel that ought to answer like the real one behind `calls`: release, page size and how it was built. */
+export function emulationOf(calls: KvmCalls): EmulatedKernelOptions {
+  const kvm = calls.openKvm();
+  if (kvm < 0) throw new Error(`/dev/kvm can't be opened (${kvm})`);
+  try {
+    const common = { arch: calls.arch, release: parseRelease(release()).text };
+    switch (calls.arch) {
+      case 'x86_64':
+        return {
+          ...common,
+          x86: {
+            smm: calls.checkExtension(kvm, CAP.MULTI_ADDRESS_SPACE) === 2,
+            swProtectedVm: (calls.checkExtension(kvm, CAP.VM_TYPES) & 2) !== 0,
+            tdp: calls.checkExtension(kvm, CAP.PRE_FAULT_MEMORY) !== 0,
+            emulatesRealMode: existsSync('/sys/module/kvm_pvm'),
+          },
+        };
+      case 'ppc64':
+        return { ...common, pageSize: calls.pageSize };
+      default:
+        return common;
+    }
+  } finally {
+    calls.close(kvm);
+  }
+}
+
+/** Why this machine's own KVM can't be used, in a sentence; undefined when it can. */
+export function whyNoKvm(loaded: NativeLoad): string | undefined {
+  if (!('calls' in loaded)) return loaded.reason;
+  const kvm = loaded.calls.openKvm();
+  if (kvm < 0) return `/dev/kvm can't be opened: ${errnoName(kvm)}. \`kvm-bridge doctor\` says how to mend it.`;
+  loaded.calls.close(kvm);
+  return undefined;
+}
+
+/** What the machine is, for a recording's header. */
+export function machineName(): string {
+  const cpuinfo = readFileSync('/proc/cpuinfo', 'utf8');
+  const model = /^(?:model name|cpu|processor 0|vendor_id)\s*:\s*(.+)$/m.exec(cpuinfo)?.[1] ?? 'unknown processor';
+  const modules = readFileSync('/proc/modules', 'utf8').match(/^kvm_?\w*/gm) ?? [];
+  return `${model.trim()}${modules.length === 0 ? '' : `, ${modules.join(' ')}`}`;
+}

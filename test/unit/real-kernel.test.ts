@@ -1,0 +1,31 @@
+import { describe, expect, it } from 'vitest';
+import { loadNative } from '../../lib/calls/native.ts';
+import { EmulatedKernel } from '../../lib/emulated/kernel.ts';
+import { emulatedGuestLoader } from '../scenarios/guests/emulated.ts';
+import { nativeGuestLoader, noGuestLoader } from '../scenarios/guests/native.ts';
+import { scenariosFor } from '../scenarios/index.ts';
+import { emulationOf, whyNoKvm } from '../scenarios/real-host.ts';
+import { firstDifference } from '../scenarios/recording.ts';
+import { record } from '../scenarios/scenario.ts';
+
+// The contract, on this machine's own kernel: nothing recorded, both asked now.
+describe('the emulated kernel answers as the real one of this machine does', () => {
+  const loaded = loadNative();
+  const missing = whyNoKvm(loaded);
+
+  it.runIf(missing !== undefined)('needs a real KVM', (test) => {
+    test.skip(missing);
+  });
+
+  if (missing !== undefined || !('calls' in loaded)) return;
+  const { calls } = loaded;
+  const loader = nativeGuestLoader(calls);
+  it.each(scenariosFor(calls.arch).filter(({ runsGuest }) => runsGuest !== true || loader !== undefined))(
+    '$name',
+    async (scenario) => {
+      const real = await record(scenario, calls, loader ?? noGuestLoader);
+      const kernel = new EmulatedKernel(emulationOf(calls));
+      expect(firstDifference(real, await record(scenario, kernel, emulatedGuestLoader(kernel)))).toBe(undefined);
+    },
+  );
+});
