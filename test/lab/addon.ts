@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises';
-import { homedir } from 'node:os';
+import { setMaxListeners } from 'node:events';
+import { existsSync, readFileSync } from 'node:fs';
+import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { availableParallelism, homedir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { runCommand } from './command.ts';
 import { readGypTarget } from './gyp.ts';
@@ -9,7 +10,7 @@ import { LabError } from './lab-error.ts';
 import { PROJECT_ROOT } from './project.ts';
 import type { Machine } from './variants.ts';
 
-const FLAGS = ['-std=c++17', '-O2', '-fPIC', '-fvisibility=hidden', '-Wall', '-Wextra', '-Werror', '-pthread'];
+const FLAGS = ['-O2', '-fPIC', '-pthread', '-Werror'];
 
 export interface AddonOptions {
   readonly cache: string;
@@ -24,43 +25,67 @@ export interface AddonOptions {
  * @returns the path of the compiled addon
  */
 export async function prepareAddon(machine: Machine, options: AddonOptions): Promise<string> {
-  const gyp = await readFile(join(PROJECT_ROOT, 'binding.gyp'), 'utf8');
-  const target = readGypTarget(gyp);
+  const target = readGypTarget(join(PROJECT_ROOT, 'binding.gyp'), (path) => readFileSync(path, 'utf8'));
   const compiler = `${machine.triplet}-g++`;
   const compile = [
     ...FLAGS,
+    ...target.compilerFlags,
     ...[...target.defines, `NODE_GYP_MODULE_NAME=${target.name}`].map((each) => `-D${each}`),
     // As system headers: their warnings are not ours.
     ...['-isystem', nodeHeaders(), '-isystem', join(PROJECT_ROOT, 'node_modules/node-addon-api')],
-    ...target.includeFolders.map((each) => `-I${join(PROJECT_ROOT, each)}`),
+    ...target.includeFolders.map((each) => `-I${each}`),
   ];
+  const link = ['-shared', '-pthread', ...target.linkerFlags];
 
   const version = await runCommand(compiler, ['--version'], { signal: options.signal });
-  const digest = await digestOf([version, gyp, compile.join('\0')], join(PROJECT_ROOT, 'native'));
+  const digest = await digestOf([version, JSON.stringify([target, compile, link])], join(PROJECT_ROOT, 'native'));
   const folder = join(options.cache, 'addon', machine.arch);
   const built = join(folder, digest, `${target.name}.node`);
   if (existsSync(built)) return built;
 
   options.onProgress(`compiling the addon for ${machine.arch}`);
-  await mkdir(folder, { recursive: true });
-  const work = await mkdtemp(join(folder, 'building-'));
+  await rm(folder, { recursive: true, force: true }); // What was compiled from other sources; a lab that runs has its own copy.
+  const work = join(folder, 'building');
+  await mkdir(work, { recursive: true });
   try {
     const objects = target.sources.map((source) => join(work, `${basename(source)}.o`));
-    await Promise.all(
-      target.sources.map((source, index) =>
-        runCommand(compiler, [...compile, '-c', join(PROJECT_ROOT, source), '-o', objects[index]!], options),
-      ),
+    await runAll(
+      target.sources.map((source, index) => [compiler, ...compile, '-c', source, '-o', objects[index]!] as const),
+      options.signal,
     );
     const product = join(work, basename(built));
-    await runCommand(compiler, ['-shared', '-pthread', ...objects, '-o', product], options);
+    await runCommand(compiler, [...link, ...objects, '-o', product], options);
     await Promise.all(objects.map((object) => rm(object)));
-    await removeOthers(folder, basename(work));
     await rename(work, dirname(built));
   } catch (error) {
     await rm(work, { recursive: true, force: true });
     throw error;
   }
   return built;
+}
+
+/** Runs as many of the commands at once as there are processors; the first failure ends the others. */
+async function runAll(commands: readonly (readonly [string, ...string[]])[], outer?: AbortSignal): Promise<void> {
+  const stop = new AbortController();
+  const signal = outer === undefined ? stop.signal : AbortSignal.any([outer, stop.signal]);
+  setMaxListeners(availableParallelism() + 1, signal);
+  const queue = [...commands];
+  const worker = async () => {
+    for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+      const [command, ...args] = next;
+      await runCommand(command, args, { signal });
+    }
+  };
+  const workers = Array.from({ length: availableParallelism() }, async () => {
+    try {
+      await worker();
+    } catch (error) {
+      stop.abort(error); // What the others throw from now on is this.
+      throw error;
+    }
+  });
+  const failed = (await Promise.allSettled(workers)).find((each) => each.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
 }
 
 /** The folder of node_api.h: Node-API is the same for every architecture and version that we support. */
@@ -86,11 +111,4 @@ async function digestOf(parts: readonly (string | Uint8Array)[], sources: string
     if (/\.(cc|h)$/.test(name)) hash.update(name).update(await readFile(join(sources, name)));
   }
   return hash.digest('hex').slice(0, 16);
-}
-
-/** Removes what was compiled from other sources; a lab that runs has its own copy. */
-async function removeOthers(folder: string, kept: string): Promise<void> {
-  for (const name of await readdir(folder)) {
-    if (name !== kept) await rm(join(folder, name), { recursive: true, force: true });
-  }
 }

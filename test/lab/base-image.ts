@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { checkRoom } from './cache.ts';
@@ -59,13 +59,14 @@ export async function prepareBaseImage(variant: Variant, options: BaseImageOptio
   if (current !== undefined && current.packages.join() === names.join()) return current;
 
   options.onProgress(`building the initramfs of ${variant.id}`);
-  const work = await mkdtemp(join(options.cache, `building-${variant.id}-`));
+  const work = `${folder}.building`; // The lock makes it ours; what is there was left by a lab that was killed.
+  await rm(work, { recursive: true, force: true });
+  await mkdir(work, { recursive: true });
   try {
     const image = await buildImage(variant, packages, work, options);
     const manifest: Manifest = { recipe, packages: names, bytes: image };
     await writeFile(join(work, 'image/manifest.json'), `${JSON.stringify(manifest, undefined, 2)}\n`);
     await rm(folder, { recursive: true, force: true });
-    await mkdir(join(options.cache, 'base'), { recursive: true });
     await rename(join(work, 'image'), folder);
   } finally {
     await rm(work, { recursive: true, force: true });

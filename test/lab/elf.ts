@@ -19,11 +19,20 @@ export interface Relocation {
   readonly symbol: string;
 }
 
+/** A function's place in its section. */
+export interface FunctionSymbol {
+  readonly name: string;
+  readonly offset: number;
+  readonly size: number;
+}
+
 const EHDR_SIZE = 64;
 const RELA_SIZE = 24;
 const SYM_SIZE = 24;
 const ET_REL = 1;
+const SHT_SYMTAB = 2;
 const SHT_NOBITS = 8;
+const STT_FUNC = 2;
 
 /**
  * Just enough of the ELF-64 object format (gABI, "Sections", "Symbol Table", "Relocation") to read a kernel module, in
@@ -79,6 +88,24 @@ export class ElfObject {
         offset: Number(this.word(at)),
         type: Number(info & 0xffff_ffffn),
         symbol: this.string(names, this.u32(symbol)),
+      });
+    }
+    return found;
+  }
+
+  /** The functions in a section, in the symbol table's order; a function can have several names. */
+  functions(section: Section): FunctionSymbol[] {
+    const symbols = this.sections.find((each) => each.type === SHT_SYMTAB);
+    const names = symbols === undefined ? undefined : this.sections[symbols.link];
+    if (symbols === undefined || names === undefined) throw new RangeError('no symbol table');
+    const found: FunctionSymbol[] = [];
+    for (let at = symbols.offset; at + SYM_SIZE <= symbols.offset + symbols.size; at += SYM_SIZE) {
+      const isFunction = (this.view.getUint8(at + 4) & 0x0f) === STT_FUNC;
+      if (!isFunction || this.u16(at + 6) !== section.index) continue;
+      found.push({
+        name: this.string(names, this.u32(at)),
+        offset: Number(this.word(at + 8)),
+        size: Number(this.word(at + 16)),
       });
     }
     return found;

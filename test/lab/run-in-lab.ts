@@ -89,13 +89,11 @@ async function withMachine<T>(
     const onWait = () => onProgress('waiting for another lab that is filling the cache');
     const addon = await withLock(join(cache, `${machine.debianArch}.lock`), { signal, onWait }, async () => {
       const base = await prepareBaseImage(variant, { cache, refresh, onProgress, signal });
-      const compiled = existsSync(join(PROJECT_ROOT, 'binding.gyp'))
-        ? await prepareAddon(machine, { cache, onProgress, signal })
-        : undefined;
+      const compiled = await prepareAddon(machine, { cache, onProgress, signal });
       // The run has its own names for everything, so that nobody who fills the cache next can take it away.
       await link(base.kernel, boot.kernel);
       await copyFile(base.initramfs, boot.initramfs, constants.COPYFILE_FICLONE);
-      return compiled === undefined ? [] : [await readEntry(compiled, inGuest('build/Release/kvm_bridge.node'))];
+      return readEntry(compiled, inGuest('build/Release/kvm_bridge.node'));
     });
     const init: Entry = {
       path: 'init',
@@ -103,13 +101,7 @@ async function withMachine<T>(
       content: Buffer.from(initScript(variant, command)),
       executable: true,
     };
-    const payload = [
-      init,
-      ...entries,
-      ...addon,
-      ...(await projectEntries()),
-      ...(await fileEntries(options.files ?? {})),
-    ];
+    const payload = [init, ...entries, addon, ...(await projectEntries()), ...(await fileEntries(options.files ?? {}))];
     await appendFile(boot.initramfs, Buffer.concat([...packCpio(payload)]));
     await checkSize(boot);
     return await work(boot);

@@ -31,9 +31,12 @@ const HAS_CMMA_SHIFT = 3;
 const PLO = Buffer.from('ee0000000000', 'hex');
 /** What uses PLO's condition code next: ipm, or brc 7. */
 const AFTER_PLO: readonly string[] = ['b222', 'a774'];
-/** oill %r0,0x100: PLO's test bit. Its result is never zero, hence condition code 1 or more. */
-const TEST_BIT_ON = Buffer.from('a50b0100', 'hex');
-const TEST_BIT_ON_WITHIN = 16;
+/** oill %rX,0x100 sets PLO's test bit. Its result is never zero, hence condition code 1, which no instruction up to the PLO changes. */
+const TEST_BIT_ON = /a5[0-9a-f]b0100(b9140[0-9a-f]{3}|b9040[0-9a-f]{3})*$/;
+/** oill, lgfr and lgr. */
+const TEST_BIT_ON_BYTES = 12;
+/** The functions that run while the module is loaded, and at no other time. On 6.1 not all of these are marked __init. */
+const INIT_FUNCTIONS: readonly string[] = ['init_module', 'kvm_arch_init', 'kvm_s390_init', 'kvm_s390_cpu_feat_init'];
 /** brcl 0,0: a branch that is never taken, as long as PLO. */
 const SIX_BYTE_NOP = Buffer.from('c00400000000', 'hex');
 
@@ -49,13 +52,13 @@ export function patchS390xKvm(module: Uint8Array): Uint8Array {
   const text = elf.section('.init.text');
   const code = Buffer.from(elf.content(text));
   const tm = findFacilityTest(elf, text, code);
-  const plo = findPlo(code);
+  const plo = findPlo(elf);
 
   const patched = Buffer.from(module);
   const bit = code[tm + 1]!;
   patched[text.offset + tm] = OI;
   patched[text.offset + tm + 1] = bit | (bit >> HAS_CMMA_SHIFT);
-  SIX_BYTE_NOP.copy(patched, text.offset + plo);
+  SIX_BYTE_NOP.copy(patched, plo);
   return patched;
 }
 
@@ -77,20 +80,24 @@ function findFacilityTest(elf: ElfObject, text: Section, code: Buffer): number {
   return tm;
 }
 
-/** Offset in the init code of its only PLO. */
-function findPlo(code: Buffer): number {
+/** File offset of the only PLO, which must be in a function that runs only while the module is loaded. */
+function findPlo(elf: ElfObject): number {
   const found: number[] = [];
-  for (let at = code.indexOf(PLO); at >= 0; at = code.indexOf(PLO, at + 1)) {
-    const next = code.subarray(at + PLO.length, at + PLO.length + 2).toString('hex');
-    if (at % 2 === 0 && AFTER_PLO.includes(next)) found.push(at);
+  for (const section of [elf.section('.init.text'), elf.section('.text')]) {
+    const code = Buffer.from(elf.content(section));
+    const functions = elf.functions(section).filter((each) => INIT_FUNCTIONS.includes(each.name));
+    for (let at = code.indexOf(PLO); at >= 0; at = code.indexOf(PLO, at + 1)) {
+      const next = code.subarray(at + PLO.length, at + PLO.length + 2).toString('hex');
+      if (at % 2 !== 0 || !AFTER_PLO.includes(next)) continue;
+      const isInit = functions.some(({ offset, size }) => offset <= at && at + PLO.length <= offset + size);
+      check(isInit, 'it uses PLO outside its init code');
+      const before = code.subarray(Math.max(0, at - TEST_BIT_ON_BYTES), at).toString('hex');
+      check(TEST_BIT_ON.test(before), 'its PLO is not preceded by the instruction that sets the test bit');
+      found.push(section.offset + at);
+    }
   }
-  check(found.length === 1, `it has ${found.length} PLO instructions in its init code, not one`);
-  const plo = found[0]!;
-  check(
-    code.subarray(Math.max(0, plo - TEST_BIT_ON_WITHIN), plo).includes(TEST_BIT_ON),
-    'its PLO is not preceded by the instruction that sets the test bit',
-  );
-  return plo;
+  check(found.length === 1, `it has ${found.length} PLO instructions, not one`);
+  return found[0]!;
 }
 
 function check(holds: boolean, otherwise: string): void {
