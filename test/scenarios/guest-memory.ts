@@ -374,15 +374,8 @@ export const guestMemoryScenarios: readonly Scenario[] = [
       calls.setUserMemoryRegion(g.vm, 2, LOG, 1024 * unit, 400 * unit, hva);
       s.dirtyLog(g.vm, 2, 400);
       calls.clearDirtyLog(g.vm, 2, 0, 64, new Uint8Array(8));
-      load(s, g, [
-        store(1024 * PAGE, 1),
-        store(1027 * PAGE, 1),
-        store(1030 * PAGE, 1),
-        { op: 'out', port: 1, size: 1, value: 0 },
-        ...Array.from({ length: 300 }, (_, i) => store((1040 + i) * PAGE, 1)),
-        done,
-      ]);
-      port(s, g);
+      load(s, g, [store(1024 * PAGE, 1), store(1027 * PAGE, 1), store(1030 * PAGE, 1), done]);
+      run(s, g);
       calls.readMemory(ring, new Uint8Array(4 * KVM_DIRTY_GFN.size));
       calls.resetDirtyRings(g.vm);
       const reset = new Uint8Array(Uint32Array.of(DIRTY_GFN.RESET).buffer);
@@ -393,10 +386,26 @@ export const guestMemoryScenarios: readonly Scenario[] = [
       calls.writeMemory(ring + KVM_DIRTY_GFN.size, reset);
       calls.resetDirtyRings(g.vm);
       calls.readMemory(ring, new Uint8Array(4 * KVM_DIRTY_GFN.size));
+    },
+  },
+  {
+    name: 'guest/dirty-ring-full',
+    arches: ['x86_64'],
+    runsGuest: true,
+    needsProcessor: true,
+    run: (s) => {
+      const { calls, unit } = s;
+      const bytes = 4096;
+      const g = guest(s, (vm) => calls.enableCap(vm, CAP.DIRTY_LOG_RING, 0, [bytes]));
+      const ring = calls.mmap(bytes, PROT.READ | PROT.WRITE, MAP.SHARED, g.vcpu, DIRTY_LOG_PAGE_OFFSET * PAGE, 0, 0);
+      const hva = s.memory(400);
+      calls.setUserMemoryRegion(g.vm, 2, LOG, 1024 * unit, 400 * unit, hva);
+      load(s, g, [...Array.from({ length: 300 }, (_, i) => store((1024 + i) * PAGE, 1)), done]);
       // 256 entries, 64 of them reserved.
       run(s, g);
       run(s, g);
-      for (let i = 3; i < 3 + 192; i++) calls.writeMemory(ring + (i % 256) * KVM_DIRTY_GFN.size, reset);
+      const reset = new Uint8Array(Uint32Array.of(DIRTY_GFN.RESET).buffer);
+      for (let i = 0; i < 192; i++) calls.writeMemory(ring + i * KVM_DIRTY_GFN.size, reset);
       calls.resetDirtyRings(g.vm);
       run(s, g);
     },

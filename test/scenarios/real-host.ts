@@ -6,6 +6,9 @@ import type { EmulatedKernelOptions } from '../../lib/emulated/kernel.ts';
 import { parseRelease } from '../../lib/emulated/release.ts';
 import { CAP } from '../../lib/uapi/capabilities.ts';
 import { errnoName } from '../../lib/uapi/errno.ts';
+import { nativeGuestLoader } from './guests/native.ts';
+import { scenariosFor } from './index.ts';
+import type { Scenario } from './scenario.ts';
 
 /** The emulated kernel that ought to answer like the real one behind `calls`: release, page size and how it was built. */
 export function emulationOf(calls: KvmCalls): EmulatedKernelOptions {
@@ -41,6 +44,15 @@ export function whyNoKvm(loaded: NativeLoad): string | undefined {
   if (kvm < 0) return `/dev/kvm can't be opened: ${errnoName(kvm)}. \`kvm-bridge doctor\` says how to mend it.`;
   loaded.calls.close(kvm);
   return undefined;
+}
+
+/** The scenarios that this host can carry out: without guests where we have no code for them. */
+export function applicable(calls: KvmCalls, emulation: EmulatedKernelOptions): readonly Scenario[] {
+  const runsGuests = nativeGuestLoader(calls) !== undefined;
+  const onProcessor = emulation.x86?.emulatesRealMode !== true;
+  return scenariosFor(calls.arch).filter(
+    ({ runsGuest, needsProcessor }) => (runsGuest !== true || runsGuests) && (needsProcessor !== true || onProcessor),
+  );
 }
 
 /** What the machine is, for a recording's header. */

@@ -15,6 +15,11 @@ export interface Scenario {
   readonly arches: readonly Arch[];
   /** Whether it runs guest code; a host that can't run guests leaves it out. */
   readonly runsGuest?: boolean;
+  /**
+   * The guest must run on the processor: KVM's instruction emulator looks at pending requests only now and then, so
+   * that exits come late where it runs the guest (kvm_pvm in real mode).
+   */
+  readonly needsProcessor?: boolean;
   readonly run: (s: ScenarioHost) => void | Promise<void>;
 }
 

@@ -3,8 +3,7 @@ import { loadNative } from '../../lib/calls/native.ts';
 import { EmulatedKernel } from '../../lib/emulated/kernel.ts';
 import { emulatedGuestLoader } from '../scenarios/guests/emulated.ts';
 import { nativeGuestLoader, noGuestLoader } from '../scenarios/guests/native.ts';
-import { scenariosFor } from '../scenarios/index.ts';
-import { emulationOf, whyNoKvm } from '../scenarios/real-host.ts';
+import { applicable, emulationOf, whyNoKvm } from '../scenarios/real-host.ts';
 import { firstDifference } from '../scenarios/recording.ts';
 import { record } from '../scenarios/scenario.ts';
 
@@ -19,13 +18,11 @@ describe('the emulated kernel answers as the real one of this machine does', () 
 
   if (missing !== undefined || !('calls' in loaded)) return;
   const { calls } = loaded;
-  const loader = nativeGuestLoader(calls);
-  it.each(scenariosFor(calls.arch).filter(({ runsGuest }) => runsGuest !== true || loader !== undefined))(
-    '$name',
-    async (scenario) => {
-      const real = await record(scenario, calls, loader ?? noGuestLoader);
-      const kernel = new EmulatedKernel(emulationOf(calls));
-      expect(firstDifference(real, await record(scenario, kernel, emulatedGuestLoader(kernel)))).toBe(undefined);
-    },
-  );
+  const loader = nativeGuestLoader(calls) ?? noGuestLoader;
+  const emulation = emulationOf(calls);
+  it.each(applicable(calls, emulation))('$name', async (scenario) => {
+    const real = await record(scenario, calls, loader);
+    const kernel = new EmulatedKernel(emulation);
+    expect(firstDifference(real, await record(scenario, kernel, emulatedGuestLoader(kernel)))).toBe(undefined);
+  });
 });
