@@ -1,0 +1,42 @@
+import { describe, expect, it } from 'vitest';
+import { initScript } from '../../lab/init-script.ts';
+import { selectVariants, VARIANTS } from '../../lab/variants.ts';
+
+describe('the labs', () => {
+  it('have names of their own', () => {
+    expect(new Set(VARIANTS.map(({ id }) => id)).size).toBe(VARIANTS.length);
+  });
+
+  it('are chosen by architecture, the newest kernel first, or by kernel series', () => {
+    expect(selectVariants('ppc64')?.map(({ id }) => id)).toEqual(['ppc64-6.12']);
+    expect(selectVariants('ppc64', '6.1')?.map(({ id }) => id)).toEqual(['ppc64-6.1']);
+    expect(selectVariants('all')?.map(({ id }) => id)).toEqual([
+      's390x-6.12',
+      'ppc64-6.12',
+      'x86_64-6.12',
+      'aarch64-6.12',
+    ]);
+    expect(selectVariants('all', '6.1')?.map(({ id }) => id)).toEqual(['s390x-6.1', 'ppc64-6.1', 'x86_64-6.1']);
+    expect(selectVariants('mips')).toBeUndefined();
+    expect(selectVariants('aarch64', '6.1')).toBeUndefined();
+  });
+});
+
+describe("the guest's init", () => {
+  const s390x = VARIANTS.find(({ id }) => id === 's390x-6.12')!;
+
+  it('allows page tables with storage keys before it starts Node on s390x', () => {
+    const lines = initScript(s390x, { line: 'node job.js' }).split('\n');
+    const allow = lines.findIndex((line) => line.includes('/proc/sys/vm/allocate_pgste'));
+    const insmod = lines.findIndex((line) => line.includes('insmod'));
+    expect(insmod).toBeGreaterThan(0);
+    expect(allow).toBeGreaterThan(insmod);
+    expect(lines.indexOf('node job.js')).toBeGreaterThan(allow);
+  });
+
+  it("gives a shell the user's terminal", () => {
+    const script = initScript(s390x, { line: 'node cli.js', terminal: { columns: 132, rows: 43, type: 'xterm' } });
+    expect(script).toContain('stty cols 132 rows 43\nsetsid cttyhack node cli.js\n');
+    expect(script).toContain('export TERM=xterm\n');
+  });
+});
