@@ -1,12 +1,35 @@
+import { GET_DIRTY_LOG_RULES } from '../../rules/dirty-log.ts';
+import { slotIdOf } from '../../rules/memslot.ts';
+import { refusal } from '../../rules/rule.ts';
 import { CAP } from '../../uapi/capabilities.ts';
 import { ERRNO } from '../../uapi/errno.ts';
+import { EXIT, HTAB } from '../../uapi/flags.ts';
+import { KVM_RUN } from '../../uapi/structs.ts';
+import type { ArchitectureCalls, KernelFiles } from '../architecture.ts';
 import { type CapabilityValue, CommonArchitecture, commonCapabilities } from '../common.ts';
+import type { EmulatedMemslot } from '../memslots.ts';
 import type { Release } from '../release.ts';
-import type { EmulatedVm } from '../vm.ts';
+import type { EmulatedVcpu } from '../vcpu.ts';
+import { copyOut, type EmulatedVm } from '../vm.ts';
+import { GuestAccess } from './guest-access.ts';
+import { HashMmu } from './hash-mmu.ts';
+import { answerHypercall } from './hcalls.ts';
+import { HtabFile } from './htab-file.ts';
+import { smmuInfo } from './smmu-info.ts';
 
 const MAX_VCPUS = 2048;
 const HV = 1n;
+/** Arguments that `kvm_run.papr_hcall` has. */
+const HCALL_ARGS = 9;
 
+/** What the architecture keeps of a vCPU. */
+interface PpcVcpu {
+  readonly access: GuestAccess;
+  /** ENABLE_CAP(PPC_PAPR) was done; without it HV runs no guest. */
+  papr: boolean;
+}
+
+/** ppc64, Book3S HV on a little-endian POWER9 host. */
 export class Ppc64Architecture extends CommonArchitecture {
   readonly arch = 'ppc64';
   readonly vcpuMmapSize: number;
@@ -14,6 +37,8 @@ export class Ppc64Architecture extends CommonArchitecture {
   readonly hvaLimit = 0x10_0000_0000_0000n;
   override readonly irqfdWithoutIrqchip = -ERRNO.EAGAIN;
   protected readonly capabilities: ReadonlyMap<number, CapabilityValue>;
+  readonly #mmus = new WeakMap<EmulatedVm, HashMmu>();
+  readonly #vcpus = new WeakMap<EmulatedVcpu, PpcVcpu>();
 
   constructor(release: Release, pageSize: number) {
     super(release, pageSize);
@@ -40,8 +65,107 @@ export class Ppc64Architecture extends CommonArchitecture {
     return type === 0n || type === HV ? 0 : -ERRNO.EINVAL;
   }
 
+  override vmCreated(vm: EmulatedVm): void {
+    this.#mmus.set(vm, new HashMmu(vm));
+  }
+
+  /** The MMU of a VM, for whoever looks behind the calls. */
+  mmu(vm: EmulatedVm): HashMmu {
+    return this.#mmus.get(vm)!;
+  }
+
+  // vCPUs
+
   override checkVcpuId(vm: EmulatedVm, id: bigint): number {
     if (id >= BigInt(MAX_VCPUS)) return -ERRNO.EINVAL;
     return super.checkVcpuId(vm, id);
   }
+
+  override vcpuCreated(vcpu: EmulatedVcpu): void {
+    this.#vcpus.set(vcpu, { access: new GuestAccess(vcpu, this.mmu(vcpu.vm)), papr: false });
+  }
+
+  override enableVcpuCap(vcpu: EmulatedVcpu, cap: number, flags: number, _args: readonly bigint[]): number {
+    if (flags !== 0 || cap !== CAP.PPC_PAPR) return -ERRNO.EINVAL;
+    this.#vcpus.get(vcpu)!.papr = true;
+    return 0;
+  }
+
+  beforeRun(vcpu: EmulatedVcpu): number {
+    if (!this.#vcpus.get(vcpu)!.papr) {
+      vcpu.area.view.setUint32(KVM_RUN.exit_reason, EXIT.INTERNAL_ERROR, true);
+      return -ERRNO.EINVAL;
+    }
+    return this.mmu(vcpu.vm).setUp();
+  }
+
+  translate(vcpu: EmulatedVcpu, address: number, _size: number, write: boolean): number {
+    return this.#vcpus.get(vcpu)!.access.translate(address, write);
+  }
+
+  hypercall(vcpu: EmulatedVcpu, nr: number, args: readonly bigint[]): readonly bigint[] | undefined {
+    return answerHypercall(this.mmu(vcpu.vm), nr, args);
+  }
+
+  hypercallExit(vcpu: EmulatedVcpu, nr: number, args: readonly bigint[]): () => readonly bigint[] {
+    const { papr_hcall } = KVM_RUN;
+    const { view } = vcpu.area;
+    view.setBigUint64(papr_hcall.nr, BigInt(nr), true);
+    for (let i = 0; i < HCALL_ARGS; i++) view.setBigUint64(papr_hcall.args + i * 8, args[i] ?? 0n, true);
+    return () => {
+      const after = vcpu.area.view;
+      const registers = Array.from({ length: HCALL_ARGS }, (_, i) => after.getBigUint64(papr_hcall.args + i * 8, true));
+      return [after.getBigUint64(papr_hcall.ret, true), ...registers];
+    };
+  }
+
+  // Memslots and dirty pages
+
+  memslotFlushed(vm: EmulatedVm, slot: EmulatedMemslot): void {
+    this.mmu(vm).hpt?.unmapMemslot(slot);
+  }
+
+  storesNotedInPageTables(vm: EmulatedVm): boolean {
+    return !this.mmu(vm).radix;
+  }
+
+  getDirtyLog(vm: EmulatedVm, slotWord: number, bitmap: Uint8Array | null): number {
+    const refused = refusal(GET_DIRTY_LOG_RULES, vm.dirtyLogContext(slotWord));
+    if (refused !== 0) return refused;
+    const slot = vm.spaces[0]!.get(slotIdOf(slotWord))!;
+    this.mmu(vm).hpt?.harvestDirty(slot);
+    const answer = slot.dirty!.slice();
+    // Cleared before it is copied: bits that can't be delivered are lost.
+    slot.dirty!.fill(0);
+    return copyOut(answer, bitmap);
+  }
+
+  // The architecture's own calls
+
+  override calls(files: KernelFiles): ArchitectureCalls {
+    const onMmu = (fd: number, call: (mmu: HashMmu) => number): number => {
+      const vm = files.vm(fd);
+      return typeof vm === 'number' ? vm : call(this.mmu(vm));
+    };
+    return {
+      ppc64: {
+        // Known kernels crash on order 0, so neither this one nor the addon ever gets to see it.
+        allocateHtab: (fd, order) => onMmu(fd, (mmu) => (order === 0 ? -ERRNO.EINVAL : mmu.allocate(order))),
+        getHtabFd: (fd, flags, startIndex) =>
+          onMmu(fd, (mmu) => openHtab(files, mmu, BigInt(flags), Number(startIndex))),
+        resizeHptPrepare: (fd, flags, shift) => onMmu(fd, (mmu) => mmu.prepareResize(BigInt(flags), shift)),
+        resizeHptCommit: (fd, flags, shift) => onMmu(fd, (mmu) => mmu.commitResize(BigInt(flags), shift)),
+        getSmmuInfo: (fd, info) => onMmu(fd, () => copyOut(smmuInfo(), info)),
+        configureV3Mmu: (fd, flags, table) => onMmu(fd, (mmu) => mmu.configure(BigInt(flags), BigInt(table))),
+      },
+    };
+  }
+}
+
+function openHtab(files: KernelFiles, mmu: HashMmu, flags: bigint, startIndex: number): number {
+  if ((flags & ~BigInt(HTAB.BOLTED_ONLY | HTAB.WRITE)) !== 0n) return -ERRNO.EINVAL;
+  const file = new HtabFile(mmu, Number(flags), startIndex);
+  const fd = files.open(file);
+  if (fd < 0) file.released();
+  return fd;
 }

@@ -1,0 +1,141 @@
+import { findHpte, NOT_FOUND } from '../../ppc64/hash.ts';
+import { frameOf, V_LO } from '../../ppc64/hpte.ts';
+import { pageShift } from '../../ppc64/page-sizes.ts';
+import { denial, type ProtectionContext, protectionContext } from '../../ppc64/protection.ts';
+import { type Segment, segment } from '../../ppc64/slb.ts';
+import { ERRNO } from '../../uapi/errno.ts';
+import { GuestFault } from '../guest.ts';
+import type { EmulatedVcpu } from '../vcpu.ts';
+import type { HashMmu } from './hash-mmu.ts';
+import type { Hpt } from './hpt.ts';
+
+/** Interrupt vectors that a data access can end in. */
+const DATA_STORAGE = 0x300;
+const DATA_SEGMENT = 0x380;
+
+const MSR_PR = 0x4000;
+const MSR_DR = 0x10;
+
+/** `struct kvm_regs`: msr. `struct kvm_sregs`: 64 pairs of slbe and slbv. */
+const REGS_MSR = 40;
+const SREGS_SLB = 16;
+const SLB_ENTRIES = 64;
+
+/** KVM_REG_PPC_AMR. */
+const REG_AMR = 0x1030_0000_0000_000en;
+
+const realMode = protectionContext();
+
+/** Translates a scripted guest's accesses through the hashed page table, as the processor and KVM do together. */
+export class GuestAccess {
+  readonly #vcpu: EmulatedVcpu;
+  readonly #mmu: HashMmu;
+  /** The SLB last seen in the vCPU's registers, and what it says. */
+  #slb: Buffer = Buffer.alloc(0);
+  #segments: readonly Segment[] = [];
+
+  constructor(vcpu: EmulatedVcpu, mmu: HashMmu) {
+    this.#vcpu = vcpu;
+    this.#mmu = mmu;
+    vcpu.oneRegs.set(REG_AMR, new Uint8Array(8));
+  }
+
+  /** A guest physical address, or −errno for KVM_RUN. What the guest itself sees is a GuestFault, thrown. */
+  translate(ea: number, store: boolean): number {
+    const { hpt } = this.#mmu;
+    if (this.#mmu.radix || hpt === undefined) return ea;
+    const msr = this.#view(this.#vcpu.regs).getUint32(REGS_MSR, true);
+    const relocated = (msr & MSR_DR) !== 0;
+    const eaHi = Math.floor(ea / 2 ** 32);
+    const eaLo = ea >>> 0;
+    const seg = relocated ? this.#readSlb().find((entry) => entry.covers(eaHi, eaLo)) : this.#mmu.vrma;
+    if (seg === undefined) throw new GuestFault(DATA_SEGMENT, `no segment for 0x${ea.toString(16)}`);
+    const context = relocated ? this.#context((msr & MSR_PR) !== 0) : realMode;
+    for (;;) {
+      const answer = this.#attempt(hpt, seg, context, ea, eaHi, eaLo, store);
+      if (answer !== undefined) return answer;
+    }
+  }
+
+  /** One execution of the instruction: the address, or undefined after a fault that KVM resolved: the guest tries again. */
+  #attempt(
+    hpt: Hpt,
+    seg: Segment,
+    context: ProtectionContext,
+    ea: number,
+    eaHi: number,
+    eaLo: number,
+    store: boolean,
+  ): number | undefined {
+    const access = store ? 'store' : 'load';
+    let slot = findHpte(hpt.real, seg, eaHi, eaLo);
+    if (slot !== NOT_FOUND && denial(seg, hpt.real.rHi(slot), hpt.real.rLo(slot), access, context) === undefined) {
+      const gpa = guestPhysical(hpt, slot, ea);
+      const memslot = this.#vcpu.vm.usableSlot(this.#gfn(gpa));
+      if (memslot !== undefined && this.#hostHas(gpa, store)) {
+        hpt.use(slot, store);
+        return gpa;
+      }
+      // The host took the page away, which a real one tells KVM at once.
+      hpt.unmap(slot);
+    }
+    if (slot === NOT_FOUND) slot = findHpte(hpt.real, seg, eaHi, eaLo, V_LO.VALID | V_LO.ABSENT);
+    const where = `0x${ea.toString(16)}`;
+    if (slot === NOT_FOUND) throw new GuestFault(DATA_STORAGE, `no page table entry for ${where}`);
+    const denied = denial(seg, hpt.shadowHi(slot), hpt.shadowLo(slot), access, context);
+    if (denied !== undefined) throw new GuestFault(DATA_STORAGE, `${access} at ${where} is denied: ${denied}`);
+    return this.#hostFault(hpt, slot, guestPhysical(hpt, slot, ea), store);
+  }
+
+  /** KVM's fault handler: maps the host's page, or finds that there is none and the access is emulated. */
+  #hostFault(hpt: Hpt, slot: number, gpa: number, store: boolean): number | undefined {
+    const { vm } = this.#vcpu;
+    const gfn = this.#gfn(gpa);
+    const memslot = vm.usableSlot(gfn);
+    if (memslot === undefined) return gpa;
+    const size = 2 ** shiftOf(hpt, slot);
+    if (size > vm.pageSize || this.#gfn(gpa - (gpa % size)) < memslot.baseGfn) return -ERRNO.EFAULT;
+    if (!this.#hostHas(gpa, store)) return -ERRNO.EFAULT;
+    hpt.map(slot, memslot, this.#hostHas(gpa, true));
+    return undefined;
+  }
+
+  #gfn(gpa: number): number {
+    return Math.floor(gpa / this.#vcpu.vm.pageSize);
+  }
+
+  #hostHas(gpa: number, write: boolean): boolean {
+    const { vm } = this.#vcpu;
+    const gfn = this.#gfn(gpa);
+    const memslot = vm.usableSlot(gfn);
+    return memslot !== undefined && vm.memory.canAccess(vm.hostAddress(memslot, gfn), write);
+  }
+
+  #context(problemState: boolean): ProtectionContext {
+    return protectionContext({ problemState, amr: this.#view(this.#vcpu.oneRegs.get(REG_AMR)!).getBigUint64(0, true) });
+  }
+
+  #readSlb(): readonly Segment[] {
+    const { sregs } = this.#vcpu;
+    const now = Buffer.from(sregs.buffer, sregs.byteOffset + SREGS_SLB, SLB_ENTRIES * 16);
+    if (!now.equals(this.#slb)) {
+      this.#slb = Buffer.from(now);
+      const view = this.#view(this.#slb);
+      this.#segments = Array.from({ length: SLB_ENTRIES }, (_, i) =>
+        segment(view.getBigUint64(i * 16, true), view.getBigUint64(i * 16 + 8, true)),
+      ).filter((entry) => entry.valid);
+    }
+    return this.#segments;
+  }
+
+  #view(bytes: Uint8Array): DataView {
+    return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+}
+
+const shiftOf = (hpt: Hpt, slot: number): number => pageShift(hpt.real.vLo(slot), hpt.shadowLo(slot));
+
+function guestPhysical(hpt: Hpt, slot: number, ea: number): number {
+  const shift = shiftOf(hpt, slot);
+  return frameOf(hpt.shadowHi(slot), hpt.shadowLo(slot), shift) * 4096 + (ea % 2 ** shift);
+}
