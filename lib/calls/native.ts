@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -15,8 +16,18 @@ export type NativeLoad =
       readonly error: Error;
     };
 
+/** The `bindings` package, of which only the search for the path is used. */
+type FindAddon = (options: { bindings: string; module_root: string; path: true }) => string;
+
 const require = createRequire(import.meta.url);
-const packageRoot = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+
+/** The nearest folder above that holds the addon or what it is built from: this file lies in lib/, dist/ or out/lib/. */
+function packageRoot(): string {
+  let folder = dirname(fileURLToPath(import.meta.url));
+  const isRoot = () => ['build', 'binding.gyp'].some((name) => existsSync(resolve(folder, name)));
+  while (!isRoot() && dirname(folder) !== folder) folder = dirname(folder);
+  return folder;
+}
 
 const HOW_TO_BUILD =
   'Build it with `npm rebuild kvm-bridge` (in a checkout: `npm run build:addon`); that needs g++, make and python3. ' +
@@ -55,8 +66,8 @@ export function loadNative(): NativeLoad {
   if (override) return loadFrom(resolve(override));
   let path: string;
   try {
-    const bindings = require('bindings') as typeof import('bindings');
-    path = bindings({ bindings: 'kvm_bridge', module_root: packageRoot, path: true });
+    const bindings = require('bindings') as FindAddon;
+    path = bindings({ bindings: 'kvm_bridge', module_root: packageRoot(), path: true });
   } catch (thrown) {
     const error = asError(thrown);
     const tried = 'tries' in error && Array.isArray(error.tries) ? error.tries.map(String) : [];

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import type { KvmCalls } from '../../lib/calls/kvm-calls.ts';
 import type { NativeLoad } from '../../lib/calls/native.ts';
@@ -59,6 +59,6 @@ export function applicable(calls: KvmCalls, emulation: EmulatedKernelOptions): r
 export function machineName(): string {
   const cpuinfo = readFileSync('/proc/cpuinfo', 'utf8');
   const model = /^(?:model name|cpu|processor 0|vendor_id)\s*:\s*(.+)$/m.exec(cpuinfo)?.[1] ?? 'unknown processor';
-  const modules = readFileSync('/proc/modules', 'utf8').match(/^kvm_?\w*/gm) ?? [];
-  return `${model.trim()}${modules.length === 0 ? '' : `, ${modules.join(' ')}`}`;
+  const modules = readdirSync('/sys/module').filter((name) => name.startsWith('kvm'));
+  return [model.trim(), ...modules.sort()].join(', ');
 }

@@ -1,58 +1,50 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join, relative } from 'node:path';
-import type { EmulatedKernelOptions } from '../../lib/emulated/kernel.ts';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { TakenSet } from './take.ts';
 
-/** Where a set of recordings comes from; `host.json` beside them. */
-export interface RecordedHost {
-  /** `uname -r` of the kernel that answered. */
-  readonly kernel: string;
-  /** What it ran on. */
-  readonly machine: string;
-  /** The command that makes the recordings again, on such a host. */
-  readonly how: string;
-  /** The emulated kernel that must answer the same. */
-  readonly emulate: EmulatedKernelOptions;
-}
+/*
+ * test/recordings/ID/ holds what one real kernel answered: host.json, and one text file per scenario with a line per call.
+ */
 
-export interface RecordedSet {
-  /** Folder name under test/recordings: `x86_64-6.12-svm`. */
-  readonly id: string;
-  readonly host: RecordedHost;
-  /** Lines by scenario name. */
-  readonly scenarios: ReadonlyMap<string, readonly string[]>;
-}
+/** The repository's folder, from the sources and from the compiled tree alike. */
+const ROOT = fileURLToPath(new URL(import.meta.url.includes('/out/test/') ? '../../../' : '../../', import.meta.url));
+
+export const RECORDINGS = join(ROOT, 'test/recordings');
 
 const HOST_FILE = 'host.json';
 
+/** The head of a set of recordings: where it comes from and how to make it again. */
+interface HostFile extends Omit<TakenSet, 'taken'> {
+  /** The command that makes these recordings again, on such a host. */
+  readonly how: string;
+}
+
 /** Every set of recordings below a folder. */
-export function readRecordings(root: string): RecordedSet[] {
+export function readRecordings(root: string): { readonly id: string; readonly set: TakenSet }[] {
   return readdirSync(root, { withFileTypes: true })
     .filter((entry) => entry.isDirectory())
     .map(({ name: id }) => {
       const folder = join(root, id);
+      const { kernel, machine, emulate } = JSON.parse(readFileSync(join(folder, HOST_FILE), 'utf8')) as HostFile;
       const files = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.txt'));
-      return {
-        id,
-        host: JSON.parse(readFileSync(join(folder, HOST_FILE), 'utf8')) as RecordedHost,
-        scenarios: new Map(
-          files
-            .sort()
-            .map((file) => [
-              relative('.', file).replace(/\.txt$/, ''),
-              readFileSync(join(folder, file), 'utf8').trimEnd().split('\n'),
-            ]),
-        ),
-      };
+      const taken = files.sort().map((file) => ({
+        name: file.replace(/\.txt$/, ''),
+        lines: readFileSync(join(folder, file), 'utf8').trimEnd().split('\n'),
+        ms: 0,
+      }));
+      return { id, set: { kernel, machine, emulate, taken } };
     });
 }
 
 /** Replaces a set of recordings. */
-export function writeRecordings(root: string, { id, host, scenarios }: RecordedSet): void {
+export function writeRecordings(root: string, id: string, { taken, ...host }: TakenSet, how: string): void {
   const folder = join(root, id);
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
-  writeFileSync(join(folder, HOST_FILE), `${JSON.stringify(host, null, 2)}\n`);
-  for (const [name, lines] of scenarios) {
+  const head: HostFile = { ...host, how };
+  writeFileSync(join(folder, HOST_FILE), `${JSON.stringify(head, null, 2)}\n`);
+  for (const { name, lines } of taken) {
     const file = join(folder, `${name}.txt`);
     mkdirSync(dirname(file), { recursive: true });
     writeFileSync(file, `${lines.join('\n')}\n`);
@@ -60,10 +52,10 @@ export function writeRecordings(root: string, { id, host, scenarios }: RecordedS
 }
 
 /** The first line in which two recordings differ, as a sentence; undefined when they are the same. */
-export function firstDifference(recorded: readonly string[], answered: readonly string[]): string | undefined {
-  for (let i = 0; i < Math.max(recorded.length, answered.length); i++) {
-    if (recorded[i] !== answered[i]) {
-      return `call ${i + 1}: real ${recorded[i] ?? '(no more calls)'}; emulated ${answered[i] ?? '(no more calls)'}`;
+export function firstDifference(real: readonly string[], emulated: readonly string[]): string | undefined {
+  for (let i = 0; i < Math.max(real.length, emulated.length); i++) {
+    if (real[i] !== emulated[i]) {
+      return `call ${i + 1}: real ${real[i] ?? '(no more calls)'}; emulated ${emulated[i] ?? '(no more calls)'}`;
     }
   }
   return undefined;

@@ -1,0 +1,35 @@
+import { release } from 'node:os';
+import type { KvmCalls } from '../../lib/calls/kvm-calls.ts';
+import type { EmulatedKernelOptions } from '../../lib/emulated/kernel.ts';
+import { nativeGuestLoader, noGuestLoader } from './guests/native.ts';
+import { applicable, emulationOf, machineName } from './real-host.ts';
+import { record } from './scenario.ts';
+
+/** What a real kernel answered to one scenario. */
+export interface Taken {
+  readonly name: string;
+  readonly lines: readonly string[];
+  readonly ms: number;
+}
+
+/** What a real kernel answered to every scenario that applies to it, and which emulated kernel ought to answer the same. */
+export interface TakenSet {
+  readonly kernel: string;
+  readonly machine: string;
+  readonly emulate: EmulatedKernelOptions;
+  readonly taken: readonly Taken[];
+}
+
+/** Runs every applicable scenario on the real kernel behind `calls`. */
+export async function takeRecordings(calls: KvmCalls, progress: (text: string) => void): Promise<TakenSet> {
+  const emulate = emulationOf(calls);
+  const loader = nativeGuestLoader(calls) ?? noGuestLoader;
+  const taken: Taken[] = [];
+  for (const scenario of applicable(calls, emulate)) {
+    progress(scenario.name);
+    const start = performance.now();
+    const lines = await record(scenario, calls, loader);
+    taken.push({ name: scenario.name, lines, ms: Math.round(performance.now() - start) });
+  }
+  return { kernel: release(), machine: machineName(), emulate, taken };
+}
