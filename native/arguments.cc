@@ -1,6 +1,5 @@
 #include "arguments.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,10 +8,13 @@ namespace {
 
 constexpr double kMaxSafeInteger = 9007199254740991.0;
 
+// Of a number that 64 bits can hold. Not by trunc(), which is a call into libm.
+bool IsWhole(double number) { return static_cast<double>(static_cast<int64_t>(number)) == number; }
+
 Fit ReadInteger(napi_env env, napi_value value, double least, double most, double& out) {
   if (napi_get_value_double(env, value, &out) != napi_ok) return Fit::wrong_type;
   // NaN compares false with everything.
-  if (!(out >= least && out <= most) || out != trunc(out)) return Fit::out_of_range;
+  if (!(out >= least && out <= most) || !IsWhole(out)) return Fit::out_of_range;
   return Fit::yes;
 }
 
@@ -41,11 +43,9 @@ bool HasType(napi_env env, napi_value value, napi_valuetype wanted) {
 
 Fit Read(napi_env env, napi_value value, OwnFd& out) {
   double number;
-  if (napi_get_value_double(env, value, &number) != napi_ok) return Fit::wrong_type;
-  if (number != trunc(number)) return Fit::out_of_range;
-  // Integers that are no descriptor at all are none of ours: the table says so.
-  out.number = number >= 0 && number <= INT32_MAX ? static_cast<int>(number) : -1;
-  return Fit::yes;
+  const Fit fit = ReadInteger(env, value, INT32_MIN, INT32_MAX, number);
+  if (fit == Fit::yes) out.number = static_cast<int>(number);
+  return fit;
 }
 
 Fit Read(napi_env env, napi_value value, uint8_t& out) {

@@ -64,11 +64,27 @@ const nodeGyp = findNodeGyp();
 if (nodeGyp === undefined) giveUp('node-gyp was not found: run this through npm (`npm rebuild kvm-bridge`).');
 
 const headers = findHeaders();
-const args = [nodeGyp, 'rebuild', '--silent', `--directory=${buildRoot}`];
-if (headers !== undefined) args.push(`--nodedir=${headers}`);
-if (strict) args.push('--', '-Dwarnings_are_errors=1');
-const { status, stdout, stderr } = spawnSync(process.execPath, args, { cwd: packageRoot, encoding: 'utf8' });
-const output = `${stdout}${stderr}`;
+const where = [`--directory=${buildRoot}`, ...(headers === undefined ? [] : [`--nodedir=${headers}`])];
+
+/** @param {string[]} args */
+function runNodeGyp(...args) {
+  // What is on the PATH may be a shell script.
+  const command = nodeGyp.endsWith('.js') ? [process.execPath, nodeGyp] : [nodeGyp];
+  const [program, ...before] = command;
+  return spawnSync(program, [...before, ...args, '--silent', ...where], { cwd: packageRoot, encoding: 'utf8' });
+}
+
+let status = 0;
+let output = '';
+for (const step of [
+  ['configure', `--warnings_are_errors=${strict ? 1 : 0}`],
+  ['build'],
+]) {
+  const result = runNodeGyp(...step);
+  status = result.status;
+  output += `${result.stdout}${result.stderr}`;
+  if (status !== 0) break;
+}
 if (status !== 0) {
   if (strict) process.stderr.write(output);
   const packages = 'Debian, Ubuntu: apt-get install g++ make python3; Fedora: dnf install gcc-c++ make python3';

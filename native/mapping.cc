@@ -28,6 +28,8 @@ constexpr uint32_t kHugeSizeShift = 26;
 constexpr uint32_t kHugeSizeMask = 0x3fU << kHugeSizeShift;
 constexpr uint32_t kKnownProt = PROT_READ | PROT_WRITE | PROT_EXEC;
 
+// Bytes of the largest view (VIEW_WINDOW of KvmCalls).
+constexpr uint64_t kViewWindow = uint64_t{1} << 30;
 constexpr uint64_t kDefaultHugePage = uint64_t{2} << 20;
 // No host has more addresses for user space.
 constexpr uint64_t kMostAddresses = uint64_t{1} << 62;
@@ -103,12 +105,16 @@ int64_t Mmap(Environment& environment, uint64_t length, uint32_t prot, uint32_t 
   const int64_t host_flags = HostFlags(fd < 0 ? flags | kAnonymous : flags);
   if (host_flags < 0) return host_flags;
   if ((prot & ~kKnownProt) != 0 || fd < -1 || length == 0) return -EINVAL;
+  const bool is_shared = (flags & kShared) != 0;
+  const bool is_private = (flags & kPrivate) != 0;
+  if (is_shared == is_private) return -EINVAL;
   const bool is_anonymous = fd < 0 || (flags & kAnonymous) != 0;
   const MmapRequest request = {length, prot, flags, is_anonymous ? -1 : fd, offset};
   const uint64_t unit = UnitOf(request);
   if (align == 0) align = PageSize();
   if ((align & (align - 1)) != 0 || align < PageSize()) return -EINVAL;
-  if (align_offset >= align || align_offset % PageSize() != 0) return -EINVAL;
+  if (align_offset % PageSize() != 0) return -EINVAL;
+  align_offset &= align - 1;
   if (align < unit) {
     // What is asked for must be a multiple of the unit; then any multiple of the unit will do.
     if (align_offset != 0) return -EINVAL;
@@ -116,6 +122,7 @@ int64_t Mmap(Environment& environment, uint64_t length, uint32_t prot, uint32_t 
   }
   if (length > kMostAddresses || align > kMostAddresses) return -ENOMEM;
 
+  // Memory of huge pages goes on to the end of the last one.
   const uint64_t accessible = RoundUp(length, unit);
   auto reservation = std::make_shared<Reservation>(accessible + align + PageSize());
   if (reservation->start() == nullptr) return -errno;
@@ -128,9 +135,9 @@ int64_t Mmap(Environment& environment, uint64_t length, uint32_t prot, uint32_t 
 
   auto mapping = std::make_unique<Mapping>();
   mapping->start = AddressOf(start);
-  mapping->end = mapping->start + accessible;
+  mapping->end = mapping->start + RoundUp(length, PageSize());
   mapping->is_huge = unit > PageSize();
-  mapping->is_direct = IsDirect(environment, request, start, accessible, mapping->is_huge);
+  mapping->is_direct = IsDirect(environment, request, start, mapping->end - mapping->start, mapping->is_huge);
   mapping->reservation = std::move(reservation);
   environment.mappings.Add(std::move(mapping));
   return static_cast<int64_t>(AddressOf(start));
@@ -138,7 +145,7 @@ int64_t Mmap(Environment& environment, uint64_t length, uint32_t prot, uint32_t 
 
 // The mapping of [hva, hva + length), whose length is rounded up to whole pages; nullptr where that is not inside one.
 Mapping* FindPages(Environment& environment, uint64_t hva, uint64_t length, uint64_t* pages_length) {
-  if (hva % PageSize() != 0 || length > kMostAddresses) return nullptr;
+  if (hva % PageSize() != 0 || length == 0 || length > kMostAddresses) return nullptr;
   *pages_length = RoundUp(length, PageSize());
   return environment.mappings.FindRange(hva, *pages_length);
 }
@@ -146,7 +153,7 @@ Mapping* FindPages(Environment& environment, uint64_t hva, uint64_t length, uint
 int64_t Munmap(Environment& environment, uint64_t hva, uint64_t length) {
   uint64_t size;
   Mapping* mapping = FindPages(environment, hva, length, &size);
-  if (mapping == nullptr || size == 0) return -EINVAL;
+  if (mapping == nullptr) return -EINVAL;
   if (size < mapping->end - mapping->start) {
     const bool is_in_use = environment.mappings.DetachViews(environment.env(), *mapping) != Detached::all;
     mapping->is_direct = false;
@@ -209,12 +216,16 @@ int64_t MemfdCreate(Environment& environment, Name name, uint64_t size, uint32_t
   return environment.descriptors.Adopt(fd, Kind::memfd);
 }
 
-napi_value NewView(Environment& environment, uint64_t hva, uint64_t length) {
-  Mapping* mapping = environment.mappings.FindRange(hva, length);
-  if (mapping == nullptr || length == 0) return ToValue(environment.env(), int64_t{-EINVAL});
-  if (!mapping->is_direct) return ToValue(environment.env(), int64_t{-EACCES});
-  const napi_value view = environment.mappings.NewView(environment.env(), *mapping, hva, length);
-  return view != nullptr ? view : ToValue(environment.env(), int64_t{-EFBIG});
+napi_value ViewOf(Environment& environment, uint64_t hva, uint64_t length) {
+  const napi_env env = environment.env();
+  Mapping* mapping = environment.mappings.Find(hva);
+  if (mapping == nullptr || (hva - mapping->start) % kViewWindow != 0 ||
+      length != std::min(kViewWindow, mapping->end - hva)) {
+    return ToValue(env, int64_t{-EINVAL});
+  }
+  if (!mapping->is_direct) return ToValue(env, int64_t{-EACCES});
+  const napi_value view = environment.mappings.GetView(env, *mapping, hva, length);
+  return view != nullptr ? view : ToValue(env, int64_t{-ENOMEM});
 }
 
 // Bytes copied from one mapping, fewer than `length` where readable memory ends; -EFAULT when none.
@@ -255,6 +266,7 @@ int64_t ForEachPiece(Environment& environment, Array<double> hvas, Array<uint32_
   for (size_t i = 0; i < count; i++) {
     const double address = hvas.data[i];
     const size_t length = lengths.data[i];
+    if (length == 0) continue;
     if (!(address >= 0 && address < static_cast<double>(kMostAddresses)) || length > room - at) {
       return static_cast<int64_t>(i);
     }
@@ -295,8 +307,7 @@ int64_t Gather(Environment& environment, Array<double> hvas, Array<uint32_t> len
                           CopySmall(into.data + at, PointerTo(hva), length);
                           return true;
                         }
-                        return length == 0 || CopyOut(environment, into.data + at, hva, length) ==
-                                                  static_cast<int64_t>(length);
+                        return CopyOut(environment, into.data + at, hva, length) == static_cast<int64_t>(length);
                       });
 }
 
@@ -307,8 +318,7 @@ int64_t Scatter(Environment& environment, Array<double> hvas, Array<uint32_t> le
                           CopySmall(PointerTo(hva), from.data + at, length);
                           return true;
                         }
-                        return length == 0 || CopyIn(environment, hva, from.data + at, length) ==
-                                                  static_cast<int64_t>(length);
+                        return CopyIn(environment, hva, from.data + at, length) == static_cast<int64_t>(length);
                       });
 }
 
@@ -320,7 +330,7 @@ void ExportMapping(Exports exports) {
   exports.Add<Mprotect>("mprotect");
   exports.Add<Madvise>("madvise");
   exports.Add<MemfdCreate>("memfdCreate");
-  exports.Add<NewView>("view");
+  exports.Add<ViewOf>("view");
   exports.Add<ReadMemory>("readMemory");
   exports.Add<WriteMemory>("writeMemory");
   exports.Add<Gather>("gather");

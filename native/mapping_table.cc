@@ -5,6 +5,21 @@
 #include <algorithm>
 
 namespace kvm_bridge {
+namespace {
+
+bool IsDetached(napi_env env, napi_value buffer) {
+  bool is_detached = false;
+  return napi_is_detached_arraybuffer(env, buffer, &is_detached) != napi_ok || is_detached;
+}
+
+// The ArrayBuffer of a view, or nullptr when it was dropped or transferred.
+napi_value Living(napi_env env, const View& view) {
+  napi_value buffer = nullptr;
+  napi_get_reference_value(env, view.buffer, &buffer);
+  return buffer == nullptr || IsDetached(env, buffer) ? nullptr : buffer;
+}
+
+}  // namespace
 
 bool Mapping::IsHole(uint64_t from, uint64_t to) const {
   return std::any_of(holes.begin(), holes.end(), [=](const Range& hole) { return from < hole.end && to > hole.start; });
@@ -61,7 +76,7 @@ Mapping* MappingTable::FindRange(uint64_t start, uint64_t length) {
 bool MappingTable::EndsAtGuard(const uint8_t* data, size_t length) {
   const uint64_t start = reinterpret_cast<uintptr_t>(data);
   const Mapping* mapping = FindRange(start, length);
-  return mapping != nullptr && mapping->is_direct && start + length == mapping->end;
+  return mapping != nullptr && mapping->is_direct && !mapping->is_huge && start + length == mapping->end;
 }
 
 void MappingTable::Add(std::unique_ptr<Mapping> mapping) {
@@ -69,17 +84,17 @@ void MappingTable::Add(std::unique_ptr<Mapping> mapping) {
   mappings_.insert(place, std::move(mapping));
 }
 
-napi_value MappingTable::NewView(napi_env env, Mapping& mapping, uint64_t start, size_t length) {
-  auto* view = new View{&mapping, nullptr, mapping.reservation};
+napi_value MappingTable::GetView(napi_env env, Mapping& mapping, uint64_t start, size_t length) {
+  for (const View* view : mapping.views) {
+    if (view->start != start) continue;
+    const napi_value buffer = Living(env, *view);
+    if (buffer != nullptr) return buffer;
+  }
+  auto* view = new View{start, &mapping, nullptr, mapping.reservation};
   void* data = reinterpret_cast<void*>(static_cast<uintptr_t>(start));
   napi_value buffer;
   if (napi_create_external_arraybuffer(env, data, length, FinalizeView, view, &buffer) != napi_ok) {
-    // Longer than this runtime's ArrayBuffers. Its exception is replaced by our number, and the finalizer still comes.
-    napi_value exception;
-    bool is_pending = false;
-    napi_is_exception_pending(env, &is_pending);
-    view->mapping = nullptr;
-    if (is_pending) napi_get_and_clear_last_exception(env, &exception);
+    delete view;
     return nullptr;
   }
   if (napi_create_reference(env, buffer, 0, &view->buffer) != napi_ok) {
@@ -105,12 +120,10 @@ Detached MappingTable::DetachViews(napi_env env, Mapping& mapping) {
   auto worst = Detached::all;
   for (View* view : mapping.views) {
     napi_value buffer = nullptr;
-    bool was_detached = false;
     napi_get_reference_value(env, view->buffer, &buffer);
     if (buffer == nullptr) {
       worst = std::max(worst, Detached::some_in_doubt);
-    } else if (napi_is_detached_arraybuffer(env, buffer, &was_detached) != napi_ok || was_detached ||
-               napi_detach_arraybuffer(env, buffer) != napi_ok) {
+    } else if (IsDetached(env, buffer) || napi_detach_arraybuffer(env, buffer) != napi_ok) {
       worst = Detached::some_transferred;
     } else {
       view->reservation.reset();

@@ -18,6 +18,7 @@ struct Mapping;
 // An ArrayBuffer over a mapping. The object lives until V8 has let go of the memory, which can be later than the
 // ArrayBuffer's own end: its memory may have been handed on with ArrayBuffer.prototype.transfer.
 struct View {
+  uint64_t start;
   // nullptr once the mapping is gone.
   Mapping* mapping;
   napi_ref buffer;
@@ -70,7 +71,8 @@ class MappingTable {
   bool EndsAtGuard(const uint8_t* data, size_t length);
 
   void Add(std::unique_ptr<Mapping> mapping);
-  napi_value NewView(napi_env env, Mapping& mapping, uint64_t start, size_t length);
+  // The ArrayBuffer over these bytes, the same one for as long as somebody has it; nullptr when V8 makes none.
+  napi_value GetView(napi_env env, Mapping& mapping, uint64_t start, size_t length);
   Detached DetachViews(napi_env env, Mapping& mapping);
   // Detaches the views and unmaps.
   void Remove(napi_env env, Mapping& mapping);

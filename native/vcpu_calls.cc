@@ -58,7 +58,8 @@ int64_t Kick(Environment& environment, int32_t fd) {
   const Descriptor* own = environment.descriptors.Find(fd);
   const std::shared_ptr<Vcpu> vcpu = own != nullptr ? own->vcpu : Vcpu::FindInProcess(fd);
   if (vcpu != nullptr) return vcpu->Kick();
-  return own != nullptr ? -EINVAL : -EBADF;
+  // What KVM_RUN itself says of a descriptor that is no vCPU.
+  return own != nullptr ? Ioctl(fd, KVM_RUN) : -EBADF;
 }
 
 int64_t Structure(Environment& environment, OwnFd vcpu, unsigned long request, Bytes bytes, size_t size, Use use) {
