@@ -1,0 +1,331 @@
+import { inspect } from 'node:util';
+import { checkSize } from '../arguments.ts';
+import type { U64 } from '../calls/kvm-calls.ts';
+import { hex, hexRange, invalidArgType, KvmError } from '../errors.ts';
+import { humanSize, table } from '../inspect.ts';
+import { explain, firstBroken } from '../rules/rule.ts';
+import { ERRNO } from '../uapi/errno.ts';
+import { exactGpa, joinGpa, type SplitGpa, splitGpa } from './gpa.ts';
+import { GuestMemory } from './guest-memory.ts';
+import { Mapping } from './mapping.ts';
+import { MmioBus, type MmioHandlers, type MmioRegion } from './mmio-bus.ts';
+import { MemoryRegion, type Placement, type RegionOwner } from './region.ts';
+import { OWN_RULES, PLACEMENT_RULES, type RegionContext } from './region-rules.ts';
+import { Undo, type VmBinding } from './vm-binding.ts';
+
+/** Options of a memory region. */
+export interface RegionOptions {
+  /** Where the slice begins in the mapping; 0 by default. */
+  readonly offset?: number;
+  /** Bytes; by default the rest of the mapping. */
+  readonly size?: number;
+  /** Guests may only read (READONLY_MEM: x86_64, aarch64). A guest's store is then an MMIO exit. */
+  readonly readOnly?: boolean;
+  readonly name?: string;
+}
+
+export type Region = MemoryRegion | MmioRegion;
+
+/** A range without a region. */
+export interface Hole {
+  readonly gpa: U64;
+  readonly size: U64;
+}
+
+/** What an address space must know of the machine. */
+export interface AddressSpaceOptions {
+  readonly littleEndian: boolean;
+  readonly pageSize: number;
+}
+
+let spaces = 0;
+
+/**
+ * Guest physical memory: a sorted set of regions that don't overlap, each RAM, a device's memory, or MMIO with
+ * handlers. One or more VMs are bound to it; every change is made in all of them, or in none.
+ *
+ * @example
+ * const ram = kvm.mapAnonymous(64 << 20);
+ * vm.memory.addRam(0, ram);
+ * vm.memory.addMmio(0xd000_0000, 0x1000, { read: () => 0x42 }, { name: 'status' });
+ * vm.memory.writeU32(0x1000, 0xf4);
+ */
+export class AddressSpace extends GuestMemory implements RegionOwner {
+  /** Identifies the space in this process. */
+  readonly id = ++spaces;
+  /** The MMIO ranges. */
+  readonly mmio: MmioBus;
+  /** Weak, so that a space which outlives a dropped VM doesn't keep it. */
+  readonly #bindings = new Map<WeakRef<VmBinding>, WeakRef<VmBinding>>();
+  #closed = false;
+
+  constructor({ littleEndian, pageSize }: AddressSpaceOptions) {
+    super(littleEndian, pageSize);
+    this.mmio = new MmioBus('mmio', littleEndian);
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /**
+   * Adds RAM: a slice of a mapping, at a guest physical address.
+   * @throws KvmError EINVAL (unaligned, beyond the mapping …) or EEXIST (overlap) with an explanation
+   */
+  addRam(gpa: U64, mapping: Mapping, options: RegionOptions = {}): MemoryRegion {
+    return this.#add('ram', gpa, mapping, options);
+  }
+
+  /** Adds a device's memory, passed through to the guest. Errors as for {@link addRam}. */
+  addDevice(gpa: U64, mapping: Mapping, options: RegionOptions = {}): MemoryRegion {
+    return this.#add('device', gpa, mapping, options);
+  }
+
+  /**
+   * Adds handlers for a range of addresses, which may begin and end at any byte.
+   * @throws KvmError EEXIST naming both ranges when it overlaps another region
+   */
+  addMmio(gpa: U64, size: number, handlers: MmioHandlers, { name }: { readonly name?: string } = {}): MmioRegion {
+    this.#assertOpen('addMmio');
+    const start = exactGpa(gpa);
+    const region = this.table.overlapping(start, start + checkSize(size, 'size'));
+    if (region !== undefined) {
+      const explanation = `mmio${name === undefined ? '' : ` '${name}'`} ${hexRange(gpa, size)} overlaps ${region}`;
+      throw new KvmError(ERRNO.EEXIST, { syscall: 'addMmio', gpa, size, explanation });
+    }
+    return this.mmio.add(gpa, size, handlers, name);
+  }
+
+  /** Takes a region out; does nothing when it is out already. @throws KvmError when a VM's kernel refuses */
+  remove(region: MemoryRegion): void {
+    if (!this.table.has(region)) return;
+    const undo = new Undo();
+    for (const binding of this.#live()) {
+      undo.try(
+        () => binding.remove(region),
+        () => binding.add(region),
+      );
+    }
+    this.table.remove(region);
+    this.dropViews();
+    region.mapping.unpin();
+  }
+
+  /** Moves a region to another address, dirty bits kept. @throws KvmError EEXIST, EINVAL */
+  move(region: MemoryRegion, gpa: U64): void {
+    this.#assertMember(region);
+    const start = exactGpa(gpa);
+    const before = region.start;
+    if (start === before) return;
+    const placement = { ...slice(region), start, end: start + region.size };
+    this.#require(OWN_RULES, 'move', this.#context(placement, region));
+    const undo = new Undo();
+    for (const binding of this.#live()) {
+      undo.try(
+        () => binding.move(region, before, start),
+        () => binding.move(region, start, before),
+      );
+    }
+    undo.try(
+      () => this.#require(PLACEMENT_RULES, 'move', this.#context(placement, region)),
+      () => {},
+    );
+    this.table.remove(region);
+    region.start = start;
+    this.table.insert(region);
+    this.dropViews();
+  }
+
+  /** Makes a region read-only for guests, or writable. Nothing is done when it is so already. @throws KvmError EINVAL */
+  setReadOnly(region: MemoryRegion, readOnly: boolean): void {
+    this.#assertMember(region);
+    if (region.readOnly === readOnly) return;
+    const undo = new Undo();
+    for (const binding of this.#live()) {
+      undo.try(
+        () => binding.setReadOnly(region, readOnly),
+        () => binding.setReadOnly(region, !readOnly),
+      );
+    }
+    region.readOnly = readOnly;
+  }
+
+  /** The region at an address, whatever its kind. */
+  find(gpa: U64): Region | undefined {
+    const at = splitGpa(gpa);
+    return this.table.find(at.page) ?? this.mmio.find(at.page + at.rest);
+  }
+
+  /** All regions in ascending order of address. */
+  *regions(): Generator<Region> {
+    const ranges = this.mmio.regions;
+    let next = 0;
+    for (const region of this.table.entries) {
+      for (; next < ranges.length && ranges[next]!.start < region.start; next++) yield ranges[next]!;
+      yield region;
+    }
+    yield* ranges.slice(next);
+  }
+
+  /** The ranges between regions, from address 0 to `end` (2^64 by default). */
+  *holes(end: U64 = 1n << 64n): Generator<Hole> {
+    const limit = BigInt(end);
+    let at = 0n;
+    for (const region of this.regions()) {
+      const start = BigInt(region.start);
+      if (start >= limit) break;
+      if (start > at) yield { gpa: narrow(at), size: narrow(start - at) };
+      at = BigInt(region.end);
+    }
+    if (at < limit) yield { gpa: narrow(at), size: narrow(limit - at) };
+  }
+
+  /** The VM bindings that are alive. */
+  get bindings(): VmBinding[] {
+    return [...this.#live()];
+  }
+
+  /** Gives a VM everything that is here, and all changes from now on. @throws KvmError as {@link addRam} */
+  bind(binding: VmBinding): void {
+    this.#assertOpen('bind');
+    const undo = new Undo();
+    for (const region of this.table.entries) {
+      undo.try(
+        () => binding.add(region),
+        () => binding.remove(region),
+      );
+    }
+    const weak = new WeakRef(binding);
+    this.#bindings.set(weak, weak);
+  }
+
+  /** Takes its slots away from a VM, unless that is closed. */
+  unbind(binding: VmBinding): void {
+    for (const weak of this.#bindings.keys()) {
+      if (weak.deref() !== binding) continue;
+      if (!binding.memslots.closed) for (const region of this.table.entries) binding.remove(region);
+      this.#bindings.delete(weak);
+    }
+    if (this.#closed) this.#releaseWhenUnused();
+  }
+
+  /** Gives the regions back: now, or when the last VM that is bound to it goes. Does nothing the second time. */
+  close(): void {
+    this.#closed = true;
+    this.#releaseWhenUnused();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  [inspect.custom](): string {
+    const rows = [...this.regions()].map((region) => [
+      hexRange(BigInt(region.start), region.size),
+      humanSize(region.size),
+      region.kind,
+      region instanceof MemoryRegion ? `${region.mapping.kind} ${hex(region.hva)}` : '',
+      region instanceof MemoryRegion && region.readOnly ? 'read-only' : '',
+      region.name ?? '',
+    ]);
+    const head = `AddressSpace ${this.id}, ${rows.length} region${rows.length === 1 ? '' : 's'}`;
+    return rows.length === 0 ? head : `${head}\n${table(['gpa', 'size', 'kind', 'mapping, hva', '', 'name'], rows)}`;
+  }
+
+  protected override describe(at: SplitGpa): string {
+    const mmio = this.mmio.find(at.page + at.rest);
+    if (mmio !== undefined) return `that is ${mmio}, which has no memory`;
+    const index = this.table.lastAtOrBelow(at.page);
+    const near = [this.table.entries[index], this.table.entries[index + 1]].filter((region) => region !== undefined);
+    return near.length === 0
+      ? 'there are no memory regions'
+      : `there is no memory; the nearest is ${near.join(' and ')}`;
+  }
+
+  #add(kind: 'ram' | 'device', gpa: U64, mapping: Mapping, options: RegionOptions): MemoryRegion {
+    const syscall = kind === 'ram' ? 'addRam' : 'addDevice';
+    this.#assertOpen(syscall);
+    if (!(mapping instanceof Mapping)) throw invalidArgType('mapping', 'an instance of Mapping', mapping);
+    mapping.assertOpen(syscall);
+    const start = exactGpa(gpa);
+    const offset = checkSize(options.offset ?? 0, 'offset');
+    const size = checkSize(options.size ?? Math.max(0, mapping.size - offset), 'size');
+    const placement = { start, end: start + size, size, mapping, offset, readOnly: options.readOnly ?? false };
+    this.#require(OWN_RULES, syscall, this.#context(placement));
+    const region = new MemoryRegion(this, kind, placement, options.name);
+    const undo = new Undo();
+    for (const binding of this.#live()) {
+      undo.try(
+        () => binding.add(region),
+        () => binding.remove(region),
+      );
+    }
+    undo.try(
+      () => this.#require(PLACEMENT_RULES, syscall, this.#context(placement)),
+      () => {},
+    );
+    mapping.pin(this);
+    this.table.insert(region);
+    return region;
+  }
+
+  #context(placement: Placement, except?: MemoryRegion): RegionContext {
+    const { start, end } = placement;
+    return {
+      placement,
+      pageSize: this.pageSize,
+      memory: this.table.overlapping(start, end, except),
+      mmio: this.mmio.overlapping(start, end),
+    };
+  }
+
+  #require(rules: typeof OWN_RULES, syscall: string, context: RegionContext): void {
+    const rule = firstBroken(rules, context);
+    if (rule === undefined) return;
+    const { start, size } = context.placement;
+    const errno = ERRNO[rule.errno];
+    const gpa = joinGpa({ page: start, rest: 0 });
+    throw new KvmError(errno, { syscall, gpa, size, explanation: explain(rules, context, errno) });
+  }
+
+  *#live(): Generator<VmBinding> {
+    for (const weak of this.#bindings.keys()) {
+      const binding = weak.deref();
+      if (binding === undefined || binding.memslots.closed) this.#bindings.delete(weak);
+      else yield binding;
+    }
+  }
+
+  #assertMember(region: MemoryRegion): void {
+    this.#assertOpen('change region');
+    if (!this.table.has(region)) {
+      throw new KvmError(ERRNO.EBADF, {
+        syscall: 'change region',
+        gpa: region.gpa,
+        size: region.size,
+        explanation: `${region} was removed from its address space`,
+      });
+    }
+  }
+
+  #assertOpen(syscall: string): void {
+    if (this.#closed) throw new KvmError(ERRNO.EBADF, { syscall, explanation: 'the address space is closed' });
+  }
+
+  #releaseWhenUnused(): void {
+    for (const _ of this.#live()) return;
+    for (const region of [...this.table.entries]) {
+      this.table.remove(region);
+      region.mapping.unpin();
+    }
+    this.dropViews();
+  }
+}
+
+function slice({ mapping, offset, size, readOnly }: MemoryRegion) {
+  return { mapping, offset, size, readOnly };
+}
+
+function narrow(value: bigint): U64 {
+  return value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : value;
+}

@@ -1,0 +1,174 @@
+import { endianness } from 'node:os';
+import type { KvmCalls } from '../calls/kvm-calls.ts';
+import { Mapping } from './mapping.ts';
+
+/** KVM's bitmaps are little-endian on every architecture; a big-endian host's words are turned round. */
+const SWAP = endianness() === 'BE';
+
+function swap32(word: number): number {
+  return ((word << 24) | ((word & 0xff00) << 8) | ((word >>> 8) & 0xff00) | (word >>> 24)) >>> 0;
+}
+
+const NO_WORDS = new Uint32Array(0);
+/** Words that are looked at together while there is nothing in them. */
+const STRIDE = 8;
+
+/** Index of the first word at or after `index` that isn't 0, or the length. */
+function nextNonZero(words: Uint32Array, index: number): number {
+  const { length } = words;
+  let i = index;
+  for (; i + STRIDE <= length; i += STRIDE) {
+    if (
+      (words[i]! |
+        words[i + 1]! |
+        words[i + 2]! |
+        words[i + 3]! |
+        words[i + 4]! |
+        words[i + 5]! |
+        words[i + 6]! |
+        words[i + 7]!) !==
+      0
+    ) {
+      break;
+    }
+  }
+  while (i < length && words[i] === 0) i++;
+  return i;
+}
+
+/** Calls back with the index of every bit that is set, in ascending order. */
+export function forEachBit(words: Uint32Array, callback: (bit: number) => void): void {
+  for (let i = nextNonZero(words, 0); i < words.length; i++) {
+    let bits = SWAP ? swap32(words[i]!) : words[i]!;
+    if (bits === 0) {
+      i = nextNonZero(words, i + 1) - 1;
+      continue;
+    }
+    const base = i * 32;
+    do {
+      const lowest = bits & -bits;
+      callback(base + 31 - Math.clz32(lowest));
+      bits ^= lowest;
+    } while (bits !== 0);
+  }
+}
+
+/** Calls back with the first bit and the length of every run of set bits, in ascending order. */
+export function forEachBitRun(words: Uint32Array, callback: (first: number, count: number) => void): void {
+  let first = -1;
+  let i = nextNonZero(words, 0);
+  while (i < words.length) {
+    const word = SWAP ? swap32(words[i]!) : words[i]!;
+    const base = i * 32;
+    if (word === 0xffff_ffff) {
+      if (first < 0) first = base;
+      i++;
+      continue;
+    }
+    let at = 0;
+    // In turn: up to the next set bit, up to the next clear one.
+    while (at < 32) {
+      const rest = (first < 0 ? word : ~word) >>> at;
+      if (rest === 0) break;
+      at += 31 - Math.clz32(rest & -rest);
+      if (first < 0) first = base + at;
+      else {
+        callback(first, base + at - first);
+        first = -1;
+      }
+    }
+    i = first < 0 ? nextNonZero(words, i + 1) : i + 1;
+  }
+  if (first >= 0) callback(first, words.length * 32 - first);
+}
+
+/** The number of bits that are set. */
+export function countBits(words: Uint32Array): number {
+  let count = 0;
+  for (let i = nextNonZero(words, 0); i < words.length; i++) {
+    let v = words[i]!;
+    if (v === 0) {
+      i = nextNonZero(words, i + 1) - 1;
+      continue;
+    }
+    v -= (v >>> 1) & 0x5555_5555;
+    v = (v & 0x3333_3333) + ((v >>> 2) & 0x3333_3333);
+    count += Math.imul((v + (v >>> 4)) & 0x0f0f_0f0f, 0x0101_0101) >>> 24;
+  }
+  return count;
+}
+
+/** Bitmaps of this size and more get memory of their own that ends where they end: the kernel fills it without a detour. */
+const OWN_MEMORY_FROM = 0x1_0000;
+
+/** One bit per page of a memslot, in whole 8-byte words. Its memory is made when it is first needed. */
+export class DirtyBitmap {
+  readonly npages: number;
+  readonly #calls: KvmCalls;
+  #memory: Mapping | undefined;
+  #bytes: Uint8Array | undefined;
+  #words: Uint32Array | undefined;
+
+  constructor(calls: KvmCalls, npages: number) {
+    this.#calls = calls;
+    this.npages = npages;
+  }
+
+  /** What the kernel fills. @throws KvmError ENOMEM when it is made */
+  get bytes(): Uint8Array {
+    this.#bytes ??= this.#allocate();
+    return this.#bytes;
+  }
+
+  /** The same in words, for scanning; empty while nothing was collected. */
+  get words(): Uint32Array {
+    if (this.#words === undefined && this.#bytes !== undefined) {
+      this.#words = new Uint32Array(this.#bytes.buffer, this.#bytes.byteOffset, this.#bytes.length / 4);
+    }
+    return this.#words ?? NO_WORDS;
+  }
+
+  set(page: number): void {
+    this.bytes[page >> 3]! |= 1 << (page & 7);
+  }
+
+  clear(): void {
+    if (this.#memory === undefined) this.#bytes?.fill(0);
+    else this.#memory.discard();
+  }
+
+  /**
+   * The bits of [first, end) alone, as CLEAR_DIRTY_LOG wants them: from a multiple of 64 pages, to another or to the
+   * end of the slot.
+   */
+  part(
+    first: number,
+    end: number,
+  ): { readonly firstPage: number; readonly numPages: number; readonly bits: Uint8Array } {
+    const firstPage = Math.floor(first / 64) * 64;
+    const numPages = Math.min(Math.ceil(end / 64) * 64, this.npages) - firstPage;
+    const bits = this.bytes.slice(firstPage / 8, firstPage / 8 + Math.ceil(numPages / 64) * 8);
+    const keep = (page: number): boolean => page >= first && page < end;
+    // Only the 64-page groups at both ends can have pages that don't belong.
+    for (const group of new Set([firstPage, Math.floor((end - 1) / 64) * 64])) {
+      for (let page = group; page < group + 64; page++) {
+        const bit = page - firstPage;
+        if (!keep(page)) bits[bit >> 3]! &= ~(1 << (bit & 7));
+      }
+    }
+    return { firstPage, numPages, bits };
+  }
+
+  close(): void {
+    this.#memory?.close();
+    this.#bytes = undefined;
+    this.#words = undefined;
+  }
+
+  #allocate(): Uint8Array {
+    const length = Math.ceil(this.npages / 64) * 8;
+    if (length < OWN_MEMORY_FROM) return new Uint8Array(length);
+    this.#memory = Mapping.anonymous(this.#calls, length, { align: 0 });
+    return new Uint8Array(this.#memory.window(0)!.buffer, this.#memory.size - length, length);
+  }
+}

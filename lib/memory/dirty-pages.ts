@@ -1,0 +1,322 @@
+import { inspect } from 'node:util';
+import { checkSize } from '../arguments.ts';
+import type { U64 } from '../calls/kvm-calls.ts';
+import { KvmError } from '../errors.ts';
+import {
+  CLEAR_DIRTY_LOG_RULES,
+  type DirtyLogContext,
+  GET_DIRTY_LOG_RULES,
+  GET_DIRTY_LOG_RULES_ONE_SPACE,
+} from '../rules/dirty-log.ts';
+import { explain, type Rule } from '../rules/rule.ts';
+import type { Arch } from '../uapi/arch.ts';
+import { ERRNO } from '../uapi/errno.ts';
+import { MEM } from '../uapi/flags.ts';
+import type { AddressSpace } from './address-space.ts';
+import { countBits, DirtyBitmap, forEachBit, forEachBitRun } from './dirty-bitmap.ts';
+import type { DirtyRing } from './dirty-ring.ts';
+import { splitGpa } from './gpa.ts';
+import type { Memslot, MemslotWatcher } from './memslots.ts';
+import { PageSet } from './page-set.ts';
+import { type Range, RangeTable } from './range-table.ts';
+import type { VmBinding } from './vm-binding.ts';
+
+/** A run of guest frames that are dirty. */
+export interface DirtyRun {
+  readonly gfn: number;
+  readonly npages: number;
+}
+
+/** How a VM's kernel reports dirty pages. */
+export interface DirtyTracking {
+  /** Bits of DIRTY_LOG that MANUAL_DIRTY_LOG_PROTECT2 was enabled with. */
+  readonly manualProtect: number;
+  /** Bytes of each vCPU's ring; 0 = bitmaps. */
+  readonly ringBytes: number;
+  readonly ringWithBitmap: boolean;
+  /** The rings of the vCPUs there are. */
+  rings(): Iterable<DirtyRing>;
+  /** Everybody who collects this VM's dirty pages, by address space: one harvest serves all. */
+  readonly collectors: Map<number, DirtyPages>;
+}
+
+const GET_RULES: Partial<Record<Arch, readonly Rule<DirtyLogContext>[]>> = {
+  s390x: GET_DIRTY_LOG_RULES_ONE_SPACE,
+  ppc64: GET_DIRTY_LOG_RULES_ONE_SPACE,
+};
+
+/** A slot's bitmap, by the guest frames it covers. */
+class SlotLog implements Range {
+  readonly slot: Memslot;
+  readonly bitmap: DirtyBitmap;
+  start: number;
+
+  constructor(slot: Memslot, bitmap: DirtyBitmap) {
+    this.slot = slot;
+    this.bitmap = bitmap;
+    this.start = slot.baseGfn;
+  }
+
+  get end(): number {
+    return this.start + this.slot.npages;
+  }
+}
+
+/**
+ * Which pages of a VM changed: by its vCPUs and by the kernel, as KVM reports them (in bitmaps or rings), and by this
+ * process through typed access, of which KVM knows nothing.
+ *
+ * @example
+ * using dirty = vm.dirtyPages.start();
+ * await vcpu.run();
+ * for (const { gfn, npages } of dirty.collect().runs()) console.log(gfn, npages);
+ */
+export class DirtyPages implements MemslotWatcher {
+  readonly #space: AddressSpace;
+  readonly #binding: VmBinding;
+  readonly #tracking: DirtyTracking;
+  readonly #logs = new RangeTable<SlotLog>();
+  readonly #bySlot = new Map<Memslot, SlotLog>();
+  /** Written by us, or harvested from rings, since the last collect. */
+  #pending = new PageSet();
+  #started = false;
+
+  constructor(space: AddressSpace, binding: VmBinding, tracking: DirtyTracking) {
+    this.#space = space;
+    this.#binding = binding;
+    this.#tracking = tracking;
+  }
+
+  get started(): boolean {
+    return this.#started;
+  }
+
+  /**
+   * Turns LOG_DIRTY_PAGES on for every region, those added later included, and starts to note our own writes. Does
+   * nothing when it is on already.
+   * @throws KvmError ENOMEM, EBADF
+   */
+  start(): this {
+    if (this.#started) return this;
+    const { memslots } = this.#binding;
+    this.#binding.setLogging(true);
+    memslots.watch(this);
+    for (const slot of memslots.inSpace(this.#binding.asId)) this.slotAdded(slot);
+    this.#tracking.collectors.set(this.#binding.asId, this);
+    this.#space.recordWrites(this.#pending);
+    this.#started = true;
+    return this;
+  }
+
+  /** Turns it off and forgets what was collected. Does nothing when it is off. @throws KvmError */
+  stop(): void {
+    if (!this.#started) return;
+    this.release();
+    if (!this.#binding.memslots.closed) this.#binding.setLogging(false);
+  }
+
+  [Symbol.dispose](): void {
+    this.stop();
+  }
+
+  /**
+   * Fetches what became dirty since the last time; {@link pages}, {@link runs} and {@link count} then tell it.
+   * The pages are tracked anew from here on: read their contents afterwards, and no change is missed.
+   * With `clear: false` and manual protection (MANUAL_DIRTY_LOG_PROTECT2) that is left to {@link clear}.
+   * @throws KvmError ENOENT, ENXIO, EINVAL, EBADF
+   */
+  collect({ clear = true }: { readonly clear?: boolean } = {}): this {
+    this.#assertStarted('collect');
+    if (this.#tracking.ringBytes !== 0) {
+      this.harvest();
+      if (!this.#tracking.ringWithBitmap) for (const { bitmap } of this.#logs.entries) bitmap.clear();
+    }
+    const pending = this.#pending;
+    this.#space.forgetWrites(pending);
+    this.#pending = new PageSet();
+    this.#space.recordWrites(this.#pending);
+    if (this.#usesBitmaps) for (const log of this.#logs.entries) this.#fetch(log, clear);
+    pending.forEach((gfn) => {
+      const log = this.#logs.find(gfn);
+      log?.bitmap.set(gfn - log.start);
+    });
+    return this;
+  }
+
+  /**
+   * With manual protection, tracks the collected pages of a range anew (all of them by default): call it before their
+   * contents are read. Without, {@link collect} has done so already, and nothing happens.
+   * @throws KvmError EINVAL, EBADF
+   */
+  clear(gpa: U64 = 0, size: U64 = 1n << 64n): void {
+    this.#assertStarted('clear');
+    if (!this.#manual) return;
+    const { pageSize } = this.#space;
+    const { page } = splitGpa(gpa);
+    const first = Math.floor(page / pageSize);
+    const end = Math.ceil(Number(BigInt(gpa) + BigInt(size)) / pageSize);
+    for (const log of this.#logs.entries) {
+      if (log.end <= first || log.start >= end) continue;
+      this.#clearPart(log, Math.max(first, log.start) - log.start, Math.min(end, log.end) - log.start);
+    }
+  }
+
+  /** The number of pages collected. */
+  get count(): number {
+    return this.#logs.entries.reduce((sum, { bitmap }) => sum + countBits(bitmap.words), 0);
+  }
+
+  /** Calls back with the frame number of every page collected, in ascending order. The fastest way to see them. */
+  forEachPage(callback: (gfn: number) => void): void {
+    for (const { bitmap, start } of this.#logs.entries) forEachBit(bitmap.words, (bit) => callback(start + bit));
+  }
+
+  /** Calls back with every run of pages collected, in ascending order. */
+  forEachRun(callback: (gfn: number, npages: number) => void): void {
+    for (const { bitmap, start } of this.#logs.entries) {
+      forEachBitRun(bitmap.words, (first, count) => callback(start + first, count));
+    }
+  }
+
+  /** The frame numbers of the pages collected, in ascending order. */
+  pages(): Float64Array {
+    const gfns = new Float64Array(this.count);
+    let next = 0;
+    this.forEachPage((gfn) => {
+      gfns[next++] = gfn;
+    });
+    return gfns;
+  }
+
+  /** The runs of pages collected, in ascending order. */
+  runs(): DirtyRun[] {
+    const runs: DirtyRun[] = [];
+    this.forEachRun((gfn, npages) => {
+      runs.push({ gfn, npages });
+    });
+    return runs;
+  }
+
+  /** Empties the vCPUs' rings, so that they can run on; the number of entries. What was in them is kept for collect. */
+  harvest(): number {
+    const { rings, collectors } = this.#tracking;
+    let count = 0;
+    for (const ring of rings.call(this.#tracking)) {
+      count += ring.harvest((word, offset) => collectors.get(word >>> 16)?.harvested(word & 0xffff, offset));
+    }
+    if (count === 0) return 0;
+    const { calls, vm } = this.#binding.memslots;
+    const result = calls.resetDirtyRings(vm);
+    if (result < 0) throw new KvmError(result, { syscall: 'ioctl(KVM_RESET_DIRTY_RINGS)' });
+    return count;
+  }
+
+  /** An entry of a ring. Entries of slots that are gone are ignored, as the kernel does. */
+  harvested(id: number, offset: number): void {
+    const slot = this.#binding.memslots.get(id, this.#binding.asId);
+    if (slot !== undefined && offset < slot.npages) this.#pending.add(slot.baseGfn + offset);
+  }
+
+  slotAdded(slot: Memslot): void {
+    if (slot.asId !== this.#binding.asId || (slot.flags & MEM.LOG_DIRTY_PAGES) === 0) return;
+    const log = new SlotLog(slot, new DirtyBitmap(this.#binding.memslots.calls, slot.npages));
+    this.#bySlot.set(slot, log);
+    this.#logs.insert(log);
+  }
+
+  slotMoved(slot: Memslot): void {
+    const log = this.#bySlot.get(slot);
+    if (log === undefined) return;
+    this.#logs.remove(log);
+    log.start = slot.baseGfn;
+    this.#logs.insert(log);
+  }
+
+  slotRemoved(slot: Memslot): void {
+    const log = this.#bySlot.get(slot);
+    if (log === undefined) return;
+    this.#bySlot.delete(slot);
+    this.#logs.remove(log);
+    log.bitmap.close();
+  }
+
+  /** Forgets everything without a call to the kernel: the VM is closed. */
+  release(): void {
+    if (!this.#started) return;
+    this.#started = false;
+    this.#binding.memslots.unwatch(this);
+    this.#tracking.collectors.delete(this.#binding.asId);
+    this.#space.forgetWrites(this.#pending);
+    this.#pending = new PageSet();
+    for (const slot of [...this.#bySlot.keys()]) this.slotRemoved(slot);
+  }
+
+  [inspect.custom](): string {
+    if (!this.#started) return 'DirtyPages (stopped)';
+    const how = this.#tracking.ringBytes === 0 ? 'log' : `ring of ${this.#tracking.ringBytes} bytes`;
+    return `DirtyPages (${how}${this.#manual ? ', manual protect' : ''}), ${this.count} pages collected in ${this.#logs.length} memslots`;
+  }
+
+  get #manual(): boolean {
+    return this.#tracking.manualProtect !== 0 && this.#usesBitmaps;
+  }
+
+  get #usesBitmaps(): boolean {
+    return this.#tracking.ringBytes === 0 || this.#tracking.ringWithBitmap;
+  }
+
+  #fetch(log: SlotLog, clear: boolean): void {
+    const { calls, vm } = this.#binding.memslots;
+    const result = calls.getDirtyLog(vm, log.slot.word, log.bitmap.bytes);
+    if (result < 0) {
+      const rules = GET_RULES[calls.arch] ?? GET_DIRTY_LOG_RULES;
+      throw this.#failure(result, 'GET_DIRTY_LOG', log.slot, explain(rules, this.#context(log.slot), result));
+    }
+    if (clear && this.#manual && countBits(log.bitmap.words) > 0)
+      this.#clearBits(log.slot, 0, log.slot.npages, log.bitmap.bytes);
+  }
+
+  #clearPart(log: SlotLog, first: number, end: number): void {
+    const { firstPage, numPages, bits } = log.bitmap.part(first, end);
+    this.#clearBits(log.slot, firstPage, numPages, bits);
+  }
+
+  #clearBits(slot: Memslot, firstPage: number, numPages: number, bits: Uint8Array): void {
+    const { calls, vm } = this.#binding.memslots;
+    const result = calls.clearDirtyLog(vm, slot.word, firstPage, numPages, bits);
+    if (result >= 0) return;
+    const context = { ...this.#context(slot), firstPage: BigInt(firstPage), numPages };
+    throw this.#failure(result, 'CLEAR_DIRTY_LOG', slot, explain(CLEAR_DIRTY_LOG_RULES, context, result));
+  }
+
+  #context(slot: Memslot): DirtyLogContext {
+    const { limits } = this.#binding.memslots;
+    return {
+      slot: slot.word,
+      userSlots: limits.userSlots,
+      addressSpaces: limits.addressSpaces,
+      ringOnly: !this.#usesBitmaps,
+      existing: { ...slot, hva: BigInt(slot.hva) },
+    };
+  }
+
+  #failure(errno: number, request: string, slot: Memslot, explanation: string | undefined): KvmError {
+    const { closed } = this.#binding.memslots;
+    return new KvmError(errno, {
+      syscall: `ioctl(KVM_${request})`,
+      slot: slot.id,
+      gpa: slot.baseGfn * this.#space.pageSize,
+      size: checkSize(slot.npages, 'npages') * this.#space.pageSize,
+      explanation: errno === -ERRNO.EBADF && closed ? 'the VM is closed' : explanation,
+    });
+  }
+
+  #assertStarted(what: string): void {
+    if (this.#started) return;
+    const explanation = this.#binding.memslots.closed ? 'the VM is closed' : 'dirty tracking is not started';
+    throw new KvmError(this.#binding.memslots.closed ? ERRNO.EBADF : ERRNO.ENOENT, {
+      syscall: `${what} dirty pages`,
+      explanation,
+    });
+  }
+}

@@ -1,0 +1,597 @@
+import { endianness } from 'node:os';
+import { checkBytes, checkInteger, checkSize } from '../arguments.ts';
+import { type U64, VIEW_WINDOW } from '../calls/kvm-calls.ts';
+import { hex, KvmError, outOfRange } from '../errors.ts';
+import { ERRNO } from '../uapi/errno.ts';
+import { advance, joinGpa, type SplitGpa, splitGpa } from './gpa.ts';
+import type { MemoryWindow, ViewHolder } from './mapping.ts';
+import type { PageSet } from './page-set.ts';
+import { RangeTable } from './range-table.ts';
+import type { MemoryRegion } from './region.ts';
+import { checkI8, checkI16, checkI32, checkI64, checkU8, checkU16, checkU32Value, checkU64Value } from './values.ts';
+
+/** Where an address was found. */
+export interface Translation {
+  readonly region: MemoryRegion;
+  /** Offset in the region's mapping. */
+  readonly offset: number;
+  /** Host virtual address. */
+  readonly hva: number;
+  /** Bytes from there to the end of the region. */
+  readonly available: number;
+}
+
+const HOST_IS_LITTLE_ENDIAN = endianness() === 'LE';
+const NO_VIEW = new DataView(new ArrayBuffer(0));
+/** Accesses that are not inside one window go through here; nothing runs between filling and using it. */
+const scratchBytes = new Uint8Array(8);
+const scratch = new DataView(scratchBytes.buffer);
+const COPY_CHUNK = 0x1_0000;
+const SMALL_PIECE = 24;
+const TWO_32 = 2 ** 32;
+
+/**
+ * Typed access at guest physical addresses.
+ *
+ * An address is a number below 2^53 or a bigint below 2^64. Integers are in the guest's byte order unless
+ * `littleEndian` says otherwise. Access is a lookup and a DataView in JavaScript; where touching the memory could
+ * fault (files, devices, protected pages) the addon copies instead. An address without memory throws KvmError EFAULT
+ * with the address; a value that does not fit throws RangeError ERR_OUT_OF_RANGE.
+ *
+ * What is written here is known to dirty tracking; what is written through a {@link slice} is not, unless
+ * {@link markDirty} is called.
+ */
+export abstract class GuestMemory implements ViewHolder {
+  /** The guest's byte order: the default of every access. */
+  readonly littleEndian: boolean;
+  /** Bytes of a page of the host, and so of a guest frame. */
+  readonly pageSize: number;
+  protected readonly table = new RangeTable<MemoryRegion>();
+  readonly #written = new Set<PageSet>();
+  #tracking = false;
+
+  // The window that the last access was in: bytes [low, high) of `view`, whose byte 0 is at address `base`.
+  #base = 0;
+  #low = 0;
+  #high = -1;
+  #view: DataView = NO_VIEW;
+  #window: MemoryWindow | undefined;
+
+  protected constructor(littleEndian: boolean, pageSize: number) {
+    this.littleEndian = littleEndian;
+    this.pageSize = pageSize;
+  }
+
+  /** Says what is at an address that has no memory. */
+  protected abstract describe(at: SplitGpa): string;
+
+  readU8(gpa: U64): number {
+    const at = this.#at(gpa, 1);
+    return at >= 0 ? this.#view.getUint8(at) : this.#fetch(gpa, 1).getUint8(0);
+  }
+
+  readI8(gpa: U64): number {
+    const at = this.#at(gpa, 1);
+    return at >= 0 ? this.#view.getInt8(at) : this.#fetch(gpa, 1).getInt8(0);
+  }
+
+  readU16(gpa: U64, littleEndian = this.littleEndian): number {
+    const at = this.#at(gpa, 2);
+    return at >= 0 ? this.#view.getUint16(at, littleEndian) : this.#fetch(gpa, 2).getUint16(0, littleEndian);
+  }
+
+  readI16(gpa: U64, littleEndian = this.littleEndian): number {
+    const at = this.#at(gpa, 2);
+    return at >= 0 ? this.#view.getInt16(at, littleEndian) : this.#fetch(gpa, 2).getInt16(0, littleEndian);
+  }
+
+  /**
+   * Reads an unsigned 32-bit integer.
+   * @example vm.memory.readU32(0x1000)
+   */
+  readU32(gpa: U64, littleEndian = this.littleEndian): number {
+    const at = this.#at(gpa, 4);
+    return at >= 0 ? this.#view.getUint32(at, littleEndian) : this.#fetch(gpa, 4).getUint32(0, littleEndian);
+  }
+
+  readI32(gpa: U64, littleEndian = this.littleEndian): number {
+    const at = this.#at(gpa, 4);
+    return at >= 0 ? this.#view.getInt32(at, littleEndian) : this.#fetch(gpa, 4).getInt32(0, littleEndian);
+  }
+
+  readU64(gpa: U64, littleEndian = this.littleEndian): bigint {
+    const at = this.#at(gpa, 8);
+    return at >= 0 ? this.#view.getBigUint64(at, littleEndian) : this.#fetch(gpa, 8).getBigUint64(0, littleEndian);
+  }
+
+  readI64(gpa: U64, littleEndian = this.littleEndian): bigint {
+    const at = this.#at(gpa, 8);
+    return at >= 0 ? this.#view.getBigInt64(at, littleEndian) : this.#fetch(gpa, 8).getBigInt64(0, littleEndian);
+  }
+
+  writeU8(gpa: U64, value: number): void {
+    checkU8(value);
+    const at = this.#at(gpa, 1);
+    if (at >= 0) this.#view.setUint8(at, value);
+    else scratch.setUint8(0, value);
+    this.#stored(gpa, 1, at);
+  }
+
+  writeI8(gpa: U64, value: number): void {
+    checkI8(value);
+    const at = this.#at(gpa, 1);
+    if (at >= 0) this.#view.setInt8(at, value);
+    else scratch.setInt8(0, value);
+    this.#stored(gpa, 1, at);
+  }
+
+  writeU16(gpa: U64, value: number, littleEndian = this.littleEndian): void {
+    checkU16(value);
+    const at = this.#at(gpa, 2);
+    if (at >= 0) this.#view.setUint16(at, value, littleEndian);
+    else scratch.setUint16(0, value, littleEndian);
+    this.#stored(gpa, 2, at);
+  }
+
+  writeI16(gpa: U64, value: number, littleEndian = this.littleEndian): void {
+    checkI16(value);
+    const at = this.#at(gpa, 2);
+    if (at >= 0) this.#view.setInt16(at, value, littleEndian);
+    else scratch.setInt16(0, value, littleEndian);
+    this.#stored(gpa, 2, at);
+  }
+
+  /**
+   * Writes an unsigned 32-bit integer.
+   * @example vm.memory.writeU32(0x1000, 0xdead_beef)
+   */
+  writeU32(gpa: U64, value: number, littleEndian = this.littleEndian): void {
+    checkU32Value(value);
+    const at = this.#at(gpa, 4);
+    if (at >= 0) this.#view.setUint32(at, value, littleEndian);
+    else scratch.setUint32(0, value, littleEndian);
+    this.#stored(gpa, 4, at);
+  }
+
+  writeI32(gpa: U64, value: number, littleEndian = this.littleEndian): void {
+    checkI32(value);
+    const at = this.#at(gpa, 4);
+    if (at >= 0) this.#view.setInt32(at, value, littleEndian);
+    else scratch.setInt32(0, value, littleEndian);
+    this.#stored(gpa, 4, at);
+  }
+
+  writeU64(gpa: U64, value: U64, littleEndian = this.littleEndian): void {
+    checkU64Value(value);
+    const at = this.#at(gpa, 8);
+    if (at >= 0) setU64(this.#view, at, value, littleEndian);
+    else setU64(scratch, 0, value, littleEndian);
+    this.#stored(gpa, 8, at);
+  }
+
+  writeI64(gpa: U64, value: U64, littleEndian = this.littleEndian): void {
+    const wide = checkI64(value);
+    const at = this.#at(gpa, 8);
+    if (at >= 0) this.#view.setBigInt64(at, wide, littleEndian);
+    else scratch.setBigInt64(0, wide, littleEndian);
+    this.#stored(gpa, 8, at);
+  }
+
+  /**
+   * Reads bytes, across regions, until the array is full or memory ends.
+   * @returns how many were read: fewer than `into.length` where an address has no memory
+   */
+  read(gpa: U64, into: Uint8Array): number {
+    checkBytes(into, 'into');
+    const at = this.#at(gpa, into.length);
+    if (at < 0) return this.#transfer(splitGpa(gpa), into, false);
+    into.set(this.#window!.bytes.subarray(at, at + into.length));
+    return into.length;
+  }
+
+  /**
+   * Reads exactly `length` bytes into a new array, or fills the given one.
+   * @throws KvmError EFAULT with the first address that has no memory; the array may be partly filled
+   * @example vm.memory.readExact(0x1000, 16)
+   */
+  readExact(gpa: U64, lengthOrInto: number | Uint8Array): Uint8Array {
+    const into = typeof lengthOrInto === 'number' ? new Uint8Array(checkSize(lengthOrInto, 'length')) : lengthOrInto;
+    this.#requireAll('read', gpa, into.length, this.read(gpa, into));
+    return into;
+  }
+
+  /** Writes bytes, across regions, until all are written or memory ends: how many were written. */
+  write(gpa: U64, from: Uint8Array): number {
+    checkBytes(from, 'from');
+    const at = this.#at(gpa, from.length);
+    if (at < 0) {
+      const done = this.#transfer(splitGpa(gpa), from, true);
+      if (this.#tracking) this.#mark(gpa, done);
+      return done;
+    }
+    this.#window!.bytes.set(from, at);
+    if (this.#tracking) this.#mark(gpa, from.length);
+    return from.length;
+  }
+
+  /** Writes all bytes. @throws KvmError EFAULT with the first address that has no memory; those before it are written */
+  writeExact(gpa: U64, from: Uint8Array): void {
+    this.#requireAll('write', gpa, from.length, this.write(gpa, from));
+  }
+
+  /**
+   * Reads a string up to its NUL.
+   * @throws RangeError when there is no NUL among the first `maxLength` bytes; KvmError EFAULT where memory ends before
+   */
+  readCString(gpa: U64, { maxLength = 4096, encoding = 'utf8' as BufferEncoding } = {}): string {
+    const bytes = Buffer.alloc(checkSize(maxLength, 'maxLength'));
+    const count = this.read(gpa, bytes);
+    const end = bytes.subarray(0, count).indexOf(0);
+    if (end >= 0) return bytes.toString(encoding, 0, end);
+    this.#requireAll('read', gpa, maxLength, count);
+    throw outOfRange('maxLength', `enough to reach the NUL of the string at ${hex(gpa)}`, maxLength);
+  }
+
+  /** Writes a string and a NUL; the number of bytes with it. @throws KvmError EFAULT */
+  writeCString(gpa: U64, text: string, encoding: BufferEncoding = 'utf8'): number {
+    const bytes = Buffer.from(`${text}\0`, encoding);
+    this.writeExact(gpa, bytes);
+    return bytes.length;
+  }
+
+  /** Fills a range with one byte value. @throws KvmError EFAULT with the first address that has no memory */
+  fill(gpa: U64, length: number, value = 0): void {
+    checkU8(value);
+    const at = splitGpa(gpa);
+    const chunk = new Uint8Array(Math.min(checkSize(length, 'length'), COPY_CHUNK)).fill(value);
+    for (let done = 0; done < length; ) {
+      const part = chunk.subarray(0, Math.min(chunk.length, length - done));
+      this.writeExact(joinGpa(at), part);
+      advance(at, part.length);
+      done += part.length;
+    }
+  }
+
+  /**
+   * Copies within guest memory, across regions; ranges may overlap, as for memmove.
+   * @throws KvmError EFAULT where either side has no memory
+   */
+  copy(to: U64, from: U64, length: number): void {
+    checkSize(length, 'length');
+    const target = this.#at(to, length);
+    const window = this.#window;
+    const source = target < 0 ? -1 : this.#at(from, length);
+    if (target >= 0 && source >= 0 && window === this.#window) {
+      window!.bytes.copyWithin(target, source, source + length);
+      if (this.#tracking) this.#mark(to, length);
+      return;
+    }
+    const wideTo = BigInt(joinGpa(splitGpa(to, 'to')));
+    const wideFrom = BigInt(joinGpa(splitGpa(from, 'from')));
+    const backward = wideTo > wideFrom && wideTo < wideFrom + BigInt(length);
+    const chunk = new Uint8Array(Math.min(length, COPY_CHUNK));
+    for (let done = 0; done < length; ) {
+      const count = Math.min(chunk.length, length - done);
+      const offset = BigInt(backward ? length - done - count : done);
+      const part = chunk.subarray(0, count);
+      this.readExact(wideFrom + offset, part);
+      this.writeExact(wideTo + offset, part);
+      done += count;
+    }
+  }
+
+  /**
+   * Reads many small pieces in one call: piece i is `lengths[i]` bytes (or `lengths` for all) at `gpas[i]`, back to
+   * back in `into`.
+   * @throws KvmError EFAULT with the first piece's address that has no memory
+   * @example memory.gather([0x1000, 0x2000], 8, new Uint8Array(16))
+   */
+  gather(gpas: ArrayLike<U64>, lengths: ArrayLike<number> | number, into: Uint8Array): void {
+    this.#eachPiece(gpas, lengths, checkBytes(into, 'into'), false);
+  }
+
+  /** Writes many small pieces in one call, likewise. @throws KvmError EFAULT; the pieces before it are written */
+  scatter(gpas: ArrayLike<U64>, lengths: ArrayLike<number> | number, from: Uint8Array): void {
+    this.#eachPiece(gpas, lengths, checkBytes(from, 'from'), true);
+  }
+
+  /**
+   * Loads a naturally aligned integer of 1, 2, 4 or 8 bytes as one access, sequentially consistent.
+   * @throws RangeError when misaligned; KvmError EACCES where the memory isn't mapped directly, EFAULT without memory
+   */
+  atomicLoad(gpa: U64, size: 8): bigint;
+  atomicLoad(gpa: U64, size: 1 | 2 | 4): number;
+  atomicLoad(gpa: U64, size: AtomicSize): U64 {
+    const { words, index } = this.#atomics(gpa, size);
+    return this.#order(words instanceof BigUint64Array ? Atomics.load(words, index) : Atomics.load(words, index), size);
+  }
+
+  /** Stores a naturally aligned integer of 1, 2, 4 or 8 bytes as one access; errors as for {@link atomicLoad}. */
+  atomicStore(gpa: U64, size: AtomicSize, value: U64): void {
+    checkSized(value, size);
+    const { words, index } = this.#atomics(gpa, size);
+    if (words instanceof BigUint64Array) Atomics.store(words, index, BigInt(this.#order(value, size)));
+    else Atomics.store(words, index, Number(this.#order(value, size)));
+    if (this.#tracking) this.#mark(gpa, size);
+  }
+
+  /**
+   * Stores `replacement` if the integer there is `expected`, as one atomic step.
+   * @returns what was there: equal to `expected` if and only if the exchange happened
+   */
+  compareExchange(gpa: U64, size: 8, expected: U64, replacement: U64): bigint;
+  compareExchange(gpa: U64, size: 1 | 2 | 4, expected: U64, replacement: U64): number;
+  compareExchange(gpa: U64, size: AtomicSize, expected: U64, replacement: U64): U64 {
+    checkSized(expected, size);
+    checkSized(replacement, size);
+    const { words, index } = this.#atomics(gpa, size);
+    const old = this.#order(expected, size);
+    const next = this.#order(replacement, size);
+    const found =
+      words instanceof BigUint64Array
+        ? Atomics.compareExchange(words, index, BigInt(old), BigInt(next))
+        : Atomics.compareExchange(words, index, Number(old), Number(next));
+    // A store that did not happen dirties nothing.
+    if (this.#tracking && BigInt(found) === BigInt(old)) this.#mark(gpa, size);
+    return this.#order(found, size);
+  }
+
+  /**
+   * The memory of a range itself, not a copy, in as many pieces as there are windows and regions. The pieces are
+   * detached when their mapping goes.
+   * @throws KvmError EFAULT where there is no memory, EACCES where it isn't mapped directly
+   */
+  *slices(gpa: U64, length: number): Generator<Uint8Array> {
+    const at = splitGpa(gpa);
+    for (let left = checkSize(length, 'length'); left > 0; ) {
+      const found = this.#translate(at);
+      if (found === undefined) throw this.#fault('read', at, left);
+      const index = Math.floor(found.offset / VIEW_WINDOW);
+      const window = found.region.mapping.window(index);
+      if (window === undefined) throw this.#notDirect(at, left);
+      const start = found.offset - index * VIEW_WINDOW;
+      const count = Math.min(left, found.available, window.length - start);
+      yield window.bytes.subarray(start, start + count);
+      advance(at, count);
+      left -= count;
+    }
+  }
+
+  /**
+   * The memory of a range that lies in one region (and one window of 1 GiB) as one array, not a copy.
+   * @throws KvmError as {@link slices}; RangeError when it takes more than one piece
+   */
+  slice(gpa: U64, length: number): Uint8Array {
+    const [first, ...others] = this.slices(gpa, length);
+    if (others.length > 0)
+      throw outOfRange('length', `at most ${first!.length} at ${hex(gpa)}, where a piece ends`, length);
+    return first ?? new Uint8Array(0);
+  }
+
+  /** Where an address is: region, offset in its mapping, host virtual address. Undefined when it has no memory. */
+  translate(gpa: U64): Translation | undefined {
+    return this.#translate(splitGpa(gpa));
+  }
+
+  /** The guest physical addresses at which a byte of host memory is seen: none, one, or several. */
+  gpasOf(hva: number): U64[] {
+    checkSize(hva, 'hva');
+    const found: U64[] = [];
+    for (const region of this.table.entries) {
+      const offset = hva - region.hva;
+      if (offset < 0 || offset >= region.size) continue;
+      const at = { page: region.start, rest: 0 };
+      advance(at, offset);
+      found.push(joinGpa(at));
+    }
+    return found;
+  }
+
+  /** Tells dirty tracking about a write that was made through a slice. */
+  markDirty(gpa: U64, length: number): void {
+    this.#mark(gpa, checkSize(length, 'length'));
+  }
+
+  /** Collects the frames that are written from now on in a set, until {@link forgetWrites}. */
+  recordWrites(pages: PageSet): void {
+    this.#written.add(pages);
+    this.#tracking = true;
+  }
+
+  forgetWrites(pages: PageSet): void {
+    this.#written.delete(pages);
+    this.#tracking = this.#written.size > 0;
+  }
+
+  /** Forgets the window of the last access: the memory behind it may be gone. */
+  dropViews(): void {
+    this.#high = -1;
+    this.#view = NO_VIEW;
+    this.#window = undefined;
+  }
+
+  /** Offset in `#view` of `size` bytes at `gpa`, or −1 when they are not in one window. */
+  #at(gpa: U64, size: number): number {
+    if (typeof gpa === 'number') {
+      const at = gpa - this.#base;
+      if (at >= this.#low && at <= this.#high - size && (at | 0) === at) return at;
+      return this.#seek(gpa, size);
+    }
+    if (typeof gpa !== 'bigint' || gpa > Number.MAX_SAFE_INTEGER) return -1;
+    return this.#at(Number(gpa), size);
+  }
+
+  #seek(gpa: number, size: number): number {
+    const region = this.table.find(gpa);
+    if (region === undefined || gpa > Number.MAX_SAFE_INTEGER) return -1;
+    const first = region.start - region.offset;
+    const index = Math.floor((gpa - first) / VIEW_WINDOW);
+    const window = region.mapping.window(index);
+    if (window === undefined) return -1;
+    const base = first + index * VIEW_WINDOW;
+    const high = Math.min(window.length, region.end - base, Number.MAX_SAFE_INTEGER - base);
+    this.#base = base;
+    this.#low = Math.max(0, region.start - base);
+    this.#high = high;
+    this.#view = window.view;
+    this.#window = window;
+    const at = gpa - base;
+    return at <= high - size && (at | 0) === at ? at : -1;
+  }
+
+  /** Reads an integer that is not in one window. */
+  #fetch(gpa: U64, size: number): DataView {
+    const at = splitGpa(gpa);
+    this.#requireAll('read', gpa, size, this.#transfer(at, scratchBytes.subarray(0, size), false));
+    return scratch;
+  }
+
+  /** Finishes the write of an integer: copies it from `scratch` when it wasn't in one window. */
+  #stored(gpa: U64, size: number, at: number): void {
+    if (at < 0) {
+      this.#requireAll('write', gpa, size, this.#transfer(splitGpa(gpa), scratchBytes.subarray(0, size), true));
+    }
+    if (this.#tracking) this.#mark(gpa, size);
+  }
+
+  #transfer(from: SplitGpa, bytes: Uint8Array, write: boolean): number {
+    const at = { ...from };
+    let done = 0;
+    while (done < bytes.length) {
+      const found = this.#translate(at);
+      if (found === undefined) break;
+      const count = Math.min(bytes.length - done, found.available);
+      const part = bytes.subarray(done, done + count);
+      const { mapping } = found.region;
+      const moved = write ? mapping.write(found.offset, part) : mapping.read(found.offset, part);
+      done += moved;
+      if (moved < count) break;
+      advance(at, count);
+    }
+    return done;
+  }
+
+  #translate({ page, rest }: SplitGpa): Translation | undefined {
+    const region = this.table.find(page);
+    if (region === undefined) return undefined;
+    const inRegion = page - region.start + rest;
+    const offset = region.offset + inRegion;
+    return { region, offset, hva: region.mapping.hva + offset, available: region.size - inRegion };
+  }
+
+  #eachPiece(gpas: ArrayLike<U64>, lengths: ArrayLike<number> | number, bytes: Uint8Array, write: boolean): void {
+    let done = 0;
+    for (let piece = 0; piece < gpas.length; piece++) {
+      const gpa = gpas[piece]!;
+      const length = typeof lengths === 'number' ? lengths : (lengths[piece] ?? 0);
+      if (!(length >= 0 && length <= bytes.length - done)) {
+        throw outOfRange(
+          `lengths[${piece}]`,
+          `an integer in [0, ${bytes.length - done}], what is left of the array`,
+          length,
+        );
+      }
+      const at = this.#at(gpa, length);
+      if (at < 0) {
+        const part = bytes.subarray(done, done + length);
+        if (write) this.writeExact(gpa, part);
+        else this.readExact(gpa, part);
+      } else {
+        if (write) moveBytes(this.#window!.bytes, at, bytes, done, length);
+        else moveBytes(bytes, done, this.#window!.bytes, at, length);
+        if (write && this.#tracking) this.#mark(gpa, length);
+      }
+      done += length;
+    }
+  }
+
+  #atomics(gpa: U64, size: AtomicSize): { words: AtomicWords; index: number } {
+    const at = this.#at(gpa, size);
+    const place = splitGpa(gpa);
+    if (place.rest % size !== 0) throw outOfRange('gpa', `a multiple of ${size}, the size of the access`, hex(gpa));
+    if (at < 0)
+      throw this.#translate(place) === undefined ? this.#fault('read', place, size) : this.#notDirect(place, size);
+    const window = this.#window!;
+    switch (size) {
+      case 1:
+        return { words: window.bytes, index: at };
+      case 2:
+        return { words: window.u16, index: at / 2 };
+      case 4:
+        return { words: window.u32, index: at / 4 };
+      case 8:
+        return { words: window.u64, index: at / 8 };
+    }
+  }
+
+  /** Between the guest's byte order and the processor's, which is the one Atomics use. */
+  #order(value: U64, size: AtomicSize): U64 {
+    if (this.littleEndian === HOST_IS_LITTLE_ENDIAN) return value;
+    scratch.setBigUint64(0, BigInt(value), this.littleEndian);
+    const at = this.littleEndian ? 0 : 8 - size;
+    if (size === 8) return new BigUint64Array(scratchBytes.buffer, 0, 1)[0]!;
+    if (size === 4) return new Uint32Array(scratchBytes.buffer, at, 1)[0]!;
+    return size === 2 ? new Uint16Array(scratchBytes.buffer, at, 1)[0]! : scratchBytes[at]!;
+  }
+
+  #mark(gpa: U64, length: number): void {
+    if (length === 0) return;
+    const { page, rest } = splitGpa(gpa);
+    const first = Math.floor(page / this.pageSize);
+    const end = first + Math.ceil(((page % this.pageSize) + rest + length) / this.pageSize);
+    for (const pages of this.#written) {
+      if (end - first === 1) pages.add(first);
+      else pages.addRange(first, end);
+    }
+  }
+
+  #requireAll(access: 'read' | 'write', gpa: U64, wanted: number, done: number): void {
+    if (done === wanted) return;
+    const at = splitGpa(gpa);
+    advance(at, done);
+    throw this.#fault(access, at, wanted - done, done > 0 ? ` (${done} of ${wanted} bytes are done)` : '');
+  }
+
+  #fault(access: 'read' | 'write', at: SplitGpa, size: number, note = ''): KvmError {
+    const found = this.#translate(at);
+    const gpa = joinGpa(at);
+    const why =
+      found === undefined
+        ? this.describe(at)
+        : `${found.region} has a page there that cannot be ${access === 'read' ? 'read' : 'written'}: it is protected, unmapped, or beyond the end of its file`;
+    return new KvmError(ERRNO.EFAULT, { syscall: access, gpa, size, explanation: `${hex(gpa)}: ${why}${note}` });
+  }
+
+  #notDirect(at: SplitGpa, size: number): KvmError {
+    const gpa = joinGpa(at);
+    const explanation = `${hex(gpa)} is in ${this.#translate(at)!.region}, which is not mapped directly: use read and write`;
+    return new KvmError(ERRNO.EACCES, { syscall: 'view', gpa, size, explanation });
+  }
+}
+
+export type AtomicSize = 1 | 2 | 4 | 8;
+type AtomicWords = Uint8Array | Uint16Array | Uint32Array | BigUint64Array;
+
+function checkSized(value: U64, size: AtomicSize): void {
+  if (size === 8) checkU64Value(value);
+  else checkInteger(value, 'value', 0, 2 ** (8 * size) - 1);
+}
+
+function setU64(view: DataView, at: number, value: U64, littleEndian: boolean): void {
+  if (typeof value === 'bigint') {
+    view.setBigUint64(at, value, littleEndian);
+    return;
+  }
+  const high = Math.floor(value / TWO_32);
+  view.setUint32(littleEndian ? at + 4 : at, high, littleEndian);
+  view.setUint32(littleEndian ? at : at + 4, value - high * TWO_32, littleEndian);
+}
+
+/** A loop beats a call for the few bytes of a piece. */
+function moveBytes(to: Uint8Array, toAt: number, from: Uint8Array, fromAt: number, length: number): void {
+  if (length > SMALL_PIECE) {
+    to.set(from.subarray(fromAt, fromAt + length), toAt);
+    return;
+  }
+  for (let index = 0; index < length; index++) to[toAt + index] = from[fromAt + index]!;
+}

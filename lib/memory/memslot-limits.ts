@@ -1,0 +1,61 @@
+import { readFileSync } from 'node:fs';
+import type { KvmCalls } from '../calls/kvm-calls.ts';
+import { type MemslotLimits, s390xMemslotRules, x86MemslotRules } from '../rules/memslot.ts';
+import type { Arch } from '../uapi/arch.ts';
+import { CAP } from '../uapi/capabilities.ts';
+
+/** First address beyond a process's own (TASK_SIZE): 47, 52 and 48 bits; s390x takes any. */
+const HVA_LIMIT: Readonly<Record<Arch, bigint>> = {
+  x86_64: 0x7fff_ffff_f000n,
+  s390x: 0xffff_ffff_ffff_f000n,
+  ppc64: 0x10_0000_0000_0000n,
+  aarch64: 0x1_0000_0000_0000n,
+};
+
+/** VM device attribute LIMIT_SIZE in group MEM_CTRL: the highest guest address + 1 on s390x. */
+const S390X_MEM_CTRL = 0;
+const S390X_MEM_LIMIT_SIZE = 2;
+const GUEST_PHYSICAL_BITS = 48;
+
+/** What a VM allows, asked from its kernel. */
+export function memslotLimits(calls: KvmCalls, vm: number): MemslotLimits {
+  const has = (cap: number): number => calls.checkExtension(vm, cap);
+  return {
+    pageSize: calls.pageSize,
+    userSlots: has(CAP.NR_MEMSLOTS),
+    addressSpaces: Math.max(1, has(CAP.MULTI_ADDRESS_SPACE)),
+    readonlyMem: has(CAP.READONLY_MEM) > 0,
+    guestMemfd: has(CAP.GUEST_MEMFD) > 0,
+    version1RefusesFlags: has(CAP.USER_MEMORY2) > 0,
+    hvaLimit: HVA_LIMIT[calls.arch],
+    prepare: prepareRules(calls, vm),
+  };
+}
+
+function prepareRules(calls: KvmCalls, vm: number): MemslotLimits['prepare'] {
+  switch (calls.arch) {
+    case 's390x':
+      return s390xMemslotRules(() => s390xMemoryLimit(calls, vm));
+    case 'x86_64':
+      return x86MemslotRules(2 ** (guestPhysicalBits(calls) - 12) - 1);
+    default:
+      return [];
+  }
+}
+
+function s390xMemoryLimit(calls: KvmCalls, vm: number): bigint {
+  const limit = new Uint8Array(8);
+  const result = calls.getDeviceAttr(vm, S390X_MEM_CTRL, S390X_MEM_LIMIT_SIZE, limit);
+  return result < 0 ? 1n << 64n : new DataView(limit.buffer).getBigUint64(0);
+}
+
+/** Bits of a guest physical address on x86_64: those of the host's own with nested paging. */
+function guestPhysicalBits(calls: KvmCalls): number {
+  if (calls.backend !== 'native') return GUEST_PHYSICAL_BITS;
+  try {
+    const bits = /^address sizes\s*:\s*(\d+) bits physical/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1];
+    return bits === undefined ? GUEST_PHYSICAL_BITS : Number(bits);
+  } catch {
+    return GUEST_PHYSICAL_BITS;
+  }
+}

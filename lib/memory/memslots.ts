@@ -1,0 +1,295 @@
+import { inspect } from 'node:util';
+import { checkU32, checkU64 } from '../arguments.ts';
+import type { Hva, KvmCalls, U64 } from '../calls/kvm-calls.ts';
+import { hexRange, KvmError } from '../errors.ts';
+import { humanSize, table } from '../inspect.ts';
+import {
+  asIdOf,
+  type KnownMemslot,
+  type MemslotContext,
+  type MemslotLimits,
+  memslotRules,
+  slotIdOf,
+} from '../rules/memslot.ts';
+import { explain, type Rule } from '../rules/rule.ts';
+import { ERRNO } from '../uapi/errno.ts';
+import { MEM } from '../uapi/flags.ts';
+import type { Mapping } from './mapping.ts';
+import { memslotLimits } from './memslot-limits.ts';
+
+/** The fields of kvm_userspace_memory_region, or with guestMemfd of kvm_userspace_memory_region2. */
+export interface UserMemoryRegion {
+  /** Slot id; the address space stands in the upper half: as_id << 16 | id. */
+  readonly slot: number;
+  /** Bits of MEM. */
+  readonly flags?: number;
+  readonly guestPhysAddr: U64;
+  /** Bytes; 0 deletes the slot. */
+  readonly memorySize: U64;
+  readonly userspaceAddr: Hva;
+  /** Descriptor of a guest_memfd for private pages. Its presence makes this KVM_SET_USER_MEMORY_REGION2. */
+  readonly guestMemfd?: number;
+  readonly guestMemfdOffset?: U64;
+}
+
+/** A memslot as the kernel has it, by our books. */
+export interface Memslot {
+  readonly asId: number;
+  readonly id: number;
+  /** as_id << 16 | id, as the ioctls take it. */
+  readonly word: number;
+  readonly baseGfn: number;
+  readonly npages: number;
+  readonly flags: number;
+  readonly hva: Hva;
+  /** The mapping that it pins; absent for slots that were set by hand. */
+  readonly mapping: Mapping | undefined;
+}
+
+interface Entry extends Memslot {
+  baseGfn: number;
+  flags: number;
+}
+
+/** What is known of the VM that the slots belong to. */
+export interface MemslotOwner {
+  readonly calls: KvmCalls;
+  readonly fd: number;
+  readonly closed: boolean;
+}
+
+/** Slots appear and go: those who keep something per slot are told after the kernel said yes. */
+export interface MemslotWatcher {
+  slotAdded?(slot: Memslot): void;
+  slotMoved?(slot: Memslot): void;
+  slotRemoved?(slot: Memslot): void;
+}
+
+/**
+ * The books of a VM's memslots. The kernel is asked first, and the books change only after it said yes; what it
+ * refused is explained from the books by the kernel's own rules.
+ */
+export class Memslots {
+  readonly #owner: MemslotOwner;
+  /** Per address space: entries by id, ids that were given back, and the lowest that was never used. */
+  readonly #spaces: { slots: Map<number, Entry>; recycled: number[]; next: number }[] = [];
+  readonly #watchers = new Set<MemslotWatcher>();
+  #totalPages = 0;
+  #limits: MemslotLimits | undefined;
+  #rules: readonly Rule<MemslotContext>[] | undefined;
+
+  constructor(owner: MemslotOwner) {
+    this.#owner = owner;
+  }
+
+  get calls(): KvmCalls {
+    return this.#owner.calls;
+  }
+
+  /** Descriptor of the VM; −1 once it is closed. */
+  get vm(): number {
+    return this.#owner.fd;
+  }
+
+  get closed(): boolean {
+    return this.#owner.closed;
+  }
+
+  /** What the VM allows: NR_MEMSLOTS and the like. */
+  get limits(): MemslotLimits {
+    this.#limits ??= memslotLimits(this.calls, this.vm);
+    return this.#limits;
+  }
+
+  /** Number of slots in all address spaces. */
+  get size(): number {
+    return this.#spaces.reduce((sum, { slots }) => sum + slots.size, 0);
+  }
+
+  /** The slot with an id, in address space 0 unless another is named. */
+  get(id: number, asId = 0): Memslot | undefined {
+    return this.#spaces[asId]?.slots.get(id);
+  }
+
+  *[Symbol.iterator](): Generator<Memslot> {
+    for (const space of this.#spaces) if (space !== undefined) yield* space.slots.values();
+  }
+
+  /** The slots of one address space. */
+  *inSpace(asId: number): Generator<Memslot> {
+    const space = this.#spaces[asId];
+    if (space !== undefined) yield* space.slots.values();
+  }
+
+  /**
+   * An id that no slot has: one that was given back, else the next. When all NR_MEMSLOTS are taken it is the first
+   * id beyond, which the kernel refuses.
+   */
+  freeId(asId: number): number {
+    const space = this.#space(asId);
+    for (let id = space.recycled.at(-1); id !== undefined; id = space.recycled.at(-1)) {
+      if (!space.slots.has(id)) return id;
+      space.recycled.pop();
+    }
+    while (space.slots.has(space.next)) space.next++;
+    return space.next;
+  }
+
+  /**
+   * KVM_SET_USER_MEMORY_REGION (or 2), and the books after it.
+   * @throws KvmError EINVAL, EEXIST, ENOMEM, EBADF … with slot, gpa, size and the rule that was broken
+   */
+  set(region: UserMemoryRegion, mapping?: Mapping): void {
+    const slot = checkU32(region.slot, 'slot');
+    const flags = checkU32(region.flags ?? 0, 'flags');
+    const gpa = checkU64(region.guestPhysAddr, 'guestPhysAddr');
+    const size = checkU64(region.memorySize, 'memorySize');
+    const hva = checkU64(region.userspaceAddr, 'userspaceAddr');
+    const offset = checkU64(region.guestMemfdOffset ?? 0, 'guestMemfdOffset');
+    const { guestMemfd } = region;
+    const result =
+      guestMemfd === undefined
+        ? this.calls.setUserMemoryRegion(this.vm, slot, flags, gpa, size, hva)
+        : this.calls.setUserMemoryRegion2(this.vm, slot, flags, gpa, size, hva, guestMemfd, offset);
+    if (result < 0) throw this.#refusal(result, { ...region, flags });
+    this.#book(slot, flags, gpa, size, hva, mapping);
+  }
+
+  /** Deletes a slot. @throws KvmError EINVAL when there is none */
+  delete(word: number): void {
+    this.set({ slot: word, guestPhysAddr: 0, memorySize: 0, userspaceAddr: 0 });
+  }
+
+  watch(watcher: MemslotWatcher): void {
+    this.#watchers.add(watcher);
+  }
+
+  unwatch(watcher: MemslotWatcher): void {
+    this.#watchers.delete(watcher);
+  }
+
+  /** The VM is closed: its slots are gone, and what they pinned is let go. */
+  clear(): void {
+    for (const { slots } of this.#spaces.splice(0)) {
+      for (const slot of slots.values()) slot.mapping?.unpin();
+    }
+    this.#totalPages = 0;
+  }
+
+  [inspect.custom](): string {
+    if (this.closed) return 'Memslots of a closed VM';
+    const { pageSize, userSlots } = this.limits;
+    const rows = [...this].map((slot) => [
+      slot.asId === 0 ? `${slot.id}` : `${slot.asId}:${slot.id}`,
+      hexRange(BigInt(slot.baseGfn) * BigInt(pageSize), slot.npages * pageSize),
+      humanSize(slot.npages * pageSize),
+      `0x${slot.hva.toString(16)}`,
+      flagNames(slot.flags),
+    ]);
+    const head = `Memslots (${rows.length} of ${userSlots})`;
+    return rows.length === 0 ? head : `${head}\n${table(['slot', 'gpa', 'size', 'hva', 'flags'], rows)}`;
+  }
+
+  #space(asId: number): { slots: Map<number, Entry>; recycled: number[]; next: number } {
+    let space = this.#spaces[asId];
+    if (space === undefined) {
+      space = { slots: new Map(), recycled: [], next: 0 };
+      this.#spaces[asId] = space;
+    }
+    return space;
+  }
+
+  #book(word: number, flags: number, gpa: U64, size: U64, hva: Hva, mapping: Mapping | undefined): void {
+    const asId = asIdOf(word);
+    const id = slotIdOf(word);
+    const space = this.#space(asId);
+    const existing = space.slots.get(id);
+    const { pageSize } = this.calls;
+    if (existing === undefined) {
+      const baseGfn = pages(gpa, pageSize);
+      const entry: Entry = { asId, id, word, baseGfn, npages: pages(size, pageSize), flags, hva, mapping };
+      space.slots.set(id, entry);
+      this.#totalPages += entry.npages;
+      mapping?.pin();
+      for (const watcher of this.#watchers) watcher.slotAdded?.(entry);
+    } else if (size === 0 || size === 0n) {
+      space.slots.delete(id);
+      space.recycled.push(id);
+      this.#totalPages -= existing.npages;
+      for (const watcher of this.#watchers) watcher.slotRemoved?.(existing);
+      existing.mapping?.unpin();
+    } else {
+      const baseGfn = pages(gpa, pageSize);
+      existing.flags = flags;
+      if (baseGfn === existing.baseGfn) return;
+      existing.baseGfn = baseGfn;
+      for (const watcher of this.#watchers) watcher.slotMoved?.(existing);
+    }
+  }
+
+  #refusal(errno: number, region: UserMemoryRegion & { readonly flags: number }): KvmError {
+    const { slot, guestPhysAddr, memorySize } = region;
+    const version = region.guestMemfd === undefined ? 1 : 2;
+    return new KvmError(errno, {
+      syscall: `ioctl(KVM_SET_USER_MEMORY_REGION${version === 1 ? '' : '2'})`,
+      slot: slotIdOf(slot),
+      gpa: guestPhysAddr,
+      size: memorySize,
+      explanation:
+        errno === -ERRNO.EBADF && this.closed ? 'the VM is closed' : this.#explanation(errno, region, version),
+    });
+  }
+
+  #explanation(
+    errno: number,
+    region: UserMemoryRegion & { readonly flags: number },
+    version: 1 | 2,
+  ): string | undefined {
+    if (errno === -ERRNO.EBADF || errno === -ERRNO.ENOTTY) return undefined;
+    const asId = asIdOf(region.slot);
+    const existing = this.get(slotIdOf(region.slot), asId);
+    this.#rules ??= memslotRules(this.limits);
+    return explain(
+      this.#rules,
+      {
+        request: {
+          version,
+          slot: region.slot,
+          flags: region.flags,
+          gpa: BigInt(region.guestPhysAddr),
+          size: BigInt(region.memorySize),
+          hva: BigInt(region.userspaceAddr),
+          guestMemfdOffset: BigInt(region.guestMemfdOffset ?? 0),
+        },
+        limits: this.limits,
+        existing: existing === undefined ? undefined : known(existing),
+        totalPages: this.#totalPages,
+        overlapping: (baseGfn, npages) => this.#overlapping(asId, existing, baseGfn, npages),
+      },
+      errno,
+    );
+  }
+
+  #overlapping(asId: number, except: Memslot | undefined, baseGfn: number, npages: number): KnownMemslot | undefined {
+    for (const slot of this.inSpace(asId)) {
+      if (slot !== except && slot.baseGfn < baseGfn + npages && slot.baseGfn + slot.npages > baseGfn)
+        return known(slot);
+    }
+    return undefined;
+  }
+}
+
+function known(slot: Memslot): KnownMemslot {
+  return { ...slot, hva: BigInt(slot.hva) };
+}
+
+function pages(bytes: U64, pageSize: number): number {
+  return typeof bytes === 'number' ? Math.floor(bytes / pageSize) : Number(bytes / BigInt(pageSize));
+}
+
+function flagNames(flags: number): string {
+  return Object.entries(MEM)
+    .filter(([, bit]) => (flags & bit) !== 0)
+    .map(([name]) => name)
+    .join(' | ');
+}

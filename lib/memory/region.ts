@@ -1,0 +1,90 @@
+import { inspect } from 'node:util';
+import { normalU64 } from '../arguments.ts';
+import type { U64 } from '../calls/kvm-calls.ts';
+import { hexRange } from '../errors.ts';
+import { humanSize } from '../inspect.ts';
+import type { Mapping } from './mapping.ts';
+import type { Range } from './range-table.ts';
+
+/** What a region is made of: a range of guest physical addresses, and the slice of a mapping behind it. */
+export interface Placement extends Range {
+  readonly size: number;
+  readonly mapping: Mapping;
+  /** Where the slice begins in the mapping. */
+  readonly offset: number;
+  readonly readOnly: boolean;
+}
+
+/** The address space's side of a region, through which the region's own methods change it. */
+export interface RegionOwner {
+  remove(region: MemoryRegion): void;
+  move(region: MemoryRegion, gpa: U64): void;
+  setReadOnly(region: MemoryRegion, readOnly: boolean): void;
+}
+
+/** A range of guest physical addresses with memory behind it: RAM, or a device's memory passed through. */
+export class MemoryRegion implements Placement {
+  readonly kind: 'ram' | 'device';
+  readonly mapping: Mapping;
+  readonly offset: number;
+  readonly size: number;
+  readonly name: string | undefined;
+  readonly #owner: RegionOwner;
+  /** First byte, as a double that is exact since it is a whole page. Changed by the address space only. */
+  start: number;
+  /** Whether guests may only read. The host may write nevertheless. Changed by the address space only. */
+  readOnly: boolean;
+
+  constructor(owner: RegionOwner, kind: 'ram' | 'device', placement: Placement, name: string | undefined) {
+    this.#owner = owner;
+    this.kind = kind;
+    this.mapping = placement.mapping;
+    this.offset = placement.offset;
+    this.size = placement.size;
+    this.start = placement.start;
+    this.readOnly = placement.readOnly;
+    this.name = name;
+  }
+
+  get end(): number {
+    return this.start + this.size;
+  }
+
+  /** Guest physical address: a number where that is exact, else a bigint. */
+  get gpa(): U64 {
+    return normalU64(this.start);
+  }
+
+  /** Host virtual address of its first byte. */
+  get hva(): number {
+    return this.mapping.hva + this.offset;
+  }
+
+  /** Takes the region out of its address space, and its memslots out of every VM bound to it. */
+  remove(): void {
+    this.#owner.remove(this);
+  }
+
+  /** Moves the region to another address: its memslots are moved, dirty bits kept. @throws KvmError EEXIST, EINVAL */
+  move(gpa: U64): void {
+    this.#owner.move(this, gpa);
+  }
+
+  /** Makes it read-only for guests or writable again: its memslots are deleted and made anew. @throws KvmError EINVAL */
+  setReadOnly(readOnly: boolean): void {
+    this.#owner.setReadOnly(this, readOnly);
+  }
+
+  [Symbol.dispose](): void {
+    this.remove();
+  }
+
+  [inspect.custom](): string {
+    return `${this} → ${this.mapping.kind} hva ${hexRange(this.hva, this.size)} (${humanSize(this.size)})`;
+  }
+
+  toString(): string {
+    const name = this.name === undefined ? '' : ` '${this.name}'`;
+    return `${this.kind}${name} ${hexRange(BigInt(this.start), this.size)}${this.readOnly ? ' read-only' : ''}`;
+  }
+}

@@ -1,0 +1,185 @@
+import { normalU64 } from '../arguments.ts';
+import { MEM } from '../uapi/flags.ts';
+import type { Memslot, Memslots } from './memslots.ts';
+import type { MemoryRegion, Placement } from './region.ts';
+
+/** Most pages that one slot holds, cut down so that the pieces of a split region begin at whole GiB. */
+const MAX_SLOT_PAGES = 2 ** 31 - 1;
+const SPLIT_UNIT = 2 ** 30;
+
+/**
+ * A VM's use of an address space: it turns each region into memslots of one of the VM's address spaces (as_id), and
+ * keeps them as the regions change. Whatever fails midway is taken back.
+ */
+export class VmBinding {
+  readonly memslots: Memslots;
+  readonly asId: number;
+  readonly #slots = new Map<MemoryRegion, Memslot[]>();
+  #logging = false;
+
+  constructor(memslots: Memslots, asId: number) {
+    this.memslots = memslots;
+    this.asId = asId;
+  }
+
+  /** Whether slots are made with LOG_DIRTY_PAGES. */
+  get logging(): boolean {
+    return this.#logging;
+  }
+
+  /** The memslots of a region, in ascending order of address. */
+  slotsOf(region: MemoryRegion): readonly Memslot[] {
+    return this.#slots.get(region) ?? [];
+  }
+
+  add(region: MemoryRegion): void {
+    this.#slots.set(region, this.#create(region, this.#flags(region.readOnly)));
+  }
+
+  remove(region: MemoryRegion): void {
+    const slots = this.slotsOf(region);
+    const undo = new Undo();
+    for (const slot of slots) {
+      undo.try(
+        () => this.memslots.delete(slot.word),
+        () => this.#restore(slot),
+      );
+    }
+    this.#slots.delete(region);
+  }
+
+  /** Moves the region's slots; those that would land on a neighbour still to be moved come after it. */
+  move(region: MemoryRegion, from: number, to: number): void {
+    const slots = [...this.slotsOf(region)];
+    const distance = to - from;
+    const order = distance > 0 ? slots.reverse() : slots;
+    const undo = new Undo();
+    for (const slot of order) {
+      const before = slot.baseGfn * this.#pageSize;
+      undo.try(
+        () => this.#place(slot, before + distance, slot.flags),
+        () => this.#place(slot, before, slot.flags),
+      );
+    }
+  }
+
+  /** READONLY cannot change on a live slot: the slots are deleted and made anew. */
+  setReadOnly(region: MemoryRegion, readOnly: boolean): void {
+    const slots = this.slotsOf(region);
+    const flags = this.#flags(readOnly);
+    const made: Memslot[] = [];
+    const undo = new Undo();
+    for (const slot of slots) {
+      undo.try(
+        () => this.memslots.delete(slot.word),
+        () => this.#restore(slot),
+      );
+      undo.try(
+        () => made.push(this.#recreate(slot, flags)),
+        () => this.memslots.delete(slot.word),
+      );
+    }
+    this.#slots.set(region, made);
+  }
+
+  /** Turns LOG_DIRTY_PAGES on or off for all regions, those to come included. */
+  setLogging(on: boolean): void {
+    if (on === this.#logging) return;
+    const undo = new Undo();
+    for (const slots of this.#slots.values()) {
+      for (const slot of slots) {
+        const before = slot.flags;
+        const start = slot.baseGfn * this.#pageSize;
+        const flags = on ? before | MEM.LOG_DIRTY_PAGES : before & ~MEM.LOG_DIRTY_PAGES;
+        if (flags === before) continue;
+        undo.try(
+          () => this.#place(slot, start, flags),
+          () => this.#place(slot, start, before),
+        );
+      }
+    }
+    this.#logging = on;
+  }
+
+  get #pageSize(): number {
+    return this.memslots.calls.pageSize;
+  }
+
+  #flags(readOnly: boolean): number {
+    return (readOnly ? MEM.READONLY : 0) | (this.#logging ? MEM.LOG_DIRTY_PAGES : 0);
+  }
+
+  #create(placement: Placement, flags: number): Memslot[] {
+    const largest = Math.floor((MAX_SLOT_PAGES * this.#pageSize) / SPLIT_UNIT) * SPLIT_UNIT;
+    const slots: Memslot[] = [];
+    const undo = new Undo();
+    for (let done = 0; done < placement.size || done === 0; done += largest) {
+      const size = Math.min(largest, placement.size - done);
+      const word = ((this.asId << 16) | this.memslots.freeId(this.asId)) >>> 0;
+      undo.try(
+        () => {
+          this.#set(
+            word,
+            flags,
+            placement.start + done,
+            size,
+            placement.mapping.hva + placement.offset + done,
+            placement,
+          );
+          slots.push(this.memslots.get(word & 0xffff, this.asId)!);
+        },
+        () => this.memslots.delete(word),
+      );
+    }
+    return slots;
+  }
+
+  #set(word: number, flags: number, start: number, size: number, hva: number, { mapping }: Pick<Placement, 'mapping'>) {
+    const gpa = normalU64(start);
+    this.memslots.set({ slot: word, flags, guestPhysAddr: gpa, memorySize: size, userspaceAddr: hva }, mapping);
+  }
+
+  /** Changes a live slot's address or flags. */
+  #place(slot: Memslot, start: number, flags: number): void {
+    this.#set(slot.word, flags, start, slot.npages * this.#pageSize, Number(slot.hva), { mapping: slot.mapping! });
+  }
+
+  #recreate(slot: Memslot, flags: number): Memslot {
+    this.#place(slot, slot.baseGfn * this.#pageSize, flags);
+    return this.memslots.get(slot.id, this.asId)!;
+  }
+
+  /** Makes a deleted slot anew, and puts it where the old one stood in the books. */
+  #restore(slot: Memslot): void {
+    const restored = this.#recreate(slot, slot.flags);
+    for (const slots of this.#slots.values()) {
+      const index = slots.indexOf(slot);
+      if (index >= 0) slots[index] = restored;
+    }
+  }
+}
+
+/** Steps that are taken back, last first, when one fails. */
+export class Undo {
+  readonly #steps: (() => void)[] = [];
+
+  try(step: () => void, undo: () => void): void {
+    try {
+      step();
+    } catch (error) {
+      this.#takeBack(error);
+      throw error;
+    }
+    this.#steps.push(undo);
+  }
+
+  #takeBack(cause: unknown): void {
+    for (const undo of this.#steps.reverse()) {
+      try {
+        undo();
+      } catch (error) {
+        throw new AggregateError([cause, error], 'A change failed, and taking back its first part failed too');
+      }
+    }
+  }
+}

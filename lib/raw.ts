@@ -1,0 +1,16 @@
+/**
+ * The flat layer: one method per system call, plain values in, what the kernel returns out.
+ *
+ * @example
+ * import { openCalls, requestNumber } from 'kvm-bridge/raw';
+ * const { calls } = openCalls({ backend: 'native' });
+ * const vm = calls.createVm(calls.openKvm(), 0);
+ */
+export { checked } from './calls/checked.ts';
+export * from './calls/kvm-calls.ts';
+export { loadNative, type NativeLoad } from './calls/native.ts';
+export { type OpenedCalls, type OpenOptions, openCalls } from './calls/open.ts';
+export { type TraceObserver, type TraceSink, traced } from './calls/recorder.ts';
+export * from './calls/signatures.ts';
+export * from './emulated/index.ts';
+export * from './uapi/index.ts';
