@@ -308,7 +308,7 @@ export class EmulatedKernel implements KvmCalls {
   }
 
   eventfd(initial: number): number {
-    return this.#open(new EmulatedEventfd(initial));
+    return this.#open(new EmulatedEventfd(initial, this.#architecture.littleEndian));
   }
 
   ioeventfd(fd: number, addr: U64, len: number, eventfd: number, flags: number, datamatch: U64): number {

@@ -24,8 +24,11 @@ export class EmulatedEventfd implements OpenFile {
   /** Told when the last descriptor is closed: irqfds end then. */
   readonly onReleased = new Set<() => void>();
 
-  constructor(initial: number) {
+  readonly #little: boolean;
+
+  constructor(initial: number, littleEndian: boolean) {
     this.#count = BigInt(initial);
+    this.#little = littleEndian;
   }
 
   get count(): bigint {
@@ -35,14 +38,14 @@ export class EmulatedEventfd implements OpenFile {
   read(into: Uint8Array): number {
     if (into.length < 8) return -ERRNO.EINVAL;
     if (this.#count === 0n) return -ERRNO.EAGAIN;
-    hostOrder(into).setBigUint64(0, this.#count, LITTLE);
+    viewOf(into).setBigUint64(0, this.#count, this.#little);
     this.#count = 0n;
     return 8;
   }
 
   write(from: Uint8Array): number {
     if (from.length < 8) return -ERRNO.EINVAL;
-    const value = hostOrder(from).getBigUint64(0, LITTLE);
+    const value = viewOf(from).getBigUint64(0, this.#little);
     if (value > COUNTER_MAX) return -ERRNO.EINVAL;
     if (this.#count + value > COUNTER_MAX) return -ERRNO.EAGAIN;
     this.#count += value;
@@ -73,9 +76,6 @@ export class EmulatedMemfd implements OpenFile {
   }
 }
 
-// The emulated process is this one, so integers in its memory have this machine's byte order.
-const LITTLE = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
-
-function hostOrder(bytes: Uint8Array): DataView {
+function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

@@ -1,32 +1,33 @@
 import type { KvmCalls, U64 } from '../calls/kvm-calls.ts';
+import { isLittleEndianHost } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { type RequestName, requestName, requestSize } from '../uapi/requests.ts';
 
 type ByValue = (calls: KvmCalls, fd: number, arg: bigint) => number;
 type ByStruct = (calls: KvmCalls, fd: number, struct: Fields) => number;
 
-/** Reads fields of a structure in this machine's byte order, which is the caller's. */
+/** Reads fields of a structure in the emulated host's byte order. */
 class Fields {
   readonly #view: DataView;
+  readonly #little: boolean;
 
-  constructor(bytes: Uint8Array) {
+  constructor(bytes: Uint8Array, littleEndian: boolean) {
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#little = littleEndian;
   }
 
   u32(offset: number): number {
-    return this.#view.getUint32(offset, LITTLE);
+    return this.#view.getUint32(offset, this.#little);
   }
 
   i32(offset: number): number {
-    return this.#view.getInt32(offset, LITTLE);
+    return this.#view.getInt32(offset, this.#little);
   }
 
   u64(offset: number): bigint {
-    return this.#view.getBigUint64(offset, LITTLE);
+    return this.#view.getBigUint64(offset, this.#little);
   }
 }
-
-const LITTLE = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
 
 const BY_VALUE: Partial<Record<RequestName, ByValue>> = {
   KVM_GET_API_VERSION: (calls, fd, arg) => calls.getApiVersion(fd, arg),
@@ -65,7 +66,7 @@ export function rawIoctl(calls: KvmCalls, fd: number, request: number, arg: U64 
   const byValue = BY_VALUE[name];
   if (byValue !== undefined) return byValue(calls, fd, arg instanceof Uint8Array ? 1n : BigInt(arg));
   if (!(arg instanceof Uint8Array) || arg.length < requestSize(name)) return -ERRNO.EFAULT;
-  return BY_STRUCT[name]?.(calls, fd, new Fields(arg)) ?? -ERRNO.EFAULT;
+  return BY_STRUCT[name]?.(calls, fd, new Fields(arg, isLittleEndianHost(calls.arch))) ?? -ERRNO.EFAULT;
 }
 
 function belongsElsewhere(name: RequestName, calls: KvmCalls): boolean {

@@ -1,5 +1,7 @@
 import { parseArgs } from 'node:util';
-import type { Json } from './frames.ts';
+import { compareWithEmulated, comparisonTable } from '../scenarios/compare.ts';
+import { RECORDINGS, writeRecordings } from '../scenarios/recording.ts';
+import type { TakenSet } from '../scenarios/take.ts';
 import { LabError, sentenceOf } from './lab-error.ts';
 import { openShell, runInLab } from './run-in-lab.ts';
 import { selectVariants, VARIANTS, type Variant } from './variants.ts';
@@ -13,7 +15,7 @@ ARCH is s390x, ppc64, x86_64, aarch64, or all.
   --shell    our REPL on the machine's console
   --refresh  look for newer Debian packages first`;
 
-const PAYLOAD = 'test/lab/guest/probe.js';
+const PAYLOAD = 'test/lab/guest/run-scenarios.js';
 
 const interruption = new AbortController();
 for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
@@ -66,14 +68,24 @@ async function shell(variant: Variant, refresh: boolean): Promise<void> {
 }
 
 async function run(variant: Variant, options: { readonly record: boolean; readonly refresh: boolean }): Promise<void> {
-  const result: Json = await runInLab(variant, {
+  const result = await runInLab(variant, {
     script: PAYLOAD,
-    args: { record: options.record },
     refresh: options.refresh,
     signal: interruption.signal,
     onProgress: progressOf(variant),
   });
-  console.log(JSON.stringify(result, undefined, 2));
+  const set = result as unknown as TakenSet;
+  if (options.record) writeRecordings(RECORDINGS, variant.id, set, recordingCommand(variant));
+  const compared = await compareWithEmulated(set);
+  console.log(comparisonTable(compared));
+  const different = compared.filter(({ difference }) => difference !== undefined);
+  if (different.length !== 0) {
+    throw new LabError(`${different.length} of ${compared.length} scenarios differ on ${variant.id}.`);
+  }
+}
+
+function recordingCommand({ machine, kernel }: Variant): string {
+  return `npm run lab -- ${machine.arch} --kernel ${kernel.series} --record`;
 }
 
 /** Prints each step with the seconds since the first. */

@@ -33,7 +33,6 @@ interface PpcVcpu {
 export class Ppc64Architecture extends CommonArchitecture {
   readonly arch = 'ppc64';
   readonly vcpuMmapSize: number;
-  override readonly coalescedMmioPage = 1;
   readonly hvaLimit = 0x10_0000_0000_0000n;
   override readonly irqfdWithoutIrqchip = -ERRNO.EAGAIN;
   protected readonly capabilities: ReadonlyMap<number, CapabilityValue>;
@@ -51,8 +50,6 @@ export class Ppc64Architecture extends CommonArchitecture {
       [CAP.NR_MEMSLOTS, this.userSlots],
       [CAP.MP_STATE, 0],
       [CAP.ENABLE_CAP, 1],
-      [CAP.COALESCED_MMIO, this.coalescedMmioPage],
-      [CAP.COALESCED_PIO, 1],
       [CAP.PPC_PAPR, 1],
       [CAP.PPC_GET_SMMU_INFO, 1],
       [CAP.PPC_ALLOC_HTAB, 1],
