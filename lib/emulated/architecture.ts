@@ -35,6 +35,8 @@ export interface EmulatedArchitecture {
   readonly vcpuMmapSize: number;
   /** Page of the vCPU's mapping that holds the coalesced-MMIO ring; 0 where there is none. */
   readonly coalescedMmioPage: number;
+  /** What an unknown request on a VM fd gets. */
+  readonly unknownVmRequest: number;
   /** What an unknown request on a vCPU fd gets. */
   readonly unknownVcpuRequest: number;
   /** Bits that MANUAL_DIRTY_LOG_PROTECT2 knows; 0 where there is no CLEAR_DIRTY_LOG. */
@@ -48,8 +50,6 @@ export interface EmulatedArchitecture {
   /** What IRQFD gets on a VM without an interrupt controller. */
   readonly irqfdWithoutIrqchip: number;
 
-  /** What REGION2 gets on kernels before 6.8: ENOTTY, or EINVAL where the architecture answers so. */
-  readonly unknownRegion2: number;
   /** Flags that CREATE_GUEST_MEMFD knows; −1 where the kernel has no guest_memfd. */
   readonly guestMemfdFlags: number;
   readonly hasMemoryAttributes: boolean;

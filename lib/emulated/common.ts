@@ -19,6 +19,7 @@ export abstract class CommonArchitecture implements EmulatedArchitecture {
   readonly littleEndian: boolean = true;
   abstract readonly vcpuMmapSize: number;
   readonly coalescedMmioPage: number = 0;
+  readonly unknownVmRequest: number = -ERRNO.ENOTTY;
   readonly unknownVcpuRequest: number = -ERRNO.EINVAL;
   readonly manualProtect: number = 0;
   readonly readonlyMem: boolean = false;
@@ -26,7 +27,6 @@ export abstract class CommonArchitecture implements EmulatedArchitecture {
   readonly userSlots: number = 32767;
   abstract readonly hvaLimit: bigint;
   readonly irqfdWithoutIrqchip: number = -ERRNO.EINVAL;
-  readonly unknownRegion2: number = ERRNO.ENOTTY;
   readonly emulatesGuestCode: boolean = false;
   readonly guestMemfdFlags: number = -1;
   readonly hasMemoryAttributes: boolean = false;

@@ -224,7 +224,7 @@ export class EmulatedKernel implements KvmCalls {
   ): number {
     if (!this.#architecture.release.since(6, 8)) {
       const vm = this.#vm(fd);
-      return typeof vm === 'number' ? vm : -this.#architecture.unknownRegion2;
+      return typeof vm === 'number' ? vm : this.#architecture.unknownVmRequest;
     }
     return this.#setMemslot(2, fd, slot, flags, gpa, size, hva, guestMemfd, guestMemfdOffset);
   }
@@ -276,7 +276,7 @@ export class EmulatedKernel implements KvmCalls {
   createGuestMemfd(fd: number, size: U64, flags: U64): number {
     const vm = this.#vm(fd);
     if (typeof vm === 'number') return vm;
-    if (this.#architecture.guestMemfdFlags < 0) return -ERRNO.ENOTTY;
+    if (this.#architecture.guestMemfdFlags < 0) return this.#architecture.unknownVmRequest;
     const bytes = BigInt(size);
     if ((BigInt(flags) & ~BigInt(this.#architecture.guestMemfdFlags)) !== 0n) return -ERRNO.EINVAL;
     // The kernel's loff_t is signed.
@@ -288,7 +288,7 @@ export class EmulatedKernel implements KvmCalls {
   setMemoryAttributes(fd: number, address: U64, size: U64, attributes: U64, flags: U64): number {
     const vm = this.#vm(fd);
     if (typeof vm === 'number') return vm;
-    if (!this.#architecture.hasMemoryAttributes) return -ERRNO.ENOTTY;
+    if (!this.#architecture.hasMemoryAttributes) return this.#architecture.unknownVmRequest;
     return vm.setMemoryAttributes(BigInt(address), BigInt(size), BigInt(attributes), BigInt(flags));
   }
 
@@ -489,6 +489,8 @@ function unknownRequest(file: OpenFile | undefined, architecture: EmulatedArchit
       return -ERRNO.EBADF;
     case 'kvm':
       return -ERRNO.EINVAL;
+    case 'vm':
+      return architecture.unknownVmRequest;
     case 'vcpu':
       return architecture.unknownVcpuRequest;
     default:

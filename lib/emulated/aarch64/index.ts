@@ -17,7 +17,7 @@ export class Aarch64Architecture extends CommonArchitecture {
   override readonly manualProtect = DIRTY_LOG.MANUAL_PROTECT_ENABLE | DIRTY_LOG.INITIALLY_SET;
   override readonly readonlyMem = true;
   readonly hvaLimit = 0x1_0000_0000_0000n;
-  override readonly unknownRegion2 = ERRNO.EINVAL;
+  override readonly unknownVmRequest = -ERRNO.EINVAL;
   protected readonly capabilities: ReadonlyMap<number, CapabilityValue>;
 
   constructor(release: Release) {
