@@ -9,7 +9,8 @@ export class Htab implements HpteWords {
   readonly order: number;
   /** The table itself. Writing here is writing entries. */
   readonly bytes: Uint8Array;
-  readonly #view: DataView;
+  /** The same bytes as a view, for whole words. */
+  readonly view: DataView;
 
   /**
    * An empty table, or one over memory of the caller's.
@@ -25,7 +26,7 @@ export class Htab implements HpteWords {
     }
     this.order = order;
     this.bytes = bytes ?? new Uint8Array(2 ** order);
-    this.#view = new DataView(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength);
+    this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength);
   }
 
   get entryCount(): number {
@@ -37,40 +38,40 @@ export class Htab implements HpteWords {
   }
 
   vHi(slot: number): number {
-    return this.#view.getUint32(slot * HPTE_SIZE);
+    return this.view.getUint32(slot * HPTE_SIZE);
   }
 
   vLo(slot: number): number {
-    return this.#view.getUint32(slot * HPTE_SIZE + 4);
+    return this.view.getUint32(slot * HPTE_SIZE + 4);
   }
 
   rHi(slot: number): number {
-    return this.#view.getUint32(slot * HPTE_SIZE + 8);
+    return this.view.getUint32(slot * HPTE_SIZE + 8);
   }
 
   rLo(slot: number): number {
-    return this.#view.getUint32(slot * HPTE_SIZE + 12);
+    return this.view.getUint32(slot * HPTE_SIZE + 12);
   }
 
   /** Stores an entry's four halves. */
   setWords(slot: number, vHi: number, vLo: number, rHi: number, rLo: number): void {
     const at = slot * HPTE_SIZE;
-    this.#view.setUint32(at, vHi);
-    this.#view.setUint32(at + 4, vLo);
-    this.#view.setUint32(at + 8, rHi);
-    this.#view.setUint32(at + 12, rLo);
+    this.view.setUint32(at, vHi);
+    this.view.setUint32(at + 4, vLo);
+    this.view.setUint32(at + 8, rHi);
+    this.view.setUint32(at + 12, rLo);
   }
 
   /** Stores V alone. */
   setV(slot: number, vHi: number, vLo: number): void {
-    this.#view.setUint32(slot * HPTE_SIZE, vHi);
-    this.#view.setUint32(slot * HPTE_SIZE + 4, vLo);
+    this.view.setUint32(slot * HPTE_SIZE, vHi);
+    this.view.setUint32(slot * HPTE_SIZE + 4, vLo);
   }
 
   /** Stores R alone. */
   setR(slot: number, rHi: number, rLo: number): void {
-    this.#view.setUint32(slot * HPTE_SIZE + 8, rHi);
-    this.#view.setUint32(slot * HPTE_SIZE + 12, rLo);
+    this.view.setUint32(slot * HPTE_SIZE + 8, rHi);
+    this.view.setUint32(slot * HPTE_SIZE + 12, rLo);
   }
 
   isValid(slot: number): boolean {
