@@ -1,0 +1,182 @@
+/** KVM_S390_MEM_OP as the kernel carries it out (`arch/s390/kvm/kvm-s390.c`, `gaccess.c`). */
+
+import { refusal } from '../../rules/rule.ts';
+import {
+  ABSOLUTE_RULES,
+  CMPXCHG_RULES,
+  LOGICAL_RULES,
+  LOGICAL_RULES_BEFORE_6_3,
+  type MemOpContext,
+  SIDA_RULES,
+  WRONG_FD_RULES,
+} from '../../rules/s390x.ts';
+import { keyPermits, PGM_ADDRESSING, PGM_PROTECTION } from '../../s390x/index.ts';
+import { ERRNO } from '../../uapi/errno.ts';
+import { MEMOP, MEMOP_FLAG } from '../../uapi/flags.ts';
+import { copyOut } from '../vm.ts';
+import { LogicalAccess } from './logical-access.ts';
+import type { S390xVcpu } from './vcpu-state.ts';
+import type { S390xVm } from './vm-state.ts';
+
+/** One KVM_S390_MEM_OP with plain values. */
+export interface MemOp {
+  readonly op: number;
+  readonly gaddr: bigint;
+  readonly size: number;
+  readonly flags: bigint;
+  readonly buf: Uint8Array | null;
+  readonly ar: number;
+  readonly key: number;
+  readonly oldValue: Uint8Array | null;
+  readonly sidaOffset: number;
+}
+
+const PAGE = 4096n;
+
+const isSet = (mop: MemOp, flag: number): boolean => (mop.flags & BigInt(flag)) !== 0n;
+
+/** Without SKEY the key byte is ignored; key 0 opens everything. */
+const accessKey = (mop: MemOp): number => (isSet(mop, MEMOP_FLAG.SKEY) ? mop.key : 0);
+
+function context(mop: MemOp, vcpu: S390xVcpu | undefined): MemOpContext {
+  // The field is the breaking-event address of an unprotected vCPU; the kernel takes its low byte for a size.
+  const sidaSize = vcpu === undefined ? 0 : (Number(vcpu.breakingEvent & 0xffn) + 1) * 4096;
+  const { op, flags, size, ar, key, sidaOffset } = mop;
+  return { op, flags, size, ar, key, sidaOffset, sidaSize };
+}
+
+/** copy_from_user: the bytes, or undefined where the buffer is too short (EFAULT). */
+function copyIn(buffer: Uint8Array | null, size: number): Uint8Array | undefined {
+  return buffer === null || buffer.length < size ? undefined : buffer.slice(0, size);
+}
+
+/** MEM_OP on a vCPU fd. */
+export function vcpuMemOp(vm: S390xVm, vcpu: S390xVcpu, mop: MemOp): number {
+  switch (mop.op) {
+    case MEMOP.LOGICAL_READ:
+    case MEMOP.LOGICAL_WRITE:
+      return logical(vm, vcpu, mop);
+    case MEMOP.SIDA_READ:
+    case MEMOP.SIDA_WRITE:
+      return refusal(SIDA_RULES, context(mop, vcpu));
+    default:
+      return refusal(WRONG_FD_RULES, context(mop, vcpu));
+  }
+}
+
+function logical(vm: S390xVm, vcpu: S390xVcpu, mop: MemOp): number {
+  const rules = vm.release.since(6, 3) ? LOGICAL_RULES : LOGICAL_RULES_BEFORE_6_3;
+  const refused = refusal(rules, context(mop, vcpu));
+  if (refused !== 0) return refused;
+  const store = mop.op === MEMOP.LOGICAL_WRITE;
+  vcpu.loadAccessRegisters();
+  const access = new LogicalAccess(vm, vcpu, mop.gaddr, mop.ar, store, accessKey(mop));
+  let result: number;
+  if (isSet(mop, MEMOP_FLAG.CHECK_ONLY)) {
+    result = access.check(mop.size);
+  } else if (store) {
+    const data = copyIn(mop.buf, mop.size);
+    if (data === undefined) return -ERRNO.EFAULT;
+    result = access.move(data);
+  } else {
+    const data = new Uint8Array(mop.size);
+    result = access.move(data) || copyOut(data, mop.buf);
+  }
+  if (result > 0 && isSet(mop, MEMOP_FLAG.INJECT)) vcpu.pending = access.interruption(result);
+  return result;
+}
+
+/** MEM_OP on a VM fd. */
+export function vmMemOp(vm: S390xVm, mop: MemOp): number {
+  const known =
+    mop.op === MEMOP.ABSOLUTE_READ ||
+    mop.op === MEMOP.ABSOLUTE_WRITE ||
+    (mop.op === MEMOP.ABSOLUTE_CMPXCHG && vm.release.since(6, 3));
+  if (vm.release.since(6, 3)) {
+    if (!known) return refusal(WRONG_FD_RULES, context(mop, undefined));
+    return mop.op === MEMOP.ABSOLUTE_CMPXCHG ? compareExchange(vm, mop) : absolute(vm, mop);
+  }
+  // Before 6.3 the operation is looked at last.
+  const refused = refusal(ABSOLUTE_RULES, context(mop, undefined));
+  if (refused !== 0) return refused;
+  if (!vm.storage.hasFrame(Number(mop.gaddr / PAGE))) return PGM_ADDRESSING;
+  return known ? absolute(vm, mop) : -ERRNO.EINVAL;
+}
+
+function absolute(vm: S390xVm, mop: MemOp): number {
+  const refused = refusal(ABSOLUTE_RULES, context(mop, undefined));
+  if (refused !== 0) return refused;
+  const store = mop.op === MEMOP.ABSOLUTE_WRITE;
+  const checkOnly = isSet(mop, MEMOP_FLAG.CHECK_ONLY);
+  const since70 = vm.release.since(7, 0);
+  const key = accessKey(mop);
+  const copiedFirst = store && !checkOnly && since70 ? copyIn(mop.buf, mop.size) : undefined;
+  if (store && !checkOnly && since70 && copiedFirst === undefined) return -ERRNO.EFAULT;
+  if (!vm.storage.hasFrame(Number(mop.gaddr / PAGE))) return PGM_ADDRESSING;
+  if (checkOnly) return checkAbsolute(vm, mop, store, key);
+  if (!store) {
+    const data = new Uint8Array(mop.size);
+    return moveAbsolute(vm, mop.gaddr, data, false, key) || copyOut(data, mop.buf);
+  }
+  const data = copiedFirst ?? copyIn(mop.buf, mop.size);
+  return data === undefined ? -ERRNO.EFAULT : moveAbsolute(vm, mop.gaddr, data, true, key);
+}
+
+/** Page by page: what precedes a failing page stays written. */
+function moveAbsolute(vm: S390xVm, gaddr: bigint, data: Uint8Array, store: boolean, key: number): number {
+  for (let done = 0; done < data.length; ) {
+    const address = BigInt.asUintN(64, gaddr + BigInt(done));
+    const offset = Number(address % PAGE);
+    const length = Math.min(4096 - offset, data.length - done);
+    const part = data.subarray(done, done + length);
+    const result = vm.storage.moveWithKey(Number(address / PAGE), offset, part, store, key);
+    if (result !== 0) return result;
+    done += length;
+  }
+  return 0;
+}
+
+function checkAbsolute(vm: S390xVm, mop: MemOp, store: boolean, key: number): number {
+  const { storage } = vm;
+  const first = mop.gaddr / PAGE;
+  const last = (mop.gaddr + BigInt(mop.size) - 1n) / PAGE;
+  for (let page = first; page <= last; page++) {
+    const gfn = Number(BigInt.asUintN(52, page));
+    // With key 0 nothing is looked up before 7.0: pages after the first may be missing.
+    if (key === 0 && !vm.release.since(7, 0)) continue;
+    const slot = storage.slot(gfn);
+    if (slot === undefined) return PGM_ADDRESSING;
+    if (key === 0) continue;
+    if (!storage.hasHostPage(slot, gfn)) return -ERRNO.EFAULT;
+    if (!keyPermits(key, storage.states.key(slot, gfn), store)) return PGM_PROTECTION;
+  }
+  return 0;
+}
+
+function compareExchange(vm: S390xVm, mop: MemOp): number {
+  const refused = refusal(CMPXCHG_RULES, context(mop, undefined));
+  if (refused !== 0) return refused;
+  const replacement = copyIn(mop.buf, mop.size);
+  if (replacement === undefined) return -ERRNO.EFAULT;
+  const expected = copyIn(mop.oldValue, mop.size);
+  if (expected === undefined) return -ERRNO.EFAULT;
+
+  const gfn = Number(mop.gaddr / PAGE);
+  const aligned = (mop.gaddr & BigInt(mop.size - 1)) === 0n;
+  const present = vm.storage.hasFrame(gfn);
+  if (vm.release.since(7, 0) ? !aligned : present && !aligned) return -ERRNO.EINVAL;
+  if (!present) return PGM_ADDRESSING;
+  if ((mop.size & (mop.size - 1)) !== 0) return -ERRNO.EINVAL;
+
+  const offset = Number(mop.gaddr % PAGE);
+  const slot = vm.storage.slot(gfn)!;
+  const key = accessKey(mop);
+  const current = new Uint8Array(mop.size);
+  // A compare and swap stores, or may: it needs a key and a host page that permit a store.
+  const storable = keyPermits(key, vm.storage.states.key(slot, gfn), true) && vm.storage.canStore(slot, gfn);
+  if (!storable) return copyOut(current, mop.oldValue) || PGM_PROTECTION;
+  const fetched = vm.storage.move(gfn, offset, current, false);
+  if (fetched !== 0) return fetched;
+  if (current.some((byte, i) => byte !== expected[i])) return copyOut(current, mop.oldValue);
+  return vm.storage.move(gfn, offset, replacement, true);
+}
