@@ -2,6 +2,7 @@ import type { Arch } from '../../lib/uapi/arch.ts';
 import { dirtyLogScenarios } from './dirty-log.ts';
 import { dispatchScenarios } from './dispatch.ts';
 import { guestMemoryScenarios } from './guest-memory.ts';
+import { hptScenarios } from './hpt.ts';
 import { ioBusScenarios } from './io-bus.ts';
 import { memslotScenarios } from './memslots.ts';
 import type { Scenario } from './scenario.ts';
@@ -13,6 +14,7 @@ export const SCENARIOS: readonly Scenario[] = [
   ...dirtyLogScenarios,
   ...ioBusScenarios,
   ...guestMemoryScenarios,
+  ...hptScenarios,
 ];
 
 /** Those that apply to an architecture. */

@@ -20,6 +20,9 @@ export const H = {
 /** KVM's mark of emulated MMIO: storage key 31 in the real entry, while the guest's own key stays in its view. */
 export const MMIO_KEY = 31;
 
+/** What POWER9 keeps of the upper half of V: a real entry of ISA 3.0 has 68 bits of virtual address, and B elsewhere. */
+const REAL_V_HI = V_HI.B | 0x000f_ffff;
+
 /** R and C as {@link ReverseMap} has them. */
 const RC = R_LO.R | R_LO.C;
 const RC_SHIFT = 7;
@@ -165,7 +168,7 @@ export class Hpt {
       realLo &= ~RC | (map.rc(placed.page) << RC_SHIFT);
     }
     const software = vLo & ~(V_LO.HVLOCK | V_LO.ABSENT | V_LO.VALID);
-    this.real.setWords(slot, vHi, software | placed.state, placed.rHi, realLo);
+    this.real.setWords(slot, vHi & REAL_V_HI, software | placed.state, placed.rHi, realLo);
     return slot;
   }
 

@@ -198,6 +198,13 @@ describe('writing', () => {
     expect(vm.read(vm.reader(0, 65))[0]?.entries).toEqual([[E9[0] | 0x48n, E9[1]]]);
   });
 
+  // Seen on a real POWER9 host: V came back without its upper AVPN bits.
+  it('has room for 68 bits of virtual address', () => {
+    const vm = order18();
+    expect(vm.write(65, [[0x7ff0_0001_2345_8001n, E9[1]]])).toBe(24);
+    expect(vm.read(vm.reader(0, 65))[0]?.entries).toEqual([seen([0x4000_0001_2345_8001n, E9[1]])]);
+  });
+
   it('keeps the guest’s own key for MMIO', () => {
     const vm = order18();
     const entry: [bigint, bigint] = [E9[0], 0x1ff0_0000_0000n | 0x1000_0000_0000_0392n];
