@@ -4,8 +4,9 @@ import { KVM_DIRTY_GFN, KVM_RUN } from '../../lib/uapi/structs.ts';
 import type { Scenario, ScenarioHost, ScriptOp } from './scenario.ts';
 
 const LOG = MEM.LOG_DIRTY_PAGES;
-/** Frame of the guest's code, in a slot of its own so that it disturbs no log. */
+/** The guest's code is in a slot of its own so that it disturbs no log. */
 const CODE_SLOT = 31;
+const CODE_UNITS = 4;
 const RUN_MS = 2000;
 
 interface Guest {
@@ -16,17 +17,17 @@ interface Guest {
   readonly code: { readonly hva: number; readonly gpa: number };
 }
 
-/** A VM with a vCPU, and a page for its code at 15 units. */
+/** A VM with a vCPU, and room for its code at 15 units. */
 function guest(s: ScenarioHost, before?: (vm: number) => void): Guest {
   const { calls, unit } = s;
   const { kvm, vm } = s.vm();
   before?.(vm);
-  const vcpu = calls.createVcpu(vm, 0);
+  const vcpu = s.vcpu(vm);
   const size = calls.getVcpuMmapSize(kvm, 0);
   const run = calls.mmap(size, PROT.READ | PROT.WRITE, MAP.SHARED, vcpu, 0, 0, 0);
-  const hva = s.memory(1);
+  const hva = s.memory(CODE_UNITS);
   const gpa = 15 * unit;
-  calls.setUserMemoryRegion(vm, CODE_SLOT, 0, gpa, unit, hva);
+  calls.setUserMemoryRegion(vm, CODE_SLOT, 0, gpa, CODE_UNITS * unit, hva);
   return { vm, vcpu, run, code: { hva, gpa } };
 }
 
@@ -58,14 +59,17 @@ const store = (address: number, value: number, size: 1 | 2 | 4 = 1): ScriptOp =>
   size,
   value,
 });
+const pause: ScriptOp = { op: 'pause' };
 const done: ScriptOp = { op: 'done' };
+/** Where guest code can be run on the real kernel, and MMIO exits are made. */
+const WITH_GUESTS = ['x86_64', 'aarch64'] as const;
 const PAGE = 4096;
 
 /** What a running guest does to memory, and what KVM_RUN says about it. */
 export const guestMemoryScenarios: readonly Scenario[] = [
   {
     name: 'guest/stores-make-pages-dirty',
-    arches: ['x86_64'],
+    arches: WITH_GUESTS,
     runsGuest: true,
     run: (s) => {
       const { calls, unit } = s;
@@ -76,11 +80,11 @@ export const guestMemoryScenarios: readonly Scenario[] = [
         store(2 * PAGE, 0x41),
         store(2 * PAGE + 8, 0x1234, 2),
         store(5 * PAGE + 16, 0x0102_0304, 4),
-        { op: 'out', port: 0x10, size: 1, value: 0x7f },
+        pause,
         store(7 * PAGE, 1),
         done,
       ]);
-      port(s, g);
+      run(s, g);
       s.dirtyLog(g.vm, 0, 8);
       s.dirtyLog(g.vm, 0, 8);
       run(s, g);
@@ -91,7 +95,7 @@ export const guestMemoryScenarios: readonly Scenario[] = [
   },
   {
     name: 'guest/a-move-keeps-the-log',
-    arches: ['x86_64'],
+    arches: WITH_GUESTS,
     runsGuest: true,
     run: (s) => {
       const { calls, unit } = s;
@@ -114,7 +118,7 @@ export const guestMemoryScenarios: readonly Scenario[] = [
   },
   {
     name: 'guest/manual-protect',
-    arches: ['x86_64'],
+    arches: WITH_GUESTS,
     runsGuest: true,
     run: (s) => {
       const { calls, unit } = s;
@@ -135,7 +139,7 @@ export const guestMemoryScenarios: readonly Scenario[] = [
   },
   {
     name: 'guest/bits-lost-to-a-bad-buffer',
-    arches: ['x86_64'],
+    arches: WITH_GUESTS,
     runsGuest: true,
     run: (s) => {
       const { calls, unit } = s;
@@ -150,7 +154,7 @@ export const guestMemoryScenarios: readonly Scenario[] = [
   },
   {
     name: 'guest/mmio',
-    arches: ['x86_64'],
+    arches: WITH_GUESTS,
     runsGuest: true,
     run: (s) => {
       const { calls, unit } = s;
@@ -202,7 +206,7 @@ export const guestMemoryScenarios: readonly Scenario[] = [
   },
   {
     name: 'guest/read-only-slot',
-    arches: ['x86_64'],
+    arches: WITH_GUESTS,
     runsGuest: true,
     run: (s) => {
       const { calls, unit } = s;
@@ -221,15 +225,15 @@ export const guestMemoryScenarios: readonly Scenario[] = [
   },
   {
     name: 'guest/slot-deleted-and-made-again',
-    arches: ['x86_64'],
+    arches: WITH_GUESTS,
     runsGuest: true,
     run: (s) => {
       const { calls, unit } = s;
       const g = guest(s);
       const hva = s.memory(1);
       calls.setUserMemoryRegion(g.vm, 0, LOG, 0, unit, hva);
-      load(s, g, [store(0x10, 1), { op: 'out', port: 1, size: 1, value: 0 }, store(0x11, 2), store(0x12, 3), done]);
-      port(s, g);
+      load(s, g, [store(0x10, 1), pause, store(0x11, 2), store(0x12, 3), done]);
+      run(s, g);
       calls.setUserMemoryRegion(g.vm, 0, 0, 0, 0, 0);
       mmio(s, g);
       calls.setUserMemoryRegion(g.vm, 0, LOG, 0, unit, hva);
@@ -240,22 +244,22 @@ export const guestMemoryScenarios: readonly Scenario[] = [
   },
   {
     name: 'guest/host-memory-goes-away',
-    arches: ['x86_64'],
+    arches: WITH_GUESTS,
     runsGuest: true,
     run: (s) => {
       const { calls, unit } = s;
       const g = guest(s);
       const hva = s.memory(2);
       calls.setUserMemoryRegion(g.vm, 0, 0, 0, 2 * unit, hva);
-      load(s, g, [store(0, 1), { op: 'out', port: 1, size: 1, value: 0 }, store(unit, 2), done]);
-      port(s, g);
+      load(s, g, [store(0, 1), pause, store(unit, 2), done]);
+      run(s, g);
       calls.munmap(hva + unit, unit);
       s.calls.run(g.vcpu, RUN_MS);
     },
   },
   {
     name: 'guest/immediate-exit',
-    arches: ['x86_64'],
+    arches: WITH_GUESTS,
     runsGuest: true,
     run: (s) => {
       const { calls, unit } = s;
@@ -276,7 +280,7 @@ export const guestMemoryScenarios: readonly Scenario[] = [
   },
   {
     name: 'guest/kick',
-    arches: ['x86_64'],
+    arches: WITH_GUESTS,
     runsGuest: true,
     run: async (s) => {
       const { calls, unit } = s;
@@ -355,19 +359,19 @@ export const guestMemoryScenarios: readonly Scenario[] = [
   },
   {
     name: 'guest/dirty-ring',
-    arches: ['x86_64'],
+    arches: WITH_GUESTS,
     runsGuest: true,
     run: (s) => {
       const { calls, unit } = s;
       const bytes = 4096;
       const g = guest(s, (vm) => {
-        calls.enableCap(vm, CAP.DIRTY_LOG_RING, 0, [0]);
-        calls.enableCap(vm, CAP.DIRTY_LOG_RING, 0, [3000]);
-        calls.enableCap(vm, CAP.DIRTY_LOG_RING, 0, [2048]);
-        calls.enableCap(vm, CAP.DIRTY_LOG_RING, 0, [0x20_0000]);
+        calls.enableCap(vm, CAP.DIRTY_LOG_RING_ACQ_REL, 0, [0]);
+        calls.enableCap(vm, CAP.DIRTY_LOG_RING_ACQ_REL, 0, [3000]);
+        calls.enableCap(vm, CAP.DIRTY_LOG_RING_ACQ_REL, 0, [2048]);
+        calls.enableCap(vm, CAP.DIRTY_LOG_RING_ACQ_REL, 0, [0x20_0000]);
         calls.resetDirtyRings(vm);
-        calls.enableCap(vm, CAP.DIRTY_LOG_RING, 0, [bytes]);
-        calls.enableCap(vm, CAP.DIRTY_LOG_RING, 0, [bytes]);
+        calls.enableCap(vm, CAP.DIRTY_LOG_RING_ACQ_REL, 0, [bytes]);
+        calls.enableCap(vm, CAP.DIRTY_LOG_RING_ACQ_REL, 0, [bytes]);
       });
       const ring = calls.mmap(bytes, PROT.READ | PROT.WRITE, MAP.SHARED, g.vcpu, DIRTY_LOG_PAGE_OFFSET * PAGE, 0, 0);
       const hva = s.memory(400);
@@ -390,13 +394,13 @@ export const guestMemoryScenarios: readonly Scenario[] = [
   },
   {
     name: 'guest/dirty-ring-full',
-    arches: ['x86_64'],
+    arches: WITH_GUESTS,
     runsGuest: true,
     needsProcessor: true,
     run: (s) => {
       const { calls, unit } = s;
       const bytes = 4096;
-      const g = guest(s, (vm) => calls.enableCap(vm, CAP.DIRTY_LOG_RING, 0, [bytes]));
+      const g = guest(s, (vm) => calls.enableCap(vm, CAP.DIRTY_LOG_RING_ACQ_REL, 0, [bytes]));
       const ring = calls.mmap(bytes, PROT.READ | PROT.WRITE, MAP.SHARED, g.vcpu, DIRTY_LOG_PAGE_OFFSET * PAGE, 0, 0);
       const hva = s.memory(400);
       calls.setUserMemoryRegion(g.vm, 2, LOG, 1024 * unit, 400 * unit, hva);

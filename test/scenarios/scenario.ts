@@ -28,9 +28,17 @@ export const EVERYWHERE: readonly Arch[] = ['x86_64', 's390x', 'ppc64', 'aarch64
 
 /** What guest code a scenario's vCPU executes: machine code for real kernels, a program for the emulated one. */
 export interface GuestLoader {
+  /** A vCPU was made that is going to run guest code. */
+  created?(vm: number, vcpu: number): void;
   /** Makes the vCPU execute `ops` from the next KVM_RUN on. `codeGpa` is a page of a slot that the code may occupy. */
   load(vm: number, vcpu: number, codeHva: number, codeGpa: number, ops: readonly ScriptOp[]): void;
 }
+
+/** Where a guest without ports stores to pause, and where it stores last. */
+export const PAUSE_ADDRESS = 0xe000_0000;
+export const DONE_ADDRESS = 0xe000_1000;
+/** The port that x86 writes to pause. */
+export const PAUSE_PORT = 0x10;
 
 /** A guest operation whose operands are known beforehand, so that it can be assembled. */
 export type ScriptOp =
@@ -40,12 +48,15 @@ export type ScriptOp =
   | { readonly op: 'out'; readonly port: number; readonly size: 1 | 2 | 4; readonly value: number }
   /** Reads a port, and stores what came back. */
   | { readonly op: 'in'; readonly port: number; readonly to: number; readonly size: 1 | 2 | 4 }
-  /** Where x86 halts, and others make the exit they have for being done. */
+  /** An exit that means nothing: the scenario looks around, and the guest goes on when it is run again. */
+  | { readonly op: 'pause' }
+  /** The last exit: x86 halts, others store to a place without memory. */
   | { readonly op: 'done' }
   | { readonly op: 'spin' };
 
 /** The same operations as a program for the emulated vCPU. */
-export function* scripted(ops: readonly ScriptOp[]): GuestProgram {
+export function* scripted(ops: readonly ScriptOp[], arch: Arch): GuestProgram {
+  const ports = arch === 'x86_64';
   for (const op of ops) {
     switch (op.op) {
       case 'store':
@@ -64,8 +75,13 @@ export function* scripted(ops: readonly ScriptOp[]): GuestProgram {
         yield { op: 'store', address: op.to, size: op.size, value };
         break;
       }
+      case 'pause':
+        if (ports) yield { op: 'out', port: PAUSE_PORT, size: 1, value: 0n };
+        else yield { op: 'store', address: PAUSE_ADDRESS, size: 1, value: 0n };
+        break;
       case 'done':
-        yield { op: 'halt' };
+        if (!ports) yield { op: 'store', address: DONE_ADDRESS, size: 1, value: 0n };
+        yield { op: ports ? 'halt' : 'spin' };
         break;
       case 'spin':
         yield { op: 'spin' };
@@ -118,6 +134,13 @@ export class ScenarioHost {
     const bitmap = new Uint8Array(Math.ceil(npages / 64) * 8);
     this.calls.getDirtyLog(vm, slot, bitmap);
     return bitmap;
+  }
+
+  /** A vCPU that is going to run guest code. */
+  vcpu(vm: number): number {
+    const vcpu = this.calls.createVcpu(vm, 0);
+    this.#loader.created?.(vm, vcpu);
+    return vcpu;
   }
 
   load(vm: number, vcpu: number, codeHva: number, codeGpa: number, ops: readonly ScriptOp[]): void {

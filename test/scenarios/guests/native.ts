@@ -1,10 +1,18 @@
 import type { KvmCalls } from '../../../lib/calls/kvm-calls.ts';
 import type { GuestLoader } from '../scenario.ts';
+import { aarch64GuestLoader } from './aarch64.ts';
 import { x86GuestLoader } from './x86_64.ts';
 
 /** How guest code gets into a real vCPU of this architecture; undefined where we have no machine code for it. */
 export function nativeGuestLoader(calls: KvmCalls): GuestLoader | undefined {
-  return calls.arch === 'x86_64' ? x86GuestLoader(calls) : undefined;
+  switch (calls.arch) {
+    case 'x86_64':
+      return x86GuestLoader(calls);
+    case 'aarch64':
+      return aarch64GuestLoader(calls);
+    default:
+      return undefined;
+  }
 }
 
 /** For scenarios without a guest. */

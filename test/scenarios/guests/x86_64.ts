@@ -1,6 +1,6 @@
 import type { KvmCalls } from '../../../lib/calls/kvm-calls.ts';
 import { REGS_SIZE, X86_REGS, X86_SEGMENTS } from '../../../lib/uapi/structs.ts';
-import type { GuestLoader, ScriptOp } from '../scenario.ts';
+import { type GuestLoader, PAUSE_PORT, type ScriptOp } from '../scenario.ts';
 
 const SEGMENT_BYTES = 24;
 const RFLAGS_RESERVED = 2n;
@@ -48,6 +48,10 @@ export function assembleX86(ops: readonly ScriptOp[]): Uint8Array {
         setDx(op.port);
         code.push(...operandSize(op.size), op.size === 1 ? 0xec : 0xed);
         toMemory(op.to, op.size);
+        break;
+      case 'pause':
+        setDx(PAUSE_PORT);
+        code.push(0xee);
         break;
       case 'done':
         code.push(0xf4);
