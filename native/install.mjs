@@ -76,10 +76,7 @@ function runNodeGyp(...args) {
 
 let status = 0;
 let output = '';
-for (const step of [
-  ['configure', `--warnings_are_errors=${strict ? 1 : 0}`],
-  ['build'],
-]) {
+for (const step of [['configure', `--warnings_are_errors=${strict ? 1 : 0}`], ['build']]) {
   const result = runNodeGyp(...step);
   status = result.status;
   output += `${result.stdout}${result.stderr}`;

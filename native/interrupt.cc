@@ -103,6 +103,7 @@ void RunTimer::Arm(double first_ms, double every_ms) {
 }
 
 int RunTimer::Enter(double timeout_ms) {
+  if (is_stopped_) return -EINTR;
   if (!is_created_) {
     const int created = Create();
     if (created != 0) return created;

@@ -24,6 +24,9 @@ class RunTimer {
   int Enter(double timeout_ms);
   void Leave();
 
+  // From now on `Enter` gives -EINTR. V8 looks for a termination now and then only: a loop around KVM_RUN is to get there fast.
+  void Stop() { is_stopped_ = true; }
+
   // After a run was interrupted.
   bool IsTimedOut() const;
   // Whether it was this timer's signal; asking takes the answer back.
@@ -37,6 +40,7 @@ class RunTimer {
 
   timer_t timer_ = nullptr;
   bool is_created_ = false;
+  bool is_stopped_ = false;
   double deadline_ms_ = 0;
   // Shared with the signal handler on the same thread.
   volatile sig_atomic_t is_running_ = 0;

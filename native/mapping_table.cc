@@ -19,6 +19,12 @@ napi_value Living(napi_env env, const View& view) {
   return buffer == nullptr || IsDetached(env, buffer) ? nullptr : buffer;
 }
 
+// From now on the view is only V8's.
+void Disown(napi_env env, View& view) {
+  napi_delete_reference(env, view.buffer);
+  view.mapping = nullptr;
+}
+
 }  // namespace
 
 bool Mapping::IsHole(uint64_t from, uint64_t to) const {
@@ -118,20 +124,20 @@ void MappingTable::FinalizeView(napi_env env, void*, void* data) {
 
 Detached MappingTable::DetachViews(napi_env env, Mapping& mapping) {
   auto worst = Detached::all;
+  std::vector<View*> left;
   for (View* view : mapping.views) {
     napi_value buffer = nullptr;
     napi_get_reference_value(env, view->buffer, &buffer);
-    if (buffer == nullptr) {
-      worst = std::max(worst, Detached::some_in_doubt);
-    } else if (IsDetached(env, buffer) || napi_detach_arraybuffer(env, buffer) != napi_ok) {
-      worst = Detached::some_transferred;
-    } else {
+    const bool is_transferred = buffer != nullptr && IsDetached(env, buffer);
+    if (buffer != nullptr && !is_transferred && napi_detach_arraybuffer(env, buffer) == napi_ok) {
       view->reservation.reset();
+      Disown(env, *view);
+    } else {
+      worst = std::max(worst, buffer == nullptr ? Detached::some_in_doubt : Detached::some_transferred);
+      left.push_back(view);
     }
-    napi_delete_reference(env, view->buffer);
-    view->mapping = nullptr;
   }
-  mapping.views.clear();
+  mapping.views = std::move(left);
   return worst;
 }
 
@@ -140,6 +146,7 @@ void MappingTable::Remove(napi_env env, Mapping& mapping) {
     // The addresses stay until V8 has let go of them; whoever still looks there sees zeroes of its own.
     mmap(reinterpret_cast<void*>(static_cast<uintptr_t>(mapping.start)), mapping.end - mapping.start,
          PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    for (View* view : mapping.views) Disown(env, *view);
   }
   last_found_ = nullptr;
   mappings_.erase(mappings_.begin() + static_cast<ptrdiff_t>(IndexAbove(mapping.start)) - 1);

@@ -48,14 +48,13 @@ __attribute__((noinline)) int EnterGuest(int fd) {
   return result;
 }
 
+// Whether the worker of this environment is being terminated. Node-API says so to functions that could enter JavaScript.
+// This one never does: entering it would use up the termination, and the worker's code would go on behind our call.
 bool IsTerminating(napi_env env) {
-  // Entering JavaScript fails in a worker that is being terminated, and does nothing otherwise.
   napi_handle_scope scope;
   if (napi_open_handle_scope(env, &scope) != napi_ok) return true;
-  napi_value script;
-  napi_value result;
-  const bool fails = napi_create_string_latin1(env, "0", 1, &script) != napi_ok ||
-                     napi_run_script(env, script, &result) != napi_ok;
+  napi_value value;
+  const bool fails = napi_create_int32(env, 0, &value) != napi_ok || napi_coerce_to_bool(env, value, &value) != napi_ok;
   napi_close_handle_scope(env, scope);
   return fails;
 }
@@ -117,7 +116,11 @@ int Vcpu::RunHere(napi_env env, RunTimer& timer, double timeout_ms) {
     result = run.result;
     if (result != -EINTR || run.is_exit_requested || timer.IsTimedOut()) break;
     // A signal of somebody else's is for the caller to see, as it would be in C.
-    if (!timer.TakeTick() || IsTerminating(env)) break;
+    if (!timer.TakeTick()) break;
+    if (IsTerminating(env)) {
+      timer.Stop();
+      break;
+    }
   }
   timer.Leave();
   return result;

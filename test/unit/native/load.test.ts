@@ -1,0 +1,45 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { checked } from '../../../lib/calls/checked.ts';
+import { loadNative } from '../../../lib/calls/native.ts';
+import { ARCH_SIGNATURES, SIGNATURES } from '../../../lib/calls/signatures.ts';
+import { addon } from './real.ts';
+
+afterEach(() => {
+  vi.unstubAllEnvs();
+});
+
+describe('loadNative', () => {
+  it('says which path it tried, and what mends it', () => {
+    vi.stubEnv('KVM_BRIDGE_ADDON', '/nowhere/kvm_bridge.node');
+    const loaded = loadNative();
+    expect(loaded).toMatchObject({ tried: ['/nowhere/kvm_bridge.node'] });
+    expect(loaded).toHaveProperty('reason', expect.stringMatching(/not built.*npm rebuild kvm-bridge/));
+    expect(loaded).toHaveProperty('error', expect.any(Error));
+  });
+
+  it('tells a broken addon from a missing one', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'kvm-bridge-'));
+    const path = join(folder, 'broken.node');
+    writeFileSync(path, 'this is no shared object');
+    vi.stubEnv('KVM_BRIDGE_ADDON', path);
+    const loaded = loadNative();
+    rmSync(folder, { recursive: true });
+    expect(loaded).toHaveProperty('reason', expect.stringMatching(/is there, but Node v\d+.* cannot load it/));
+  });
+
+  it('gives all of KvmCalls, and the group of this architecture alone', (test) => {
+    const calls = addon(test);
+    for (const name of Object.keys(SIGNATURES)) expect(calls).toHaveProperty(name, expect.any(Function));
+    for (const group of ['x86_64', 's390x', 'ppc64'] as const) {
+      if (group === calls.arch) {
+        expect(Object.keys(calls[group] ?? {}).sort()).toEqual(Object.keys(ARCH_SIGNATURES[group]).sort());
+      } else {
+        expect(calls[group]).toBe(undefined);
+      }
+    }
+    expect(checked(calls).backend).toBe('native');
+  });
+});
