@@ -208,7 +208,6 @@ describe('access-register mode', () => {
   });
 
   it.each([
-    ['an entry address beyond 31 bits', DUCT + 16n, () => 0x7fff_ff81n << 32n, 5],
     ['an entry outside storage', DUCT + 16n, () => 0x7000_0001n << 32n, 5],
     ['an invalid entry', ALE, (v: bigint) => v | (0x8000_0000n << 32n), 0x29],
     ['another sequence in the entry', ALE, (v: bigint) => v ^ (0x0001_0000n << 32n), 0x2a],
@@ -217,6 +216,13 @@ describe('access-register mode', () => {
     ['another ASTE sequence', ASTE + 16n, (v: bigint) => v ^ 1n, 0x2c],
   ])('%s', (_, address, change, expected) => {
     expect(run(changed(address, change))).toMatchObject({ code: expected });
+  });
+
+  it('an entry address beyond 31 bits is 5, even with storage there', () => {
+    const storage = new Storage(0x1_0000_0000n);
+    for (const [address, value] of accessList().entries()) storage.put(address, value);
+    storage.put(DUCT + 16n, 0x7fff_ff81n << 32n);
+    expect(run(storage)).toMatchObject({ code: 5 });
   });
 
   it('checks the invalid bits before the sequences', () => {
