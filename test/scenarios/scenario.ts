@@ -48,6 +48,14 @@ export type ScriptOp =
   | { readonly op: 'out'; readonly port: number; readonly size: 1 | 2 | 4; readonly value: number }
   /** Reads a port, and stores what came back. */
   | { readonly op: 'in'; readonly port: number; readonly to: number; readonly size: 1 | 2 | 4 }
+  /** ppc64: a hypercall, and `results` doublewords of its registers from r3 on, stored at `to`. */
+  | {
+      readonly op: 'hypercall';
+      readonly nr: number;
+      readonly args: readonly bigint[];
+      readonly to: number;
+      readonly results: number;
+    }
   /** An exit that means nothing: the scenario looks around, and the guest goes on when it is run again. */
   | { readonly op: 'pause' }
   /** The last exit: x86 halts, others store to a place without memory. */
@@ -75,6 +83,13 @@ export function* scripted(ops: readonly ScriptOp[], arch: Arch): GuestProgram {
         yield { op: 'store', address: op.to, size: op.size, value };
         break;
       }
+      case 'hypercall': {
+        const registers = (yield { op: 'hypercall', nr: op.nr, args: op.args }) as readonly bigint[];
+        for (let i = 0; i < op.results; i++) {
+          yield { op: 'store', address: op.to + 8 * i, size: 8, value: registers[i] ?? 0n };
+        }
+        break;
+      }
       case 'pause':
         if (ports) yield { op: 'out', port: PAUSE_PORT, size: 1, value: 0n };
         else yield { op: 'store', address: PAUSE_ADDRESS, size: 1, value: 0n };
@@ -94,6 +109,7 @@ export function* scripted(ops: readonly ScriptOp[], arch: Arch): GuestProgram {
 export class ScenarioHost {
   readonly calls: KvmCalls;
   readonly #loader: GuestLoader;
+  readonly #runAreas = new Map<number, number>();
 
   constructor(calls: KvmCalls, loader: GuestLoader) {
     this.calls = calls;
@@ -134,6 +150,15 @@ export class ScenarioHost {
     const bitmap = new Uint8Array(Math.ceil(npages / 64) * 8);
     this.calls.getDirtyLog(vm, slot, bitmap);
     return bitmap;
+  }
+
+  /** Remembers where a vCPU's kvm_run is mapped. */
+  knowRunArea(vcpu: number, hva: number): void {
+    this.#runAreas.set(vcpu, hva);
+  }
+
+  runArea(vcpu: number): number {
+    return this.#runAreas.get(vcpu)!;
   }
 
   /** A vCPU that is going to run guest code. */

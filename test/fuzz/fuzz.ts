@@ -1,0 +1,132 @@
+import type { KvmCalls } from '../../lib/calls/kvm-calls.ts';
+import { EmulatedKernel, type EmulatedKernelOptions } from '../../lib/emulated/kernel.ts';
+import { MAP, PROT } from '../../lib/uapi/flags.ts';
+import { emulatedGuestLoader } from '../scenarios/guests/emulated.ts';
+import { nativeGuestLoader, noGuestLoader } from '../scenarios/guests/native.ts';
+import { firstDifference } from '../scenarios/recording.ts';
+import { type GuestLoader, record, type Scenario } from '../scenarios/scenario.ts';
+import { CODE_SLOT, CODE_UNIT, kindsFor, MEMORY_UNITS, makeOperations, type Operation } from './operations.ts';
+import { Random } from './random.ts';
+
+/** Operations that share one VM; a new round starts afresh, so that a difference is found in a short sequence. */
+const OPERATIONS_PER_ROUND = 60;
+
+export interface FuzzOptions {
+  readonly seed: number;
+  /** How many operations in all. */
+  readonly operations: number;
+  readonly progress: (text: string) => void;
+}
+
+export interface FuzzDifference {
+  /** The seed and round that it came from. */
+  readonly seed: number;
+  readonly round: number;
+  /** The shortest sequence found that still differs. */
+  readonly operations: readonly Operation[];
+  readonly difference: string;
+  /** What the real kernel answered to that sequence. */
+  readonly real: readonly string[];
+}
+
+export interface FuzzResult {
+  readonly operations: number;
+  readonly calls: number;
+  readonly difference?: FuzzDifference;
+}
+
+/** Makes up sequences of calls and compares a real kernel's answers with the emulated one's, call for call. */
+export async function fuzz(calls: KvmCalls, emulate: EmulatedKernelOptions, options: FuzzOptions): Promise<FuzzResult> {
+  const { seed, operations, progress } = options;
+  const loader = nativeGuestLoader(calls);
+  const kinds = kindsFor(calls.arch, loader !== undefined);
+
+  /** Both kernels' answers to a sequence. */
+  const ask = async (sequence: readonly Operation[]) => {
+    const scenario = asScenario(sequence, kinds, loader !== undefined);
+    const kernel = new EmulatedKernel(emulate);
+    const real = await record(scenario, calls, loader ?? noGuestLoader);
+    const emulated = await record(scenario, kernel, emulatedGuestLoader(kernel) satisfies GuestLoader);
+    return { real, difference: firstDifference(real, emulated) };
+  };
+
+  let done = 0;
+  let callCount = 0;
+  for (let round = 0; done < operations; round++) {
+    const random = new Random(seed * 1_000_003 + round);
+    const sequence = makeOperations(random, kinds, Math.min(OPERATIONS_PER_ROUND, operations - done));
+    const { real, difference } = await ask(sequence);
+    done += sequence.length;
+    callCount += real.length;
+    if (difference !== undefined) {
+      progress(`round ${round} differs; looking for the shortest sequence that does`);
+      const shortest = await shorten(sequence, async (shorter) => (await ask(shorter)).difference !== undefined);
+      const last = await ask(shortest);
+      return {
+        operations: done,
+        calls: callCount,
+        difference: { seed, round, operations: shortest, difference: last.difference ?? difference, real: last.real },
+      };
+    }
+    if (round % 10 === 9) progress(`${done} of ${operations} operations, ${callCount} calls, no difference`);
+  }
+  return { operations: done, calls: callCount };
+}
+
+function asScenario(sequence: readonly Operation[], kinds: ReturnType<typeof kindsFor>, runsGuests: boolean): Scenario {
+  return {
+    name: 'fuzz',
+    arches: [],
+    run: (s) => {
+      const { calls, unit } = s;
+      const { kvm, vm } = s.vm();
+      const hva = s.memory(MEMORY_UNITS);
+      let vcpu = -1;
+      let codeHva = 0;
+      if (runsGuests) {
+        vcpu = s.vcpu(vm);
+        const area = calls.mmap(calls.getVcpuMmapSize(kvm, 0), PROT.READ | PROT.WRITE, MAP.SHARED, vcpu, 0, 0, 0);
+        s.knowRunArea(vcpu, area);
+        codeHva = s.memory(1);
+        calls.setUserMemoryRegion(vm, CODE_SLOT, 0, CODE_UNIT * unit, unit, codeHva);
+      } else if (s.arch === 's390x') {
+        vcpu = calls.createVcpu(vm, 0);
+        // Keys are switched on for the whole process: do so before anything depends on it.
+        calls.setUserMemoryRegion(vm, CODE_SLOT, 0, CODE_UNIT * unit, unit, hva);
+        calls.s390x!.setSkeys(vm, (CODE_UNIT * unit) / calls.pageSize, 1, 0, Uint8Array.of(0));
+        calls.setUserMemoryRegion(vm, CODE_SLOT, 0, 0, 0, 0);
+      } else if (s.arch === 'ppc64') {
+        calls.ppc64!.allocateHtab(vm, 18);
+      }
+      const round = { s, vm, vcpu, hva, codeHva };
+      for (const { kind, operands } of sequence) kinds[kind]!.apply(round, operands);
+    },
+  };
+}
+
+/** Leaves out ever smaller parts of a sequence for as long as what is left still differs. */
+async function shorten(
+  sequence: readonly Operation[],
+  differs: (shorter: readonly Operation[]) => Promise<boolean>,
+): Promise<readonly Operation[]> {
+  let shortest = sequence;
+  for (let part = Math.ceil(shortest.length / 2); part >= 1; part = part === 1 ? 0 : Math.ceil(part / 2)) {
+    for (let at = 0; at < shortest.length; ) {
+      const shorter = [...shortest.slice(0, at), ...shortest.slice(at + part)];
+      if (await differs(shorter)) shortest = shorter;
+      else at += part;
+    }
+  }
+  return shortest;
+}
+
+/** A difference as text: the sequence, what the real kernel said, and where the emulated one said something else. */
+export function describeDifference({ seed, round, operations, difference, real }: FuzzDifference): string {
+  return [
+    `seed ${seed}, round ${round}: ${operations.length} operations are enough to make a difference:`,
+    ...operations.map(({ kind, operands }) => `  ${kind} ${JSON.stringify(operands)}`),
+    'the real kernel:',
+    ...real.map((line) => `  ${line}`),
+    difference,
+  ].join('\n');
+}

@@ -1,0 +1,287 @@
+import { CAP } from '../../lib/uapi/capabilities.ts';
+import { MEM, MEMOP, MEMOP_FLAG, PROT } from '../../lib/uapi/flags.ts';
+import type { ScenarioHost, ScriptOp } from '../scenarios/scenario.ts';
+import type { Random } from './random.ts';
+
+/** Host memory that slots are cut from, in units; guest memory spans twice as much. */
+export const MEMORY_UNITS = 16;
+const GUEST_UNITS = 2 * MEMORY_UNITS;
+const SLOTS = 6;
+/** The slot and place of the guest's code, beyond what the operations touch. */
+export const CODE_SLOT = 31;
+export const CODE_UNIT = GUEST_UNITS + 8;
+const RUN_MS = 2000;
+
+/** What one round works on. */
+export interface Round {
+  readonly s: ScenarioHost;
+  readonly vm: number;
+  /** −1 where no vCPU is there. */
+  readonly vcpu: number;
+  readonly hva: number;
+  readonly codeHva: number;
+}
+
+/** A call with its operands, so plain that it can be printed, sent to a lab, and left out when a sequence is shortened. */
+export interface Operation {
+  readonly kind: string;
+  readonly operands: readonly (number | readonly number[])[];
+}
+
+/** How one kind of operation is made up and carried out. */
+interface Kind {
+  /** How often it is chosen, relative to the others. */
+  readonly weight: number;
+  readonly make: (random: Random) => Operation['operands'];
+  readonly apply: (round: Round, operands: Operation['operands']) => void;
+}
+
+const n = (operands: Operation['operands'], i: number): number => operands[i] as number;
+const list = (operands: Operation['operands'], i: number): readonly number[] => operands[i] as readonly number[];
+
+const COMMON: Record<string, Kind> = {
+  slot: {
+    weight: 30,
+    make: (random) => [
+      random.below(SLOTS),
+      random.pick([0, MEM.LOG_DIRTY_PAGES, MEM.LOG_DIRTY_PAGES, MEM.READONLY, 8]),
+      random.below(GUEST_UNITS),
+      random.pick([0, 1, 2, 4, 4, 8]),
+      // Every slot lies inside the memory: what lies behind it is another mapping, or nothing.
+      random.below(3) * 4,
+      // One in sixteen is off by less than a unit.
+      random.oneIn(16) ? 0x800 : 0,
+    ],
+    apply: ({ s, vm, hva }, o) => {
+      const { unit } = s;
+      const flags = n(o, 1);
+      s.calls.setUserMemoryRegion(vm, n(o, 0), flags, n(o, 2) * unit + n(o, 5), n(o, 3) * unit, hva + n(o, 4) * unit);
+    },
+  },
+  delete: {
+    weight: 10,
+    make: (random) => [random.below(SLOTS)],
+    apply: ({ s, vm }, o) => {
+      s.calls.setUserMemoryRegion(vm, n(o, 0), 0, 0, 0, 0);
+    },
+  },
+  log: {
+    weight: 20,
+    make: (random) => [random.below(SLOTS), random.oneIn(12) ? 7 : 0],
+    apply: ({ s, vm }, o) => {
+      // Room for the largest slot, so that only some buffers are too short.
+      const bytes = Math.ceil((8 * s.unit) / s.calls.pageSize / 64) * 8;
+      s.calls.getDirtyLog(vm, n(o, 0), new Uint8Array(n(o, 1) === 0 ? bytes : n(o, 1)));
+    },
+  },
+  clear: {
+    weight: 8,
+    make: (random) => [
+      random.below(SLOTS),
+      random.pick([0, 0, 64, 1]),
+      random.pick([1, 2, 4, 8, 64, 3]),
+      random.bytes(8),
+    ],
+    apply: ({ s, vm }, o) => {
+      s.calls.clearDirtyLog(vm, n(o, 0), n(o, 1), n(o, 2), Uint8Array.from(list(o, 3)));
+    },
+  },
+  protect: {
+    weight: 2,
+    make: (random) => [random.below(MEMORY_UNITS), random.pick([PROT.NONE, PROT.READ, PROT.READ | PROT.WRITE])],
+    apply: ({ s, hva }, o) => {
+      s.calls.mprotect(hva + n(o, 0) * s.unit, s.unit, n(o, 1));
+    },
+  },
+  write: {
+    weight: 8,
+    make: (random) => [random.below(MEMORY_UNITS), random.below(4096), random.bytes(1 + random.below(8))],
+    apply: ({ s, hva }, o) => {
+      s.calls.writeMemory(hva + n(o, 0) * s.unit + n(o, 1), Uint8Array.from(list(o, 2)));
+    },
+  },
+  read: {
+    weight: 8,
+    make: (random) => [random.below(MEMORY_UNITS), random.below(4096)],
+    apply: ({ s, hva }, o) => {
+      s.calls.readMemory(hva + n(o, 0) * s.unit + n(o, 1), new Uint8Array(8));
+    },
+  },
+};
+
+const MANUAL: Record<string, Kind> = {
+  manual: {
+    weight: 2,
+    make: (random) => [random.pick([0, 1, 2, 3])],
+    apply: ({ s, vm }, o) => {
+      s.calls.enableCap(vm, CAP.MANUAL_DIRTY_LOG_PROTECT2, 0, [n(o, 0)]);
+    },
+  },
+};
+
+/** Guests store here and there; the exits that this makes are taken one by one, up to the last. */
+const GUEST: Record<string, Kind> = {
+  run: {
+    weight: 12,
+    make: (random) => [
+      Array.from({ length: 1 + random.below(4) }, () => random.below(GUEST_UNITS) * 4096 + random.below(1000) * 4),
+    ],
+    apply: ({ s, vm, vcpu, codeHva }, o) => {
+      const stores = list(o, 0);
+      const ops: ScriptOp[] = stores.map((address, i) => ({ op: 'store', address, size: 4, value: i + 1 }));
+      s.load(vm, vcpu, codeHva, CODE_UNIT * s.unit, [...ops, { op: 'done' }]);
+      for (let exits = 0; exits <= stores.length; exits++) {
+        if (s.calls.run(vcpu, RUN_MS) < 0) return;
+        const stopped = new Uint8Array(4);
+        s.calls.readMemory(s.runArea(vcpu) + 8, stopped);
+        if (stopped[0] !== 6) return;
+        const address = new Uint8Array(8);
+        s.calls.readMemory(s.runArea(vcpu) + 32, address);
+        if (address[3] === 0xe0) return;
+      }
+    },
+  },
+};
+
+const GUEST_BYTES = GUEST_UNITS * 0x10_0000;
+
+const S390X: Record<string, Kind> = {
+  absolute: {
+    weight: 25,
+    make: (random) => [
+      random.pick([MEMOP.ABSOLUTE_READ, MEMOP.ABSOLUTE_WRITE, MEMOP.ABSOLUTE_WRITE, 7]),
+      random.below(GUEST_UNITS) * 0x10_0000 + random.pick([0, 0, 4090, 0xf_fffa, random.below(0x10_0000)]),
+      random.pick([0, 1, 8, 16, 4096, 70_000]),
+      random.pick([0, MEMOP_FLAG.CHECK_ONLY, MEMOP_FLAG.SKEY, MEMOP_FLAG.SKEY | MEMOP_FLAG.CHECK_ONLY, 8]),
+      random.below(17),
+      random.bytes(8),
+    ],
+    apply: ({ s, vm }, o) => {
+      const size = n(o, 2);
+      const buffer = new Uint8Array(size);
+      for (let i = 0; i < size; i++) buffer[i] = list(o, 5)[i % 8]!;
+      s.calls.s390x!.memOp(vm, n(o, 0), n(o, 1), size, n(o, 3), buffer, 0, n(o, 4), null, 0);
+    },
+  },
+  exchange: {
+    weight: 6,
+    make: (random) => [
+      random.below(GUEST_UNITS) * 0x10_0000 + random.below(64),
+      random.pick([1, 2, 4, 8, 16, 3]),
+      random.below(16),
+      random.below(2),
+    ],
+    apply: ({ s, vm }, o) => {
+      const size = n(o, 1);
+      const value = new Uint8Array(size).fill(n(o, 3) + 1);
+      const old = new Uint8Array(size).fill(n(o, 3));
+      const { ABSOLUTE_CMPXCHG } = MEMOP;
+      s.calls.s390x!.memOp(vm, ABSOLUTE_CMPXCHG, n(o, 0), size, MEMOP_FLAG.SKEY, value, 0, n(o, 2), old, 0);
+    },
+  },
+  logical: {
+    weight: 15,
+    make: (random) => [
+      random.pick([MEMOP.LOGICAL_READ, MEMOP.LOGICAL_WRITE]),
+      // A new vCPU has DAT off and 24-bit addresses.
+      random.below(Math.min(GUEST_BYTES, 0x200_0000)),
+      random.pick([1, 8, 4096, 9000]),
+      random.pick([0, MEMOP_FLAG.CHECK_ONLY, MEMOP_FLAG.SKEY | MEMOP_FLAG.CHECK_ONLY]),
+      random.below(16),
+      random.below(17),
+    ],
+    apply: ({ s, vcpu }, o) => {
+      const buffer = new Uint8Array(n(o, 2)).fill(n(o, 4));
+      s.calls.s390x!.memOp(vcpu, n(o, 0), n(o, 1), n(o, 2), n(o, 3), buffer, n(o, 5), n(o, 4), null, 0);
+    },
+  },
+  getKeys: {
+    weight: 8,
+    make: (random) => [random.below(GUEST_UNITS * 256), random.pick([0, 1, 4, 300])],
+    apply: ({ s, vm }, o) => {
+      s.calls.s390x!.getSkeys(vm, n(o, 0), n(o, 1), 0, new Uint8Array(n(o, 1)));
+    },
+  },
+  setKeys: {
+    weight: 12,
+    make: (random) => {
+      const count = random.pick([1, 2, 16]);
+      const keys = Array.from({ length: count }, () => random.below(128) << 1);
+      if (random.oneIn(10)) keys[count - 1] = 1;
+      return [random.below(GUEST_UNITS * 256), keys];
+    },
+    apply: ({ s, vm }, o) => {
+      const keys = Uint8Array.from(list(o, 1));
+      s.calls.s390x!.setSkeys(vm, n(o, 0), keys.length, 0, keys);
+    },
+  },
+};
+
+/** HPTEs of 4K pages with their bits put together from what a table may hold; one chunk per write. */
+const PPC64: Record<string, Kind> = {
+  htabWrite: {
+    weight: 20,
+    make: (random) => [
+      random.pick([0, 8, 16, random.below(0x4000), 0x3ff8]),
+      random.below(4),
+      random.below(3),
+      random.below(GUEST_UNITS),
+      random.pick([0x11, 0x11, 0x01, 0x13, 0x10]),
+    ],
+    apply: ({ s, vm }, o) => {
+      const fd = s.calls.ppc64!.getHtabFd(vm, 2, 0);
+      const valid = n(o, 1);
+      const chunk = new DataView(new ArrayBuffer(8 + 16 * valid));
+      chunk.setUint32(0, n(o, 0), true);
+      chunk.setUint16(4, valid, true);
+      chunk.setUint16(6, n(o, 2), true);
+      for (let i = 0; i < valid; i++) {
+        chunk.setBigUint64(8 + 16 * i, 0x4000_0000_0000_0000n | (BigInt(n(o, 0) + i) << 12n) | BigInt(n(o, 4)), false);
+        chunk.setBigUint64(16 + 16 * i, (BigInt(n(o, 3)) << 12n) | 0x196n, false);
+      }
+      s.calls.write(fd, new Uint8Array(chunk.buffer));
+      s.calls.close(fd);
+    },
+  },
+  htabRead: {
+    weight: 12,
+    make: (random) => [random.pick([0, 1]), random.pick([0, 0, 8, 0x4000]), random.pick([24, 25, 64, 4096])],
+    apply: ({ s, vm }, o) => {
+      const fd = s.calls.ppc64!.getHtabFd(vm, n(o, 0), n(o, 1));
+      for (let pass = 0; pass < 3; pass++) s.calls.read(fd, new Uint8Array(n(o, 2)));
+      s.calls.close(fd);
+    },
+  },
+  allocate: {
+    weight: 3,
+    // Order 0 oopses known kernels; 28 and more is too much for small hosts.
+    make: (random) => [random.pick([17, 18, 19, 18, 47])],
+    apply: ({ s, vm }, o) => {
+      s.calls.ppc64!.allocateHtab(vm, n(o, 0));
+    },
+  },
+};
+
+/** The kinds of operation that an architecture's fuzzing is made of. */
+export function kindsFor(arch: string, runsGuests: boolean): Record<string, Kind> {
+  return {
+    ...COMMON,
+    ...(arch === 'x86_64' || arch === 'aarch64' ? MANUAL : {}),
+    ...(runsGuests ? GUEST : {}),
+    ...(arch === 's390x' ? S390X : {}),
+    ...(arch === 'ppc64' ? PPC64 : {}),
+  };
+}
+
+/** A sequence of operations, made up from a seed. */
+export function makeOperations(random: Random, kinds: Record<string, Kind>, count: number): Operation[] {
+  const total = Object.values(kinds).reduce((sum, { weight }) => sum + weight, 0);
+  return Array.from({ length: count }, () => {
+    let ticket = random.below(total);
+    for (const [kind, { weight, make }] of Object.entries(kinds)) {
+      if (ticket < weight) return { kind, operands: make(random) };
+      ticket -= weight;
+    }
+    throw new Error('The weights do not add up');
+  });
+}

@@ -1,0 +1,14 @@
+import { loadNative } from '../../../lib/calls/native.ts';
+import { fuzz } from '../../fuzz/fuzz.ts';
+import { emulationOf, whyNoKvm } from '../../scenarios/real-host.ts';
+import type { Json } from '../frames.ts';
+
+/** Fuzzes the guest's own KVM against the emulated one, both in the guest; the result is a `FuzzResult`. */
+export default async function fuzzInGuest(args: Json, progress: (text: string) => void): Promise<Json> {
+  const { seed, operations } = args as { readonly seed: number; readonly operations: number };
+  const loaded = loadNative();
+  const missing = whyNoKvm(loaded);
+  if (missing !== undefined || !('calls' in loaded)) throw new Error(missing);
+  const result = await fuzz(loaded.calls, emulationOf(loaded.calls), { seed, operations, progress });
+  return JSON.parse(JSON.stringify(result)) as Json;
+}
