@@ -1,3 +1,4 @@
+import type { U64 } from '../calls/kvm-calls.ts';
 import { hex } from '../errors.ts';
 import { MEMOP, MEMOP_FLAG, S390_SKEYS_MAX } from '../uapi/flags.ts';
 import type { Rule } from './rule.ts';
@@ -8,7 +9,7 @@ export const MEM_OP_MAX_SIZE = 65536;
 /** A KVM_S390_MEM_OP as its rules look at it. */
 export interface MemOpContext {
   readonly op: number;
-  readonly flags: bigint;
+  readonly flags: U64;
   readonly size: number;
   readonly ar: number;
   readonly key: number;
@@ -17,14 +18,16 @@ export interface MemOpContext {
   readonly sidaSize: number;
 }
 
-const SKEY = BigInt(MEMOP_FLAG.SKEY);
-const CHECK_ONLY = BigInt(MEMOP_FLAG.CHECK_ONLY);
-const INJECT = BigInt(MEMOP_FLAG.INJECT);
+const { CHECK_ONLY, INJECT, SKEY } = MEMOP_FLAG;
 
-function flagsOrSize(allowed: bigint): Rule<MemOpContext> {
+function hasUnknown(flags: U64, known: number): boolean {
+  return typeof flags === 'number' ? flags > 0xffff_ffff || (flags & ~known) !== 0 : (flags & ~BigInt(known)) !== 0n;
+}
+
+function flagsOrSize(allowed: number): Rule<MemOpContext> {
   return {
     errno: 'EINVAL',
-    broken: ({ flags, size }) => (flags & ~allowed) !== 0n || size === 0,
+    broken: ({ flags, size }) => size === 0 || hasUnknown(flags, allowed),
     why: ({ flags, size }) =>
       size === 0 ? 'size is 0' : `flags ${hex(flags)}: this operation knows only ${hex(allowed)}`,
   };
@@ -38,7 +41,7 @@ const tooBig: Rule<MemOpContext> = {
 
 const badKey: Rule<MemOpContext> = {
   errno: 'EINVAL',
-  broken: ({ flags, key }) => (flags & SKEY) !== 0n && key > 15,
+  broken: ({ flags, key }) => key > 15 && (Number(flags) & SKEY) !== 0,
   why: ({ key }) => `access key ${key} is not 0 to 15`,
 };
 
@@ -75,7 +78,7 @@ export const LOGICAL_RULES_BEFORE_6_3: readonly Rule<MemOpContext>[] = [
 
 /** SIDA_READ and SIDA_WRITE of a vCPU that isn't protected: refused in any case, but not always with one errno. */
 export const SIDA_RULES: readonly Rule<MemOpContext>[] = [
-  flagsOrSize(0n),
+  flagsOrSize(0),
   {
     errno: 'EINVAL',
     broken: ({ size, sidaOffset }) => size + sidaOffset > 0xffff_ffff,

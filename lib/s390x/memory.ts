@@ -45,7 +45,18 @@ export function memoryOfFrames(frame: (pfn: number) => Uint8Array | undefined | 
 /** Absolute storage that is one array of bytes from absolute address 0 on. A partial last frame is not storage. */
 export function memoryOfBytes(bytes: Uint8Array): AbsoluteMemory {
   const frames = Math.floor(bytes.length / 4096);
-  return memoryOfFrames((pfn) => (pfn < frames ? bytes.subarray(pfn * 4096, pfn * 4096 + 4096) : undefined));
+  return {
+    hi: 0,
+    lo: 0,
+    readDoubleword(pfn, offset) {
+      if (pfn >= frames) return PGM_ADDRESSING;
+      const at = pfn * 4096 + offset;
+      this.hi = word(bytes, at);
+      this.lo = word(bytes, at + 4);
+      return 0;
+    },
+    hasFrame: (pfn) => pfn < frames,
+  };
 }
 
 function word(bytes: Uint8Array, at: number): number {

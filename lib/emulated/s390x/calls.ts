@@ -31,7 +31,7 @@ export function s390xCalls(architecture: S390xArchitecture, files: KernelFiles):
       oldValue: Bytes,
       sidaOffset: number,
     ): number {
-      const mop = { op, gaddr: BigInt(gaddr), size, flags: BigInt(flags), buf, ar, key, oldValue, sidaOffset };
+      const mop = { op, gaddr, size, flags, buf, ar, key, oldValue, sidaOffset };
       const vcpu = files.vcpu(fd);
       if (typeof vcpu === 'number') return onVm(fd, (vm) => vmMemOp(vm, mop));
       return vcpuMemOp(architecture.vmState(vcpu.vm), architecture.vcpuState(vcpu), mop);

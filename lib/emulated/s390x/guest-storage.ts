@@ -57,35 +57,36 @@ export class GuestStorage implements AbsoluteMemory {
     return this.#vm.memory.canAccess(this.#vm.hostAddress(slot, gfn), true);
   }
 
-  markDirty(slot: EmulatedMemslot, gfn: number): void {
-    this.#vm.markDirty(slot, gfn);
-  }
-
   /**
-   * Moves bytes between a part of one frame and `data`, as the machine's move with an access key does.
+   * Whether the machine's move with an access key gets at the frame.
    * @returns 0; 5; 4 where the key forbids it, or the host page is missing or may not be accessed that way (before
    * 7.0 KVM can't tell the two apart); −EFAULT and −EOPNOTSUPP for the latter from 7.0 on.
    */
-  moveWithKey(gfn: number, offset: number, data: Uint8Array, store: boolean, key: number): number {
+  permits(gfn: number, store: boolean, key: number): number {
     const slot = this.#vm.usableSlot(gfn);
     if (slot === undefined) return PGM_ADDRESSING;
-    if (!keyPermits(key, this.states.key(slot, gfn), store)) return PGM_PROTECTION;
-    const hva = this.#vm.hostAddress(slot, gfn) + offset;
-    if (!this.#vm.memory.canAccess(hva, store)) return this.#hostFault(hva, store);
-    return this.#move(slot, gfn, hva, data, store);
+    if (key !== 0 && !keyPermits(key, this.states.key(slot, gfn), store)) return PGM_PROTECTION;
+    const hva = this.#vm.hostAddress(slot, gfn);
+    return this.#vm.memory.canAccess(hva, store) ? 0 : this.#hostFault(hva, store);
   }
 
-  /** Moves bytes without a look at the key; a host page that is missing is −EFAULT. */
-  move(gfn: number, offset: number, data: Uint8Array, store: boolean): number {
+  /**
+   * Moves bytes between a part of one frame and `data[at .. at + length)`, whatever the key.
+   * @returns 0; 5; −EFAULT where the host page is missing or may not be accessed that way.
+   */
+  move(gfn: number, offset: number, data: Uint8Array, at: number, length: number, store: boolean): number {
     const slot = this.#vm.usableSlot(gfn);
     if (slot === undefined) return PGM_ADDRESSING;
-    return this.#move(slot, gfn, this.#vm.hostAddress(slot, gfn) + offset, data, store);
-  }
-
-  #move(slot: EmulatedMemslot, gfn: number, hva: number, data: Uint8Array, store: boolean): number {
     const { memory } = this.#vm;
-    const moved = store ? memory.write(hva, data) : memory.read(hva, data);
-    if (moved !== data.length) return -ERRNO.EFAULT;
+    const hva = this.#vm.hostAddress(slot, gfn) + offset;
+    if (memory.resolve(hva, store) && memory.available >= length) {
+      if (store) copyBytes(data, at, memory.bytes, memory.at, length);
+      else copyBytes(memory.bytes, memory.at, data, at, length);
+    } else {
+      // A page of a file, or none.
+      const part = data.subarray(at, at + length);
+      if ((store ? memory.write(hva, part) : memory.read(hva, part)) !== length) return -ERRNO.EFAULT;
+    }
     this.states.accessed(slot, gfn, store);
     if (store) this.#vm.markDirty(slot, gfn);
     return 0;
@@ -95,4 +96,12 @@ export class GuestStorage implements AbsoluteMemory {
     if (!this.#vm.architecture.release.since(7, 0)) return PGM_PROTECTION;
     return store && this.#vm.memory.canAccess(hva, false) ? -ERRNO.EOPNOTSUPP : -ERRNO.EFAULT;
   }
+}
+
+/** Up to this many bytes a loop is cheaper than a view of the part and a call. */
+const FEW_BYTES = 32;
+
+function copyBytes(from: Uint8Array, fromAt: number, to: Uint8Array, toAt: number, length: number): void {
+  if (length > FEW_BYTES) to.set(from.subarray(fromAt, fromAt + length), toAt);
+  else for (let i = 0; i < length; i++) to[toAt + i] = from[fromAt + i]!;
 }

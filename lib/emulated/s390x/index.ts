@@ -103,7 +103,7 @@ export class S390xArchitecture extends CommonArchitecture {
   }
 
   override vcpuCreated(vcpu: EmulatedVcpu): void {
-    this.#vcpus.set(vcpu, new S390xVcpu(vcpu, FACILITIES));
+    this.#vcpus.set(vcpu, new S390xVcpu(this.vmState(vcpu.vm), vcpu, FACILITIES));
   }
 
   sregsSet(vcpu: EmulatedVcpu): void {

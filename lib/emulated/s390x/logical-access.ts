@@ -1,3 +1,5 @@
+import type { U64 } from '../../calls/kvm-calls.ts';
+import { MEM_OP_MAX_SIZE } from '../../rules/s390x.ts';
 import { ASCE_REAL_SPACE } from '../../s390x/asce.ts';
 import { cr0Low } from '../../s390x/cpu-state.ts';
 import {
@@ -10,6 +12,7 @@ import {
   translateFragment,
 } from '../../s390x/index.ts';
 import { inPrivateSpace, setEffectiveAddress, teidOf } from '../../s390x/translate.ts';
+import { highHalf, lowHalf } from '../../s390x/u64.ts';
 import { ERRNO } from '../../uapi/errno.ts';
 import type { PendingInterruption, S390xVcpu } from './vcpu-state.ts';
 import type { S390xVm } from './vm-state.ts';
@@ -17,31 +20,45 @@ import type { S390xVm } from './vm-state.ts';
 /** Access key with which a frame of ACC 9 is tried again under storage-protection override. */
 const OVERRIDE_KEY = 9;
 const U32 = 0x1_0000_0000;
+/** Pages that a transfer of MEM_OP's largest size can touch. */
+const MAX_FRAGMENTS = MEM_OP_MAX_SIZE / 4096 + 1;
 
 /**
- * One access to a guest's logical addresses: first every page is translated, so that no byte moves if any page has a
- * translation exception; then page by page is moved with the access key.
+ * A vCPU's accesses to its guest's logical addresses. First every page is translated, so that no byte moves if any page
+ * has a translation exception; then the pages are moved one by one with the access key. Made once and used for every
+ * access, as accesses should cost little.
  */
 export class LogicalAccess {
   readonly #vm: S390xVm;
   readonly #vcpu: S390xVcpu;
-  readonly #access: 'fetch' | 'store';
-  readonly #ar: number;
-  readonly #key: number;
   readonly #translation = new Translation();
-  #hi: number;
-  #lo: number;
+  /** Absolute frame of each fragment. */
+  readonly #pfns = new Float64Array(MAX_FRAGMENTS);
+  #store = false;
+  #ar = 0;
+  #key = 0;
+  #hi = 0;
+  #lo = 0;
   /** A key failed after pages had been stored. */
   #terminating = false;
 
-  constructor(vm: S390xVm, vcpu: S390xVcpu, gaddr: bigint, ar: number, store: boolean, key: number) {
+  constructor(vm: S390xVm, vcpu: S390xVcpu) {
     this.#vm = vm;
     this.#vcpu = vcpu;
-    this.#access = store ? 'store' : 'fetch';
+  }
+
+  get #access(): 'fetch' | 'store' {
+    return this.#store ? 'store' : 'fetch';
+  }
+
+  /** What the next `check` or `move` is about. */
+  begin(gaddr: U64, ar: number, store: boolean, key: number): void {
+    this.#hi = typeof gaddr === 'number' ? Math.floor(gaddr / U32) : highHalf(gaddr);
+    this.#lo = typeof gaddr === 'number' ? gaddr >>> 0 : lowHalf(gaddr);
     this.#ar = ar;
+    this.#store = store;
     this.#key = key;
-    this.#hi = Number(gaddr >> 32n);
-    this.#lo = Number(gaddr & 0xffff_ffffn);
+    this.#terminating = false;
   }
 
   /** CHECK_ONLY: the first exception of the range, keys included. The interlock is taken even with DAT off. */
@@ -50,60 +67,91 @@ export class LogicalAccess {
     if (code !== 0) return code;
     this.#vm.lockTranslations();
     try {
-      return this.#eachFragment(size, (_done, length) => this.#translate() || this.#checkKey(length));
+      for (let done = 0, length = 0; done < size; done += length) {
+        length = this.#fragment(size - done);
+        const failure = this.#translate() || this.#checkKey(length);
+        if (failure !== 0) return failure;
+        this.#advance(length);
+      }
+      return 0;
     } finally {
       this.#vm.unlockTranslations();
     }
   }
 
-  /** Moves `data` out of the guest, or into it. */
-  move(data: Uint8Array): number {
+  /** Moves `size` bytes out of the guest into `data`, all of them or none, or from `data` into it. */
+  move(data: Uint8Array, size: number): number {
     const code = this.#select();
     if (code !== 0) return code;
     // Only what reads translation tables has to keep the guest from invalidating them.
     const locked = (this.#translation.asceLo & ASCE_REAL_SPACE) === 0;
     if (locked) this.#vm.lockTranslations();
     try {
-      return this.#translateAndMove(data);
+      return this.#translateAll(size) || (this.#store ? this.#storeAll(data, size) : this.#fetchAll(data, size));
     } finally {
       if (locked) this.#vm.unlockTranslations();
     }
   }
 
-  #translateAndMove(data: Uint8Array): number {
-    const [hi, lo] = [this.#hi, this.#lo];
-    const pfns: number[] = [];
-    const code = this.#eachFragment(data.length, () => {
+  #translateAll(size: number): number {
+    const hi = this.#hi;
+    const lo = this.#lo;
+    for (let done = 0, page = 0, length = 0; done < size; done += length, page++) {
+      length = this.#fragment(size - done);
       const failure = this.#translate();
-      pfns.push(this.#translation.pfn);
-      return failure;
-    });
-    if (code !== 0) return code;
+      if (failure !== 0) return failure;
+      this.#pfns[page] = this.#translation.pfn;
+      this.#advance(length);
+    }
     this.#hi = hi;
     this.#lo = lo;
-    let page = 0;
-    return this.#eachFragment(data.length, (done, length) => {
-      setEffectiveAddress(this.#vcpu.cpu, this.#hi, this.#lo, this.#translation);
-      const part = data.subarray(done, done + length);
-      const failure = this.#moveFragment(pfns[page]!, part);
-      if (failure > 0) this.#terminating = this.#access === 'store' && page > 0;
-      page++;
-      return failure;
-    });
+    return 0;
   }
 
-  #moveFragment(pfn: number, part: Uint8Array): number {
-    const { storage } = this.#vm;
+  /** Nothing reaches `data` unless every page may be fetched. */
+  #fetchAll(data: Uint8Array, size: number): number {
     const offset = this.#lo & 0xfff;
-    const store = this.#access === 'store';
-    const cr0 = cr0Low(this.#vcpu.cpu);
-    let result: number;
-    if (!store && this.#fetchOverride(part.length)) result = storage.move(pfn, offset, part, false);
-    else result = storage.moveWithKey(pfn, offset, part, store, this.#key);
+    for (let done = 0, page = 0, length = 0; done < size; done += length, page++) {
+      length = this.#fragment(size - done);
+      const failure = this.#permits(this.#pfns[page]!, length);
+      if (failure !== 0) return failure;
+      this.#advance(length);
+    }
+    const { storage } = this.#vm;
+    for (let done = 0, page = 0, length = 0; done < size; done += length, page++) {
+      const at = page === 0 ? offset : 0;
+      length = Math.min(4096 - at, size - done);
+      const failure = storage.move(this.#pfns[page]!, at, data, done, length, false);
+      if (failure !== 0) return failure;
+    }
+    return 0;
+  }
+
+  /** What precedes a page with a key that forbids the store stays stored. */
+  #storeAll(data: Uint8Array, size: number): number {
+    for (let done = 0, page = 0, length = 0; done < size; done += length, page++) {
+      length = this.#fragment(size - done);
+      const pfn = this.#pfns[page]!;
+      const failure =
+        this.#permits(pfn, length) || this.#vm.storage.move(pfn, this.#lo & 0xfff, data, done, length, true);
+      if (failure > 0) this.#terminating = page > 0;
+      if (failure !== 0) return failure;
+      this.#advance(length);
+    }
+    return 0;
+  }
+
+  /** Whether the machine's move with the access key, or an override, gets at the frame of the fragment. */
+  #permits(pfn: number, length: number): number {
+    const { storage } = this.#vm;
+    setEffectiveAddress(this.#vcpu.cpu, this.#hi, this.#lo, this.#translation);
+    // The override's plain copy meets a host page that is missing as EFAULT, in `move`.
+    if (!this.#store && this.#fetchOverride(length)) return 0;
+    let result = storage.permits(pfn, this.#store, this.#key);
     if (result === PGM_PROTECTION) {
       const slot = storage.slot(pfn);
-      if (slot !== undefined && storageOverridePermits(cr0, storage.states.key(slot, pfn))) {
-        result = storage.moveWithKey(pfn, offset, part, store, OVERRIDE_KEY);
+      if (slot !== undefined && storageOverridePermits(cr0Low(this.#vcpu.cpu), storage.states.key(slot, pfn))) {
+        result = storage.permits(pfn, this.#store, OVERRIDE_KEY);
       }
     }
     if (result === PGM_PROTECTION) this.#translation.protection = 'key';
@@ -127,9 +175,8 @@ export class LogicalAccess {
     const slot = storage.slot(pfn)!;
     if (!storage.hasHostPage(slot, pfn)) return -ERRNO.EFAULT;
     const key = storage.states.key(slot, pfn);
-    const store = this.#access === 'store';
-    if (keyPermits(this.#key, key, store)) return 0;
-    if (!store && this.#fetchOverride(length)) return 0;
+    if (keyPermits(this.#key, key, this.#store)) return 0;
+    if (!this.#store && this.#fetchOverride(length)) return 0;
     if (storageOverridePermits(cr0Low(this.#vcpu.cpu), key)) return 0;
     this.#translation.protection = 'key';
     return PGM_PROTECTION;
@@ -141,18 +188,15 @@ export class LogicalAccess {
     return fetchOverridePermits(cr0Low(cpu), inPrivateSpace(cpu, this.#translation), addressHi, addressLo, length);
   }
 
-  /** Calls for each fragment of a page, with the address in `#hi` and `#lo`, until one fails. */
-  #eachFragment(size: number, fragment: (done: number, length: number) => number): number {
-    for (let done = 0; done < size; ) {
-      const length = Math.min(4096 - (this.#lo & 0xfff), size - done);
-      const result = fragment(done, length);
-      if (result !== 0) return result;
-      done += length;
-      const next = this.#lo + length;
-      if (next >= U32) this.#hi = (this.#hi + 1) >>> 0;
-      this.#lo = next >>> 0;
-    }
-    return 0;
+  /** Length of the fragment at the current address: up to the end of its page. */
+  #fragment(rest: number): number {
+    return Math.min(4096 - (this.#lo & 0xfff), rest);
+  }
+
+  #advance(length: number): void {
+    const next = this.#lo + length;
+    if (next >= U32) this.#hi = (this.#hi + 1) >>> 0;
+    this.#lo = next >>> 0;
   }
 
   /** What KVM makes pending about the failed access. */

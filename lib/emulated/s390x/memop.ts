@@ -1,5 +1,6 @@
 /** KVM_S390_MEM_OP as the kernel carries it out (`arch/s390/kvm/kvm-s390.c`, `gaccess.c`). */
 
+import type { U64 } from '../../calls/kvm-calls.ts';
 import { refusal } from '../../rules/rule.ts';
 import {
   ABSOLUTE_RULES,
@@ -14,16 +15,15 @@ import { keyPermits, PGM_ADDRESSING, PGM_PROTECTION } from '../../s390x/index.ts
 import { ERRNO } from '../../uapi/errno.ts';
 import { MEMOP, MEMOP_FLAG } from '../../uapi/flags.ts';
 import { copyOut } from '../vm.ts';
-import { LogicalAccess } from './logical-access.ts';
 import type { S390xVcpu } from './vcpu-state.ts';
 import type { S390xVm } from './vm-state.ts';
 
 /** One KVM_S390_MEM_OP with plain values. */
 export interface MemOp {
   readonly op: number;
-  readonly gaddr: bigint;
+  readonly gaddr: U64;
   readonly size: number;
-  readonly flags: bigint;
+  readonly flags: U64;
   readonly buf: Uint8Array | null;
   readonly ar: number;
   readonly key: number;
@@ -31,9 +31,12 @@ export interface MemOp {
   readonly sidaOffset: number;
 }
 
-const PAGE = 4096n;
+/** Absolute addresses beyond 2^64 would wrap, but no slot ends there: frame numbers may go past 2^52. */
+const gfnOf = (gaddr: U64): number => (typeof gaddr === 'number' ? Math.floor(gaddr / 4096) : Number(gaddr >> 12n));
+const offsetOf = (gaddr: U64): number => (typeof gaddr === 'number' ? gaddr % 4096 : Number(gaddr & 0xfffn));
 
-const isSet = (mop: MemOp, flag: number): boolean => (mop.flags & BigInt(flag)) !== 0n;
+/** Asked only when no unknown flags are set. */
+const isSet = (mop: MemOp, flag: number): boolean => (Number(mop.flags) & flag) !== 0;
 
 /** Without SKEY the key byte is ignored; key 0 opens everything. */
 const accessKey = (mop: MemOp): number => (isSet(mop, MEMOP_FLAG.SKEY) ? mop.key : 0);
@@ -70,20 +73,22 @@ function logical(vm: S390xVm, vcpu: S390xVcpu, mop: MemOp): number {
   if (refused !== 0) return refused;
   const store = mop.op === MEMOP.LOGICAL_WRITE;
   vcpu.loadAccessRegisters();
-  const access = new LogicalAccess(vm, vcpu, mop.gaddr, mop.ar, store, accessKey(mop));
+  const { access } = vcpu;
+  access.begin(mop.gaddr, mop.ar, store, accessKey(mop));
   let result: number;
-  if (isSet(mop, MEMOP_FLAG.CHECK_ONLY)) {
-    result = access.check(mop.size);
-  } else if (store) {
-    const data = copyIn(mop.buf, mop.size);
-    if (data === undefined) return -ERRNO.EFAULT;
-    result = access.move(data);
-  } else {
-    const data = new Uint8Array(mop.size);
-    result = access.move(data) || copyOut(data, mop.buf);
-  }
+  if (isSet(mop, MEMOP_FLAG.CHECK_ONLY)) result = access.check(mop.size);
+  else if (!store) result = copyingOut(mop, (data) => access.move(data, mop.size));
+  else if (mop.buf === null || mop.buf.length < mop.size) return -ERRNO.EFAULT;
+  else result = access.move(mop.buf, mop.size);
   if (result > 0 && isSet(mop, MEMOP_FLAG.INJECT)) vcpu.pending = access.interruption(result);
   return result;
+}
+
+/** A read, which the kernel makes before it looks at the caller's buffer. */
+function copyingOut(mop: MemOp, read: (data: Uint8Array) => number): number {
+  if (mop.buf !== null && mop.buf.length >= mop.size) return read(mop.buf);
+  const data = new Uint8Array(mop.size);
+  return read(data) || copyOut(data, mop.buf);
 }
 
 /** MEM_OP on a VM fd. */
@@ -99,7 +104,7 @@ export function vmMemOp(vm: S390xVm, mop: MemOp): number {
   // Before 6.3 the operation is looked at last.
   const refused = refusal(ABSOLUTE_RULES, context(mop, undefined));
   if (refused !== 0) return refused;
-  if (!vm.storage.hasFrame(Number(mop.gaddr / PAGE))) return PGM_ADDRESSING;
+  if (!vm.storage.hasFrame(gfnOf(mop.gaddr))) return PGM_ADDRESSING;
   return known ? absolute(vm, mop) : -ERRNO.EINVAL;
 }
 
@@ -107,41 +112,48 @@ function absolute(vm: S390xVm, mop: MemOp): number {
   const refused = refusal(ABSOLUTE_RULES, context(mop, undefined));
   if (refused !== 0) return refused;
   const store = mop.op === MEMOP.ABSOLUTE_WRITE;
-  const checkOnly = isSet(mop, MEMOP_FLAG.CHECK_ONLY);
-  const since70 = vm.release.since(7, 0);
   const key = accessKey(mop);
-  const copiedFirst = store && !checkOnly && since70 ? copyIn(mop.buf, mop.size) : undefined;
-  if (store && !checkOnly && since70 && copiedFirst === undefined) return -ERRNO.EFAULT;
-  if (!vm.storage.hasFrame(Number(mop.gaddr / PAGE))) return PGM_ADDRESSING;
-  if (checkOnly) return checkAbsolute(vm, mop, store, key);
-  if (!store) {
-    const data = new Uint8Array(mop.size);
-    return moveAbsolute(vm, mop.gaddr, data, false, key) || copyOut(data, mop.buf);
+  const checkOnly = isSet(mop, MEMOP_FLAG.CHECK_ONLY);
+  const missing = vm.storage.hasFrame(gfnOf(mop.gaddr)) ? 0 : PGM_ADDRESSING;
+  if (store && !checkOnly) {
+    const shortBuffer = mop.buf === null || mop.buf.length < mop.size ? -ERRNO.EFAULT : 0;
+    // 7.0 copies in before it looks at the address.
+    const failure = vm.release.since(7, 0) ? shortBuffer || missing : missing || shortBuffer;
+    return failure || moveAbsolute(vm, mop, mop.buf!, true, key);
   }
-  const data = copiedFirst ?? copyIn(mop.buf, mop.size);
-  return data === undefined ? -ERRNO.EFAULT : moveAbsolute(vm, mop.gaddr, data, true, key);
+  if (missing !== 0) return missing;
+  if (checkOnly) return checkAbsolute(vm, mop, store, key);
+  return copyingOut(mop, (data) => moveAbsolute(vm, mop, data, false, key));
 }
 
-/** Page by page: what precedes a failing page stays written. */
-function moveAbsolute(vm: S390xVm, gaddr: bigint, data: Uint8Array, store: boolean, key: number): number {
-  for (let done = 0; done < data.length; ) {
-    const address = BigInt.asUintN(64, gaddr + BigInt(done));
-    const offset = Number(address % PAGE);
-    const length = Math.min(4096 - offset, data.length - done);
-    const part = data.subarray(done, done + length);
-    const result = vm.storage.moveWithKey(Number(address / PAGE), offset, part, store, key);
-    if (result !== 0) return result;
-    done += length;
+/** Page by page: what precedes a failing page stays written. A read is all or nothing. */
+function moveAbsolute(vm: S390xVm, mop: MemOp, data: Uint8Array, store: boolean, key: number): number {
+  const { storage } = vm;
+  const start = offsetOf(mop.gaddr);
+  const first = gfnOf(mop.gaddr);
+  const pages = Math.ceil((start + mop.size) / 4096);
+  if (!store) {
+    for (let page = 0; page < pages; page++) {
+      const failure = storage.permits(first + page, false, key);
+      if (failure !== 0) return failure;
+    }
+  }
+  for (let page = 0, done = 0, length = 0; page < pages; page++, done += length) {
+    const offset = page === 0 ? start : 0;
+    length = Math.min(4096 - offset, mop.size - done);
+    const failure =
+      (store ? storage.permits(first + page, true, key) : 0) ||
+      storage.move(first + page, offset, data, done, length, store);
+    if (failure !== 0) return failure;
   }
   return 0;
 }
 
 function checkAbsolute(vm: S390xVm, mop: MemOp, store: boolean, key: number): number {
   const { storage } = vm;
-  const first = mop.gaddr / PAGE;
-  const last = (mop.gaddr + BigInt(mop.size) - 1n) / PAGE;
-  for (let page = first; page <= last; page++) {
-    const gfn = Number(BigInt.asUintN(52, page));
+  const first = gfnOf(mop.gaddr);
+  const pages = Math.ceil((offsetOf(mop.gaddr) + mop.size) / 4096);
+  for (let gfn = first; gfn < first + pages; gfn++) {
     // With key 0 nothing is looked up before 7.0: pages after the first may be missing.
     if (key === 0 && !vm.release.since(7, 0)) continue;
     const slot = storage.slot(gfn);
@@ -161,22 +173,22 @@ function compareExchange(vm: S390xVm, mop: MemOp): number {
   const expected = copyIn(mop.oldValue, mop.size);
   if (expected === undefined) return -ERRNO.EFAULT;
 
-  const gfn = Number(mop.gaddr / PAGE);
-  const aligned = (mop.gaddr & BigInt(mop.size - 1)) === 0n;
+  const gfn = gfnOf(mop.gaddr);
+  const offset = offsetOf(mop.gaddr);
+  const aligned = (offset & (mop.size - 1)) === 0;
   const present = vm.storage.hasFrame(gfn);
   if (vm.release.since(7, 0) ? !aligned : present && !aligned) return -ERRNO.EINVAL;
   if (!present) return PGM_ADDRESSING;
   if ((mop.size & (mop.size - 1)) !== 0) return -ERRNO.EINVAL;
 
-  const offset = Number(mop.gaddr % PAGE);
   const slot = vm.storage.slot(gfn)!;
   const key = accessKey(mop);
   const current = new Uint8Array(mop.size);
   // A compare and swap stores, or may: it needs a key and a host page that permit a store.
   const storable = keyPermits(key, vm.storage.states.key(slot, gfn), true) && vm.storage.canStore(slot, gfn);
   if (!storable) return copyOut(current, mop.oldValue) || PGM_PROTECTION;
-  const fetched = vm.storage.move(gfn, offset, current, false);
+  const fetched = vm.storage.move(gfn, offset, current, 0, mop.size, false);
   if (fetched !== 0) return fetched;
   if (current.some((byte, i) => byte !== expected[i])) return copyOut(current, mop.oldValue);
-  return vm.storage.move(gfn, offset, replacement, true);
+  return vm.storage.move(gfn, offset, replacement, 0, mop.size, true);
 }

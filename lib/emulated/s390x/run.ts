@@ -53,7 +53,7 @@ function deliver(vm: S390xVm, state: S390xVcpu): void {
   store(vm, state, LOWCORE.PROGRAM_OLD_PSW, u64(state.pswMask));
   store(vm, state, LOWCORE.PROGRAM_OLD_PSW + 8, u64(state.pswAddress));
   const psw = new Uint8Array(16);
-  vm.storage.move(state.cpu.prefixPfn, LOWCORE.PROGRAM_NEW_PSW, psw, false);
+  vm.storage.move(state.cpu.prefixPfn, LOWCORE.PROGRAM_NEW_PSW, psw, 0, psw.length, false);
   const fields = new DataView(psw.buffer);
   state.cpu.pswMaskHi = fields.getUint32(0);
   state.cpu.pswMaskLo = fields.getUint32(4);
@@ -62,7 +62,7 @@ function deliver(vm: S390xVm, state: S390xVcpu): void {
 }
 
 function store(vm: S390xVm, state: S390xVcpu, address: number, value: DataView): void {
-  vm.storage.move(state.cpu.prefixPfn, address, new Uint8Array(value.buffer), true);
+  vm.storage.move(state.cpu.prefixPfn, address, new Uint8Array(value.buffer), 0, value.byteLength, true);
 }
 
 function u64(value: bigint): DataView {

@@ -4,6 +4,8 @@ import { fromHalves } from '../../s390x/u64.ts';
 import { ERRNO } from '../../uapi/errno.ts';
 import { KVM_RUN_S390X, KVM_SYNC } from '../../uapi/structs.ts';
 import type { EmulatedVcpu } from '../vcpu.ts';
+import { LogicalAccess } from './logical-access.ts';
+import type { S390xVm } from './vm-state.ts';
 
 /** MP states of s390x (uAPI `KVM_MP_STATE_*`). */
 export const MP_STOPPED = 5;
@@ -44,10 +46,12 @@ export class S390xVcpu {
   breakingEvent = 0n;
   /** The PSW's address, which an interruption stores. */
   pswAddress = 0n;
+  readonly access: LogicalAccess;
   readonly #vcpu: EmulatedVcpu;
 
-  constructor(vcpu: EmulatedVcpu, facilities: CpuState['facilities']) {
+  constructor(vm: S390xVm, vcpu: EmulatedVcpu, facilities: CpuState['facilities']) {
     this.#vcpu = vcpu;
+    this.access = new LogicalAccess(vm, this);
     this.cpu = cpuState({ pswMask: 0, facilities });
     vcpu.mpState = MP_STOPPED;
     this.#run.setBigUint64(KVM_RUN_S390X.kvm_valid_regs, VALID_REGS);
