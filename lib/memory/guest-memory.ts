@@ -1,11 +1,12 @@
 import { endianness } from 'node:os';
-import { checkBytes, checkInteger, checkSize } from '../arguments.ts';
+import { checkBytes, checkInteger, checkSize, checkU64 } from '../arguments.ts';
 import { type U64, VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { hex, KvmError, outOfRange } from '../errors.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { advance, joinGpa, type SplitGpa, splitGpa } from './gpa.ts';
 import type { MemoryWindow, ViewHolder } from './mapping.ts';
 import type { PageSet } from './page-set.ts';
+import { PieceBatch } from './piece-batch.ts';
 import { RangeTable } from './range-table.ts';
 import type { MemoryRegion } from './region.ts';
 import { checkI8, checkI16, checkI32, checkI64, checkU8, checkU16, checkU32Value, checkU64Value } from './values.ts';
@@ -22,12 +23,13 @@ export interface Translation {
 }
 
 const HOST_IS_LITTLE_ENDIAN = endianness() === 'LE';
-const NO_VIEW = new DataView(new ArrayBuffer(0));
+const BASE = 0;
+const LOW = 1;
+const HIGH = 2;
 /** Accesses that are not inside one window go through here; nothing runs between filling and using it. */
 const scratchBytes = new Uint8Array(8);
 const scratch = new DataView(scratchBytes.buffer);
 const COPY_CHUNK = 0x1_0000;
-const SMALL_PIECE = 24;
 const TWO_32 = 2 ** 32;
 
 /**
@@ -47,15 +49,13 @@ export abstract class GuestMemory implements ViewHolder {
   /** Bytes of a page of the host, and so of a guest frame. */
   readonly pageSize: number;
   protected readonly table = new RangeTable<MemoryRegion>();
-  readonly #written = new Set<PageSet>();
+  #written: readonly PageSet[] = [];
   #tracking = false;
 
-  // The window that the last access was in: bytes [low, high) of `view`, whose byte 0 is at address `base`.
-  #base = 0;
-  #low = 0;
-  #high = -1;
-  #view: DataView = NO_VIEW;
+  /** The window that the last access was in, */
   #window: MemoryWindow | undefined;
+  /** and what of it the region has: the address of its byte 0, and the range of bytes. In an array, so that setting it allocates nothing. */
+  readonly #bounds = Float64Array.of(0, 0, -1);
 
   protected constructor(littleEndian: boolean, pageSize: number) {
     this.littleEndian = littleEndian;
@@ -67,22 +67,22 @@ export abstract class GuestMemory implements ViewHolder {
 
   readU8(gpa: U64): number {
     const at = this.#at(gpa, 1);
-    return at >= 0 ? this.#view.getUint8(at) : this.#fetch(gpa, 1).getUint8(0);
+    return at >= 0 ? this.#window!.view.getUint8(at) : this.#fetch(gpa, 1).getUint8(0);
   }
 
   readI8(gpa: U64): number {
     const at = this.#at(gpa, 1);
-    return at >= 0 ? this.#view.getInt8(at) : this.#fetch(gpa, 1).getInt8(0);
+    return at >= 0 ? this.#window!.view.getInt8(at) : this.#fetch(gpa, 1).getInt8(0);
   }
 
   readU16(gpa: U64, littleEndian = this.littleEndian): number {
     const at = this.#at(gpa, 2);
-    return at >= 0 ? this.#view.getUint16(at, littleEndian) : this.#fetch(gpa, 2).getUint16(0, littleEndian);
+    return at >= 0 ? this.#window!.view.getUint16(at, littleEndian) : this.#fetch(gpa, 2).getUint16(0, littleEndian);
   }
 
   readI16(gpa: U64, littleEndian = this.littleEndian): number {
     const at = this.#at(gpa, 2);
-    return at >= 0 ? this.#view.getInt16(at, littleEndian) : this.#fetch(gpa, 2).getInt16(0, littleEndian);
+    return at >= 0 ? this.#window!.view.getInt16(at, littleEndian) : this.#fetch(gpa, 2).getInt16(0, littleEndian);
   }
 
   /**
@@ -91,28 +91,32 @@ export abstract class GuestMemory implements ViewHolder {
    */
   readU32(gpa: U64, littleEndian = this.littleEndian): number {
     const at = this.#at(gpa, 4);
-    return at >= 0 ? this.#view.getUint32(at, littleEndian) : this.#fetch(gpa, 4).getUint32(0, littleEndian);
+    return at >= 0 ? this.#window!.view.getUint32(at, littleEndian) : this.#fetch(gpa, 4).getUint32(0, littleEndian);
   }
 
   readI32(gpa: U64, littleEndian = this.littleEndian): number {
     const at = this.#at(gpa, 4);
-    return at >= 0 ? this.#view.getInt32(at, littleEndian) : this.#fetch(gpa, 4).getInt32(0, littleEndian);
+    return at >= 0 ? this.#window!.view.getInt32(at, littleEndian) : this.#fetch(gpa, 4).getInt32(0, littleEndian);
   }
 
   readU64(gpa: U64, littleEndian = this.littleEndian): bigint {
     const at = this.#at(gpa, 8);
-    return at >= 0 ? this.#view.getBigUint64(at, littleEndian) : this.#fetch(gpa, 8).getBigUint64(0, littleEndian);
+    return at >= 0
+      ? this.#window!.view.getBigUint64(at, littleEndian)
+      : this.#fetch(gpa, 8).getBigUint64(0, littleEndian);
   }
 
   readI64(gpa: U64, littleEndian = this.littleEndian): bigint {
     const at = this.#at(gpa, 8);
-    return at >= 0 ? this.#view.getBigInt64(at, littleEndian) : this.#fetch(gpa, 8).getBigInt64(0, littleEndian);
+    return at >= 0
+      ? this.#window!.view.getBigInt64(at, littleEndian)
+      : this.#fetch(gpa, 8).getBigInt64(0, littleEndian);
   }
 
   writeU8(gpa: U64, value: number): void {
     checkU8(value);
     const at = this.#at(gpa, 1);
-    if (at >= 0) this.#view.setUint8(at, value);
+    if (at >= 0) this.#window!.view.setUint8(at, value);
     else scratch.setUint8(0, value);
     this.#stored(gpa, 1, at);
   }
@@ -120,7 +124,7 @@ export abstract class GuestMemory implements ViewHolder {
   writeI8(gpa: U64, value: number): void {
     checkI8(value);
     const at = this.#at(gpa, 1);
-    if (at >= 0) this.#view.setInt8(at, value);
+    if (at >= 0) this.#window!.view.setInt8(at, value);
     else scratch.setInt8(0, value);
     this.#stored(gpa, 1, at);
   }
@@ -128,7 +132,7 @@ export abstract class GuestMemory implements ViewHolder {
   writeU16(gpa: U64, value: number, littleEndian = this.littleEndian): void {
     checkU16(value);
     const at = this.#at(gpa, 2);
-    if (at >= 0) this.#view.setUint16(at, value, littleEndian);
+    if (at >= 0) this.#window!.view.setUint16(at, value, littleEndian);
     else scratch.setUint16(0, value, littleEndian);
     this.#stored(gpa, 2, at);
   }
@@ -136,7 +140,7 @@ export abstract class GuestMemory implements ViewHolder {
   writeI16(gpa: U64, value: number, littleEndian = this.littleEndian): void {
     checkI16(value);
     const at = this.#at(gpa, 2);
-    if (at >= 0) this.#view.setInt16(at, value, littleEndian);
+    if (at >= 0) this.#window!.view.setInt16(at, value, littleEndian);
     else scratch.setInt16(0, value, littleEndian);
     this.#stored(gpa, 2, at);
   }
@@ -148,7 +152,7 @@ export abstract class GuestMemory implements ViewHolder {
   writeU32(gpa: U64, value: number, littleEndian = this.littleEndian): void {
     checkU32Value(value);
     const at = this.#at(gpa, 4);
-    if (at >= 0) this.#view.setUint32(at, value, littleEndian);
+    if (at >= 0) this.#window!.view.setUint32(at, value, littleEndian);
     else scratch.setUint32(0, value, littleEndian);
     this.#stored(gpa, 4, at);
   }
@@ -156,7 +160,7 @@ export abstract class GuestMemory implements ViewHolder {
   writeI32(gpa: U64, value: number, littleEndian = this.littleEndian): void {
     checkI32(value);
     const at = this.#at(gpa, 4);
-    if (at >= 0) this.#view.setInt32(at, value, littleEndian);
+    if (at >= 0) this.#window!.view.setInt32(at, value, littleEndian);
     else scratch.setInt32(0, value, littleEndian);
     this.#stored(gpa, 4, at);
   }
@@ -164,7 +168,7 @@ export abstract class GuestMemory implements ViewHolder {
   writeU64(gpa: U64, value: U64, littleEndian = this.littleEndian): void {
     checkU64Value(value);
     const at = this.#at(gpa, 8);
-    if (at >= 0) setU64(this.#view, at, value, littleEndian);
+    if (at >= 0) setU64(this.#window!.view, at, value, littleEndian);
     else setU64(scratch, 0, value, littleEndian);
     this.#stored(gpa, 8, at);
   }
@@ -172,7 +176,7 @@ export abstract class GuestMemory implements ViewHolder {
   writeI64(gpa: U64, value: U64, littleEndian = this.littleEndian): void {
     const wide = checkI64(value);
     const at = this.#at(gpa, 8);
-    if (at >= 0) this.#view.setBigInt64(at, wide, littleEndian);
+    if (at >= 0) this.#window!.view.setBigInt64(at, wide, littleEndian);
     else scratch.setBigInt64(0, wide, littleEndian);
     this.#stored(gpa, 8, at);
   }
@@ -389,32 +393,32 @@ export abstract class GuestMemory implements ViewHolder {
 
   /** Tells dirty tracking about a write that was made through a slice. */
   markDirty(gpa: U64, length: number): void {
-    this.#mark(gpa, checkSize(length, 'length'));
+    this.#mark(checkU64(gpa, 'gpa'), checkSize(length, 'length'));
   }
 
   /** Collects the frames that are written from now on in a set, until {@link forgetWrites}. */
   recordWrites(pages: PageSet): void {
-    this.#written.add(pages);
+    this.#written = [...this.#written, pages];
     this.#tracking = true;
   }
 
   forgetWrites(pages: PageSet): void {
-    this.#written.delete(pages);
-    this.#tracking = this.#written.size > 0;
+    this.#written = this.#written.filter((other) => other !== pages);
+    this.#tracking = this.#written.length > 0;
   }
 
   /** Forgets the window of the last access: the memory behind it may be gone. */
   dropViews(): void {
-    this.#high = -1;
-    this.#view = NO_VIEW;
+    this.#bounds[HIGH] = -1;
     this.#window = undefined;
   }
 
   /** Offset in `#view` of `size` bytes at `gpa`, or −1 when they are not in one window. */
   #at(gpa: U64, size: number): number {
     if (typeof gpa === 'number') {
-      const at = gpa - this.#base;
-      if (at >= this.#low && at <= this.#high - size && (at | 0) === at) return at;
+      const bounds = this.#bounds;
+      const at = gpa - bounds[BASE]!;
+      if (at >= bounds[LOW]! && at <= bounds[HIGH]! - size && (at | 0) === at) return at;
       return this.#seek(gpa, size);
     }
     if (typeof gpa !== 'bigint' || gpa > Number.MAX_SAFE_INTEGER) return -1;
@@ -422,18 +426,19 @@ export abstract class GuestMemory implements ViewHolder {
   }
 
   #seek(gpa: number, size: number): number {
-    const region = this.table.find(gpa);
-    if (region === undefined || gpa > Number.MAX_SAFE_INTEGER) return -1;
-    const first = region.start - region.offset;
-    const index = Math.floor((gpa - first) / VIEW_WINDOW);
-    const window = region.mapping.window(index);
+    const { table } = this;
+    const entry = table.indexOf(gpa);
+    if (entry < 0 || gpa > Number.MAX_SAFE_INTEGER) return -1;
+    const origin = table.originAt(entry);
+    const index = Math.floor((gpa - origin) / VIEW_WINDOW);
+    const window = table.entries[entry]!.mapping.window(index);
     if (window === undefined) return -1;
-    const base = first + index * VIEW_WINDOW;
-    const high = Math.min(window.length, region.end - base, Number.MAX_SAFE_INTEGER - base);
-    this.#base = base;
-    this.#low = Math.max(0, region.start - base);
-    this.#high = high;
-    this.#view = window.view;
+    const base = origin + index * VIEW_WINDOW;
+    const high = Math.min(window.length, Math.min(table.endAt(entry), Number.MAX_SAFE_INTEGER) - base);
+    const bounds = this.#bounds;
+    bounds[BASE] = base;
+    bounds[LOW] = Math.max(0, table.startAt(entry) - base);
+    bounds[HIGH] = high;
     this.#window = window;
     const at = gpa - base;
     return at <= high - size && (at | 0) === at ? at : -1;
@@ -480,29 +485,27 @@ export abstract class GuestMemory implements ViewHolder {
   }
 
   #eachPiece(gpas: ArrayLike<U64>, lengths: ArrayLike<number> | number, bytes: Uint8Array, write: boolean): void {
-    let done = 0;
+    const batch = new PieceBatch(bytes, write);
     for (let piece = 0; piece < gpas.length; piece++) {
       const gpa = gpas[piece]!;
       const length = typeof lengths === 'number' ? lengths : (lengths[piece] ?? 0);
-      if (!(length >= 0 && length <= bytes.length - done)) {
-        throw outOfRange(
-          `lengths[${piece}]`,
-          `an integer in [0, ${bytes.length - done}], what is left of the array`,
-          length,
-        );
+      if (!(length >= 0 && length <= bytes.length - batch.end && Number.isInteger(length))) {
+        const range = `an integer in [0, ${bytes.length - batch.end}], what is left of the array`;
+        throw outOfRange(`lengths[${piece}]`, range, length);
       }
       const at = this.#at(gpa, length);
-      if (at < 0) {
-        const part = bytes.subarray(done, done + length);
-        if (write) this.writeExact(gpa, part);
-        else this.readExact(gpa, part);
-      } else {
-        if (write) moveBytes(this.#window!.bytes, at, bytes, done, length);
-        else moveBytes(bytes, done, this.#window!.bytes, at, length);
+      if (at >= 0) {
+        batch.add(this.#window!, at, length);
         if (write && this.#tracking) this.#mark(gpa, length);
+        continue;
       }
-      done += length;
+      batch.flush();
+      const part = bytes.subarray(batch.end, batch.end + length);
+      if (write) this.writeExact(gpa, part);
+      else this.readExact(gpa, part);
+      batch.skip(length);
     }
+    batch.flush();
   }
 
   #atomics(gpa: U64, size: AtomicSize): { words: AtomicWords; index: number } {
@@ -536,12 +539,19 @@ export abstract class GuestMemory implements ViewHolder {
 
   #mark(gpa: U64, length: number): void {
     if (length === 0) return;
-    const { page, rest } = splitGpa(gpa);
-    const first = Math.floor(page / this.pageSize);
-    const end = first + Math.ceil(((page % this.pageSize) + rest + length) / this.pageSize);
+    let first: number;
+    let last: number;
+    if (typeof gpa === 'number') {
+      first = Math.floor(gpa / this.pageSize);
+      last = Math.floor((gpa + length - 1) / this.pageSize);
+    } else {
+      const { page, rest } = splitGpa(gpa);
+      first = Math.floor(page / this.pageSize);
+      last = first + Math.floor(((page % this.pageSize) + rest + length - 1) / this.pageSize);
+    }
     for (const pages of this.#written) {
-      if (end - first === 1) pages.add(first);
-      else pages.addRange(first, end);
+      if (first === last) pages.add(first);
+      else pages.addRange(first, last + 1);
     }
   }
 
@@ -585,13 +595,4 @@ function setU64(view: DataView, at: number, value: U64, littleEndian: boolean): 
   const high = Math.floor(value / TWO_32);
   view.setUint32(littleEndian ? at + 4 : at, high, littleEndian);
   view.setUint32(littleEndian ? at : at + 4, value - high * TWO_32, littleEndian);
-}
-
-/** A loop beats a call for the few bytes of a piece. */
-function moveBytes(to: Uint8Array, toAt: number, from: Uint8Array, fromAt: number, length: number): void {
-  if (length > SMALL_PIECE) {
-    to.set(from.subarray(fromAt, fromAt + length), toAt);
-    return;
-  }
-  for (let index = 0; index < length; index++) to[toAt + index] = from[fromAt + index]!;
 }

@@ -42,6 +42,9 @@ export interface DeviceMappingOptions extends MappingOptions {
 
 /** One window of a mapping: its memory, and the views that typed access uses. */
 export class MemoryWindow {
+  readonly calls: KvmCalls;
+  /** Host virtual address of its byte 0. */
+  readonly hva: number;
   readonly buffer: ArrayBufferLike;
   readonly length: number;
   readonly view: DataView;
@@ -50,7 +53,9 @@ export class MemoryWindow {
   #u32: Uint32Array | undefined;
   #u64: BigUint64Array | undefined;
 
-  constructor(buffer: ArrayBufferLike) {
+  constructor(calls: KvmCalls, hva: number, buffer: ArrayBufferLike) {
+    this.calls = calls;
+    this.hva = hva;
     this.buffer = buffer;
     this.length = buffer.byteLength;
     this.view = new DataView(buffer);
@@ -307,7 +312,7 @@ export class Mapping {
       return undefined;
     }
     mappingOfView.set(buffer, this);
-    const window = new MemoryWindow(buffer);
+    const window = new MemoryWindow(this.calls, this.hva + start, buffer);
     this.#windows[index] = window;
     return window;
   }

@@ -2,18 +2,34 @@
 export interface Range {
   readonly start: number;
   readonly end: number;
+  /** Where byte 0 of what is behind the range would be, if all of it were there; the start unless given. */
+  readonly origin?: number;
 }
 
 const FIRST_CAPACITY = 16;
+/** Below this a search is as short as what a bucket leaves to be searched. */
+const FIRST_BUCKETS = 8;
 
 /**
- * Ranges that don't overlap, sorted by start. Starts and ends stand in Float64Arrays beside the entries, so that a
+ * Ranges that don't overlap, sorted by start. Their addresses stand in Float64Arrays beside the entries, so that a
  * lookup compares plain doubles and allocates nothing.
+ *
+ * A binary search mispredicts every other branch, so that lookups begin in an index: the span of the table is cut
+ * into about as many buckets as there are entries, and each knows its first. Where ranges are spread evenly that leaves
+ * one comparison, and at worst a binary search. The index is made anew after changes, once enough was looked up to
+ * pay for it.
  */
 export class RangeTable<T extends Range> {
   #starts = new Float64Array(FIRST_CAPACITY);
   #ends = new Float64Array(FIRST_CAPACITY);
+  #origins = new Float64Array(FIRST_CAPACITY);
   readonly #entries: T[] = [];
+  /** Lookups since the last change, while there is no index. */
+  #searches = 0;
+  /** Entry b: how many entries start in buckets before b. Empty while there is no index. */
+  #before = new Int32Array(0);
+  #first = 0;
+  #scale = 0;
 
   get length(): number {
     return this.#entries.length;
@@ -26,8 +42,25 @@ export class RangeTable<T extends Range> {
 
   /** The entry that contains `at`. */
   find(at: number): T | undefined {
+    return this.#entries[this.indexOf(at)];
+  }
+
+  /** Index of the entry that contains `at`, or −1. */
+  indexOf(at: number): number {
     const index = this.lastAtOrBelow(at);
-    return index >= 0 && at < this.#ends[index]! ? this.#entries[index] : undefined;
+    return index >= 0 && at < this.#ends[index]! ? index : -1;
+  }
+
+  startAt(index: number): number {
+    return this.#starts[index]!;
+  }
+
+  endAt(index: number): number {
+    return this.#ends[index]!;
+  }
+
+  originAt(index: number): number {
+    return this.#origins[index]!;
   }
 
   has(entry: T): boolean {
@@ -36,16 +69,22 @@ export class RangeTable<T extends Range> {
 
   /** Index of the last entry whose start is ≤ `at`, or −1. */
   lastAtOrBelow(at: number): number {
+    const before = this.#before;
+    let low = -1;
+    let high = this.#entries.length - 1;
+    if (before.length !== 0) {
+      if (!(at >= this.#first)) return -1;
+      const bucket = Math.min((at - this.#first) * this.#scale, before.length - 2) | 0;
+      low = before[bucket]! - 1;
+      high = before[bucket + 1]! - 1;
+    } else if (high >= FIRST_BUCKETS && ++this.#searches > high) this.#makeIndex();
     const starts = this.#starts;
-    let low = 0;
-    let count = this.#entries.length;
-    // Halves the count in every step whatever the comparison says, so that the loop's length is predictable.
-    while (count > 1) {
-      const half = count >>> 1;
-      if (starts[low + half]! <= at) low += half;
-      count -= half;
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (starts[middle]! <= at) low = middle;
+      else high = middle - 1;
     }
-    return count === 1 && starts[low]! <= at ? low : -1;
+    return low;
   }
 
   /** An entry that has a part of [start, end), other than `except`. */
@@ -61,28 +100,48 @@ export class RangeTable<T extends Range> {
   /** Puts an entry in that overlaps none. */
   insert(entry: T): void {
     const { length } = this.#entries;
-    if (length === this.#starts.length) this.#grow();
+    if (length === this.#starts.length) {
+      this.#starts = doubled(this.#starts);
+      this.#ends = doubled(this.#ends);
+      this.#origins = doubled(this.#origins);
+    }
     const index = this.lastAtOrBelow(entry.start) + 1;
-    this.#starts.copyWithin(index + 1, index, length);
-    this.#ends.copyWithin(index + 1, index, length);
+    for (const column of [this.#starts, this.#ends, this.#origins]) column.copyWithin(index + 1, index, length);
     this.#starts[index] = entry.start;
     this.#ends[index] = entry.end;
+    this.#origins[index] = entry.origin ?? entry.start;
     this.#entries.splice(index, 0, entry);
+    this.#dropIndex();
   }
 
   /** Takes an entry out; false when it isn't there. */
   remove(entry: T): boolean {
     const index = this.lastAtOrBelow(entry.start);
     if (this.#entries[index] !== entry) return false;
-    this.#starts.copyWithin(index, index + 1);
-    this.#ends.copyWithin(index, index + 1);
+    for (const column of [this.#starts, this.#ends, this.#origins]) column.copyWithin(index, index + 1);
     this.#entries.splice(index, 1);
+    this.#dropIndex();
     return true;
   }
 
-  #grow(): void {
-    this.#starts = doubled(this.#starts);
-    this.#ends = doubled(this.#ends);
+  #dropIndex(): void {
+    if (this.#before.length !== 0) this.#before = new Int32Array(0);
+    this.#searches = 0;
+  }
+
+  #makeIndex(): void {
+    const count = this.#entries.length;
+    const first = this.#starts[0]!;
+    const span = this.#starts[count - 1]! - first;
+    // Ranges are mostly spaced by a power of two: then each starts where a bucket does, and its comparison is foreseen.
+    const scale = 2 ** -Math.floor(Math.log2(span / count));
+    const buckets = Math.floor(span * scale) + 1;
+    const before = new Int32Array(buckets + 1);
+    for (let index = 0; index < count; index++) before[((this.#starts[index]! - first) * scale + 1) | 0]!++;
+    for (let bucket = 1; bucket < before.length; bucket++) before[bucket]! += before[bucket - 1]!;
+    this.#before = before;
+    this.#first = first;
+    this.#scale = scale;
   }
 }
 

@@ -1,0 +1,64 @@
+import { KvmError } from '../errors.ts';
+import { ERRNO } from '../uapi/errno.ts';
+import type { MemoryWindow } from './mapping.ts';
+
+/** Pieces that are moved by one call. */
+const BATCH = 512;
+// Used again by every batch: nothing else runs between filling and moving it.
+const hvas = new Float64Array(BATCH);
+const lengths = new Uint32Array(BATCH);
+
+/**
+ * Moves small pieces of mapped memory that stand back to back in an array, many in one call: the addon overlaps the
+ * cache misses of many pieces, which a loop in JavaScript cannot.
+ */
+export class PieceBatch {
+  readonly #bytes: Uint8Array;
+  readonly #write: boolean;
+  #window: MemoryWindow | undefined;
+  #count = 0;
+  /** Where the pieces not yet moved begin in the array. */
+  #start = 0;
+  #end = 0;
+
+  constructor(bytes: Uint8Array, write: boolean) {
+    this.#bytes = bytes;
+    this.#write = write;
+  }
+
+  /** Where the next piece goes. */
+  get end(): number {
+    return this.#end;
+  }
+
+  /** Adds the piece of `length` bytes at an offset of a window. */
+  add(window: MemoryWindow, at: number, length: number): void {
+    this.#window = window;
+    hvas[this.#count] = window.hva + at;
+    lengths[this.#count] = length;
+    this.#end += length;
+    if (++this.#count === BATCH) this.flush();
+  }
+
+  /** Leaves out a piece that was moved otherwise. */
+  skip(length: number): void {
+    this.#end += length;
+    this.#start = this.#end;
+  }
+
+  /** Moves what was added. @throws KvmError EFAULT when memory went away meanwhile */
+  flush(): void {
+    const count = this.#count;
+    if (count === 0) return;
+    const { calls } = this.#window!;
+    const part = this.#bytes.subarray(this.#start, this.#end);
+    const ofPieces = lengths.subarray(0, count);
+    const moved = this.#write
+      ? calls.scatter(hvas.subarray(0, count), ofPieces, part)
+      : calls.gather(hvas.subarray(0, count), ofPieces, part);
+    if (moved !== count)
+      throw new KvmError(moved < 0 ? moved : ERRNO.EFAULT, { syscall: this.#write ? 'scatter' : 'gather' });
+    this.#count = 0;
+    this.#start = this.#end;
+  }
+}
