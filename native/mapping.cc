@@ -1,19 +1,16 @@
 // Host memory: mmap and its kin, ArrayBuffers over it, and copies that cannot fault.
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 
 #include "call.h"
 #include "kvm_abi.h"
-
-#ifndef MFD_HUGETLB
-#define MFD_HUGETLB 4U
-#endif
 
 namespace kvm_bridge {
 namespace {
@@ -59,10 +56,9 @@ struct MmapRequest {
 // The unit in which memory of this kind is mapped.
 uint64_t UnitOf(const MmapRequest& request) {
   if (request.fd >= 0) {
-    struct stat status;
-    const bool is_hugetlb = fstat(request.fd, &status) == 0 && S_ISREG(status.st_mode) &&
-                            static_cast<uint64_t>(status.st_blksize) >= kDefaultHugePage;
-    return is_hugetlb ? static_cast<uint64_t>(status.st_blksize) : PageSize();
+    struct statfs status;
+    const bool is_hugetlb = fstatfs(request.fd, &status) == 0 && status.f_type == HUGETLBFS_MAGIC;
+    return is_hugetlb ? static_cast<uint64_t>(status.f_bsize) : PageSize();
   }
   if ((request.flags & kHugetlb) == 0) return PageSize();
   const uint32_t shift = (request.flags & kHugeSizeMask) >> kHugeSizeShift;
@@ -225,7 +221,8 @@ napi_value ViewOf(Environment& environment, uint64_t hva, uint64_t length) {
   }
   if (!mapping->is_direct) return ToValue(env, int64_t{-EACCES});
   const napi_value view = environment.mappings.GetView(env, *mapping, hva, length);
-  return view != nullptr ? view : ToValue(env, int64_t{-ENOMEM});
+  // Some runtimes have no ArrayBuffers over memory of others: there are the copies.
+  return view != nullptr ? view : ToValue(env, int64_t{-EACCES});
 }
 
 // Bytes copied from one mapping, fewer than `length` where readable memory ends; -EFAULT when none.

@@ -4,7 +4,7 @@ import { calls } from './addon.mjs';
 const LENGTH = 0x10000;
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
-if (typeof ArrayBuffer.prototype.transfer === 'function') {
+{
   const hva = calls.mmap(LENGTH, 3, 0x22, -1, 0, 0, 0);
   let moved = calls.view(hva, LENGTH).transfer();
   new Uint8Array(moved).fill(1);
