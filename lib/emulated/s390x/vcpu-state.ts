@@ -1,5 +1,6 @@
 import { type CpuState, cpuState } from '../../s390x/index.ts';
 import { PREFIX_MASK } from '../../s390x/prefix.ts';
+import { ADDRESS_SPACES, addressSpaceBits } from '../../s390x/psw.ts';
 import { fromHalves } from '../../s390x/u64.ts';
 import { ERRNO } from '../../uapi/errno.ts';
 import { KVM_RUN_S390X, KVM_SYNC } from '../../uapi/structs.ts';
@@ -70,8 +71,9 @@ export class S390xVcpu {
     return new DataView(sregs.buffer, sregs.byteOffset, sregs.byteLength);
   }
 
-  /** Before MEM_OP: the access registers are those in kvm_run. */
+  /** Before MEM_OP: the access registers are those in kvm_run. Only access-register mode looks at them. */
   loadAccessRegisters(): void {
+    if (ADDRESS_SPACES[addressSpaceBits(this.cpu.pswMaskHi)] !== 'access-register') return;
     const run = this.#run;
     for (let n = 0; n < 16; n++) this.cpu.ar[n] = run.getUint32(KVM_RUN_S390X.acrs + 4 * n);
   }
