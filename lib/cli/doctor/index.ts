@@ -1,0 +1,90 @@
+import { table } from '../../inspect.ts';
+import { columnsOf, type Io, type Style, styleFor, wrap } from '../io.ts';
+import { examineDevice } from './device.ts';
+import type { Finding } from './finding.ts';
+import { type Host, thisHost } from './host.ts';
+import { type CapabilityFinding, examineAddon, examineKvm } from './kvm.ts';
+import {
+  examineHugePages,
+  examineLimits,
+  examineModules,
+  examineOvercommit,
+  examinePgste,
+  examineSystem,
+} from './surroundings.ts';
+
+/** Everything the doctor found out. */
+export interface Diagnosis {
+  /** Whether the real KVM can be used: nothing failed. */
+  readonly usable: boolean;
+  readonly findings: readonly Finding[];
+  readonly capabilities: readonly CapabilityFinding[];
+}
+
+/** Examines a machine: what of the real KVM works there. Nothing is changed. */
+export function diagnose(host: Host = thisHost): Diagnosis {
+  const system = examineSystem(host);
+  const addon = examineAddon(host);
+  const findings: Finding[] = [system, addon.finding];
+  let capabilities: CapabilityFinding[] = [];
+  if (system.status !== 'fail') {
+    const device = examineDevice(host);
+    findings.push(examineModules(host), device, ...[examinePgste(host)].filter((found) => found !== undefined));
+    if (device.status !== 'fail' && addon.calls !== undefined) {
+      const kvm = examineKvm(host, addon.calls);
+      findings.push(...kvm.findings);
+      capabilities = kvm.capabilities;
+    }
+    const rest = [...examineLimits(host), examineHugePages(host), examineOvercommit(host)];
+    findings.push(...rest.filter((found) => found !== undefined));
+  }
+  return { usable: findings.every(({ status }) => status !== 'fail'), findings, capabilities };
+}
+
+/** `kvm-bridge doctor`: exit status 0 when the real KVM is usable, else 1. */
+export function doctorCommand(io: Io, { json }: { readonly json: boolean }, host: Host = thisHost): number {
+  const diagnosis = diagnose(host);
+  io.stdout.write(
+    json
+      ? `${JSON.stringify(diagnosis, null, 2)}\n`
+      : report(diagnosis, styleFor(io.stdout, io.env), columnsOf(io.stdout)),
+  );
+  return diagnosis.usable ? 0 : 1;
+}
+
+/** The diagnosis as text. */
+export function report({ usable, findings, capabilities }: Diagnosis, style: Style, columns: number): string {
+  const subjects = Math.max(...findings.map(({ subject }) => subject.length));
+  const lines = findings.flatMap((finding) => findingLines(finding, subjects, style, columns));
+  const parts = [`${style.bold('What the real KVM has and lacks on this machine')}\n`, ...lines, ''];
+  if (capabilities.length > 0) parts.push(capabilityTable(capabilities, style), '');
+  parts.push(
+    usable
+      ? style.green('Real KVM is usable here.')
+      : `${style.red('Real KVM is not usable here')}; the emulated kernel is: kvm-bridge --backend emulated`,
+  );
+  return `${parts.join('\n')}\n`;
+}
+
+const STATUS_WIDTH = 4;
+
+function findingLines({ subject, status, detail, mend }: Finding, subjects: number, style: Style, columns: number) {
+  const colour = { ok: style.green, note: style.yellow, fail: style.red }[status];
+  const indent = 2 + STATUS_WIDTH + 2 + subjects + 2;
+  const width = Math.max(columns - indent, 30);
+  const text = detail.split('\n').flatMap((line) => wrap(line, width));
+  const [first = '', ...rest] = text;
+  const head = `  ${colour(status.padEnd(STATUS_WIDTH))}  ${subject.padEnd(subjects)}  ${first}`;
+  // Commands stay on one line, to be copied.
+  const tail = mend === undefined ? [] : [`→ ${mend}`].map((line) => style.cyan(line));
+  return [head, ...[...rest, ...tail].map((line) => ' '.repeat(indent) + line)];
+}
+
+function capabilityTable(capabilities: readonly CapabilityFinding[], style: Style): string {
+  const [headings = '', ...rows] = table(
+    ['capability', 'value', ''],
+    capabilities.map(({ name, value, meaning }) => [name, value === 0 ? '-' : String(value), meaning]),
+  ).split('\n');
+  const shown = rows.map((row, index) => (capabilities[index]?.value === 0 ? style.dim(row) : row));
+  return [style.bold(headings), ...shown].join('\n');
+}

@@ -1,0 +1,159 @@
+import type { KvmCalls } from '../../calls/kvm-calls.ts';
+import { openFailure } from '../../calls/open.ts';
+import { KvmError } from '../../errors.ts';
+import { Kvm } from '../../kvm.ts';
+import type { Arch } from '../../uapi/arch.ts';
+import type { CapName } from '../../uapi/capabilities.ts';
+import type { Vm } from '../../vm.ts';
+import { explainError } from '../explain-error.ts';
+import { prepareRealMode, runsHalt } from '../guest-x86.ts';
+import { type Finding, fail, note, ok } from './finding.ts';
+import type { Host } from './host.ts';
+
+export interface CapabilityFinding {
+  readonly name: CapName;
+  readonly value: number;
+  readonly meaning: string;
+}
+
+/** The addon: loaded, or every path that was tried and the last error. */
+export function examineAddon(host: Host): { readonly finding: Finding; readonly calls?: KvmCalls } {
+  const loaded = host.loadAddon();
+  if ('calls' in loaded) {
+    const from = host.env.KVM_BRIDGE_ADDON;
+    return {
+      calls: loaded.calls,
+      finding: ok('addon', `loaded${from ? ` from KVM_BRIDGE_ADDON=${from}` : ''}, for ${loaded.calls.arch}`),
+    };
+  }
+  const tried = loaded.tried.length === 0 ? '' : `\ntried, in this order:\n${loaded.tried.join('\n')}`;
+  return {
+    finding: fail('addon', `${loaded.reason}\nlast error: ${firstLine(loaded.error.message)}${tried}`, addonMend(host)),
+  };
+}
+
+function addonMend(host: Host): string {
+  if (host.platform !== 'linux') return 'none: the addon is for Linux';
+  return host.env.KVM_BRIDGE_ADDON ? 'unset KVM_BRIDGE_ADDON, or let it name the addon' : 'npm rebuild kvm-bridge';
+}
+
+const firstLine = (text: string): string => text.split('\n', 1)[0] ?? '';
+
+/** Opens /dev/kvm and makes a VM and a vCPU, closing them again; what works, and the capabilities. */
+export function examineKvm(
+  host: Host,
+  calls: KvmCalls,
+): { readonly findings: Finding[]; readonly capabilities: CapabilityFinding[] } {
+  const findings: Finding[] = [];
+  let kvm: Kvm;
+  try {
+    kvm = Kvm.open({ calls });
+  } catch (error) {
+    findings.push(fail('open', explainError(error), mendOpen(error)));
+    return { findings, capabilities: [] };
+  }
+  let capabilities: CapabilityFinding[] = [];
+  try {
+    const version = kvm.getApiVersion();
+    findings.push(
+      version === API_VERSION
+        ? ok('API version', String(version))
+        : fail('API version', `${version} instead of ${API_VERSION}`, 'use a kernel of 2.6.22 or newer'),
+    );
+    const vm = tryCreate(findings, 'create VM', host, () => kvm.createVm());
+    const asked: Kvm | Vm = vm ?? kvm;
+    capabilities = capabilitiesOf(calls.arch).map(([name, meaning]) => ({
+      name,
+      meaning,
+      value: asked.checkExtension(name),
+    }));
+    if (vm !== undefined) {
+      const x86 = calls.backend === 'native' && calls.arch === 'x86_64';
+      if (x86) prepareRealMode(vm);
+      const vcpu = tryCreate(findings, 'create vCPU', host, () => vm.createVcpu());
+      if (vcpu !== undefined && x86) findings.push(tryGuest(vm));
+      vm.close();
+    }
+  } finally {
+    kvm.close();
+  }
+  return { findings, capabilities };
+}
+
+const API_VERSION = 12;
+
+function mendOpen(error: unknown): string {
+  const errno = error instanceof KvmError ? error.errno : 0;
+  return openFailure(errno).explanation ?? 'see dmesg | grep -i kvm';
+}
+
+function tryCreate<T extends object>(findings: Finding[], subject: string, host: Host, create: () => T): T | undefined {
+  try {
+    const made = create();
+    findings.push(ok(subject, 'works'));
+    return made;
+  } catch (error) {
+    const mend =
+      host.nodeArch === 's390x' ? 'sudo sysctl vm.allocate_pgste=1, then start Node anew' : 'see dmesg | grep -i kvm';
+    findings.push(fail(subject, explainError(error), mend));
+    return undefined;
+  }
+}
+
+function tryGuest(vm: Vm): Finding {
+  try {
+    const reason = runsHalt(vm);
+    return reason === 'HLT'
+      ? ok('run a guest', 'its hlt came back as HLT')
+      : note('run a guest', `one that only halts came back with ${reason}`);
+  } catch (error) {
+    return note('run a guest', explainError(error), 'see dmesg | grep -i kvm');
+  }
+}
+
+type CapabilityMeaning = readonly [CapName, string];
+
+const EVERYWHERE: readonly CapabilityMeaning[] = [
+  ['NR_MEMSLOTS', 'memslots of an address space'],
+  ['MULTI_ADDRESS_SPACE', 'address spaces'],
+  ['READONLY_MEM', 'memslots that guests may only read'],
+  ['MANUAL_DIRTY_LOG_PROTECT2', 'dirty logs that user space clears: bits of DIRTY_LOG'],
+  ['DIRTY_LOG_RING', 'dirty rings: bytes of the largest'],
+  ['DIRTY_LOG_RING_ACQ_REL', 'dirty rings on weakly ordered processors'],
+  ['DIRTY_LOG_RING_WITH_BITMAP', 'a dirty bitmap beside the rings'],
+  ['USER_MEMORY2', 'SET_USER_MEMORY_REGION2'],
+  ['GUEST_MEMFD', 'private guest memory'],
+  ['MEMORY_ATTRIBUTES', 'attributes of guest memory, as bits'],
+  ['MEMORY_FAULT_INFO', 'faults of guest memory are described'],
+  ['PRE_FAULT_MEMORY', 'guest memory can be faulted in beforehand'],
+  ['IMMEDIATE_EXIT', 'runs can be interrupted without a race'],
+  ['IOEVENTFD', 'stores that signal an eventfd'],
+  ['IRQFD', 'eventfds that inject an interrupt'],
+  ['COALESCED_MMIO', 'stores that are put aside: page of the ring'],
+  ['MAX_VCPUS', 'vCPUs of a VM'],
+];
+
+const OWN: Readonly<Record<Arch, readonly CapabilityMeaning[]>> = {
+  x86_64: [['VM_TYPES', 'types of VM, as bits']],
+  s390x: [
+    ['S390_MEM_OP', 'MEM_OP: bytes of the largest'],
+    ['S390_MEM_OP_EXTENSION', '1: absolute and with keys; 2: compare-exchange'],
+    ['S390_SKEYS', 'GET_SKEYS and SET_SKEYS'],
+    ['S390_KEYOP', 'KEYOP: single storage keys'],
+    ['S390_CMMA_MIGRATION', 'CMMA states of pages'],
+    ['S390_HPAGE_1M', 'huge pages of 1 MiB'],
+    ['S390_UCONTROL', 'VMs whose memory user space controls'],
+    ['S390_PROTECTED', 'protected VMs'],
+  ],
+  ppc64: [
+    ['PPC_PAPR', 'PAPR guests'],
+    ['PPC_ALLOC_HTAB', 'hashed page tables'],
+    ['PPC_HTAB_FD', 'reading and writing them through a descriptor'],
+    ['SPAPR_RESIZE_HPT', 'resizing them'],
+    ['PPC_MMU_RADIX', 'radix guests'],
+    ['PPC_MMU_HASH_V3', 'hash guests on POWER9 and later'],
+  ],
+  aarch64: [],
+};
+
+const capabilitiesOf = (arch: Arch): readonly CapabilityMeaning[] => [...EVERYWHERE, ...OWN[arch]];

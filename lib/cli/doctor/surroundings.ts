@@ -1,0 +1,95 @@
+import { humanSize } from '../../inspect.ts';
+import { archOfNode } from '../../uapi/arch.ts';
+import { type Finding, fail, note, ok } from './finding.ts';
+import type { Host } from './host.ts';
+
+/** The operating system and the processor. */
+export function examineSystem(host: Host): Finding {
+  const where = `${host.platform} ${host.release}, ${host.nodeArch}, Node ${host.nodeVersion}`;
+  if (host.platform !== 'linux') {
+    return fail('system', `${where}: KVM is a part of Linux`, 'run this on Linux; here the emulated kernel works');
+  }
+  if (archOfNode(host.nodeArch) === undefined) {
+    return fail('system', `${where}: not an architecture that kvm-bridge knows`, 'use the emulated kernel: --arch');
+  }
+  return ok('system', where);
+}
+
+/** The modules that are loaded, and what is peculiar about them. */
+export function examineModules(host: Host): Finding {
+  const modules = host.list('/sys/module').filter((name) => /^kvm/.test(name));
+  if (modules.length === 0) return note('kernel modules', 'none is named kvm: not loaded, or built into the kernel');
+  const nested = modules.flatMap((name) => {
+    const value = host.read(`/sys/module/${name}/parameters/nested`);
+    return value === undefined ? [] : [`${name}: nested guests ${/^[1Y]/.test(value) ? 'possible' : 'off'}`];
+  });
+  const detail = [modules.sort().join(', '), ...nested].join('; ');
+  if (!modules.includes('kvm_pvm')) return ok('kernel modules', detail);
+  return note(
+    'kernel modules',
+    `${detail}; kvm_pvm runs guests without VT-x or SVM: real-mode code is emulated instruction by instruction, and an ordinary Linux guest may not boot`,
+  );
+}
+
+/** s390x: a process that makes VMs needs page tables with room for guest storage keys. */
+export function examinePgste(host: Host): Finding | undefined {
+  if (host.nodeArch !== 's390x') return undefined;
+  const subject = 'vm.allocate_pgste';
+  return host.read('/proc/sys/vm/allocate_pgste') === '1'
+    ? ok(subject, '1: page tables have room for guest storage keys')
+    : fail(subject, '0: KVM_CREATE_VM gives EINVAL to Node', `sudo sysctl ${subject}=1, then start Node anew`);
+}
+
+const ENOUGH_FILES = 4096;
+
+/** RLIMIT_NOFILE and RLIMIT_MEMLOCK. */
+export function examineLimits(host: Host): Finding[] {
+  const limits = host.read('/proc/self/limits');
+  const soft = (name: string): string | undefined => new RegExp(`^${name} +(\\S+)`, 'm').exec(limits ?? '')?.[1];
+  const files = soft('Max open files');
+  const locked = soft('Max locked memory');
+  const found: Finding[] = [];
+  if (files !== undefined) {
+    const detail = `${files}; each VM and each vCPU takes one`;
+    found.push(
+      Number(files) < ENOUGH_FILES ? note('open files', detail, `ulimit -n ${ENOUGH_FILES}`) : ok('open files', detail),
+    );
+  }
+  if (locked !== undefined) {
+    const shown = locked === 'unlimited' ? locked : humanSize(Number(locked));
+    found.push(ok('locked memory', `${shown}; KVM itself locks none, passing devices through does`));
+  }
+  return found;
+}
+
+/** The pool of huge pages, which mapHugetlb needs. */
+export function examineHugePages(host: Host): Finding | undefined {
+  const meminfo = host.read('/proc/meminfo');
+  if (meminfo === undefined) return undefined;
+  const field = (name: string): number => Number(new RegExp(`^${name}: +(\\d+)`, 'm').exec(meminfo)?.[1] ?? 0);
+  const transparent = /\[(\w+)\]/.exec(host.read('/sys/kernel/mm/transparent_hugepage/enabled') ?? '')?.[1];
+  const beside = transparent === undefined ? '' : `; transparent ones: ${transparent}`;
+  const total = field('HugePages_Total');
+  if (total === 0) {
+    return note(
+      'huge pages',
+      `the pool is empty, so mapHugetlb gives ENOMEM${beside}`,
+      'sudo sysctl vm.nr_hugepages=64',
+    );
+  }
+  const size = humanSize(field('Hugepagesize') * 1024);
+  return ok('huge pages', `${field('HugePages_Free')} of ${total} are free, of ${size} each${beside}`);
+}
+
+/** Whether memory may be promised that isn't there: a terabyte of sparse guest. */
+export function examineOvercommit(host: Host): Finding | undefined {
+  const mode = host.read('/proc/sys/vm/overcommit_memory');
+  if (mode === undefined) return undefined;
+  return mode === '2'
+    ? note(
+        'overcommit',
+        '2: sparse guests larger than the commit limit give ENOMEM',
+        'sudo sysctl vm.overcommit_memory=0',
+      )
+    : ok('overcommit', `${mode}: sparse guests of any size`);
+}

@@ -1,0 +1,58 @@
+import { WriteStream } from 'node:tty';
+import { styleText } from 'node:util';
+
+/** Where a command reads and writes, so that tests can stand in for the terminal. */
+export interface Io {
+  readonly stdin: NodeJS.ReadableStream;
+  readonly stdout: OutputStream;
+  readonly stderr: OutputStream;
+  readonly env: NodeJS.ProcessEnv;
+}
+
+export type OutputStream = NodeJS.WritableStream & { readonly isTTY?: boolean; readonly columns?: number };
+
+/** A mistake on the command line: the message, then the usage; exit status 2. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError';
+}
+
+const FORMATS = ['bold', 'dim', 'red', 'green', 'yellow', 'cyan'] as const;
+
+/** Text in colours, or the text itself. */
+export type Style = Record<(typeof FORMATS)[number], (text: string) => string>;
+
+/** Whether a stream is to be written to in colours: NO_COLOR, FORCE_COLOR and TERM are heeded as Node heeds them. */
+export function wantsColour({ isTTY = false }: OutputStream, env: NodeJS.ProcessEnv): boolean {
+  return (isTTY || env.FORCE_COLOR !== undefined) && WriteStream.prototype.getColorDepth(env) > 1;
+}
+
+export function styleFor(stream: OutputStream, env: NodeJS.ProcessEnv): Style {
+  const colour = wantsColour(stream, env);
+  const entries = FORMATS.map((format) => [
+    format,
+    (text: string) => (colour && text !== '' ? styleText(format, text, { validateStream: false }) : text),
+  ]);
+  return Object.fromEntries(entries) as Style;
+}
+
+const DEFAULT_COLUMNS = 80;
+
+/** Characters in a line of the terminal; 80 where there is none. */
+export function columnsOf({ columns }: OutputStream): number {
+  return columns !== undefined && columns > 0 ? columns : DEFAULT_COLUMNS;
+}
+
+/** Breaks text at spaces into lines of at most `width` characters; a longer word has a line of its own. */
+export function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let line = '';
+  for (const word of text.split(/\s+/)) {
+    if (line !== '' && line.length + 1 + word.length > width) {
+      lines.push(line);
+      line = word;
+    } else {
+      line = line === '' ? word : `${line} ${word}`;
+    }
+  }
+  return line === '' ? lines : [...lines, line];
+}

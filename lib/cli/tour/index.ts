@@ -1,0 +1,77 @@
+import { release } from 'node:os';
+import { hex, KvmError } from '../../errors.ts';
+import { type Arch, archOfNode } from '../../uapi/arch.ts';
+import { diagnose } from '../doctor/index.ts';
+import { explainError } from '../explain-error.ts';
+import { columnsOf, type Io, type Style, styleFor, wrap } from '../io.ts';
+import { packageVersion } from '../package-info.ts';
+import { type Act, perform } from './act.ts';
+import { CODE_GPA, DEVICE_GPA, RAM_SIZE, X86_CODE } from './guest.ts';
+import { sideBySide } from './layout.ts';
+
+const EMULATED: readonly Arch[] = ['x86_64', 's390x', 'ppc64'];
+
+/**
+ * `kvm-bridge tour`: one guest on the real kernel, if there is one that can be used, and on emulated ones.
+ * Ends with status 0 whether or not there is a real one.
+ */
+export function tourCommand(io: Io): number {
+  const style = styleFor(io.stdout, io.env);
+  const columns = columnsOf(io.stdout);
+  const paragraph = (text: string, paint = (line: string) => line): void => {
+    io.stdout.write(`${wrap(text, columns).map(paint).join('\n')}\n`);
+  };
+  paragraph(`kvm-bridge ${packageVersion()}, Node ${process.version}, ${process.platform} ${release()}`, style.bold);
+  io.stdout.write('\n');
+  paragraph(
+    `A guest with ${hex(RAM_SIZE)} bytes of RAM stores into some pages of it, then to a device at ${hex(DEVICE_GPA)}, asks that for a value, and keeps the value in RAM.`,
+  );
+
+  const acts: Act[] = [];
+  const real = tryReal();
+  if ('act' in real) {
+    acts.push(real.act);
+    if (real.act.arch === 'x86_64') io.stdout.write(`\n${listing(style)}`);
+  }
+  acts.push(...EMULATED.map((arch) => perform({ backend: 'emulated', arch })));
+  io.stdout.write(`\n${sideBySide(acts, style, columns)}\n`);
+  for (const note of new Set(acts.flatMap(({ notes }) => notes))) paragraph(`* ${note}`);
+
+  io.stdout.write('\n');
+  if ('why' in real) {
+    paragraph(`The real kernel is not among them: ${real.why}`, style.yellow);
+    if (real.mend !== undefined) io.stdout.write(`  ${style.cyan(`→ ${real.mend}`)}\n`);
+    io.stdout.write('\n');
+  }
+  paragraph('Next: npx kvm-bridge (a prompt), npx kvm-bridge doctor, and the examples in examples/.', style.dim);
+  return 0;
+}
+
+type Real = { readonly act: Act } | { readonly why: string; readonly mend?: string | undefined };
+
+function tryReal(): Real {
+  const { usable, findings } = diagnose();
+  const failed = findings.find(({ status }) => status === 'fail');
+  if (!usable && failed !== undefined) return { why: `${failed.subject}: ${failed.detail}`, mend: failed.mend };
+  const arch = archOfNode(process.arch);
+  try {
+    return { act: perform({ backend: 'native', ...(arch === undefined ? {} : { arch }) }) };
+  } catch (error) {
+    if (!(error instanceof KvmError)) throw error;
+    return { why: explainError(error), mend: 'npx kvm-bridge doctor' };
+  }
+}
+
+const CODE_WIDTH = 24;
+
+/** The machine code, as a disassembler would show it. */
+function listing(style: Style): string {
+  let address = CODE_GPA;
+  const lines = X86_CODE.map(({ code, text }) => {
+    const bytes = code.map((byte) => byte.toString(16).padStart(2, '0')).join(' ');
+    const line = `  ${hex(address)}  ${style.dim(bytes.padEnd(CODE_WIDTH))}  ${text}`;
+    address += code.length;
+    return line;
+  });
+  return `${lines.join('\n')}\n`;
+}
