@@ -150,12 +150,19 @@ export class EmulatedVcpu implements OpenFile {
     const next = this.#program.next(this.#result);
     if (next.done === true) return this.#halt();
     this.#result = undefined;
+    return this.#attempt(next.value);
+  }
+
+  /** Executes an operation. One that made the run fail is executed again by the next run, as an instruction is. */
+  #attempt(op: GuestOp): Outcome {
     try {
-      return this.#execute(next.value);
+      const outcome = this.#execute(op);
+      if (typeof outcome === 'number') this.#pending = () => this.#attempt(op);
+      return outcome;
     } catch (fault) {
       if (!(fault instanceof GuestFault)) throw fault;
-      const after = this.#program.throw(fault);
-      return after.done === true ? this.#halt() : this.#execute(after.value);
+      const after = this.#program!.throw(fault);
+      return after.done === true ? this.#halt() : this.#attempt(after.value);
     }
   }
 
@@ -299,9 +306,7 @@ export class EmulatedVcpu implements OpenFile {
 
   #halt(): Outcome {
     // Only x86 without an interrupt controller in the kernel leaves halting to user space.
-    return this.vm.architecture.arch === 'x86_64' && !this.vm.irqchip
-      ? this.#exit(EXIT.HLT)
-      : this.#spin();
+    return this.vm.architecture.arch === 'x86_64' && !this.vm.irqchip ? this.#exit(EXIT.HLT) : this.#spin();
   }
 
   /** The guest stays where it is, however often it is run. */

@@ -3,6 +3,7 @@ import { expect, it } from 'vitest';
 import { store } from '../../lib/emulated/index.ts';
 import { SlotSet } from '../../lib/emulated/ppc64/slot-set.ts';
 import { applyHtabStream, encodeHtabStream, Htab } from '../../lib/ppc64/index.ts';
+import { CAP } from '../../lib/uapi/capabilities.ts';
 import { ERRNO } from '../../lib/uapi/errno.ts';
 import { chunk, TestVm, vrma } from '../unit/ppc64/emulated-vm.ts';
 
@@ -62,6 +63,7 @@ it('a copy that takes every pass is the table, whatever happens between the pass
       fc.constantFrom(4096, 65536),
       (steps, count, pageSize) => {
         const vm = new TestVm({ order: 18, pageSize });
+        for (const nr of [0x10, 0x14]) vm.ok(vm.kernel.enableCap(vm.vm, CAP.PPC_ENABLE_HCALL, 0, [nr, 1]));
         for (const ea of [0x5000n, 0x6000n]) {
           const [slot, entry] = vrma(18, ea, 0x10n);
           vm.ok(vm.write(slot, [entry]));

@@ -3,6 +3,7 @@ import { dirtyLogScenarios } from './dirty-log.ts';
 import { dispatchScenarios } from './dispatch.ts';
 import { guestMemoryScenarios } from './guest-memory.ts';
 import { hptScenarios } from './hpt.ts';
+import { hptGuestScenarios } from './hpt-guest.ts';
 import { ioBusScenarios } from './io-bus.ts';
 import { memslotScenarios } from './memslots.ts';
 import type { Scenario } from './scenario.ts';
@@ -15,6 +16,7 @@ export const SCENARIOS: readonly Scenario[] = [
   ...ioBusScenarios,
   ...guestMemoryScenarios,
   ...hptScenarios,
+  ...hptGuestScenarios,
 ];
 
 /** Those that apply to an architecture. */

@@ -5,6 +5,7 @@ import { type Segment, vrmaSegment } from '../../ppc64/slb.ts';
 import { ERRNO } from '../../uapi/errno.ts';
 import type { EmulatedMemslot } from '../memslots.ts';
 import type { EmulatedVm } from '../vm.ts';
+import { DEFAULT_HCALLS } from './hcalls.ts';
 import { H, Hpt, HptContext } from './hpt.ts';
 
 /** Order of the table that the first KVM_RUN makes when there is none. */
@@ -30,6 +31,8 @@ interface PendingResize {
 /** The MMU of one VM: radix until user space asks for a hashed page table, then that table. */
 export class HashMmu {
   readonly context: HptContext;
+  /** Hypercalls that the kernel answers; the others go to user space. */
+  readonly enabledHcalls = new Set<number>(DEFAULT_HCALLS);
   readonly #vm: EmulatedVm;
   /** A POWER9 host with radix makes radix guests. */
   radix = true;

@@ -3,7 +3,7 @@ import { fromHalves, highHalf, lowHalf } from '../../uapi/u64.ts';
 import type { HashMmu } from './hash-mmu.ts';
 import { H, type Hpt } from './hpt.ts';
 
-/** Numbers of the hypercalls that KVM answers itself (PAPR). */
+/** Numbers of the hypercalls that KVM can answer itself (PAPR). */
 export const HCALL = {
   REMOVE: 0x04,
   ENTER: 0x08,
@@ -13,6 +13,15 @@ export const HCALL = {
   PROTECT: 0x18,
   BULK_REMOVE: 0x124,
 } as const;
+
+/** Those it answers unless told otherwise; CLEAR_MOD and CLEAR_REF go to user space until ENABLE_CAP(PPC_ENABLE_HCALL). */
+export const DEFAULT_HCALLS: readonly number[] = [
+  HCALL.REMOVE,
+  HCALL.ENTER,
+  HCALL.READ,
+  HCALL.PROTECT,
+  HCALL.BULK_REMOVE,
+];
 
 /** Flags of the hypercalls that say which entry is meant. Unknown ones are ignored. */
 const EXACT = 0x80_0000_0000n;
@@ -31,12 +40,15 @@ const BULK_MAX = 4;
  */
 export function answerHypercall(mmu: HashMmu, nr: number, args: readonly bigint[]): readonly bigint[] | undefined {
   const call = CALLS.get(nr);
-  if (call === undefined) return undefined;
+  if (call === undefined || !mmu.enabledHcalls.has(nr)) return undefined;
   const { hpt } = mmu;
   if (mmu.radix || hpt === undefined) return [code(H.FUNCTION)];
   const arg = (i: number): bigint => args[i] ?? 0n;
   return call(hpt, arg);
 }
+
+/** Whether KVM knows the hypercall, so that it can be enabled. */
+export const isImplemented = (nr: number): boolean => CALLS.has(nr);
 
 type Call = (hpt: Hpt, arg: (i: number) => bigint) => readonly bigint[];
 

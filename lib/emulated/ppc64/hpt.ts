@@ -255,7 +255,10 @@ export class Hpt {
     this.rLo = (this.#shadowLo[slot]! | (this.real.rLo(slot) & RC)) >>> 0;
   }
 
-  /** H_CLEAR_REF of an entry that is present; R as the guest saw it before is left in `rHi` and `rLo`. */
+  /**
+   * H_CLEAR_REF of an entry that is present; R as it was before is left in `rHi` and `rLo`. KVM shows the guest its
+   * MODIFIED mark there, and only there.
+   */
   clearRef(slot: number): void {
     this.#answerR(slot);
     if ((this.#shadowLo[slot]! & R_LO.R) !== 0) {
@@ -283,7 +286,7 @@ export class Hpt {
 
   #answerR(slot: number): void {
     const valid = (this.real.vLo(slot) & V_LO.VALID) !== 0;
-    this.rHi = (this.#shadowHi[slot]! & ~R_HI.MODIFIED) >>> 0;
+    this.rHi = this.#shadowHi[slot]!;
     this.rLo = (this.#shadowLo[slot]! | (valid ? this.real.rLo(slot) & RC : 0)) >>> 0;
   }
 

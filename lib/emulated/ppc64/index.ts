@@ -13,7 +13,7 @@ import type { EmulatedVcpu } from '../vcpu.ts';
 import { copyOut, type EmulatedVm } from '../vm.ts';
 import { GuestAccess } from './guest-access.ts';
 import { HashMmu } from './hash-mmu.ts';
-import { answerHypercall } from './hcalls.ts';
+import { answerHypercall, isImplemented } from './hcalls.ts';
 import { HtabFile } from './htab-file.ts';
 import { smmuInfo } from './smmu-info.ts';
 
@@ -38,6 +38,8 @@ export class Ppc64Architecture extends CommonArchitecture {
   protected readonly capabilities: ReadonlyMap<number, CapabilityValue>;
   readonly #mmus = new WeakMap<EmulatedVm, HashMmu>();
   readonly #vcpus = new WeakMap<EmulatedVcpu, PpcVcpu>();
+  /** Frames of a slot that a radix guest has touched since the slot's mappings were last dropped. */
+  readonly #mapped = new WeakMap<EmulatedMemslot, Set<number>>();
 
   constructor(release: Release, pageSize: number) {
     super(release, pageSize);
@@ -51,6 +53,7 @@ export class Ppc64Architecture extends CommonArchitecture {
       [CAP.MP_STATE, 0],
       [CAP.ENABLE_CAP, 1],
       [CAP.PPC_PAPR, 1],
+      [CAP.PPC_ENABLE_HCALL, 1],
       [CAP.PPC_GET_SMMU_INFO, 1],
       [CAP.PPC_ALLOC_HTAB, 1],
       [CAP.PPC_HTAB_FD, 1],
@@ -88,7 +91,19 @@ export class Ppc64Architecture extends CommonArchitecture {
     return 0;
   }
 
+  /** PPC_ENABLE_HCALL: whether KVM answers a hypercall itself. */
+  override enableVmCap(vm: EmulatedVm, cap: number, args: readonly bigint[]): number {
+    const [nr = 0n, enable = 0n] = args;
+    if (cap !== CAP.PPC_ENABLE_HCALL || enable > 1n || !isImplemented(Number(nr))) return -ERRNO.EINVAL;
+    const { enabledHcalls } = this.mmu(vm);
+    if (enable === 1n) enabledHcalls.add(Number(nr));
+    else enabledHcalls.delete(Number(nr));
+    return 0;
+  }
+
   beforeRun(vcpu: EmulatedVcpu): number {
+    // Where a run fails, this is what is left.
+    vcpu.area.view.setUint32(KVM_RUN.exit_reason, EXIT.UNKNOWN, true);
     if (!this.#vcpus.get(vcpu)!.papr) {
       vcpu.area.view.setUint32(KVM_RUN.exit_reason, EXIT.INTERNAL_ERROR, true);
       return -ERRNO.EINVAL;
@@ -97,6 +112,8 @@ export class Ppc64Architecture extends CommonArchitecture {
   }
 
   translate(vcpu: EmulatedVcpu, address: number, _size: number, write: boolean): number {
+    const { vm } = vcpu;
+    if (this.mmu(vm).radix) this.#radixPages(vm, address);
     return this.#vcpus.get(vcpu)!.access.translate(address, write);
   }
 
@@ -118,7 +135,28 @@ export class Ppc64Architecture extends CommonArchitecture {
 
   // Memslots and dirty pages
 
+  /** A radix guest's first access of any kind maps the page, writable and dirty if the host's is writable. */
+  #radixPages(vm: EmulatedVm, gpa: number): void {
+    const gfn = Math.floor(gpa / vm.pageSize);
+    const slot = vm.usableSlot(gfn);
+    if (slot === undefined || !vm.memory.canAccess(vm.hostAddress(slot, gfn), true)) return;
+    let mapped = this.#mapped.get(slot);
+    if (mapped === undefined) {
+      mapped = new Set();
+      this.#mapped.set(slot, mapped);
+    }
+    if (mapped.has(gfn)) return;
+    mapped.add(gfn);
+    vm.markDirty(slot, gfn);
+  }
+
+  memslotCommitted(_vm: EmulatedVm, slot: EmulatedMemslot): void {
+    // Logging begins and ends with no page mapped.
+    this.#mapped.delete(slot);
+  }
+
   memslotFlushed(vm: EmulatedVm, slot: EmulatedMemslot): void {
+    this.#mapped.delete(slot);
     this.mmu(vm).hpt?.unmapMemslot(slot);
   }
 

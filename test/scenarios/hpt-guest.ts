@@ -1,0 +1,397 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { CAP } from '../../lib/uapi/capabilities.ts';
+import { MAP, MEM, PROT } from '../../lib/uapi/flags.ts';
+import { KVM_RUN } from '../../lib/uapi/structs.ts';
+import { BOLTED, chunk, HptVm, MEMORY_SIZE, PLAIN, vrma } from './hpt-vm.ts';
+import { DONE_ADDRESS, PAUSE_ADDRESS, type Scenario, type ScenarioHost, type ScriptOp } from './scenario.ts';
+
+const ORDER = 18;
+const RUN_MS = 3000;
+/** Where the guest's code is. Its entry has R already, which fetching would set. */
+const CODE = 0x1000;
+/** Where hypercalls leave their registers. */
+const RESULTS = 0x3000;
+const H_EXACT = 0x80_0000_0000n;
+const H_AVPN = 0x8000_0000n;
+const H_ANDCOND = 0x4000_0000n;
+const H_READ_4 = 0x20_0000_0000n;
+
+/** A VM with a hashed page table and a guest in real mode. */
+class HptGuest extends HptVm {
+  readonly vcpu: number;
+  readonly #run: number;
+  readonly #host: ScenarioHost;
+
+  constructor(s: ScenarioHost, order?: number) {
+    super(s, order, MEM.LOG_DIRTY_PAGES);
+    this.#host = s;
+    this.vcpu = s.vcpu(this.vm);
+    const { pageSize } = s.calls;
+    this.#run = s.calls.mmap(pageSize, PROT.READ | PROT.WRITE, MAP.SHARED, this.vcpu, 0, 0, 0);
+  }
+
+  /** Entries for the code, for where guests pause and end, and for pages, with no R and no C. */
+  map(...pages: readonly number[]): void {
+    this.real(CODE, 0x110n, 0);
+    for (const ea of [PAUSE_ADDRESS, DONE_ADDRESS]) this.real(ea, 0x28n, 1);
+    for (const ea of pages) this.real(ea, 0x10n, 2);
+  }
+
+  /** One bolted entry that maps a real-mode address to itself. */
+  real(ea: number, flags: bigint, place: number): void {
+    const [slot, [v]] = vrma(ORDER, BigInt(ea), place);
+    this.write(chunk(slot, [[v, BigInt(ea) | flags | 2n]]));
+  }
+
+  load(ops: readonly ScriptOp[]): void {
+    this.#host.load(this.vm, this.vcpu, this.hva + CODE, CODE, ops);
+  }
+
+  /** KVM_RUN, and what it says about the exit. */
+  run(timeoutMs = RUN_MS): void {
+    const { calls } = this.#host;
+    calls.run(this.vcpu, timeoutMs);
+    calls.readMemory(this.#run + KVM_RUN.exit_reason, new Uint8Array(4));
+  }
+
+  /** KVM_RUN to an MMIO exit: phys_addr, len, is_write; and of a store so many bytes of data. */
+  mmio(stored = 0): void {
+    const { calls } = this.#host;
+    this.run();
+    calls.readMemory(this.#run + KVM_RUN.mmio.phys_addr, new Uint8Array(8));
+    if (stored > 0) calls.readMemory(this.#run + KVM_RUN.mmio.data, new Uint8Array(stored));
+    calls.readMemory(this.#run + KVM_RUN.mmio.len, new Uint8Array(5));
+  }
+
+  /** KVM_RUN to a hypercall's exit: its number and first arguments, and the answer. */
+  hypercall(answer: bigint): void {
+    const { calls } = this.#host;
+    this.run();
+    calls.readMemory(this.#run + KVM_RUN.papr_hcall.nr, new Uint8Array(8));
+    calls.readMemory(this.#run + KVM_RUN.papr_hcall.args, new Uint8Array(16));
+    calls.writeMemory(this.#run + KVM_RUN.papr_hcall.ret, new Uint8Array(BigUint64Array.of(answer).buffer));
+  }
+
+  answer(bytes: Uint8Array): void {
+    this.#host.calls.writeMemory(this.#run + KVM_RUN.mmio.data, bytes);
+  }
+
+  dirty(): void {
+    this.#host.dirtyLog(this.vm, 0, MEMORY_SIZE / this.#host.calls.pageSize);
+  }
+}
+
+const store = (address: number, value: number, size: 1 | 2 | 4 = 4): ScriptOp => ({
+  op: 'store',
+  address,
+  size,
+  value,
+});
+const copy = (from: number, to: number, size: 1 | 2 | 4 = 4): ScriptOp => ({ op: 'copy', from, to, size });
+const pause: ScriptOp = { op: 'pause' };
+const done: ScriptOp = { op: 'done' };
+
+function scenario(name: string, run: (s: ScenarioHost) => void | Promise<void>): Scenario {
+  return { name: `hpt-guest/${name}`, arches: ['ppc64'], runsGuest: true, run };
+}
+
+/** Hypercalls in a row, each with its registers printed. */
+function calls(list: readonly (readonly [nr: number, args: readonly bigint[], results: number])[]): ScriptOp[] {
+  let to = RESULTS;
+  return list.map(([nr, args, results]) => {
+    const op: ScriptOp = { op: 'hypercall', nr, args, to, results };
+    to += results * 8;
+    return op;
+  });
+}
+
+const [REMOVE, ENTER, READ, CLEAR_MOD, CLEAR_REF, PROTECT, BULK_REMOVE] = [4, 8, 0xc, 0x10, 0x14, 0x18, 0x124];
+
+/** Guests that use a hashed page table. */
+export const hptGuestScenarios: readonly Scenario[] = [
+  scenario('r-and-c', (s) => {
+    const g = new HptGuest(s, ORDER);
+    g.map(0x5000, 0x6000, 0x7000);
+    const reader = g.reader();
+    g.drain(reader);
+    g.dirty();
+    g.load([store(0x5000, 0x55), copy(0x6000, 0x5008), pause, store(0x5004, 1), copy(0x6000, 0x7000), done]);
+    g.mmio();
+    g.drain(reader);
+    g.dirty();
+    g.dirty();
+    g.drain(reader);
+    g.mmio();
+    g.drain(reader);
+    g.dirty();
+    g.drain(reader);
+    s.calls.readMemory(g.hva + 0x5000, new Uint8Array(16));
+  }),
+  scenario('mmio', (s) => {
+    const g = new HptGuest(s, ORDER);
+    g.map(0x5000);
+    g.real(0x4000_0000, 0x28n, 3);
+    g.real(0x4000_1000, 0x10n, 3);
+    g.load([
+      store(0x4000_0010, 0x1122_3344),
+      copy(0x4000_1004, 0x5000),
+      store(0x4000_0001, 7, 1),
+      copy(0x4000_0002, 0x5004, 2),
+      done,
+    ]);
+    g.mmio(4);
+    g.mmio();
+    g.answer(Uint8Array.of(1, 2, 3, 4));
+    g.mmio(1);
+    g.mmio();
+    g.answer(Uint8Array.of(5, 6));
+    g.mmio();
+    s.calls.readMemory(g.hva + 0x5000, new Uint8Array(8));
+    g.dirty();
+  }),
+  scenario('memslot-goes-and-comes', (s) => {
+    const g = new HptGuest(s, ORDER);
+    const other = s.memory(0x10_0000 / s.unit);
+    const at = 0x1000_0000;
+    const slot = (size: number): void => {
+      s.calls.setUserMemoryRegion(g.vm, 1, MEM.LOG_DIRTY_PAGES, at, size, other);
+    };
+    slot(0x10_0000);
+    g.map(0x5000);
+    g.real(at + 0x2000, 0x10n, 3);
+    const reader = g.reader();
+    g.drain(reader);
+    g.load([
+      store(at + 0x2000, 1),
+      pause,
+      store(at + 0x2000, 2),
+      store(at + 0x2004, 3),
+      pause,
+      store(at + 0x2008, 4),
+      done,
+    ]);
+    g.mmio();
+    g.drain(reader);
+    slot(0);
+    g.drain(reader);
+    g.mmio(4);
+    g.mmio(4);
+    g.mmio();
+    slot(0x10_0000);
+    g.mmio();
+    s.calls.readMemory(other + 0x2000, new Uint8Array(12));
+    g.drain(reader);
+    s.dirtyLog(g.vm, 1, 0x10_0000 / s.calls.pageSize);
+  }),
+  scenario('mmio-becomes-memory', (s) => {
+    const g = new HptGuest(s, ORDER);
+    g.map();
+    g.real(0x1000_2000, 0x10n, 3);
+    g.load([store(0x1000_2000, 1), store(0x1000_2004, 2), done]);
+    g.mmio(4);
+    const other = s.memory(0x10_0000 / s.unit);
+    s.calls.setUserMemoryRegion(g.vm, 1, 0, 0x1000_0000, 0x10_0000, other);
+    g.mmio();
+    s.calls.readMemory(other + 0x2000, new Uint8Array(8));
+  }),
+  scenario('host-takes-pages-away', (s) => {
+    const g = new HptGuest(s, ORDER);
+    g.map(0x2_5000);
+    const { pageSize } = s.calls;
+    const page = g.hva + Math.floor(0x2_5000 / pageSize) * pageSize;
+    g.load([store(0x2_5000, 1), pause, store(0x2_5004, 2), done]);
+    g.mmio();
+    s.calls.mprotect(page, pageSize, PROT.READ);
+    g.run();
+    s.calls.mprotect(page, pageSize, PROT.READ | PROT.WRITE);
+    g.mmio();
+    g.dirty();
+    s.calls.readMemory(g.hva + 0x2_5000, new Uint8Array(8));
+  }),
+  scenario('hypercalls', (s) => {
+    const g = new HptGuest(s, ORDER);
+    g.map(RESULTS);
+    const reader = g.reader();
+    g.drain(reader);
+    for (const nr of [CLEAR_REF, CLEAR_MOD]) s.calls.enableCap(g.vm, CAP.PPC_ENABLE_HCALL, 0, [BigInt(nr), 1n]);
+    const v = PLAIN[0];
+    const r = PLAIN[1];
+    const mmio = 0x1ff0_0000_0010n;
+    const list: Parameters<typeof calls>[0] = [
+      [ENTER, [0n, 803n, v, r], 2],
+      [ENTER, [0n, 800n, v & ~1n, r | 0x190n], 2],
+      [ENTER, [H_EXACT, 801n, v, r], 1],
+      [ENTER, [H_EXACT, 806n, v, mmio], 2],
+      [ENTER, [0n, 16384n, v, r], 1],
+      [ENTER, [0n, 0n, v | (1n << 63n), r], 1],
+      [ENTER, [0n, 0n, v | 4n, 0x2010n], 1],
+      [READ, [0n, 801n], 3],
+      [READ, [H_READ_4, 802n], 5],
+      [READ, [0n, 806n], 3],
+      [READ, [0n, 16384n], 1],
+      [PROTECT, [0x2706n, 801n, 0n], 1],
+      [PROTECT, [H_AVPN, 801n, v & ~0x7fn], 1],
+      [PROTECT, [H_AVPN, 801n, 0n], 1],
+      [PROTECT, [0n, 807n, 0n], 1],
+      [READ, [0n, 801n], 3],
+      [CLEAR_REF, [0n, 801n], 2],
+      [CLEAR_MOD, [0n, 801n], 2],
+      [CLEAR_REF, [0n, 806n], 2],
+      [CLEAR_MOD, [0n, 807n], 1],
+      [READ, [0n, 801n], 3],
+      [REMOVE, [H_AVPN, 801n, 0n], 1],
+      [REMOVE, [H_ANDCOND, 801n, 1n], 1],
+      [REMOVE, [H_ANDCOND, 806n, 0x20n], 1],
+      [REMOVE, [H_ANDCOND, 806n, 1n], 3],
+      [REMOVE, [H_AVPN, 801n, v & ~0x7fn], 3],
+      [REMOVE, [0n, 801n, 0n], 1],
+      [REMOVE, [0n, 16384n, 0n], 1],
+    ];
+    g.load([...calls(list), done]);
+    g.mmio();
+    s.calls.readMemory(g.hva + RESULTS, new Uint8Array(8 * list.reduce((sum, [, , results]) => sum + results, 0)));
+    g.drain(reader);
+  }),
+  scenario('hypercalls-to-user-space', (s) => {
+    const g = new HptGuest(s, ORDER);
+    g.map(RESULTS);
+    const list = [READ, CLEAR_REF, CLEAR_MOD, 0x58].map((nr) => [nr, [0n, 800n], 1] as const);
+    const enable = (vm: number, ...args: bigint[]): number => s.calls.enableCap(vm, CAP.PPC_ENABLE_HCALL, 0, args);
+    g.load([...calls(list), done]);
+    for (let i = 0; i < 3; i++) g.hypercall(BigInt(i) + 0xabn);
+    g.mmio();
+    for (const [nr, on] of [
+      [BigInt(CLEAR_REF), 2n],
+      [0x58n, 1n],
+      [5n, 1n],
+      [BigInt(READ), 0n],
+      [BigInt(CLEAR_REF), 1n],
+      [BigInt(CLEAR_MOD), 1n],
+    ] as const) {
+      enable(g.vm, nr, on);
+    }
+    g.load([...calls(list), done]);
+    for (let i = 0; i < 2; i++) g.hypercall(BigInt(i) + 0xcdn);
+    g.mmio();
+    s.calls.readMemory(g.hva + RESULTS, new Uint8Array(32));
+  }),
+  scenario('bulk-remove', (s) => {
+    const g = new HptGuest(s, ORDER);
+    g.map(RESULTS);
+    const v = PLAIN[0];
+    const request = (type: bigint, index: bigint): bigint => (type << 56n) | index;
+    const enter = (slot: bigint, r: bigint) => [ENTER, [H_EXACT, slot, v, r], 1] as const;
+    const list: Parameters<typeof calls>[0] = [
+      enter(807n, 0x2190n),
+      enter(808n, 0x2110n),
+      enter(809n, 0x1ff0_0000_0190n),
+      enter(810n, 0x2010n),
+      [BULK_REMOVE, [request(0x40n, 807n), 0n, request(0x41n, 808n), 8n, request(0x42n, 810n), 0n, 3n << 62n, 5n], 9],
+      [
+        BULK_REMOVE,
+        [request(0x42n, 810n), v & ~0x7fn, request(0x40n, 16384n), 0n, request(0x40n, 809n), 0n, 0n, 0n],
+        9,
+      ],
+      [BULK_REMOVE, [request(0x40n, 809n), 0n, request(0x43n, 811n), 0n, 0n, 0n, 0n, 0n], 9],
+      [BULK_REMOVE, [request(0x80n, 809n), 0n, 0n, 0n, 0n, 0n, 0n, 0n], 9],
+    ];
+    g.load([...calls(list), done]);
+    g.mmio();
+    s.calls.readMemory(g.hva + RESULTS, new Uint8Array(8 * list.reduce((sum, [, , results]) => sum + results, 0)));
+  }),
+  scenario('clear-bits-of-used-pages', (s) => {
+    const g = new HptGuest(s, ORDER);
+    g.map(RESULTS, 0x5000, 0x6000);
+    const reader = g.reader();
+    g.drain(reader);
+    for (const nr of [CLEAR_REF, CLEAR_MOD]) s.calls.enableCap(g.vm, CAP.PPC_ENABLE_HCALL, 0, [BigInt(nr), 1n]);
+    const [slot5] = vrma(ORDER, 0x5000n, 2);
+    const [slot6] = vrma(ORDER, 0x6000n, 2);
+    const list: Parameters<typeof calls>[0] = [
+      [CLEAR_REF, [0n, BigInt(slot5)], 2],
+      [CLEAR_MOD, [0n, BigInt(slot5)], 2],
+      [READ, [0n, BigInt(slot5)], 3],
+      [CLEAR_MOD, [0n, BigInt(slot6)], 2],
+      [REMOVE, [0n, BigInt(slot6), 0n], 3],
+    ];
+    g.load([store(0x5000, 1), store(0x6000, 2), ...calls(list), pause, store(0x5000, 3), done]);
+    g.mmio();
+    s.calls.readMemory(g.hva + RESULTS, new Uint8Array(8 * 12));
+    g.drain(reader);
+    g.dirty();
+    g.mmio();
+    g.drain(reader);
+    g.dirty();
+  }),
+  scenario('entries-made-by-the-kernel', (s) => {
+    const g = new HptGuest(s, ORDER);
+    g.load([{ op: 'spin' }]);
+    g.run(300);
+    for (const start of [0, 1000, 2 ** (ORDER - 4) - 8]) g.read(g.reader(0, start), 120);
+    g.write(chunk(0, [BOLTED]));
+    g.ppc.allocateHtab(g.vm, ORDER);
+    g.drain(g.reader());
+    g.run(300);
+    g.read(g.reader(), 120);
+  }),
+  scenario('table-in-use', async (s) => {
+    const g = new HptGuest(s, ORDER);
+    g.map(0x5000);
+    g.load([{ op: 'spin' }]);
+    const running = s.calls.runAsync(g.vcpu);
+    await sleep(300);
+    g.ppc.allocateHtab(g.vm, ORDER);
+    g.ppc.allocateHtab(g.vm, ORDER + 1);
+    g.write(chunk(100, [PLAIN]));
+    g.write(chunk(100, [], 1));
+    g.ppc.configureV3Mmu(g.vm, 3, 1n << 63n);
+    g.drain(g.reader());
+    g.dirty();
+    s.calls.kick(g.vcpu);
+    await running;
+    g.write(chunk(100, [PLAIN]));
+    g.ppc.allocateHtab(g.vm, ORDER);
+  }),
+  scenario('resized-under-it', async (s) => {
+    const g = new HptGuest(s, ORDER);
+    g.map(0x5000, 0x6000);
+    const reader = g.reader();
+    g.drain(reader);
+    g.load([store(0x5000, 1), pause, store(0x5004, 2), copy(0x5000, 0x6000), done]);
+    g.mmio();
+    g.ppc.resizeHptPrepare(g.vm, 0, 20);
+    await sleep(1000);
+    g.ppc.resizeHptPrepare(g.vm, 0, 20);
+    g.ppc.resizeHptCommit(g.vm, 0, 20);
+    g.drain(reader);
+    g.drain(g.reader());
+    g.mmio();
+    g.drain(reader);
+    g.dirty();
+    s.calls.readMemory(g.hva + 0x5000, new Uint8Array(8));
+  }),
+  scenario('radix', (s) => {
+    const g = new HptGuest(s);
+    const enter = calls([[ENTER, [0n, 0n, PLAIN[0], PLAIN[1]], 1]]);
+    // The page of the code is read, as fetching from it does where a processor runs it.
+    g.load([
+      copy(CODE + 0x800, 0x5000),
+      ...enter,
+      copy(0x6000, 0x5004),
+      pause,
+      copy(0x6000, 0x5008),
+      copy(0x7000, 0x5008),
+      done,
+    ]);
+    g.mmio();
+    g.dirty();
+    g.mmio();
+    g.dirty();
+    g.slot(MEMORY_SIZE);
+    g.slot(MEMORY_SIZE, MEM.LOG_DIRTY_PAGES);
+    g.load([copy(CODE + 0x800, 0x5000), copy(0x6000, 0x5008), done]);
+    g.mmio();
+    g.dirty();
+    s.calls.readMemory(g.hva + RESULTS, new Uint8Array(8));
+  }),
+];
