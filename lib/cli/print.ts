@@ -5,7 +5,7 @@ import { explainError } from './explain-error.ts';
 
 /** Fields that hold addresses, or what is reckoned with them. */
 const HEX_FIELDS: ReadonlySet<string> = new Set(
-  'gpa hva gfn offset size available start end base limit port addr guestPhysAddr memorySize userspaceAddr baseGfn flags'.split(
+  'gpa hva gfn offset size available start end base limit selector port addr guestPhysAddr memorySize userspaceAddr baseGfn flags'.split(
     ' ',
   ),
 );

@@ -1,14 +1,16 @@
 import { mkdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { type REPLServer, start } from 'node:repl';
-import * as api from '../index.ts';
-import * as raw from '../raw.ts';
-import { doctorCommand } from './doctor/index.ts';
+import { createInterface } from 'node:readline';
+import { type REPLServer, start, writer } from 'node:repl';
+import type { Kvm } from '../kvm.ts';
+import { diagnose, report } from './doctor/index.ts';
+import { explainError } from './explain-error.ts';
 import { columnsOf, type Io, styleFor, wantsColour, wrap } from './io.ts';
+import { LineEvaluator } from './line-evaluator.ts';
 import { packageVersion } from './package-info.ts';
 import { show } from './print.ts';
-import { openSession, type Session, type SessionOptions } from './session.ts';
+import { closeSession, openSession, type Session, type SessionOptions, withGlobals } from './session.ts';
 
 const EXAMPLES = `  vm.memory.addRam(0, kvm.mapAnonymous(16 << 20))     16 MiB at address 0
   vm.memory.writeU32(0x1000, 0xcafe)
@@ -21,40 +23,69 @@ const EXAMPLES = `  vm.memory.addRam(0, kvm.mapAnonymous(16 << 20))     16 MiB a
   raw.requestNumber('KVM_GET_DIRTY_LOG', kvm.arch)    the flat calls are in raw
 `;
 
-/** What lines at the prompt, and in scripts, can name: the session, and everything that the package exports. */
-export function sessionGlobals({ kvm, vm }: Session): Record<string, unknown> {
-  return { ...api, raw, kvm, vm };
-}
-
 /**
- * `kvm-bridge repl`: a prompt with `kvm` and `vm` ready. Ends with its input.
+ * `kvm-bridge repl`: a prompt with `kvm` and `vm` ready. Ends with its input; a pipe's lines are taken without a prompt.
  * @throws KvmError when the wanted backend cannot be had
  */
 export async function replCommand(io: Io, options: SessionOptions): Promise<number> {
   const session = openSession(options);
-  const interactive = io.stdout.isTTY === true && (io.stdin as { isTTY?: boolean }).isTTY === true;
-  if (interactive) io.stdout.write(banner(io, session));
+  try {
+    const terminal = io.stdout.isTTY === true && (io.stdin as { readonly isTTY?: boolean }).isTTY === true;
+    await withGlobals(session, () => (terminal ? prompt(io, session) : takeLines(io, session)));
+  } finally {
+    closeSession(session);
+  }
+  return 0;
+}
+
+async function prompt(io: Io, session: Session): Promise<void> {
+  io.stdout.write(banner(io, session));
   const colors = wantsColour(io.stdout, io.env);
+  // An error that is longer than this would begin in a line of its own.
+  writer.options.breakLength = Number.POSITIVE_INFINITY;
   const server = start({
-    prompt: interactive ? `${session.kvm.arch}> ` : '',
+    prompt: `${session.kvm.arch}> `,
     input: io.stdin,
     output: io.stdout,
-    terminal: interactive,
     useColors: colors,
-    // Arrays and buffers made at the prompt must be of this realm, or the kernel's calls would not know them.
     useGlobal: true,
     ignoreUndefined: true,
+    breakEvalOnSigint: true,
     writer: (value: unknown) => show(value, { colors }),
   });
-  Object.assign(server.context, sessionGlobals(session));
-  defineCommands(server, io, session);
-  if (interactive) await useHistory(server, io.env);
+  for (const [name, { help, text }] of commands(io, session)) {
+    server.defineCommand(name, {
+      help,
+      action() {
+        this.clearBufferedCommand();
+        io.stdout.write(text());
+        this.displayPrompt();
+      },
+    });
+  }
+  await useHistory(server, io.env);
   await new Promise<void>((resolve) => {
     server.once('exit', resolve);
   });
-  session.vm.close();
-  session.kvm.close();
-  return 0;
+}
+
+/** Lines from a pipe: what they give is printed as at the prompt, and an error ends only its statement. */
+async function takeLines(io: Io, session: Session): Promise<void> {
+  const print = (value: unknown): string => show(value, { colors: wantsColour(io.stdout, io.env) });
+  const evaluator = new LineEvaluator((error) => io.stdout.write(`${explainError(error)}\n`));
+  const known = commands(io, session);
+  for await (const line of createInterface({ input: io.stdin, crlfDelay: Number.POSITIVE_INFINITY })) {
+    const command = known.get(/^\.(\w+)\s*$/.exec(line)?.[1] ?? '');
+    if (command !== undefined) {
+      io.stdout.write(command.text());
+      continue;
+    }
+    const outcome = await evaluator.take(line);
+    if (outcome.status === 'done' && outcome.value !== undefined) io.stdout.write(`${print(outcome.value)}\n`);
+    if (outcome.status === 'failed') io.stdout.write(`${explainError(outcome.error)}\n`);
+  }
+  const failure = evaluator.end();
+  if (failure !== undefined) io.stdout.write(`${explainError(failure.error)}\n`);
 }
 
 function banner(io: Io, { kvm, fallbackReason }: Session): string {
@@ -68,26 +99,30 @@ function banner(io: Io, { kvm, fallbackReason }: Session): string {
 }
 
 /** `x86_64, the real kernel (API 12)`. */
-export function describeKernel(kvm: api.Kvm): string {
+export function describeKernel(kvm: Kvm): string {
   return kvm.backend === 'native'
     ? `${kvm.arch}, the real kernel (API ${kvm.getApiVersion()})`
     : `${kvm.arch}, the emulated kernel ${kvm.emulated?.release ?? ''}`;
 }
 
-function defineCommands(server: REPLServer, io: Io, session: Session): void {
-  const define = (name: string, help: string, action: () => void): void => {
-    server.defineCommand(name, {
-      help,
-      action() {
-        this.clearBufferedCommand();
-        action();
-        this.displayPrompt();
+interface PromptCommand {
+  readonly help: string;
+  text(): string;
+}
+
+/** What begins with a dot, besides Node's own. */
+function commands(io: Io, session: Session): ReadonlyMap<string, PromptCommand> {
+  return new Map([
+    ['examples', { help: 'Lines to try', text: () => EXAMPLES }],
+    ['kernel', { help: 'Which kernel kvm and vm are of', text: () => `${describeKernel(session.kvm)}\n` }],
+    [
+      'doctor',
+      {
+        help: 'What the real KVM has and lacks on this machine',
+        text: () => report(diagnose(), styleFor(io.stdout, io.env), columnsOf(io.stdout)),
       },
-    });
-  };
-  define('examples', 'Lines to try', () => io.stdout.write(EXAMPLES));
-  define('kernel', 'Which kernel kvm and vm are of', () => io.stdout.write(`${describeKernel(session.kvm)}\n`));
-  define('doctor', 'What the real KVM has and lacks on this machine', () => doctorCommand(io, { json: false }));
+    ],
+  ]);
 }
 
 /** Lines are remembered where the XDG base directories say; without such a place they are forgotten. */

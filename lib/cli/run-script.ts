@@ -1,14 +1,9 @@
 import { readFileSync } from 'node:fs';
-import { Recoverable, start } from 'node:repl';
-import { PassThrough } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { explainError } from './explain-error.ts';
 import { type Io, styleFor } from './io.ts';
-import { sessionGlobals } from './repl.ts';
-import { openSession, type SessionOptions } from './session.ts';
-
-/** What the REPL makes of a piece of source: its value, or an error; Recoverable when it goes on in the next line. */
-type Evaluate = (source: string) => Promise<unknown>;
+import { LineEvaluator } from './line-evaluator.ts';
+import { closeSession, openSession, type SessionOptions, withGlobals } from './session.ts';
 
 /**
  * `kvm-bridge run`: the lines of a file, or of standard input for `-`, as the prompt would take them; values are not
@@ -18,63 +13,28 @@ type Evaluate = (source: string) => Promise<unknown>;
 export async function runCommand(io: Io, file: string, options: SessionOptions): Promise<number> {
   const source = file === '-' ? await text(io.stdin) : readFileSync(file, 'utf8');
   const session = openSession(options);
-  const globals = sessionGlobals(session);
-  Object.assign(globalThis, globals);
+  const name = file === '-' ? 'standard input' : file;
   try {
-    const failed = await runLines(source.split('\n'), evaluator());
-    if (failed === undefined) return 0;
-    const style = styleFor(io.stderr, io.env);
-    const name = file === '-' ? 'standard input' : file;
-    io.stderr.write(`${style.bold(`${name}:${failed.line}:`)} ${explainError(failed.error)}\n`);
-    io.stderr.write(style.dim(`${failed.source.replace(/^/gm, '  | ').trimEnd()}\n`));
-    return 1;
+    return await withGlobals(session, () => runLines(io, name, source.split('\n')));
   } finally {
-    for (const name of Object.keys(globals)) Reflect.deleteProperty(globalThis, name);
-    session.vm.close();
-    session.kvm.close();
+    closeSession(session);
   }
 }
 
-interface Failure {
-  /** The statement's first line, counted from 1. */
-  readonly line: number;
-  readonly source: string;
-  readonly error: unknown;
-}
-
-/** Runs statement by statement, each as many lines as it takes to be whole; the first failure. */
-async function runLines(lines: readonly string[], evaluate: Evaluate): Promise<Failure | undefined> {
-  let source = '';
-  let first = 1;
-  let unfinished: Recoverable | undefined;
+async function runLines(io: Io, name: string, lines: readonly string[]): Promise<number> {
+  const style = styleFor(io.stderr, io.env);
+  let status = 0;
+  const evaluator = new LineEvaluator((error) => {
+    status = 1;
+    io.stderr.write(`${style.bold(`${name}:`)} ${explainError(error)}\n`);
+  });
   for (const [index, line] of lines.entries()) {
-    if (index === 0 && line.startsWith('#!')) continue;
-    if (source === '') first = index + 1;
-    source += `${line}\n`;
-    if (source.trim() === '') {
-      source = '';
-      continue;
-    }
-    try {
-      await evaluate(source);
-    } catch (error) {
-      if (!(error instanceof Recoverable)) return { line: first, source, error };
-      unfinished = error;
-      continue;
-    }
-    source = '';
+    const outcome = await evaluator.take(index === 0 && line.startsWith('#!') ? '' : line);
+    const failure = outcome.status === 'failed' ? outcome : index === lines.length - 1 ? evaluator.end() : undefined;
+    if (failure === undefined) continue;
+    io.stderr.write(`${style.bold(`${name}:${failure.line}:`)} ${explainError(failure.error)}\n`);
+    io.stderr.write(`${style.dim(failure.source.trimEnd().replace(/^/gm, '  | '))}\n`);
+    return 1;
   }
-  return source === '' ? undefined : { line: first, source, error: unfinished?.err };
-}
-
-/** The prompt's own evaluator (statements, top-level await, declarations that stay), without a prompt. */
-function evaluator(): Evaluate {
-  const server = start({ prompt: '', input: new PassThrough(), output: new PassThrough(), useGlobal: true });
-  return (source) =>
-    new Promise((resolve, reject) => {
-      server.eval(source, server.context, 'script', (error, value: unknown) => {
-        if (error === null) resolve(value);
-        else reject(error);
-      });
-    });
+  return status;
 }

@@ -1,6 +1,8 @@
 import type { OpenOptions } from '../calls/open.ts';
 import { KvmError } from '../errors.ts';
+import * as api from '../index.ts';
 import { Kvm } from '../kvm.ts';
+import * as raw from '../raw.ts';
 import { ARCHES, type Arch } from '../uapi/arch.ts';
 import type { Vm } from '../vm.ts';
 import { UsageError } from './io.ts';
@@ -52,5 +54,26 @@ export function openSession({ backend, arch, trace }: SessionOptions): Session {
     if (backend !== 'auto' || kvm.backend !== 'native' || !(error instanceof KvmError)) throw error;
     const emulated = Kvm.open({ ...options, backend: 'emulated' });
     return { kvm: emulated, vm: emulated.createVm(), fallbackReason: error.message };
+  }
+}
+
+export function closeSession({ kvm, vm }: Session): void {
+  vm.close();
+  kvm.close();
+}
+
+/** What lines at the prompt, and in scripts, can name: the session, and everything that the package exports. */
+export function sessionGlobals({ kvm, vm }: Session): Record<string, unknown> {
+  return { ...api, raw, kvm, vm };
+}
+
+/** Does something while the session's names are global. */
+export async function withGlobals<T>(session: Session, action: () => Promise<T>): Promise<T> {
+  const globals = sessionGlobals(session);
+  Object.assign(globalThis, globals);
+  try {
+    return await action();
+  } finally {
+    for (const name of Object.keys(globals)) Reflect.deleteProperty(globalThis, name);
   }
 }

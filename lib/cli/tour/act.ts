@@ -6,16 +6,34 @@ import type { DirtyPages } from '../../memory/dirty-pages.ts';
 import type { Arch } from '../../uapi/arch.ts';
 import type { Vcpu } from '../../vcpu.ts';
 import type { Vm } from '../../vm.ts';
-import { explainError } from '../explain-error.ts';
 import { prepareRealMode, startInRealMode } from '../guest-x86.ts';
 import { CODE_GPA, DEVICE_GPA, DEVICE_SIZE, RAM_SIZE, RESULTS, scriptedGuest, X86_CODE } from './guest.ts';
 import { type Own, useHashPageTable, useStorageKeys } from './own.ts';
 
+/** The rows of the table, in order. */
+export const LABELS = [
+  'NR_MEMSLOTS',
+  'guest',
+  'guest met',
+  'last exit',
+  'dirty pages',
+  'device got',
+  'device gave',
+  ...RESULTS.map(({ label }) => label),
+  'overlap gets',
+  'kernel calls',
+  'time',
+] as const;
+
+export type Label = (typeof LABELS)[number];
+type Rows = Map<Label, string>;
+
 /** What came of the guest on one kernel: rows of the table by their label, and sentences below it. */
 export interface Act {
   readonly arch: Arch;
+  readonly backend: KvmCalls['backend'];
   readonly kernel: string;
-  readonly rows: ReadonlyMap<string, string>;
+  readonly rows: ReadonlyMap<Label, string>;
   readonly notes: readonly string[];
 }
 
@@ -27,27 +45,27 @@ export function perform(options: { readonly backend: KvmCalls['backend']; readon
     calls++;
   };
   const kvm = Kvm.open({ ...options, trace });
-  const rows = new Map<string, string>();
+  const rows = new Map<Label, string>();
   const notes: string[] = [];
   try {
     const vm = kvm.createVm();
-    rows.set('memslots, at most', String(vm.checkExtension('NR_MEMSLOTS')));
+    rows.set('NR_MEMSLOTS', String(vm.checkExtension('NR_MEMSLOTS')));
     playGuest(vm, rows, notes);
-    rows.set('a slot that overlaps', refusedSlot(vm, notes));
+    rows.set('overlap gets', refusedSlot(vm, notes));
     vm.close();
-    rows.set('calls to the kernel', String(calls));
+    rows.set('kernel calls', String(calls));
     rows.set('time', `${(performance.now() - started).toFixed(1)} ms`);
   } finally {
     kvm.close();
   }
   const kernel = kvm.backend === 'native' ? `real ${shortRelease()}` : `emulated ${kvm.emulated?.release ?? ''}`;
-  return { arch: kvm.arch, kernel, rows, notes };
+  return { arch: kvm.arch, backend: kvm.backend, kernel, rows, notes };
 }
 
 /** `6.18.44` of `6.18.44-generic`. */
 const shortRelease = (): string => release().replace(/[^\d.].*$/, '');
 
-function playGuest(vm: Vm, rows: Map<string, string>, notes: string[]): void {
+function playGuest(vm: Vm, rows: Rows, notes: string[]): void {
   const { kvm, memory } = vm;
   const mapping = kvm.mapAnonymous(RAM_SIZE);
   memory.addRam(0, mapping, { name: 'ram' });
@@ -61,12 +79,12 @@ function playGuest(vm: Vm, rows: Map<string, string>, notes: string[]): void {
     {
       write(offset, value) {
         stored = value;
-        seen.push(`+${hex(offset)}: ${hex(value)}`);
+        seen.push(`${hex(value)} at +${offset}`);
       },
-      // Four times the byte that was stored: an answer that can't be there by chance.
+      // Twice the byte that was stored: an answer that can't be there by chance.
       read(offset) {
-        const value = Number(stored) * 0x0101_0101;
-        gave.push(`+${hex(offset)}: ${hex(value)}`);
+        const value = Number(stored) * 0x0101;
+        gave.push(`${hex(value)} at +${offset}`);
         return value;
       },
     },
@@ -76,13 +94,13 @@ function playGuest(vm: Vm, rows: Map<string, string>, notes: string[]): void {
   const vcpu = vm.createVcpu();
   const guest = loadGuest(vm, vcpu, rows, notes);
   const dirty = vm.dirtyPages.start();
-  rows.set('came back with', guest.run());
+  rows.set('last exit', guest.run());
   rows.set('dirty pages', pageList(dirty.collect()));
-  rows.set('device was sent', seen.join(', '));
-  rows.set('device answered', gave.join(', '));
-  for (const { gpa, size } of RESULTS) {
+  if (seen.length > 0) rows.set('device got', seen.join(', '));
+  if (gave.length > 0) rows.set('device gave', gave.join(', '));
+  for (const { gpa, size, label } of RESULTS) {
     const value = size === 1 ? memory.readU8(gpa) : memory.readU32(gpa);
-    rows.set(`RAM at ${hex(gpa)}`, hex(value));
+    rows.set(label, hex(value));
   }
   guest.after?.();
 }
@@ -94,14 +112,14 @@ interface LoadedGuest {
 }
 
 /** Gives the vCPU its guest: machine code, or a program for the emulated one. */
-function loadGuest(vm: Vm, vcpu: Vcpu, rows: Map<string, string>, notes: string[]): LoadedGuest {
+function loadGuest(vm: Vm, vcpu: Vcpu, rows: Rows, notes: string[]): LoadedGuest {
   const { kvm } = vm;
   if (kvm.emulated === undefined) {
     if (kvm.arch !== 'x86_64') return hostStores(vm, rows, notes);
     const code = Uint8Array.from(X86_CODE.flatMap((instruction) => instruction.code));
     vm.memory.writeExact(CODE_GPA, code);
     startInRealMode(vcpu, CODE_GPA);
-    rows.set('guest', `${code.length} bytes of code`);
+    rows.set('guest', `${code.length} bytes`);
     return { run: () => vcpu.runSync({ timeoutMs: 2000 }).reason };
   }
   rows.set('guest', 'scripted');
@@ -127,7 +145,7 @@ function prepareOwn(vm: Vm, vcpu: Vcpu): Own | undefined {
 }
 
 /** A real kernel for which there is no machine code here: this process stores what the guest would. */
-function hostStores({ kvm, memory }: Vm, rows: Map<string, string>, notes: string[]): LoadedGuest {
+function hostStores({ kvm, memory }: Vm, rows: Rows, notes: string[]): LoadedGuest {
   rows.set('guest', 'none');
   notes.push(
     `There is no machine code for ${kvm.arch} here: on the real kernel this process stores in place of a guest.`,
@@ -157,7 +175,7 @@ function refusedSlot(vm: Vm, notes: string[]): string {
     return 'accepted';
   } catch (error) {
     if (!(error instanceof KvmError)) throw error;
-    notes.push(explainError(error).replace(/\n\s*/, '; '));
+    notes.push(`${error.code}: ${error.explanation ?? error.message}.`);
     return error.code;
   }
 }

@@ -12,9 +12,9 @@ const LOOP = { from: 0x1_0000, to: 0x2_0000 };
 
 /** Where in RAM the results are looked for: address and bytes. */
 export const RESULTS = [
-  { gpa: 0x2000, size: 1 },
-  { gpa: 0x5010, size: 4 },
-  { gpa: 0x7000, size: 4 },
+  { gpa: 0x2000, size: 1, label: 'RAM[0x2000]' },
+  { gpa: 0x5010, size: 4, label: 'RAM[0x5010]' },
+  { gpa: 0x7000, size: 4, label: 'RAM[0x7000]' },
 ] as const;
 
 /** One instruction of the guest for x86_64, in real mode with 32-bit addresses. */

@@ -5,7 +5,7 @@ import { diagnose } from '../doctor/index.ts';
 import { explainError } from '../explain-error.ts';
 import { columnsOf, type Io, type Style, styleFor, wrap } from '../io.ts';
 import { packageVersion } from '../package-info.ts';
-import { type Act, perform } from './act.ts';
+import { type Act, LABELS, perform } from './act.ts';
 import { CODE_GPA, DEVICE_GPA, RAM_SIZE, X86_CODE } from './guest.ts';
 import { sideBySide } from './layout.ts';
 
@@ -35,7 +35,10 @@ export function tourCommand(io: Io): number {
   }
   acts.push(...EMULATED.map((arch) => perform({ backend: 'emulated', arch })));
   io.stdout.write(`\n${sideBySide(acts, style, columns)}\n`);
-  for (const note of new Set(acts.flatMap(({ notes }) => notes))) paragraph(`* ${note}`);
+  for (const note of new Set([...comparison(acts), ...acts.flatMap(({ notes }) => notes)])) {
+    const [first = '', ...rest] = wrap(note, columns - 4);
+    io.stdout.write([`  - ${first}`, ...rest.map((line) => `    ${line}`), ''].join('\n'));
+  }
 
   io.stdout.write('\n');
   if ('why' in real) {
@@ -45,6 +48,19 @@ export function tourCommand(io: Io): number {
   }
   paragraph('Next: npx kvm-bridge (a prompt), npx kvm-bridge doctor, and the examples in examples/.', style.dim);
   return 0;
+}
+
+/** Rows that must be the same on the real kernel and on the emulated one of its architecture. */
+const COMPARED = LABELS.filter((label) => !['guest', 'kernel calls', 'time'].includes(label));
+
+function comparison(acts: readonly Act[]): string[] {
+  const real = acts.find(({ backend }) => backend === 'native');
+  const emulated = acts.find(({ backend, arch }) => backend === 'emulated' && arch === real?.arch);
+  if (real === undefined || emulated === undefined) return [];
+  const different = COMPARED.filter((label) => real.rows.get(label) !== emulated.rows.get(label));
+  return different.length === 0
+    ? [`The real and the emulated ${real.arch} agree in all that the guest did.`]
+    : [`The real and the emulated ${real.arch} differ in: ${different.join(', ')}.`];
 }
 
 type Real = { readonly act: Act } | { readonly why: string; readonly mend?: string | undefined };

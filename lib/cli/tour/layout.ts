@@ -1,11 +1,11 @@
 import { type Style, wrap } from '../io.ts';
-import type { Act } from './act.ts';
+import { type Act, LABELS, type Label } from './act.ts';
 
 const GAP = 2;
 
 /** The acts side by side, or one below the other where the terminal is too narrow for that. */
 export function sideBySide(acts: readonly Act[], style: Style, columns: number): string {
-  const labels = [...new Set(acts.flatMap(({ rows }) => [...rows.keys()]))];
+  const labels = LABELS.filter((label) => acts.some(({ rows }) => rows.has(label)));
   const cells = acts.map((act) => [act.arch, act.kernel, ...labels.map((label) => act.rows.get(label) ?? '-')]);
   const head = ['', 'kernel', ...labels];
   const widths = [head, ...cells].map((column) => Math.max(...column.map((text) => text.length)));
@@ -22,10 +22,10 @@ export function sideBySide(acts: readonly Act[], style: Style, columns: number):
   return `${lines.join('\n')}\n`;
 }
 
-function below({ arch, kernel, rows }: Act, labels: readonly string[], style: Style, columns: number): string {
+function below({ arch, kernel, rows }: Act, labels: readonly Label[], style: Style, columns: number): string {
   const width = Math.max(...labels.map((label) => label.length));
-  const lines = [...rows].flatMap(([label, text]) => {
-    const [first = '', ...rest] = wrap(text, Math.max(columns - width - 2 * GAP, 10));
+  const lines = labels.flatMap((label) => {
+    const [first = '', ...rest] = wrap(rows.get(label) ?? '-', Math.max(columns - width - 2 * GAP, 10));
     const indent = ' '.repeat(width + 2 * GAP);
     return [`  ${style.dim(label.padEnd(width))}  ${first}`, ...rest.map((line) => indent + line)];
   });

@@ -9,9 +9,9 @@ import { htabStats } from '../../ppc64/htab-report.ts';
 import { decodeHtabStream, encodeHtabStream } from '../../ppc64/htab-stream.ts';
 import { VRMA_VSID, vrmaSegment } from '../../ppc64/slb.ts';
 import { programInterruptionName } from '../../s390x/program-interruption.ts';
-import { decodeStorageKey } from '../../s390x/storage-key.ts';
+import { decodeStorageKey, encodeStorageKey } from '../../s390x/storage-key.ts';
 import { CAP } from '../../uapi/capabilities.ts';
-import { HTAB, MEMOP } from '../../uapi/flags.ts';
+import { HTAB, MEMOP, MEMOP_FLAG } from '../../uapi/flags.ts';
 import { KVM_RUN_S390X } from '../../uapi/structs.ts';
 import type { Vcpu } from '../../vcpu.ts';
 import type { Vm } from '../../vm.ts';
@@ -67,29 +67,37 @@ export function useHashPageTable(vm: Vm, vcpu: Vcpu, calls: Ppc64Calls, deviceGp
 const PSW_MASK = 0x1_8000_0000n;
 const FRAME = 0x1000;
 
-/** Prepares an s390x vCPU, and gives every frame the storage key 0, so that the machine sets its R and C bits. */
+/** Access keys: the one that the result's frame is given to, and another. */
+const OWNER = 5;
+const STRANGER = 4;
+
+/** Prepares an s390x vCPU, and protects the frame of a result with a storage key. */
 export function useStorageKeys(vm: Vm, vcpu: Vcpu, calls: S390xCalls): Own {
   vcpu.kvmRun.view.setBigUint64(KVM_RUN_S390X.psw_mask, PSW_MASK);
-  const keys = new Uint8Array(RAM_SIZE / FRAME);
-  succeed(calls.setSkeys(vm.fd, 0, keys.length, 0, keys), 'KVM_S390_SET_SKEYS');
+  const [, { gpa, size }] = RESULTS;
+  const gfn = Math.floor(gpa / FRAME);
+  const key = { acc: OWNER, fetchProtection: true, reference: false, change: false };
+  succeed(calls.setSkeys(vm.fd, gfn, 1, 0, Uint8Array.of(encodeStorageKey(key))), 'KVM_S390_SET_SKEYS');
   return {
     report() {
-      succeed(calls.getSkeys(vm.fd, 0, keys.length, 0, keys), 'KVM_S390_GET_SKEYS');
-      const changed = Array.from(keys, decodeStorageKey).filter((key) => key.change).length;
-      const [, { gpa, size }] = RESULTS;
+      const keys = new Uint8Array(1);
+      succeed(calls.getSkeys(vm.fd, gfn, 1, 0, keys), 'KVM_S390_GET_SKEYS');
+      const { acc, fetchProtection } = decodeStorageKey(keys[0]!);
+      const protection = fetchProtection ? 'fetch-protected' : 'open to fetches';
+      const read = (at: number, accessKey: number): string => memOp(vm, calls, at, size, accessKey);
       return [
-        `s390x: ${changed} of ${keys.length} storage keys have their change bit; MEM_OP at ${hex(gpa)} reads ${memOp(vm, calls, gpa, size)}, and at ${hex(RAM_SIZE)} ${memOp(vm, calls, RAM_SIZE, size)}.`,
+        `s390x: the storage key of frame ${gfn} is ${hex(keys[0]!)} (access key ${acc}, ${protection}). MEM_OP at ${hex(gpa)} reads ${read(gpa, OWNER)} with key ${OWNER}; with key ${STRANGER} it meets ${read(gpa, STRANGER)}, behind the RAM ${read(RAM_SIZE, OWNER)}.`,
       ];
     },
   };
 }
 
 /** What an absolute KVM_S390_MEM_OP reads, or the program interruption that it would be. */
-function memOp(vm: Vm, calls: S390xCalls, gpa: number, size: number): string {
+function memOp(vm: Vm, calls: S390xCalls, gpa: number, size: number, accessKey: number): string {
   const bytes = Buffer.alloc(size);
-  const code = calls.memOp(vm.fd, MEMOP.ABSOLUTE_READ, gpa, size, 0, bytes, 0, 0, null, 0);
+  const code = calls.memOp(vm.fd, MEMOP.ABSOLUTE_READ, gpa, size, MEMOP_FLAG.SKEY, bytes, 0, accessKey, null, 0);
   succeed(code, 'KVM_S390_MEM_OP');
-  return code === 0 ? `0x${bytes.toString('hex')}` : `an ${programInterruptionName(code)} exception (${hex(code)})`;
+  return code === 0 ? `0x${bytes.toString('hex')}` : `${programInterruptionName(code)} exception ${hex(code)}`;
 }
 
 function succeed(result: number, request: string): number {
