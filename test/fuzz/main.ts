@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util';
 import { loadNative } from '../../lib/calls/native.ts';
 import { ARCHES } from '../../lib/uapi/arch.ts';
+import { LabError, sentenceOf } from '../lab/lab-error.ts';
 import { runInLab } from '../lab/run-in-lab.ts';
 import { selectVariants } from '../lab/variants.ts';
 import { emulationOf, whyNoKvm } from '../scenarios/real-host.ts';
@@ -64,4 +65,10 @@ async function main(): Promise<number> {
   return 0;
 }
 
-process.exitCode = await main();
+try {
+  process.exitCode = await main();
+} catch (error) {
+  for (const line of error instanceof LabError ? error.consoleLines : []) console.error(`  | ${line}`);
+  console.error(sentenceOf(error));
+  process.exitCode = 1;
+}

@@ -51,7 +51,7 @@ export async function runInLab(variant: Variant, options: RunOptions): Promise<J
   const job: Job = { script, args };
   const jobEntry: Entry = { path: JOB_FILE.slice(1), kind: 'file', content: Buffer.from(JSON.stringify(job)) };
   const onProgress = options.onProgress ?? (() => {});
-  const command = { line: 'node out/test/lab/guest/agent.js' };
+  const command = { line: nodeLine(variant, 'out/test/lab/guest/agent.js') };
   return withMachine(variant, options, command, [jobEntry], (boot) => {
     onProgress(`booting ${variant.id}`);
     return runJob(boot, { onProgress, timeoutMs, signal });
@@ -62,11 +62,15 @@ export async function runInLab(variant: Variant, options: RunOptions): Promise<J
 export async function openShell(variant: Variant, options: LabOptions): Promise<void> {
   const { columns = 80, rows = 24 } = process.stdout;
   const type = /^[\w.+-]+$/.test(process.env.TERM ?? '') ? process.env.TERM! : 'linux';
-  const command = { line: 'node out/lib/cli/main.js repl', terminal: { columns, rows, type } };
+  const command = { line: nodeLine(variant, 'out/lib/cli/main.js repl'), terminal: { columns, rows, type } };
   await withMachine(variant, options, command, [], (boot) => {
     options.onProgress?.(`booting ${variant.id}; Ctrl-] stops the machine`);
     return attachTerminal(boot, options.signal);
   });
+}
+
+function nodeLine({ machine }: Variant, script: string): string {
+  return ['node', ...machine.nodeOptions, script].join(' ');
 }
 
 async function withMachine<T>(
