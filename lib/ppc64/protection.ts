@@ -1,4 +1,4 @@
-import { highHalf, lowHalf, toU64 } from '../uapi/u64.ts';
+import { highHalf, lowHalf, toU64 } from '../u64.ts';
 import { keyOf, ppOf, R_LO } from './hpte.ts';
 import type { Segment } from './slb.ts';
 

@@ -1,4 +1,4 @@
-import { fromHalves, hex64, highHalf, lowHalf, toU64 } from '../uapi/u64.ts';
+import { fromHalves, hex64, highHalf, lowHalf, toU64 } from '../u64.ts';
 import type { SegmentSize } from './hpte.ts';
 import { pageSizeName, SLB_PAGE_ENCODINGS } from './page-sizes.ts';
 

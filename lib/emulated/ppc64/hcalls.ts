@@ -1,5 +1,5 @@
 import { V_LO } from '../../ppc64/hpte.ts';
-import { fromHalves, highHalf, lowHalf } from '../../uapi/u64.ts';
+import { fromHalves, highHalf, lowHalf } from '../../u64.ts';
 import type { HashMmu } from './hash-mmu.ts';
 import { H, type Hpt } from './hpt.ts';
 

@@ -1,9 +1,10 @@
 import { entriesOf } from '../../ppc64/hash.ts';
-import { frameOf, HPTES_PER_GROUP, keyOf, ppOf, R_HI, R_LO, V_HI, V_LO } from '../../ppc64/hpte.ts';
+import { frameOf, HPTES_PER_GROUP, keyOf, R_HI, R_LO, V_HI, V_LO } from '../../ppc64/hpte.ts';
 import { Htab } from '../../ppc64/htab.ts';
 import { pageShift } from '../../ppc64/page-sizes.ts';
 import type { HostMemory } from '../host-memory.ts';
 import type { EmulatedMemslot, MemslotSet } from '../memslots.ts';
+import { asGuestSees, hasHostPte, isWritable, readonlyHi, readonlyLo } from './real-entry.ts';
 import { rehashedSlot } from './rehash.ts';
 import { ReverseMap } from './reverse-map.ts';
 import { SlotSet } from './slot-set.ts';
@@ -26,9 +27,6 @@ const REAL_V_HI = V_HI.B | 0x000f_ffff;
 /** R and C as {@link ReverseMap} has them. */
 const RC = R_LO.R | R_LO.C;
 const RC_SHIFT = 7;
-
-/** A page table in Linux's radix tree covers so much; if it exists, so does a PTE for each of its pages. */
-const HOST_PAGE_TABLE = 0x20_0000;
 
 /** What the table needs of its VM; an EmulatedVm is one. */
 export interface HptVm {
@@ -70,12 +68,6 @@ export class HptContext {
     this.#maps = new WeakMap();
   }
 }
-
-/** Whether PP lets anybody store: everything but read-only for both states. */
-export const isWritable = (rHi: number, rLo: number): boolean => {
-  const pp = ppOf(rHi, rLo);
-  return pp !== 3 && pp !== 6;
-};
 
 /**
  * One hashed page table as KVM keeps it: the *real* entries that the processor uses, and for each the guest's own
@@ -503,36 +495,4 @@ export class Hpt {
     const pages = Math.max(1, 2 ** shift / this.#context.vm.pageSize);
     for (let i = page; i < page + pages; i++) memslot.dirty[i >> 3]! |= 1 << (i & 7);
   }
-}
-
-/** V as the guest knows it: an absent entry is a valid one. */
-function asGuestSees(vLo: number): number {
-  return ((vLo & V_LO.ABSENT) === 0 ? vLo : (vLo & ~V_LO.ABSENT) | V_LO.VALID) >>> 0;
-}
-
-// PP of 0 (nothing for problem state) becomes 6, the others 3: loads as before, stores for nobody.
-const hidesFromUser = (rHi: number, rLo: number): boolean => (rHi & R_HI.PP0) !== 0 || (rLo & R_LO.PP) === 0;
-const readonlyHi = (rHi: number, rLo: number): number => (hidesFromUser(rHi, rLo) ? rHi | R_HI.PP0 : rHi);
-const readonlyLo = (rHi: number, rLo: number): number =>
-  hidesFromUser(rHi, rLo) ? (rLo & ~R_LO.PP) | 2 : rLo | R_LO.PP;
-
-const zeros = Buffer.alloc(0x1_0000);
-
-/**
- * Whether Linux has a PTE for an address, which limits a guest's page to the size of the host's. The emulated host
- * has no page tables to ask. They exist where memory around was touched; memory that was not is all zeros.
- */
-function hasHostPte(memory: HostMemory, hva: number): boolean {
-  const start = hva - (hva % HOST_PAGE_TABLE);
-  for (let at = start; at < start + HOST_PAGE_TABLE; ) {
-    if (!memory.resolve(at, false)) {
-      at += memory.pageSize;
-      continue;
-    }
-    const length = Math.min(memory.available, zeros.length, start + HOST_PAGE_TABLE - at);
-    const bytes = Buffer.from(memory.bytes.buffer, memory.bytes.byteOffset + memory.at, length);
-    if (!bytes.equals(zeros.subarray(0, length))) return true;
-    at += length;
-  }
-  return false;
 }

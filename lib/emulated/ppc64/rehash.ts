@@ -1,7 +1,7 @@
 import { groupsOf, type HpteWords } from '../../ppc64/hash.ts';
 import { HPTES_PER_GROUP, V_HI, V_LO } from '../../ppc64/hpte.ts';
 import { basePageShift } from '../../ppc64/page-sizes.ts';
-import { fromHalves } from '../../uapi/u64.ts';
+import { fromHalves } from '../../u64.ts';
 
 /**
  * Where RESIZE_HPT_COMMIT puts an entry in a table of another order, computed as KVM does it: for an entry that stands where

@@ -1,3 +1,5 @@
+import { outOfRange } from './errors.ts';
+
 /**
  * 64-bit values as the models and the books handle them: two unsigned 32-bit halves, so that hot paths need no
  * bigint; bigint is for the edges.
@@ -18,13 +20,13 @@ export const hex64 = (value: bigint): string => `0x${value.toString(16).padStart
 /**
  * A u64 from what a user gave: a bigint of 0 to 2^64 − 1, or an integer number of 0 to 2^53 − 1 (larger numbers may
  * have been rounded already).
- * @throws RangeError that names the value.
+ * @throws RangeError ERR_OUT_OF_RANGE
  */
 export function toU64(value: number | bigint, name: string): bigint {
   if (typeof value === 'number' && !Number.isSafeInteger(value)) {
-    throw new RangeError(`${name} must be an integer of at most 2^53 - 1, or a bigint: got ${value}`);
+    throw outOfRange(name, 'an integer of at most 2^53 - 1, or a bigint', value);
   }
   const wide = BigInt(value);
-  if (wide < 0n || wide >> 64n !== 0n) throw new RangeError(`${name} must be in 0 to 2^64 - 1: got ${value}`);
+  if (wide < 0n || wide >> 64n !== 0n) throw outOfRange(name, '>= 0 and < 2^64', value);
   return wide;
 }
