@@ -1,0 +1,164 @@
+import type { AddressSpace } from '../../lib/memory/address-space.ts';
+import type { Mapping } from '../../lib/memory/mapping.ts';
+import { type Bench, type Benchmark, openReal, randomU32, requireEqual } from './benchmark.ts';
+import { type Case, repeat } from './measure.ts';
+
+const PAGE = 4096;
+/** Addresses that are read, over and over again. */
+const ADDRESSES = 0x1_0000;
+/** Slots lie two pages apart, one page each, over so many pages of host memory: what is measured is the lookup. */
+const SLOT_DISTANCE = 2 * PAGE;
+const HOST_PAGES = 16;
+
+interface Table {
+  readonly gpas: Float64Array;
+  /** The same for C: the addresses, and its own table of slots. */
+  readonly wideGpas: BigUint64Array;
+  readonly slots: BigUint64Array;
+}
+
+/** Fills an address space with slots, and makes the addresses of random, aligned pieces of `size` bytes in them. */
+function fill(space: AddressSpace, ram: Mapping, count: number, size: number, addresses: number): Table {
+  const slots = new BigUint64Array(3 * count);
+  for (let index = 0; index < count; index++) {
+    const gpa = index * SLOT_DISTANCE;
+    const offset = (index % HOST_PAGES) * PAGE;
+    space.addRam(gpa, ram, { offset, size: PAGE });
+    slots.set([BigInt(gpa), BigInt(gpa + PAGE), BigInt(ram.hva + offset)], 3 * index);
+  }
+  const random = randomU32();
+  const gpas = Float64Array.from(
+    { length: addresses },
+    () => (random() % count) * SLOT_DISTANCE + (random() % (PAGE / size)) * size,
+  );
+  return { gpas, slots, wideGpas: BigUint64Array.from(gpas, BigInt) };
+}
+
+function mapRandom(kvm: ReturnType<typeof openReal>): Mapping {
+  const ram = kvm.mapAnonymous(HOST_PAGES * PAGE);
+  ram.write(0, new Uint8Array(Uint32Array.from({ length: ram.size / 4 }, randomU32()).buffer));
+  return ram;
+}
+
+export const randomReads: Benchmark = {
+  name: 'random-reads',
+  needsKvm: true,
+  *cases({ comparators: { c }, sizes }: Bench): Generator<Case> {
+    using kvm = openReal();
+    for (const count of sizes([1, 64, 4096, 32764])) {
+      using vm = kvm.createVm();
+      using ram = mapRandom(kvm);
+      const { memory } = vm;
+      const { gpas, wideGpas, slots } = fill(memory, ram, count, 4, ADDRESSES);
+      const read = (n: number): number => {
+        let sum = 0;
+        let at = 0;
+        for (let i = 0; i < n; i++) {
+          sum = (sum + memory.readU32(gpas[at]!)) >>> 0;
+          if (++at === ADDRESSES) at = 0;
+        }
+        return sum;
+      };
+      const sum = new Uint32Array(1);
+      const readInC = (n: number): void => c.readU32(slots, count, wideGpas, ADDRESSES, n, sum);
+      readInC(ADDRESSES);
+      requireEqual(read(ADDRESSES), sum[0]!, 'the sum of what was read');
+      yield {
+        title: `random u32 reads over ${count} slot${count === 1 ? '' : 's'}`,
+        meter: 'cpu',
+        per: 'read',
+        contenders: [
+          { name: 'typed', run: read },
+          { name: 'C', run: readInC },
+        ],
+        comparisons: [{ of: 'typed', to: 'C' }],
+      };
+    }
+  },
+};
+
+export const scatterReads: Benchmark = {
+  name: 'scatter-reads',
+  needsKvm: true,
+  *cases({ comparators: { c }, sizes }: Bench): Generator<Case> {
+    using kvm = openReal();
+    const pieces = 1024;
+    for (const [count, size] of sizes([
+      [1, 8],
+      [64, 8],
+      [64, 64],
+      [64, 512],
+    ] as const)) {
+      using vm = kvm.createVm();
+      using ram = mapRandom(kvm);
+      const { memory, calls } = vm;
+      const { gpas, wideGpas, slots } = fill(memory, ram, count, size, pieces);
+      const ours = new Uint8Array(pieces * size);
+      const theirs = new Uint8Array(pieces * size);
+      const hvas = gpas.map((gpa) => memory.translate(gpa)!.hva);
+      const lengths = new Uint32Array(pieces).fill(size);
+      const singly = (): void => {
+        for (let i = 0; i < pieces; i++) memory.read(gpas[i]!, ours.subarray(i * size, (i + 1) * size));
+      };
+      memory.gather(gpas, size, ours);
+      c.gather(slots, count, wideGpas, pieces, size, theirs, 1);
+      requireEqual(Buffer.compare(ours, theirs), 0, 'what was gathered');
+      yield {
+        title: `${pieces} pieces of ${size} bytes over ${count} slot${count === 1 ? '' : 's'}`,
+        meter: 'cpu',
+        per: 'piece',
+        times: pieces,
+        contenders: [
+          { name: 'gather', run: (n) => repeat(n, () => memory.gather(gpas, size, ours)) },
+          { name: 'scatter', run: (n) => repeat(n, () => memory.scatter(gpas, size, ours)) },
+          { name: 'raw gather', run: (n) => repeat(n, () => calls.gather(hvas, lengths, ours)) },
+          { name: 'read each', run: (n) => repeat(n, singly) },
+          { name: 'C', run: (n) => c.gather(slots, count, wideGpas, pieces, size, theirs, n) },
+        ],
+        comparisons: [
+          { of: 'gather', to: 'C' },
+          { of: 'scatter', to: 'C' },
+          { of: 'raw gather', to: 'C' },
+          { of: 'read each', to: 'gather' },
+        ],
+      };
+    }
+  },
+};
+
+export const copies: Benchmark = {
+  name: 'copies',
+  needsKvm: true,
+  *cases({ comparators: { c }, sizes }: Bench): Generator<Case> {
+    using kvm = openReal();
+    using vm = kvm.createVm();
+    const gpa = 0x20_0000;
+    const largest = 64;
+    using ram = kvm.mapAnonymous(largest * 2 ** 20);
+    vm.memory.addRam(gpa, ram);
+    const { memory } = vm;
+    memory.fill(gpa, ram.size, 0xa5);
+    const guest = memory.slice(gpa, ram.size);
+    // Not at the same place in a page as the guest's: processors take a store for one to a load that is 4 KiB away.
+    const host = new Uint8Array(ram.size + 2048).fill(0x5a).subarray(2048);
+    for (const kibibytes of sizes([4, 64, 1024, 16384, 65536])) {
+      const size = kibibytes * 1024;
+      const into = host.subarray(0, size);
+      yield {
+        title: `copies of ${kibibytes < 1024 ? `${kibibytes} KiB` : `${kibibytes / 1024} MiB`}`,
+        meter: 'cpu',
+        per: 'copy',
+        contenders: [
+          { name: 'read', run: (n) => repeat(n, () => memory.read(gpa, into)) },
+          { name: 'memcpy out', run: (n) => c.memcpy(host, guest, size, n) },
+          { name: 'write', run: (n) => repeat(n, () => memory.write(gpa, into)) },
+          { name: 'memcpy in', run: (n) => c.memcpy(guest, host, size, n) },
+        ],
+        comparisons: [
+          { of: 'read', to: 'memcpy out', goal: 1 / 0.95 },
+          { of: 'write', to: 'memcpy in', goal: 1 / 0.95 },
+        ],
+      };
+    }
+  },
+};

@@ -1,0 +1,19 @@
+import { copies, randomReads, scatterReads } from './accesses.ts';
+import type { Benchmark } from './benchmark.ts';
+import { dirtyBitmaps } from './dirty-bitmaps.ts';
+import { mmioExits } from './exits.ts';
+import { importTime, slotMemory } from './footprint.ts';
+import { checkExtension, getDirtyLog, setUserMemoryRegion } from './ioctls.ts';
+
+export const BENCHMARKS: readonly Benchmark[] = [
+  checkExtension,
+  setUserMemoryRegion,
+  getDirtyLog,
+  randomReads,
+  scatterReads,
+  copies,
+  dirtyBitmaps,
+  mmioExits,
+  importTime,
+  slotMemory,
+];

@@ -1,0 +1,83 @@
+import { checked } from '../../lib/calls/checked.ts';
+import type { KvmCalls } from '../../lib/calls/kvm-calls.ts';
+import { EmulatedKernel } from '../../lib/emulated/index.ts';
+import { Kvm } from '../../lib/kvm.ts';
+import { type Bench, type Benchmark, randomU32, requireEqual } from './benchmark.ts';
+import { type Case, repeat } from './measure.ts';
+
+const TEBIBYTE = 2 ** 40;
+const PAGES = TEBIBYTE / 4096;
+
+/** A bitmap in which each page is dirty with the given probability. */
+function randomBitmap(share: number): BigUint64Array {
+  const random = randomU32();
+  const words = new Uint32Array(PAGES / 32);
+  if (share === 0.5) return new BigUint64Array(words.map(random).buffer);
+  for (let left = PAGES * share; left > 0; left--) {
+    const page = random() % PAGES;
+    words[page >>> 5]! |= 1 << (page & 31);
+  }
+  return new BigUint64Array(words.buffer);
+}
+
+/** The emulated kernel, except that the guest of its VMs has dirtied just these pages. */
+function kernelWithDirtyPages(bitmap: BigUint64Array): KvmCalls {
+  const bytes = new Uint8Array(bitmap.buffer);
+  const getDirtyLog: KvmCalls['getDirtyLog'] = (_vm, _slot, into) => {
+    into?.set(bytes);
+    return 0;
+  };
+  return { ...checked(new EmulatedKernel({ arch: 'x86_64' })), getDirtyLog };
+}
+
+export const dirtyBitmaps: Benchmark = {
+  name: 'dirty-bitmap',
+  needsKvm: false,
+  *cases({ comparators: { c }, sizes }: Bench): Generator<Case> {
+    for (const percent of sizes([0.01, 1, 50])) {
+      const bitmap = randomBitmap(percent / 100);
+      using kvm = Kvm.open({ calls: kernelWithDirtyPages(bitmap) });
+      using vm = kvm.createVm();
+      using ram = kvm.mapAnonymous(TEBIBYTE);
+      vm.memory.addRam(0, ram);
+      using dirty = vm.dirtyPages.start().collect();
+      const { count } = dirty;
+      let sum = 0;
+      const addPages = (): void => {
+        sum = 0;
+        dirty.forEachPage((gfn) => {
+          sum = (sum + gfn) >>> 0;
+        });
+      };
+      const addRuns = (): void => {
+        sum = 0;
+        dirty.forEachRun((gfn, npages) => {
+          sum = (sum + Math.imul(gfn, npages)) >>> 0;
+        });
+      };
+      const result = new Uint32Array(1);
+      addPages();
+      c.dirtyPages(bitmap, bitmap.length, 1, result);
+      requireEqual(sum, result[0]!, 'the sum of the dirty frames');
+      addRuns();
+      c.dirtyRuns(bitmap, bitmap.length, 1, result);
+      requireEqual(sum, result[0]!, 'the sum over the dirty runs');
+      yield {
+        title: `dirty pages of a 1 TiB guest, ${percent} % dirty`,
+        meter: 'cpu',
+        per: 'dirty page',
+        times: count,
+        contenders: [
+          { name: 'forEachPage', run: (n) => repeat(n, addPages) },
+          { name: 'C pages', run: (n) => c.dirtyPages(bitmap, bitmap.length, n, result) },
+          { name: 'forEachRun', run: (n) => repeat(n, addRuns) },
+          { name: 'C runs', run: (n) => c.dirtyRuns(bitmap, bitmap.length, n, result) },
+        ],
+        comparisons: [
+          { of: 'forEachPage', to: 'C pages' },
+          { of: 'forEachRun', to: 'C runs' },
+        ],
+      };
+    }
+  },
+};
