@@ -12,15 +12,15 @@ import { packageVersion } from './package-info.ts';
 import { show } from './print.ts';
 import { closeSession, openSession, type Session, type SessionOptions, withGlobals } from './session.ts';
 
-const EXAMPLES = `  vm.memory.addRam(0, kvm.mapAnonymous(16 << 20))     16 MiB at address 0
+const EXAMPLES = `  vm.memory.addRam(0, kvm.mapAnonymous(16 << 20)) // 16 MiB at address 0
   vm.memory.writeU32(0x1000, 0xcafe)
   vm.memory.readExact(0x1000, 16)
   vm.dirtyPages.start().collect().runs()
   vm.memslots
   vm.setUserMemoryRegion({ slot: 9, guestPhysAddr: 0x1234, memorySize: 4096, userspaceAddr: 0 })
   kvm.capabilities()
-  Kvm.open({ arch: 's390x' })                         another kernel, emulated
-  raw.requestNumber('KVM_GET_DIRTY_LOG', kvm.arch)    the flat calls are in raw
+  Kvm.open({ arch: 's390x' }) // another kernel, emulated
+  raw.requestNumber('KVM_GET_DIRTY_LOG', kvm.arch) // the flat calls are in raw
 `;
 
 /**

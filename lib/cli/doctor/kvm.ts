@@ -1,6 +1,4 @@
 import type { KvmCalls } from '../../calls/kvm-calls.ts';
-import { openFailure } from '../../calls/open.ts';
-import { KvmError } from '../../errors.ts';
 import { Kvm } from '../../kvm.ts';
 import type { Arch } from '../../uapi/arch.ts';
 import type { CapName } from '../../uapi/capabilities.ts';
@@ -9,6 +7,7 @@ import { explainError } from '../explain-error.ts';
 import { prepareRealMode, runsHalt } from '../guest-x86.ts';
 import { type Finding, fail, note, ok } from './finding.ts';
 import type { Host } from './host.ts';
+import { PGSTE_MEND } from './surroundings.ts';
 
 export interface CapabilityFinding {
   readonly name: CapName;
@@ -45,60 +44,43 @@ export function examineKvm(
   calls: KvmCalls,
 ): { readonly findings: Finding[]; readonly capabilities: CapabilityFinding[] } {
   const findings: Finding[] = [];
-  let kvm: Kvm;
-  try {
-    kvm = Kvm.open({ calls });
-  } catch (error) {
-    findings.push(fail('open', explainError(error), mendOpen(error)));
-    return { findings, capabilities: [] };
-  }
+  const attempt = <T>(subject: string, mend: string, action: () => T, detail: (value: T) => string): T | undefined => {
+    try {
+      const value = action();
+      findings.push(ok(subject, detail(value)));
+      return value;
+    } catch (error) {
+      findings.push(fail(subject, explainError(error), mend));
+      return undefined;
+    }
+  };
+  const works = () => 'works';
+  const kvm = attempt('open', `ls -l /dev/kvm; ${KERNEL_LOG}`, () => Kvm.open({ calls }), works);
+  if (kvm === undefined) return { findings, capabilities: [] };
   let capabilities: CapabilityFinding[] = [];
   try {
-    const version = kvm.getApiVersion();
-    findings.push(
-      version === API_VERSION
-        ? ok('API version', String(version))
-        : fail('API version', `${version} instead of ${API_VERSION}`, 'use a kernel of 2.6.22 or newer'),
-    );
-    const vm = tryCreate(findings, 'create VM', host, () => kvm.createVm());
+    const version = attempt('API version', `ls -l /dev/kvm, which is not KVM's`, () => kvm.getApiVersion(), String);
+    if (version === undefined) return { findings, capabilities };
+    const x86 = calls.backend === 'native' && calls.arch === 'x86_64';
+    const vm = attempt('create VM', host.nodeArch === 's390x' ? PGSTE_MEND : KERNEL_LOG, () => kvm.createVm(), works);
     const asked: Kvm | Vm = vm ?? kvm;
     capabilities = capabilitiesOf(calls.arch).map(([name, meaning]) => ({
       name,
       meaning,
       value: asked.checkExtension(name),
     }));
-    if (vm !== undefined) {
-      const x86 = calls.backend === 'native' && calls.arch === 'x86_64';
-      if (x86) prepareRealMode(vm);
-      const vcpu = tryCreate(findings, 'create vCPU', host, () => vm.createVcpu());
-      if (vcpu !== undefined && x86) findings.push(tryGuest(vm));
-      vm.close();
-    }
+    if (vm === undefined) return { findings, capabilities };
+    if (x86) prepareRealMode(vm);
+    const vcpu = attempt('create vCPU', KERNEL_LOG, () => vm.createVcpu(), works);
+    if (vcpu !== undefined && x86) findings.push(tryGuest(vm));
+    vm.close();
   } finally {
     kvm.close();
   }
   return { findings, capabilities };
 }
 
-const API_VERSION = 12;
-
-function mendOpen(error: unknown): string {
-  const errno = error instanceof KvmError ? error.errno : 0;
-  return openFailure(errno).explanation ?? 'see dmesg | grep -i kvm';
-}
-
-function tryCreate<T extends object>(findings: Finding[], subject: string, host: Host, create: () => T): T | undefined {
-  try {
-    const made = create();
-    findings.push(ok(subject, 'works'));
-    return made;
-  } catch (error) {
-    const mend =
-      host.nodeArch === 's390x' ? 'sudo sysctl vm.allocate_pgste=1, then start Node anew' : 'see dmesg | grep -i kvm';
-    findings.push(fail(subject, explainError(error), mend));
-    return undefined;
-  }
-}
+const KERNEL_LOG = 'sudo dmesg | grep -i kvm';
 
 function tryGuest(vm: Vm): Finding {
   try {
@@ -107,7 +89,7 @@ function tryGuest(vm: Vm): Finding {
       ? ok('run a guest', 'its hlt came back as HLT')
       : note('run a guest', `one that only halts came back with ${reason}`);
   } catch (error) {
-    return note('run a guest', explainError(error), 'see dmesg | grep -i kvm');
+    return note('run a guest', explainError(error), KERNEL_LOG);
   }
 }
 

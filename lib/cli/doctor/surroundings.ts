@@ -31,13 +31,16 @@ export function examineModules(host: Host): Finding {
   );
 }
 
+/** Without it s390x makes no VMs. */
+export const PGSTE_MEND = 'sudo sysctl vm.allocate_pgste=1, then start Node anew';
+
 /** s390x: a process that makes VMs needs page tables with room for guest storage keys. */
 export function examinePgste(host: Host): Finding | undefined {
   if (host.nodeArch !== 's390x') return undefined;
   const subject = 'vm.allocate_pgste';
   return host.read('/proc/sys/vm/allocate_pgste') === '1'
     ? ok(subject, '1: page tables have room for guest storage keys')
-    : fail(subject, '0: KVM_CREATE_VM gives EINVAL to Node', `sudo sysctl ${subject}=1, then start Node anew`);
+    : fail(subject, '0: KVM_CREATE_VM gives EINVAL to Node', PGSTE_MEND);
 }
 
 const ENOUGH_FILES = 4096;

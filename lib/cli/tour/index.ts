@@ -68,7 +68,10 @@ type Real = { readonly act: Act } | { readonly why: string; readonly mend?: stri
 function tryReal(): Real {
   const { usable, findings } = diagnose();
   const failed = findings.find(({ status }) => status === 'fail');
-  if (!usable && failed !== undefined) return { why: `${failed.subject}: ${failed.detail}`, mend: failed.mend };
+  if (!usable && failed !== undefined) {
+    // What follows the first line is for the doctor to tell.
+    return { why: `${failed.subject}: ${failed.detail.split('\n', 1)[0]}`, mend: failed.mend };
+  }
   const arch = archOfNode(process.arch);
   try {
     return { act: perform({ backend: 'native', ...(arch === undefined ? {} : { arch }) }) };
