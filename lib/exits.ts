@@ -35,12 +35,12 @@ export interface MemoryFaultExit {
   readonly flags: number;
 }
 
-/** A PAPR hypercall that the kernel leaves to user space. `setReturn` answers it, before the vCPU runs on. */
+/** A PAPR hypercall that the kernel leaves to user space. `setReturn` answers it (r3, and r4 on), before the vCPU runs on. */
 export interface PaprHcallExit {
   readonly reason: 'PAPR_HCALL';
   readonly nr: number;
   readonly args: readonly bigint[];
-  setReturn(code: bigint): void;
+  setReturn(code: bigint, ...values: readonly bigint[]): void;
 }
 
 /** Why KVM_RUN came back, `reason` telling which. */
@@ -191,8 +191,11 @@ export class KvmRun {
       reason: 'PAPR_HCALL',
       nr: Number(this.address(papr_hcall.nr)),
       args: Array.from({ length: HCALL_ARGS }, (_, index) => this.u64(papr_hcall.args + 8 * index)),
-      setReturn(code) {
+      setReturn(code, ...values) {
         view.setBigUint64(papr_hcall.ret, BigInt.asUintN(64, code), little);
+        for (const [index, value] of values.slice(0, HCALL_ARGS).entries()) {
+          view.setBigUint64(papr_hcall.args + 8 * index, BigInt.asUintN(64, value), little);
+        }
       },
     };
   }

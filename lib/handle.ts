@@ -2,14 +2,20 @@ import type { KvmCalls } from './calls/kvm-calls.ts';
 import { KvmError, type KvmErrorInfo } from './errors.ts';
 import { ERRNO } from './uapi/errno.ts';
 
+/** What goes with a handle: its descriptor, and what was mapped through it, which keeps the file open in the kernel. */
 interface OpenFd {
   readonly calls: KvmCalls;
   readonly fd: number;
+  readonly mapped: { readonly hva: number; readonly size: number }[];
 }
 
-const dropped = new FinalizationRegistry<OpenFd>(({ calls, fd }) => {
+const dropped = new FinalizationRegistry<OpenFd>(release);
+
+/** First the descriptor: nobody is inside KVM_RUN afterwards, and nobody looks at what was mapped. */
+function release({ calls, fd, mapped }: OpenFd): void {
   calls.close(fd);
-});
+  for (const { hva, size } of mapped) calls.munmap(hva, size);
+}
 
 /**
  * An open file descriptor. It is closed by {@link close}, by `using`, or, when the handle was dropped, by the garbage
@@ -20,12 +26,14 @@ export abstract class Handle {
   readonly calls: KvmCalls;
   /** What an error calls it: `the VM`. */
   protected abstract readonly noun: string;
+  #open: OpenFd | undefined;
   #fd: number;
 
   protected constructor(calls: KvmCalls, fd: number) {
     this.calls = calls;
     this.#fd = fd;
-    dropped.register(this, { calls, fd }, this);
+    this.#open = { calls, fd, mapped: [] };
+    dropped.register(this, this.#open, this);
   }
 
   /** The descriptor; −1 once it is closed, which every call answers with EBADF. */
@@ -39,27 +47,21 @@ export abstract class Handle {
 
   /** Closes the descriptor. Does nothing when it is closed already. */
   close(): void {
-    this.releaseFd();
+    const open = this.#open;
+    if (open === undefined) return;
+    this.#open = undefined;
+    this.#fd = -1;
+    dropped.unregister(this);
+    release(open);
   }
 
   [Symbol.dispose](): void {
     this.close();
   }
 
-  protected releaseFd(): void {
-    this.forgetFd()?.();
-  }
-
-  /** Makes the handle closed now, and gives what closes the descriptor later. */
-  protected forgetFd(): (() => void) | undefined {
-    const fd = this.#fd;
-    if (fd < 0) return undefined;
-    this.#fd = -1;
-    dropped.unregister(this);
-    const { calls } = this;
-    return () => {
-      calls.close(fd);
-    };
+  /** Unmaps a range of memory when the handle is closed. */
+  protected unmapLater(hva: number, size: number): void {
+    this.#open?.mapped.push({ hva, size });
   }
 
   /** The result of a call on this descriptor, or the error that it stands for. */

@@ -6,7 +6,7 @@ import { KvmRun, type VcpuExit } from './exits.ts';
 import { Handle } from './handle.ts';
 import { DirtyRing } from './memory/dirty-ring.ts';
 import { ERRNO } from './uapi/errno.ts';
-import { EXIT, exitName, MAP, PROT } from './uapi/flags.ts';
+import { DIRTY_LOG_PAGE_OFFSET, EXIT, exitName, MAP, PROT } from './uapi/flags.ts';
 import { IO_DIRECTION, KVM_RUN } from './uapi/structs.ts';
 import type { Vm } from './vm.ts';
 import {
@@ -43,9 +43,8 @@ export class Vcpu extends Handle {
   readonly id: number;
   /** The kvm_run area, shared with the kernel. */
   readonly kvmRun: KvmRun;
-  readonly #runHva: number;
-  readonly #runSize: number;
-  #ring: DirtyRing | undefined;
+  /** The dirty ring, where the VM has one. */
+  readonly dirtyRing: DirtyRing | undefined;
   #running = false;
   #kicked = false;
   /** A run was aborted while none was under way: the next EINTR is of that, and nobody's. */
@@ -55,24 +54,27 @@ export class Vcpu extends Handle {
     super(vm.calls, fd);
     this.vm = vm;
     this.id = id;
-    this.#runSize = runSize;
-    const hva = this.calls.mmap(runSize, PROT.READ | PROT.WRITE, MAP.SHARED, fd, 0, 0, 0);
-    this.#runHva = hva;
     try {
-      this.check(hva, 'mmap', { size: runSize });
-      const buffer = this.calls.view(hva, runSize);
-      if (typeof buffer === 'number') throw this.failure(buffer, 'view');
-      this.kvmRun = new KvmRun(buffer, this.calls.arch);
-      if (ringBytes !== 0) this.#ring = new DirtyRing(this.calls, fd, ringBytes);
+      this.kvmRun = new KvmRun(this.mapPart(0, runSize), this.calls.arch);
+      if (ringBytes !== 0) {
+        const offset = DIRTY_LOG_PAGE_OFFSET * this.calls.pageSize;
+        this.dirtyRing = new DirtyRing(this.mapPart(offset, ringBytes), this.calls.arch);
+      }
     } catch (error) {
       this.close();
       throw error;
     }
   }
 
-  /** The dirty ring, where the VM has one. */
-  get dirtyRing(): DirtyRing | undefined {
-    return this.#ring;
+  /** @internal Maps a part of what the vCPU shares with user space, for as long as it is open. */
+  mapPart(offset: number, size: number): ArrayBufferLike {
+    const hva = this.check(this.calls.mmap(size, PROT.READ | PROT.WRITE, MAP.SHARED, this.fd, offset, 0, 0), 'mmap', {
+      size,
+    });
+    this.unmapLater(hva, size);
+    const buffer = this.calls.view(hva, size);
+    if (typeof buffer === 'number') throw this.failure(buffer, 'view', { size });
+    return buffer;
   }
 
   /** Whether a run is under way on the vCPU's thread. */
@@ -267,13 +269,9 @@ export class Vcpu extends Handle {
 
   /** Closes the vCPU; a run under way is interrupted and rejects with EBADF. */
   override close(): void {
-    const closeFd = this.forgetFd();
-    if (closeFd === undefined) return;
-    this.#ring?.close();
-    this.#ring = undefined;
-    // First the descriptor: nobody is inside KVM_RUN afterwards, and nobody looks at the area.
-    closeFd();
-    if (this.#runHva > 0) this.calls.munmap(this.#runHva, this.#runSize);
+    if (this.closed) return;
+    if (this.#running) this.calls.kick(this.fd);
+    super.close();
     this.vm.vcpuClosed(this);
   }
 

@@ -84,7 +84,8 @@ export class Vm extends Handle {
   readonly #spaces = new Map<number, Bound>();
   readonly #vcpus = new Set<Vcpu>();
   readonly #dirty: VmDirtyTracking;
-  #coalesced: CoalescedMmioRing | undefined;
+  /** The VM's one ring, seen through one of its vCPUs. */
+  #coalesced: { readonly vcpu: Vcpu; readonly ring: CoalescedMmioRing } | undefined;
   #zones = 0;
   #coalescedWrites: CoalescedWrite[] = [];
 
@@ -322,11 +323,9 @@ export class Vm extends Handle {
 
   /** Closes the VM and its vCPUs, and lets go the memory that its slots pinned. Does nothing the second time. */
   override close(): void {
-    const closeFd = this.forgetFd();
-    if (closeFd === undefined) return;
+    if (this.closed) return;
     for (const vcpu of [...this.#vcpus]) vcpu.close();
-    this.#coalesced?.close();
-    closeFd();
+    super.close();
     for (const { space, binding, dirtyPages, own } of this.#spaces.values()) {
       dirtyPages.release();
       space.unbind(binding);
@@ -338,6 +337,7 @@ export class Vm extends Handle {
   /** @internal A vCPU was closed. */
   vcpuClosed(vcpu: Vcpu): void {
     this.#vcpus.delete(vcpu);
+    if (this.#coalesced?.vcpu === vcpu) this.#coalesced = undefined;
   }
 
   [inspect.custom](_depth: number, options: object): string {
@@ -365,13 +365,14 @@ export class Vm extends Handle {
     return id;
   }
 
-  /** The ring page is mapped through a vCPU, whichever is there. */
   #coalescedRing(): CoalescedMmioRing | undefined {
     const [vcpu] = this.#vcpus;
     if (this.#coalesced === undefined && vcpu !== undefined) {
-      this.#coalesced = new CoalescedMmioRing(this.calls, vcpu.fd, this.checkExtension('COALESCED_MMIO'));
+      const { pageSize, arch } = this.calls;
+      const page = vcpu.mapPart(this.checkExtension('COALESCED_MMIO') * pageSize, pageSize);
+      this.#coalesced = { vcpu, ring: new CoalescedMmioRing(page, arch) };
     }
-    return this.#coalesced;
+    return this.#coalesced?.ring;
   }
 
   #explainRing(cap: number, bytes: U64, errno: number): string | undefined {

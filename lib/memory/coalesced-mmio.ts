@@ -1,7 +1,5 @@
-import type { KvmCalls, U64 } from '../calls/kvm-calls.ts';
-import { KvmError } from '../errors.ts';
-import { isLittleEndianHost } from '../uapi/arch.ts';
-import { MAP, PROT } from '../uapi/flags.ts';
+import type { U64 } from '../calls/kvm-calls.ts';
+import { type Arch, isLittleEndianHost } from '../uapi/arch.ts';
 import { KVM_COALESCED_MMIO } from '../uapi/structs.ts';
 
 /** A store that the kernel put aside instead of leaving the guest. */
@@ -16,26 +14,17 @@ const TWO_32 = 2 ** 32;
 
 /** The ring page of a VM's coalesced MMIO: the kernel fills it at `last`, we take from `first`. */
 export class CoalescedMmioRing {
-  readonly #calls: KvmCalls;
-  readonly #hva: number;
   readonly #view: DataView;
   readonly #indices: Int32Array;
   readonly #little: boolean;
   readonly #entries: number;
 
-  /** @param page where CHECK_EXTENSION(COALESCED_MMIO) says it is in a vCPU's mapping. @throws KvmError */
-  constructor(calls: KvmCalls, vcpu: number, page: number) {
-    const { pageSize } = calls;
-    const hva = calls.mmap(pageSize, PROT.READ | PROT.WRITE, MAP.SHARED, vcpu, page * pageSize, 0, 0);
-    if (hva < 0) throw new KvmError(hva, { syscall: 'mmap', explanation: 'the coalesced-MMIO ring' });
-    const buffer = calls.view(hva, pageSize);
-    if (typeof buffer === 'number') throw new KvmError(buffer, { syscall: 'view' });
-    this.#calls = calls;
-    this.#hva = hva;
-    this.#view = new DataView(buffer);
-    this.#indices = new Int32Array(buffer, 0, 2);
-    this.#little = isLittleEndianHost(calls.arch);
-    this.#entries = Math.floor((pageSize - KVM_COALESCED_MMIO.entries) / KVM_COALESCED_MMIO.entrySize);
+  /** @param page the ring's page of a vCPU's mapping (CHECK_EXTENSION(COALESCED_MMIO)) */
+  constructor(page: ArrayBufferLike, arch: Arch) {
+    this.#view = new DataView(page);
+    this.#indices = new Int32Array(page, 0, 2);
+    this.#little = isLittleEndianHost(arch);
+    this.#entries = Math.floor((page.byteLength - KVM_COALESCED_MMIO.entries) / KVM_COALESCED_MMIO.entrySize);
   }
 
   /** Takes the stores there are, in their order. */
@@ -48,10 +37,6 @@ export class CoalescedMmioRing {
       this.#view.setUint32(first, (index + 1) % this.#entries, this.#little);
       take(write);
     }
-  }
-
-  close(): void {
-    this.#calls.munmap(this.#hva, this.#calls.pageSize);
   }
 
   #entry(at: number): CoalescedWrite {

@@ -76,7 +76,12 @@ describe.each(backends)('an address space on $name', ({ options }) => {
     expect(memory.read(UNIT, new Uint8Array(64))).toBe(0);
     expect(memory.write(UNIT - 16, new Uint8Array(64))).toBe(16);
     expect(() => memory.readExact(UNIT - 16, 64)).toThrow(
-      expect.objectContaining({ code: 'EFAULT', gpa: UNIT, size: 48, explanation: expect.stringContaining('16 of 64') }),
+      expect.objectContaining({
+        code: 'EFAULT',
+        gpa: UNIT,
+        size: 48,
+        explanation: expect.stringContaining('16 of 64'),
+      }),
     );
     expect(() => memory.writeExact(UNIT - 16, new Uint8Array(64))).toThrow(
       expect.objectContaining({ code: 'EFAULT', gpa: UNIT }),
@@ -90,7 +95,9 @@ describe.each(backends)('an address space on $name', ({ options }) => {
     expect(memory.writeCString(UNIT - 7, 'bridge')).toBe(7);
     expect(memory.readCString(UNIT - 7)).toBe('bridge');
     memory.fill(0, 64, 0x41);
-    expect(() => memory.readCString(0, { maxLength: 64 })).toThrow(expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' }));
+    expect(() => memory.readCString(0, { maxLength: 64 })).toThrow(
+      expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' }),
+    );
     memory.writeU8(UNIT - 1, 0x41);
     expect(() => memory.readCString(UNIT - 7)).toThrow(expect.objectContaining({ code: 'EFAULT' }));
   });

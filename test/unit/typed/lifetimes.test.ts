@@ -1,0 +1,221 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Kvm, MADV, PROT } from '../../../lib/index.ts';
+import { backends, UNIT } from './backends.ts';
+
+setFlagsFromString('--expose-gc');
+const gc = runInNewContext('gc') as () => void;
+
+const vcpuMaps = (): number => readFileSync('/proc/self/maps', 'utf8').split('kvm-vcpu').length - 1;
+const openFds = (): number => readdirSync('/proc/self/fd').length;
+
+/** Collects garbage until something holds, or gives up. */
+async function collected(holds: () => boolean): Promise<boolean> {
+  for (let i = 0; i < 50 && !holds(); i++) {
+    gc();
+    await sleep(10);
+  }
+  return holds();
+}
+
+describe.each(backends)('lifetimes on $name', ({ options }) => {
+  it('closing is idempotent and may come in any order', () => {
+    for (const order of [
+      [0, 1, 2, 3],
+      [3, 2, 1, 0],
+      [1, 3, 0, 2],
+      [2, 0, 3, 1],
+    ]) {
+      const kvm = Kvm.open(options);
+      const vm = kvm.createVm();
+      const ram = kvm.mapAnonymous(UNIT);
+      vm.memory.addRam(0, ram);
+      const vcpu = vm.createVcpu();
+      vm.dirtyPages.start();
+      const handles = [kvm, vm, vcpu, ram];
+      for (const index of order) {
+        handles[index]!.close();
+        handles[index]!.close();
+      }
+      expect(ram.pins).toBe(0);
+    }
+  });
+
+  it('a mapping stays until the last region that uses it goes, and its views are detached then', () => {
+    using kvm = Kvm.open(options);
+    using vm = kvm.createVm();
+    const ram = kvm.mapAnonymous(UNIT);
+    const region = vm.memory.addRam(0, ram);
+    const view = vm.memory.slice(0, 16);
+    ram.close();
+    expect(ram.closed).toBe(true);
+    vm.memory.writeU32(0, 5);
+    expect(vm.memory.readU32(0)).toBe(5);
+    expect(view.length).toBe(16);
+    region.remove();
+    expect(view.length).toBe(0);
+    expect(() => vm.memory.readU32(0)).toThrow(expect.objectContaining({ code: 'EFAULT' }));
+  });
+
+  it('memory that somebody still looks at is not collected', async () => {
+    const kvm = Kvm.open(options);
+    const look = (): Uint8Array => {
+      const space = kvm.createAddressSpace();
+      space.addRam(0, kvm.mapAnonymous(UNIT));
+      space.writeU8(3, 0x42);
+      return space.slice(0, 16);
+    };
+    const view = look();
+    await collected(() => false);
+    expect(view[3]).toBe(0x42);
+    kvm.close();
+  });
+
+  it('leaves nothing behind when a split or a bind fails midway', () => {
+    using kvm = Kvm.open(options);
+    using vm = kvm.createVm();
+    const ram = kvm.mapAnonymous(UNIT);
+    const space = kvm.createAddressSpace();
+    space.addRam(0, ram);
+    space.addRam(2 * UNIT, ram);
+    vm.memory.addRam(8 * UNIT, ram);
+    vm.setUserMemoryRegion({ slot: 20, guestPhysAddr: 2 * UNIT, memorySize: UNIT, userspaceAddr: ram.hva });
+    expect(() => vm.bind(space)).toThrow(expect.objectContaining({ code: 'EEXIST' }));
+    expect([...vm.memslots].map((slot) => slot.baseGfn * kvm.pageSize).sort((a, b) => a - b)).toEqual([
+      2 * UNIT,
+      8 * UNIT,
+    ]);
+    expect(vm.memory.find(8 * UNIT)).toBeDefined();
+  });
+
+  it('keeps sparse memory of a terabyte for free', () => {
+    using kvm = Kvm.open(options);
+    const space = kvm.createAddressSpace();
+    const before = process.memoryUsage().rss;
+    using ram = kvm.mapAnonymous(2 ** 40);
+    space.addRam(0, ram);
+    space.writeU32(2 ** 39 + 4096, 9);
+    expect(space.readU32(2 ** 39 + 4096)).toBe(9);
+    expect(space.readU64(2 ** 40 - 8)).toBe(0n);
+    space.writeU64(2 ** 30 - 4, 0x1122_3344_5566_7788n, false);
+    expect(space.readU64(2 ** 30 - 4, false)).toBe(0x1122_3344_5566_7788n);
+    expect(process.memoryUsage().rss - before).toBeLessThan(64 << 20);
+    space.close();
+  });
+
+  it('gives back the pages of discarded memory', () => {
+    using kvm = Kvm.open(options);
+    const space = kvm.createAddressSpace();
+    using ram = kvm.mapAnonymous(UNIT);
+    space.addRam(0, ram);
+    space.fill(0, UNIT, 0xff);
+    ram.discard(0, UNIT / 2);
+    expect([space.readU8(0), space.readU8(UNIT / 2)]).toEqual([0, 0xff]);
+    ram.advise(MADV.DONTNEED, UNIT / 2, UNIT / 2);
+    expect(space.readU8(UNIT / 2)).toBe(0);
+    space.close();
+  });
+});
+
+describe.each(backends.filter(({ options }) => options.arch === undefined || options.arch === 'x86_64'))(
+  'files under a mapping on $name',
+  ({ options }) => {
+    let folder: string;
+    beforeAll(() => {
+      folder = mkdtempSync(join(tmpdir(), 'kvm-bridge-'));
+    });
+    afterAll(() => rmSync(folder, { recursive: true }));
+
+    it('are read and written through, and fault with EFAULT where they were truncated', () => {
+      using kvm = Kvm.open(options);
+      const path = join(folder, 'image');
+      writeFileSync(path, Buffer.alloc(2 * UNIT, 0x11));
+      using file = kvm.mapFile(path);
+      expect(file.size).toBe(2 * UNIT);
+      using vm = kvm.createVm();
+      vm.memory.addRam(0, file);
+      vm.memory.writeU32(0x10, 0x2222_2222);
+      expect(vm.memory.readU32(0x10)).toBe(0x2222_2222);
+      expect(vm.memory.readU32(UNIT)).toBe(0x1111_1111);
+      truncateSync(path, UNIT);
+      expect(() => vm.memory.readU32(UNIT)).toThrow(expect.objectContaining({ code: 'EFAULT', gpa: UNIT }));
+      expect(() => vm.memory.writeU32(UNIT, 1)).toThrow(expect.objectContaining({ code: 'EFAULT', gpa: UNIT }));
+      expect(vm.memory.read(UNIT - 8, new Uint8Array(16))).toBe(8);
+    });
+
+    it('may be mapped for reading only', () => {
+      using kvm = Kvm.open(options);
+      const path = join(folder, 'rom');
+      writeFileSync(path, Buffer.alloc(UNIT, 0x33), { mode: 0o444 });
+      using file = kvm.mapFile(path, { prot: PROT.READ });
+      const space = kvm.createAddressSpace();
+      space.addRam(0, file);
+      expect(space.readU8(5)).toBe(0x33);
+      expect(() => space.writeU8(5, 1)).toThrow(expect.objectContaining({ code: 'EFAULT' }));
+      space.close();
+      expect(() => kvm.mapFile(join(folder, 'none'))).toThrow(expect.objectContaining({ code: 'ENOENT' }));
+    });
+
+    it('are seen alike through several mappings, and a memfd too', () => {
+      using kvm = Kvm.open(options);
+      using memfd = kvm.mapMemfd(UNIT, { name: 'test' });
+      const space = kvm.createAddressSpace();
+      space.addRam(0, memfd);
+      space.writeU32(0, 7);
+      expect(space.readU32(0)).toBe(7);
+      memfd.discard();
+      expect(space.readU32(0)).toBe(0);
+      space.close();
+    });
+  },
+);
+
+describe.each(backends.filter(({ options }) => options.backend === 'native'))(
+  'dropped handles on $name',
+  ({ options }) => {
+    it('a thousand VMs with memory and vCPUs that were never closed are closed by the collector', async () => {
+      const kvm = Kvm.open(options);
+      gc();
+      await sleep(20);
+      const before = openFds();
+      for (let round = 0; round < 10; round++) {
+        for (let i = 0; i < 100; i++) {
+          const vm = kvm.createVm();
+          vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+          if (i % 10 === 0) vm.createVcpu();
+        }
+        gc();
+        await sleep(0);
+      }
+      await collected(() => openFds() <= before && vcpuMaps() === 0);
+      expect([openFds() - before, vcpuMaps()]).toEqual([0, 0]);
+      kvm.close();
+    });
+
+    it('fds and memory are flat over many cycles of opening and closing', () => {
+      const cycle = (): void => {
+        using kvm = Kvm.open(options);
+        using vm = kvm.createVm();
+        using ram = kvm.mapAnonymous(UNIT);
+        vm.memory.addRam(0, ram);
+        vm.memory.writeU32(0, 1);
+        vm.createVcpu();
+        vm.dirtyPages.start();
+        vm.dirtyPages.collect();
+      };
+      for (let i = 0; i < 50; i++) cycle();
+      gc();
+      const fds = openFds();
+      const rss = process.memoryUsage().rss;
+      for (let i = 0; i < 300; i++) cycle();
+      gc();
+      expect(openFds()).toBe(fds);
+      expect(process.memoryUsage().rss - rss).toBeLessThan(16 << 20);
+    });
+  },
+);

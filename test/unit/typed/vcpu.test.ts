@@ -1,0 +1,262 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { hypercall, spin } from '../../../lib/emulated/index.ts';
+import { Kvm, type Vcpu, type Vm } from '../../../lib/index.ts';
+import { backends, UNIT } from './backends.ts';
+import { loadGuest, type Step } from './guests.ts';
+
+const MMIO = 0xd000_0000;
+const x86 = backends.filter(({ options }) => options.backend === 'native' || options.arch === 'x86_64');
+
+describe.each(x86)('a vCPU on $name', ({ options }) => {
+  let kvm: Kvm;
+  let vm: Vm;
+  let vcpu: Vcpu;
+  const load = (...steps: Step[]): void => loadGuest(kvm, vm, vcpu, steps);
+
+  beforeEach(() => {
+    kvm = Kvm.open(options);
+    vm = kvm.createVm();
+    vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+    vcpu = vm.createVcpu();
+  });
+  afterEach(() => {
+    vm.close();
+    kvm.close();
+  });
+
+  it('hands accesses without a handler to the caller, who answers loads through the data', async () => {
+    load({ store: MMIO + 4, value: 0x41 }, { load: MMIO, storedAt: 0x3000 });
+    expect(await vcpu.run()).toMatchObject({
+      reason: 'MMIO',
+      gpa: MMIO + 4,
+      size: 1,
+      isWrite: true,
+      data: Uint8Array.of(0x41),
+    });
+    const exit = await vcpu.run();
+    expect(exit).toMatchObject({ reason: 'MMIO', gpa: MMIO, size: 1, isWrite: false });
+    if (exit.reason === 'MMIO') exit.data[0] = 0x77;
+    expect(await vcpu.run()).toEqual({ reason: 'HLT' });
+    expect(vm.memory.readU8(0x3000)).toBe(0x77);
+  });
+
+  it('answers from the handlers of the bus without coming back', async () => {
+    const seen: unknown[] = [];
+    vm.memory.addMmio(MMIO, 8, {
+      read: (offset, size) => {
+        seen.push(['read', offset, size]);
+        return 0x99;
+      },
+      write: (offset, value, size) => seen.push(['write', offset, value, size]),
+    });
+    vm.ports.add(0x10, 2, { read: () => 0x66, write: (offset, value) => seen.push(['out', offset, value]) });
+    load(
+      { store: MMIO + 4, value: 0x41 },
+      { load: MMIO + 1, storedAt: 0x3000 },
+      { out: 0x11, value: 5 },
+      { in: 0x10, storedAt: 0x3001 },
+    );
+    expect(vcpu.runSync({ timeoutMs: 5000 })).toEqual({ reason: 'HLT' });
+    expect(seen).toEqual([
+      ['write', 4, 0x41, 1],
+      ['read', 1, 1],
+      ['out', 1, 5],
+    ]);
+    expect([vm.memory.readU8(0x3000), vm.memory.readU8(0x3001)]).toEqual([0x99, 0x66]);
+  });
+
+  it('reports port accesses that nobody handles', async () => {
+    vm.ports.add(0x20, 1, { read: () => 1 });
+    load({ out: 0x20, value: 3 }, { in: 0x21, storedAt: 0x3000 });
+    const out = vcpu.runSync({ timeoutMs: 5000 });
+    expect(out).toMatchObject({
+      reason: 'IO',
+      direction: 'out',
+      port: 0x20,
+      size: 1,
+      count: 1,
+      data: Uint8Array.of(3),
+    });
+    const input = vcpu.runSync({ timeoutMs: 5000 });
+    expect(input).toMatchObject({ reason: 'IO', direction: 'in', port: 0x21 });
+    if (input.reason === 'IO') input.data[0] = 9;
+    expect(vcpu.runSync({ timeoutMs: 5000 }).reason).toBe('HLT');
+    expect(vm.memory.readU8(0x3000)).toBe(9);
+  });
+
+  it('yields exits one after another', async () => {
+    load({ store: MMIO, value: 1 }, { out: 0x10, value: 2 });
+    const reasons: string[] = [];
+    for await (const exit of vcpu.exits()) {
+      reasons.push(exit.reason);
+      if (exit.reason === 'HLT') break;
+    }
+    expect(reasons).toEqual(['MMIO', 'IO', 'HLT']);
+  });
+
+  const spinForever = (): void => {
+    if (kvm.emulated !== undefined) {
+      kvm.emulated.loadGuest(
+        vcpu.fd,
+        (function* () {
+          yield spin;
+        })(),
+      );
+      return;
+    }
+    load();
+    vm.memory.writeExact(0x1000, Uint8Array.of(0xeb, 0xfe));
+  };
+
+  it('is got out of the guest by an AbortSignal, and can run again', async () => {
+    spinForever();
+    await expect(vcpu.run({ signal: AbortSignal.timeout(50) })).rejects.toMatchObject({ name: 'TimeoutError' });
+    const aborted = AbortSignal.abort(new Error('not today'));
+    await expect(vcpu.run({ signal: aborted })).rejects.toThrow('not today');
+    const controller = new AbortController();
+    const run = vcpu.run({ signal: controller.signal });
+    expect(vcpu.running).toBe(true);
+    await expect(vcpu.run()).rejects.toMatchObject({ code: 'EBUSY' });
+    controller.abort();
+    await expect(run).rejects.toMatchObject({ name: 'AbortError' });
+    expect(vcpu.running).toBe(false);
+  });
+
+  it('is got out of the guest by a kick, also one that came before the run', async () => {
+    spinForever();
+    setTimeout(() => vcpu.kick(), 20);
+    expect(await vcpu.run()).toEqual({ reason: 'INTR' });
+    vcpu.kick();
+    expect(await vcpu.run()).toEqual({ reason: 'INTR' });
+  });
+
+  it('does not see the abort of a run that was over in the next one', async () => {
+    const controller = new AbortController();
+    vm.memory.addMmio(MMIO, 8, { write: () => controller.abort() });
+    load({ store: MMIO, value: 1 }, { out: 0x10, value: 1 });
+    await expect(vcpu.run({ signal: controller.signal })).rejects.toMatchObject({ name: 'AbortError' });
+    expect(await vcpu.run()).toMatchObject({ reason: 'IO', port: 0x10 });
+  });
+
+  it('comes back from a synchronous run when its time is over', () => {
+    spinForever();
+    expect(vcpu.runSync({ timeoutMs: 50 })).toEqual({ reason: 'INTR' });
+  });
+
+  it('rejects the run under way with EBADF when it is closed', async () => {
+    spinForever();
+    const run = vcpu.run();
+    setTimeout(() => vcpu.close(), 20);
+    await expect(run).rejects.toMatchObject({ code: 'EBADF', explanation: 'the vCPU is closed' });
+    vcpu.close();
+    await expect(vcpu.run()).rejects.toMatchObject({ code: 'EBADF' });
+    expect(() => vcpu.kick()).toThrow(expect.objectContaining({ code: 'EBADF' }));
+  });
+
+  it('sees stores put aside by coalesced MMIO before the next exit, in their order', async () => {
+    if (kvm.checkExtension('COALESCED_MMIO') === 0) return;
+    const seen: unknown[] = [];
+    vm.memory.addMmio(MMIO, 4, { write: (offset, value) => seen.push([offset, value]) });
+    const zone = vm.registerCoalescedMmio(MMIO, 16);
+    load({ store: MMIO + 1, value: 1 }, { store: MMIO + 8, value: 2 }, { store: MMIO + 2, value: 3 });
+    expect((await vcpu.run()).reason).toBe('HLT');
+    expect(seen).toEqual([
+      [1, 1],
+      [2, 3],
+    ]);
+    expect(vm.takeCoalescedWrites()).toEqual([{ pio: false, gpa: MMIO + 8, data: Uint8Array.of(2) }]);
+    zone.close();
+    zone.close();
+    load({ store: MMIO + 8, value: 2 });
+    expect((await vcpu.run()).reason).toBe('MMIO');
+  });
+
+  it('signals an ioeventfd instead of coming back', async () => {
+    const eventfd = kvm.createEventFd();
+    const event = vm.ioeventfd({ addr: MMIO, len: 1, eventfd, datamatch: 0x41 });
+    expect(() => vm.ioeventfd({ addr: MMIO, len: 1, eventfd, datamatch: 0x41 })).toThrow(
+      expect.objectContaining({ code: 'EEXIST', gpa: MMIO }),
+    );
+    expect(() => vm.ioeventfd({ addr: MMIO, len: 3, eventfd })).toThrow(/len 3 is none of/);
+    load({ store: MMIO, value: 0x41 }, { store: MMIO, value: 0x42 });
+    expect(await vcpu.run()).toMatchObject({ reason: 'MMIO', data: Uint8Array.of(0x42) });
+    expect(eventfd.read()).toBe(1n);
+    expect(eventfd.read()).toBe(0n);
+    event.close();
+    event.close();
+    load({ store: MMIO, value: 0x41 });
+    expect(await vcpu.run()).toMatchObject({ reason: 'MMIO', data: Uint8Array.of(0x41) });
+    eventfd.close();
+    expect(() => vm.ioeventfd({ addr: MMIO, len: 1, eventfd })).toThrow(
+      expect.objectContaining({ code: 'EBADF', explanation: 'the eventfd is closed' }),
+    );
+    expect(() => eventfd.read()).toThrow(expect.objectContaining({ code: 'EBADF' }));
+  });
+
+  it('reads and sets registers by name', () => {
+    vcpu.setRegs({ rax: 0xffff_ffff_ffff_fffen, rbx: 5, rip: 0x1234 });
+    expect(vcpu.getRegs()).toMatchObject({ rax: 0xffff_ffff_ffff_fffen, rbx: 5n, rip: 0x1234n });
+    const sregs = vcpu.getSregs();
+    vcpu.setSregs({ ds: { ...sregs.ds, base: 0x4_0000n, selector: 0x4000 }, idt: { base: 0x5000n, limit: 0xfff } });
+    const after = vcpu.getSregs();
+    expect(after.ds).toEqual({ ...sregs.ds, base: 0x4_0000n, selector: 0x4000 });
+    expect(after.idt).toEqual({ base: 0x5000n, limit: 0xfff });
+    expect(after.cs).toEqual(sregs.cs);
+    expect(() => vcpu.setRegs({ rax: -1 })).toThrow(expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' }));
+  });
+
+  it('refuses ids that are taken or too large', () => {
+    expect(vm.createVcpu().id).toBe(1);
+    expect(() => vm.createVcpu(1)).toThrow(
+      expect.objectContaining({ code: 'EEXIST', explanation: expect.any(String) }),
+    );
+    expect(() => vm.createVcpu(2 ** 31)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+    expect(() => vm.createVcpu(-1)).toThrow(expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' }));
+  });
+
+  it('stores to a read-only region as MMIO, leaving the memory as it is', async () => {
+    vm.memory.addRam(UNIT, kvm.mapAnonymous(UNIT), { readOnly: true });
+    vm.memory.writeU8(UNIT, 7);
+    load({ store: UNIT, value: 0x41 }, { load: UNIT, storedAt: 0x3000 });
+    expect(await vcpu.run()).toMatchObject({ reason: 'MMIO', gpa: UNIT, isWrite: true, data: Uint8Array.of(0x41) });
+    expect((await vcpu.run()).reason).toBe('HLT');
+    expect(vm.memory.readU8(0x3000)).toBe(7);
+  });
+});
+
+it('answers PAPR hypercalls on ppc64', async () => {
+  using kvm = Kvm.open({ backend: 'emulated', arch: 'ppc64' });
+  using vm = kvm.createVm();
+  const vcpu = vm.createVcpu();
+  vcpu.enableCap(68);
+  let answer: unknown;
+  kvm.emulated!.loadGuest(
+    vcpu.fd,
+    (function* () {
+      answer = yield hypercall(0xf000, 11n, 22n);
+    })(),
+  );
+  const exit = await vcpu.run();
+  expect(exit).toMatchObject({ reason: 'PAPR_HCALL', nr: 0xf000 });
+  if (exit.reason !== 'PAPR_HCALL') return;
+  expect(exit.args.slice(0, 2)).toEqual([11n, 22n]);
+  exit.setReturn(-2n, 33n);
+  await expect(vcpu.run({ signal: AbortSignal.timeout(20) })).rejects.toMatchObject({ name: 'TimeoutError' });
+  // r3, r4, r5 of the guest.
+  expect((answer as bigint[]).slice(0, 3)).toEqual([BigInt.asUintN(64, -2n), 33n, 22n]);
+});
+
+it.each([
+  ['6.12', { reason: 'MEMORY_FAULT', gpa: UNIT, size: 4096, flags: 0 }],
+  // Before 6.8 only the errno says so.
+  ['6.1', { code: 'EFAULT', syscall: 'ioctl(KVM_RUN)', explanation: expect.stringContaining('memslot promises') }],
+] as const)('describes memory that the host cannot give, as %s does', async (release, expected) => {
+  using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64', release });
+  using vm = kvm.createVm();
+  const ram = kvm.mapAnonymous(2 * UNIT);
+  vm.memory.addRam(0, ram);
+  const vcpu = vm.createVcpu();
+  ram.unmapPart(UNIT, UNIT);
+  loadGuest(kvm, vm, vcpu, [{ load: UNIT }]);
+  expect(await vcpu.run().catch((error: unknown) => error)).toMatchObject(expected);
+});
