@@ -14,10 +14,13 @@ const strict = sanitize || process.argv.includes('--strict');
 const buildRoot = sanitize ? join(packageRoot, 'native', 'sanitize') : packageRoot;
 const addon = join(buildRoot, 'build', 'Release', 'kvm_bridge.node');
 
-/** @param {string} message one sentence */
-function giveUp(message) {
-  console.log(`kvm-bridge: ${message}`);
-  if (!strict) console.log('kvm-bridge: real KVM is not available here, the emulated kernel is.');
+/**
+ * @param {string} reason why there is no addon
+ * @param {string} [mend] what to do about it
+ */
+function giveUp(reason, mend) {
+  const remedy = mend === undefined ? '' : `; ${mend}`;
+  console.log(`kvm-bridge: only the emulated kernel is available, because ${reason}${remedy}.`);
   process.exit(strict ? 1 : 0);
 }
 
@@ -41,7 +44,7 @@ function findHeaders() {
 
 /** @param {string} output what node-gyp printed */
 function explain(output) {
-  if (/find Python|Could not find any Python/i.test(output)) return 'Python 3, which node-gyp needs, was not found';
+  if (/ERR! find Python/.test(output)) return 'Python 3, which node-gyp needs, was not found';
   if (/not found: make|make: not found|spawn make ENOENT/i.test(output)) return '`make` was not found';
   if (/g\+\+: (not found|No such file)|c\+\+: (not found|No such file)|command not found/i.test(output)) {
     return 'a C++ compiler was not found';
@@ -57,11 +60,11 @@ function explain(output) {
 }
 
 const arches = ['x64', 's390x', 'ppc64', 'arm64'];
-if (process.platform !== 'linux') giveUp(`KVM is a part of Linux, and this is ${process.platform}.`);
-if (!arches.includes(process.arch)) giveUp(`the addon knows ${arches.join(', ')}, and this is ${process.arch}.`);
+if (process.platform !== 'linux') giveUp(`KVM is a part of Linux, and this is ${process.platform}`);
+if (!arches.includes(process.arch)) giveUp(`the addon knows ${arches.join(', ')}, and this is ${process.arch}`);
 
 const nodeGyp = findNodeGyp();
-if (nodeGyp === undefined) giveUp('node-gyp was not found: run this through npm (`npm rebuild kvm-bridge`).');
+if (nodeGyp === undefined) giveUp('node-gyp was not found', 'run this through npm: `npm rebuild kvm-bridge`');
 
 const headers = findHeaders();
 const where = [`--directory=${buildRoot}`, ...(headers === undefined ? [] : [`--nodedir=${headers}`])];
@@ -71,7 +74,13 @@ function runNodeGyp(...args) {
   // What is on the PATH may be a shell script.
   const command = nodeGyp.endsWith('.js') ? [process.execPath, nodeGyp] : [nodeGyp];
   const [program, ...before] = command;
-  return spawnSync(program, [...before, ...args, '--silent', ...where], { cwd: packageRoot, encoding: 'utf8' });
+  // binding.gyp asks `node` for a path.
+  const PATH = [dirname(process.execPath), process.env.PATH].join(delimiter);
+  return spawnSync(program, [...before, ...args, ...where], {
+    cwd: packageRoot,
+    encoding: 'utf8',
+    env: { ...process.env, PATH },
+  });
 }
 
 let status = 0;
@@ -84,11 +93,11 @@ for (const step of [['configure', `--warnings_are_errors=${strict ? 1 : 0}`], ['
 }
 if (status !== 0) {
   if (strict) process.stderr.write(output);
-  const packages = 'Debian, Ubuntu: apt-get install g++ make python3; Fedora: dnf install gcc-c++ make python3';
-  giveUp(`the addon was not built: ${explain(output)} (${packages}), then \`npm rebuild kvm-bridge\`.`);
+  const packages = 'Debian, Ubuntu: `apt-get install g++ make python3`; Fedora: `dnf install gcc-c++ make python3`';
+  giveUp(explain(output), `install what is missing (${packages}) and run \`npm rebuild kvm-bridge\``);
 }
 if (strict && /warning:/.test(output)) {
   process.stderr.write(output);
-  giveUp('the addon compiles only with warnings.');
+  giveUp('the addon compiles only with warnings');
 }
 console.log(`kvm-bridge: built ${addon}`);

@@ -127,14 +127,16 @@ describe('views', () => {
     calls.close(memfd);
   });
 
-  it('that were handed on by transfer do not dangle', () => {
+  it('that were handed on by transfer do not dangle', (test) => {
+    addon(test);
     const isOptIn = typeof Reflect.get(ArrayBuffer.prototype, 'transfer') !== 'function';
     const flags = ['--expose-gc', ...(isOptIn ? ['--harmony-rab-gsab-transfer'] : [])];
     const child = runChild('transferred-view', [], flags);
     expect(child).toMatchObject({ status: 0, signal: null, stderr: '' });
   });
 
-  it('leave no record behind when JavaScript drops them', () => {
+  it('leave no record behind when JavaScript drops them', (test) => {
+    addon(test);
     const child = runChild('dropped-views', [], ['--expose-gc']);
     expect(child).toMatchObject({ status: 0, signal: null, stderr: '' });
   });

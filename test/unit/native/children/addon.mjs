@@ -24,7 +24,8 @@ export function spinningVcpu(code = [0xeb, 0xfe]) {
   calls.setUserMemoryRegion(vm, 0, 0, 0, RAM_BYTES, ram);
   const vcpu = calls.createVcpu(vm, 0);
   const runBytes = calls.getVcpuMmapSize(kvm, 0);
-  const run = calls.view(calls.mmap(runBytes, RW, SHARED, vcpu, 0, 0, 0), runBytes);
+  const runHva = calls.mmap(runBytes, RW, SHARED, vcpu, 0, 0, 0);
+  const run = calls.view(runHva, runBytes);
   const sregs = new Uint8Array(312);
   calls.getSregs(vcpu, sregs);
   sregs.fill(0, 0, 8);
@@ -34,5 +35,9 @@ export function spinningVcpu(code = [0xeb, 0xfe]) {
   regs.setBigUint64(RIP, BigInt(CODE), true);
   regs.setBigUint64(RFLAGS, 2n, true);
   calls.setRegs(vcpu, new Uint8Array(regs.buffer));
-  return { kvm, vm, vcpu, run: new DataView(run) };
+  const release = () => {
+    calls.munmap(runHva, runBytes);
+    calls.munmap(ram, RAM_BYTES);
+  };
+  return { kvm, vm, vcpu, run: new DataView(run), release };
 }
