@@ -3,6 +3,7 @@ import { refusal } from '../rules/rule.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { IOEVENTFD } from '../uapi/flags.ts';
 import { KVM_COALESCED_MMIO } from '../uapi/structs.ts';
+import type { EmulatedArchitecture } from './architecture.ts';
 import { SharedArea } from './host-memory.ts';
 import type { EmulatedEventfd } from './open-file.ts';
 
@@ -31,10 +32,17 @@ export class IoBus {
   /** The ring page that all vCPUs of the VM share; absent where the architecture has no coalesced MMIO. */
   readonly ring: SharedArea | undefined;
   readonly #little: boolean;
+  readonly #hasRoom: (first: number, last: number, capacity: number) => boolean;
 
-  constructor(pageSize: number, hasRing: boolean, littleEndian: boolean) {
-    this.ring = hasRing ? new SharedArea(pageSize) : undefined;
+  constructor({
+    coalescedMmioPage,
+    pageSize,
+    littleEndian,
+    release,
+  }: Pick<EmulatedArchitecture, 'coalescedMmioPage' | 'pageSize' | 'littleEndian' | 'release'>) {
+    this.ring = coalescedMmioPage !== 0 ? new SharedArea(pageSize) : undefined;
     this.#little = littleEndian;
+    this.#hasRoom = release.since(6, 12) ? hasRoom : hasRoomBefore612;
   }
 
   assign(eventfd: EmulatedEventfd | number, addr: bigint, len: number, flags: number, datamatch: bigint): number {
@@ -104,14 +112,14 @@ export class IoBus {
     const layout = KVM_COALESCED_MMIO;
     const capacity = Math.floor((ring.byteLength - layout.entries) / layout.entrySize);
     const last = ring.getUint32(layout.last, this.#little);
-    const next = (last + 1) % capacity;
-    if (last >= capacity || next === ring.getUint32(layout.first, this.#little)) return false;
+    const first = ring.getUint32(layout.first, this.#little);
+    if (last >= capacity || !this.#hasRoom(first, last, capacity)) return false;
     const entry = layout.entries + last * layout.entrySize;
     ring.setBigUint64(entry + layout.phys_addr, addr, this.#little);
     ring.setUint32(entry + layout.len, bytes.length, this.#little);
     ring.setUint32(entry + layout.pio, pio ? 1 : 0, this.#little);
     new Uint8Array(ring.buffer).set(bytes, entry + layout.data);
-    ring.setUint32(layout.last, next, this.#little);
+    ring.setUint32(layout.last, (last + 1) % capacity, this.#little);
     return true;
   }
 
@@ -128,6 +136,19 @@ function collide(a: IoEvent, b: IoEvent): boolean {
   if (a.pio !== b.pio || a.addr !== b.addr) return false;
   if (a.len === 0 || b.len === 0) return true;
   return a.len === b.len && (a.datamatch === undefined || b.datamatch === undefined || a.datamatch === b.datamatch);
+}
+
+/** One entry of the ring stays empty. */
+function hasRoom(first: number, last: number, capacity: number): boolean {
+  return (last + 1) % capacity !== first;
+}
+
+/**
+ * Before 6.12 the free entries were counted in u32, whose range is no multiple of the capacity: where `last` is not below `first`
+ * the count is off, and an empty ring of 170 entries whose indexes are 0 takes 85.
+ */
+function hasRoomBefore612(first: number, last: number, capacity: number): boolean {
+  return ((first - last - 1) >>> 0) % capacity !== 0;
 }
 
 function contains(zone: CoalescedZone, addr: bigint, size: number): boolean {

@@ -59,7 +59,7 @@ export class EmulatedVm implements OpenFile {
     this.type = type;
     const spaces = architecture.privateMemory(type) ? 1 : architecture.addressSpaces;
     this.spaces = Array.from({ length: spaces }, () => new MemslotSet());
-    this.bus = new IoBus(architecture.pageSize, architecture.coalescedMmioPage !== 0, architecture.littleEndian);
+    this.bus = new IoBus(architecture);
     this.#limits = {
       pageSize: architecture.pageSize,
       userSlots: architecture.userSlots,
