@@ -46,6 +46,7 @@ function architectureOf(options: EmulatedKernelOptions): EmulatedArchitecture {
       return new X86Architecture(release, {
         smm: true,
         swProtectedVm: false,
+        memoryAttributes: true,
         guestPhysicalBits: 48,
         tdp: true,
         emulatesRealMode: false,

@@ -1,6 +1,7 @@
 import type { Arch } from '../../lib/uapi/arch.ts';
 import { dirtyLogScenarios } from './dirty-log.ts';
 import { dispatchScenarios } from './dispatch.ts';
+import { guestMemfdScenarios } from './guest-memfd.ts';
 import { guestMemoryScenarios } from './guest-memory.ts';
 import { hptScenarios } from './hpt.ts';
 import { hptGuestScenarios } from './hpt-guest.ts';
@@ -15,6 +16,7 @@ export const SCENARIOS: readonly Scenario[] = [
   ...dirtyLogScenarios,
   ...ioBusScenarios,
   ...guestMemoryScenarios,
+  ...guestMemfdScenarios,
   ...hptScenarios,
   ...hptGuestScenarios,
 ];

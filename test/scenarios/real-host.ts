@@ -23,6 +23,7 @@ export function emulationOf(calls: KvmCalls): EmulatedKernelOptions {
           x86: {
             smm: calls.checkExtension(kvm, CAP.MULTI_ADDRESS_SPACE) === 2,
             swProtectedVm: (calls.checkExtension(kvm, CAP.VM_TYPES) & 2) !== 0,
+            memoryAttributes: calls.checkExtension(kvm, CAP.MEMORY_ATTRIBUTES) !== 0,
             tdp: calls.checkExtension(kvm, CAP.PRE_FAULT_MEMORY) !== 0,
             emulatesRealMode: existsSync('/sys/module/kvm_pvm'),
           },

@@ -16,6 +16,8 @@ export interface X86Build {
   readonly smm: boolean;
   /** CONFIG_KVM_SW_PROTECTED_VM: VM type 1 with private memory. Distributions don't have it. */
   readonly swProtectedVm: boolean;
+  /** CONFIG_KVM_GENERIC_MEMORY_ATTRIBUTES, which distributions have for confidential guests' sake. */
+  readonly memoryAttributes: boolean;
   /** Bits of a guest physical address. */
   readonly guestPhysicalBits: number;
   /** The MMU translates guest physical addresses itself (nested paging), so memory can be faulted in beforehand. */
@@ -54,7 +56,7 @@ export class X86Architecture extends CommonArchitecture {
     this.emulatesGuestCode = build.emulatesRealMode;
     const guestMemfd = release.since(6, 8);
     this.guestMemfdFlags = release.since(6, 18) ? GUEST_MEMFD_FLAGS : guestMemfd ? 0 : -1;
-    this.hasMemoryAttributes = guestMemfd;
+    this.hasMemoryAttributes = guestMemfd && build.memoryAttributes;
     this.capabilities = new Map<number, CapabilityValue>([
       ...commonCapabilities(release),
       [CAP.IRQCHIP, 1],
@@ -84,18 +86,15 @@ export class X86Architecture extends CommonArchitecture {
             [
               CAP.MEMORY_ATTRIBUTES,
               (vm) =>
-                (vm === undefined ? this.#anyPrivate : this.privateMemory(vm.type)) ? MEMORY_ATTRIBUTE_PRIVATE : 0,
+                (vm === undefined ? build.memoryAttributes : this.privateMemory(vm.type))
+                  ? MEMORY_ATTRIBUTE_PRIVATE
+                  : 0,
             ],
           ] as [number, CapabilityValue][])
         : []),
       [CAP.PRE_FAULT_MEMORY, release.since(6, 11) && build.tdp ? 1 : 0],
       [CAP.GUEST_MEMFD_FLAGS, release.since(6, 18) ? GUEST_MEMFD_FLAGS : 0],
     ]);
-  }
-
-  /** Before 6.18 the system fd says that attributes exist even where no VM type has them. */
-  get #anyPrivate(): boolean {
-    return this.#build.swProtectedVm || !this.release.since(6, 18);
   }
 
   override checkVmType(type: bigint): number {
