@@ -121,7 +121,10 @@ export interface KvmCalls {
    * interrupted: −EINTR. A worker that is being terminated gets out of it too.
    */
   run(vcpu: number, timeoutMs: number): number;
-  /** KVM_RUN on the vCPU's own thread; resolves to what {@link run} would return. −EBUSY while one is under way. */
+  /**
+   * KVM_RUN on the vCPU's own thread; resolves to what {@link run} would return. Until then every other call on this
+   * vCPU but {@link kick} is −EBUSY: the kernel would make the caller wait, who is the one to kick it.
+   */
   runAsync(vcpu: number): Promise<number>;
   /** Sets kvm_run.immediate_exit and signals the thread inside KVM_RUN: that run, or the next one, returns −EINTR. */
   kick(vcpu: number): number;

@@ -227,6 +227,7 @@ export class HostMemory {
   protect(hva: number, length: number, prot: number): number {
     const mapping = this.#inside(hva, length);
     if (mapping === undefined || (prot & ~7) !== 0) return -ERRNO.EINVAL;
+    if (hasUnmapped(mapping, hva, length)) return -ERRNO.ENOMEM;
     this.#guard(mapping);
     this.#setProtection(mapping, hva, length, prot);
     return 0;
@@ -235,6 +236,7 @@ export class HostMemory {
   advise(hva: number, length: number, advice: number): number {
     const mapping = this.#inside(hva, length);
     if (mapping === undefined || !Object.values<number>(MADV).includes(advice)) return -ERRNO.EINVAL;
+    if (hasUnmapped(mapping, hva, length)) return -ERRNO.ENOMEM;
     const discards = advice === MADV.REMOVE || (advice === MADV.DONTNEED && mapping.owned);
     if (discards && mapping.backing instanceof MemoryBacking) {
       mapping.backing.discard(mapping.offset + hva - mapping.hva, length);
@@ -384,18 +386,8 @@ export class HostMemory {
     for (const hole of mapping.holes) {
       if (hole.start < start) kept.push({ ...hole, end: Math.min(hole.end, start) });
       if (hole.end > end) kept.push({ ...hole, start: Math.max(hole.start, end) });
-      // What is unmapped stays so: mprotect doesn't bring it back.
-      if (hole.prot === UNMAPPED && prot !== UNMAPPED && hole.start < end && hole.end > start) {
-        kept.push({ start: Math.max(hole.start, start), end: Math.min(hole.end, end), prot: UNMAPPED });
-      }
     }
-    const unmapped = kept.filter((hole) => hole.prot === UNMAPPED && hole.start < end && hole.end > start);
-    let at = start;
-    for (const hole of unmapped.sort((a, b) => a.start - b.start)) {
-      if (hole.start > at) kept.push({ start: at, end: hole.start, prot });
-      at = Math.max(at, hole.end);
-    }
-    if (at < end) kept.push({ start: at, end, prot });
+    kept.push({ start, end, prot });
     mapping.holes = kept.filter((hole) => hole.start < hole.end).sort((a, b) => a.start - b.start);
   }
 
@@ -406,6 +398,10 @@ export class HostMemory {
     }
     return { prot: mapping.prot, end: mapping.hva + mapping.length };
   }
+}
+
+function hasUnmapped({ holes }: HostMapping, hva: number, length: number): boolean {
+  return holes.some(({ start, end, prot }) => prot === UNMAPPED && start < hva + length && end > hva);
 }
 
 function roundUp(value: number, unit: number): number {

@@ -94,7 +94,7 @@ export class EmulatedKernel implements KvmCalls {
     const groups = this.#architecture.calls({
       memory: this.#memory,
       vm: (fd) => this.#vm(fd),
-      vcpu: (fd) => this.#vcpu(fd),
+      vcpu: (fd) => this.#idleVcpu(fd),
       open: (file) => this.#open(file),
     });
     Object.assign(this, groups);
@@ -131,6 +131,12 @@ export class EmulatedKernel implements KvmCalls {
   #vcpu(fd: number): EmulatedVcpu | number {
     const file = this.#files.get(fd);
     return file instanceof EmulatedVcpu ? file : unknownRequest(file, this.#architecture);
+  }
+
+  /** A vCPU that isn't inside KVM_RUN: a call on one that is would block the only thread that can kick it. */
+  #idleVcpu(fd: number): EmulatedVcpu | number {
+    const vcpu = this.#vcpu(fd);
+    return typeof vcpu !== 'number' && vcpu.running ? -ERRNO.EBUSY : vcpu;
   }
 
   /** The eventfd that an ioctl's structure names: EBADF when nothing is open there, EINVAL when it is something else. */
@@ -198,7 +204,9 @@ export class EmulatedKernel implements KvmCalls {
     const file = this.#files.get(fd);
     const words = [0, 1, 2, 3].map((i) => BigInt(args[i] ?? 0));
     if (file instanceof EmulatedVm) return file.enableCap(cap, flags, words);
-    if (file instanceof EmulatedVcpu) return this.#architecture.enableVcpuCap(file, cap, flags, words);
+    if (file instanceof EmulatedVcpu) {
+      return file.running ? -ERRNO.EBUSY : this.#architecture.enableVcpuCap(file, cap, flags, words);
+    }
     return unknownRequest(file, this.#architecture);
   }
 
@@ -373,28 +381,28 @@ export class EmulatedKernel implements KvmCalls {
   }
 
   preFaultMemory(fd: number, range: BigUint64Array, flags: U64): number {
-    const vcpu = this.#vcpu(fd);
+    const vcpu = this.#idleVcpu(fd);
     if (typeof vcpu === 'number') return vcpu;
     return this.#architecture.preFaultMemory(vcpu, range, BigInt(flags));
   }
 
   getRegs(fd: number, regs: Bytes): number {
-    const vcpu = this.#vcpu(fd);
+    const vcpu = this.#idleVcpu(fd);
     return typeof vcpu === 'number' ? vcpu : readRegisters(vcpu.regs, regs);
   }
 
   setRegs(fd: number, regs: Bytes): number {
-    const vcpu = this.#vcpu(fd);
+    const vcpu = this.#idleVcpu(fd);
     return typeof vcpu === 'number' ? vcpu : writeRegisters(vcpu.regs, regs);
   }
 
   getSregs(fd: number, sregs: Bytes): number {
-    const vcpu = this.#vcpu(fd);
+    const vcpu = this.#idleVcpu(fd);
     return typeof vcpu === 'number' ? vcpu : readRegisters(vcpu.sregs, sregs);
   }
 
   setSregs(fd: number, sregs: Bytes): number {
-    const vcpu = this.#vcpu(fd);
+    const vcpu = this.#idleVcpu(fd);
     if (typeof vcpu === 'number') return vcpu;
     const result = writeRegisters(vcpu.sregs, sregs);
     if (result === 0) this.#architecture.sregsSet?.(vcpu);
@@ -402,14 +410,14 @@ export class EmulatedKernel implements KvmCalls {
   }
 
   getOneReg(fd: number, id: U64, value: Bytes): number {
-    const vcpu = this.#vcpu(fd);
+    const vcpu = this.#idleVcpu(fd);
     if (typeof vcpu === 'number') return vcpu;
     const register = vcpu.oneRegs.get(BigInt(id));
     return register === undefined ? -this.#architecture.unknownOneReg : copyOut(register, value);
   }
 
   setOneReg(fd: number, id: U64, value: Bytes): number {
-    const vcpu = this.#vcpu(fd);
+    const vcpu = this.#idleVcpu(fd);
     if (typeof vcpu === 'number') return vcpu;
     const register = vcpu.oneRegs.get(BigInt(id));
     if (register === undefined) return -this.#architecture.unknownOneReg;
@@ -417,12 +425,12 @@ export class EmulatedKernel implements KvmCalls {
   }
 
   getMpState(fd: number): number {
-    const vcpu = this.#vcpu(fd);
+    const vcpu = this.#idleVcpu(fd);
     return typeof vcpu === 'number' ? vcpu : vcpu.mpState;
   }
 
   setMpState(fd: number, state: number): number {
-    const vcpu = this.#vcpu(fd);
+    const vcpu = this.#idleVcpu(fd);
     if (typeof vcpu === 'number') return vcpu;
     vcpu.mpState = state;
     return 0;

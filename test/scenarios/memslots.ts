@@ -227,6 +227,7 @@ export const memslotScenarios: readonly Scenario[] = [
       // What is left of a copy that runs into nothing.
       calls.readMemory(hva + unit - 4, new Uint8Array(8));
       calls.writeMemory(hva + unit, Uint8Array.of(1));
+      calls.mprotect(hva, 2 * unit, PROT.READ | PROT.WRITE);
       calls.munmap(hva, 2 * unit);
     },
   },
