@@ -61,7 +61,7 @@ export function report({ usable, findings, capabilities }: Diagnosis, style: Sty
   parts.push(
     usable
       ? style.green('Real KVM is usable here.')
-      : `${style.red('Real KVM is not usable here')}; the emulated kernel is: kvm-bridge --backend emulated`,
+      : `${style.red('Real KVM is not usable here.')} The emulated kernel is, here and anywhere.`,
   );
   return `${parts.join('\n')}\n`;
 }

@@ -99,7 +99,7 @@ const EVERYWHERE: readonly CapabilityMeaning[] = [
   ['NR_MEMSLOTS', 'memslots of an address space'],
   ['MULTI_ADDRESS_SPACE', 'address spaces'],
   ['READONLY_MEM', 'memslots that guests may only read'],
-  ['MANUAL_DIRTY_LOG_PROTECT2', 'dirty logs that user space clears: bits of DIRTY_LOG'],
+  ['MANUAL_DIRTY_LOG_PROTECT2', 'dirty logs that user space clears: bits'],
   ['DIRTY_LOG_RING', 'dirty rings: bytes of the largest'],
   ['DIRTY_LOG_RING_ACQ_REL', 'dirty rings on weakly ordered processors'],
   ['DIRTY_LOG_RING_WITH_BITMAP', 'a dirty bitmap beside the rings'],
@@ -111,7 +111,7 @@ const EVERYWHERE: readonly CapabilityMeaning[] = [
   ['IMMEDIATE_EXIT', 'runs can be interrupted without a race'],
   ['IOEVENTFD', 'stores that signal an eventfd'],
   ['IRQFD', 'eventfds that inject an interrupt'],
-  ['COALESCED_MMIO', 'stores that are put aside: page of the ring'],
+  ['COALESCED_MMIO', 'stores that are put aside: ring at page'],
   ['MAX_VCPUS', 'vCPUs of a VM'],
 ];
 
@@ -119,7 +119,7 @@ const OWN: Readonly<Record<Arch, readonly CapabilityMeaning[]>> = {
   x86_64: [['VM_TYPES', 'types of VM, as bits']],
   s390x: [
     ['S390_MEM_OP', 'MEM_OP: bytes of the largest'],
-    ['S390_MEM_OP_EXTENSION', '1: absolute and with keys; 2: compare-exchange'],
+    ['S390_MEM_OP_EXTENSION', 'bits: 1 absolute and keys, 2 cmpxchg'],
     ['S390_SKEYS', 'GET_SKEYS and SET_SKEYS'],
     ['S390_KEYOP', 'KEYOP: single storage keys'],
     ['S390_CMMA_MIGRATION', 'CMMA states of pages'],
@@ -130,7 +130,7 @@ const OWN: Readonly<Record<Arch, readonly CapabilityMeaning[]>> = {
   ppc64: [
     ['PPC_PAPR', 'PAPR guests'],
     ['PPC_ALLOC_HTAB', 'hashed page tables'],
-    ['PPC_HTAB_FD', 'reading and writing them through a descriptor'],
+    ['PPC_HTAB_FD', 'reading and writing them by descriptor'],
     ['SPAPR_RESIZE_HPT', 'resizing them'],
     ['PPC_MMU_RADIX', 'radix guests'],
     ['PPC_MMU_HASH_V3', 'hash guests on POWER9 and later'],

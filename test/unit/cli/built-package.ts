@@ -1,0 +1,65 @@
+import { spawn } from 'node:child_process';
+import { cpSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('../../../', import.meta.url));
+const tsc = join(dirname(createRequire(import.meta.url).resolve('typescript/package.json')), 'bin/tsc');
+
+export interface Ended {
+  readonly status: number | null;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** The package as users get it, compiled from the sources as they are now, in a folder of its own. */
+export class BuiltPackage {
+  readonly folder = mkdtempSync(join(tmpdir(), 'kvm-bridge-'));
+
+  async build(): Promise<void> {
+    for (const name of ['package.json', 'examples', 'README.md']) {
+      cpSync(join(root, name), join(this.folder, name), { recursive: true });
+    }
+    // The addon is found in build/, its loader's dependencies in node_modules/.
+    for (const name of ['node_modules', 'build']) symlinkSync(join(root, name), join(this.folder, name));
+    const project = ['-p', join(root, 'tsconfig.build.json'), '--outDir', join(this.folder, 'dist')];
+    const { status, out } = await run(root, [tsc, ...project, '--noCheck', '--declaration', 'false']);
+    if (status !== 0) throw new Error(`The sources do not compile:\n${out}`);
+  }
+
+  /** Node on a script of the package. */
+  node(args: readonly string[], options: { readonly input?: string; readonly env?: NodeJS.ProcessEnv } = {}) {
+    return run(this.folder, args, options);
+  }
+
+  /** The command line. */
+  cli(args: readonly string[], options: { readonly input?: string; readonly env?: NodeJS.ProcessEnv } = {}) {
+    return this.node(['dist/cli/main.js', ...args], options);
+  }
+
+  remove(): void {
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+function run(
+  cwd: string,
+  args: readonly string[],
+  { input = '', env = {} }: { readonly input?: string; readonly env?: NodeJS.ProcessEnv } = {},
+): Promise<Ended> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, args, { cwd, env: { ...process.env, NO_COLOR: '1', ...env } });
+    const [out, err]: [Buffer[], Buffer[]] = [[], []];
+    child.stdout.on('data', (chunk: Buffer) => out.push(chunk));
+    child.stderr.on('data', (chunk: Buffer) => err.push(chunk));
+    child.on('error', reject);
+    child.on('close', (status) => {
+      resolve({ status, out: Buffer.concat(out).toString(), err: Buffer.concat(err).toString() });
+    });
+    // A child that has ended before it read everything is no failure here.
+    child.stdin.on('error', () => {});
+    child.stdin.end(input);
+  });
+}

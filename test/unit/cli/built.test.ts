@@ -1,0 +1,234 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { BuiltPackage } from './built-package.ts';
+
+// Everything here runs in processes of its own, on the package compiled from the present sources.
+const built = new BuiltPackage();
+const scratch = mkdtempSync(join(tmpdir(), 'scripts-'));
+beforeAll(() => built.build(), 120_000);
+afterAll(() => {
+  built.remove();
+  rmSync(scratch, { recursive: true });
+});
+
+const LIMIT = 60_000;
+const EMULATED = ['--backend', 'emulated'];
+const withoutAddon = { KVM_BRIDGE_ADDON: '/nonexistent/kvm_bridge.node' };
+
+function script(...lines: string[]): string {
+  const path = join(scratch, 'script.kvm');
+  writeFileSync(path, lines.join('\n'));
+  return path;
+}
+
+describe('lines from a pipe', { timeout: LIMIT }, () => {
+  const lines = (args: readonly string[], ...input: string[]) => built.cli(args, { input: input.join('\n') });
+
+  it('are taken in order, awaited, and answered without a prompt', async () => {
+    const { status, out, err } = await lines(
+      EMULATED,
+      'const late = await new Promise((resolve) => setTimeout(resolve, 50, 40));',
+      'late + 2',
+      'vm.memory.addRam(0, kvm.mapAnonymous(1 << 20)); undefined',
+      'vm.memory.writeU32(0x1000, 0xcafe)',
+      'vm.memory.readU32(0x1000)',
+      'vm.memory.readExact(0x1000, 4)',
+    );
+    expect({ status, err }).toEqual({ status: 0, err: '' });
+    expect(out.trimEnd().split('\n')).toEqual([
+      '42  0x2a',
+      '51966  0xcafe',
+      expect.stringMatching(/^ {2}0000 {2}fe ca 00 00 /),
+    ]);
+  });
+
+  it('may fail one by one, each with its explanation and no stack', async () => {
+    const { status, out } = await lines(
+      EMULATED,
+      'vm.memory.addRam(0, kvm.mapAnonymous(4096)); undefined',
+      'vm.setUserMemoryRegion({ slot: 9, guestPhysAddr: 0x1234, memorySize: 4096, userspaceAddr: 0 })',
+      'nonsense()',
+      'setTimeout(() => { throw new Error("late") }, 1); undefined',
+      'await new Promise((resolve) => setTimeout(resolve, 50))',
+      'throw new RangeError("mine")',
+      '1 + 1',
+    );
+    expect(status).toBe(0);
+    expect(out.trimEnd().split('\n')).toEqual([
+      'KvmError EINVAL: guest_phys_addr 0x1234 is not a multiple of the page size, 0x1000',
+      '  ioctl(KVM_SET_USER_MEMORY_REGION), slot 9, gpa 0x1234, size 0x1000',
+      'ReferenceError: nonsense is not defined',
+      'Error: late',
+      'RangeError: mine',
+      '2',
+    ]);
+  });
+
+  it('span lines where a statement does, and say when it never ends', async () => {
+    const { out } = await lines(EMULATED, 'const sum = [', '  1,', '  2].reduce((a, b) => a + b)', 'sum', 'if (sum) {');
+    expect(out.trimEnd().split('\n')).toEqual(['3', 'SyntaxError: Unexpected end of input']);
+  });
+
+  it('are of the kernel that was asked for', async () => {
+    for (const arch of ['s390x', 'ppc64', 'aarch64', 'x86_64']) {
+      const { out } = await lines(['--arch', arch, ...EMULATED], '.kernel', 'kvm.arch', 'vm instanceof Vm');
+      expect(out).toMatch(new RegExp(`^${arch}, the emulated kernel [\\d.]+\\n'${arch}'\\n`));
+    }
+  });
+
+  it('tell why auto is not the real kernel', async () => {
+    const { out } = await built.cli([], { input: 'kvm.fallbackReason', env: withoutAddon });
+    expect(out).toMatch(/addon/);
+  });
+
+  it('are traced on request, on standard error', async () => {
+    const { out, err } = await built.cli([...EMULATED, '--trace'], { input: 'kvm.getApiVersion()' });
+    expect(out).toBe('12  0xc\n');
+    expect(err.split('\n')).toContain('getApiVersion(kvm#1, 0) = 12');
+    expect(err.split('\n')).toContain('close(vm#1) = 0');
+  });
+
+  it('show their own commands', async () => {
+    const { out } = await lines(EMULATED, '.examples', '.doctor');
+    expect(out).toContain('vm.memory.addRam(0');
+    expect(out).toContain('What the real KVM has and lacks on this machine');
+  });
+});
+
+describe('the lines that .examples shows', { timeout: LIMIT }, () => {
+  it('work, but for the one that shows an error', async () => {
+    const { out: examples } = await built.cli(EMULATED, { input: '.examples' });
+    const { out } = await built.cli(EMULATED, { input: examples });
+    expect(out.match(/Error/g)).toHaveLength(1);
+    expect(out).toContain('KvmError EINVAL: guest_phys_addr 0x1234');
+  });
+});
+
+describe('run', { timeout: LIMIT }, () => {
+  it('prints what the script prints, and nothing else', async () => {
+    const path = script(
+      '#!/usr/bin/env kvm-bridge run',
+      '',
+      '1 + 1',
+      'const x = await 5;',
+      'console.log(x, kvm.arch)',
+      '',
+    );
+    expect(await built.cli(['run', path, '--arch', 's390x', ...EMULATED])).toEqual({
+      status: 0,
+      out: '5 s390x\n',
+      err: '',
+    });
+  });
+
+  it('takes standard input for -', async () => {
+    const { status, out } = await built.cli(['run', '-', ...EMULATED], { input: 'console.log(vm.memslots.size)' });
+    expect({ status, out }).toEqual({ status: 0, out: '0\n' });
+    expect((await built.cli(['run', '-', ...EMULATED])).status).toBe(0);
+  });
+
+  it('stops at the first statement that fails, and names its line', async () => {
+    const path = script(
+      'vm.memory.addRam(0, kvm.mapAnonymous(8192));',
+      '',
+      'vm.memory.addRam(4096,',
+      '  kvm.mapAnonymous(4096));',
+      'console.log("not reached");',
+    );
+    const { status, out, err } = await built.cli(['run', path, ...EMULATED]);
+    expect({ status, out }).toEqual({ status: 1, out: '' });
+    expect(err.split('\n')).toEqual([
+      `${path}:3: KvmError EEXIST: slot 1 [0x1000, 0x2000) overlaps slot 0 [0x0, 0x2000)`,
+      '  ioctl(KVM_SET_USER_MEMORY_REGION), slot 1, gpa 0x1000, size 0x1000',
+      '  | vm.memory.addRam(4096,',
+      '  |   kvm.mapAnonymous(4096));',
+      '',
+    ]);
+  });
+
+  it('fails on unfinished statements and on errors that nobody waited for', async () => {
+    const unfinished = await built.cli(['run', '-', ...EMULATED], { input: '1\nconst a = {\n' });
+    expect(unfinished.status).toBe(1);
+    expect(unfinished.err).toMatch(/^standard input:2: SyntaxError: Unexpected end of input/);
+    const input =
+      'Promise.reject(new Error("nobody cares")); 0\nawait new Promise((resolve) => setTimeout(resolve, 30))';
+    const late = await built.cli(['run', '-', ...EMULATED], { input });
+    expect(late.status).toBe(1);
+    expect(late.err).toContain('Error: nobody cares');
+  });
+});
+
+describe('the command line as a process', { timeout: LIMIT }, () => {
+  it('ends with the status', async () => {
+    expect((await built.cli(['--version'])).status).toBe(0);
+    expect((await built.cli(['frob'])).status).toBe(2);
+    const { status, err } = await built.cli(['--backend', 'native'], { env: withoutAddon });
+    expect(status).toBe(1);
+    expect(err).not.toMatch(/^ {4}at /m);
+  });
+
+  it('plays the tour without the addon', async () => {
+    const { status, out, err } = await built.cli(['tour'], { env: withoutAddon });
+    expect({ status, err }).toEqual({ status: 0, err: '' });
+    expect(out).toContain('The real kernel is not among them: addon: ');
+  });
+
+  it('lets the doctor say that the addon is missing', async () => {
+    const { status, out } = await built.cli(['doctor', '--json'], { env: withoutAddon });
+    expect(status).toBe(1);
+    const { usable, findings } = JSON.parse(out) as {
+      usable: boolean;
+      findings: { subject: string; detail: string }[];
+    };
+    expect(usable).toBe(false);
+    expect(findings.find(({ subject }) => subject === 'addon')?.detail).toContain(withoutAddon.KVM_BRIDGE_ADDON);
+  });
+});
+
+describe('the examples', { timeout: LIMIT }, () => {
+  const expected: Record<string, RegExp> = {
+    'first-vm.mjs': /came back with HLT, and left 0xcafe at 0x2000\n$/,
+    'dirty-pages.mjs':
+      /^2 page\(s\) from 0x3000 on\n1 page\(s\) from 0x80000 on\n1 page\(s\) from 0xf0000 on\nand since then: 0\n$/,
+    'mmio-device.mjs': /stores 0xc \(4 bytes\) at \+0\n.*gets 144\nin RAM: 144\n$/,
+    'sparse-terabyte.mjs': /1 TiB.*\nread back from the last sixteenth: true\n/,
+    'dirty-ring.mjs': /ring of 65536 bytes.*\n96 pages from 0x10000 on\n$/,
+    'async-run.mjs': /TimeoutError; .*: true\nkicked: INTR\n$/,
+  };
+  const files = readdirSync(new URL('../../../examples', import.meta.url)).filter((name) => name.endsWith('.mjs'));
+
+  it('are all known here', () => {
+    expect(files.sort()).toEqual(Object.keys(expected).sort());
+  });
+
+  for (const [where, env] of [
+    ['on the best kernel there is', {}],
+    ['without the addon', withoutAddon],
+  ] as const) {
+    it.each(files)(`%s works ${where}`, async (file) => {
+      const { status, out, err } = await built.node([`examples/${file}`], { env });
+      expect({ status, err }).toEqual({ status: 0, err: '' });
+      expect(out).toMatch(expected[file]!);
+    });
+  }
+});
+
+describe('the README', { timeout: LIMIT }, () => {
+  const readme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8');
+
+  it('shows code that works, and what it prints', async () => {
+    const [, code = ''] = /```js\n([\s\S]*?)```/.exec(readme) ?? [];
+    expect(code).not.toBe('');
+    const path = join(built.folder, 'readme.mjs');
+    writeFileSync(path, code);
+    for (const env of [{}, withoutAddon]) {
+      const { status, out, err } = await built.node([path], { env });
+      expect({ status, err }).toEqual({ status: 0, err: '' });
+      const comments = [...code.matchAll(/\/\/ → (.*)$/gm)].map(([, text]) => text);
+      expect(comments.length).toBeGreaterThan(0);
+      expect(out.trimEnd().split('\n')).toEqual(comments);
+    }
+  });
+});
