@@ -5,95 +5,86 @@ import { Mapping } from './mapping.ts';
 /** KVM's bitmaps are little-endian on every architecture; a big-endian host's words are turned round. */
 const SWAP = endianness() === 'BE';
 
-function swap32(word: number): number {
-  return ((word << 24) | ((word & 0xff00) << 8) | ((word >>> 8) & 0xff00) | (word >>> 24)) >>> 0;
+/** A word as a signed integer, which the engine keeps in a register; bit i is page i. */
+function wordAt(words: Uint32Array, i: number): number {
+  const word = words[i]! | 0;
+  return SWAP ? (word << 24) | ((word & 0xff00) << 8) | ((word >>> 8) & 0xff00) | (word >>> 24) : word;
 }
 
 const NO_WORDS = new Uint32Array(0);
-/** Words that are looked at together while there is nothing in them. */
-const STRIDE = 8;
+/** Words that are looked at together: mostly there is nothing in them. */
+const GROUP = 8;
 
-/** Index of the first word at or after `index` that isn't 0, or the length. */
-function nextNonZero(words: Uint32Array, index: number): number {
+/** Whether a whole group of words is 0. */
+function isEmpty(words: Uint32Array, i: number): boolean {
+  return (
+    (words[i]! | words[i + 1]! | words[i + 2]! | words[i + 3]!) === 0 &&
+    (words[i + 4]! | words[i + 5]! | words[i + 6]! | words[i + 7]!) === 0
+  );
+}
+
+/** Calls back with `base` plus the index of every bit that is set, in ascending order. */
+export function forEachBit(words: Uint32Array, base: number, callback: (bit: number) => void): void {
   const { length } = words;
-  let i = index;
-  for (; i + STRIDE <= length; i += STRIDE) {
-    if (
-      (words[i]! |
-        words[i + 1]! |
-        words[i + 2]! |
-        words[i + 3]! |
-        words[i + 4]! |
-        words[i + 5]! |
-        words[i + 6]! |
-        words[i + 7]!) !==
-      0
-    ) {
-      break;
-    }
-  }
-  while (i < length && words[i] === 0) i++;
-  return i;
-}
-
-/** Calls back with the index of every bit that is set, in ascending order. */
-export function forEachBit(words: Uint32Array, callback: (bit: number) => void): void {
-  for (let i = nextNonZero(words, 0); i < words.length; i++) {
-    let bits = SWAP ? swap32(words[i]!) : words[i]!;
-    if (bits === 0) {
-      i = nextNonZero(words, i + 1) - 1;
-      continue;
-    }
-    const base = i * 32;
-    do {
-      const lowest = bits & -bits;
-      callback(base + 31 - Math.clz32(lowest));
-      bits ^= lowest;
-    } while (bits !== 0);
-  }
-}
-
-/** Calls back with the first bit and the length of every run of set bits, in ascending order. */
-export function forEachBitRun(words: Uint32Array, callback: (first: number, count: number) => void): void {
-  let first = -1;
-  let i = nextNonZero(words, 0);
-  while (i < words.length) {
-    const word = SWAP ? swap32(words[i]!) : words[i]!;
-    const base = i * 32;
-    if (word === 0xffff_ffff) {
-      if (first < 0) first = base;
-      i++;
-      continue;
-    }
-    let at = 0;
-    // In turn: up to the next set bit, up to the next clear one.
-    while (at < 32) {
-      const rest = (first < 0 ? word : ~word) >>> at;
-      if (rest === 0) break;
-      at += 31 - Math.clz32(rest & -rest);
-      if (first < 0) first = base + at;
-      else {
-        callback(first, base + at - first);
-        first = -1;
+  const inGroups = length - (length % GROUP);
+  for (let group = 0; group < length; group += GROUP) {
+    if (group < inGroups && isEmpty(words, group)) continue;
+    const end = Math.min(group + GROUP, length);
+    for (let i = group; i < end; i++) {
+      let bits = wordAt(words, i);
+      const first = base + i * 32 + 31;
+      while (bits !== 0) {
+        callback(first - Math.clz32(bits & -bits));
+        bits &= bits - 1;
       }
     }
-    i = first < 0 ? nextNonZero(words, i + 1) : i + 1;
   }
-  if (first >= 0) callback(first, words.length * 32 - first);
+}
+
+/** Calls back with the first bit (plus `base`) and the length of every run of set bits, in ascending order. */
+export function forEachBitRun(
+  words: Uint32Array,
+  base: number,
+  callback: (first: number, count: number) => void,
+): void {
+  const { length } = words;
+  const inGroups = length - (length % GROUP);
+  // The run that goes on; −1 between runs.
+  let start = -1;
+  for (let i = 0; i < length; i++) {
+    if (start < 0) while (i % GROUP === 0 && i < inGroups && isEmpty(words, i)) i += GROUP;
+    if (i === length) break;
+    const word = wordAt(words, i);
+    if (start < 0 ? word === 0 : word === -1) continue;
+    // In turn: up to the next set bit, up to the next clear one.
+    for (let at = 0; at < 32; ) {
+      const rest = (start < 0 ? word : ~word) >>> at;
+      if (rest === 0) break;
+      at += 31 - Math.clz32(rest & -rest);
+      if (start < 0) start = i * 32 + at;
+      else {
+        callback(base + start, i * 32 + at - start);
+        start = -1;
+      }
+    }
+  }
+  if (start >= 0) callback(base + start, length * 32 - start);
 }
 
 /** The number of bits that are set. */
 export function countBits(words: Uint32Array): number {
+  const { length } = words;
+  const inGroups = length - (length % GROUP);
   let count = 0;
-  for (let i = nextNonZero(words, 0); i < words.length; i++) {
-    let v = words[i]!;
-    if (v === 0) {
-      i = nextNonZero(words, i + 1) - 1;
-      continue;
+  for (let group = 0; group < length; group += GROUP) {
+    if (group < inGroups && isEmpty(words, group)) continue;
+    const end = Math.min(group + GROUP, length);
+    for (let i = group; i < end; i++) {
+      let v = words[i]! | 0;
+      v -= (v >>> 1) & 0x5555_5555;
+      v = (v & 0x3333_3333) + ((v >>> 2) & 0x3333_3333);
+      count += Math.imul((v + (v >>> 4)) & 0x0f0f_0f0f, 0x0101_0101) >>> 24;
     }
-    v -= (v >>> 1) & 0x5555_5555;
-    v = (v & 0x3333_3333) + ((v >>> 2) & 0x3333_3333);
-    count += Math.imul((v + (v >>> 4)) & 0x0f0f_0f0f, 0x0101_0101) >>> 24;
   }
   return count;
 }

@@ -168,14 +168,12 @@ export class DirtyPages implements MemslotWatcher {
 
   /** Calls back with the frame number of every page collected, in ascending order. The fastest way to see them. */
   forEachPage(callback: (gfn: number) => void): void {
-    for (const { bitmap, start } of this.#logs.entries) forEachBit(bitmap.words, (bit) => callback(start + bit));
+    for (const { bitmap, start } of this.#logs.entries) forEachBit(bitmap.words, start, callback);
   }
 
   /** Calls back with every run of pages collected, in ascending order. */
   forEachRun(callback: (gfn: number, npages: number) => void): void {
-    for (const { bitmap, start } of this.#logs.entries) {
-      forEachBitRun(bitmap.words, (first, count) => callback(start + first, count));
-    }
+    for (const { bitmap, start } of this.#logs.entries) forEachBitRun(bitmap.words, start, callback);
   }
 
   /** The frame numbers of the pages collected, in ascending order. */

@@ -154,8 +154,13 @@ export function takeValue(data: Uint8Array, littleEndian: boolean): number | big
 
 /** The bytes of an integer; what doesn't fit is cut off, as a device's wider register would be. */
 export function putValue(data: Uint8Array, value: number | bigint, littleEndian: boolean): void {
-  let rest = BigInt(value);
   const { length } = data;
+  if (length <= 4 && typeof value === 'number' && Number.isInteger(value)) {
+    // A shift takes an integer's lowest 32 bits, of negative ones too.
+    for (let i = 0; i < length; i++) data[littleEndian ? i : length - 1 - i] = value >>> (8 * i);
+    return;
+  }
+  let rest = BigInt(value);
   for (let i = 0; i < length; i++) {
     data[littleEndian ? i : length - 1 - i] = Number(rest & 0xffn);
     rest >>= 8n;

@@ -127,12 +127,12 @@ describe('dirty bitmaps', () => {
       fc.property(words, (of) => {
         const bits = plainBits(of);
         const seen: number[] = [];
-        forEachBit(of, (bit) => seen.push(bit));
+        forEachBit(of, 0, (bit) => seen.push(bit));
         expect(seen).toEqual(bits);
         expect(countBits(of)).toBe(bits.length);
         const fromRuns: number[] = [];
         let last = -2;
-        forEachBitRun(of, (first, count) => {
+        forEachBitRun(of, 0, (first, count) => {
           expect(first).toBeGreaterThan(last + 1);
           for (let i = 0; i < count; i++) fromRuns.push(first + i);
           last = first + count - 1;
