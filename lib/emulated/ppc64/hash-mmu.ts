@@ -1,7 +1,18 @@
-import { groupsOf, HPT_ORDER } from '../../ppc64/hash.ts';
+import { groupsOf } from '../../ppc64/hash.ts';
 import { HPTES_PER_GROUP, R_LO, V_LO } from '../../ppc64/hpte.ts';
 import { pageEncoding } from '../../ppc64/page-sizes.ts';
 import { type Segment, vrmaSegment } from '../../ppc64/slb.ts';
+import {
+  ALLOCATE_HTAB_RULES,
+  type AllocateHtabContext,
+  COMMIT_HPT_RULES,
+  CONFIGURE_V3_RULES,
+  MMUV3,
+  NEW_HTAB_RULES,
+  RESIZE_HPT_RULES,
+  SWITCH_MMU_RULES,
+} from '../../rules/ppc64.ts';
+import { refusal } from '../../rules/rule.ts';
 import { ERRNO } from '../../uapi/errno.ts';
 import type { EmulatedMemslot } from '../memslots.ts';
 import type { EmulatedVm } from '../vm.ts';
@@ -16,11 +27,6 @@ const MAX_ALLOCATION = 27;
 
 /** What RESIZE_HPT_PREPARE answers while the new table is being allocated: an estimate in milliseconds. */
 const RESIZE_ESTIMATE = 100;
-
-const PATB_GR = 1n << 63n;
-const PRTS_MASK = 0x1fn;
-const MMUV3_RADIX = 1n;
-const MMUV3_GTSE = 2n;
 
 /** A table that RESIZE_HPT_PREPARE allocated, or why it couldn't. */
 interface PendingResize {
@@ -48,19 +54,24 @@ export class HashMmu {
     this.context = new HptContext(vm);
   }
 
-  /** Whether no vCPU is inside KVM_RUN, as far as that matters: a table that isn't set up has nobody using it. */
-  stopVcpus(): boolean {
-    return !this.ready || ![...this.#vm.vcpus.values()].some((vcpu) => vcpu.running);
+  /** The vCPUs inside KVM_RUN, as far as they matter: a table that isn't set up has nobody using it. */
+  get runningVcpus(): readonly number[] {
+    return this.ready ? [...this.#vm.vcpus.values()].filter(({ running }) => running).map(({ id }) => id) : [];
+  }
+
+  #allocation(order: number): AllocateHtabContext {
+    return { order, runningVcpus: this.runningVcpus, nested: false, hostOrder: MAX_ALLOCATION };
   }
 
   #allocate(order: number): Hpt | number {
-    if (order < HPT_ORDER.MIN || order > HPT_ORDER.MAX) return -ERRNO.EINVAL;
-    return order > MAX_ALLOCATION ? -ERRNO.ENOMEM : new Hpt(this.context, order);
+    const refused = refusal(NEW_HTAB_RULES, this.#allocation(order));
+    return refused === 0 ? new Hpt(this.context, order) : refused;
   }
 
   /** ALLOCATE_HTAB. */
   allocate(order: number): number {
-    if (!this.stopVcpus()) return -ERRNO.EBUSY;
+    const refused = refusal(ALLOCATE_HTAB_RULES, this.#allocation(order));
+    if (refused !== 0) return refused;
     this.ready = false;
     if (this.radix) this.#switchToHash();
     if (this.hpt?.order === order) {
@@ -88,12 +99,12 @@ export class HashMmu {
 
   /** CONFIGURE_V3_MMU. */
   configure(flags: bigint, processTable: bigint): number {
-    if ((flags & ~(MMUV3_RADIX | MMUV3_GTSE)) !== 0n) return -ERRNO.EINVAL;
-    const radix = (flags & MMUV3_RADIX) !== 0n;
-    if (((processTable & PATB_GR) !== 0n) !== radix) return -ERRNO.EINVAL;
-    if ((processTable & PRTS_MASK) > 24n) return -ERRNO.EINVAL;
+    const refused = refusal(CONFIGURE_V3_RULES, { flags, processTable });
+    if (refused !== 0) return refused;
+    const radix = (flags & MMUV3.RADIX) !== 0n;
     if (radix === this.radix) return 0;
-    if (!this.stopVcpus()) return -ERRNO.EBUSY;
+    const busy = refusal(SWITCH_MMU_RULES, this);
+    if (busy !== 0) return busy;
     this.ready = false;
     if (radix) {
       this.#free();
@@ -106,7 +117,7 @@ export class HashMmu {
 
   /** RESIZE_HPT_PREPARE. The allocation, in KVM a worker thread's, is over when the next call comes. */
   prepareResize(flags: bigint, order: number): number {
-    const refused = this.#checkResize(flags, order);
+    const refused = refusal(RESIZE_HPT_RULES, { flags, order, radix: this.radix });
     if (refused !== 0) return refused;
     const pending = this.#pending;
     if (pending?.order === order) {
@@ -122,22 +133,17 @@ export class HashMmu {
 
   /** RESIZE_HPT_COMMIT. */
   commitResize(flags: bigint, order: number): number {
-    const refused = this.#checkResize(flags, order);
-    if (refused !== 0) return refused;
+    const { radix, ready } = this;
+    if (refusal(RESIZE_HPT_RULES, { flags, order, radix }) !== 0) return -ERRNO.EINVAL;
     const pending = this.#pending;
     this.#pending = undefined;
-    if (!this.ready) return -ERRNO.EIO;
-    if (pending === undefined || pending.order !== order) return -ERRNO.ENXIO;
+    const refused = refusal(COMMIT_HPT_RULES, { flags, order, radix, ready, prepared: pending?.order });
+    if (refused !== 0 || pending === undefined) return refused;
     const { result } = pending;
     if (typeof result === 'number') return result;
     if (this.hpt?.rehashInto(result) === false) return -ERRNO.ENOSPC;
     this.hpt = result;
     return 0;
-  }
-
-  #checkResize(flags: bigint, order: number): number {
-    if (flags !== 0n || this.radix) return -ERRNO.EINVAL;
-    return order !== 0 && (order < HPT_ORDER.MIN || order > HPT_ORDER.MAX) ? -ERRNO.EINVAL : 0;
   }
 
   /** What KVM_RUN does first: a table if there is none, and entries for real mode if nobody wrote any. */

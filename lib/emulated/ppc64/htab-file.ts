@@ -2,6 +2,8 @@ import { HPTE_SIZE, V_HI, V_LO } from '../../ppc64/hpte.ts';
 import { HTAB_HEADER_SIZE, HTAB_RUN_MAX } from '../../ppc64/htab-stream.ts';
 import { basePageShift } from '../../ppc64/page-sizes.ts';
 import { VRMA_VSID } from '../../ppc64/slb.ts';
+import { HTAB_CHUNK_RULES, HTAB_WRITE_RULES } from '../../rules/ppc64.ts';
+import { refusal } from '../../rules/rule.ts';
 import { ERRNO } from '../../uapi/errno.ts';
 import { HTAB } from '../../uapi/flags.ts';
 import type { OpenFile } from '../open-file.ts';
@@ -92,8 +94,8 @@ export class HtabFile implements OpenFile {
    */
   write(from: Uint8Array): number {
     if (!this.#writes) return -ERRNO.EBADF;
-    if (this.#mmu.radix) return -ERRNO.EINVAL;
-    if (!this.#mmu.stopVcpus()) return -ERRNO.EBUSY;
+    const refused = refusal(HTAB_WRITE_RULES, this.#mmu);
+    if (refused !== 0) return refused;
     const view = new DataView(from.buffer, from.byteOffset, from.byteLength);
     const count = from.byteLength;
     let done = 0;
@@ -105,15 +107,17 @@ export class HtabFile implements OpenFile {
       if (done + valid * HPTE_SIZE > count) break;
       done += HTAB_HEADER_SIZE + valid * HPTE_SIZE;
       at += HTAB_HEADER_SIZE;
-      const refused = this.#writeChunk(view, at, index, valid, invalid);
-      if (refused !== 0) return refused;
+      const failed = this.#writeChunk(view, at, index, valid, invalid);
+      if (failed !== 0) return failed;
     }
     return done;
   }
 
   #writeChunk(view: DataView, entries: number, index: number, valid: number, invalid: number): number {
     const { hpt } = this.#mmu;
-    if (hpt === undefined || index >= hpt.entryCount || index + valid + invalid > hpt.entryCount) return -ERRNO.EINVAL;
+    const chunk = { index, nValid: valid, nInvalid: invalid, entryCount: hpt?.entryCount ?? 0 };
+    const refused = refusal(HTAB_CHUNK_RULES, chunk);
+    if (refused !== 0 || hpt === undefined) return refused;
     for (let i = 0; i < valid; i++) {
       const at = entries + i * HPTE_SIZE;
       if (at + HPTE_SIZE > view.byteLength) return -ERRNO.EFAULT;

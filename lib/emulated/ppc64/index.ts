@@ -1,9 +1,10 @@
 import { GET_DIRTY_LOG_RULES } from '../../rules/dirty-log.ts';
 import { slotIdOf } from '../../rules/memslot.ts';
+import { HTAB_FD_RULES } from '../../rules/ppc64.ts';
 import { refusal } from '../../rules/rule.ts';
 import { CAP } from '../../uapi/capabilities.ts';
 import { ERRNO } from '../../uapi/errno.ts';
-import { EXIT, HTAB } from '../../uapi/flags.ts';
+import { EXIT } from '../../uapi/flags.ts';
 import { KVM_RUN } from '../../uapi/structs.ts';
 import type { ArchitectureCalls, KernelFiles } from '../architecture.ts';
 import { type CapabilityValue, CommonArchitecture, commonCapabilities } from '../common.ts';
@@ -198,7 +199,8 @@ export class Ppc64Architecture extends CommonArchitecture {
 }
 
 function openHtab(files: KernelFiles, mmu: HashMmu, flags: bigint, startIndex: number): number {
-  if ((flags & ~BigInt(HTAB.BOLTED_ONLY | HTAB.WRITE)) !== 0n) return -ERRNO.EINVAL;
+  const refused = refusal(HTAB_FD_RULES, { flags });
+  if (refused !== 0) return refused;
   const file = new HtabFile(mmu, Number(flags), startIndex);
   const fd = files.open(file);
   if (fd < 0) file.released();
