@@ -46,16 +46,16 @@ export const dirtyBitmaps: Benchmark = {
       const addPages = (): void => {
         sum = 0;
         dirty.forEachPage((gfn) => {
-          sum = (sum + gfn) >>> 0;
+          sum = (sum + gfn) | 0;
         });
       };
       const addRuns = (): void => {
         sum = 0;
         dirty.forEachRun((gfn, npages) => {
-          sum = (sum + Math.imul(gfn, npages)) >>> 0;
+          sum = (sum + Math.imul(gfn, npages)) | 0;
         });
       };
-      const result = new Uint32Array(1);
+      const result = new Int32Array(1);
       addPages();
       c.dirtyPages(bitmap, bitmap.length, 1, result);
       requireEqual(sum, result[0]!, 'the sum of the dirty frames');
