@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { mkdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -63,10 +64,10 @@ async function prompt(io: Io, session: Session): Promise<void> {
       },
     });
   }
-  await useHistory(server, io.env);
-  await new Promise<void>((resolve) => {
-    server.once('exit', resolve);
-  });
+  // Before anything else can end it.
+  const ended = once(server, 'exit');
+  useHistory(server, io.env);
+  await ended;
 }
 
 /** Lines from a pipe: what they give is printed as at the prompt, and an error ends only its statement. */
@@ -126,14 +127,12 @@ function commands(io: Io, session: Session): ReadonlyMap<string, PromptCommand> 
 }
 
 /** Lines are remembered where the XDG base directories say; without such a place they are forgotten. */
-async function useHistory(server: REPLServer, env: NodeJS.ProcessEnv): Promise<void> {
+function useHistory(server: REPLServer, env: NodeJS.ProcessEnv): void {
   const folder = join(env.XDG_STATE_HOME || join(homedir(), '.local', 'state'), 'kvm-bridge');
   try {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
   } catch {
     return;
   }
-  await new Promise<void>((resolve) => {
-    server.setupHistory(join(folder, 'repl_history'), () => resolve());
-  });
+  server.setupHistory(join(folder, 'repl_history'), () => {});
 }

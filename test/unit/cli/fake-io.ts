@@ -6,8 +6,8 @@ export interface FakeTerminal {
   /** Standard input and output are terminals. */
   readonly isTTY?: boolean;
   readonly env?: NodeJS.ProcessEnv;
-  /** What is typed, or piped in. */
-  readonly input?: string;
+  /** What is typed, or piped in; `undefined` leaves the input open. */
+  readonly input?: string | undefined;
 }
 
 export interface FakeIo extends Io {
@@ -17,7 +17,8 @@ export interface FakeIo extends Io {
 }
 
 /** Streams that remember what was written to them. */
-export function fakeIo({ columns, isTTY = false, env = {}, input = '' }: FakeTerminal = {}): FakeIo {
+export function fakeIo(terminal: FakeTerminal = {}): FakeIo {
+  const { columns, isTTY = false, env = {}, input } = terminal;
   const collect = () => {
     const chunks: Buffer[] = [];
     const stream = Object.assign(new PassThrough(), { isTTY, ...(columns === undefined ? {} : { columns }) });
@@ -27,7 +28,7 @@ export function fakeIo({ columns, isTTY = false, env = {}, input = '' }: FakeTer
   const out = collect();
   const err = collect();
   const stdin = Object.assign(new PassThrough(), { isTTY });
-  stdin.end(input);
+  if (!('input' in terminal) || input !== undefined) stdin.end(input ?? '');
   return { stdin, stdout: out.stream, stderr: err.stream, env, out: out.text, err: err.text };
 }
 

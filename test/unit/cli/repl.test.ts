@@ -1,0 +1,103 @@
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it, vi } from 'vitest';
+import { loadNative } from '../../../lib/calls/native.ts';
+import { replCommand } from '../../../lib/cli/repl.ts';
+import { closeSession, openSession, type SessionOptions } from '../../../lib/cli/session.ts';
+import { Kvm, KvmError } from '../../../lib/index.ts';
+import { whyNoKvm } from '../../scenarios/real-host.ts';
+import { fakeIo, plain } from './fake-io.ts';
+
+const state = mkdtempSync(join(tmpdir(), 'state-'));
+afterAll(() => rmSync(state, { recursive: true }));
+
+const S390X: SessionOptions = { backend: 'emulated', arch: 's390x', trace: undefined };
+
+/** What a terminal shows of a session in which these lines are typed. */
+async function typed(lines: readonly string[], options: SessionOptions = S390X, home = state): Promise<string> {
+  const input = lines.map((line) => `${line}\n`).join('');
+  const io = fakeIo({ isTTY: true, columns: 200, env: { TERM: 'xterm', XDG_STATE_HOME: home }, input });
+  expect(await replCommand(io, options)).toBe(0);
+  return plain(io.out());
+}
+
+describe('the prompt', () => {
+  it('says which kernel it has, and what to type', async () => {
+    const text = await typed([]);
+    expect(text).toMatch(/^kvm-bridge \d+\.\d+\.\d+: s390x, the emulated kernel [\d.]+\n/);
+    expect(text).toContain('.examples');
+    expect(text).toContain('s390x> ');
+  });
+
+  it('shows values, and errors in a line without a stack', async () => {
+    const text = await typed(['kvm.arch', '4096', 'vm.memory.readU8(0)', '.exit']);
+    expect(text).toContain("'s390x'\n");
+    expect(text).toContain('4096  0x1000\n');
+    expect(text).toContain('Uncaught KvmError EFAULT: 0x0: there are no memory regions\n  read, gpa 0x0, size 0x1\n');
+    expect(text).not.toMatch(/^ {4}at /m);
+  });
+
+  it('lists its commands with those of Node', async () => {
+    const text = await typed(['.help', '.kernel']);
+    for (const command of ['.doctor', '.examples', '.kernel', '.exit'])
+      expect(text).toMatch(new RegExp(`\\${command} +[A-Z]`));
+    expect(text).toMatch(/^s390x, the emulated kernel/m);
+  });
+
+  it('remembers lines where XDG says, for this user alone', async () => {
+    const home = join(state, 'remembering');
+    const io = fakeIo({ isTTY: true, env: { TERM: 'xterm', XDG_STATE_HOME: home }, input: undefined });
+    const ended = replCommand(io, S390X);
+    const file = join(home, 'kvm-bridge', 'repl_history');
+    await vi.waitFor(() => statSync(file));
+    io.stdin.write('const remembered = 1\n');
+    // Node writes them a moment later.
+    await vi.waitFor(() => expect(readFileSync(file, 'utf8')).toContain('const remembered = 1'));
+    io.stdin.end();
+    expect(await ended).toBe(0);
+    expect(statSync(join(home, 'kvm-bridge')).mode & 0o077).toBe(0);
+  });
+
+  it('works without a place to remember them', async () => {
+    const file = join(state, 'a-file');
+    writeFileSync(file, '');
+    expect(await typed(['kvm.arch'], S390X, file)).toContain("'s390x'\n");
+  });
+
+  it('leaves no name behind', async () => {
+    await typed(['vm']);
+    expect('kvm' in globalThis).toBe(false);
+    expect('Kvm' in globalThis).toBe(false);
+  });
+});
+
+describe('openSession', () => {
+  it('traces the calls on request', () => {
+    const lines: string[] = [];
+    const session = openSession({ ...S390X, trace: (line) => lines.push(line) });
+    closeSession(session);
+    expect(lines).toEqual(['openKvm() = kvm#1', 'createVm(kvm#1, 0) = vm#1', 'close(vm#1) = 0', 'close(kvm#1) = 0']);
+  });
+
+  const missing = whyNoKvm(loadNative());
+  describe.skipIf(missing !== undefined)('on a real kernel that makes no VM', () => {
+    const refuse = () =>
+      vi.spyOn(Kvm.prototype, 'createVm').mockImplementationOnce(() => {
+        throw new KvmError(-22, { syscall: 'ioctl(KVM_CREATE_VM)', explanation: 'allocate_pgste' });
+      });
+
+    it('takes the emulated one for auto, and says why', () => {
+      refuse();
+      const session = openSession({ backend: 'auto', arch: undefined, trace: undefined });
+      expect(session.kvm.backend).toBe('emulated');
+      expect(session.fallbackReason).toContain('allocate_pgste');
+      closeSession(session);
+    });
+
+    it('fails for native', () => {
+      refuse();
+      expect(() => openSession({ backend: 'native', arch: undefined, trace: undefined })).toThrow('allocate_pgste');
+    });
+  });
+});
