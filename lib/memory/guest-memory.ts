@@ -1,31 +1,13 @@
 import { endianness } from 'node:os';
-import { checkBytes, checkInteger, checkSize, checkU64 } from '../arguments.ts';
+import { checkBytes, checkInteger, checkSize } from '../arguments.ts';
 import { type U64, VIEW_WINDOW } from '../calls/kvm-calls.ts';
-import { hex, KvmError, outOfRange } from '../errors.ts';
-import { ERRNO } from '../uapi/errno.ts';
-import { advance, joinGpa, type SplitGpa, splitGpa } from './gpa.ts';
-import type { MemoryWindow, ViewHolder } from './mapping.ts';
-import type { PageSet } from './page-set.ts';
+import { hex, outOfRange } from '../errors.ts';
+import { advance, joinGpa, splitGpa } from './gpa.ts';
+import { LocatedMemory } from './located-memory.ts';
 import { PieceBatch } from './piece-batch.ts';
-import { RangeTable } from './range-table.ts';
-import type { MemoryRegion } from './region.ts';
 import { checkI8, checkI16, checkI32, checkI64, checkU8, checkU16, checkU32Value, checkU64Value } from './values.ts';
 
-/** Where an address was found. */
-export interface Translation {
-  readonly region: MemoryRegion;
-  /** Offset in the region's mapping. */
-  readonly offset: number;
-  /** Host virtual address. */
-  readonly hva: number;
-  /** Bytes from there to the end of the region. */
-  readonly available: number;
-}
-
 const HOST_IS_LITTLE_ENDIAN = endianness() === 'LE';
-const BASE = 0;
-const LOW = 1;
-const HIGH = 2;
 /** Accesses that are not inside one window go through here; nothing runs between filling and using it. */
 const scratchBytes = new Uint8Array(8);
 const scratch = new DataView(scratchBytes.buffer);
@@ -43,46 +25,25 @@ const TWO_32 = 2 ** 32;
  * What is written here is known to dirty tracking; what is written through a {@link slice} is not, unless
  * {@link markDirty} is called.
  */
-export abstract class GuestMemory implements ViewHolder {
-  /** The guest's byte order: the default of every access. */
-  readonly littleEndian: boolean;
-  /** Bytes of a page of the host, and so of a guest frame. */
-  readonly pageSize: number;
-  protected readonly table = new RangeTable<MemoryRegion>();
-  #written: readonly PageSet[] = [];
-  #tracking = false;
-
-  /** The window that the last access was in, */
-  #window: MemoryWindow | undefined;
-  /** and what of it the region has: the address of its byte 0, and the range of bytes. In an array, so that setting it allocates nothing. */
-  readonly #bounds = Float64Array.of(0, 0, -1);
-
-  protected constructor(littleEndian: boolean, pageSize: number) {
-    this.littleEndian = littleEndian;
-    this.pageSize = pageSize;
-  }
-
-  /** Says what is at an address that has no memory. */
-  protected abstract describe(at: SplitGpa): string;
-
+export abstract class GuestMemory extends LocatedMemory {
   readU8(gpa: U64): number {
-    const at = this.#at(gpa, 1);
-    return at >= 0 ? this.#window!.view.getUint8(at) : this.#fetch(gpa, 1).getUint8(0);
+    const at = this.at(gpa, 1);
+    return at >= 0 ? this.window!.view.getUint8(at) : this.#fetch(gpa, 1).getUint8(0);
   }
 
   readI8(gpa: U64): number {
-    const at = this.#at(gpa, 1);
-    return at >= 0 ? this.#window!.view.getInt8(at) : this.#fetch(gpa, 1).getInt8(0);
+    const at = this.at(gpa, 1);
+    return at >= 0 ? this.window!.view.getInt8(at) : this.#fetch(gpa, 1).getInt8(0);
   }
 
   readU16(gpa: U64, littleEndian = this.littleEndian): number {
-    const at = this.#at(gpa, 2);
-    return at >= 0 ? this.#window!.view.getUint16(at, littleEndian) : this.#fetch(gpa, 2).getUint16(0, littleEndian);
+    const at = this.at(gpa, 2);
+    return at >= 0 ? this.window!.view.getUint16(at, littleEndian) : this.#fetch(gpa, 2).getUint16(0, littleEndian);
   }
 
   readI16(gpa: U64, littleEndian = this.littleEndian): number {
-    const at = this.#at(gpa, 2);
-    return at >= 0 ? this.#window!.view.getInt16(at, littleEndian) : this.#fetch(gpa, 2).getInt16(0, littleEndian);
+    const at = this.at(gpa, 2);
+    return at >= 0 ? this.window!.view.getInt16(at, littleEndian) : this.#fetch(gpa, 2).getInt16(0, littleEndian);
   }
 
   /**
@@ -90,57 +51,55 @@ export abstract class GuestMemory implements ViewHolder {
    * @example vm.memory.readU32(0x1000)
    */
   readU32(gpa: U64, littleEndian = this.littleEndian): number {
-    const at = this.#at(gpa, 4);
-    return at >= 0 ? this.#window!.view.getUint32(at, littleEndian) : this.#fetch(gpa, 4).getUint32(0, littleEndian);
+    const at = this.at(gpa, 4);
+    return at >= 0 ? this.window!.view.getUint32(at, littleEndian) : this.#fetch(gpa, 4).getUint32(0, littleEndian);
   }
 
   readI32(gpa: U64, littleEndian = this.littleEndian): number {
-    const at = this.#at(gpa, 4);
-    return at >= 0 ? this.#window!.view.getInt32(at, littleEndian) : this.#fetch(gpa, 4).getInt32(0, littleEndian);
+    const at = this.at(gpa, 4);
+    return at >= 0 ? this.window!.view.getInt32(at, littleEndian) : this.#fetch(gpa, 4).getInt32(0, littleEndian);
   }
 
   readU64(gpa: U64, littleEndian = this.littleEndian): bigint {
-    const at = this.#at(gpa, 8);
+    const at = this.at(gpa, 8);
     return at >= 0
-      ? this.#window!.view.getBigUint64(at, littleEndian)
+      ? this.window!.view.getBigUint64(at, littleEndian)
       : this.#fetch(gpa, 8).getBigUint64(0, littleEndian);
   }
 
   readI64(gpa: U64, littleEndian = this.littleEndian): bigint {
-    const at = this.#at(gpa, 8);
-    return at >= 0
-      ? this.#window!.view.getBigInt64(at, littleEndian)
-      : this.#fetch(gpa, 8).getBigInt64(0, littleEndian);
+    const at = this.at(gpa, 8);
+    return at >= 0 ? this.window!.view.getBigInt64(at, littleEndian) : this.#fetch(gpa, 8).getBigInt64(0, littleEndian);
   }
 
   writeU8(gpa: U64, value: number): void {
     checkU8(value);
-    const at = this.#at(gpa, 1);
-    if (at >= 0) this.#window!.view.setUint8(at, value);
+    const at = this.at(gpa, 1);
+    if (at >= 0) this.window!.view.setUint8(at, value);
     else scratch.setUint8(0, value);
     this.#stored(gpa, 1, at);
   }
 
   writeI8(gpa: U64, value: number): void {
     checkI8(value);
-    const at = this.#at(gpa, 1);
-    if (at >= 0) this.#window!.view.setInt8(at, value);
+    const at = this.at(gpa, 1);
+    if (at >= 0) this.window!.view.setInt8(at, value);
     else scratch.setInt8(0, value);
     this.#stored(gpa, 1, at);
   }
 
   writeU16(gpa: U64, value: number, littleEndian = this.littleEndian): void {
     checkU16(value);
-    const at = this.#at(gpa, 2);
-    if (at >= 0) this.#window!.view.setUint16(at, value, littleEndian);
+    const at = this.at(gpa, 2);
+    if (at >= 0) this.window!.view.setUint16(at, value, littleEndian);
     else scratch.setUint16(0, value, littleEndian);
     this.#stored(gpa, 2, at);
   }
 
   writeI16(gpa: U64, value: number, littleEndian = this.littleEndian): void {
     checkI16(value);
-    const at = this.#at(gpa, 2);
-    if (at >= 0) this.#window!.view.setInt16(at, value, littleEndian);
+    const at = this.at(gpa, 2);
+    if (at >= 0) this.window!.view.setInt16(at, value, littleEndian);
     else scratch.setInt16(0, value, littleEndian);
     this.#stored(gpa, 2, at);
   }
@@ -151,32 +110,32 @@ export abstract class GuestMemory implements ViewHolder {
    */
   writeU32(gpa: U64, value: number, littleEndian = this.littleEndian): void {
     checkU32Value(value);
-    const at = this.#at(gpa, 4);
-    if (at >= 0) this.#window!.view.setUint32(at, value, littleEndian);
+    const at = this.at(gpa, 4);
+    if (at >= 0) this.window!.view.setUint32(at, value, littleEndian);
     else scratch.setUint32(0, value, littleEndian);
     this.#stored(gpa, 4, at);
   }
 
   writeI32(gpa: U64, value: number, littleEndian = this.littleEndian): void {
     checkI32(value);
-    const at = this.#at(gpa, 4);
-    if (at >= 0) this.#window!.view.setInt32(at, value, littleEndian);
+    const at = this.at(gpa, 4);
+    if (at >= 0) this.window!.view.setInt32(at, value, littleEndian);
     else scratch.setInt32(0, value, littleEndian);
     this.#stored(gpa, 4, at);
   }
 
   writeU64(gpa: U64, value: U64, littleEndian = this.littleEndian): void {
     checkU64Value(value);
-    const at = this.#at(gpa, 8);
-    if (at >= 0) setU64(this.#window!.view, at, value, littleEndian);
+    const at = this.at(gpa, 8);
+    if (at >= 0) setU64(this.window!.view, at, value, littleEndian);
     else setU64(scratch, 0, value, littleEndian);
     this.#stored(gpa, 8, at);
   }
 
   writeI64(gpa: U64, value: U64, littleEndian = this.littleEndian): void {
     const wide = checkI64(value);
-    const at = this.#at(gpa, 8);
-    if (at >= 0) this.#window!.view.setBigInt64(at, wide, littleEndian);
+    const at = this.at(gpa, 8);
+    if (at >= 0) this.window!.view.setBigInt64(at, wide, littleEndian);
     else scratch.setBigInt64(0, wide, littleEndian);
     this.#stored(gpa, 8, at);
   }
@@ -187,9 +146,9 @@ export abstract class GuestMemory implements ViewHolder {
    */
   read(gpa: U64, into: Uint8Array): number {
     checkBytes(into, 'into');
-    const at = this.#at(gpa, into.length);
-    if (at < 0) return this.#transfer(splitGpa(gpa), into, false);
-    into.set(this.#window!.bytes.subarray(at, at + into.length));
+    const at = this.at(gpa, into.length);
+    if (at < 0) return this.transfer(splitGpa(gpa), into, false);
+    into.set(this.window!.bytes.subarray(at, at + into.length));
     return into.length;
   }
 
@@ -200,27 +159,27 @@ export abstract class GuestMemory implements ViewHolder {
    */
   readExact(gpa: U64, lengthOrInto: number | Uint8Array): Uint8Array {
     const into = typeof lengthOrInto === 'number' ? new Uint8Array(checkSize(lengthOrInto, 'length')) : lengthOrInto;
-    this.#requireAll('read', gpa, into.length, this.read(gpa, into));
+    this.requireAll('read', gpa, into.length, this.read(gpa, into));
     return into;
   }
 
   /** Writes bytes, across regions, until all are written or memory ends: how many were written. */
   write(gpa: U64, from: Uint8Array): number {
     checkBytes(from, 'from');
-    const at = this.#at(gpa, from.length);
+    const at = this.at(gpa, from.length);
     if (at < 0) {
-      const done = this.#transfer(splitGpa(gpa), from, true);
-      if (this.#tracking) this.#mark(gpa, done);
+      const done = this.transfer(splitGpa(gpa), from, true);
+      if (this.tracking) this.mark(gpa, done);
       return done;
     }
-    this.#window!.bytes.set(from, at);
-    if (this.#tracking) this.#mark(gpa, from.length);
+    this.window!.bytes.set(from, at);
+    if (this.tracking) this.mark(gpa, from.length);
     return from.length;
   }
 
   /** Writes all bytes. @throws KvmError EFAULT with the first address that has no memory; those before it are written */
   writeExact(gpa: U64, from: Uint8Array): void {
-    this.#requireAll('write', gpa, from.length, this.write(gpa, from));
+    this.requireAll('write', gpa, from.length, this.write(gpa, from));
   }
 
   /**
@@ -232,7 +191,7 @@ export abstract class GuestMemory implements ViewHolder {
     const count = this.read(gpa, bytes);
     const end = bytes.subarray(0, count).indexOf(0);
     if (end >= 0) return bytes.toString(encoding, 0, end);
-    this.#requireAll('read', gpa, maxLength, count);
+    this.requireAll('read', gpa, maxLength, count);
     throw outOfRange('maxLength', `enough to reach the NUL of the string at ${hex(gpa)}`, maxLength);
   }
 
@@ -262,12 +221,12 @@ export abstract class GuestMemory implements ViewHolder {
    */
   copy(to: U64, from: U64, length: number): void {
     checkSize(length, 'length');
-    const target = this.#at(to, length);
-    const window = this.#window;
-    const source = target < 0 ? -1 : this.#at(from, length);
-    if (target >= 0 && source >= 0 && window === this.#window) {
+    const target = this.at(to, length);
+    const window = this.window;
+    const source = target < 0 ? -1 : this.at(from, length);
+    if (target >= 0 && source >= 0 && window === this.window) {
       window!.bytes.copyWithin(target, source, source + length);
-      if (this.#tracking) this.#mark(to, length);
+      if (this.tracking) this.mark(to, length);
       return;
     }
     const wideTo = BigInt(joinGpa(splitGpa(to, 'to')));
@@ -316,7 +275,7 @@ export abstract class GuestMemory implements ViewHolder {
     const { words, index } = this.#atomics(gpa, size);
     if (words instanceof BigUint64Array) Atomics.store(words, index, BigInt(this.#order(value, size)));
     else Atomics.store(words, index, Number(this.#order(value, size)));
-    if (this.#tracking) this.#mark(gpa, size);
+    if (this.tracking) this.mark(gpa, size);
   }
 
   /**
@@ -336,7 +295,7 @@ export abstract class GuestMemory implements ViewHolder {
         ? Atomics.compareExchange(words, index, BigInt(old), BigInt(next))
         : Atomics.compareExchange(words, index, Number(old), Number(next));
     // A store that did not happen dirties nothing.
-    if (this.#tracking && BigInt(found) === BigInt(old)) this.#mark(gpa, size);
+    if (this.tracking && BigInt(found) === BigInt(old)) this.mark(gpa, size);
     return this.#order(found, size);
   }
 
@@ -348,11 +307,11 @@ export abstract class GuestMemory implements ViewHolder {
   *slices(gpa: U64, length: number): Generator<Uint8Array> {
     const at = splitGpa(gpa);
     for (let left = checkSize(length, 'length'); left > 0; ) {
-      const found = this.#translate(at);
-      if (found === undefined) throw this.#fault('read', at, left);
+      const found = this.locate(at);
+      if (found === undefined) throw this.fault('read', at, left);
       const index = Math.floor(found.offset / VIEW_WINDOW);
       const window = found.region.mapping.window(index);
-      if (window === undefined) throw this.#notDirect(at, left);
+      if (window === undefined) throw this.notDirect(at, left);
       const start = found.offset - index * VIEW_WINDOW;
       const count = Math.min(left, found.available, window.length - start);
       yield window.bytes.subarray(start, start + count);
@@ -372,116 +331,19 @@ export abstract class GuestMemory implements ViewHolder {
     return first ?? new Uint8Array(0);
   }
 
-  /** Where an address is: region, offset in its mapping, host virtual address. Undefined when it has no memory. */
-  translate(gpa: U64): Translation | undefined {
-    return this.#translate(splitGpa(gpa));
-  }
-
-  /** The guest physical addresses at which a byte of host memory is seen: none, one, or several. */
-  gpasOf(hva: number): U64[] {
-    checkSize(hva, 'hva');
-    const found: U64[] = [];
-    for (const region of this.table.entries) {
-      const offset = hva - region.hva;
-      if (offset < 0 || offset >= region.size) continue;
-      const at = { page: region.start, rest: 0 };
-      advance(at, offset);
-      found.push(joinGpa(at));
-    }
-    return found;
-  }
-
-  /** Tells dirty tracking about a write that was made through a slice. */
-  markDirty(gpa: U64, length: number): void {
-    this.#mark(checkU64(gpa, 'gpa'), checkSize(length, 'length'));
-  }
-
-  /** Collects the frames that are written from now on in a set, until {@link forgetWrites}. */
-  recordWrites(pages: PageSet): void {
-    this.#written = [...this.#written, pages];
-    this.#tracking = true;
-  }
-
-  forgetWrites(pages: PageSet): void {
-    this.#written = this.#written.filter((other) => other !== pages);
-    this.#tracking = this.#written.length > 0;
-  }
-
-  /** Forgets the window of the last access: the memory behind it may be gone. */
-  dropViews(): void {
-    this.#bounds[HIGH] = -1;
-    this.#window = undefined;
-  }
-
-  /** Offset in `#view` of `size` bytes at `gpa`, or −1 when they are not in one window. */
-  #at(gpa: U64, size: number): number {
-    if (typeof gpa === 'number') {
-      const bounds = this.#bounds;
-      const at = gpa - bounds[BASE]!;
-      if (at >= bounds[LOW]! && at <= bounds[HIGH]! - size && (at | 0) === at) return at;
-      return this.#seek(gpa, size);
-    }
-    if (typeof gpa !== 'bigint' || gpa > Number.MAX_SAFE_INTEGER) return -1;
-    return this.#at(Number(gpa), size);
-  }
-
-  #seek(gpa: number, size: number): number {
-    const { table } = this;
-    const entry = table.indexOf(gpa);
-    if (entry < 0 || gpa > Number.MAX_SAFE_INTEGER) return -1;
-    const origin = table.originAt(entry);
-    const index = Math.floor((gpa - origin) / VIEW_WINDOW);
-    const window = table.entries[entry]!.mapping.window(index);
-    if (window === undefined) return -1;
-    const base = origin + index * VIEW_WINDOW;
-    const high = Math.min(window.length, Math.min(table.endAt(entry), Number.MAX_SAFE_INTEGER) - base);
-    const bounds = this.#bounds;
-    bounds[BASE] = base;
-    bounds[LOW] = Math.max(0, table.startAt(entry) - base);
-    bounds[HIGH] = high;
-    this.#window = window;
-    const at = gpa - base;
-    return at <= high - size && (at | 0) === at ? at : -1;
-  }
-
   /** Reads an integer that is not in one window. */
   #fetch(gpa: U64, size: number): DataView {
     const at = splitGpa(gpa);
-    this.#requireAll('read', gpa, size, this.#transfer(at, scratchBytes.subarray(0, size), false));
+    this.requireAll('read', gpa, size, this.transfer(at, scratchBytes.subarray(0, size), false));
     return scratch;
   }
 
   /** Finishes the write of an integer: copies it from `scratch` when it wasn't in one window. */
   #stored(gpa: U64, size: number, at: number): void {
     if (at < 0) {
-      this.#requireAll('write', gpa, size, this.#transfer(splitGpa(gpa), scratchBytes.subarray(0, size), true));
+      this.requireAll('write', gpa, size, this.transfer(splitGpa(gpa), scratchBytes.subarray(0, size), true));
     }
-    if (this.#tracking) this.#mark(gpa, size);
-  }
-
-  #transfer(from: SplitGpa, bytes: Uint8Array, write: boolean): number {
-    const at = { ...from };
-    let done = 0;
-    while (done < bytes.length) {
-      const found = this.#translate(at);
-      if (found === undefined) break;
-      const count = Math.min(bytes.length - done, found.available);
-      const part = bytes.subarray(done, done + count);
-      const { mapping } = found.region;
-      const moved = write ? mapping.write(found.offset, part) : mapping.read(found.offset, part);
-      done += moved;
-      if (moved < count) break;
-      advance(at, count);
-    }
-    return done;
-  }
-
-  #translate({ page, rest }: SplitGpa): Translation | undefined {
-    const region = this.table.find(page);
-    if (region === undefined) return undefined;
-    const inRegion = page - region.start + rest;
-    const offset = region.offset + inRegion;
-    return { region, offset, hva: region.mapping.hva + offset, available: region.size - inRegion };
+    if (this.tracking) this.mark(gpa, size);
   }
 
   #eachPiece(gpas: ArrayLike<U64>, lengths: ArrayLike<number> | number, bytes: Uint8Array, write: boolean): void {
@@ -493,10 +355,10 @@ export abstract class GuestMemory implements ViewHolder {
         const range = `an integer in [0, ${bytes.length - batch.end}], what is left of the array`;
         throw outOfRange(`lengths[${piece}]`, range, length);
       }
-      const at = this.#at(gpa, length);
+      const at = this.at(gpa, length);
       if (at >= 0) {
-        batch.add(this.#window!, at, length);
-        if (write && this.#tracking) this.#mark(gpa, length);
+        batch.add(this.window!, at, length);
+        if (write && this.tracking) this.mark(gpa, length);
         continue;
       }
       batch.flush();
@@ -509,12 +371,11 @@ export abstract class GuestMemory implements ViewHolder {
   }
 
   #atomics(gpa: U64, size: AtomicSize): { words: AtomicWords; index: number } {
-    const at = this.#at(gpa, size);
+    const at = this.at(gpa, size);
     const place = splitGpa(gpa);
     if (place.rest % size !== 0) throw outOfRange('gpa', `a multiple of ${size}, the size of the access`, hex(gpa));
-    if (at < 0)
-      throw this.#translate(place) === undefined ? this.#fault('read', place, size) : this.#notDirect(place, size);
-    const window = this.#window!;
+    if (at < 0) throw this.locate(place) === undefined ? this.fault('read', place, size) : this.notDirect(place, size);
+    const window = this.window!;
     switch (size) {
       case 1:
         return { words: window.bytes, index: at };
@@ -535,47 +396,6 @@ export abstract class GuestMemory implements ViewHolder {
     if (size === 8) return new BigUint64Array(scratchBytes.buffer, 0, 1)[0]!;
     if (size === 4) return new Uint32Array(scratchBytes.buffer, at, 1)[0]!;
     return size === 2 ? new Uint16Array(scratchBytes.buffer, at, 1)[0]! : scratchBytes[at]!;
-  }
-
-  #mark(gpa: U64, length: number): void {
-    if (length === 0) return;
-    let first: number;
-    let last: number;
-    if (typeof gpa === 'number') {
-      first = Math.floor(gpa / this.pageSize);
-      last = Math.floor((gpa + length - 1) / this.pageSize);
-    } else {
-      const { page, rest } = splitGpa(gpa);
-      first = Math.floor(page / this.pageSize);
-      last = first + Math.floor(((page % this.pageSize) + rest + length - 1) / this.pageSize);
-    }
-    for (const pages of this.#written) {
-      if (first === last) pages.add(first);
-      else pages.addRange(first, last + 1);
-    }
-  }
-
-  #requireAll(access: 'read' | 'write', gpa: U64, wanted: number, done: number): void {
-    if (done === wanted) return;
-    const at = splitGpa(gpa);
-    advance(at, done);
-    throw this.#fault(access, at, wanted - done, done > 0 ? ` (${done} of ${wanted} bytes are done)` : '');
-  }
-
-  #fault(access: 'read' | 'write', at: SplitGpa, size: number, note = ''): KvmError {
-    const found = this.#translate(at);
-    const gpa = joinGpa(at);
-    const why =
-      found === undefined
-        ? this.describe(at)
-        : `${found.region} has a page there that cannot be ${access === 'read' ? 'read' : 'written'}: it is protected, unmapped, or beyond the end of its file`;
-    return new KvmError(ERRNO.EFAULT, { syscall: access, gpa, size, explanation: `${hex(gpa)}: ${why}${note}` });
-  }
-
-  #notDirect(at: SplitGpa, size: number): KvmError {
-    const gpa = joinGpa(at);
-    const explanation = `${hex(gpa)} is in ${this.#translate(at)!.region}, which is not mapped directly: use read and write`;
-    return new KvmError(ERRNO.EACCES, { syscall: 'view', gpa, size, explanation });
   }
 }
 
