@@ -12,31 +12,58 @@ function wordAt(words: Uint32Array, i: number): number {
 }
 
 const NO_WORDS = new Uint32Array(0);
-/** Words that are looked at together: mostly there is nothing in them. */
+/** Words that are looked at together. */
 const GROUP = 8;
 
-/** Whether a whole group of words is 0. */
-function isEmpty(words: Uint32Array, i: number): boolean {
+/**
+ * Which words of the group at `i` are not 0, as bits. There is no branch for each word: in a bitmap with a dirty page
+ * here and there the processor would guess every other one wrong, which costs more than all the rest.
+ */
+function nonZero(words: Uint32Array, i: number): number {
+  if (i + GROUP > words.length) {
+    let mask = 0;
+    for (let k = 0; i + k < words.length; k++) mask |= isNonZero(words[i + k]!) << k;
+    return mask;
+  }
+  const a = words[i]!;
+  const b = words[i + 1]!;
+  const c = words[i + 2]!;
+  const d = words[i + 3]!;
+  const e = words[i + 4]!;
+  const f = words[i + 5]!;
+  const g = words[i + 6]!;
+  const h = words[i + 7]!;
+  if ((a | b | c | d | e | f | g | h) === 0) return 0;
   return (
-    (words[i]! | words[i + 1]! | words[i + 2]! | words[i + 3]!) === 0 &&
-    (words[i + 4]! | words[i + 5]! | words[i + 6]! | words[i + 7]!) === 0
+    isNonZero(a) |
+    (isNonZero(b) << 1) |
+    (isNonZero(c) << 2) |
+    (isNonZero(d) << 3) |
+    (isNonZero(e) << 4) |
+    (isNonZero(f) << 5) |
+    (isNonZero(g) << 6) |
+    (isNonZero(h) << 7)
   );
+}
+
+/** 0 or 1. */
+function isNonZero(word: number): number {
+  const signed = word | 0;
+  return (signed | -signed) >>> 31;
+}
+
+/** Index of the lowest bit that is set; there is one. */
+function lowestBit(bits: number): number {
+  return 31 - Math.clz32(bits & -bits);
 }
 
 /** Calls back with `base` plus the index of every bit that is set, in ascending order. */
 export function forEachBit(words: Uint32Array, base: number, callback: (bit: number) => void): void {
-  const { length } = words;
-  const inGroups = length - (length % GROUP);
-  for (let group = 0; group < length; group += GROUP) {
-    if (group < inGroups && isEmpty(words, group)) continue;
-    const end = Math.min(group + GROUP, length);
-    for (let i = group; i < end; i++) {
-      let bits = wordAt(words, i);
-      const first = base + i * 32 + 31;
-      while (bits !== 0) {
-        callback(first - Math.clz32(bits & -bits));
-        bits &= bits - 1;
-      }
+  for (let group = 0; group < words.length; group += GROUP) {
+    for (let mask = nonZero(words, group); mask !== 0; mask &= mask - 1) {
+      const i = group + lowestBit(mask);
+      const first = base + i * 32;
+      for (let bits = wordAt(words, i); bits !== 0; bits &= bits - 1) callback(first + lowestBit(bits));
     }
   }
 }
@@ -48,23 +75,27 @@ export function forEachBitRun(
   callback: (first: number, count: number) => void,
 ): void {
   const { length } = words;
-  const inGroups = length - (length % GROUP);
   // The run that goes on; −1 between runs.
   let start = -1;
-  for (let i = 0; i < length; i++) {
-    if (start < 0) while (i % GROUP === 0 && i < inGroups && isEmpty(words, i)) i += GROUP;
-    if (i === length) break;
-    const word = wordAt(words, i);
-    if (start < 0 ? word === 0 : word === -1) continue;
-    // In turn: up to the next set bit, up to the next clear one.
-    for (let at = 0; at < 32; ) {
-      const rest = (start < 0 ? word : ~word) >>> at;
-      if (rest === 0) break;
-      at += 31 - Math.clz32(rest & -rest);
-      if (start < 0) start = i * 32 + at;
-      else {
-        callback(base + start, i * 32 + at - start);
-        start = -1;
+  /** The bit before the next word. */
+  let before = 0;
+  for (let group = 0; group < length; group += GROUP) {
+    const all = (1 << Math.min(GROUP, length - group)) - 1;
+    // Where a run goes on, the word after it counts too: it ends there at the latest.
+    for (let mask = nonZero(words, group) | before; mask !== 0; ) {
+      const k = lowestBit(mask);
+      const word = wordAt(words, group + k);
+      const first = (group + k) * 32;
+      const changes = word ^ ((word << 1) | before);
+      before = word >>> 31;
+      mask = (mask & (mask - 1)) | ((before << (k + 1)) & all);
+      for (let edges = changes; edges !== 0; edges &= edges - 1) {
+        const at = first + lowestBit(edges);
+        if (start < 0) start = at;
+        else {
+          callback(base + start, at - start);
+          start = -1;
+        }
       }
     }
   }
@@ -73,14 +104,10 @@ export function forEachBitRun(
 
 /** The number of bits that are set. */
 export function countBits(words: Uint32Array): number {
-  const { length } = words;
-  const inGroups = length - (length % GROUP);
   let count = 0;
-  for (let group = 0; group < length; group += GROUP) {
-    if (group < inGroups && isEmpty(words, group)) continue;
-    const end = Math.min(group + GROUP, length);
-    for (let i = group; i < end; i++) {
-      let v = words[i]! | 0;
+  for (let group = 0; group < words.length; group += GROUP) {
+    for (let mask = nonZero(words, group); mask !== 0; mask &= mask - 1) {
+      let v = words[group + lowestBit(mask)]! | 0;
       v -= (v >>> 1) & 0x5555_5555;
       v = (v & 0x3333_3333) + ((v >>> 2) & 0x3333_3333);
       count += Math.imul((v + (v >>> 4)) & 0x0f0f_0f0f, 0x0101_0101) >>> 24;

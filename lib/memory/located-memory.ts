@@ -36,7 +36,10 @@ export abstract class LocatedMemory implements ViewHolder {
 
   /** The window that the last access was in, */
   protected window: MemoryWindow | undefined;
-  /** and what of it the region has: the address of its byte 0, and the range of bytes. In an array, so that setting it allocates nothing. */
+  /**
+   * and what of it the region has: the address of its byte 0, and the range of bytes. In an array, so that setting
+   * it allocates nothing.
+   */
   readonly #bounds = Float64Array.of(0, 0, -1);
 
   protected constructor(littleEndian: boolean, pageSize: number) {
