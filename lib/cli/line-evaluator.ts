@@ -1,5 +1,6 @@
 import { type REPLServer, Recoverable, start } from 'node:repl';
 import { PassThrough, Writable } from 'node:stream';
+import { setImmediate } from 'node:timers/promises';
 
 /** What a line led to. */
 export type LineOutcome =
@@ -26,8 +27,9 @@ export class LineEvaluator {
   #first = 1;
   #unfinished: unknown;
   #fail: ((error: unknown) => void) | undefined;
+  #ended = false;
 
-  /** @param late gets errors that nobody waited for: thrown in a timer, rejected without a handler. */
+  /** @param late gets errors that nobody waited for, until the end: thrown in a timer, rejected without a handler. */
   constructor(late: (error: unknown) => void) {
     this.#server = start({
       prompt: '',
@@ -37,7 +39,8 @@ export class LineEvaluator {
       useGlobal: true,
       // What a statement throws isn't handed back by `eval`, but printed; which comes here.
       writer: (error: unknown) => {
-        (this.#fail ?? late)(error);
+        if (this.#fail !== undefined) this.#fail(error);
+        else if (!this.#ended) late(error);
         return '';
       },
     });
@@ -52,9 +55,9 @@ export class LineEvaluator {
       return { status: 'more' };
     }
     try {
-      const value = await this.#evaluate(this.#source);
+      const outcome = await this.#evaluate(this.#source);
       this.#source = '';
-      return { status: 'done', value };
+      return outcome;
     } catch (error) {
       if (!(error instanceof Recoverable)) return this.#failure(error);
       this.#unfinished = error.err;
@@ -63,17 +66,21 @@ export class LineEvaluator {
   }
 
   /** There are no more lines: fails when a statement is unfinished. */
-  end(): Failure | undefined {
+  async end(): Promise<Failure | undefined> {
+    // Rejections that nobody handles are told a turn later.
+    await setImmediate();
+    this.#ended = true;
     const failure = this.#source === '' ? undefined : this.#failure(this.#unfinished);
     this.#server.close();
     return failure;
   }
 
-  #evaluate(source: string): Promise<unknown> {
-    return new Promise<unknown>((resolve, reject) => {
+  /** The value comes in an outcome: a promise that the line doesn't await isn't awaited here either. */
+  #evaluate(source: string): Promise<LineOutcome> {
+    return new Promise<LineOutcome>((resolve, reject) => {
       this.#fail = reject;
       this.#server.eval(source, this.#server.context, 'line', (error, value: unknown) => {
-        if (error === null) resolve(value);
+        if (error === null) resolve({ status: 'done', value });
         else reject(error);
       });
     }).finally(() => {

@@ -16,6 +16,7 @@ const INLINE_BYTES = 16;
 /** A value as the prompt shows it: tables with hexadecimal addresses, bytes as a dump, errors as their explanation. */
 export function show(value: unknown, { colors = false } = {}): string {
   if (value instanceof Error) return explainError(value);
+  if (value instanceof Promise) return 'a Promise: await it';
   if (typeof value === 'bigint') return `${value}n  ${hexOf(value)}`;
   if (typeof value === 'number' && isWorthHex(value)) return `${value}  ${hexOf(value)}`;
   if (value instanceof Uint8Array) return hexDump(value);

@@ -85,7 +85,7 @@ async function takeLines(io: Io, session: Session): Promise<void> {
     if (outcome.status === 'done' && outcome.value !== undefined) io.stdout.write(`${print(outcome.value)}\n`);
     if (outcome.status === 'failed') io.stdout.write(`${explainError(outcome.error)}\n`);
   }
-  const failure = evaluator.end();
+  const failure = await evaluator.end();
   if (failure !== undefined) io.stdout.write(`${explainError(failure.error)}\n`);
 }
 

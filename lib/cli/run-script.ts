@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
 import { explainError } from './explain-error.ts';
 import { type Io, styleFor } from './io.ts';
-import { LineEvaluator } from './line-evaluator.ts';
+import { type Failure, LineEvaluator } from './line-evaluator.ts';
 import { closeSession, openSession, type SessionOptions, withGlobals } from './session.ts';
 
 /**
@@ -28,13 +28,18 @@ async function runLines(io: Io, name: string, lines: readonly string[]): Promise
     status = 1;
     io.stderr.write(`${style.bold(`${name}:`)} ${explainError(error)}\n`);
   });
+  let failure: Failure | undefined;
   for (const [index, line] of lines.entries()) {
     const outcome = await evaluator.take(index === 0 && line.startsWith('#!') ? '' : line);
-    const failure = outcome.status === 'failed' ? outcome : index === lines.length - 1 ? evaluator.end() : undefined;
-    if (failure === undefined) continue;
-    io.stderr.write(`${style.bold(`${name}:${failure.line}:`)} ${explainError(failure.error)}\n`);
-    io.stderr.write(`${style.dim(failure.source.trimEnd().replace(/^/gm, '  | '))}\n`);
-    return 1;
+    if (outcome.status === 'failed') {
+      failure = outcome;
+      break;
+    }
   }
-  return status;
+  const unfinished = await evaluator.end();
+  failure ??= unfinished;
+  if (failure === undefined) return status;
+  io.stderr.write(`${style.bold(`${name}:${failure.line}:`)} ${explainError(failure.error)}\n`);
+  io.stderr.write(`${style.dim(failure.source.trimEnd().replace(/^/gm, '  | '))}\n`);
+  return 1;
 }

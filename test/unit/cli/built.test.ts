@@ -90,6 +90,17 @@ describe('lines from a pipe', { timeout: LIMIT }, () => {
     expect(err.split('\n')).toContain('close(vm#1) = 0');
   });
 
+  it('may leave a guest running, or start one and go on', async () => {
+    const { status, out, err } = await lines(
+      EMULATED,
+      'vm.memory.addRam(0, kvm.mapAnonymous(1 << 20)); undefined',
+      'const vcpu = vm.createVcpu(); vcpu.run()',
+      'vcpu.running',
+    );
+    expect({ status, err }).toEqual({ status: 0, err: '' });
+    expect(out).toBe('a Promise: await it\ntrue\n');
+  });
+
   it('show their own commands', async () => {
     const { out } = await lines(EMULATED, '.examples', '.doctor');
     expect(out).toContain('vm.memory.addRam(0');
