@@ -71,22 +71,26 @@ const FRAME = 0x1000;
 const OWNER = 5;
 const STRANGER = 4;
 
-/** Prepares an s390x vCPU, and protects the frame of a result with a storage key. */
+/** Prepares an s390x vCPU; after the run, protects the frame of a result with a storage key. */
 export function useStorageKeys(vm: Vm, vcpu: Vcpu, calls: S390xCalls): Own {
   vcpu.kvmRun.view.setBigUint64(KVM_RUN_S390X.psw_mask, PSW_MASK);
   const [, { gpa, size }] = RESULTS;
   const gfn = Math.floor(gpa / FRAME);
-  const key = { acc: OWNER, fetchProtection: true, reference: false, change: false };
-  succeed(calls.setSkeys(vm.fd, gfn, 1, 0, Uint8Array.of(encodeStorageKey(key))), 'KVM_S390_SET_SKEYS');
+  const read = (at: number, accessKey: number): string => memOp(vm, calls, at, size, accessKey);
   return {
     report() {
-      const keys = new Uint8Array(1);
-      succeed(calls.getSkeys(vm.fd, gfn, 1, 0, keys), 'KVM_S390_GET_SKEYS');
+      // Up to kernel 6.19 a page that was never touched has no place for a key; the first access gives it one.
+      const before = read(gpa, 0);
+      const key = { acc: OWNER, fetchProtection: true, reference: false, change: false };
+      const keys = Uint8Array.of(encodeStorageKey(key));
+      succeed(calls.setSkeys(vm.fd, gfn, 1, 0, keys), 'KVM_S390_SET_SKEYS');
+      const allowed = read(gpa, OWNER);
+      const refused = read(gpa, STRANGER);
+      succeed(calls.getSkeys(vm.fd, gfn, 1, 0, keys.fill(0)), 'KVM_S390_GET_SKEYS');
       const { acc, fetchProtection } = decodeStorageKey(keys[0]!);
       const protection = fetchProtection ? 'fetch-protected' : 'open to fetches';
-      const read = (at: number, accessKey: number): string => memOp(vm, calls, at, size, accessKey);
       return [
-        `s390x: the storage key of frame ${gfn} is ${hex(keys[0]!)} (access key ${acc}, ${protection}). MEM_OP at ${hex(gpa)} reads ${read(gpa, OWNER)} with key ${OWNER}; with key ${STRANGER} it meets ${read(gpa, STRANGER)}, behind the RAM ${read(RAM_SIZE, OWNER)}.`,
+        `s390x: MEM_OP reads ${before} at ${hex(gpa)}. Then frame ${gfn} gets a storage key for access key ${acc}, ${protection}: with key ${OWNER} MEM_OP reads ${allowed}, with key ${STRANGER} it meets ${refused}. Behind the RAM it meets ${read(RAM_SIZE, OWNER)}.`,
       ];
     },
   };

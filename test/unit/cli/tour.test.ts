@@ -47,7 +47,10 @@ describe('the tour without a real kernel', () => {
   it('shows what only s390x and ppc64 have', () => {
     withoutAddon();
     const text = tour({ columns: 400 });
-    expect(text).toMatch(/frame 5 is 0x58 .*reads 0x11223344 with key 5; with key 4 it meets protection exception 0x4/);
+    expect(text).toMatch(
+      /frame 5 gets a storage key for access key 5, fetch-protected: with key 5 .* reads 0x11223344,/,
+    );
+    expect(text).toMatch(/with key 4 it meets protection exception 0x4\. Behind .* addressing exception 0x5\./);
     // 256 pages of RAM and one of the device; 19 pages were stored to.
     expect(text).toMatch(/Of 257 entries .*, 257 came back, \d+ of them referenced and 19 changed/);
   });
