@@ -12,6 +12,7 @@ const HOST_IS_LITTLE_ENDIAN = endianness() === 'LE';
 const scratchBytes = new Uint8Array(8);
 const scratch = new DataView(scratchBytes.buffer);
 const COPY_CHUNK = 0x1_0000;
+const FEW_BYTES = 32;
 const TWO_32 = 2 ** 32;
 
 /**
@@ -148,7 +149,10 @@ export abstract class GuestMemory extends LocatedMemory {
     checkBytes(into, 'into');
     const at = this.at(gpa, into.length);
     if (at < 0) return this.transfer(splitGpa(gpa), into, false);
-    into.set(this.window!.bytes.subarray(at, at + into.length));
+    const { bytes } = this.window!;
+    // Making a subarray costs more than copying a few bytes.
+    if (into.length <= FEW_BYTES) for (let i = 0; i < into.length; i++) into[i] = bytes[at + i]!;
+    else into.set(bytes.subarray(at, at + into.length));
     return into.length;
   }
 
