@@ -78,7 +78,7 @@ export const setUserMemoryRegion: Benchmark = {
     vm.setUserMemoryRegion(place);
     yield {
       title: 'KVM_SET_USER_MEMORY_REGION, LOG_DIRTY_PAGES on and off',
-      meter: 'clock',
+      meter: 'cpu',
       per: 'ioctl',
       times: 2,
       contenders: [
@@ -100,7 +100,7 @@ export const setUserMemoryRegion: Benchmark = {
 
     yield {
       title: 'slot create and delete (typed: addRam and remove of a region)',
-      meter: 'clock',
+      meter: 'cpu',
       per: 'ioctl',
       times: 2,
       contenders: [
