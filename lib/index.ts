@@ -14,6 +14,12 @@ export { Mapping, type MappingKind, type MappingOptions } from './memory/mapping
 export type { Memslot, Memslots, UserMemoryRegion } from './memory/memslots.ts';
 export { MmioBus, type MmioHandlers, type MmioRegion } from './memory/mmio-bus.ts';
 export type { MemoryRegion } from './memory/region.ts';
+export type { ExplainedTranslation } from './ppc64/explained-translation.ts';
+export type { HtabChunkBytes, HtabSlot } from './ppc64/htab-chunk.ts';
+export type { HtabCopyOptions, HtabCopyPass } from './ppc64/htab-copy.ts';
+export type { HtabReadBudget, HtabReader, HtabWriter } from './ppc64/htab-fd.ts';
+export type { HtabReadStreamOptions, HtabWriteStreamOptions } from './ppc64/htab-node-streams.ts';
+export type { HtabReaderOptions, ResizeOptions, V3MmuConfig, VmHpt } from './ppc64/vm-hpt.ts';
 export { type Arch, CAP, DIRTY_LOG, EXIT, MADV, MEM, MEMORY_ATTRIBUTE_PRIVATE, PROT } from './uapi/index.ts';
 export type { RunOptions, RunSyncOptions, Vcpu } from './vcpu.ts';
 export type { IoeventfdOptions, IrqfdOptions, Vm } from './vm.ts';

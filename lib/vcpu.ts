@@ -5,6 +5,7 @@ import { hex, KvmError } from './errors.ts';
 import { KvmRun, type VcpuExit } from './exits.ts';
 import { Handle } from './handle.ts';
 import { DirtyRing } from './memory/dirty-ring.ts';
+import { CAP } from './uapi/capabilities.ts';
 import { ERRNO } from './uapi/errno.ts';
 import { DIRTY_LOG_PAGE_OFFSET, EXIT, exitName, MAP, PROT } from './uapi/flags.ts';
 import { IO_DIRECTION, KVM_RUN } from './uapi/structs.ts';
@@ -262,6 +263,11 @@ export class Vcpu extends Handle {
     });
   }
 
+  /** Makes it a vCPU of a PAPR guest (ppc64), the only kind that Book3S HV runs. @throws KvmError EINVAL elsewhere */
+  enablePapr(): void {
+    this.enableCap(CAP.PPC_PAPR);
+  }
+
   /** An ioctl that isn't wrapped, over a number or a structure; its result. @throws KvmError */
   ioctl(request: number, arg: U64 | Uint8Array = 0): number {
     return this.check(this.calls.ioctlUnchecked(this.fd, request, arg), `ioctl(${hex(request)})`);
@@ -311,7 +317,9 @@ export class Vcpu extends Handle {
     const explanation =
       errno === -ERRNO.EFAULT
         ? 'the guest touched memory that its memslot promises and the host cannot give'
-        : undefined;
+        : errno === -ERRNO.EINVAL && this.calls.arch === 'ppc64'
+          ? 'Book3S HV runs only vCPUs with enablePapr(), and hash guests only with memory at 0'
+          : undefined;
     throw this.failure(errno, RUN, { explanation });
   }
 

@@ -14,6 +14,7 @@ import type { DirtyRing } from './memory/dirty-ring.ts';
 import { Memslots, type UserMemoryRegion } from './memory/memslots.ts';
 import { MmioBus } from './memory/mmio-bus.ts';
 import { VmBinding } from './memory/vm-binding.ts';
+import { VmHpt } from './ppc64/vm-hpt.ts';
 import { DIRTY_RING_RULES } from './rules/dirty-ring.ts';
 import { IOEVENTFD_RULES } from './rules/io-bus.ts';
 import { explain } from './rules/rule.ts';
@@ -87,6 +88,7 @@ export class Vm extends Handle {
   /** The VM's one ring, seen through one of its vCPUs. */
   #coalesced: { readonly vcpu: Vcpu; readonly ring: CoalescedMmioRing } | undefined;
   #zones = 0;
+  #hpt: VmHpt | undefined;
   #coalescedWrites: CoalescedWrite[] = [];
 
   constructor(kvm: Kvm, fd: number) {
@@ -110,6 +112,17 @@ export class Vm extends Handle {
   /** Dirty tracking of {@link memory}. */
   get dirtyPages(): DirtyPages {
     return this.#bound(0).dirtyPages;
+  }
+
+  /** The hashed page table (ppc64). @throws KvmError ENOTTY on other architectures */
+  get hpt(): VmHpt {
+    const { ppc64, arch } = this.calls;
+    if (ppc64 === undefined) {
+      const explanation = `hashed page tables are ppc64's, and this is ${arch}`;
+      throw new KvmError(ERRNO.ENOTTY, { syscall: 'ioctl(KVM_PPC_GET_HTAB_FD)', explanation });
+    }
+    this.#hpt ??= new VmHpt(this, ppc64);
+    return this.#hpt;
   }
 
   /** The vCPUs that are open. */
@@ -325,6 +338,7 @@ export class Vm extends Handle {
   override close(): void {
     if (this.closed) return;
     for (const vcpu of [...this.#vcpus]) vcpu.close();
+    this.#hpt?.close();
     super.close();
     for (const { space, binding, dirtyPages, own } of this.#spaces.values()) {
       dirtyPages.release();

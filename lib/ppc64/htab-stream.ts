@@ -27,12 +27,19 @@ export class HtabStreamError extends RangeError {
   /** Byte offset in the stream of what is wrong: a header, or an entry. */
   readonly offset: number;
   readonly problem: HtabStreamProblem;
+  readonly #what: string;
 
   constructor(problem: HtabStreamProblem, offset: number, message: string) {
     super(`${message} (at byte ${offset} of the HTAB stream)`);
     this.name = 'HtabStreamError';
     this.problem = problem;
     this.offset = offset;
+    this.#what = message;
+  }
+
+  /** The same of a stream of which this part begins at byte `start`. */
+  from(start: number): HtabStreamError {
+    return new HtabStreamError(this.problem, this.offset + start, this.#what);
   }
 }
 

@@ -57,5 +57,6 @@ export {
   type ProtectionContext,
   protectionContext,
 } from './protection.ts';
-export { encodeSegment, Segment, type SegmentFields, segment, VRMA_VSID, vrmaSegment } from './slb.ts';
+export { encodeSegment, Segment, type SegmentFields, segment, slbOfSregs, VRMA_VSID, vrmaSegment } from './slb.ts';
+export { decodeSmmuInfo, type SmmuInfo, type SmmuSegment } from './smmu-info.ts';
 export * from './translate.ts';

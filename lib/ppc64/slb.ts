@@ -141,3 +141,23 @@ export function encodeSegment(fields: SegmentFields): Segment {
 export function vrmaSegment(baseShift = 12): Segment {
   return encodeSegment({ ea: 0, vsid: VRMA_VSID, segmentSize: '1T', baseShift });
 }
+
+/** In `struct kvm_sregs`: 64 pairs of doublewords, which are those of {@link segment}. */
+const SREGS_SLB = 16;
+const SREGS_SLB_END = SREGS_SLB + 64 * 16;
+
+/**
+ * The valid segments of a vCPU, from its `struct kvm_sregs` in a little-endian host's order.
+ * @throws RangeError when `sregs` is shorter than the SLB in it.
+ * @example slbOfSregs(vcpu.getSregsBytes(REGS_SIZE.ppc64.sregs))
+ */
+export function slbOfSregs(sregs: Uint8Array): readonly Segment[] {
+  if (sregs.length < SREGS_SLB_END) throw new RangeError(`sregs must have ${SREGS_SLB_END} bytes: got ${sregs.length}`);
+  const view = new DataView(sregs.buffer, sregs.byteOffset, sregs.byteLength);
+  const slb: Segment[] = [];
+  for (let at = SREGS_SLB; at < SREGS_SLB_END; at += 16) {
+    const entry = segment(view.getBigUint64(at, true), view.getBigUint64(at + 8, true));
+    if (entry.valid) slb.push(entry);
+  }
+  return slb;
+}

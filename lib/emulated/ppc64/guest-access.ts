@@ -2,7 +2,7 @@ import { findHpte, NOT_FOUND } from '../../ppc64/hash.ts';
 import { frameOf, V_LO } from '../../ppc64/hpte.ts';
 import { pageShift } from '../../ppc64/page-sizes.ts';
 import { denial, type ProtectionContext, protectionContext } from '../../ppc64/protection.ts';
-import { type Segment, segment } from '../../ppc64/slb.ts';
+import { type Segment, slbOfSregs } from '../../ppc64/slb.ts';
 import { ERRNO } from '../../uapi/errno.ts';
 import { GuestFault } from '../guest.ts';
 import type { EmulatedVcpu } from '../vcpu.ts';
@@ -16,10 +16,8 @@ const DATA_SEGMENT = 0x380;
 const MSR_PR = 0x4000;
 const MSR_DR = 0x10;
 
-/** `struct kvm_regs`: msr. `struct kvm_sregs`: 64 pairs of slbe and slbv. */
+/** `struct kvm_regs`: msr. */
 const REGS_MSR = 40;
-const SREGS_SLB = 16;
-const SLB_ENTRIES = 64;
 
 /** KVM_REG_PPC_AMR. */
 const REG_AMR = 0x1030_0000_0000_000en;
@@ -30,8 +28,8 @@ const realMode = protectionContext();
 export class GuestAccess {
   readonly #vcpu: EmulatedVcpu;
   readonly #mmu: HashMmu;
-  /** The SLB last seen in the vCPU's registers, and what it says. */
-  #slb: Buffer = Buffer.alloc(0);
+  /** The registers last seen, and the SLB in them. */
+  #sregs: Buffer = Buffer.alloc(0);
   #segments: readonly Segment[] = [];
 
   constructor(vcpu: EmulatedVcpu, mmu: HashMmu) {
@@ -117,13 +115,9 @@ export class GuestAccess {
 
   #readSlb(): readonly Segment[] {
     const { sregs } = this.#vcpu;
-    const now = Buffer.from(sregs.buffer, sregs.byteOffset + SREGS_SLB, SLB_ENTRIES * 16);
-    if (!now.equals(this.#slb)) {
-      this.#slb = Buffer.from(now);
-      const view = this.#view(this.#slb);
-      this.#segments = Array.from({ length: SLB_ENTRIES }, (_, i) =>
-        segment(view.getBigUint64(i * 16, true), view.getBigUint64(i * 16 + 8, true)),
-      ).filter((entry) => entry.valid);
+    if (!this.#sregs.equals(sregs)) {
+      this.#sregs = Buffer.from(sregs);
+      this.#segments = slbOfSregs(sregs);
     }
     return this.#segments;
   }
