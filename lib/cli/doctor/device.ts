@@ -12,9 +12,9 @@ export function examineDevice(host: Host): Finding {
   if (!file.isCharacterDevice)
     return fail(DEVICE, `is not a character device (${mode})`, `sudo rm ${DEVICE} && sudo mknod ${DEVICE} c 10 232`);
   if (!host.canReadAndWrite(DEVICE)) {
-    return fail(DEVICE, `user ${host.user} may not read and write it (${mode})`, howToGetPermission(host, file));
+    return fail(DEVICE, `this user may not read and write it (${mode})`, howToGetPermission(host, file));
   }
-  return ok(DEVICE, `character device, ${mode}, user ${host.user} may read and write it`);
+  return ok(DEVICE, `character device, ${mode}, this user may read and write it`);
 }
 
 function howToGetDevice(host: Host): string {

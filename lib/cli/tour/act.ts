@@ -1,5 +1,6 @@
 import { release } from 'node:os';
 import type { KvmCalls } from '../../calls/kvm-calls.ts';
+import type { OpenOptions } from '../../calls/open.ts';
 import { hex, KvmError } from '../../errors.ts';
 import { Kvm } from '../../kvm.ts';
 import type { DirtyPages } from '../../memory/dirty-pages.ts';
@@ -7,8 +8,8 @@ import type { Arch } from '../../uapi/arch.ts';
 import type { Vcpu } from '../../vcpu.ts';
 import type { Vm } from '../../vm.ts';
 import { prepareRealMode, startInRealMode } from '../guest-x86.ts';
-import { CODE_GPA, DEVICE_GPA, DEVICE_SIZE, RAM_SIZE, RESULTS, scriptedGuest, X86_CODE } from './guest.ts';
-import { type Own, useHashPageTable, useStorageKeys } from './own.ts';
+import { CODE_GPA, DEVICE_GPA, DEVICE_SIZE, MACHINE_CODE, RAM_SIZE, RESULTS, scriptedGuest } from './guest.ts';
+import { type Own, startPpc64, useHashPageTable, useStorageKeys } from './own.ts';
 
 /** The rows of the table, in order. */
 export const LABELS = [
@@ -32,23 +33,28 @@ type Rows = Map<Label, string>;
 export interface Act {
   readonly arch: Arch;
   readonly backend: KvmCalls['backend'];
+  readonly pageSize: number;
   readonly kernel: string;
   readonly rows: ReadonlyMap<Label, string>;
   readonly notes: readonly string[];
 }
 
+/** Which kernel an act is on. */
+export type Stage = Pick<OpenOptions, 'arch' | 'pageSize'> & { readonly backend: KvmCalls['backend'] };
+
 /** Plays the tour's guest on a kernel, real or emulated. @throws KvmError */
-export function perform(options: { readonly backend: KvmCalls['backend']; readonly arch?: Arch }): Act {
+export function perform(stage: Stage): Act {
   const started = performance.now();
   let calls = 0;
   const trace = (): void => {
     calls++;
   };
-  const kvm = Kvm.open({ ...options, trace });
+  const kvm = Kvm.open({ ...stage, trace });
+  let vm: Vm | undefined;
   const rows = new Map<Label, string>();
   const notes: string[] = [];
   try {
-    const vm = kvm.createVm();
+    vm = kvm.createVm();
     rows.set('NR_MEMSLOTS', String(vm.checkExtension('NR_MEMSLOTS')));
     playGuest(vm, rows, notes);
     rows.set('overlap gets', refusedSlot(vm, notes));
@@ -56,14 +62,17 @@ export function perform(options: { readonly backend: KvmCalls['backend']; readon
     rows.set('kernel calls', String(calls));
     rows.set('time', `${(performance.now() - started).toFixed(1)} ms`);
   } finally {
+    vm?.close();
     kvm.close();
   }
-  const kernel = kvm.backend === 'native' ? `real ${shortRelease()}` : `emulated ${kvm.emulated?.release ?? ''}`;
-  return { arch: kvm.arch, backend: kvm.backend, kernel, rows, notes };
+  const { arch, backend, pageSize } = kvm;
+  return { arch, backend, pageSize, kernel: kernelName(kvm), rows, notes };
 }
 
-/** `6.18.44` of `6.18.44-generic`. */
-const shortRelease = (): string => release().replace(/[^\d.].*$/, '');
+/** `real 6.18.44` on a host of `6.18.44-generic`. */
+function kernelName({ backend, emulated }: Kvm): string {
+  return backend === 'native' ? `real ${release().replace(/[^\d.].*$/, '')}` : `emulated ${emulated?.release ?? ''}`;
+}
 
 function playGuest(vm: Vm, rows: Rows, notes: string[]): void {
   const { kvm, memory } = vm;
@@ -92,9 +101,10 @@ function playGuest(vm: Vm, rows: Rows, notes: string[]): void {
   );
   if (kvm.backend === 'native' && kvm.arch === 'x86_64') prepareRealMode(vm);
   const vcpu = vm.createVcpu();
-  const guest = loadGuest(vm, vcpu, rows, notes);
+  const own = prepareOwn(vm, vcpu);
+  const run = loadGuest(vm, vcpu, rows, notes);
   const dirty = vm.dirtyPages.start();
-  rows.set('last exit', guest.run());
+  rows.set('last exit', run());
   rows.set('dirty pages', pageList(dirty.collect()));
   if (seen.length > 0) rows.set('device got', seen.join(', '));
   if (gave.length > 0) rows.set('device gave', gave.join(', '));
@@ -102,39 +112,7 @@ function playGuest(vm: Vm, rows: Rows, notes: string[]): void {
     const value = size === 1 ? memory.readU8(gpa) : memory.readU32(gpa);
     rows.set(label, hex(value));
   }
-  guest.after?.();
-}
-
-interface LoadedGuest {
-  run(): string;
-  /** Looks at what the architecture alone has, once the guest ran. */
-  after?(): void;
-}
-
-/** Gives the vCPU its guest: machine code, or a program for the emulated one. */
-function loadGuest(vm: Vm, vcpu: Vcpu, rows: Rows, notes: string[]): LoadedGuest {
-  const { kvm } = vm;
-  if (kvm.emulated === undefined) {
-    if (kvm.arch !== 'x86_64') return hostStores(vm, rows, notes);
-    const code = Uint8Array.from(X86_CODE.flatMap((instruction) => instruction.code));
-    vm.memory.writeExact(CODE_GPA, code);
-    startInRealMode(vcpu, CODE_GPA);
-    rows.set('guest', `${code.length} bytes`);
-    return { run: () => vcpu.runSync({ timeoutMs: 2000 }).reason };
-  }
-  rows.set('guest', 'scripted');
-  const own = prepareOwn(vm, vcpu);
-  const program = scriptedGuest((fault) => {
-    rows.set('guest met', `exception ${hex(fault.code)}`);
-    notes.push(`${kvm.arch} has no MMIO: the guest's store to the device met an ${fault.message}.`);
-  });
-  kvm.emulated.loadGuest(vcpu.fd, program);
-  return {
-    run: () => vcpu.runSync().reason,
-    after() {
-      if (own !== undefined) notes.push(...own.report());
-    },
-  };
+  if (own !== undefined) notes.push(`${kvm.arch}, ${kernelName(kvm)}: ${own.report()}`);
 }
 
 function prepareOwn(vm: Vm, vcpu: Vcpu): Own | undefined {
@@ -144,18 +122,41 @@ function prepareOwn(vm: Vm, vcpu: Vcpu): Own | undefined {
   return undefined;
 }
 
+/** How long a guest may take that is interrupted at its end. */
+const RUN_MS = 500;
+
+/** Gives the vCPU its guest, machine code or a program for the emulated one; what runs it, and gives its last exit. */
+function loadGuest(vm: Vm, vcpu: Vcpu, rows: Rows, notes: string[]): () => string {
+  const { arch, emulated } = vm.kvm;
+  if (emulated === undefined) {
+    const instructions = MACHINE_CODE[arch];
+    if (instructions === undefined) return hostStores(vm, rows, notes);
+    const code = Uint8Array.from(instructions.flatMap((instruction) => instruction.code));
+    vm.memory.writeExact(CODE_GPA, code);
+    if (arch === 'x86_64') startInRealMode(vcpu, CODE_GPA);
+    else startPpc64(vcpu, CODE_GPA);
+    rows.set('guest', `${code.length} bytes`);
+    return () => vcpu.runSync({ timeoutMs: RUN_MS }).reason;
+  }
+  rows.set('guest', 'scripted');
+  const program = scriptedGuest((fault) => {
+    rows.set('guest met', `exception ${hex(fault.code)}`);
+    notes.push(`${arch} has no MMIO: the guest's store to the device met an ${fault.message}.`);
+  });
+  emulated.loadGuest(vcpu.fd, program);
+  return () => vcpu.runSync().reason;
+}
+
 /** A real kernel for which there is no machine code here: this process stores what the guest would. */
-function hostStores({ kvm, memory }: Vm, rows: Rows, notes: string[]): LoadedGuest {
+function hostStores({ kvm, memory }: Vm, rows: Rows, notes: string[]): () => string {
   rows.set('guest', 'none');
   notes.push(
     `There is no machine code for ${kvm.arch} here: on the real kernel this process stores in place of a guest.`,
   );
-  return {
-    run() {
-      memory.writeU8(0x2000, 0x41);
-      memory.writeU32(0x5010, 0x1122_3344);
-      return '';
-    },
+  return () => {
+    memory.writeU8(0x2000, 0x41);
+    memory.writeU32(0x5010, 0x1122_3344);
+    return '-';
   };
 }
 

@@ -1,4 +1,5 @@
 import { GuestFault, type GuestProgram, halt, load, spin, store } from '../../emulated/guest.ts';
+import type { Arch } from '../../uapi/arch.ts';
 
 /** Where the guest's RAM, code and device are. One MiB is the least that s390x takes as a memslot. */
 export const RAM_SIZE = 0x10_0000;
@@ -17,16 +18,16 @@ export const RESULTS = [
   { gpa: 0x7000, size: 4, label: 'RAM[0x7000]' },
 ] as const;
 
-/** One instruction of the guest for x86_64, in real mode with 32-bit addresses. */
-interface Instruction {
+/** One instruction of a guest. */
+export interface Instruction {
   readonly code: readonly number[];
   readonly text: string;
 }
 
 const at = (...code: number[]) => ({ is: (text: string): Instruction => ({ code, text }) });
 
-/** The guest as machine code. */
-export const X86_CODE: readonly Instruction[] = [
+/** The guest as machine code of x86_64, in real mode with 32-bit addresses. */
+const X86_CODE: readonly Instruction[] = [
   at(0xb0, 0x41).is('mov al, 0x41'),
   at(0x67, 0x88, 0x05, 0x00, 0x20, 0x00, 0x00).is('mov [0x2000], al'),
   at(0x66, 0xbb, 0x00, 0x00, 0x01, 0x00).is('mov ebx, 0x10000'),
@@ -42,6 +43,37 @@ export const X86_CODE: readonly Instruction[] = [
   at(0x66, 0x67, 0x89, 0x05, 0x00, 0x70, 0x00, 0x00).is('mov [0x7000], eax'),
   at(0xf4).is('hlt'),
 ];
+
+/** A word of ppc64 in little-endian memory. */
+const word = (value: number) => at(value & 0xff, (value >>> 8) & 0xff, (value >>> 16) & 0xff, value >>> 24);
+
+/** The same as machine code of ppc64. There is no halt that user space sees: it ends in a loop, and is interrupted. */
+const PPC64_CODE: readonly Instruction[] = [
+  word(0x3860_0041).is('li r3, 0x41'),
+  word(0x3880_2000).is('li r4, 0x2000'),
+  word(0x9864_0000).is('stb r3, 0(r4)'),
+  word(0x3c80_0001).is('lis r4, 1'),
+  word(0x9864_0000).is('next: stb r3, 0(r4)'),
+  word(0x3884_1000).is('addi r4, r4, 0x1000'),
+  word(0x3ca0_0002).is('lis r5, 2'),
+  word(0x7c24_2840).is('cmpld r4, r5'),
+  word(0x4180_fff0).is('blt next'),
+  word(0x3c60_1122).is('lis r3, 0x1122'),
+  word(0x6063_3344).is('ori r3, r3, 0x3344'),
+  word(0x3880_5010).is('li r4, 0x5010'),
+  word(0x9064_0000).is('stw r3, 0(r4)'),
+  word(0x3860_005a).is('li r3, 0x5a'),
+  word(0x3c80_d000).is('lis r4, 0xd000'),
+  word(0x7884_0020).is('clrldi r4, r4, 32'),
+  word(0x9864_0000).is('stb r3, 0(r4)'),
+  word(0x8064_0004).is('lwz r3, 4(r4)'),
+  word(0x3880_7000).is('li r4, 0x7000'),
+  word(0x9064_0000).is('stw r3, 0(r4)'),
+  word(0x4800_0000).is('here: b here'),
+];
+
+/** The guest for the real kernels of the architectures that it was written for. */
+export const MACHINE_CODE: Partial<Record<Arch, readonly Instruction[]>> = { x86_64: X86_CODE, ppc64: PPC64_CODE };
 
 /** The same guest for an emulated vCPU. Where there is no MMIO, the device is an exception, told to `faulted`. */
 export function* scriptedGuest(faulted: (fault: GuestFault) => void): GuestProgram {

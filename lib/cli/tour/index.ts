@@ -6,7 +6,7 @@ import { explainError } from '../explain-error.ts';
 import { columnsOf, type Io, type Style, styleFor, wrap } from '../io.ts';
 import { packageVersion } from '../package-info.ts';
 import { type Act, LABELS, perform } from './act.ts';
-import { CODE_GPA, DEVICE_GPA, RAM_SIZE, X86_CODE } from './guest.ts';
+import { CODE_GPA, DEVICE_GPA, type Instruction, MACHINE_CODE, RAM_SIZE } from './guest.ts';
 import { sideBySide } from './layout.ts';
 
 const EMULATED: readonly Arch[] = ['x86_64', 's390x', 'ppc64'];
@@ -31,9 +31,14 @@ export function tourCommand(io: Io): number {
   const real = tryReal();
   if ('act' in real) {
     acts.push(real.act);
-    if (real.act.arch === 'x86_64') io.stdout.write(`\n${listing(style)}`);
+    const code = MACHINE_CODE[real.act.arch];
+    if (code !== undefined) io.stdout.write(`\n${listing(code, style)}`);
   }
-  acts.push(...EMULATED.map((arch) => perform({ backend: 'emulated', arch })));
+  const [host] = acts;
+  for (const arch of EMULATED) {
+    // As the host, where it is one of these: ppc64 has pages of 4 or of 64 KiB.
+    acts.push(perform({ backend: 'emulated', arch, ...(host?.arch === arch ? { pageSize: host.pageSize } : {}) }));
+  }
   io.stdout.write(`\n${sideBySide(acts, style, columns)}\n`);
   for (const note of new Set([...comparison(acts), ...acts.flatMap(({ notes }) => notes)])) {
     const [first = '', ...rest] = wrap(note, columns - 4);
@@ -56,7 +61,7 @@ const COMPARED = LABELS.filter((label) => !['guest', 'kernel calls', 'time'].inc
 function comparison(acts: readonly Act[]): string[] {
   const real = acts.find(({ backend }) => backend === 'native');
   const emulated = acts.find(({ backend, arch }) => backend === 'emulated' && arch === real?.arch);
-  if (real === undefined || emulated === undefined) return [];
+  if (real === undefined || emulated === undefined || MACHINE_CODE[real.arch] === undefined) return [];
   const different = COMPARED.filter((label) => real.rows.get(label) !== emulated.rows.get(label));
   return different.length === 0
     ? [`The real and the emulated ${real.arch} agree in all that the guest did.`]
@@ -84,12 +89,12 @@ function tryReal(): Real {
 const CODE_WIDTH = 24;
 
 /** The machine code, as a disassembler would show it. */
-function listing(style: Style): string {
+function listing(code: readonly Instruction[], style: Style): string {
   let address = CODE_GPA;
-  const lines = X86_CODE.map(({ code, text }) => {
-    const bytes = code.map((byte) => byte.toString(16).padStart(2, '0')).join(' ');
-    const line = `  ${hex(address)}  ${style.dim(bytes.padEnd(CODE_WIDTH))}  ${text}`;
-    address += code.length;
+  const lines = code.map((instruction) => {
+    const bytes = instruction.code.map((byte) => byte.toString(16).padStart(2, '0')).join(' ');
+    const line = `  ${hex(address)}  ${style.dim(bytes.padEnd(CODE_WIDTH))}  ${instruction.text}`;
+    address += instruction.code.length;
     return line;
   });
   return `${lines.join('\n')}\n`;

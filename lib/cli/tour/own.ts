@@ -12,14 +12,14 @@ import { programInterruptionName } from '../../s390x/program-interruption.ts';
 import { decodeStorageKey, encodeStorageKey } from '../../s390x/storage-key.ts';
 import { CAP } from '../../uapi/capabilities.ts';
 import { HTAB, MEMOP, MEMOP_FLAG } from '../../uapi/flags.ts';
-import { KVM_RUN_S390X } from '../../uapi/structs.ts';
+import { KVM_RUN_S390X, REGS_SIZE } from '../../uapi/structs.ts';
 import type { Vcpu } from '../../vcpu.ts';
 import type { Vm } from '../../vm.ts';
 import { RAM_SIZE, RESULTS } from './guest.ts';
 
 /** Something done to the VM before the run, and what it shows after it. */
 export interface Own {
-  report(): readonly string[];
+  report(): string;
 }
 
 const ORDER = 18;
@@ -56,11 +56,24 @@ export function useHashPageTable(vm: Vm, vcpu: Vcpu, calls: Ppc64Calls, deviceGp
       const length = succeed(vm.calls.read(reader, stream), 'read');
       vm.calls.close(reader);
       const { valid, referenced, changed } = htabStats(decodeHtabStream(stream.subarray(0, length), { order: ORDER }));
-      return [
-        `ppc64: the guest ran on a hashed page table of order ${ORDER}. Of ${entries} entries written through its descriptor, ${valid} came back, ${referenced} of them referenced and ${changed} changed.`,
-      ];
+      return `the guest ran on a hashed page table of order ${ORDER}. Of ${entries} entries written through its descriptor, ${valid} came back, ${referenced} of them referenced and ${changed} changed.`;
     },
   };
+}
+
+/** `struct kvm_regs`: pc and msr. */
+const REGS_PC = 0;
+const REGS_MSR = 40;
+/** 64-bit, little-endian, real mode. */
+const MSR_SF_LE = 0x8000_0000_0000_0001n;
+
+/** Makes a ppc64 vCPU start at an address in real mode. */
+export function startPpc64(vcpu: Vcpu, pc: number): void {
+  const regs = vcpu.getRegsBytes(REGS_SIZE.ppc64.regs ?? 0);
+  const view = new DataView(regs.buffer);
+  view.setBigUint64(REGS_PC, BigInt(pc), true);
+  view.setBigUint64(REGS_MSR, MSR_SF_LE, true);
+  vcpu.setRegsBytes(regs);
 }
 
 /** 64-bit addressing without translation: a fresh vCPU has 24-bit addresses, which wrap. */
@@ -89,9 +102,7 @@ export function useStorageKeys(vm: Vm, vcpu: Vcpu, calls: S390xCalls): Own {
       succeed(calls.getSkeys(vm.fd, gfn, 1, 0, keys.fill(0)), 'KVM_S390_GET_SKEYS');
       const { acc, fetchProtection } = decodeStorageKey(keys[0]!);
       const protection = fetchProtection ? 'fetch-protected' : 'open to fetches';
-      return [
-        `s390x: MEM_OP reads ${before} at ${hex(gpa)}. Then frame ${gfn} gets a storage key for access key ${acc}, ${protection}: with key ${OWNER} MEM_OP reads ${allowed}, with key ${STRANGER} it meets ${refused}. Behind the RAM it meets ${read(RAM_SIZE, OWNER)}.`,
-      ];
+      return `MEM_OP reads ${before} at ${hex(gpa)}. Then frame ${gfn} gets a storage key for access key ${acc}, ${protection}: with key ${OWNER} MEM_OP reads ${allowed}, with key ${STRANGER} it meets ${refused}. Behind the RAM it meets ${read(RAM_SIZE, OWNER)}.`;
     },
   };
 }
