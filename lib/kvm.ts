@@ -93,7 +93,7 @@ export class Kvm extends Handle {
   /** KVM_CREATE_VM. @throws KvmError EINVAL, ENOMEM, EMFILE */
   createVm({ type = 0 }: CreateVmOptions = {}): Vm {
     const fd = this.calls.createVm(this.fd, checkU64(type, 'type'));
-    if (fd < 0) throw createVmFailure(fd, type, this.closed);
+    if (fd < 0) throw createVmFailure(fd, type, this.arch, this.closed);
     return new Vm(this, fd);
   }
 

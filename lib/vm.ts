@@ -18,6 +18,7 @@ import { VmHpt } from './ppc64/vm-hpt.ts';
 import { DIRTY_RING_RULES } from './rules/dirty-ring.ts';
 import { IOEVENTFD_RULES } from './rules/io-bus.ts';
 import { explain } from './rules/rule.ts';
+import type { Arch } from './uapi/arch.ts';
 import { isLittleEndianHost } from './uapi/arch.ts';
 import { CAP } from './uapi/capabilities.ts';
 import { ERRNO } from './uapi/errno.ts';
@@ -403,12 +404,13 @@ export class Vm extends Handle {
 }
 
 /** The error of creating a VM. */
-export function createVmFailure(errno: number, type: U64, closed: boolean): KvmError {
+export function createVmFailure(errno: number, type: U64, arch: Arch, closed: boolean): KvmError {
+  const hint = arch === 's390x' ? ', or vm.allocate_pgste is not 1' : '';
   const explanation =
     errno === -ERRNO.EBADF && closed
       ? 'the handle of /dev/kvm is closed'
       : errno === -ERRNO.EINVAL
-        ? `VM type ${type} is not one that this kernel and machine have (on s390x hosts vm.allocate_pgste may have to be 1)`
+        ? `VM type ${type} is not one that this kernel and machine have${hint}`
         : undefined;
   return new KvmError(errno, { syscall: 'ioctl(KVM_CREATE_VM)', explanation });
 }
