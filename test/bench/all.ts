@@ -3,6 +3,7 @@ import type { Benchmark } from './benchmark.ts';
 import { dirtyBitmaps } from './dirty-bitmaps.ts';
 import { mmioExits } from './exits.ts';
 import { importTime, slotMemory } from './footprint.ts';
+import { hptEnter, hptTranslations, htabLaterPasses, htabStreams } from './hpt.ts';
 import { checkExtension, getDirtyLog, setUserMemoryRegion } from './ioctls.ts';
 
 export const BENCHMARKS: readonly Benchmark[] = [
@@ -13,6 +14,10 @@ export const BENCHMARKS: readonly Benchmark[] = [
   scatterReads,
   copies,
   dirtyBitmaps,
+  htabStreams,
+  htabLaterPasses,
+  hptEnter,
+  hptTranslations,
   mmioExits,
   importTime,
   slotMemory,

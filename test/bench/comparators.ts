@@ -32,6 +32,11 @@ const PROTOTYPES = {
   memcpy: 'int bench_memcpy(void *to, void *from, uint64_t size, int64_t n)',
   dirtyPages: 'int bench_dirty_pages(void *words, uint64_t count, int64_t n, void *sum)',
   dirtyRuns: 'int bench_dirty_runs(void *words, uint64_t count, int64_t n, void *sum)',
+  htabDecode: 'int bench_htab_decode(void *stream, uint64_t length, void *table, uint64_t entries, int64_t n)',
+  htabEncode: 'int bench_htab_encode(void *table, uint64_t entries, void *stream, int64_t n, void *length)',
+  hptTranslate:
+    'int bench_hpt_translate(void *table, uint64_t groups, uint64_t vsid, void *eas, uint32_t count, int64_t n, void *sum)',
+  hptEnter: 'int bench_hpt_enter(void *table, uint64_t groups, int64_t n)',
   runUntilHlt: 'int bench_run_until_hlt(int vcpu, void *run, uint64_t base, uint64_t size, void *accesses)',
 } as const;
 

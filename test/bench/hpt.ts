@@ -1,0 +1,241 @@
+import { type GuestProgram, spin } from '../../lib/emulated/index.ts';
+import { Kvm } from '../../lib/kvm.ts';
+import {
+  applyHtabStream,
+  encodeHpte,
+  encodeHtabStream,
+  encodeSegment,
+  findHpte,
+  HPTES_PER_GROUP,
+  Htab,
+  primaryGroup,
+  translate,
+} from '../../lib/ppc64/index.ts';
+import type { Vm } from '../../lib/vm.ts';
+import { type Bench, type Benchmark, randomU32, requireEqual } from './benchmark.ts';
+import { type Case, repeat } from './measure.ts';
+
+const VSID = 0x12_3456;
+const SEGMENT = encodeSegment({ ea: 0, vsid: VSID, segmentSize: '1T' });
+const MEMORY_PAGES = 4096;
+
+/** A table of 2^`power` slots, each valid with the given probability; entries are those of ordinary 4 KiB pages. */
+function randomTable(power: number, share: number): Htab {
+  const table = new Htab(power + 4);
+  const random = randomU32();
+  for (let slot = 0; slot < table.entryCount; slot++) {
+    if (random() < share * 2 ** 32)
+      table.setWords(slot, 0x4000_1234, (random() & 0xffff_ff80) | 1, 0, (random() & 0xffff_f000) | 0x192);
+  }
+  return table;
+}
+
+export const htabStreams: Benchmark = {
+  name: 'htab-stream',
+  needsKvm: false,
+  *cases({ comparators: { c }, sizes }: Bench): Generator<Case> {
+    for (const [power, percent] of sizes([
+      [20, 50],
+      [20, 5],
+      [20, 95],
+      [22, 50],
+      [22, 100],
+    ] as const)) {
+      const table = randomTable(power, percent / 100);
+      const stream = encodeHtabStream(table);
+      const target = new Htab(table.order);
+      const room = new Uint8Array(stream.length + 8 * table.entryCount);
+      const length = new Float64Array(1);
+      c.htabEncode(table.bytes, table.entryCount, room, 1, length);
+      requireEqual(stream.length, length[0]!, 'bytes of the stream');
+      requireEqual(Buffer.compare(stream, room.subarray(0, stream.length)), 0, 'the stream');
+      applyHtabStream(target, stream);
+      requireEqual(Buffer.compare(target.bytes, table.bytes), 0, 'the table');
+      const copy = (n: number): void => c.memcpy(room, stream, stream.length, n);
+      const megabytes = (stream.length / 1e6).toFixed(1);
+      const title = `2^${power} slots, ${percent} % valid, a stream of ${megabytes} MB`;
+      const shared = { meter: 'cpu', per: 'byte of stream', times: stream.length } as const;
+      yield {
+        title: `decoding a first pass: ${title}`,
+        ...shared,
+        contenders: [
+          { name: 'applyHtabStream', run: (n) => repeat(n, () => applyHtabStream(target, stream)) },
+          { name: 'C', run: (n) => c.htabDecode(stream, stream.length, target.bytes, table.entryCount, n) },
+          { name: 'memcpy', run: copy },
+        ],
+        comparisons: [
+          { of: 'applyHtabStream', to: 'C', goal: 1 / 0.7 },
+          { of: 'applyHtabStream', to: 'memcpy' },
+        ],
+      };
+      yield {
+        title: `encoding a first pass: ${title}`,
+        ...shared,
+        contenders: [
+          { name: 'encodeHtabStream', run: (n) => repeat(n, () => encodeHtabStream(table)) },
+          { name: 'C', run: (n) => c.htabEncode(table.bytes, table.entryCount, room, n, length) },
+          { name: 'memcpy', run: copy },
+        ],
+        comparisons: [
+          { of: 'encodeHtabStream', to: 'C', goal: 1 / 0.7 },
+          { of: 'encodeHtabStream', to: 'memcpy' },
+        ],
+      };
+    }
+  },
+};
+
+/** A VM of an emulated kernel with memory and an empty table of 2^`power` slots. */
+function emulatedVm(power: number): { readonly kvm: Kvm; readonly vm: Vm } {
+  const kvm = Kvm.open({ backend: 'emulated', arch: 'ppc64', pageSize: 4096 });
+  const vm = kvm.createVm();
+  vm.memory.addRam(0, kvm.mapAnonymous(MEMORY_PAGES * 4096));
+  vm.hpt.allocate(power + 4);
+  return { kvm, vm };
+}
+
+/** Changes between two passes. */
+const CHANGES = 100;
+
+/** Writes so many entries to random slots, and reads the pass that tells of them. */
+function changeAndRead(power: number): () => void {
+  const { vm } = emulatedVm(power);
+  const reader = vm.hpt.openReader();
+  while (reader.next() !== undefined);
+  // The writer checks the table's order with each write; here it is the passes that are measured.
+  const { fd } = vm.hpt.openWriter();
+  const chunk = Buffer.alloc(24);
+  const { v, r } = encodeHpte({ vsid: VSID, segmentSize: '1T', offset: 0, ra: 0x1000 });
+  chunk.writeUInt16LE(1, 4);
+  chunk.writeBigUInt64BE(v, 8);
+  chunk.writeBigUInt64BE(r, 16);
+  const random = randomU32();
+  return () => {
+    for (let i = 0; i < CHANGES; i++) {
+      chunk.writeUInt32LE(random() % 2 ** power);
+      vm.calls.write(fd, chunk);
+    }
+    while (reader.next() !== undefined);
+  };
+}
+
+export const htabLaterPasses: Benchmark = {
+  name: 'htab-later-pass',
+  needsKvm: false,
+  *cases({ sizes }: Bench): Generator<Case> {
+    const few = changeAndRead(14);
+    for (const power of sizes([18, 22])) {
+      const many = changeAndRead(power);
+      yield {
+        title: `${CHANGES} changes in 2^${power} slots and the pass that tells of them`,
+        meter: 'cpu',
+        per: 'change',
+        times: CHANGES,
+        contenders: [
+          { name: `2^${power} slots`, run: (n) => repeat(n, many) },
+          { name: '2^14 slots', run: (n) => repeat(n, few) },
+        ],
+        comparisons: [{ of: `2^${power} slots`, to: '2^14 slots' }],
+      };
+    }
+  },
+};
+
+const H_ENTER = 8;
+
+export const hptEnter: Benchmark = {
+  name: 'hpt-enter',
+  needsKvm: false,
+  *cases({ comparators: { c }, sizes }: Bench): Generator<Case> {
+    for (const power of sizes([14, 20])) {
+      const { kvm, vm } = emulatedVm(power);
+      const vcpu = vm.createVcpu();
+      vcpu.enablePapr();
+      const table = new Htab(power + 4);
+      const groups = BigInt(table.groupCount);
+      function* guest(n: number): GuestProgram {
+        for (let i = 0; i < n; i++) {
+          const page = BigInt(i % MEMORY_PAGES) << 12n;
+          const index = (BigInt(i) % groups) * BigInt(HPTES_PER_GROUP);
+          yield { op: 'hypercall', nr: H_ENTER, args: [0n, index, 0x4001_ffff_ff00_0011n, page | 0x12n] };
+        }
+        yield spin;
+      }
+      const enter = (n: number): void => {
+        for (let left = n; left > 0; left -= table.entryCount) {
+          vm.hpt.allocate(power + 4);
+          kvm.emulated!.loadGuest(vcpu.fd, guest(Math.min(left, table.entryCount)));
+          vcpu.runSync();
+        }
+      };
+      yield {
+        title: `H_ENTER into 2^${power} slots: a guest's hypercalls of the emulated kernel, and a bare table in C`,
+        meter: 'cpu',
+        per: 'entry',
+        contenders: [
+          { name: 'emulated', run: enter },
+          { name: 'C', run: (n) => c.hptEnter(table.bytes, table.groupCount, n) },
+        ],
+        comparisons: [{ of: 'emulated', to: 'C' }],
+      };
+    }
+  },
+};
+
+/** Translates a lot of effective addresses, all of which have an entry. */
+export const hptTranslations: Benchmark = {
+  name: 'hpt-translate',
+  needsKvm: false,
+  *cases({ comparators: { c }, sizes }: Bench): Generator<Case> {
+    for (const power of sizes([16, 20])) {
+      const table = new Htab(power + 4);
+      const eas = new Float64Array(2 ** 14);
+      const random = randomU32();
+      for (let i = 0; i < eas.length; ) {
+        const ea = (random() % 2 ** 26) * 4096;
+        const group = primaryGroup(SEGMENT, ea, table.order);
+        const first = group * HPTES_PER_GROUP;
+        const slot = first + (random() % HPTES_PER_GROUP);
+        if (table.isValid(slot) || findHpte(table, SEGMENT, Math.floor(ea / 2 ** 32), ea >>> 0) >= 0) continue;
+        table.set(slot, encodeHpte({ vsid: VSID, segmentSize: '1T', offset: ea, ra: (random() % 2 ** 30) * 4096 }));
+        eas[i++] = ea;
+      }
+      const slb = [SEGMENT];
+      let sum = 0;
+      const find = (n: number): void => {
+        sum = 0;
+        for (let i = 0, at = 0; i < n; i++) {
+          const ea = eas[at]!;
+          if (++at === eas.length) at = 0;
+          const slot = findHpte(table, SEGMENT, Math.floor(ea / 2 ** 32), ea >>> 0);
+          sum = (sum + (table.rHi(slot) * 2 ** 20 + (table.rLo(slot) >>> 12))) >>> 0;
+        }
+      };
+      const translateAll = (n: number): void => {
+        for (let i = 0, at = 0; i < n; i++) {
+          translate(table, slb, eas[at]!);
+          if (++at === eas.length) at = 0;
+        }
+      };
+      const result = new Uint32Array(1);
+      const inC = (n: number): void => c.hptTranslate(table.bytes, table.groupCount, VSID, eas, eas.length, n, result);
+      find(eas.length);
+      inC(eas.length);
+      requireEqual(sum, result[0]!, 'the sum of the real pages');
+      yield {
+        title: `translating in a table of 2^${power} slots`,
+        meter: 'cpu',
+        per: 'translation',
+        contenders: [
+          { name: 'findHpte', run: find },
+          { name: 'translate', run: translateAll },
+          { name: 'C', run: inC },
+        ],
+        comparisons: [
+          { of: 'findHpte', to: 'C' },
+          { of: 'translate', to: 'C' },
+        ],
+      };
+    }
+  },
+};
