@@ -131,15 +131,13 @@ export class DirtyPages implements MemslotWatcher {
       this.harvest();
       if (!this.#tracking.ringWithBitmap) for (const { bitmap } of this.#logs.entries) bitmap.clear();
     }
-    const pending = this.#pending;
-    this.#space.forgetWrites(pending);
-    this.#pending = new PageSet();
-    this.#space.recordWrites(this.#pending);
     if (this.#usesBitmaps) for (const log of this.#logs.entries) this.#fetch(log, clear);
-    pending.forEach((gfn) => {
+    if (this.#pending.empty) return this;
+    this.#pending.forEach((gfn) => {
       const log = this.#logs.find(gfn);
       log?.bitmap.set(gfn - log.start);
     });
+    this.#pending.clear();
     return this;
   }
 

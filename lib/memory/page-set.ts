@@ -38,6 +38,12 @@ export class PageSet {
     }
   }
 
+  clear(): void {
+    this.#chunks.clear();
+    this.#lastKey = -1;
+    this.#last = undefined;
+  }
+
   #chunk(key: number): Uint32Array {
     if (key === this.#lastKey) return this.#last!;
     let chunk = this.#chunks.get(key);
