@@ -108,7 +108,8 @@ int64_t GetMpState(Environment&, OwnFd vcpu) {
   if (IsBusy(vcpu)) return -EBUSY;
   kvm_mp_state state = {};
   const int64_t result = Ioctl(vcpu.number, KVM_GET_MP_STATE, &state);
-  return result < 0 ? result : int64_t{state.mp_state};
+  // s390x returns the state instead of filling it in.
+  return result != 0 ? result : int64_t{state.mp_state};
 }
 
 int64_t SetMpState(Environment&, OwnFd vcpu, uint32_t value) {

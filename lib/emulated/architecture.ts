@@ -87,6 +87,12 @@ export interface EmulatedArchitecture {
   createIrqchip(vm: EmulatedVm): number;
   /** KVM_PRE_FAULT_MEMORY: `range` is [gpa, size], updated. */
   preFaultMemory(vcpu: EmulatedVcpu, range: BigUint64Array, flags: bigint): number;
+  /** SET_MP_STATE, where not every state will do: 0 or −errno. */
+  setMpState?(vcpu: EmulatedVcpu, state: number): number;
+  /** Before GET_REGS and GET_SREGS. */
+  registersAsked?(vcpu: EmulatedVcpu): void;
+  /** SET_REGS was carried out. */
+  regsSet?(vcpu: EmulatedVcpu): void;
   /** SET_SREGS was carried out. */
   sregsSet?(vcpu: EmulatedVcpu): void;
   setDeviceAttr(vm: EmulatedVm, group: number, attr: bigint, value: Uint8Array | null): number;

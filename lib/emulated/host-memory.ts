@@ -145,6 +145,13 @@ interface HostMapping {
   readonly owned: boolean;
   holes: { start: number; end: number; prot: number }[];
   guarded: boolean;
+  /** User space got a view of it, and may have touched any part. */
+  viewed: boolean;
+}
+
+/** Hears of accesses to user space's memory, other than through views of it. */
+export interface MemoryObserver {
+  touched(hva: number, length: number, write: boolean): void;
 }
 
 const UNMAPPED = -1;
@@ -166,9 +173,15 @@ export class HostMemory {
   available = 0;
 
   readonly #views = new WeakMap<ArrayBuffer, Uint8Array>();
+  observer: MemoryObserver | undefined;
 
   constructor(pageSize: number) {
     this.pageSize = pageSize;
+  }
+
+  /** Whether user space got a view of the memory at an address: what it does there, nobody hears. */
+  isViewed(hva: number): boolean {
+    return this.#find(hva)?.viewed === true;
   }
 
   /** mmap of anonymous memory, or of a backing that an fd gave. */
@@ -199,6 +212,7 @@ export class HostMemory {
       owned: source === undefined || source.backing.kind === 'file',
       holes: [],
       guarded: source?.backing.kind === 'file' || (prot & (PROT.READ | PROT.WRITE)) !== (PROT.READ | PROT.WRITE),
+      viewed: false,
     });
     return hva;
   }
@@ -253,7 +267,9 @@ export class HostMemory {
     const inBacking = mapping.offset + offset;
     if (inBacking % VIEW_WINDOW !== 0) return -ERRNO.EACCES;
     const window = mapping.backing.window(inBacking);
-    return window.byteLength === length ? window : -ERRNO.EACCES;
+    if (window.byteLength !== length) return -ERRNO.EACCES;
+    mapping.viewed = true;
+    return window;
   }
 
   /**
@@ -318,6 +334,7 @@ export class HostMemory {
       const at = hva + done;
       if (this.resolve(at, write)) {
         const length = Math.min(this.available, bytes.length - done);
+        this.observer?.touched(at, length, write);
         if (write) this.bytes.set(bytes.subarray(done, done + length), this.at);
         else bytes.set(this.bytes.subarray(this.at, this.at + length), done);
         done += length;

@@ -388,17 +388,24 @@ export class EmulatedKernel implements KvmCalls {
 
   getRegs(fd: number, regs: Bytes): number {
     const vcpu = this.#idleVcpu(fd);
-    return typeof vcpu === 'number' ? vcpu : readRegisters(vcpu.regs, regs);
+    if (typeof vcpu === 'number') return vcpu;
+    this.#architecture.registersAsked?.(vcpu);
+    return readRegisters(vcpu.regs, regs);
   }
 
   setRegs(fd: number, regs: Bytes): number {
     const vcpu = this.#idleVcpu(fd);
-    return typeof vcpu === 'number' ? vcpu : writeRegisters(vcpu.regs, regs);
+    if (typeof vcpu === 'number') return vcpu;
+    const result = writeRegisters(vcpu.regs, regs);
+    if (result === 0) this.#architecture.regsSet?.(vcpu);
+    return result;
   }
 
   getSregs(fd: number, sregs: Bytes): number {
     const vcpu = this.#idleVcpu(fd);
-    return typeof vcpu === 'number' ? vcpu : readRegisters(vcpu.sregs, sregs);
+    if (typeof vcpu === 'number') return vcpu;
+    this.#architecture.registersAsked?.(vcpu);
+    return readRegisters(vcpu.sregs, sregs);
   }
 
   setSregs(fd: number, sregs: Bytes): number {
@@ -432,6 +439,7 @@ export class EmulatedKernel implements KvmCalls {
   setMpState(fd: number, state: number): number {
     const vcpu = this.#idleVcpu(fd);
     if (typeof vcpu === 'number') return vcpu;
+    if (this.#architecture.setMpState !== undefined) return this.#architecture.setMpState(vcpu, state);
     vcpu.mpState = state;
     return 0;
   }

@@ -7,6 +7,11 @@ import { hptScenarios } from './hpt.ts';
 import { hptGuestScenarios } from './hpt-guest.ts';
 import { ioBusScenarios } from './io-bus.ts';
 import { memslotScenarios } from './memslots.ts';
+import { s390xCmmaScenarios } from './s390x-cmma.ts';
+import { s390xDatScenarios } from './s390x-dat.ts';
+import { s390xKeyScenarios } from './s390x-keys.ts';
+import { s390xMemOpScenarios } from './s390x-memop.ts';
+import { s390xVcpuScenarios } from './s390x-vcpu.ts';
 import type { Scenario } from './scenario.ts';
 
 /** Every scenario there is: the contract that all kernels, real and emulated, keep. */
@@ -19,6 +24,12 @@ export const SCENARIOS: readonly Scenario[] = [
   ...guestMemfdScenarios,
   ...hptScenarios,
   ...hptGuestScenarios,
+  // First what is only so before a process uses keys or CMM.
+  ...s390xKeyScenarios,
+  ...s390xCmmaScenarios,
+  ...s390xMemOpScenarios,
+  ...s390xDatScenarios,
+  ...s390xVcpuScenarios,
 ];
 
 /** Those that apply to an architecture. */

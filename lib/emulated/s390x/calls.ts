@@ -4,6 +4,7 @@ import type { KernelFiles } from '../architecture.ts';
 import { getCmmaBits, setCmmaBits } from './cmma.ts';
 import type { S390xArchitecture } from './index.ts';
 import { vcpuMemOp, vmMemOp } from './memop.ts';
+import { processPageStates } from './page-states.ts';
 import { getSkeys, keyOp, setSkeys } from './skeys.ts';
 import type { S390xVcpu } from './vcpu-state.ts';
 import type { S390xVm } from './vm-state.ts';
@@ -18,6 +19,8 @@ export function s390xCalls(architecture: S390xArchitecture, files: KernelFiles):
     const vcpu = files.vcpu(fd);
     return typeof vcpu === 'number' ? vcpu : call(architecture.vcpuState(vcpu));
   };
+  // From here on what user space touches is noted.
+  processPageStates(files.memory);
   return {
     memOp(
       fd: number,
@@ -44,9 +47,9 @@ export function s390xCalls(architecture: S390xArchitecture, files: KernelFiles):
     getCmmaBits: (vm, log, flags, values) => onVm(vm, (state) => getCmmaBits(state, log, flags, values)),
     setCmmaBits: (vm, startGfn, count, flags, mask, values) =>
       onVm(vm, (state) => setCmmaBits(state, BigInt(startGfn), count, flags, BigInt(mask), values)),
-    // Only VMs of type ucontrol have these, and the emulated kernel makes none.
-    ucasMap: (vcpu) => onVcpu(vcpu, () => -ERRNO.EINVAL),
-    ucasUnmap: (vcpu) => onVcpu(vcpu, () => -ERRNO.EINVAL),
+    // A kernel without ucontrol VMs (KVM_CAP_S390_UCONTROL is 0, as in Debian's) doesn't know these.
+    ucasMap: (vcpu) => onVcpu(vcpu, () => -ERRNO.ENOTTY),
+    ucasUnmap: (vcpu) => onVcpu(vcpu, () => -ERRNO.ENOTTY),
     vcpuFault(fd, addr) {
       const vcpu = files.vcpu(fd);
       return typeof vcpu === 'number' ? vcpu : vcpuFault(architecture.vmState(vcpu.vm), BigInt(addr));
@@ -62,7 +65,9 @@ export function s390xCalls(architecture: S390xArchitecture, files: KernelFiles):
 function vcpuFault(vm: S390xVm, address: bigint): number {
   const gfn = Number(address >> 12n);
   const slot = vm.storage.slot(gfn);
-  return slot !== undefined && vm.storage.hasHostPage(slot, gfn) ? 0 : -ERRNO.EFAULT;
+  if (slot === undefined || !vm.storage.faultIn(slot, gfn, false)) return -ERRNO.EFAULT;
+  vm.linkSegment(gfn);
+  return 0;
 }
 
 function done(reset: () => void): number {

@@ -29,8 +29,13 @@ export class GuestStorage implements AbsoluteMemory {
       if (memory.read(hva, this.#scratch) !== 8) return -ERRNO.EFAULT;
       this.#take(this.#scratch, 0);
     }
-    this.states.accessed(slot, pfn, false);
+    this.#accessed(slot, pfn, hva, false);
     return 0;
+  }
+
+  #accessed(slot: EmulatedMemslot, gfn: number, hva: number, store: boolean): void {
+    this.states.makePageTable(hva);
+    this.states.accessed(slot, gfn, store);
   }
 
   #take(bytes: Uint8Array, at: number): void {
@@ -46,10 +51,23 @@ export class GuestStorage implements AbsoluteMemory {
     return this.#vm.usableSlot(gfn);
   }
 
-  /** Whether user space has anything mapped where the slot's page should be; without it there is no key either. */
-  hasHostPage(slot: EmulatedMemslot, gfn: number): boolean {
+  /** Whether user space has anything mapped where the slot's page should be, even if nobody may touch it. */
+  isMapped(slot: EmulatedMemslot, gfn: number): boolean {
+    return this.#vm.memory.isMapped(this.#vm.hostAddress(slot, gfn), 4096);
+  }
+
+  /** Whether there is a page table for the page; up to 6.19 that is where its key is. */
+  hasPageTable(slot: EmulatedMemslot, gfn: number): boolean {
     const hva = this.#vm.hostAddress(slot, gfn);
-    return this.#vm.memory.canAccess(hva, false) || this.#vm.memory.canAccess(hva, true);
+    return this.states.hasPageTable(hva) || this.#vm.memory.isViewed(hva);
+  }
+
+  /** Makes the page present, if user space lets it be touched. */
+  faultIn(slot: EmulatedMemslot, gfn: number, store: boolean): boolean {
+    const hva = this.#vm.hostAddress(slot, gfn);
+    if (!this.#vm.memory.canAccess(hva, store)) return false;
+    this.states.makePageTable(hva);
+    return true;
   }
 
   /** Whether user space lets the page be written. */
@@ -87,7 +105,7 @@ export class GuestStorage implements AbsoluteMemory {
       const part = data.subarray(at, at + length);
       if ((store ? memory.write(hva, part) : memory.read(hva, part)) !== length) return -ERRNO.EFAULT;
     }
-    this.states.accessed(slot, gfn, store);
+    this.#accessed(slot, gfn, hva, store);
     if (store) this.#vm.markDirty(slot, gfn);
     return 0;
   }

@@ -17,7 +17,7 @@ import { copyOut, type EmulatedVm } from '../vm.ts';
 import { getAttribute, hasAttribute, setAttribute } from './attributes.ts';
 import { s390xCalls } from './calls.ts';
 import { beforeRun, programInterruption, translateGuestAccess } from './run.ts';
-import { S390xVcpu } from './vcpu-state.ts';
+import { S390xVcpu, setMpState } from './vcpu-state.ts';
 import { S390xVm } from './vm-state.ts';
 
 const PAGE = 4096;
@@ -87,11 +87,17 @@ export class S390xArchitecture extends CommonArchitecture {
     if ((slot.flags & MEM.LOG_DIRTY_PAGES) === 0) this.vmState(vm).migrating = false;
   }
 
+  memslotFlushed(vm: EmulatedVm, slot: EmulatedMemslot): void {
+    this.vmState(vm).unlink(slot);
+  }
+
   /** Only after the bitmap was copied is it cleared, and there are no address spaces beside 0. */
   getDirtyLog(vm: EmulatedVm, slotWord: number, bitmap: Uint8Array | null): number {
     const refused = refusal(GET_DIRTY_LOG_RULES_ONE_SPACE, vm.dirtyLogContext(slotWord));
     if (refused !== 0) return refused;
-    const { dirty } = vm.spaces[0]!.get(slotWord)!;
+    const slot = vm.spaces[0]!.get(slotWord)!;
+    this.vmState(vm).syncDirtyLog(slot);
+    const { dirty } = slot;
     const copied = copyOut(dirty!, bitmap);
     if (copied === 0) dirty!.fill(0);
     return copied;
@@ -106,8 +112,20 @@ export class S390xArchitecture extends CommonArchitecture {
     this.#vcpus.set(vcpu, new S390xVcpu(this.vmState(vcpu.vm), vcpu, FACILITIES));
   }
 
+  registersAsked(vcpu: EmulatedVcpu): void {
+    this.vcpuState(vcpu).storeRegisters();
+  }
+
+  regsSet(vcpu: EmulatedVcpu): void {
+    this.vcpuState(vcpu).loadRegs();
+  }
+
   sregsSet(vcpu: EmulatedVcpu): void {
     this.vcpuState(vcpu).loadSregs();
+  }
+
+  setMpState(vcpu: EmulatedVcpu, state: number): number {
+    return setMpState(this.vmState(vcpu.vm), vcpu, state);
   }
 
   beforeRun(vcpu: EmulatedVcpu): number {

@@ -159,7 +159,7 @@ function checkAbsolute(vm: S390xVm, mop: MemOp, store: boolean, key: number): nu
     const slot = storage.slot(gfn);
     if (slot === undefined) return PGM_ADDRESSING;
     if (key === 0) continue;
-    if (!storage.hasHostPage(slot, gfn)) return -ERRNO.EFAULT;
+    if (!storage.isMapped(slot, gfn)) return -ERRNO.EFAULT;
     if (!keyPermits(key, storage.states.key(slot, gfn), store)) return PGM_PROTECTION;
   }
   return 0;
@@ -189,6 +189,10 @@ function compareExchange(vm: S390xVm, mop: MemOp): number {
   if (!storable) return copyOut(current, mop.oldValue) || PGM_PROTECTION;
   const fetched = vm.storage.move(gfn, offset, current, 0, mop.size, false);
   if (fetched !== 0) return fetched;
-  if (current.some((byte, i) => byte !== expected[i])) return copyOut(current, mop.oldValue);
+  if (current.some((byte, i) => byte !== expected[i])) {
+    // Whether it exchanged or not, the instruction counts as a store to the page.
+    vm.storage.states.accessed(slot, gfn, true);
+    return copyOut(current, mop.oldValue);
+  }
   return vm.storage.move(gfn, offset, replacement, 0, mop.size, true);
 }

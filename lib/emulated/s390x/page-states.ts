@@ -4,8 +4,15 @@
  */
 
 import { KEY_CHANGE, KEY_REFERENCE } from '../../s390x/storage-key.ts';
-import type { HostMemory } from '../host-memory.ts';
+import type { HostMemory, MemoryObserver } from '../host-memory.ts';
 import type { EmulatedMemslot } from '../memslots.ts';
+
+/** A page's byte beside its key: it was changed since the dirty log was last brought up to date. Keys don't use the bit. */
+const USER_CHANGED = 1;
+const KEY_BITS = 0xfe;
+
+/** What one page table spans. */
+const SEGMENT = 0x10_0000;
 
 /** Pages of one chunk of the sparse array. */
 const CHUNK = 32768;
@@ -31,14 +38,19 @@ class SparseBytes {
 }
 
 /** Storage keys and CMMA values of the pages of a process, or of a VM. */
-export class PageStates {
+export class PageStates implements MemoryObserver {
   /** Keys are maintained: a guest or SET_SKEYS used them. */
   keysEnabled = false;
   /** CMMA was used: the guest executed ESSA, or SET_CMMA_BITS was called. */
   cmmaUsed = false;
   readonly #byGfn: boolean;
   readonly #keys = new SparseBytes();
+  /** Keys as they were set, without the R and C of accesses since. */
+  readonly #lastSet = new SparseBytes();
   readonly #cmma = new SparseBytes();
+  /** Segments of user space that have a page table, as far as kernel calls made it; and the last of them. */
+  readonly #pageTables = new Set<number>();
+  #lastPageTable = -1;
 
   constructor(byGfn: boolean) {
     this.#byGfn = byGfn;
@@ -49,19 +61,54 @@ export class PageStates {
   }
 
   key(slot: EmulatedMemslot, gfn: number): number {
-    return this.#keys.get(this.#page(slot, gfn));
+    return this.#keys.get(this.#page(slot, gfn)) & KEY_BITS;
   }
 
+  /** Sets a key. Another one than the key that was set before counts as a change of the page, whatever R and C are now. */
   setKey(slot: EmulatedMemslot, gfn: number, key: number): void {
-    this.#keys.set(this.#page(slot, gfn), key);
+    const page = this.#page(slot, gfn);
+    const changed = this.#lastSet.get(page) === key ? this.#keys.get(page) & USER_CHANGED : USER_CHANGED;
+    this.#lastSet.set(page, key);
+    this.#keys.set(page, key | changed);
   }
 
   /** Notes an access: the machine sets R, and C for a store, in the key of the page. */
   accessed(slot: EmulatedMemslot, gfn: number, store: boolean): void {
-    if (!this.keysEnabled) return;
+    const bits = (this.keysEnabled ? KEY_REFERENCE | (store ? KEY_CHANGE : 0) : 0) | (store ? USER_CHANGED : 0);
+    if (bits === 0) return;
     const page = this.#page(slot, gfn);
-    const key = this.#keys.get(page);
-    this.#keys.set(page, key | KEY_REFERENCE | (store ? KEY_CHANGE : 0));
+    const state = this.#keys.get(page);
+    if ((state & bits) !== bits) this.#keys.set(page, state | bits);
+  }
+
+  /** Notes an access by user space itself. */
+  touched(hva: number, length: number, write: boolean): void {
+    for (let at = hva; at < hva + length; at = (Math.floor(at / SEGMENT) + 1) * SEGMENT) this.makePageTable(at);
+    if (!write || this.#byGfn) return;
+    for (let page = Math.floor(hva / 4096); page * 4096 < hva + length; page++) {
+      this.#keys.set(page, this.#keys.get(page) | USER_CHANGED);
+    }
+  }
+
+  /** Whether the page was changed since this was last asked, by MEM_OP, SET_SKEYS or user space. */
+  takeChanged(slot: EmulatedMemslot, gfn: number): boolean {
+    const page = this.#page(slot, gfn);
+    const state = this.#keys.get(page);
+    if ((state & USER_CHANGED) === 0) return false;
+    this.#keys.set(page, state & KEY_BITS);
+    return true;
+  }
+
+  /** Something at the host address was touched. */
+  makePageTable(hva: number): void {
+    const segment = Math.floor(hva / SEGMENT);
+    if (segment === this.#lastPageTable) return;
+    this.#lastPageTable = segment;
+    this.#pageTables.add(segment);
+  }
+
+  hasPageTable(hva: number): boolean {
+    return this.#pageTables.has(Math.floor(hva / SEGMENT));
   }
 
   cmma(slot: EmulatedMemslot, gfn: number): number {
@@ -80,6 +127,7 @@ export function processPageStates(memory: HostMemory): PageStates {
   let states = processes.get(memory);
   if (states === undefined) {
     states = new PageStates(false);
+    memory.observer = states;
     processes.set(memory, states);
   }
   return states;

@@ -33,6 +33,7 @@ export function beforeRun(vm: S390xVm, state: S390xVcpu, vcpu: EmulatedVcpu): nu
   for (const pfn of [state.cpu.prefixPfn, state.cpu.prefixPfn + 1]) {
     const slot = vm.storage.slot(pfn);
     if (slot === undefined || !vm.storage.canStore(slot, pfn)) return -ERRNO.EFAULT;
+    vm.linkSegment(pfn);
   }
   deliver(vm, state);
   return 0;
@@ -83,6 +84,7 @@ export function translateGuestAccess(vm: S390xVm, state: S390xVcpu, address: num
     translateFragment(cpu, vm.storage, translation.addressHi, translation.addressLo, access, translation);
   if (code > 0) throw programInterruption(code, address);
   if (code < 0) throw programInterruption(PGM_PROTECTION, address);
+  vm.linkSegment(translation.pfn);
   return translation.pfn * 4096 + (translation.addressLo & 0xfff);
 }
 

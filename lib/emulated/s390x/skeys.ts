@@ -22,7 +22,7 @@ export function getSkeys(vm: S390xVm, startGfn: bigint, count: bigint, flags: nu
     const gfn = gfnAt(startGfn, i);
     const slot = vm.storage.slot(gfn);
     if (slot === undefined) return missingFrame(vm);
-    if (!vm.storage.hasHostPage(slot, gfn)) return -ERRNO.EFAULT;
+    if (!vm.storage.isMapped(slot, gfn)) return -ERRNO.EFAULT;
     keys[i] = vm.states.key(slot, gfn);
   }
   return copyOut(keys, into);
@@ -44,8 +44,10 @@ export function setSkeys(vm: S390xVm, startGfn: bigint, count: bigint, flags: nu
     // What was set before stays set.
     if (slot === undefined) return missingFrame(vm);
     if ((key & UNUSED_BIT) !== 0) return -ERRNO.EINVAL;
-    if (!vm.storage.hasHostPage(slot, gfn)) return -ERRNO.EFAULT;
-    vm.setKey(slot, gfn, key);
+    if (!vm.storage.isMapped(slot, gfn)) return -ERRNO.EFAULT;
+    if (vm.release.since(7, 0) || vm.storage.hasPageTable(slot, gfn)) vm.setKey(slot, gfn, key);
+    // Up to 6.19 the page is faulted in so that its key can be set, and then it isn't: the key stays 0.
+    else if (key !== 0 && !vm.storage.faultIn(slot, gfn, true)) return -ERRNO.EFAULT;
   }
   return 0;
 }

@@ -48,9 +48,11 @@ export class S390xVcpu {
   /** The PSW's address, which an interruption stores. */
   pswAddress = 0n;
   readonly access: LogicalAccess;
+  readonly #vm: S390xVm;
   readonly #vcpu: EmulatedVcpu;
 
   constructor(vm: S390xVm, vcpu: EmulatedVcpu, facilities: CpuState['facilities']) {
+    this.#vm = vm;
     this.#vcpu = vcpu;
     this.access = new LogicalAccess(vm, this);
     this.cpu = cpuState({ pswMask: 0, facilities });
@@ -80,20 +82,20 @@ export class S390xVcpu {
 
   /**
    * What KVM_RUN does first: takes PSW, prefix and control registers from kvm_run.
-   * @returns 0 or −EINVAL for register sets that aren't known.
+   * @returns 0 or −EINVAL for register sets that aren't known, and for a vCPU that user space has stopped.
    */
   sync(): number {
     const run = this.#run;
     const dirty = run.getBigUint64(KVM_RUN_S390X.kvm_dirty_regs);
     if (((run.getBigUint64(KVM_RUN_S390X.kvm_valid_regs) | dirty) & ~KNOWN_REGS) !== 0n) return -ERRNO.EINVAL;
-    this.#vcpu.mpState = MP_OPERATING;
+    if (!this.#vm.userSetsMpState) this.#vcpu.mpState = MP_OPERATING;
+    else if (this.#vcpu.mpState === MP_STOPPED) return -ERRNO.EINVAL;
     this.cpu.pswMaskHi = run.getUint32(KVM_RUN_S390X.psw_mask);
     this.cpu.pswMaskLo = run.getUint32(KVM_RUN_S390X.psw_mask + 4);
     this.pswAddress = run.getBigUint64(KVM_RUN_S390X.psw_addr);
     if ((dirty & BigInt(KVM_SYNC.PREFIX)) !== 0n) this.#setPrefix(run.getUint32(PREFIX_FIELD));
     if ((dirty & BigInt(KVM_SYNC.CRS)) !== 0n) {
       for (let n = 0; n < 32; n++) this.cpu.cr[n] = run.getUint32(KVM_RUN_S390X.crs + 4 * n);
-      this.#storeSregs();
     }
     run.setBigUint64(KVM_RUN_S390X.kvm_dirty_regs, 0n);
     this.storeRun();
@@ -111,10 +113,18 @@ export class S390xVcpu {
     for (let n = 0; n < 32; n++) this.cpu.cr[n] = sregs.getUint32(SREGS_CRS + 4 * n);
   }
 
-  #storeSregs(): void {
+  /** Before GET_REGS and GET_SREGS: general and access registers are those in kvm_run. */
+  storeRegisters(): void {
+    const { gprs, acrs } = KVM_RUN_S390X;
+    this.#vcpu.regs.set(this.#vcpu.area.bytes(gprs, this.#vcpu.regs.length));
+    this.#vcpu.sregs.set(this.#vcpu.area.bytes(acrs, SREGS_CRS));
     const sregs = this.#sregs;
-    for (let n = 0; n < 16; n++) sregs.setUint32(4 * n, this.#run.getUint32(KVM_RUN_S390X.acrs + 4 * n));
     for (let n = 0; n < 32; n++) sregs.setUint32(SREGS_CRS + 4 * n, this.cpu.cr[n]!);
+  }
+
+  /** SET_REGS puts them into kvm_run. */
+  loadRegs(): void {
+    this.#vcpu.area.bytes(KVM_RUN_S390X.gprs, this.#vcpu.regs.length).set(this.#vcpu.regs);
   }
 
   /** KVM_RUN shows the hardware state in kvm_run. */
@@ -138,7 +148,7 @@ export class S390xVcpu {
   /** KVM_S390_NORMAL_RESET: pending interruptions go, the vCPU stops. */
   normalReset(): void {
     this.pending = undefined;
-    this.#vcpu.mpState = MP_STOPPED;
+    if (!this.#vm.userSetsMpState) this.#vcpu.mpState = MP_STOPPED;
     this.cpu.pswMaskHi &= ~PSW_HI_RUNTIME_INSTRUMENTATION;
   }
 
@@ -155,17 +165,14 @@ export class S390xVcpu {
     this.cpu.cr[2 * 14 + 1] = INITIAL_CR14;
     this.#storePsw();
     this.#storeControlRegisters();
-    this.#storeSregs();
   }
 
   /** KVM_S390_CLEAR_RESET: also general and access registers. */
   clearReset(): void {
     this.initialReset();
-    this.#vcpu.regs.fill(0);
     const { gprs, acrs } = KVM_RUN_S390X;
     this.#vcpu.area.bytes(gprs, 128).fill(0);
     this.#vcpu.area.bytes(acrs, 64).fill(0);
-    this.#storeSregs();
   }
 
   /** KVM_S390_SET_INITIAL_PSW: only kvm_run; −EBUSY unless the vCPU is stopped. */
@@ -175,4 +182,12 @@ export class S390xVcpu {
     this.#run.setBigUint64(KVM_RUN_S390X.psw_addr, address);
     return 0;
   }
+}
+
+/** SET_MP_STATE: from then on KVM_RUN doesn't start a stopped vCPU, and resets don't stop one. */
+export function setMpState(vm: S390xVm, vcpu: EmulatedVcpu, state: number): number {
+  vm.userSetsMpState = true;
+  if (state !== MP_STOPPED && state !== MP_OPERATING) return -ERRNO.ENXIO;
+  vcpu.mpState = state;
+  return 0;
 }

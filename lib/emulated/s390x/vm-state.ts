@@ -6,6 +6,9 @@ import { GuestStorage } from './guest-storage.ts';
 import type { IpteLock } from './ipte-lock.ts';
 import { PageStates, processPageStates } from './page-states.ts';
 
+/** Pages of 1 MiB. */
+const SEGMENT_PAGES = 256;
+
 /** What an emulated s390x VM has beside its memslots. */
 export class S390xVm {
   readonly storage: GuestStorage;
@@ -13,10 +16,14 @@ export class S390xVm {
   /** Highest guest address + 1. */
   readonly memoryLimit: bigint;
   cmmaEnabled = false;
+  /** User space used SET_MP_STATE: whether vCPUs are stopped is its affair alone. */
+  userSetsMpState = false;
   migrating = false;
   readonly cmmaDirty = new CmmaDirty();
   /** Present once the guest's memory is shared with other threads; in one thread nothing can interleave. */
   ipteLock: IpteLock | undefined;
+  /** Segments in the guest's own tables. */
+  readonly #linked = new Set<number>();
   readonly #vm: EmulatedVm;
 
   constructor(vm: EmulatedVm, memoryLimit: bigint) {
@@ -44,10 +51,38 @@ export class S390xVm {
     this.states.keysEnabled = true;
   }
 
-  /** Sets a key; a change of it counts as a change of the page. */
   setKey(slot: EmulatedMemslot, gfn: number, key: number): void {
-    if (this.states.key(slot, gfn) !== key) this.#vm.markDirty(slot, gfn);
+    if (this.release.since(7, 0) && this.states.key(slot, gfn) !== key) this.#vm.markDirty(slot, gfn);
     this.states.setKey(slot, gfn, key);
+  }
+
+  /** The guest touched the page: its own tables point to the process's page table for the segment. */
+  linkSegment(gfn: number): void {
+    this.#linked.add(Math.floor(gfn / SEGMENT_PAGES));
+  }
+
+  /** The slot's part of the guest's own tables goes. */
+  unlink(slot: EmulatedMemslot): void {
+    for (const segment of this.#linkedOf(slot)) this.#linked.delete(segment);
+  }
+
+  /**
+   * Brings the dirty bitmap of a slot up to date: up to 6.19 with every change of the pages that the guest's own
+   * tables lead to, also those by user space and of keys.
+   */
+  syncDirtyLog(slot: EmulatedMemslot): void {
+    if (this.release.since(7, 0)) return;
+    for (const segment of this.#linkedOf(slot)) {
+      const start = Math.max(segment * SEGMENT_PAGES, slot.baseGfn);
+      const end = Math.min((segment + 1) * SEGMENT_PAGES, slot.baseGfn + slot.npages);
+      for (let gfn = start; gfn < end; gfn++) if (this.states.takeChanged(slot, gfn)) this.#vm.markDirty(slot, gfn);
+    }
+  }
+
+  #linkedOf(slot: EmulatedMemslot): number[] {
+    const first = Math.floor(slot.baseGfn / SEGMENT_PAGES);
+    const end = (slot.baseGfn + slot.npages) / SEGMENT_PAGES;
+    return [...this.#linked].filter((segment) => segment >= first && segment < end);
   }
 
   lockTranslations(): void {

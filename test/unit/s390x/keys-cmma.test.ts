@@ -6,6 +6,7 @@ import { LOG, Machine, MIB } from './machine.ts';
 const EINVAL = -22;
 const EFAULT = -14;
 const ENXIO = -6;
+const ENOTTY = -25;
 const EBUSY = -16;
 const PEEK = 1;
 
@@ -232,10 +233,10 @@ describe('attributes', () => {
     expect(machine.kernel.hasDeviceAttr(machine.vm, 77, 0n)).toBe(ENXIO);
   });
 
-  it('UCAS is of ucontrol VMs only; VCPU_FAULT says whether a page is there', () => {
+  it('UCAS is unknown to a kernel without ucontrol VMs; VCPU_FAULT says whether a page is there', () => {
     const machine = new Machine().addMemory();
-    expect(machine.s390x.ucasMap(machine.vcpu, machine.hva, 0, MIB)).toBe(EINVAL);
-    expect(machine.s390x.ucasUnmap(machine.vcpu, machine.hva, 0, MIB)).toBe(EINVAL);
+    expect(machine.s390x.ucasMap(machine.vcpu, machine.hva, 0, MIB)).toBe(ENOTTY);
+    expect(machine.s390x.ucasUnmap(machine.vcpu, machine.hva, 0, MIB)).toBe(ENOTTY);
     expect(machine.s390x.vcpuFault(machine.vcpu, 0x1000)).toBe(0);
     expect(machine.s390x.vcpuFault(machine.vcpu, 0x500_0000)).toBe(EFAULT);
   });

@@ -413,8 +413,23 @@ describe('the dirty log, as the real kernel answered', () => {
     expect(machine.dirtyPages()).toEqual([]);
   });
 
-  it('has the pages whose key changed', () => {
+  it('has the pages whose key changed, in segments that the guest has touched', () => {
     const machine = new Machine().addMemory(LOG);
+    machine.setKeys(5, 0x10, 0x00, 0x02);
+    expect(machine.dirtyPages()).toEqual([]);
+    expect(machine.s390x.vcpuFault(machine.vcpu, 0x4_0000)).toBe(0);
+    // Page 0 was written by the host.
+    expect(machine.dirtyPages()).toEqual([0, 5, 7]);
+    machine.setKeys(5, 0x20);
+    expect(machine.dirtyPages()).toEqual([5]);
+    machine.setKeys(5, 0x20);
+    expect(machine.dirtyPages()).toEqual([]);
+    machine.poke(0x9000, Uint8Array.of(1));
+    expect(machine.dirtyPages()).toEqual([9]);
+  });
+
+  it('has the pages whose key changed at once from 7.0 on', () => {
+    const machine = new Machine({ release: '7.0' }).addMemory(LOG);
     machine.setKeys(5, 0x10, 0x00, 0x02);
     expect(machine.dirtyPages()).toEqual([5, 7]);
     machine.setKeys(5, 0x10);
