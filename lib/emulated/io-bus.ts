@@ -7,7 +7,7 @@ import type { EmulatedArchitecture } from './architecture.ts';
 import { SharedArea } from './host-memory.ts';
 import type { EmulatedEventfd } from './open-file.ts';
 
-/** Devices on a bus that are not ioeventfds may be this many (`NR_IOBUS_DEVS`). */
+/** When a bus has this many devices that are not ioeventfds, it takes no more of either kind (`NR_IOBUS_DEVS`). */
 const MAX_DEVICES = 1000;
 
 interface IoEvent {
@@ -57,6 +57,7 @@ export class IoBus {
       datamatch: (flags & IOEVENTFD.DATAMATCH) !== 0 ? datamatch : undefined,
     };
     if (this.#events.some((other) => collide(other, event))) return -ERRNO.EEXIST;
+    if (this.#isFull(event.pio)) return -ERRNO.ENOSPC;
     this.#events.push(event);
     return 0;
   }
@@ -81,7 +82,7 @@ export class IoBus {
   registerCoalesced(addr: bigint, size: number, pio: number): number {
     if (this.ring === undefined) return -ERRNO.ENOTTY;
     if (pio > 1) return -ERRNO.EINVAL;
-    if (this.#zones.length >= MAX_DEVICES) return -ERRNO.ENOSPC;
+    if (this.#isFull(pio === 1)) return -ERRNO.ENOSPC;
     this.#zones.push({ addr, size, pio: pio === 1 });
     return 0;
   }
@@ -102,6 +103,10 @@ export class IoBus {
       return true;
     }
     return this.#coalesce(addr, bytes, pio);
+  }
+
+  #isFull(pio: boolean): boolean {
+    return this.#zones.reduce((count, zone) => count + (zone.pio === pio ? 1 : 0), 0) >= MAX_DEVICES;
   }
 
   #coalesce(addr: bigint, bytes: Uint8Array, pio: boolean): boolean {
