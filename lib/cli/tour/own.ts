@@ -102,7 +102,7 @@ export function useStorageKeys(vm: Vm, vcpu: Vcpu, calls: S390xCalls): Own {
       succeed(calls.getSkeys(vm.fd, gfn, 1, 0, keys.fill(0)), 'KVM_S390_GET_SKEYS');
       const { acc, fetchProtection } = decodeStorageKey(keys[0]!);
       const protection = fetchProtection ? 'fetch-protected' : 'open to fetches';
-      return `MEM_OP reads ${before} at ${hex(gpa)}. Then frame ${gfn} gets a storage key for access key ${acc}, ${protection}: with key ${OWNER} MEM_OP reads ${allowed}, with key ${STRANGER} it meets ${refused}. Behind the RAM it meets ${read(RAM_SIZE, OWNER)}.`;
+      return `MEM_OP at ${hex(gpa)}: ${before}. Once frame ${gfn} has a storage key for access key ${acc}, ${protection}: ${allowed} with key ${OWNER}, ${refused} with key ${STRANGER}. At ${hex(RAM_SIZE)}: ${read(RAM_SIZE, OWNER)}.`;
     },
   };
 }
