@@ -31,7 +31,7 @@ function packageRoot(): string {
 
 const HOW_TO_BUILD =
   'Build it with `npm rebuild kvm-bridge` (in a checkout: `npm run build:addon`); that needs g++, make and python3. ' +
-  'Where npm does not run install scripts of dependencies (npm 11.19 and later may not), allow this one first: `npm approve-scripts kvm-bridge`.';
+  'Where npm does not run install scripts of dependencies (npm 11.19 and later may not), allow this one first: `npm install-scripts approve kvm-bridge`.';
 
 function asError(value: unknown): Error {
   return value instanceof Error ? value : new Error(String(value));
@@ -56,6 +56,12 @@ function loadFrom(path: string): NativeLoad {
   }
 }
 
+function loadNamed(path: string): NativeLoad {
+  if (existsSync(path)) return loadFrom(path);
+  const reason = `The environment variable KVM_BRIDGE_ADDON names ${path}, and there is no such file.`;
+  return { reason, tried: [path], error: new Error(reason) };
+}
+
 /**
  * Loads the addon: `build/Release/kvm_bridge.node` of this package, or the one that the environment variable
  * `KVM_BRIDGE_ADDON` names by its path. Never throws. May be called in any number of workers; each has its own
@@ -63,7 +69,7 @@ function loadFrom(path: string): NativeLoad {
  */
 export function loadNative(): NativeLoad {
   const override = process.env.KVM_BRIDGE_ADDON;
-  if (override) return loadFrom(resolve(override));
+  if (override) return loadNamed(resolve(override));
   let path: string;
   try {
     const bindings = require('bindings') as FindAddon;
