@@ -31,15 +31,15 @@ export function segmentOffset(segmentSize: SegmentSize, eaHi: number, eaLo: numb
  * index for 1 TiB ones, the low bits of it. The secondary group is the complement: see {@link otherGroup}.
  */
 export function primaryGroup(segment: Segment, offset: number, order: number): number {
-  const pageIndex = Math.floor(offset / 2 ** segment.baseShift);
   const bits = order - 7;
-  const lo = (segment.hashLo ^ pageIndex) >>> 0;
-  if (bits <= 32) return bits === 32 ? lo : (lo & (2 ** bits - 1)) >>> 0;
-  return (segment.hashHi & (2 ** (bits - 32) - 1)) * 2 ** 32 + lo;
+  const lo = segment.hashLo ^ Math.floor(offset * segment.pagesPerByte);
+  if (bits < 32) return lo & ((1 << bits) - 1);
+  return (segment.hashHi & ((1 << (bits - 32)) - 1)) * 2 ** 32 + (lo >>> 0);
 }
 
 /** The group of the complemented hash: secondary for a primary one, and back. */
-export const otherGroup = (group: number, order: number): number => groupsOf(order) - 1 - group;
+export const otherGroup = (group: number, order: number): number =>
+  order < 39 ? ~group & ((1 << (order - 7)) - 1) : groupsOf(order) - 1 - group;
 
 /** Result of {@link findHpte} when no entry matches. */
 export const NOT_FOUND = -1;
@@ -64,25 +64,24 @@ export function findHpte(
   if (baseShift === 0) return NOT_FOUND;
   const offset = segmentOffset(segment.segmentSize, eaHi, eaLo);
   // A virtual page of less than 8 MiB is known to V only down to bit 23; a larger one to its own size.
-  const implied = 2 ** Math.max(7, baseShift - 16);
-  const pages = Math.floor(offset / 2 ** 16);
-  const wantLo = (segment.avpnLo | (pages - (pages % implied))) >>> 0;
+  const implied = baseShift <= 23 ? 7 : baseShift - 16;
+  const wantLo = segment.avpnLo | ((Math.floor(offset / 0x1_0000) >>> implied) << implied);
   const large = baseShift === 12 ? 0 : V_LO.LARGE;
   const mask = V_LO.AVPN | V_LO.SECONDARY | large;
 
   let group = primaryGroup(segment, offset, table.order);
-  for (const secondary of [0, V_LO.SECONDARY]) {
-    const want = (wantLo | large | secondary) >>> 0;
+  for (let secondary = 0; ; secondary = V_LO.SECONDARY) {
+    const want = wantLo | large | secondary;
     const first = group * HPTES_PER_GROUP;
     for (let slot = first; slot < first + HPTES_PER_GROUP; slot++) {
       probe?.(slot);
       const vLo = table.vLo(slot);
-      if ((vLo & present) === 0 || (vLo & mask) >>> 0 !== want || table.vHi(slot) !== avpnHi) continue;
+      if ((vLo & present) === 0 || (vLo & mask) !== want || table.vHi(slot) !== avpnHi) continue;
       if (basePageShift(vLo, table.rLo(slot)) === baseShift) return slot;
     }
+    if (secondary !== 0) return NOT_FOUND;
     group = otherGroup(group, table.order);
   }
-  return NOT_FOUND;
 }
 
 /** A virtual page recovered from an entry and its place: see {@link virtualPage}. */

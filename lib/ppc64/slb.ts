@@ -27,6 +27,8 @@ export class Segment {
   /** No fetch from this segment. */
   readonly noExecute: boolean;
 
+  /** 2^-baseShift: an offset times this is a page. */
+  readonly pagesPerByte: number;
   /** Halves of what the hash XORs with the page index: the VSID, for 1 TiB segments with VSID << 25. */
   readonly hashHi: number;
   readonly hashLo: number;
@@ -48,6 +50,7 @@ export class Segment {
     this.segmentSize = is1T ? '1T' : '256M';
     this.vsid = (vsidWord & 0x3fff_ffff_ffff_ffffn) >> (is1T ? 24n : 12n);
     this.baseShift = SLB_PAGE_ENCODINGS.find(({ sllp }) => sllp === (vLo & VSID_LO.SLLP))?.baseShift ?? 0;
+    this.pagesPerByte = 2 ** -this.baseShift;
     this.ks = (vLo & VSID_LO.KS) !== 0;
     this.kp = (vLo & VSID_LO.KP) !== 0;
     this.noExecute = (vLo & VSID_LO.N) !== 0;
