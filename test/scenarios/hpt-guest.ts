@@ -105,7 +105,9 @@ function calls(list: readonly (readonly [nr: number, args: readonly bigint[], re
   });
 }
 
-const [REMOVE, ENTER, READ, CLEAR_MOD, CLEAR_REF, PROTECT, BULK_REMOVE] = [4, 8, 0xc, 0x10, 0x14, 0x18, 0x124];
+const [REMOVE, ENTER, READ, CLEAR_MOD, CLEAR_REF, PROTECT, PAGE_INIT, BULK_REMOVE] = [
+  4, 8, 0xc, 0x10, 0x14, 0x18, 0x2c, 0x124,
+];
 
 /** Guests that use a hashed page table. */
 export const hptGuestScenarios: readonly Scenario[] = [
@@ -274,6 +276,42 @@ export const hptGuestScenarios: readonly Scenario[] = [
     for (let i = 0; i < 2; i++) g.hypercall(BigInt(i) + 0xcdn);
     g.mmio();
     s.calls.readMemory(g.hva + RESULTS, new Uint8Array(32));
+  }),
+  scenario('page-init', (s) => {
+    const g = new HptGuest(s, ORDER);
+    g.map(RESULTS);
+    for (const page of [0x2_0000, 0x2_1000, 0x3_0000, 0x3_1000, 0x4_0000]) {
+      s.calls.writeMemory(g.hva + page, new Uint8Array(0x1000).fill(page >> 12));
+    }
+    const [ZERO, COPY, UNKNOWN] = [0x8000n, 0x4000n, 1n];
+    const list = [
+      [ZERO, 0x2_0000n, 0n],
+      [COPY, 0x3_0000n, 0x2_1000n],
+      [0n, 0x4_0000n, 0n],
+      [ZERO, 0x4_0010n, 0n],
+      [COPY, 0x4_0000n, 0x3_0010n],
+      [ZERO, 0x3_1000n, 0x10n],
+      [ZERO, 0x4000_0000n, 0n],
+      [COPY, 0x4_0000n, 0x4000_0000n],
+      [ZERO | UNKNOWN, 0x4_0000n, 0n],
+      [ZERO | (1n << 36n), 0x4_0000n, 0n],
+      [0xf_0000_0000n, 0x4_0000n, 0n],
+      [0xc0_0000n | ZERO | COPY, 0x5_0000n, 0x2_1000n],
+      [ZERO, 0x10_0000n, 0n],
+    ] as const;
+    const init: ScriptOp[] = [...calls(list.map((args) => [PAGE_INIT, args, 1] as const)), done];
+    g.load(init);
+    g.hypercall(0xabn);
+    s.calls.enableCap(g.vm, CAP.PPC_ENABLE_HCALL, 0, [BigInt(PAGE_INIT), 1n]);
+    g.dirty();
+    g.load(init);
+    g.mmio();
+    s.calls.readMemory(g.hva + RESULTS, new Uint8Array(8 * list.length));
+    for (const page of [0x2_0000, 0x3_0000, 0x3_1000, 0x4_0000, 0x5_0000, 0x10_0000]) {
+      s.calls.readMemory(g.hva + page, new Uint8Array(8));
+      s.calls.readMemory(g.hva + page + 0xff8, new Uint8Array(8));
+    }
+    g.dirty();
   }),
   scenario('bulk-remove', (s) => {
     const g = new HptGuest(s, ORDER);

@@ -1,7 +1,7 @@
 import { V_LO } from '../../ppc64/hpte.ts';
 import { fromHalves, highHalf, lowHalf } from '../../u64.ts';
 import type { HashMmu } from './hash-mmu.ts';
-import { H, type Hpt } from './hpt.ts';
+import { H, type Hpt, type HptVm } from './hpt.ts';
 
 /** Numbers of the hypercalls that KVM can answer itself (PAPR). */
 export const HCALL = {
@@ -11,10 +11,11 @@ export const HCALL = {
   CLEAR_MOD: 0x10,
   CLEAR_REF: 0x14,
   PROTECT: 0x18,
+  PAGE_INIT: 0x2c,
   BULK_REMOVE: 0x124,
 } as const;
 
-/** Those it answers unless told otherwise; CLEAR_MOD and CLEAR_REF go to user space until ENABLE_CAP(PPC_ENABLE_HCALL). */
+/** Those it answers unless told otherwise; CLEAR_MOD, CLEAR_REF and PAGE_INIT go to user space until ENABLE_CAP(PPC_ENABLE_HCALL). */
 export const DEFAULT_HCALLS: readonly number[] = [
   HCALL.REMOVE,
   HCALL.ENTER,
@@ -29,6 +30,13 @@ const READ_4 = 0x20_0000_0000n;
 const AVPN = 0x8000_0000n;
 const ANDCOND = 0x4000_0000n;
 
+/** Flags of H_PAGE_INIT: what to do with the page; those that are only hints (instruction cache, page states). */
+const ZERO_PAGE = 0x8000n;
+const COPY_PAGE = 0x4000n;
+const PAGE_INIT_HINTS = 0xf_00c0_0000n;
+/** The page that H_PAGE_INIT means, whatever the host's is. */
+const INIT_PAGE = 4096;
+
 /** In H_BULK_REMOVE: what each request's first byte says, and what the answer's does. */
 const BULK = { REQUEST: 1, END: 3, DONE: 0x80n, NOT_FOUND: 0x90n, BAD: 0xa0n } as const;
 const BULK_INDEX = (1n << 56n) - 1n;
@@ -39,16 +47,15 @@ const BULK_MAX = 4;
  * space gets it.
  */
 export function answerHypercall(mmu: HashMmu, nr: number, args: readonly bigint[]): readonly bigint[] | undefined {
-  const call = CALLS.get(nr);
-  if (call === undefined || !mmu.enabledHcalls.has(nr)) return undefined;
-  const { hpt } = mmu;
-  if (mmu.radix || hpt === undefined) return [code(H.FUNCTION)];
+  if (!isImplemented(nr) || !mmu.enabledHcalls.has(nr)) return undefined;
   const arg = (i: number): bigint => args[i] ?? 0n;
-  return call(hpt, arg);
+  if (nr === HCALL.PAGE_INIT) return [code(pageInit(mmu.context.vm, arg(0), arg(1), arg(2)))];
+  const { hpt } = mmu;
+  return mmu.radix || hpt === undefined ? [code(H.FUNCTION)] : CALLS.get(nr)!(hpt, arg);
 }
 
 /** Whether KVM knows the hypercall, so that it can be enabled. */
-export const isImplemented = (nr: number): boolean => CALLS.has(nr);
+export const isImplemented = (nr: number): boolean => CALLS.has(nr) || nr === HCALL.PAGE_INIT;
 
 type Call = (hpt: Hpt, arg: (i: number) => bigint) => readonly bigint[];
 
@@ -152,4 +159,27 @@ function clear(hpt: Hpt, index: bigint, clearBit: (slot: number) => void): reado
   if (!hpt.isPresent(slot)) return [code(H.NOT_FOUND)];
   clearBit(slot);
   return [0n, fromHalves(hpt.rHi, hpt.rLo)];
+}
+
+/** H_PAGE_INIT: zeroes or copies 4 KiB of the guest's memory, which counts as the hypervisor's store. */
+function pageInit(vm: HptVm, flags: bigint, to: bigint, from: bigint): number {
+  if ((flags & ~(PAGE_INIT_HINTS | ZERO_PAGE | COPY_PAGE)) !== 0n) return H.PARAMETER;
+  const copies = (flags & COPY_PAGE) !== 0n;
+  const unaligned = (gpa: bigint): boolean => gpa % BigInt(INIT_PAGE) !== 0n;
+  if (unaligned(to) || (copies && unaligned(from))) return H.PARAMETER;
+  if (!copies && (flags & ZERO_PAGE) === 0n) return H.SUCCESS;
+  const page = new Uint8Array(INIT_PAGE);
+  const source = copies ? hostAddress(vm, from) : 0;
+  if (source === undefined || (copies && vm.memory.read(source, page) !== INIT_PAGE)) return H.PARAMETER;
+  const target = hostAddress(vm, to);
+  if (target === undefined || vm.memory.write(target, page) !== INIT_PAGE) return H.PARAMETER;
+  const gfn = Number(to / BigInt(vm.pageSize));
+  vm.markDirty(vm.usableSlot(gfn)!, gfn);
+  return H.SUCCESS;
+}
+
+function hostAddress(vm: HptVm, gpa: bigint): number | undefined {
+  const gfn = Number(gpa / BigInt(vm.pageSize));
+  const slot = vm.usableSlot(gfn);
+  return slot && vm.hostAddress(slot, gfn) + Number(gpa % BigInt(vm.pageSize));
 }

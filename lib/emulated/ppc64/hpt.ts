@@ -36,6 +36,7 @@ export interface HptVm {
   /** The slot that holds a gfn and may be used: absent while it is being deleted or moved. */
   usableSlot(gfn: number): EmulatedMemslot | undefined;
   hostAddress(slot: EmulatedMemslot, gfn: number): number;
+  markDirty(slot: EmulatedMemslot, gfn: number): void;
 }
 
 /** What survives a table of the VM: the reverse maps of its slots, and whether anybody wants to know of changes. */
