@@ -1,5 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { EmulatedKernel } from '../../../lib/emulated/index.ts';
 import { DIRTY_LOG, Kvm, type Vcpu, type Vm } from '../../../lib/index.ts';
+import { ERRNO } from '../../../lib/uapi/errno.ts';
 import { backends, UNIT } from './backends.ts';
 import { canRunGuests, loadStores } from './guests.ts';
 
@@ -185,5 +187,21 @@ describe('enabling a dirty ring', () => {
     using other = kvm.createVm();
     other.enableDirtyRing(4096);
     expect(() => other.enableDirtyRing(4096)).toThrow(/enabled before/);
+  });
+});
+
+describe('a log that the kernel does not give', () => {
+  it('loses nothing that this process wrote', () => {
+    const kernel = new EmulatedKernel({ arch: 'x86_64' });
+    const given = kernel.getDirtyLog.bind(kernel);
+    using kvm = Kvm.open({ calls: kernel });
+    using vm = kvm.createVm();
+    vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+    vm.dirtyPages.start();
+    vm.memory.writeU8(3 * kvm.pageSize, 1);
+    kernel.getDirtyLog = () => -ERRNO.ENOMEM;
+    expect(() => vm.dirtyPages.collect()).toThrow(expect.objectContaining({ code: 'ENOMEM' }));
+    kernel.getDirtyLog = given;
+    expect([...vm.dirtyPages.collect().pages()]).toEqual([3]);
   });
 });
