@@ -22,6 +22,8 @@ export interface Job {
   /** A module inside `out/`, whose default export is a `GuestScript`. */
   readonly script: string;
   readonly args: Json;
+  /** Keep the processor busy in user mode after the result, for someone who stops the machine to look into it. */
+  readonly spin: boolean;
 }
 
 export type GuestScript = (args: Json, progress: (text: string) => void) => Promise<Json> | Json;

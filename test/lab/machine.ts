@@ -19,6 +19,14 @@ export interface Boot {
   readonly machine: Machine;
   readonly kernel: string;
   readonly initramfs: string;
+  /** Sockets to make for QEMU's machine protocol and its gdb stub. */
+  readonly controls?: Controls;
+}
+
+/** Where a running machine can be looked into. */
+export interface Controls {
+  readonly qmp: string;
+  readonly gdb: string;
 }
 
 export interface JobOptions {
@@ -26,10 +34,14 @@ export interface JobOptions {
   /** From QEMU's start to the result. */
   readonly timeoutMs: number;
   readonly signal?: AbortSignal | undefined;
+  /** Called with the result while the machine still runs. */
+  readonly inspect?: ((result: Json) => Promise<void>) | undefined;
 }
 
-function qemuArguments({ machine, kernel, initramfs }: Boot): string[] {
+function qemuArguments({ machine, kernel, initramfs, controls }: Boot): string[] {
+  const server = (path: string) => `unix:${path},server=on,wait=off`;
   return [
+    ...(controls === undefined ? [] : ['-qmp', server(controls.qmp), '-gdb', server(controls.gdb)]),
     ...machine.machine,
     ...['-smp', '1', '-display', 'none', '-monitor', 'none', '-nic', 'none', '-no-reboot'],
     ...['-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console'],
@@ -99,10 +111,14 @@ function outcomeOf(qemu: ChildProcess, console: ConsoleLog, options: JobOptions,
   qemu.stdout?.on('data', onConsole);
   qemu.stderr?.on('data', onConsole);
 
+  const finish = async (value: Json) => {
+    await options.inspect?.(value);
+    resolve(value);
+  };
   const onFrame = (frame: Frame) => {
     if (frame.kind === 'started') clearTimeout(booting);
     else if (frame.kind === 'progress') options.onProgress(frame.text);
-    else if (frame.kind === 'result') resolve(frame.value);
+    else if (frame.kind === 'result') finish(frame.value).catch(reject);
     else reject(new LabError(`The script failed in the guest: ${frame.message}`));
   };
   const reader = new FrameReader();

@@ -2,19 +2,24 @@ import { parseArgs } from 'node:util';
 import { compareWithEmulated, comparisonTable } from '../scenarios/compare.ts';
 import { RECORDINGS, writeRecordings } from '../scenarios/recording.ts';
 import type { TakenSet } from '../scenarios/take.ts';
+import { canCapture, capture } from './capture/capture.ts';
 import { LabError, sentenceOf } from './lab-error.ts';
-import { openShell, runInLab } from './run-in-lab.ts';
+import { type LabOptions, openShell, runInLab } from './run-in-lab.ts';
 import { selectVariants, VARIANTS, type Variant } from './variants.ts';
 
-const USAGE = `usage: npm run lab -- ARCH [--kernel 6.12|6.1] [--record] [--shell] [--refresh]
+const USAGE = `usage: npm run lab -- ARCH [--kernel 6.12|6.1] [--record | --models | --shell] [--refresh]
+       npm run lab -- capture s390x|ppc64 [--kernel 6.12|6.1] [--out FOLDER] [--refresh]
        npm run lab -- --list
 
 ARCH is s390x, ppc64, x86_64, aarch64, or all.
   --kernel   the kernel's series; the default is the newest
   --record   write the recordings of the real kernel
+  --models   run the tests of the architecture models on the machine's Node instead of the scenarios
   --shell    our REPL on the machine's console
+  --out      where a capture goes; the default is a folder in out/captures
   --refresh  look for newer Debian packages first`;
 
+const SHOWN_DIFFERENCES = 20;
 const PAYLOAD = 'test/lab/guest/run-scenarios.js';
 
 const interruption = new AbortController();
@@ -28,7 +33,9 @@ function parse() {
     options: {
       kernel: { type: 'string' },
       record: { type: 'boolean', default: false },
+      models: { type: 'boolean', default: false },
       shell: { type: 'boolean', default: false },
+      out: { type: 'string' },
       refresh: { type: 'boolean', default: false },
       list: { type: 'boolean', default: false },
     },
@@ -40,40 +47,78 @@ async function main(): Promise<number> {
   try {
     parsed = parse();
   } catch (error) {
-    console.error(`${sentenceOf(error)}\n\n${USAGE}`);
-    return 2;
+    return refuse(sentenceOf(error));
   }
   const { values, positionals } = parsed;
   if (values.list) {
     for (const { id, kernel } of VARIANTS) console.log(`${id.padEnd(14)} ${kernel.note}`);
     return 0;
   }
-  const [arch] = positionals;
-  const variants = arch === undefined ? undefined : selectVariants(arch, values.kernel);
-  if (variants === undefined || positionals.length > 1 || (values.shell && variants.length > 1)) {
-    console.error(USAGE);
-    return 2;
+  const captures = positionals[0] === 'capture';
+  const [arch, ...others] = captures ? positionals.slice(1) : positionals;
+  if (arch === undefined) return refuse(captures ? 'A capture of which architecture?' : 'Which lab?');
+  if (others.length > 0) return refuse(`One lab at a time, or all: ${[arch, ...others].join(', ')}.`);
+  const variants = selectVariants(arch, values.kernel);
+  if (variants === undefined) {
+    return refuse(`There is no lab ${arch}${values.kernel === undefined ? '' : ` with kernel ${values.kernel}`}.`);
   }
-  let failures = 0;
+  if (captures && !canCapture(arch)) return refuse(`There is no capture of ${arch}.`);
+  if (values.shell && variants.length > 1) return refuse('A shell is in one lab at a time.');
+  if ([captures, values.record, values.models, values.shell].filter(Boolean).length > 1) {
+    return refuse('A capture, --record, --models and --shell exclude each other.');
+  }
+  if (values.out !== undefined && !captures) return refuse('--out is for captures.');
+  const failed: Variant[] = [];
   for (const variant of variants) {
-    const done = values.shell ? shell(variant, values.refresh) : run(variant, values);
-    if (!(await succeeds(variant, done))) failures += 1;
+    const work = captures ? takeCapture : values.shell ? shell : values.models ? models : run;
+    if (!(await succeeds(variant, work(variant, values)))) failed.push(variant);
     if (interruption.signal.aborted) break;
   }
-  return failures === 0 ? 0 : 1;
+  if (variants.length > 1 && failed.length > 0) console.error(`Failed: ${failed.map(({ id }) => id).join(', ')}.`);
+  return failed.length === 0 ? 0 : 1;
 }
 
-async function shell(variant: Variant, refresh: boolean): Promise<void> {
-  await openShell(variant, { refresh, signal: interruption.signal, onProgress: progressOf(variant) });
+function refuse(sentence: string): number {
+  console.error(`${sentence}\n\n${USAGE}`);
+  return 2;
 }
 
-async function run(variant: Variant, options: { readonly record: boolean; readonly refresh: boolean }): Promise<void> {
-  const result = await runInLab(variant, {
-    script: PAYLOAD,
-    refresh: options.refresh,
-    signal: interruption.signal,
-    onProgress: progressOf(variant),
+interface Options {
+  readonly record: boolean;
+  readonly refresh: boolean;
+  readonly out?: string | undefined;
+}
+
+function labOptions(variant: Variant, { refresh }: Options): LabOptions {
+  return { refresh, signal: interruption.signal, onProgress: progressOf(variant) };
+}
+
+async function shell(variant: Variant, options: Options): Promise<void> {
+  await openShell(variant, labOptions(variant, options));
+}
+
+async function takeCapture(variant: Variant, options: Options): Promise<void> {
+  const { folder, checked, differences } = await capture(variant, {
+    ...labOptions(variant, options),
+    into: options.out,
   });
+  for (const difference of differences.slice(0, SHOWN_DIFFERENCES)) console.log(difference);
+  console.log(`${folder}: ${checked}`);
+  if (differences.length > 0) throw new LabError(`The model differs from QEMU in ${differences.length} answers.`);
+  console.log('The model agrees with QEMU on all of them.');
+}
+
+async function models(variant: Variant, options: Options): Promise<void> {
+  // Loads the compiler, which nothing else here needs.
+  const { runModelTests, modelTable } = await import('./models.ts');
+  const result = await runModelTests(variant, labOptions(variant, options));
+  console.log(modelTable(result));
+  const failures = result.files.reduce((sum, file) => sum + file.failures.length, 0);
+  if (failures !== 0) throw new LabError(`${failures} tests of the models failed on ${variant.id}.`);
+}
+
+async function run(variant: Variant, options: Options): Promise<void> {
+  const result = await runInLab(variant, { ...labOptions(variant, options), script: PAYLOAD });
   const set = result as unknown as TakenSet;
   if (options.record) writeRecordings(RECORDINGS, variant.id, set, recordingCommand(variant));
   const compared = await compareWithEmulated(set);

@@ -1,6 +1,6 @@
 import { constants, existsSync } from 'node:fs';
-import { appendFile, copyFile, link, mkdir, readFile, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { appendFile, copyFile, link, mkdir, rm, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { prepareAddon } from './addon.ts';
 import { prepareBaseImage } from './base-image.ts';
 import { cacheFolder, checkRoom, makeRunFolder } from './cache.ts';
@@ -10,23 +10,24 @@ import { checkHost } from './host-tools.ts';
 import { type GuestCommand, initScript } from './init-script.ts';
 import { LabError } from './lab-error.ts';
 import { withLock } from './lock.ts';
-import { attachTerminal, type Boot, runJob } from './machine.ts';
+import { attachTerminal, type Boot, type Controls, runJob } from './machine.ts';
+import { packageClosure, packageEntries } from './node-packages.ts';
 import { OUT_FOLDER, PROJECT_ROOT } from './project.ts';
 import type { Variant } from './variants.ts';
 
 const ROOM_TO_RUN = 300 * 1024 ** 2;
 const DEFAULT_TIMEOUT_MS = 600_000;
 
-/** The dependencies that the compiled JavaScript loads at run time; the third one of the package is headers only. */
-const RUNTIME_MODULES = ['bindings', 'file-uri-to-path'];
+/** The dependency that the compiled JavaScript loads at run time; the other one of the package is headers only. */
+const RUNTIME_PACKAGES = ['bindings'];
 
 export interface LabOptions {
   readonly onProgress?: (line: string) => void;
   readonly signal?: AbortSignal;
   /** Ask Debian's archive for newer packages even if there is an image already. */
   readonly refresh?: boolean;
-  /** Further files for the guest: path below the guest's copy of the repository, and the file on this machine. */
-  readonly files?: Readonly<Record<string, string>>;
+  /** Further files for the guest, with paths below its copy of the repository. */
+  readonly entries?: readonly Entry[];
 }
 
 export interface RunOptions extends LabOptions {
@@ -36,6 +37,8 @@ export interface RunOptions extends LabOptions {
   readonly args?: Json;
   /** From the machine's start to the result. Default: ten minutes. */
   readonly timeoutMs?: number;
+  /** Called with the result while the guest still runs, busy in user mode; `folder` is for files that go with the machine. */
+  readonly inspect?: (result: Json, controls: Controls, folder: string) => Promise<void>;
 }
 
 /**
@@ -48,13 +51,20 @@ export async function runInLab(variant: Variant, options: RunOptions): Promise<J
   const { script, args = null, timeoutMs = DEFAULT_TIMEOUT_MS, signal } = options;
   if (!existsSync(join(OUT_FOLDER, script)))
     throw new LabError(`out/${script} is not there; compile with: npm run lab`);
-  const job: Job = { script, args };
+  const { inspect } = options;
+  const job: Job = { script, args, spin: inspect !== undefined };
   const jobEntry: Entry = { path: JOB_FILE.slice(1), kind: 'file', content: Buffer.from(JSON.stringify(job)) };
   const onProgress = options.onProgress ?? (() => {});
   const command = { line: nodeLine(variant, 'out/test/lab/guest/agent.js') };
   return withMachine(variant, options, command, [jobEntry], (boot) => {
     onProgress(`booting ${variant.id}`);
-    return runJob(boot, { onProgress, timeoutMs, signal });
+    if (inspect === undefined) return runJob(boot, { onProgress, timeoutMs, signal });
+    const folder = dirname(boot.initramfs);
+    const controls = { qmp: join(folder, 'qmp'), gdb: join(folder, 'gdb') };
+    return runJob(
+      { ...boot, controls },
+      { onProgress, timeoutMs, signal, inspect: (result) => inspect(result, controls, folder) },
+    );
   });
 }
 
@@ -97,7 +107,7 @@ async function withMachine<T>(
       // The run has its own names for everything, so that nobody who fills the cache next can take it away.
       await link(base.kernel, boot.kernel);
       await copyFile(base.initramfs, boot.initramfs, constants.COPYFILE_FICLONE);
-      return readEntry(compiled, inGuest('build/Release/kvm_bridge.node'));
+      return inGuest(await readEntry(compiled, 'build/Release/kvm_bridge.node'));
     });
     const init: Entry = {
       path: 'init',
@@ -105,7 +115,12 @@ async function withMachine<T>(
       content: Buffer.from(initScript(variant, command)),
       executable: true,
     };
-    const payload = [init, ...entries, addon, ...(await projectEntries()), ...(await fileEntries(options.files ?? {}))];
+    const payload = [
+      init,
+      ...entries,
+      addon,
+      ...[...(await projectEntries()), ...(options.entries ?? [])].map(inGuest),
+    ];
     await appendFile(boot.initramfs, Buffer.concat([...packCpio(payload)]));
     await checkSize(boot);
     return await work(boot);
@@ -114,32 +129,19 @@ async function withMachine<T>(
   }
 }
 
-/** The compiled tree with what it needs to be a package, at its place in the guest. */
+/** The compiled tree with what it needs to be a package, with paths below its root. */
 async function projectEntries(): Promise<Entry[]> {
   const compiled = await readTree(OUT_FOLDER, (path) => path.endsWith('.js'));
-  const modules = await Promise.all(
-    RUNTIME_MODULES.map(async (name) => {
-      const entries = await readTree(join(PROJECT_ROOT, 'node_modules', name), (path) => /\.js(on)?$/.test(path));
-      return entries.map((entry) => ({ ...entry, path: inGuest(`node_modules/${name}/${entry.path}`) }));
-    }),
-  );
   return [
-    await readEntry(join(PROJECT_ROOT, 'package.json'), inGuest('package.json')),
-    ...compiled.map((entry) => ({ ...entry, path: inGuest(`out/${entry.path}`) })),
-    ...modules.flat(),
+    await readEntry(join(PROJECT_ROOT, 'package.json'), 'package.json'),
+    ...compiled.map((entry) => ({ ...entry, path: `out/${entry.path}` })),
+    ...(await packageEntries(await packageClosure(RUNTIME_PACKAGES))),
   ];
 }
 
-async function fileEntries(files: Readonly<Record<string, string>>): Promise<Entry[]> {
-  return Promise.all(
-    Object.entries(files).map(async ([path, source]): Promise<Entry> => {
-      return { path: inGuest(path), kind: 'file', content: await readFile(source) };
-    }),
-  );
-}
-
-function inGuest(path: string): string {
-  return `${GUEST_ROOT.slice(1)}/${path}`;
+/** An entry of the repository at its place in the guest. */
+function inGuest(entry: Entry): Entry {
+  return { ...entry, path: `${GUEST_ROOT.slice(1)}/${entry.path}` };
 }
 
 async function checkSize({ machine, initramfs }: Boot): Promise<void> {

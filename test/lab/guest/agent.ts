@@ -30,6 +30,7 @@ try {
   const module = (await import(pathToFileURL(join(GUEST_ROOT, 'out', job.script)).href)) as { default: GuestScript };
   const value = await module.default(job.args, (text) => send({ kind: 'progress', text }));
   send({ kind: 'result', value });
+  while (job.spin);
 } catch (error) {
   send({ kind: 'failure', message: error instanceof Error ? (error.stack ?? error.message) : String(error) });
 }

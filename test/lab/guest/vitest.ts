@@ -1,0 +1,27 @@
+import {
+  ASYMMETRIC_MATCHERS_OBJECT,
+  chai,
+  JestAsymmetricMatchers,
+  JestChaiExpect,
+  JestExtend,
+  setState,
+} from '@vitest/expect';
+import type { ExpectStatic } from 'vitest';
+
+/*
+ * What test files import as 'vitest' in a guest: vitest's own runner and matchers, without its command line, workers and
+ * bundler, which have no place (and some of them no binaries) there.
+ */
+
+export { afterAll, afterEach, beforeAll, beforeEach, describe, it, test } from '@vitest/runner';
+
+for (const plugin of [JestExtend, JestChaiExpect, JestAsymmetricMatchers]) chai.use(plugin);
+
+const asymmetric = (globalThis as Record<PropertyKey, unknown>)[ASYMMETRIC_MATCHERS_OBJECT] as object;
+
+export const expect = Object.assign(
+  (value: unknown, message?: string) => chai.expect(value, message),
+  chai.expect,
+  asymmetric,
+) as unknown as ExpectStatic;
+setState({ assertionCalls: 0 }, expect);

@@ -1,0 +1,98 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import ts from 'typescript';
+import { type Entry, readTree } from './cpio.ts';
+import type { ModelResult } from './guest/run-models.ts';
+import { LabError } from './lab-error.ts';
+import { packageClosure, packageEntries } from './node-packages.ts';
+import { PROJECT_ROOT } from './project.ts';
+import { type LabOptions, runInLab } from './run-in-lab.ts';
+import type { Variant } from './variants.ts';
+
+/*
+ * The unit and property tests of the architecture models, run by the guest's Node: the one of s390x is big-endian.
+ */
+
+/** Tests of nothing but the models and the emulated kernel, which need no addon and no other program. */
+const FOLDERS = ['test/unit/s390x', 'test/unit/ppc64', 'test/property'];
+const IS_MODEL = /\/(s390x|ppc64)[-/]/;
+
+const LEFT_OUT = [
+  // Bundles its worker with vite, which needs binaries that there are not for every architecture.
+  'test/unit/s390x/ipte-lock.test.ts',
+  'test/unit/s390x/ipte-worker.ts',
+  // The command line's, not the model's.
+  'test/unit/ppc64/cli.test.ts',
+];
+
+/** What test files import beside Node's own modules, with the runner behind our stand-in for vitest. */
+const PACKAGES = ['fast-check', '@vitest/runner', '@vitest/expect'];
+
+const TIMEOUT_MS = 30 * 60_000;
+
+/** Runs the model tests in the lab. Throws a LabError if one fails, or if there are none. */
+export async function runModelTests(variant: Variant, options: LabOptions): Promise<ModelResult> {
+  const sources = (await Promise.all(FOLDERS.map((folder) => sourcesIn(folder)))).flat();
+  const compiled = await Promise.all(sources.map(compile));
+  const captures = await readTree(join(PROJECT_ROOT, 'test/captures'), (path) => !path.endsWith('.ts'));
+  const result = (await runInLab(variant, {
+    ...options,
+    script: 'test/lab/guest/run-models.js',
+    args: compiled.flatMap(({ path }) => (path.endsWith('.test.js') ? [path.replace(/^out\//, '')] : [])),
+    timeoutMs: TIMEOUT_MS,
+    entries: [
+      ...compiled,
+      // Tests find them beside their own folder, which is inside `out` there.
+      ...captures.map((entry) => ({ ...entry, path: `out/test/captures/${entry.path}` })),
+      ...(await packageEntries(await packageClosure(PACKAGES))),
+      file('node_modules/vitest/package.json', '{ "type": "module", "exports": "./index.js" }'),
+      file('node_modules/vitest/index.js', "export * from '../../out/test/lab/guest/vitest.js';"),
+    ],
+  })) as unknown as ModelResult;
+  const empty = result.files.filter(({ passed, failures }) => passed + failures.length === 0);
+  if (empty.length > 0 || result.files.length === 0) {
+    throw new LabError(`No test ran in ${empty.map((each) => each.file).join(', ') || 'the guest'}.`);
+  }
+  return result;
+}
+
+async function sourcesIn(folder: string): Promise<string[]> {
+  const found = await readTree(join(PROJECT_ROOT, folder), (path) => path.endsWith('.ts'));
+  return found.map(({ path }) => `${folder}/${path}`).filter((path) => IS_MODEL.test(path) && !LEFT_OUT.includes(path));
+}
+
+/** Only takes the types away; `npm run types` has checked them. */
+async function compile(path: string): Promise<Entry> {
+  const { outputText } = ts.transpileModule(await readFile(join(PROJECT_ROOT, path), 'utf8'), {
+    fileName: path,
+    compilerOptions: {
+      module: ts.ModuleKind.ESNext,
+      target: ts.ScriptTarget.ES2023,
+      rewriteRelativeImportExtensions: true,
+      verbatimModuleSyntax: true,
+    },
+  });
+  return file(`out/${path.replace(/\.ts$/, '.js')}`, outputText);
+}
+
+function file(path: string, content: string): Entry {
+  return { path, kind: 'file', content: Buffer.from(content) };
+}
+
+/** The result as a table: file, tests, time. */
+export function modelTable({ arch, endianness, node, files }: ModelResult): string {
+  const width = Math.max(...files.map((each) => each.file.length));
+  const rows = files.map(({ file, passed, failures, ms }) => {
+    const verdict = failures.length === 0 ? 'all passed' : `${failures.length} failed`;
+    return `${file.padEnd(width)}  ${String(passed + failures.length).padStart(5)}  ${`${ms} ms`.padStart(10)}  ${verdict}`;
+  });
+  const failures = files.flatMap((each) => each.failures.map((failure) => `${each.file}: ${failure}`));
+  const tests = files.reduce((sum, each) => sum + each.passed + each.failures.length, 0);
+  return [
+    `${'file'.padEnd(width)}  tests        time`,
+    ...rows,
+    ...failures,
+    `${tests} tests in ${files.length} files on ${arch} (${endianness === 'BE' ? 'big' : 'little'}-endian), Node ${node}: ` +
+      (failures.length === 0 ? 'all passed' : `${failures.length} failed`),
+  ].join('\n');
+}
