@@ -194,9 +194,11 @@ export class Mapping {
     const hva = calls.mmap(length, prot, flags, fd, offset, align, alignOffset);
     if (hva < 0) {
       const explanation =
-        hva === -ERRNO.EINVAL
-          ? `size ${hex(length)}, offset ${hex(offset)}, align ${hex(align)}: the size must not be 0, the offset a multiple of the page size ${hex(calls.pageSize)}, the alignment 0 or a power of two of at least that`
-          : undefined;
+        hva === -ERRNO.ENOMEM && kind === 'hugetlb'
+          ? `the pool of huge pages has no ${humanSize(length)} left (the file /proc/meminfo tells; sysctl vm.nr_hugepages=N enlarges it)`
+          : hva === -ERRNO.EINVAL
+            ? `size ${hex(length)}, offset ${hex(offset)}, align ${hex(align)}: the size must not be 0, the offset a multiple of the page size ${hex(calls.pageSize)}, the alignment 0 or a power of two of at least that`
+            : undefined;
       throw new KvmError(hva, { syscall: 'mmap', size: length, explanation });
     }
     return new Mapping(calls, kind, hva, length);
@@ -206,7 +208,7 @@ export class Mapping {
     return this.#closed;
   }
 
-  /** The number of regions that use it. */
+  /** How often it is pinned: by each region that shows it, and by each memslot of those. */
   get pins(): number {
     return this.#pins;
   }
@@ -277,7 +279,7 @@ export class Mapping {
 
   [inspect.custom](): string {
     const state = this.#mapped ? (this.#closed ? ', closed, still used' : '') : ', closed';
-    return `Mapping ${this.kind} hva ${hexRange(this.hva, this.size)} (${humanSize(this.size)}), used by ${this.#pins} region${this.#pins === 1 ? '' : 's'}${state}`;
+    return `Mapping ${this.kind} hva ${hexRange(this.hva, this.size)} (${humanSize(this.size)}), pinned ${this.#pins} time${this.#pins === 1 ? '' : 's'}${state}`;
   }
 
   #transfer(offset: number, bytes: Uint8Array, write: boolean): number {
