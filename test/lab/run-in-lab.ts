@@ -70,7 +70,9 @@ export async function runInLab(variant: Variant, options: RunOptions): Promise<J
 
 /** Boots the variant's machine with the user's terminal on its console, where our REPL runs. */
 export async function openShell(variant: Variant, options: LabOptions): Promise<void> {
-  const { columns = 80, rows = 24 } = process.stdout;
+  const { stdout } = process;
+  // A terminal that does not know its size says 0.
+  const [columns, rows] = [stdout.columns || 80, stdout.rows || 24];
   const type = /^[\w.+-]+$/.test(process.env.TERM ?? '') ? process.env.TERM! : 'linux';
   const command = { line: nodeLine(variant, 'out/lib/cli/main.js repl'), terminal: { columns, rows, type } };
   await withMachine(variant, options, command, [], (boot) => {
