@@ -2,7 +2,7 @@ import type { Ppc64Calls, S390xCalls, X86Calls } from '../calls/kvm-calls.ts';
 import type { MemslotContext } from '../rules/memslot.ts';
 import type { Rule } from '../rules/rule.ts';
 import type { Arch } from '../uapi/arch.ts';
-import type { GuestFault } from './guest.ts';
+import type { GuestFault, GuestInstruction } from './guest.ts';
 import type { HostMemory } from './host-memory.ts';
 import type { EmulatedMemslot } from './memslots.ts';
 import type { OpenFile } from './open-file.ts';
@@ -104,6 +104,8 @@ export interface EmulatedArchitecture {
    * Absent where scripted guests name guest physical addresses.
    */
   translate?(vcpu: EmulatedVcpu, address: number, size: number, write: boolean): number;
+  /** The guest's instruction at an address, if it is a load or store. A fault of the fetch is a GuestFault, thrown. */
+  fetch?(vcpu: EmulatedVcpu, address: number): GuestInstruction | undefined;
   /** What a guest sees that accesses an address without memory on an architecture without MMIO exits. */
   missingMemory?(vcpu: EmulatedVcpu, gpa: number): GuestFault;
   /** A hypercall that the kernel answers itself; undefined where user space gets it. */

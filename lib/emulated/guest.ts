@@ -8,12 +8,25 @@ export type GuestOp =
   | { readonly op: 'out'; readonly port: number; readonly size: 1 | 2 | 4; readonly value: bigint }
   | { readonly op: 'in'; readonly port: number; readonly size: 1 | 2 | 4 }
   | { readonly op: 'hypercall'; readonly nr: number; readonly args: readonly bigint[] }
+  /** One load or store of the guest's own code, which is in its memory (ppc64). Registers are those of KVM_SET_REGS. */
+  | { readonly op: 'execute'; readonly address: number }
   | { readonly op: 'halt' }
   /** Loops until something interrupts the run. */
   | { readonly op: 'spin' };
 
 /** What an operation gave: the value loaded, a hypercall's registers, nothing for the others. */
 export type GuestResult = bigint | readonly bigint[] | undefined;
+
+/** A load or store as it was decoded, with the registers as they were. */
+export interface GuestInstruction {
+  readonly write: boolean;
+  /** What it names: an effective address. */
+  readonly address: number;
+  /** What it stores, or where what it loads goes. */
+  readonly bytes: Uint8Array;
+  /** Puts what was loaded into the register. */
+  complete(): void;
+}
 
 /**
  * A guest program: the emulated vCPU carries out what it yields, and hands back the result. Its end is a halt.
@@ -47,5 +60,6 @@ export const load = (address: number, size: 1 | 2 | 4 | 8): GuestOp => ({ op: 'l
 export const out = (port: number, size: 1 | 2 | 4, value: bigint): GuestOp => ({ op: 'out', port, size, value });
 export const input = (port: number, size: 1 | 2 | 4): GuestOp => ({ op: 'in', port, size });
 export const hypercall = (nr: number, ...args: readonly bigint[]): GuestOp => ({ op: 'hypercall', nr, args });
+export const execute = (address: number): GuestOp => ({ op: 'execute', address });
 export const halt: GuestOp = { op: 'halt' };
 export const spin: GuestOp = { op: 'spin' };

@@ -2,7 +2,7 @@ import { ERRNO } from '../uapi/errno.ts';
 import { DIRTY_LOG_PAGE_OFFSET, EXIT, MEM } from '../uapi/flags.ts';
 import { IO_DIRECTION, KVM_RUN, KVM_RUN_S390X, REGS_SIZE } from '../uapi/structs.ts';
 import { DirtyRing } from './dirty-ring.ts';
-import { GuestFault, type GuestOp, type GuestProgram, type GuestResult } from './guest.ts';
+import { GuestFault, type GuestInstruction, type GuestOp, type GuestProgram, type GuestResult } from './guest.ts';
 import { type Backing, SharedArea } from './host-memory.ts';
 import type { OpenFile } from './open-file.ts';
 import type { EmulatedVm } from './vm.ts';
@@ -131,16 +131,18 @@ export class EmulatedVcpu implements OpenFile {
   #turn(): Outcome {
     const refused = this.vm.architecture.beforeRun?.(this) ?? 0;
     if (refused !== 0) return refused;
-    if (this.#pending !== undefined) {
-      const outcome = this.#pending();
+    const pending = this.#pending;
+    if (pending !== undefined) {
+      const outcome = pending();
       if (outcome !== 'continue') return outcome;
+      if (this.#pending !== pending && this.#pending !== undefined) return outcome;
       this.#pending = undefined;
     }
     for (let i = 0; i < OPS_PER_TURN; i++) {
       if (this.area.view.getUint8(KVM_RUN.immediate_exit) !== 0) return -ERRNO.EINTR;
       if (this.ring?.softFull === true) return this.#exit(EXIT.DIRTY_RING_FULL);
       const outcome = this.#step();
-      if (outcome !== 'continue') return outcome;
+      if (outcome !== 'continue' || this.#pending !== undefined) return outcome;
     }
     return 'continue';
   }
@@ -186,6 +188,8 @@ export class EmulatedVcpu implements OpenFile {
       }
       case 'hypercall':
         return this.#hypercall(op.nr, op.args);
+      case 'execute':
+        return this.#instruction(op);
       case 'halt':
         return this.#halt();
       case 'spin':
@@ -201,6 +205,41 @@ export class EmulatedVcpu implements OpenFile {
       this.#pending = () => this.#then(rest(), complete);
     }
     return outcome;
+  }
+
+  /** Executes an instruction of the guest's. One that finds no memory leaves the guest, and is KVM's to emulate. */
+  #instruction(op: GuestOp & { readonly op: 'execute' }): Outcome {
+    const found = this.#fetch(op.address);
+    const fragments = this.#fragments(found.address, found.bytes, found.write);
+    const [{ gpa }] = fragments as [Fragment];
+    if (gpa >= 0 && this.vm.usableSlot(Math.floor(gpa / this.vm.pageSize)) === undefined) {
+      this.#pending = () => this.#emulate(op, gpa, found.write);
+      return 'continue';
+    }
+    return this.#then(this.#access(fragments, found.write), found.complete);
+  }
+
+  /**
+   * Emulates an access that faulted. Others may have run since, so the instruction is read again: one that cannot be
+   * read, or doesn't access memory in the direction that faulted, is left to the guest, which executes what is there
+   * now. No more is compared: another one of that direction is emulated, at the address that faulted.
+   */
+  #emulate(op: GuestOp & { readonly op: 'execute' }, gpa: number, write: boolean): Outcome {
+    let found: GuestInstruction;
+    try {
+      found = this.#fetch(op.address);
+    } catch (fault) {
+      if (!(fault instanceof GuestFault)) throw fault;
+      return this.#attempt(op);
+    }
+    if (found.write !== write) return this.#attempt(op);
+    return this.#then(this.#mmio(gpa, found.bytes, write), found.complete);
+  }
+
+  #fetch(address: number): GuestInstruction {
+    const found = this.vm.architecture.fetch?.(this, address);
+    if (found === undefined) throw new GuestFault(0, `there is no load or store at 0x${address.toString(16)}`);
+    return found;
   }
 
   #fragments(address: number, bytes: Uint8Array, write: boolean): Fragment[] {

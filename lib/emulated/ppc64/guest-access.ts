@@ -1,7 +1,7 @@
 import { findHpte, NOT_FOUND } from '../../ppc64/hash.ts';
 import { frameOf, V_LO } from '../../ppc64/hpte.ts';
 import { pageShift } from '../../ppc64/page-sizes.ts';
-import { denial, type ProtectionContext, protectionContext } from '../../ppc64/protection.ts';
+import { type AccessKind, denial, type ProtectionContext, protectionContext } from '../../ppc64/protection.ts';
 import { type Segment, slbOfSregs } from '../../ppc64/slb.ts';
 import { ERRNO } from '../../uapi/errno.ts';
 import { GuestFault } from '../guest.ts';
@@ -9,12 +9,13 @@ import type { EmulatedVcpu } from '../vcpu.ts';
 import type { HashMmu } from './hash-mmu.ts';
 import type { Hpt } from './hpt.ts';
 
-/** Interrupt vectors that a data access can end in. */
-const DATA_STORAGE = 0x300;
-const DATA_SEGMENT = 0x380;
+/** Interrupt vectors that an access can end in. */
+const STORAGE: Record<AccessKind, number> = { load: 0x300, store: 0x300, fetch: 0x400 };
+const SEGMENT: Record<AccessKind, number> = { load: 0x380, store: 0x380, fetch: 0x480 };
 
 const MSR_PR = 0x4000;
 const MSR_DR = 0x10;
+const MSR_IR = 0x20;
 
 /** `struct kvm_regs`: msr. */
 const REGS_MSR = 40;
@@ -39,18 +40,18 @@ export class GuestAccess {
   }
 
   /** A guest physical address, or −errno for KVM_RUN. What the guest itself sees is a GuestFault, thrown. */
-  translate(ea: number, store: boolean): number {
+  translate(ea: number, access: AccessKind): number {
     const { hpt } = this.#mmu;
     if (this.#mmu.radix || hpt === undefined) return ea;
     const msr = this.#view(this.#vcpu.regs).getUint32(REGS_MSR, true);
-    const relocated = (msr & MSR_DR) !== 0;
+    const relocated = (msr & (access === 'fetch' ? MSR_IR : MSR_DR)) !== 0;
     const eaHi = Math.floor(ea / 2 ** 32);
     const eaLo = ea >>> 0;
     const seg = relocated ? this.#readSlb().find((entry) => entry.covers(eaHi, eaLo)) : this.#mmu.vrma;
-    if (seg === undefined) throw new GuestFault(DATA_SEGMENT, `no segment for 0x${ea.toString(16)}`);
+    if (seg === undefined) throw new GuestFault(SEGMENT[access], `no segment for 0x${ea.toString(16)}`);
     const context = relocated ? this.#context((msr & MSR_PR) !== 0) : realMode;
     for (;;) {
-      const answer = this.#attempt(hpt, seg, context, ea, eaHi, eaLo, store);
+      const answer = this.#attempt(hpt, seg, context, ea, eaHi, eaLo, access);
       if (answer !== undefined) return answer;
     }
   }
@@ -63,9 +64,9 @@ export class GuestAccess {
     ea: number,
     eaHi: number,
     eaLo: number,
-    store: boolean,
+    access: AccessKind,
   ): number | undefined {
-    const access = store ? 'store' : 'load';
+    const store = access === 'store';
     let slot = findHpte(hpt.real, seg, eaHi, eaLo);
     if (slot !== NOT_FOUND && denial(seg, hpt.real.rHi(slot), hpt.real.rLo(slot), access, context) === undefined) {
       const gpa = guestPhysical(hpt, slot, ea);
@@ -79,9 +80,9 @@ export class GuestAccess {
     }
     if (slot === NOT_FOUND) slot = findHpte(hpt.real, seg, eaHi, eaLo, V_LO.VALID | V_LO.ABSENT);
     const where = `0x${ea.toString(16)}`;
-    if (slot === NOT_FOUND) throw new GuestFault(DATA_STORAGE, `no page table entry for ${where}`);
+    if (slot === NOT_FOUND) throw new GuestFault(STORAGE[access], `no page table entry for ${where}`);
     const denied = denial(seg, hpt.shadowHi(slot), hpt.shadowLo(slot), access, context);
-    if (denied !== undefined) throw new GuestFault(DATA_STORAGE, `${access} at ${where} is denied: ${denied}`);
+    if (denied !== undefined) throw new GuestFault(STORAGE[access], `${access} at ${where} is denied: ${denied}`);
     return this.#hostFault(hpt, slot, guestPhysical(hpt, slot, ea), store);
   }
 

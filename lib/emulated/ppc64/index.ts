@@ -8,6 +8,7 @@ import { EXIT } from '../../uapi/flags.ts';
 import { KVM_RUN } from '../../uapi/structs.ts';
 import type { ArchitectureCalls, KernelFiles } from '../architecture.ts';
 import { type CapabilityValue, CommonArchitecture, commonCapabilities } from '../common.ts';
+import { GuestFault, type GuestInstruction } from '../guest.ts';
 import type { EmulatedMemslot } from '../memslots.ts';
 import type { Release } from '../release.ts';
 import type { EmulatedVcpu } from '../vcpu.ts';
@@ -16,10 +17,13 @@ import { GuestAccess } from './guest-access.ts';
 import { HashMmu } from './hash-mmu.ts';
 import { answerHypercall, isImplemented } from './hcalls.ts';
 import { HtabFile } from './htab-file.ts';
+import { decodeInstruction } from './instruction.ts';
 import { smmuInfo } from './smmu-info.ts';
 
 const MAX_VCPUS = 2048;
 const HV = 1n;
+/** Interrupt of a fetch that finds no memory. */
+const INSTRUCTION_STORAGE = 0x400;
 /** Arguments that `kvm_run.papr_hcall` has. */
 const HCALL_ARGS = 9;
 
@@ -115,7 +119,20 @@ export class Ppc64Architecture extends CommonArchitecture {
   translate(vcpu: EmulatedVcpu, address: number, _size: number, write: boolean): number {
     const { vm } = vcpu;
     if (this.mmu(vm).radix) this.#radixPages(vm, address);
-    return this.#vcpus.get(vcpu)!.access.translate(address, write);
+    return this.#vcpus.get(vcpu)!.access.translate(address, write ? 'store' : 'load');
+  }
+
+  fetch(vcpu: EmulatedVcpu, address: number): GuestInstruction | undefined {
+    const { vm } = vcpu;
+    const gpa = this.#vcpus.get(vcpu)!.access.translate(address, 'fetch');
+    const gfn = Math.floor(gpa / vm.pageSize);
+    const slot = gpa < 0 ? undefined : vm.usableSlot(gfn);
+    const word = new DataView(new ArrayBuffer(4));
+    const into = new Uint8Array(word.buffer);
+    if (slot === undefined || vm.memory.read(vm.hostAddress(slot, gfn) + (gpa % vm.pageSize), into) !== 4) {
+      throw new GuestFault(INSTRUCTION_STORAGE, `no code can be fetched from 0x${address.toString(16)}`);
+    }
+    return decodeInstruction(vcpu, word.getUint32(0, true));
   }
 
   hypercall(vcpu: EmulatedVcpu, nr: number, args: readonly bigint[]): readonly bigint[] | undefined {
