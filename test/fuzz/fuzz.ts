@@ -5,7 +5,15 @@ import { emulatedGuestLoader } from '../scenarios/guests/emulated.ts';
 import { nativeGuestLoader, noGuestLoader } from '../scenarios/guests/native.ts';
 import { firstDifference } from '../scenarios/recording.ts';
 import { type GuestLoader, record, type Scenario } from '../scenarios/scenario.ts';
-import { CODE_SLOT, CODE_UNIT, kindsFor, MEMORY_UNITS, makeOperations, type Operation } from './operations.ts';
+import {
+  CODE_SLOT,
+  CODE_UNIT,
+  CODE_UNITS,
+  kindsFor,
+  MEMORY_UNITS,
+  makeOperations,
+  type Operation,
+} from './operations.ts';
 import { Random } from './random.ts';
 
 /** Operations that share one VM; a new round starts afresh, so that a difference is found in a short sequence. */
@@ -82,14 +90,15 @@ function asScenario(sequence: readonly Operation[], kinds: ReturnType<typeof kin
       const { calls, unit } = s;
       const { kvm, vm } = s.vm();
       const hva = s.memory(MEMORY_UNITS);
+      const eventfd = calls.eventfd(0);
       let vcpu = -1;
       let codeHva = 0;
       if (runsGuests) {
         vcpu = s.vcpu(vm);
         const area = calls.mmap(calls.getVcpuMmapSize(kvm, 0), PROT.READ | PROT.WRITE, MAP.SHARED, vcpu, 0, 0, 0);
         s.knowRunArea(vcpu, area);
-        codeHva = s.memory(1);
-        calls.setUserMemoryRegion(vm, CODE_SLOT, 0, CODE_UNIT * unit, unit, codeHva);
+        codeHva = s.memory(CODE_UNITS);
+        calls.setUserMemoryRegion(vm, CODE_SLOT, 0, CODE_UNIT * unit, CODE_UNITS * unit, codeHva);
       } else if (s.arch === 's390x') {
         vcpu = calls.createVcpu(vm, 0);
         // Keys are switched on for the whole process: do so before anything depends on it.
@@ -99,7 +108,7 @@ function asScenario(sequence: readonly Operation[], kinds: ReturnType<typeof kin
       } else if (s.arch === 'ppc64') {
         calls.ppc64!.allocateHtab(vm, 18);
       }
-      const round = { s, vm, vcpu, hva, codeHva };
+      const round = { s, vm, vcpu, hva, codeHva, eventfd, nextCode: 0 };
       for (const { kind, operands } of sequence) kinds[kind]!.apply(round, operands);
     },
   };

@@ -1,6 +1,7 @@
 import { CAP } from '../../lib/uapi/capabilities.ts';
-import { MEM, MEMOP, MEMOP_FLAG, PROT } from '../../lib/uapi/flags.ts';
-import type { ScenarioHost, ScriptOp } from '../scenarios/scenario.ts';
+import { EXIT, IOEVENTFD, MEM, MEMOP, MEMOP_FLAG, PROT } from '../../lib/uapi/flags.ts';
+import { KVM_RUN } from '../../lib/uapi/structs.ts';
+import { DONE_ADDRESS, type ScenarioHost, type ScriptOp } from '../scenarios/scenario.ts';
 import type { Random } from './random.ts';
 
 /** Host memory that slots are cut from, in units; guest memory spans twice as much. */
@@ -10,7 +11,12 @@ const SLOTS = 6;
 /** The slot and place of the guest's code, beyond what the operations touch. */
 export const CODE_SLOT = 31;
 export const CODE_UNIT = GUEST_UNITS + 8;
+/** Units of code, enough for a round of nothing but runs; and room for the longest of them. */
+export const CODE_UNITS = 4;
+const CODE_BYTES = 256;
 const RUN_MS = 2000;
+/** Where ioeventfds are in a unit; guests store there as well. */
+const IO_OFFSET = 0x40;
 
 /** What one round works on. */
 export interface Round {
@@ -20,6 +26,9 @@ export interface Round {
   readonly vcpu: number;
   readonly hva: number;
   readonly codeHva: number;
+  /** Offset of the next guest code: never where code was before, which the processor may still have in its cache. */
+  nextCode: number;
+  readonly eventfd: number;
 }
 
 /** A call with its operands, so plain that it can be printed, sent to a lab, and left out when a sequence is shortened. */
@@ -56,6 +65,68 @@ const COMMON: Record<string, Kind> = {
       const { unit } = s;
       const flags = n(o, 1);
       s.calls.setUserMemoryRegion(vm, n(o, 0), flags, n(o, 2) * unit + n(o, 5), n(o, 3) * unit, hva + n(o, 4) * unit);
+    },
+  },
+  region2: {
+    weight: 8,
+    make: (random) => [
+      random.below(SLOTS),
+      random.pick([0, MEM.LOG_DIRTY_PAGES, MEM.READONLY, 8]),
+      random.below(GUEST_UNITS),
+      random.pick([0, 1, 4]),
+      random.below(3) * 4,
+    ],
+    apply: ({ s, vm, hva }, o) => {
+      const [gpa, size, from] = [n(o, 2) * s.unit, n(o, 3) * s.unit, hva + n(o, 4) * s.unit];
+      // Without MEM.GUEST_MEMFD the last two mean nothing, whatever they are.
+      s.calls.setUserMemoryRegion2(vm, n(o, 0), n(o, 1), gpa, size, from, 0xffff_ffff, 1);
+    },
+  },
+  move: {
+    weight: 10,
+    make: (random) => [
+      random.below(SLOTS),
+      random.below(GUEST_UNITS),
+      random.below(GUEST_UNITS),
+      random.pick([MEM.LOG_DIRTY_PAGES, MEM.LOG_DIRTY_PAGES, 0]),
+      random.pick([MEM.LOG_DIRTY_PAGES, MEM.LOG_DIRTY_PAGES, 0, MEM.READONLY]),
+    ],
+    apply: ({ s, vm, hva }, o) => {
+      for (const [gpa, flags] of [
+        [n(o, 1), n(o, 3)],
+        [n(o, 2), n(o, 4)],
+      ] as const) {
+        s.calls.setUserMemoryRegion(vm, n(o, 0), flags, gpa * s.unit, 4 * s.unit, hva);
+      }
+    },
+  },
+  enableCap: {
+    weight: 3,
+    // None of these is one that a VM of these architectures could be left different by.
+    make: (random) => [random.pick([CAP.READONLY_MEM, CAP.USER_MEMORY2, CAP.SYNC_MMU, 9999]), random.below(2)],
+    apply: ({ s, vm }, o) => {
+      s.calls.enableCap(vm, n(o, 0), n(o, 1), [0]);
+    },
+  },
+  ioeventfd: {
+    weight: 6,
+    make: (random) => [
+      random.below(GUEST_UNITS),
+      random.pick([0, 1, 2, 4, 4, 8, 3]),
+      random.pick([0, 0, 0, IOEVENTFD.DATAMATCH, IOEVENTFD.DEASSIGN, 3, IOEVENTFD.PIO, 32]),
+      random.below(3),
+      random.oneIn(10) ? 1 : 0,
+    ],
+    apply: ({ s, vm, eventfd }, o) => {
+      const fd = n(o, 4) === 1 ? -1 : eventfd;
+      s.calls.ioeventfd(vm, n(o, 0) * s.unit + IO_OFFSET, n(o, 1), fd, n(o, 2), n(o, 3));
+    },
+  },
+  events: {
+    weight: 3,
+    make: () => [],
+    apply: ({ s, eventfd }) => {
+      s.calls.read(eventfd, new Uint8Array(8));
     },
   },
   delete: {
@@ -119,25 +190,44 @@ const MANUAL: Record<string, Kind> = {
   },
 };
 
-/** Guests store here and there; the exits that this makes are taken one by one, up to the last. */
+/** Guests load and store here and there; the exits that this makes are taken one by one, up to the last. */
 const GUEST: Record<string, Kind> = {
   run: {
-    weight: 12,
-    make: (random) => [
-      Array.from({ length: 1 + random.below(4) }, () => random.below(GUEST_UNITS) * 4096 + random.below(1000) * 4),
-    ],
-    apply: ({ s, vm, vcpu, codeHva }, o) => {
-      const stores = list(o, 0);
-      const ops: ScriptOp[] = stores.map((address, i) => ({ op: 'store', address, size: 4, value: i + 1 }));
-      s.load(vm, vcpu, codeHva, CODE_UNIT * s.unit, [...ops, { op: 'done' }]);
-      for (let exits = 0; exits <= stores.length; exits++) {
+    weight: 14,
+    make: (random) => {
+      const address = (): number =>
+        random.below(GUEST_UNITS) * 4096 + (random.oneIn(5) ? IO_OFFSET : random.below(1000) * 4);
+      const steps = 1 + random.below(4);
+      return [
+        Array.from({ length: steps }, address),
+        // Where what is loaded from there is stored; 0: nothing is loaded, and a number is stored.
+        Array.from({ length: steps }, () => (random.oneIn(3) ? address() : 0)),
+      ];
+    },
+    apply: (round, o) => {
+      const { s, vm, vcpu, codeHva, nextCode } = round;
+      round.nextCode += CODE_BYTES;
+      const targets = list(o, 1);
+      const ops = list(o, 0).map((address, i): ScriptOp => {
+        const to = targets[i]!;
+        if (to === 0) return { op: 'store', address, size: 4, value: i + 1 };
+        return { op: 'copy', from: address, to, size: 4 };
+      });
+      s.load(vm, vcpu, codeHva + nextCode, CODE_UNIT * s.unit + nextCode, [...ops, { op: 'done' }]);
+      const { exit_reason, mmio } = KVM_RUN;
+      for (let exits = 0; exits <= 2 * ops.length; exits++) {
         if (s.calls.run(vcpu, RUN_MS) < 0) return;
-        const stopped = new Uint8Array(4);
-        s.calls.readMemory(s.runArea(vcpu) + 8, stopped);
-        if (stopped[0] !== 6) return;
+        const run = s.runArea(vcpu);
+        const reason = new Uint8Array(4);
+        s.calls.readMemory(run + exit_reason, reason);
+        if (reason[0] !== EXIT.MMIO) return;
         const address = new Uint8Array(8);
-        s.calls.readMemory(s.runArea(vcpu) + 32, address);
-        if (address[3] === 0xe0) return;
+        s.calls.readMemory(run + mmio.phys_addr, address);
+        if (address[3] === DONE_ADDRESS >>> 24) return;
+        const isWrite = new Uint8Array(1);
+        s.calls.readMemory(run + mmio.is_write, isWrite);
+        // What the kernel leaves there for a load to get isn't defined.
+        if (isWrite[0] === 0) s.calls.writeMemory(run + mmio.data, Uint8Array.of(exits, 2, 3, 4));
       }
     },
   },
@@ -171,12 +261,13 @@ const S390X: Record<string, Kind> = {
       random.below(GUEST_UNITS) * 0x10_0000 + random.below(64),
       random.pick([1, 2, 4, 8, 16, 3]),
       random.below(2),
+      random.pick([0, MEMOP_FLAG.SKEY, MEMOP_FLAG.SKEY, MEMOP_FLAG.SKEY | MEMOP_FLAG.CHECK_ONLY]),
     ],
     apply: ({ s, vm }, o) => {
       const size = n(o, 1);
       const value = new Uint8Array(size).fill(n(o, 2) + 1);
       const old = new Uint8Array(size).fill(n(o, 2));
-      s.calls.s390x!.memOp(vm, MEMOP.ABSOLUTE_CMPXCHG, n(o, 0), size, MEMOP_FLAG.SKEY, value, 0, 0, old, 0);
+      s.calls.s390x!.memOp(vm, MEMOP.ABSOLUTE_CMPXCHG, n(o, 0), size, n(o, 3), value, 0, 0, old, 0);
     },
   },
   logical: {
@@ -222,7 +313,7 @@ const PPC64: Record<string, Kind> = {
   htabWrite: {
     weight: 20,
     make: (random) => [
-      random.pick([0, 8, 16, random.below(0x4000), 0x3ff8]),
+      random.pick([0, 8, 16, random.below(0x4000), 0x3ff8, 0x3ffe, 0x4000, 0xffff_ffff]),
       random.below(4),
       random.below(3),
       random.below(GUEST_UNITS),
@@ -240,6 +331,18 @@ const PPC64: Record<string, Kind> = {
         chunk.setBigUint64(16 + 16 * i, (BigInt(n(o, 3)) << 12n) | 0x196n, false);
       }
       s.calls.write(fd, new Uint8Array(chunk.buffer));
+      s.calls.close(fd);
+    },
+  },
+  /** Less than a header is no chunk; a header without entries is one that does nothing. */
+  htabHeader: {
+    weight: 4,
+    make: (random) => [random.pick([0, 1, 7, 8, 8]), random.pick([0, 0x3fff, 0x4000, 0x4001, 0xffff_ffff])],
+    apply: ({ s, vm }, o) => {
+      const fd = s.calls.ppc64!.getHtabFd(vm, 2, 0);
+      const header = new DataView(new ArrayBuffer(8));
+      header.setUint32(0, n(o, 1), true);
+      s.calls.write(fd, new Uint8Array(header.buffer, 0, n(o, 0)));
       s.calls.close(fd);
     },
   },
