@@ -83,6 +83,22 @@ export class KvmError extends Error {
   }
 }
 
+/** What is known of a {@link ProgramInterruption} beside its code. */
+export interface ProgramInterruptionInfo {
+  /** The architecture's name of the code: `page-translation exception`. */
+  readonly title: string;
+  /** The guest address that the access named. */
+  readonly gaddr: U64;
+  /** The first address of the access that failed, where it could be found out. */
+  readonly address?: bigint | undefined;
+  /** Bytes that are known to have been moved before, where the transfer took several calls. */
+  readonly transferred?: number | undefined;
+  /** Why, in a sentence with the numbers in it. */
+  readonly explanation?: string | undefined;
+  /** The walk through the translation tables, a line per step. */
+  readonly walk?: string | undefined;
+}
+
 /**
  * An s390x access met a program-interruption condition of the guest: not an error of the call, but what the guest's
  * CPU would have seen. `code` is the program-interruption code (4 protection, 5 addressing, 0x10 segment translation,
@@ -91,18 +107,25 @@ export class KvmError extends Error {
 export class ProgramInterruption extends Error {
   override readonly name = 'ProgramInterruption';
   readonly code: number;
-  /** The architecture's name of the code: `page-translation exception`. */
   readonly title: string;
-  /** The guest address that the access named. */
   readonly gaddr: bigint;
+  readonly address: bigint | undefined;
+  readonly transferred: number;
   readonly explanation: string | undefined;
+  readonly walk: string | undefined;
 
-  constructor(code: number, title: string, gaddr: bigint, explanation?: string) {
-    super(`${title} (${hex(code)}) at ${hex(gaddr)}${explanation === undefined ? '' : `: ${explanation}`}`);
+  constructor(code: number, info: ProgramInterruptionInfo) {
+    const { title, gaddr, explanation } = info;
+    super(
+      `${title} (${hex(code)}) at ${hex(info.address ?? gaddr)}${explanation === undefined ? '' : `: ${explanation}`}`,
+    );
     this.code = code;
     this.title = title;
-    this.gaddr = gaddr;
+    this.gaddr = BigInt(gaddr);
+    this.address = info.address;
+    this.transferred = info.transferred ?? 0;
     this.explanation = explanation;
+    this.walk = info.walk;
   }
 }
 

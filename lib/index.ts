@@ -1,6 +1,6 @@
 export { type OpenOptions, openCalls } from './calls/open.ts';
 export type { Capability } from './capabilities.ts';
-export { KvmError, type KvmErrorInfo, ProgramInterruption } from './errors.ts';
+export { KvmError, type KvmErrorInfo, ProgramInterruption, type ProgramInterruptionInfo } from './errors.ts';
 export { EventFd, Registration } from './eventfd.ts';
 export type * from './exits.ts';
 export type { GuestMemfd } from './guest-memfd.ts';
@@ -20,6 +20,18 @@ export type { HtabCopyOptions, HtabCopyPass } from './ppc64/htab-copy.ts';
 export type { HtabReadBudget, HtabReader, HtabWriter } from './ppc64/htab-fd.ts';
 export type { HtabReadStreamOptions, HtabWriteStreamOptions } from './ppc64/htab-node-streams.ts';
 export type { HtabReaderOptions, ResizeOptions, V3MmuConfig, VmHpt } from './ppc64/vm-hpt.ts';
+export {
+  type AddressSpaceOptions,
+  addressSpaceRanges,
+  type DumpedMemory,
+  dumpMemory,
+  dumpStorageKeys,
+} from './s390x/guest-tools.ts';
+export type { AccessCheck, AccessOptions, LogicalAccessOptions } from './s390x/mem-op.ts';
+export type { VcpuMemOp } from './s390x/vcpu-mem-op.ts';
+export { CMMA_NO_DAT, CMMA_USAGE, type CmmaValues, type VmCmma } from './s390x/vm-cmma.ts';
+export type { CompareExchangeOptions, CompareExchangeResult, VmMemOp } from './s390x/vm-mem-op.ts';
+export type { VmStorageKeys } from './s390x/vm-storage-keys.ts';
 export { type Arch, CAP, DIRTY_LOG, EXIT, MADV, MEM, MEMORY_ATTRIBUTE_PRIVATE, PROT } from './uapi/index.ts';
 export type { RunOptions, RunSyncOptions, Vcpu } from './vcpu.ts';
 export type { IoeventfdOptions, IrqfdOptions, Vm } from './vm.ts';

@@ -5,6 +5,10 @@ import { hex, KvmError } from './errors.ts';
 import { KvmRun, type VcpuExit } from './exits.ts';
 import { Handle } from './handle.ts';
 import { DirtyRing } from './memory/dirty-ring.ts';
+import type { DatFacilities } from './s390x/control-registers.ts';
+import type { CpuState } from './s390x/cpu-state.ts';
+import type { VcpuMemOp } from './s390x/vcpu-mem-op.ts';
+import { VcpuS390x } from './s390x/vcpu-s390x.ts';
 import { CAP } from './uapi/capabilities.ts';
 import { ERRNO } from './uapi/errno.ts';
 import { DIRTY_LOG_PAGE_OFFSET, EXIT, exitName, MAP, PROT } from './uapi/flags.ts';
@@ -46,6 +50,7 @@ export class Vcpu extends Handle {
   readonly kvmRun: KvmRun;
   /** The dirty ring, where the VM has one. */
   readonly dirtyRing: DirtyRing | undefined;
+  #s390x: VcpuS390x | undefined;
   #running = false;
   #kicked = false;
   /** A run was aborted while none was under way: the next EINTR is of that, and nobody's. */
@@ -244,6 +249,46 @@ export class Vcpu extends Handle {
 
   setMpState(state: number): void {
     this.check(this.calls.setMpState(this.fd, checkU32(state, 'state')), 'ioctl(KVM_SET_MP_STATE)');
+  }
+
+  /** The guest's logical addresses through the kernel (s390x). @throws KvmError ENOTTY on other architectures */
+  get memOp(): VcpuMemOp {
+    return this.#own.memOp;
+  }
+
+  /**
+   * What decides about this vCPU's translations (s390x), for `translate` and `explainTranslation` of kvm-bridge/s390x:
+   * its control registers, and PSW, prefix and access registers as kvm_run shows them since the last KVM_RUN.
+   * @param facilities those that the guest's machine lacks; KVM doesn't tell
+   */
+  cpuState(facilities: Partial<DatFacilities> = {}): CpuState {
+    return this.#own.cpuState(facilities);
+  }
+
+  /** KVM_S390_INITIAL_RESET (s390x): PSW, prefix and control registers too. @throws KvmError EBUSY while it runs */
+  initialReset(): void {
+    this.#own.reset('initial');
+  }
+
+  /** KVM_S390_NORMAL_RESET (s390x, 5.8 and later): pending interruptions go, and the vCPU stops. */
+  normalReset(): void {
+    this.#own.reset('normal');
+  }
+
+  /** KVM_S390_CLEAR_RESET (s390x, 5.8 and later): an initial reset, and all other registers. */
+  clearReset(): void {
+    this.#own.reset('clear');
+  }
+
+  /** KVM_S390_SET_INITIAL_PSW (s390x): the PSW from which the next KVM_RUN begins. @throws KvmError EBUSY unless stopped */
+  setInitialPsw(mask: U64, address: U64): void {
+    this.#own.setInitialPsw(mask, address);
+  }
+
+  get #own(): VcpuS390x {
+    const vm = this.vm.s390x;
+    this.#s390x ??= new VcpuS390x(this, this.calls.s390x!, vm);
+    return this.#s390x;
   }
 
   /**

@@ -18,6 +18,11 @@ import { VmHpt } from './ppc64/vm-hpt.ts';
 import { DIRTY_RING_RULES } from './rules/dirty-ring.ts';
 import { IOEVENTFD_RULES } from './rules/io-bus.ts';
 import { explain } from './rules/rule.ts';
+import type { AbsoluteMemory } from './s390x/memory.ts';
+import type { VmCmma } from './s390x/vm-cmma.ts';
+import type { VmMemOp } from './s390x/vm-mem-op.ts';
+import { VmS390x } from './s390x/vm-s390x.ts';
+import type { VmStorageKeys } from './s390x/vm-storage-keys.ts';
 import { type Arch, isLittleEndianHost } from './uapi/arch.ts';
 import { CAP } from './uapi/capabilities.ts';
 import { ERRNO } from './uapi/errno.ts';
@@ -89,6 +94,7 @@ export class Vm extends Handle {
   #coalesced: { readonly vcpu: Vcpu; readonly ring: CoalescedMmioRing } | undefined;
   #zones = 0;
   #hpt: VmHpt | undefined;
+  #s390x: VmS390x | undefined;
   #coalescedWrites: CoalescedWrite[] = [];
 
   constructor(kvm: Kvm, fd: number) {
@@ -123,6 +129,50 @@ export class Vm extends Handle {
     }
     this.#hpt ??= new VmHpt(this, ppc64);
     return this.#hpt;
+  }
+
+  /** Absolute storage through the kernel, with storage keys (s390x). @throws KvmError ENOTTY on other architectures */
+  get memOp(): VmMemOp {
+    return this.s390x.memOp;
+  }
+
+  /** The storage keys (s390x). @throws KvmError ENOTTY on other architectures */
+  get storageKeys(): VmStorageKeys {
+    return this.s390x.storageKeys;
+  }
+
+  /** Collaborative memory management (s390x). @throws KvmError ENOTTY on other architectures */
+  get cmma(): VmCmma {
+    return this.s390x.cmma;
+  }
+
+  /** How much memory the guest can have (s390x), in bytes. @throws KvmError ENOTTY on other architectures */
+  get memoryLimit(): bigint {
+    return this.s390x.memoryLimit;
+  }
+
+  /** Sets it (s390x). @throws KvmError EBUSY once there is a vCPU, E2BIG for more than it is, EINVAL for 0 */
+  setMemoryLimit(bytes: U64): void {
+    this.s390x.setMemoryLimit(bytes);
+  }
+
+  /**
+   * Absolute storage as it is now, for `translate`, `explainTranslation` and `mappedRanges` of kvm-bridge/s390x. Each
+   * page is read from the kernel once, when it is first asked for.
+   */
+  absoluteMemory(): AbsoluteMemory {
+    return this.s390x.absoluteMemory();
+  }
+
+  /** @internal */
+  get s390x(): VmS390x {
+    const { s390x, arch } = this.calls;
+    if (s390x === undefined) {
+      const explanation = `MEM_OP, storage keys and CMMA are s390x's, and this is ${arch}`;
+      throw new KvmError(ERRNO.ENOTTY, { syscall: 'ioctl(KVM_S390_MEM_OP)', explanation });
+    }
+    this.#s390x ??= new VmS390x(this, s390x);
+    return this.#s390x;
   }
 
   /** The vCPUs that are open. */
