@@ -7,6 +7,7 @@ import { entriesOf } from './hash.ts';
 import { HPTE_SIZE, V_HI, V_LO } from './hpte.ts';
 import { Htab } from './htab.ts';
 import { basePageShift } from './page-sizes.ts';
+import { bigEndian, littleEndian, wordsOf } from './words.ts';
 
 export const HTAB_HEADER_SIZE = 8;
 
@@ -66,6 +67,16 @@ export interface HtabStreamFormat {
 
 const MAX_ENTRIES = entriesOf(46);
 
+/** Words of a header, and of an entry: V, then R, each with its upper half first. */
+const HEADER_WORDS = HTAB_HEADER_SIZE / 4;
+const HPTE_WORDS = HPTE_SIZE / 4;
+
+/** Bits of V's halves as the machine loads them. */
+const VALID = bigEndian(V_LO.VALID);
+const VALID_OR_LARGE = bigEndian(V_LO.VALID | V_LO.LARGE);
+const B_RESERVED = bigEndian(V_HI.B_RESERVED);
+const NOT_OF_KVM = bigEndian(~(V_LO.HVLOCK | V_LO.ABSENT));
+
 /** Goes through the chunks of a stream, checking each; one object for all of them, since there can be millions. */
 class Cursor implements HtabChunk {
   index = 0;
@@ -75,11 +86,14 @@ class Cursor implements HtabChunk {
   entries = 0;
   end: number;
   readonly view: DataView;
+  /** The stream in words. All offsets are multiples of 8. */
+  readonly words: Int32Array;
   readonly #littleEndian: boolean;
   readonly #entryCount: number;
 
   constructor(bytes: Uint8Array, format: HtabStreamFormat, offset = 0) {
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.words = wordsOf(bytes);
     this.#littleEndian = format.headers !== 'big';
     this.#entryCount = format.entryCount ?? MAX_ENTRIES;
     this.end = offset;
@@ -96,9 +110,10 @@ class Cursor implements HtabChunk {
         `a chunk header has ${HTAB_HEADER_SIZE} bytes, ${view.byteLength - offset} are left`,
       );
     }
-    const index = view.getUint32(offset, this.#littleEndian);
-    const nValid = view.getUint16(offset + 4, this.#littleEndian);
-    const nInvalid = view.getUint16(offset + 6, this.#littleEndian);
+    const isLittle = this.#littleEndian;
+    const index = view.getUint32(offset, isLittle);
+    const nValid = view.getUint16(offset + 4, isLittle);
+    const nInvalid = view.getUint16(offset + 6, isLittle);
     if (index + nValid + nInvalid > this.#entryCount) {
       throw new HtabStreamError(
         'index',
@@ -126,11 +141,12 @@ class Cursor implements HtabChunk {
 
   /** Checks what KVM demands of each valid entry: V has VALID, B isn't reserved, the page size exists. */
   checkEntries(): void {
-    const { view, entries, end } = this;
-    for (let at = entries; at < end; at += HPTE_SIZE) {
+    const { view, words, entries, end } = this;
+    for (let i = entries / 4; i < end / 4; i += HPTE_WORDS) {
+      // The common case, a valid 4 KiB entry without B = 1x.
+      if ((words[i + 1]! & VALID_OR_LARGE) === VALID && (words[i]! & B_RESERVED) === 0) continue;
+      const at = i * 4;
       const vLo = view.getUint32(at + 4);
-      // The common case, a valid 4 KiB entry without B = 1x, costs two loads.
-      if ((vLo & (V_LO.VALID | V_LO.LARGE)) === V_LO.VALID && view.getInt8(at) >= 0) continue;
       const slot = this.index + (at - entries) / HPTE_SIZE;
       if ((vLo & V_LO.VALID) === 0) throw new HtabStreamError('not-valid', at, `the entry of slot ${slot} lacks VALID`);
       if ((view.getUint32(at) & V_HI.B_RESERVED) !== 0) {
@@ -228,36 +244,27 @@ export function applyHtabStream(
   const bounded = { ...format, entryCount: table.entryCount };
   checkHtabStream(bytes, bounded);
   const cursor = new Cursor(bytes, bounded);
+  const { words } = cursor;
+  const target = table.words;
   while (cursor.next()) {
-    const to = cursor.index * HPTE_SIZE;
-    const end = to + cursor.nValid * HPTE_SIZE;
-    copyEntries(cursor.view, cursor.entries, table.view, to, end);
-    for (let at = to + 4; at < end; at += HPTE_SIZE) {
-      table.view.setInt32(at, table.view.getInt32(at) & ~(V_LO.HVLOCK | V_LO.ABSENT));
+    const end = cursor.end / 4;
+    let to = cursor.index * HPTE_WORDS;
+    for (let from = cursor.entries / 4; from < end; from += HPTE_WORDS, to += HPTE_WORDS) {
+      target[to] = words[from]!;
+      target[to + 1] = words[from + 1]! & NOT_OF_KVM;
+      target[to + 2] = words[from + 2]!;
+      target[to + 3] = words[from + 3]!;
     }
-    clearEntries(table.view, end, end + cursor.nInvalid * HPTE_SIZE);
+    clearWords(target, to, to + cursor.nInvalid * HPTE_WORDS);
   }
 }
 
-/** Runs up to this many bytes are copied by loops: below it, a call of TypedArray's costs more than the bytes. */
-const SHORT_RUN = 256;
+/** Runs up to this many words are copied and cleared by loops: below it, a call of TypedArray's costs more than the words. */
+const SHORT_RUN = 64;
 
-const bytesOf = (view: DataView, at: number, end: number): Uint8Array =>
-  new Uint8Array(view.buffer, view.byteOffset + at, end - at);
-
-/** Copies entries to `at` … `end` of the target. */
-function copyEntries(from: DataView, start: number, to: DataView, at: number, end: number): void {
-  if (end - at > SHORT_RUN) {
-    bytesOf(to, at, end).set(bytesOf(from, start, start + end - at));
-    return;
-  }
-  const distance = start - at;
-  for (let i = at; i < end; i += 4) to.setInt32(i, from.getInt32(i + distance, true), true);
-}
-
-function clearEntries(view: DataView, at: number, end: number): void {
-  if (end - at > SHORT_RUN) bytesOf(view, at, end).fill(0);
-  else for (let i = at; i < end; i += 4) view.setInt32(i, 0, true);
+function clearWords(words: Int32Array, from: number, to: number): void {
+  if (to - from > SHORT_RUN) words.fill(0, from, to);
+  else for (let i = from; i < to; i++) words[i] = 0;
 }
 
 /**
@@ -301,19 +308,19 @@ export function encodeHtabStream(table: Htab, options: HtabEncodeOptions = {}): 
   if (!Number.isInteger(from) || !Number.isInteger(to) || from < 0 || from > to || to > table.entryCount) {
     throw new RangeError(`slots ${from} to ${to} of a table of ${table.entryCount}`);
   }
-  const mask = boltedOnly ? V_LO.VALID | V_LO.BOLTED : V_LO.VALID;
-  const { bytes } = table;
-  return encodeRuns(table, options.headers !== 'big', sizeBound(bytes, mask, from, to), (emit) => {
-    for (let slot = from; slot < to; ) {
-      const index = slot;
-      const validEnd = Math.min(to, index + HTAB_RUN_MAX);
-      while (slot < validEnd && (bytes[slot * HPTE_SIZE + 7]! & mask) === mask) slot++;
-      const nValid = slot - index;
-      const invalidEnd = Math.min(to, slot + HTAB_RUN_MAX);
-      while (slot < invalidEnd && (bytes[slot * HPTE_SIZE + 7]! & mask) !== mask) slot++;
-      emit(index, nValid, slot - index - nValid);
-    }
-  });
+  const mask = bigEndian(boltedOnly ? V_LO.VALID | V_LO.BOLTED : V_LO.VALID);
+  const { words } = table;
+  const out = new StreamWords(table, options.headers !== 'big', sizeBound(words, mask, from, to));
+  for (let slot = from; slot < to; ) {
+    const index = slot;
+    const validEnd = Math.min(to, index + HTAB_RUN_MAX);
+    while (slot < validEnd && (words[slot * HPTE_WORDS + 1]! & mask) === mask) slot++;
+    const nValid = slot - index;
+    const invalidEnd = Math.min(to, slot + HTAB_RUN_MAX);
+    while (slot < invalidEnd && (words[slot * HPTE_WORDS + 1]! & mask) !== mask) slot++;
+    out.chunk(index, nValid, slot - index - nValid);
+  }
+  return out.bytes();
 }
 
 /**
@@ -330,7 +337,7 @@ export function encodeHtabChanges(
     throw new RangeError(`tables of order ${before.order} and ${after.order} cannot be compared slot by slot`);
   }
   const end = after.entryCount;
-  const changes = (emit: Emit): void => {
+  const changes = (emit: (index: number, nValid: number, nInvalid: number) => void): void => {
     let slot = 0;
     for (;;) {
       while (slot < end && sameSlot(before, after, slot)) slot++;
@@ -348,7 +355,9 @@ export function encodeHtabChanges(
   changes((_index, nValid) => {
     size += HTAB_HEADER_SIZE + nValid * HPTE_SIZE;
   });
-  return encodeRuns(after, options.headers !== 'big', size, changes);
+  const out = new StreamWords(after, options.headers !== 'big', size);
+  changes((index, nValid, nInvalid) => out.chunk(index, nValid, nInvalid));
+  return out.bytes();
 }
 
 /** Whether a slot says the same in both tables. */
@@ -362,35 +371,58 @@ export function sameSlot(a: Htab, b: Htab, slot: number): boolean {
   );
 }
 
-type Emit = (index: number, nValid: number, nInvalid: number) => void;
+/** A stream that is being written: the chunks of one table, in words. */
+class StreamWords {
+  readonly #words: Int32Array;
+  readonly #table: Int32Array;
+  readonly #header: (word: number) => number;
+  readonly #isLittle: boolean;
+  #at = 0;
 
-/** Writes the chunks that `run` emits, of at most `size` bytes. */
-function encodeRuns(table: Htab, littleEndian: boolean, size: number, run: (emit: Emit) => void): Uint8Array {
-  const out = new Uint8Array(size);
-  const view = new DataView(out.buffer);
-  let at = 0;
-  run((index, nValid, nInvalid) => {
-    view.setUint32(at, index, littleEndian);
-    view.setUint16(at + 4, nValid, littleEndian);
-    view.setUint16(at + 6, nInvalid, littleEndian);
-    at += HTAB_HEADER_SIZE;
-    const end = at + nValid * HPTE_SIZE;
-    copyEntries(table.view, index * HPTE_SIZE, view, at, end);
-    at = end;
-  });
-  return out.subarray(0, at);
+  /** @param size bytes that there will be at most */
+  constructor(table: Htab, isLittle: boolean, size: number) {
+    this.#words = new Int32Array(size / 4);
+    this.#table = table.words;
+    this.#isLittle = isLittle;
+    this.#header = isLittle ? littleEndian : bigEndian;
+  }
+
+  chunk(index: number, nValid: number, nInvalid: number): void {
+    const words = this.#words;
+    const table = this.#table;
+    let at = this.#at;
+    this.#at = at + HEADER_WORDS + nValid * HPTE_WORDS;
+    words[at] = this.#header(index);
+    words[at + 1] = this.#header(this.#isLittle ? nValid | (nInvalid << 16) : (nValid << 16) | nInvalid);
+    at += HEADER_WORDS;
+    const end = (index + nValid) * HPTE_WORDS;
+    if (nValid * HPTE_WORDS > SHORT_RUN) {
+      words.set(table.subarray(index * HPTE_WORDS, end), at);
+      return;
+    }
+    for (let from = index * HPTE_WORDS; from < end; from += HPTE_WORDS, at += HPTE_WORDS) {
+      words[at] = table[from]!;
+      words[at + 1] = table[from + 1]!;
+      words[at + 2] = table[from + 2]!;
+      words[at + 3] = table[from + 3]!;
+    }
+  }
+
+  bytes(): Uint8Array {
+    return new Uint8Array(this.#words.buffer, 0, this.#at * 4);
+  }
 }
 
 /**
  * Bytes that a first pass has at most: exact but for the cuts of long runs. Counted without a branch per entry, since in a
  * half full table nothing predicts one.
  */
-function sizeBound(bytes: Uint8Array, mask: number, from: number, to: number): number {
+function sizeBound(words: Int32Array, mask: number, from: number, to: number): number {
   let valid = 0;
   let runs = 1;
   let before = 0;
-  for (let at = from * HPTE_SIZE + 7; at < to * HPTE_SIZE; at += HPTE_SIZE) {
-    const now = Number((bytes[at]! & mask) === mask);
+  for (let i = from * HPTE_WORDS + 1; i < to * HPTE_WORDS; i += HPTE_WORDS) {
+    const now = Number((words[i]! & mask) === mask);
     valid += now;
     runs += now & ~before;
     before = now;

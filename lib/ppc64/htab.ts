@@ -11,11 +11,14 @@ export class Htab implements HpteWords {
   readonly bytes: Uint8Array;
   /** The same bytes as a view, for whole words. */
   readonly view: DataView;
+  /** The same bytes as words of the machine's own order, for moving many. */
+  readonly words: Int32Array;
 
   /**
    * An empty table, or one over memory of the caller's.
    * @param order log2 of the size in bytes, 18 to 46; how much of that there is memory for depends on the machine.
-   * @throws RangeError for an order out of range, one too large for an ArrayBuffer, or `bytes` of another length.
+   * @throws RangeError for an order out of range, one too large for an ArrayBuffer, or `bytes` of another length, or not
+   * at a multiple of 4 in their buffer.
    */
   constructor(order: number, bytes?: Uint8Array) {
     if (!Number.isInteger(order) || order < HPT_ORDER.MIN || order > HPT_ORDER.MAX) {
@@ -27,6 +30,7 @@ export class Htab implements HpteWords {
     this.order = order;
     this.bytes = bytes ?? new Uint8Array(2 ** order);
     this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength);
+    this.words = new Int32Array(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength / 4);
   }
 
   get entryCount(): number {
