@@ -2,7 +2,7 @@ import type { Ppc64Calls, S390xCalls, X86Calls } from '../calls/kvm-calls.ts';
 import type { MemslotContext } from '../rules/memslot.ts';
 import type { Rule } from '../rules/rule.ts';
 import type { Arch } from '../uapi/arch.ts';
-import type { GuestFault, GuestInstruction } from './guest.ts';
+import type { GuestFault, GuestInstruction, GuestResult } from './guest.ts';
 import type { HostMemory } from './host-memory.ts';
 import type { EmulatedMemslot } from './memslots.ts';
 import type { OpenFile } from './open-file.ts';
@@ -108,6 +108,8 @@ export interface EmulatedArchitecture {
   fetch?(vcpu: EmulatedVcpu, address: number): GuestInstruction | undefined;
   /** What a guest sees that accesses an address without memory on an architecture without MMIO exits. */
   missingMemory?(vcpu: EmulatedVcpu, gpa: number): GuestFault;
+  /** An instruction by its mnemonic: its result, or `'retry'` when it has to wait for somebody else. */
+  instruction?(vcpu: EmulatedVcpu, name: string, operands: readonly bigint[]): GuestResult | 'retry';
   /** A hypercall that the kernel answers itself; undefined where user space gets it. */
   hypercall?(vcpu: EmulatedVcpu, nr: number, args: readonly bigint[]): readonly bigint[] | undefined;
   /** Fills kvm_run for a hypercall that user space gets, and reads its answer back. */

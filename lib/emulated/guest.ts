@@ -10,6 +10,8 @@ export type GuestOp =
   | { readonly op: 'hypercall'; readonly nr: number; readonly args: readonly bigint[] }
   /** One load or store of the guest's own code, which is in its memory (ppc64). Registers are those of KVM_SET_REGS. */
   | { readonly op: 'execute'; readonly address: number }
+  /** An instruction of the architecture's by its mnemonic (s390x: IPTE, IDTE, CSPG, SSKE, ISKE, RRBE, ESSA). */
+  | { readonly op: 'instruction'; readonly name: string; readonly operands: readonly bigint[] }
   | { readonly op: 'halt' }
   /** Loops until something interrupts the run. */
   | { readonly op: 'spin' };
@@ -61,5 +63,10 @@ export const out = (port: number, size: 1 | 2 | 4, value: bigint): GuestOp => ({
 export const input = (port: number, size: 1 | 2 | 4): GuestOp => ({ op: 'in', port, size });
 export const hypercall = (nr: number, ...args: readonly bigint[]): GuestOp => ({ op: 'hypercall', nr, args });
 export const execute = (address: number): GuestOp => ({ op: 'execute', address });
+export const instruction = (name: string, ...operands: readonly bigint[]): GuestOp => ({
+  op: 'instruction',
+  name,
+  operands,
+});
 export const halt: GuestOp = { op: 'halt' };
 export const spin: GuestOp = { op: 'spin' };

@@ -190,6 +190,8 @@ export class EmulatedVcpu implements OpenFile {
         return this.#hypercall(op.nr, op.args);
       case 'execute':
         return this.#instruction(op);
+      case 'instruction':
+        return this.#architectures(op);
       case 'halt':
         return this.#halt();
       case 'spin':
@@ -205,6 +207,16 @@ export class EmulatedVcpu implements OpenFile {
       this.#pending = () => this.#then(rest(), complete);
     }
     return outcome;
+  }
+
+  /** Executes an instruction that only the architecture knows. One that has to wait is tried again after a turn. */
+  #architectures(op: GuestOp & { readonly op: 'instruction' }): Outcome {
+    const { architecture } = this.vm;
+    if (architecture.instruction === undefined) throw new GuestFault(0, `${architecture.arch} has no ${op.name} here`);
+    const result = architecture.instruction(this, op.name, op.operands);
+    if (result === 'retry') this.#pending = () => this.#attempt(op);
+    else this.#result = result;
+    return 'continue';
   }
 
   /** Executes an instruction of the guest's. One that finds no memory leaves the guest, and is KVM's to emulate. */

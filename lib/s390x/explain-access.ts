@@ -71,7 +71,11 @@ function findLogical(cpu: CpuState, vm: ExplainedVm, access: LogicalAccess, code
     const explained = explainTranslation(cpu, memory, address, { access: kind, ar: access.ar });
     if (explained.absolute === undefined) {
       // Every page is translated before a key is looked at; a check takes page by page.
-      const failure = { address: explained.address, explanation: explained.outcome, walk: explained.text };
+      const failure = {
+        address: explained.address,
+        explanation: explained.reason ?? explained.outcome,
+        walk: explained.text,
+      };
       if (access.checkOnly) return findKey(cpu, vm, access, frames, code) ?? (explained.code === code ? failure : {});
       return explained.code === code ? failure : {};
     }

@@ -47,6 +47,8 @@ export interface ExplainedTranslation {
   readonly absolute?: bigint;
   /** How it ended, in a sentence. */
   readonly outcome: string;
+  /** Why it ended, without the code; absent if `code` is 0. */
+  readonly reason?: string;
   /** Everything as text, a line per step. */
   readonly text: string;
 }
@@ -92,7 +94,8 @@ export function explainTranslation(
   const effective = fromHalves(addressHi, addressLo);
   const asce =
     selected === 0 && datIsOn(cpu.pswMaskHi) ? fromHalves(translation.asceHi, translation.asceLo) : undefined;
-  const outcome = describeOutcome(code, selected !== 0, translation);
+  const reason = code === 0 ? undefined : describeFailure(selected !== 0, translation);
+  const outcome = reason === undefined ? describeSuccess(translation) : `${codeName(code)}: ${reason}`;
   const space = describeSpace(cpu, accessedSpace(cpu, access), ar, asce);
   const lines = [
     `${access} at ${hex64(wide)}: effective address ${hex64(effective)} (${addressingMode(cpu.pswMaskHi, cpu.pswMaskLo)}-bit)`,
@@ -109,6 +112,7 @@ export function explainTranslation(
     steps,
     ...(code === 0 ? { absolute: addressOf(translation.pfn, addressLo & 0xfff) } : {}),
     outcome,
+    ...(reason === undefined ? {} : { reason }),
     text: lines.join('\n'),
   };
 }
@@ -170,15 +174,14 @@ function describeSpace(
   return `${space} space from ${register}: ASCE ${hex64(asce)}, ${target}${privateSpace ? ', private' : ''}`;
 }
 
-function describeOutcome(code: number, inAccessList: boolean, translation: Translation): string {
-  const { dat } = translation;
-  if (code === 0) {
-    const absolute = hex64(addressOf(translation.pfn, translation.addressLo & 0xfff));
-    const prefixed = translation.pfn === translation.realPfn ? '' : ' by prefixing';
-    return `absolute ${absolute}${prefixed}${dat.protection ? ', protected against stores' : ''}`;
-  }
-  if (translation.protection !== undefined) return `${codeName(code)}: ${CAUSES[translation.protection]}`;
-  if (inAccessList) return `${codeName(code)}: access-register translation ended here`;
-  if (dat.stop === 'mapped') return `${codeName(code)}: no storage at absolute ${hex64(addressOf(translation.pfn))}`;
-  return `${codeName(code)}: ${dat.stop}, at ${levelName(dat.level)}`;
+function describeSuccess({ pfn, realPfn, addressLo, dat }: Translation): string {
+  const absolute = hex64(addressOf(pfn, addressLo & 0xfff));
+  return `absolute ${absolute}${pfn === realPfn ? '' : ' by prefixing'}${dat.protection ? ', protected against stores' : ''}`;
+}
+
+function describeFailure(inAccessList: boolean, { pfn, protection, dat }: Translation): string {
+  if (protection !== undefined) return CAUSES[protection];
+  if (inAccessList) return 'access-register translation ended here';
+  if (dat.stop === 'mapped') return `no storage at absolute ${hex64(addressOf(pfn))}`;
+  return `${dat.stop}, at ${levelName(dat.level)}`;
 }

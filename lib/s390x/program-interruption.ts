@@ -3,8 +3,11 @@
  * positive numbers.
  */
 
+export const PGM_OPERATION = 0x01;
+export const PGM_PRIVILEGED_OPERATION = 0x02;
 export const PGM_PROTECTION = 0x04;
 export const PGM_ADDRESSING = 0x05;
+export const PGM_SPECIFICATION = 0x06;
 export const PGM_SEGMENT_TRANSLATION = 0x10;
 export const PGM_PAGE_TRANSLATION = 0x11;
 export const PGM_TRANSLATION_SPECIFICATION = 0x12;
@@ -20,12 +23,12 @@ export const PGM_REGION_SECOND_TRANSLATION = 0x3a;
 export const PGM_REGION_THIRD_TRANSLATION = 0x3b;
 
 const NAMES: ReadonlyMap<number, string> = new Map([
-  [0x01, 'operation'],
-  [0x02, 'privileged-operation'],
+  [PGM_OPERATION, 'operation'],
+  [PGM_PRIVILEGED_OPERATION, 'privileged-operation'],
   [0x03, 'execute'],
   [PGM_PROTECTION, 'protection'],
   [PGM_ADDRESSING, 'addressing'],
-  [0x06, 'specification'],
+  [PGM_SPECIFICATION, 'specification'],
   [0x07, 'data'],
   [0x08, 'fixed-point-overflow'],
   [0x09, 'fixed-point-divide'],

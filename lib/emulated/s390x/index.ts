@@ -9,13 +9,14 @@ import { ERRNO } from '../../uapi/errno.ts';
 import { MEM } from '../../uapi/flags.ts';
 import type { ArchitectureCalls, KernelFiles } from '../architecture.ts';
 import { type CapabilityValue, CommonArchitecture, commonCapabilities } from '../common.ts';
-import type { GuestFault } from '../guest.ts';
+import type { GuestFault, GuestResult } from '../guest.ts';
 import type { EmulatedMemslot } from '../memslots.ts';
 import type { Release } from '../release.ts';
 import type { EmulatedVcpu } from '../vcpu.ts';
 import { copyOut, type EmulatedVm } from '../vm.ts';
 import { getAttribute, hasAttribute, setAttribute } from './attributes.ts';
 import { s390xCalls } from './calls.ts';
+import { executeInstruction } from './instructions.ts';
 import { beforeRun, programInterruption, translateGuestAccess } from './run.ts';
 import { S390xVcpu, setMpState } from './vcpu-state.ts';
 import { S390xVm } from './vm-state.ts';
@@ -134,6 +135,10 @@ export class S390xArchitecture extends CommonArchitecture {
 
   translate(vcpu: EmulatedVcpu, address: number, _size: number, write: boolean): number {
     return translateGuestAccess(this.vmState(vcpu.vm), this.vcpuState(vcpu), address, write);
+  }
+
+  instruction(vcpu: EmulatedVcpu, name: string, operands: readonly bigint[]): GuestResult | 'retry' {
+    return executeInstruction(this.vmState(vcpu.vm), this.vcpuState(vcpu), name, operands);
   }
 
   missingMemory(_vcpu: EmulatedVcpu, gpa: number): GuestFault {

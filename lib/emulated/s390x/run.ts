@@ -1,9 +1,12 @@
 /** What KVM_RUN does on s390x before the guest goes on, and how a scripted guest's addresses are translated. */
 
+import { cr0Low } from '../../s390x/cpu-state.ts';
 import {
+  keyPermits,
   PGM_PROTECTION,
   programInterruptionName,
   selectAsce,
+  storageOverridePermits,
   Translation,
   translateFragment,
 } from '../../s390x/index.ts';
@@ -84,6 +87,13 @@ export function translateGuestAccess(vm: S390xVm, state: S390xVcpu, address: num
     translateFragment(cpu, vm.storage, translation.addressHi, translation.addressLo, access, translation);
   if (code > 0) throw programInterruption(code, address);
   if (code < 0) throw programInterruption(PGM_PROTECTION, address);
+  const slot = vm.storage.slot(translation.pfn)!;
+  const key = vm.states.key(slot, translation.pfn);
+  const pswKey = (cpu.pswMaskHi >>> 20) & 0xf;
+  if (!keyPermits(pswKey, key, write) && !storageOverridePermits(cr0Low(cpu), key)) {
+    throw programInterruption(PGM_PROTECTION, address);
+  }
+  vm.states.accessed(slot, translation.pfn, write);
   vm.linkSegment(translation.pfn);
   return translation.pfn * 4096 + (translation.addressLo & 0xfff);
 }

@@ -92,4 +92,13 @@ export class S390xVm {
   unlockTranslations(): void {
     this.ipteLock?.unlock();
   }
+
+  /** Before a guest's invalidation: false while a host walk is under way. */
+  tryInvalidate(): boolean {
+    return this.ipteLock?.tryInvalidate() ?? true;
+  }
+
+  invalidated(): void {
+    this.ipteLock?.invalidated();
+  }
 }

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { build } from 'vite';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { type GuestProgram, instruction, spin } from '../../../lib/emulated/guest.ts';
 import { HostMemory } from '../../../lib/emulated/host-memory.ts';
 import { parseRelease } from '../../../lib/emulated/release.ts';
 import { S390xArchitecture } from '../../../lib/emulated/s390x/index.ts';
@@ -165,4 +166,39 @@ describe('MEM_OP takes the interlock', () => {
     expect(walking(true, MEMOP.ABSOLUTE_READ, 0)).toBe(0);
     expect(walking(true, MEMOP.ABSOLUTE_CMPXCHG, 0)).toBe(0);
   });
+});
+
+it('defers a guest’s invalidation while a walk is under way, and no other instruction', () => {
+  const memory = new HostMemory(4096);
+  const hva = memory.map(0x10_0000, PROT.READ | PROT.WRITE, MAP.PRIVATE | MAP.ANONYMOUS, 0x10_0000, 0, undefined);
+  const architecture = new S390xArchitecture(parseRelease('6.12'));
+  const vm = new EmulatedVm(architecture, memory, 0n);
+  const vcpu = new EmulatedVcpu(vm, 0);
+  const slot = { slot: 0, flags: 0, gpa: 0n, size: 0x10_0000n, hva: BigInt(hva), guestMemfdOffset: 0n };
+  expect(vm.setUserMemoryRegion({ ...slot, version: 1 }, () => -9)).toBe(0);
+  const lock = new SiifIpteLock();
+  architecture.vmState(vm).ipteLock = lock;
+  const done: string[] = [];
+  vcpu.load(
+    (function* (): GuestProgram {
+      yield instruction('SSKE', 0x10n, 0n);
+      done.push('SSKE');
+      yield instruction('IPTE', 0x8000n, 0x3000n);
+      done.push('IPTE');
+      yield spin;
+    })(),
+  );
+  const entry = () => {
+    const bytes = new Uint8Array(8);
+    memory.read(hva + 0x8018, bytes);
+    return bytes[6];
+  };
+  lock.lock();
+  expect(vcpu.run(5)).toBe(-4);
+  expect([done, entry()]).toEqual([['SSKE'], 0]);
+  lock.unlock();
+  expect(vcpu.run(5)).toBe(-4);
+  expect([done, entry()]).toEqual([['SSKE', 'IPTE'], 4]);
+  // The interlock is free again.
+  expect(lock.tryInvalidate()).toBe(true);
 });
