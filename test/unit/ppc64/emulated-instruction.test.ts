@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { execute, GuestFault, type GuestOp, type GuestProgram, spin, store } from '../../../lib/emulated/index.ts';
 import type { Kvm, Vcpu, Vm } from '../../../lib/index.ts';
 import { REGS_SIZE } from '../../../lib/uapi/structs.ts';
-import { chunkOf, hptVm, identity, PAGE_SIZES } from './typed-vm.ts';
+import { chunkOf, hptVm, identity, PAGE_SIZES } from './emulated-hpt.ts';
 
 const CODE = 0x1000;
 const DATA = 0x2000;

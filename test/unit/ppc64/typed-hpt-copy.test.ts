@@ -11,7 +11,7 @@ import {
   HtabStreamError,
   verifyHtab,
 } from '../../../lib/ppc64/index.ts';
-import { chunkOf, collect, enter, hptVm, identity, ORDER, PAGE_SIZES, remove, runGuest } from './typed-vm.ts';
+import { chunkOf, collect, enter, hptVm, identity, ORDER, PAGE_SIZES, remove, runGuest } from './emulated-hpt.ts';
 
 /** A table with many entries that stand where they can be found. */
 function filledTable(): Htab {

@@ -2,7 +2,18 @@ import { inspect } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { Kvm, type KvmError } from '../../../lib/index.ts';
 import { diffHtabs, Htab, HtabStreamError, vrmaSegment } from '../../../lib/ppc64/index.ts';
-import { chunkOf, collect, enter, hptVm, identity, ORDER, PAGE_SIZES, remove, runGuest, touch } from './typed-vm.ts';
+import {
+  chunkOf,
+  collect,
+  enter,
+  hptVm,
+  identity,
+  ORDER,
+  PAGE_SIZES,
+  remove,
+  runGuest,
+  touch,
+} from './emulated-hpt.ts';
 
 const refusal = (call: () => unknown): Partial<KvmError> => {
   try {
