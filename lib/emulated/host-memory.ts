@@ -174,6 +174,8 @@ export class HostMemory {
 
   readonly #views = new WeakMap<ArrayBuffer, Uint8Array>();
   observer: MemoryObserver | undefined;
+  /** Counts the changes after which an address may mean other bytes, or none: what was resolved before is void. */
+  generation = 0;
 
   constructor(pageSize: number) {
     this.pageSize = pageSize;
@@ -232,6 +234,7 @@ export class HostMemory {
   unmap(hva: number, length: number): number {
     const mapping = this.#inside(hva, length);
     if (mapping === undefined) return -ERRNO.EINVAL;
+    this.generation++;
     this.#guard(mapping);
     if (hva === mapping.hva && roundUp(length, this.pageSize) === mapping.length) this.#remove(mapping);
     else this.#setProtection(mapping, hva, length, UNMAPPED);
@@ -322,8 +325,15 @@ export class HostMemory {
     return this.#inside(hva, length) !== undefined;
   }
 
+  /** Bytes from an address to the end of its mapping; 0 where there is none. */
+  mappedBytes(hva: number): number {
+    const mapping = this.#find(hva);
+    return mapping === undefined ? 0 : mapping.hva + mapping.length - hva;
+  }
+
   /** Everything goes, as at process exit. */
   releaseAll(): void {
+    this.generation++;
     for (const mapping of this.#mappings.splice(0)) if (mapping.owned) mapping.backing.release();
     this.#last = undefined;
   }

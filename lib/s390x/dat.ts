@@ -65,7 +65,16 @@ export class DatResult {
   /** Level of the entry at which the walk ended (`LEVEL_R1` to `LEVEL_PAGE`). */
   level = LEVEL_PAGE;
   stop: DatStop = 'mapped';
+  /** The segment whose page table the walk came to, as `segmentOf` numbers it; −1 if it came to none. */
+  segment = -1;
+  /** The segment-table entry, and the protection of all entries down to it. */
+  segmentHi = 0;
+  segmentLo = 0;
+  segmentProtection = false;
 }
+
+/** Number of the segment, of 1 MiB, that an address is in. */
+const segmentOf = (vaHi: number, vaLo: number): number => vaHi * 4096 + (vaLo >>> 20);
 
 /** The code that a missing entry of a level gives, by level + 1. */
 const TRANSLATION_CODES = [
@@ -171,6 +180,7 @@ export function walkDat(
   out.iep = false;
   out.absolute = false;
   out.frameShift = 12;
+  out.segment = -1;
   if ((asceLo & ASCE_REAL_SPACE) !== 0) {
     out.level = LEVEL_PAGE;
     return mapped(out, pfnOf(vaHi, vaLo));
@@ -201,7 +211,13 @@ export function walkDat(
       out.protection = true;
     }
     if (isLargeFrame(level, lo, features)) return mappedLarge(out, level, hi, lo, vaLo, features);
-    if (level === LEVEL_SEGMENT) return walkPage(memory, hi, lo, vaLo, features, out);
+    if (level === LEVEL_SEGMENT) {
+      out.segment = segmentOf(vaHi, vaLo);
+      out.segmentHi = hi;
+      out.segmentLo = lo;
+      out.segmentProtection = out.protection;
+      return walkPage(memory, hi, lo, vaLo, features, out);
+    }
     level--;
     index = indexAt(level, vaHi, vaLo);
     if (index >>> 9 < tableOffset(lo) || index >>> 9 > tableLength(lo)) {
@@ -211,4 +227,22 @@ export function walkDat(
     }
     origin = pfnOf(hi, lo);
   }
+}
+
+/**
+ * Translates an address of the same space as the address that `out` is about, while no table can have changed in
+ * between: in the same segment, only its page table is read.
+ */
+export function walkDatOn(
+  memory: AbsoluteMemory,
+  asceHi: number,
+  asceLo: number,
+  vaHi: number,
+  vaLo: number,
+  features: number,
+  out: DatResult,
+): number {
+  if (out.segment !== segmentOf(vaHi, vaLo)) return walkDat(memory, asceHi, asceLo, vaHi, vaLo, features, out);
+  out.protection = out.segmentProtection;
+  return walkPage(memory, out.segmentHi, out.segmentLo, vaLo, features, out);
 }

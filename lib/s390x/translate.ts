@@ -10,7 +10,7 @@ import { fromControlRegister, translateAccessRegister } from './access-register.
 import { ASCE_PRIVATE, ASCE_REAL_SPACE } from './asce.ts';
 import { CR0_LOW_ADDRESS_PROTECTION } from './control-registers.ts';
 import { type CpuState, cr0Low, featuresOf } from './cpu-state.ts';
-import { DatResult, walkDat } from './dat.ts';
+import { DatResult, walkDatOn } from './dat.ts';
 import type { AbsoluteMemory } from './memory.ts';
 import { realToAbsolutePfn } from './prefix.ts';
 import { PGM_ADDRESSING, PGM_PROTECTION, programInterruptionName } from './program-interruption.ts';
@@ -121,6 +121,20 @@ export function translateFragment(
   access: Access,
   out: Translation,
 ): number {
+  // Nothing is known of an earlier walk.
+  out.dat.segment = -1;
+  return translateNextFragment(cpu, memory, logicalHi, logicalLo, access, out);
+}
+
+/** The same for a later fragment of one access, during which the tables don't change. */
+export function translateNextFragment(
+  cpu: CpuState,
+  memory: AbsoluteMemory,
+  logicalHi: number,
+  logicalLo: number,
+  access: Access,
+  out: Translation,
+): number {
   setEffectiveAddress(cpu, logicalHi, logicalLo, out);
   out.protection = undefined;
   const store = access === 'store';
@@ -129,7 +143,7 @@ export function translateFragment(
     return PGM_PROTECTION;
   }
   const { dat } = out;
-  const code = walkDat(memory, out.asceHi, out.asceLo, out.addressHi, out.addressLo, featuresOf(cpu), dat);
+  const code = walkDatOn(memory, out.asceHi, out.asceLo, out.addressHi, out.addressLo, featuresOf(cpu), dat);
   if (code !== 0) return code;
   out.realPfn = dat.pfn;
   out.pfn = dat.absolute ? dat.pfn : realToAbsolutePfn(dat.pfn, cpu.prefixPfn);

@@ -41,6 +41,11 @@ export class S390xArchitecture extends CommonArchitecture {
   protected readonly capabilities: ReadonlyMap<number, CapabilityValue>;
   readonly #vms = new WeakMap<EmulatedVm, S390xVm>();
   readonly #vcpus = new WeakMap<EmulatedVcpu, S390xVcpu>();
+  /** What was looked up last: calls come in runs. */
+  #lastVm: EmulatedVm | undefined;
+  #lastVmState: S390xVm | undefined;
+  #lastVcpu: EmulatedVcpu | undefined;
+  #lastVcpuState: S390xVcpu | undefined;
 
   constructor(release: Release) {
     super(release, PAGE);
@@ -67,16 +72,23 @@ export class S390xArchitecture extends CommonArchitecture {
 
   /** What s390x keeps of a VM; made when it is first asked for, as a VM's own constructor asks. */
   vmState(vm: EmulatedVm): S390xVm {
+    if (vm === this.#lastVm) return this.#lastVmState!;
     let state = this.#vms.get(vm);
     if (state === undefined) {
       state = new S390xVm(vm, MEMORY_LIMIT);
       this.#vms.set(vm, state);
     }
+    this.#lastVm = vm;
+    this.#lastVmState = state;
     return state;
   }
 
   vcpuState(vcpu: EmulatedVcpu): S390xVcpu {
-    return this.#vcpus.get(vcpu)!;
+    if (vcpu !== this.#lastVcpu) {
+      this.#lastVcpu = vcpu;
+      this.#lastVcpuState = this.#vcpus.get(vcpu);
+    }
+    return this.#lastVcpuState!;
   }
 
   override memslotRules(_vm: EmulatedVm): readonly Rule<MemslotContext>[] {

@@ -11,7 +11,7 @@ import {
   Translation,
   translateFragment,
 } from '../../s390x/index.ts';
-import { inPrivateSpace, setEffectiveAddress, teidOf } from '../../s390x/translate.ts';
+import { inPrivateSpace, setEffectiveAddress, teidOf, translateNextFragment } from '../../s390x/translate.ts';
 import { highHalf, lowHalf } from '../../s390x/u64.ts';
 import { ERRNO } from '../../uapi/errno.ts';
 import type { PendingInterruption, S390xVcpu } from './vcpu-state.ts';
@@ -20,6 +20,8 @@ import type { S390xVm } from './vm-state.ts';
 /** Access key with which a frame of ACC 9 is tried again under storage-protection override. */
 const OVERRIDE_KEY = 9;
 const U32 = 0x1_0000_0000;
+const PAGE = 4096;
+const PAGE_OFFSET = 0xfff;
 /** Pages that a transfer of MEM_OP's largest size can touch. */
 const MAX_FRAGMENTS = MEM_OP_MAX_SIZE / 4096 + 1;
 
@@ -87,18 +89,31 @@ export class LogicalAccess {
     const locked = (this.#translation.asceLo & ASCE_REAL_SPACE) === 0;
     if (locked) this.#vm.lockTranslations();
     try {
-      return this.#translateAll(size) || (this.#store ? this.#storeAll(data, size) : this.#fetchAll(data, size));
+      return size <= PAGE - (this.#lo & PAGE_OFFSET) ? this.#moveInPage(data, size) : this.#moveAcross(data, size);
     } finally {
       if (locked) this.#vm.unlockTranslations();
     }
   }
 
+  #moveAcross(data: Uint8Array, size: number): number {
+    return this.#translateAll(size) || (this.#store ? this.#storeAll(data, size) : this.#fetchAll(data, size));
+  }
+
+  #moveInPage(data: Uint8Array, size: number): number {
+    const code = this.#translate();
+    if (code !== 0) return code;
+    const { pfn } = this.#translation;
+    const store = this.#store;
+    return this.#permits(pfn, size) || this.#vm.storage.move(pfn, this.#lo & PAGE_OFFSET, data, 0, size, store);
+  }
+
   #translateAll(size: number): number {
     const hi = this.#hi;
     const lo = this.#lo;
+    this.#translation.dat.segment = -1;
     for (let done = 0, page = 0, length = 0; done < size; done += length, page++) {
       length = this.#fragment(size - done);
-      const failure = this.#translate();
+      const failure = this.#translateNext();
       if (failure !== 0) return failure;
       this.#pfns[page] = this.#translation.pfn;
       this.#advance(length);
@@ -110,17 +125,18 @@ export class LogicalAccess {
 
   /** Nothing reaches `data` unless every page may be fetched. */
   #fetchAll(data: Uint8Array, size: number): number {
-    const offset = this.#lo & 0xfff;
+    const { storage } = this.#vm;
+    const offset = this.#lo & PAGE_OFFSET;
+    if (this.#key === 0 && storage.fetchFrames(this.#pfns, offset, data, size)) return 0;
     for (let done = 0, page = 0, length = 0; done < size; done += length, page++) {
       length = this.#fragment(size - done);
       const failure = this.#permits(this.#pfns[page]!, length);
       if (failure !== 0) return failure;
       this.#advance(length);
     }
-    const { storage } = this.#vm;
     for (let done = 0, page = 0, length = 0; done < size; done += length, page++) {
       const at = page === 0 ? offset : 0;
-      length = Math.min(4096 - at, size - done);
+      length = Math.min(PAGE - at, size - done);
       const failure = storage.move(this.#pfns[page]!, at, data, done, length, false);
       if (failure !== 0) return failure;
     }
@@ -166,6 +182,11 @@ export class LogicalAccess {
 
   #translate(): number {
     return translateFragment(this.#vcpu.cpu, this.#vm.storage, this.#hi, this.#lo, this.#access, this.#translation);
+  }
+
+  #translateNext(): number {
+    const { cpu } = this.#vcpu;
+    return translateNextFragment(cpu, this.#vm.storage, this.#hi, this.#lo, this.#access, this.#translation);
   }
 
   #checkKey(length: number): number {

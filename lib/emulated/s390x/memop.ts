@@ -7,6 +7,7 @@ import {
   CMPXCHG_RULES,
   LOGICAL_RULES,
   LOGICAL_RULES_BEFORE_6_3,
+  MEM_OP_MAX_SIZE,
   type MemOpContext,
   SIDA_RULES,
   WRONG_FD_RULES,
@@ -34,6 +35,9 @@ export interface MemOp {
 /** Absolute addresses beyond 2^64 would wrap, but no slot ends there: frame numbers may go past 2^52. */
 const gfnOf = (gaddr: U64): number => (typeof gaddr === 'number' ? Math.floor(gaddr / 4096) : Number(gaddr >> 12n));
 const offsetOf = (gaddr: U64): number => (typeof gaddr === 'number' ? gaddr % 4096 : Number(gaddr & 0xfffn));
+
+const LOGICAL_FLAGS = MEMOP_FLAG.CHECK_ONLY | MEMOP_FLAG.INJECT | MEMOP_FLAG.SKEY;
+const ABSOLUTE_FLAGS = MEMOP_FLAG.CHECK_ONLY | MEMOP_FLAG.SKEY;
 
 /** Asked only when no unknown flags are set. */
 const isSet = (mop: MemOp, flag: number): boolean => (Number(mop.flags) & flag) !== 0;
@@ -67,28 +71,43 @@ export function vcpuMemOp(vm: S390xVm, vcpu: S390xVcpu, mop: MemOp): number {
   }
 }
 
+/** Whether no rule of a logical or absolute access can be broken, so that none has to be asked. */
+function isOrdinary({ flags, size, key, ar }: MemOp, known: number): boolean {
+  return (
+    typeof flags === 'number' &&
+    (flags & ~known) === 0 &&
+    flags <= known &&
+    size - 1 < MEM_OP_MAX_SIZE &&
+    size > 0 &&
+    key < 16 &&
+    ar < 16
+  );
+}
+
 function logical(vm: S390xVm, vcpu: S390xVcpu, mop: MemOp): number {
-  const rules = vm.release.since(6, 3) ? LOGICAL_RULES : LOGICAL_RULES_BEFORE_6_3;
-  const refused = refusal(rules, context(mop, vcpu));
-  if (refused !== 0) return refused;
+  if (!isOrdinary(mop, LOGICAL_FLAGS)) {
+    const rules = vm.release.since(6, 3) ? LOGICAL_RULES : LOGICAL_RULES_BEFORE_6_3;
+    const refused = refusal(rules, context(mop, vcpu));
+    if (refused !== 0) return refused;
+  }
   const store = mop.op === MEMOP.LOGICAL_WRITE;
   vcpu.loadAccessRegisters();
   const { access } = vcpu;
   access.begin(mop.gaddr, mop.ar, store, accessKey(mop));
   let result: number;
   if (isSet(mop, MEMOP_FLAG.CHECK_ONLY)) result = access.check(mop.size);
-  else if (!store) result = copyingOut(mop, (data) => access.move(data, mop.size));
-  else if (mop.buf === null || mop.buf.length < mop.size) return -ERRNO.EFAULT;
+  else if (!store) {
+    const data = bufferOf(mop);
+    result = access.move(data, mop.size) || (data === mop.buf ? 0 : copyOut(data, mop.buf));
+  } else if (mop.buf === null || mop.buf.length < mop.size) return -ERRNO.EFAULT;
   else result = access.move(mop.buf, mop.size);
   if (result > 0 && isSet(mop, MEMOP_FLAG.INJECT)) vcpu.pending = access.interruption(result);
   return result;
 }
 
-/** A read, which the kernel makes before it looks at the caller's buffer. */
-function copyingOut(mop: MemOp, read: (data: Uint8Array) => number): number {
-  if (mop.buf !== null && mop.buf.length >= mop.size) return read(mop.buf);
-  const data = new Uint8Array(mop.size);
-  return read(data) || copyOut(data, mop.buf);
+/** Where a read goes, which the kernel makes before it looks at the caller's buffer. */
+function bufferOf({ buf, size }: MemOp): Uint8Array {
+  return buf !== null && buf.length >= size ? buf : new Uint8Array(size);
 }
 
 /** MEM_OP on a VM fd. */
@@ -109,8 +128,10 @@ export function vmMemOp(vm: S390xVm, mop: MemOp): number {
 }
 
 function absolute(vm: S390xVm, mop: MemOp): number {
-  const refused = refusal(ABSOLUTE_RULES, context(mop, undefined));
-  if (refused !== 0) return refused;
+  if (!isOrdinary(mop, ABSOLUTE_FLAGS)) {
+    const refused = refusal(ABSOLUTE_RULES, context(mop, undefined));
+    if (refused !== 0) return refused;
+  }
   const store = mop.op === MEMOP.ABSOLUTE_WRITE;
   const key = accessKey(mop);
   const checkOnly = isSet(mop, MEMOP_FLAG.CHECK_ONLY);
@@ -123,7 +144,8 @@ function absolute(vm: S390xVm, mop: MemOp): number {
   }
   if (missing !== 0) return missing;
   if (checkOnly) return checkAbsolute(vm, mop, store, key);
-  return copyingOut(mop, (data) => moveAbsolute(vm, mop, data, false, key));
+  const data = bufferOf(mop);
+  return moveAbsolute(vm, mop, data, false, key) || (data === mop.buf ? 0 : copyOut(data, mop.buf));
 }
 
 /** Page by page: what precedes a failing page stays written. A read is all or nothing. */

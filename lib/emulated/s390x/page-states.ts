@@ -35,6 +35,26 @@ class SparseBytes {
     }
     chunk[page % CHUNK] = value;
   }
+
+  /** The bytes of a run of pages, as arrays one after the other; undefined for pages that are all zero. */
+  *runs(
+    page: number,
+    length: number,
+    create: boolean,
+  ): Generator<{ bytes: Uint8Array | undefined; length: number }, void> {
+    for (let at = page; at < page + length; ) {
+      const index = Math.floor(at / CHUNK);
+      const start = at % CHUNK;
+      const size = Math.min(CHUNK - start, page + length - at);
+      let chunk = this.#chunks.get(index);
+      if (chunk === undefined && create) {
+        chunk = new Uint8Array(CHUNK);
+        this.#chunks.set(index, chunk);
+      }
+      yield { bytes: chunk?.subarray(start, start + size), length: size };
+      at += size;
+    }
+  }
 }
 
 /** Storage keys and CMMA values of the pages of a process, or of a VM. */
@@ -70,6 +90,32 @@ export class PageStates implements MemoryObserver {
     const changed = this.#lastSet.get(page) === key ? this.#keys.get(page) & USER_CHANGED : USER_CHANGED;
     this.#lastSet.set(page, key);
     this.#keys.set(page, key | changed);
+  }
+
+  /** Reads the keys of frames that follow one another into `keys` from `at` on. */
+  readKeys(slot: EmulatedMemslot, gfn: number, keys: Uint8Array, at: number, length: number): void {
+    let to = at;
+    for (const { bytes, length: size } of this.#keys.runs(this.#page(slot, gfn), length, false)) {
+      if (bytes === undefined) keys.fill(0, to, to + size);
+      else for (let i = 0; i < size; i++) keys[to + i] = bytes[i]! & KEY_BITS;
+      to += size;
+    }
+  }
+
+  /** Sets the keys of frames that follow one another, as {@link setKey} does. */
+  writeKeys(slot: EmulatedMemslot, gfn: number, keys: Uint8Array, at: number, length: number): void {
+    const page = this.#page(slot, gfn);
+    const before = this.#lastSet.runs(page, length, true);
+    let from = at;
+    for (const { bytes: states } of this.#keys.runs(page, length, true)) {
+      const last = before.next().value!.bytes!;
+      for (let i = 0; i < last.length; i++) {
+        const key = keys[from + i]!;
+        states![i] = key | (last[i] === key ? states![i]! & USER_CHANGED : USER_CHANGED);
+        last[i] = key;
+      }
+      from += last.length;
+    }
   }
 
   /** Notes an access: the machine sets R, and C for a store, in the key of the page. */

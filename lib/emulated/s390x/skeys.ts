@@ -5,6 +5,7 @@ import { SKEYS_COUNT_RULES, SKEYS_FLAGS_RULES } from '../../rules/s390x.ts';
 import { KEY_REFERENCE, PGM_ADDRESSING } from '../../s390x/index.ts';
 import { ERRNO } from '../../uapi/errno.ts';
 import { KEYOP, S390_GET_SKEYS_NONE } from '../../uapi/flags.ts';
+import type { EmulatedMemslot } from '../memslots.ts';
 import { copyOut } from '../vm.ts';
 import type { S390xVm } from './vm-state.ts';
 
@@ -18,12 +19,12 @@ export function getSkeys(vm: S390xVm, startGfn: bigint, count: bigint, flags: nu
   const miscounted = refusal(SKEYS_COUNT_RULES, { flags, count });
   if (miscounted !== 0) return miscounted;
   const keys = new Uint8Array(Number(count));
-  for (let i = 0; i < keys.length; i++) {
-    const gfn = gfnAt(startGfn, i);
-    const slot = vm.storage.slot(gfn);
-    if (slot === undefined) return missingFrame(vm);
-    if (!vm.storage.isMapped(slot, gfn)) return -ERRNO.EFAULT;
-    keys[i] = vm.states.key(slot, gfn);
+  for (let done = 0; done < keys.length; ) {
+    const run = nextRun(vm, startGfn, done, keys.length);
+    if (typeof run === 'number') return run;
+    if (run.length === 0) return -ERRNO.EFAULT;
+    vm.states.readKeys(run.slot, run.gfn, keys, done, run.length);
+    done += run.length;
   }
   return copyOut(keys, into);
 }
@@ -35,20 +36,65 @@ export function setSkeys(vm: S390xVm, startGfn: bigint, count: bigint, flags: nu
   if (from === null || from.length < length) return -ERRNO.EFAULT;
   vm.enableKeys();
   if (vm.release.since(7, 0)) {
-    for (let i = 0; i < length; i++) if ((from[i]! & UNUSED_BIT) !== 0) return -ERRNO.EINVAL;
+    if (validKeys(from, 0, length) < length) return -ERRNO.EINVAL;
   }
-  for (let i = 0; i < length; i++) {
-    const gfn = gfnAt(startGfn, i);
-    const key = from[i]!;
-    const slot = vm.storage.slot(gfn);
+  for (let done = 0; done < length; ) {
+    const run = nextRun(vm, startGfn, done, length);
     // What was set before stays set.
-    if (slot === undefined) return missingFrame(vm);
-    if ((key & UNUSED_BIT) !== 0) return -ERRNO.EINVAL;
-    if (!vm.storage.isMapped(slot, gfn)) return -ERRNO.EFAULT;
-    if (vm.release.since(7, 0) || vm.storage.hasPageTable(slot, gfn)) vm.setKey(slot, gfn, key);
-    // Up to 6.19 the page is faulted in so that its key can be set, and then it isn't: the key stays 0.
-    else if (key !== 0 && !vm.storage.faultIn(slot, gfn, true)) return -ERRNO.EFAULT;
+    if (typeof run === 'number') return run;
+    // A bad key is found before a page that isn't there.
+    if (run.length === 0) return (from[done]! & UNUSED_BIT) === 0 ? -ERRNO.EFAULT : -ERRNO.EINVAL;
+    const good = validKeys(from, done, run.length);
+    const failure = setRun(vm, run, from, done, good);
+    if (failure !== 0) return failure;
+    if (good < run.length) return -ERRNO.EINVAL;
+    done += run.length;
   }
+  return 0;
+}
+
+/** How many of the bytes from `at` on are keys. */
+function validKeys(keys: Uint8Array, at: number, length: number): number {
+  let i = 0;
+  while (i < length && (keys[at + i]! & UNUSED_BIT) === 0) i++;
+  return i;
+}
+
+/** Frames that follow one another in a slot and in user space. */
+interface Run {
+  readonly slot: EmulatedMemslot;
+  readonly gfn: number;
+  readonly length: number;
+}
+
+/** The run from `startGfn + done` on, empty where user space has nothing mapped; 5 or −EFAULT where there is no slot. */
+function nextRun(vm: S390xVm, startGfn: bigint, done: number, count: number): Run | number {
+  const gfn = gfnAt(startGfn, done);
+  const slot = vm.storage.slot(gfn);
+  if (slot === undefined) return missingFrame(vm);
+  const mapped = vm.storage.mappedFrames(slot, gfn);
+  return { slot, gfn, length: Math.min(count - done, slot.baseGfn + slot.npages - gfn, mapped) };
+}
+
+/** Sets the keys of a run; up to 6.19 each segment of user space without a page table loses one. */
+function setRun(vm: S390xVm, { slot, gfn }: Run, keys: Uint8Array, at: number, length: number): number {
+  if (vm.release.since(7, 0)) {
+    vm.setKeys(slot, gfn, keys, at, length);
+    return 0;
+  }
+  /** What was looked at; and what of it has been set. */
+  let i = 0;
+  let set = 0;
+  for (let end = 0; i < length; i = end) {
+    end = Math.min(length, i + vm.storage.framesOfSegment(slot, gfn + i));
+    if (vm.storage.hasPageTable(slot, gfn + i)) continue;
+    vm.setKeys(slot, gfn + set, keys, at + set, i - set);
+    // Keys of 0 are there already. For the first other one the page is faulted in, and then the key isn't set.
+    while (i < end && keys[at + i] === 0) i++;
+    if (i < end && !vm.storage.faultIn(slot, gfn + i, true)) return -ERRNO.EFAULT;
+    set = Math.min(end, i + 1);
+  }
+  vm.setKeys(slot, gfn + set, keys, at + set, length - set);
   return 0;
 }
 

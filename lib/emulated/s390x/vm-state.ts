@@ -56,6 +56,12 @@ export class S390xVm {
     this.states.setKey(slot, gfn, key);
   }
 
+  /** Sets the keys of frames that follow one another. */
+  setKeys(slot: EmulatedMemslot, gfn: number, keys: Uint8Array, at: number, length: number): void {
+    if (!this.release.since(7, 0)) this.states.writeKeys(slot, gfn, keys, at, length);
+    else for (let i = 0; i < length; i++) this.setKey(slot, gfn + i, keys[at + i]!);
+  }
+
   /** The guest touched the page: its own tables point to the process's page table for the segment. */
   linkSegment(gfn: number): void {
     this.#linked.add(Math.floor(gfn / SEGMENT_PAGES));
