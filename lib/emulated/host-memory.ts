@@ -245,6 +245,7 @@ export class HostMemory {
     const mapping = this.#inside(hva, length);
     if (mapping === undefined || (prot & ~7) !== 0) return -ERRNO.EINVAL;
     if (hasUnmapped(mapping, hva, length)) return -ERRNO.ENOMEM;
+    this.generation++;
     this.#guard(mapping);
     this.#setProtection(mapping, hva, length, prot);
     return 0;
