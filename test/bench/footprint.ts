@@ -23,7 +23,7 @@ export const importTime: Benchmark = {
       meter: 'result',
       per: 'process',
       contenders: [
-        importing('kvm-bridge', new URL('../../lib/index.js', import.meta.url).href),
+        importing('kvm-bridge', import.meta.resolve('kvm-bridge')),
         importing('koffi', import.meta.resolve('koffi')),
         importing('nothing'),
       ],

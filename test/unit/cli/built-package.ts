@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
-const tsc = join(dirname(createRequire(import.meta.url).resolve('typescript/package.json')), 'bin/tsc');
+const vite = join(dirname(createRequire(import.meta.url).resolve('vite/package.json')), 'bin/vite.js');
 
 export interface Ended {
   readonly status: number | null;
@@ -14,7 +14,7 @@ export interface Ended {
   readonly err: string;
 }
 
-/** The package as users get it, compiled from the sources as they are now, in a folder of its own. */
+/** The package as users get it, built from the sources as they are now, in a folder of its own. */
 export class BuiltPackage {
   readonly folder = mkdtempSync(join(tmpdir(), 'kvm-bridge-'));
 
@@ -24,9 +24,8 @@ export class BuiltPackage {
     }
     // The addon is found in build/, its loader's dependencies in node_modules/.
     for (const name of ['node_modules', 'build']) symlinkSync(join(root, name), join(this.folder, name));
-    const project = ['-p', join(root, 'tsconfig.build.json'), '--outDir', join(this.folder, 'dist')];
-    const { status, out } = await run(root, [tsc, ...project, '--noCheck', '--declaration', 'false']);
-    if (status !== 0) throw new Error(`The sources do not compile:\n${out}`);
+    const built = await run(root, [vite, 'build', '--logLevel', 'warn', '--outDir', join(this.folder, 'dist')]);
+    if (built.status !== 0) throw new Error(`The package cannot be built:\n${built.out}${built.err}`);
   }
 
   /** Node on a script of the package. */
