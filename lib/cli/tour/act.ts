@@ -7,9 +7,10 @@ import type { DirtyPages } from '../../memory/dirty-pages.ts';
 import type { Arch } from '../../uapi/arch.ts';
 import type { Vcpu } from '../../vcpu.ts';
 import type { Vm } from '../../vm.ts';
-import { prepareRealMode, startInRealMode } from '../guest-x86.ts';
+import { prepareRealMode } from '../guest-x86.ts';
 import { CODE_GPA, DEVICE_GPA, DEVICE_SIZE, MACHINE_CODE, RAM_SIZE, RESULTS, scriptedGuest } from './guest.ts';
-import { type Own, startPpc64, useHashPageTable, useStorageKeys } from './own.ts';
+import { prepareOwn } from './own.ts';
+import { startGuest } from './start-guest.ts';
 
 /** The rows of the table, in order. */
 export const LABELS = [
@@ -115,13 +116,6 @@ function playGuest(vm: Vm, rows: Rows, notes: string[]): void {
   if (own !== undefined) notes.push(`${kvm.arch}, ${kernelName(kvm)}: ${own.report()}`);
 }
 
-function prepareOwn(vm: Vm, vcpu: Vcpu): Own | undefined {
-  const { s390x, ppc64 } = vm.calls;
-  if (s390x !== undefined) return useStorageKeys(vm, vcpu, s390x);
-  if (ppc64 !== undefined) return useHashPageTable(vm, vcpu, ppc64, DEVICE_GPA);
-  return undefined;
-}
-
 /** How long a guest may take that is interrupted at its end. */
 const RUN_MS = 500;
 
@@ -133,8 +127,7 @@ function loadGuest(vm: Vm, vcpu: Vcpu, rows: Rows, notes: string[]): () => strin
     if (instructions === undefined) return hostStores(vm, rows, notes);
     const code = Uint8Array.from(instructions.flatMap((instruction) => instruction.code));
     vm.memory.writeExact(CODE_GPA, code);
-    if (arch === 'x86_64') startInRealMode(vcpu, CODE_GPA);
-    else startPpc64(vcpu, CODE_GPA);
+    startGuest(vm, vcpu, CODE_GPA);
     rows.set('guest', `${code.length} bytes`);
     return () => vcpu.runSync({ timeoutMs: RUN_MS }).reason;
   }

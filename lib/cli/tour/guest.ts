@@ -44,7 +44,7 @@ const X86_CODE: readonly Instruction[] = [
   at(0xf4).is('hlt'),
 ];
 
-/** A word of ppc64 in little-endian memory. */
+/** A word of machine code in little-endian memory. */
 const word = (value: number) => at(value & 0xff, (value >>> 8) & 0xff, (value >>> 16) & 0xff, value >>> 24);
 
 /** The same as machine code of ppc64. There is no halt that user space sees: it ends in a loop, and is interrupted. */
@@ -72,8 +72,35 @@ const PPC64_CODE: readonly Instruction[] = [
   word(0x4800_0000).is('here: b here'),
 ];
 
+/** The same as machine code of aarch64, with the MMU off. It ends in a loop likewise. */
+const AARCH64_CODE: readonly Instruction[] = [
+  word(0x5280_0820).is('mov w0, #0x41'),
+  word(0xd284_0001).is('mov x1, #0x2000'),
+  word(0x3900_0020).is('strb w0, [x1]'),
+  word(0xd2a0_0021).is('mov x1, #0x10000'),
+  word(0x3900_0020).is('next: strb w0, [x1]'),
+  word(0x9140_0421).is('add x1, x1, #0x1000'),
+  word(0xf140_803f).is('cmp x1, #0x20000'),
+  word(0x54ff_ffa3).is('b.lo next'),
+  word(0x5286_6880).is('mov w0, #0x3344'),
+  word(0x72a2_2440).is('movk w0, #0x1122, lsl #16'),
+  word(0xd28a_0201).is('mov x1, #0x5010'),
+  word(0xb900_0020).is('str w0, [x1]'),
+  word(0x5280_0b40).is('mov w0, #0x5a'),
+  word(0xd2ba_0001).is('mov x1, #0xd0000000'),
+  word(0x3900_0020).is('strb w0, [x1]'),
+  word(0xb940_0420).is('ldr w0, [x1, #4]'),
+  word(0xd28e_0001).is('mov x1, #0x7000'),
+  word(0xb900_0020).is('str w0, [x1]'),
+  word(0x1400_0000).is('here: b here'),
+];
+
 /** The guest for the real kernels of the architectures that it was written for. */
-export const MACHINE_CODE: Partial<Record<Arch, readonly Instruction[]>> = { x86_64: X86_CODE, ppc64: PPC64_CODE };
+export const MACHINE_CODE: Partial<Record<Arch, readonly Instruction[]>> = {
+  x86_64: X86_CODE,
+  ppc64: PPC64_CODE,
+  aarch64: AARCH64_CODE,
+};
 
 /** The same guest for an emulated vCPU. Where there is no MMIO, the device is an exception, told to `faulted`. */
 export function* scriptedGuest(faulted: (fault: GuestFault) => void): GuestProgram {

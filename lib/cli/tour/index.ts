@@ -35,7 +35,7 @@ export function tourCommand(io: Io): number {
     if (code !== undefined) io.stdout.write(`\n${listing(code, style)}`);
   }
   const [host] = acts;
-  for (const arch of EMULATED) {
+  for (const arch of new Set([...EMULATED, ...acts.map((act) => act.arch)])) {
     // As the host, where it is one of these: ppc64 has pages of 4 or of 64 KiB.
     acts.push(perform({ backend: 'emulated', arch, ...(host?.arch === arch ? { pageSize: host.pageSize } : {}) }));
   }
