@@ -26,12 +26,14 @@ export const ENTRY_INVALID = 0x20;
 export const ENTRY_FORMAT_CONTROL = 0x400;
 export const ENTRY_COMMON = 0x10;
 export const ENTRY_IEP = 0x100;
+/** Table type (TT), which is the level. */
+export const ENTRY_TYPE = 0x0c;
 /** A page-table entry has I where others have FC, and a bit that must be zero. */
 export const PAGE_INVALID = 0x400;
 export const PAGE_ZERO = 0x800;
 
-/** Table-type bits (TT) of a region or segment entry. */
-export const tableType = (lo: number): number => (lo >>> 2) & 3;
+/** The table type of a region or segment entry. */
+export const tableType = (lo: number): number => (lo & ENTRY_TYPE) >>> 2;
 /** First part of the next table that exists (TF), in units of 512 entries. */
 export const tableOffset = (lo: number): number => (lo >>> 6) & 3;
 /** Last part of the next table that exists (TL). */

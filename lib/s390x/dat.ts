@@ -10,12 +10,13 @@ import {
   DAT_EDAT2,
   DAT_IEP,
   ENTRY_COMMON,
+  ENTRY_FORMAT_CONTROL,
   ENTRY_IEP,
   ENTRY_INVALID,
   ENTRY_PROTECTION,
+  ENTRY_TYPE,
   isLargeFrame,
   LEVEL_PAGE,
-  LEVEL_R1,
   LEVEL_R2,
   LEVEL_R3,
   LEVEL_SEGMENT,
@@ -27,6 +28,7 @@ import {
   tableType,
 } from './dat-entries.ts';
 import type { AbsoluteMemory } from './memory.ts';
+import { realToAbsolutePfn } from './prefix.ts';
 import {
   PGM_ASCE_TYPE,
   PGM_PAGE_TRANSLATION,
@@ -87,30 +89,16 @@ const TRANSLATION_CODES = [
 
 /** Index of a virtual address into a table of 2048 entries. */
 function indexAt(level: number, hi: number, lo: number): number {
-  switch (level) {
-    case LEVEL_R1:
-      return hi >>> 21;
-    case LEVEL_R2:
-      return (hi >>> 10) & 0x7ff;
-    case LEVEL_R3:
-      return ((hi & 0x3ff) << 1) | (lo >>> 31);
-    default:
-      return (lo >>> 20) & 0x7ff;
-  }
+  if (level === LEVEL_SEGMENT) return (lo >>> 20) & 0x7ff;
+  if (level === LEVEL_R3) return ((hi & 0x3ff) << 1) | (lo >>> 31);
+  return level === LEVEL_R2 ? (hi >>> 10) & 0x7ff : hi >>> 21;
 }
 
 /** Whether the address has bits that a table of this level doesn't translate. */
 function isBeyond(level: number, hi: number, lo: number): boolean {
-  switch (level) {
-    case LEVEL_R1:
-      return false;
-    case LEVEL_R2:
-      return hi >>> 21 !== 0;
-    case LEVEL_R3:
-      return hi >>> 10 !== 0;
-    default:
-      return hi !== 0 || lo >>> 31 !== 0;
-  }
+  if (level === LEVEL_SEGMENT) return hi !== 0 || lo >>> 31 !== 0;
+  if (level === LEVEL_R3) return hi >>> 10 !== 0;
+  return level === LEVEL_R2 && hi >>> 21 !== 0;
 }
 
 /** A common region counts only where EDAT-2 gives the bit its meaning. */
@@ -118,6 +106,15 @@ function isForbiddenCommon(level: number, lo: number, asceLo: number, features: 
   if ((lo & ENTRY_COMMON) === 0 || (asceLo & ASCE_PRIVATE) === 0) return false;
   return level === LEVEL_SEGMENT || (level === LEVEL_R3 && (features & DAT_EDAT2) !== 0);
 }
+
+/** What of an entry has to be looked at one by one where any of it is other than in an entry that just leads to the next table. */
+const ENTRY_SAYS_MORE = ENTRY_INVALID | ENTRY_TYPE | ENTRY_COMMON | ENTRY_PROTECTION | ENTRY_FORMAT_CONTROL;
+/** The same of a page-table entry that just names a frame. */
+const PAGE_SAYS_MORE = PAGE_INVALID | PAGE_ZERO | ENTRY_PROTECTION | ENTRY_IEP;
+
+/** Where in its frame the page-table entry of an address is. The table's origin is a multiple of 2 KiB. */
+export const pageEntryOffset = (segmentLo: number, vaLo: number): number =>
+  (segmentLo & 0x800) | (((vaLo >>> 12) & 0xff) << 3);
 
 function walkPage(
   memory: AbsoluteMemory,
@@ -128,17 +125,17 @@ function walkPage(
   out: DatResult,
 ): number {
   out.level = LEVEL_PAGE;
-  // The origin is a multiple of 2 KiB: bit 0x800 selects the half of the frame.
-  const offset = (segmentLo & 0x800) | (((vaLo >>> 12) & 0xff) << 3);
-  const failure = memory.readDoubleword(pfnOf(segmentHi, segmentLo), offset);
+  const failure = memory.readDoubleword(pfnOf(segmentHi, segmentLo), pageEntryOffset(segmentLo, vaLo));
   if (failure !== 0) return stopped(out, 'table entry not readable', failure);
   const { hi, lo } = memory;
-  if ((lo & PAGE_INVALID) !== 0) return stopped(out, 'entry invalid', PGM_PAGE_TRANSLATION);
-  if ((lo & PAGE_ZERO) !== 0) {
-    return stopped(out, 'bit 52 of the page-table entry is not zero', PGM_TRANSLATION_SPECIFICATION);
+  if ((lo & PAGE_SAYS_MORE) !== 0) {
+    if ((lo & PAGE_INVALID) !== 0) return stopped(out, 'entry invalid', PGM_PAGE_TRANSLATION);
+    if ((lo & PAGE_ZERO) !== 0) {
+      return stopped(out, 'bit 52 of the page-table entry is not zero', PGM_TRANSLATION_SPECIFICATION);
+    }
+    if ((lo & ENTRY_PROTECTION) !== 0) out.protection = true;
+    out.iep = (lo & ENTRY_IEP) !== 0 && (features & DAT_IEP) !== 0;
   }
-  if ((lo & ENTRY_PROTECTION) !== 0) out.protection = true;
-  out.iep = (lo & ENTRY_IEP) !== 0 && (features & DAT_IEP) !== 0;
   return mapped(out, pfnOf(hi, lo));
 }
 
@@ -198,19 +195,22 @@ export function walkDat(
   for (;;) {
     out.level = level;
     // A table may lie across the top of storage; addresses wrap.
-    const pfn = origin + (index >>> 9);
-    const failure = memory.readDoubleword(pfn < PFN_LIMIT ? pfn : pfn - PFN_LIMIT, (index & 511) << 3);
+    const pfn = index < 512 ? origin : (origin + (index >>> 9)) % PFN_LIMIT;
+    const failure = memory.readDoubleword(pfn, (index & 511) << 3);
     if (failure !== 0) return stopped(out, 'table entry not readable', failure);
     const { hi, lo } = memory;
-    if ((lo & ENTRY_INVALID) !== 0) return stopped(out, 'entry invalid', TRANSLATION_CODES[level + 1]!);
-    if (tableType(lo) !== level) return stopped(out, 'entry of another table type', PGM_TRANSLATION_SPECIFICATION);
-    if (isForbiddenCommon(level, lo, asceLo, features)) {
-      return stopped(out, 'common entry in a private space', PGM_TRANSLATION_SPECIFICATION);
+    // Most entries only lead on.
+    if ((lo & ENTRY_SAYS_MORE) !== level << 2) {
+      if ((lo & ENTRY_INVALID) !== 0) return stopped(out, 'entry invalid', TRANSLATION_CODES[level + 1]!);
+      if (tableType(lo) !== level) return stopped(out, 'entry of another table type', PGM_TRANSLATION_SPECIFICATION);
+      if (isForbiddenCommon(level, lo, asceLo, features)) {
+        return stopped(out, 'common entry in a private space', PGM_TRANSLATION_SPECIFICATION);
+      }
+      if ((lo & ENTRY_PROTECTION) !== 0 && (level === LEVEL_SEGMENT || (features & DAT_EDAT1) !== 0)) {
+        out.protection = true;
+      }
+      if (isLargeFrame(level, lo, features)) return mappedLarge(out, level, hi, lo, vaLo, features);
     }
-    if ((lo & ENTRY_PROTECTION) !== 0 && (level === LEVEL_SEGMENT || (features & DAT_EDAT1) !== 0)) {
-      out.protection = true;
-    }
-    if (isLargeFrame(level, lo, features)) return mappedLarge(out, level, hi, lo, vaLo, features);
     if (level === LEVEL_SEGMENT) {
       out.segment = segmentOf(vaHi, vaLo);
       out.segmentHi = hi;
@@ -244,5 +244,28 @@ export function walkDatOn(
 ): number {
   if (out.segment !== segmentOf(vaHi, vaLo)) return walkDat(memory, asceHi, asceLo, vaHi, vaLo, features, out);
   out.protection = out.segmentProtection;
+  out.iep = false;
   return walkPage(memory, out.segmentHi, out.segmentLo, vaLo, features, out);
+}
+
+/**
+ * The absolute frames of page-table entries that name a frame and say nothing else, up to the first entry that does.
+ * @param entries holds `count` of them from `at` on.
+ * @param pfns gets the frames from `from` on.
+ * @returns how many there are
+ */
+export function plainFrames(
+  entries: DataView,
+  at: number,
+  count: number,
+  prefixPfn: number,
+  pfns: Float64Array,
+  from: number,
+): number {
+  for (let i = 0; i < count; i++) {
+    const lo = entries.getUint32(at + 8 * i + 4);
+    if ((lo & PAGE_SAYS_MORE) !== 0) return i;
+    pfns[from + i] = realToAbsolutePfn(pfnOf(entries.getUint32(at + 8 * i), lo), prefixPfn);
+  }
+  return count;
 }

@@ -5,6 +5,7 @@ import { mmioExits } from './exits.ts';
 import { importTime, slotMemory } from './footprint.ts';
 import { hptEnter, hptTranslations, htabLaterPasses, htabStreams } from './hpt.ts';
 import { checkExtension, getDirtyLog, setUserMemoryRegion } from './ioctls.ts';
+import { s390xKeys, s390xReads } from './s390x.ts';
 
 export const BENCHMARKS: readonly Benchmark[] = [
   checkExtension,
@@ -18,6 +19,8 @@ export const BENCHMARKS: readonly Benchmark[] = [
   htabLaterPasses,
   hptEnter,
   hptTranslations,
+  s390xReads,
+  s390xKeys,
   mmioExits,
   importTime,
   slotMemory,

@@ -2,7 +2,7 @@ import { type AbsoluteMemory, keyPermits, PGM_ADDRESSING, PGM_PROTECTION } from 
 import { ERRNO } from '../../uapi/errno.ts';
 import type { EmulatedMemslot } from '../memslots.ts';
 import type { EmulatedVm } from '../vm.ts';
-import { type Frame, FrameCache } from './frame-cache.ts';
+import { FrameCache, type FrameRun, placeIn } from './frame-cache.ts';
 import type { PageStates } from './page-states.ts';
 
 const PAGE = 4096;
@@ -21,16 +21,27 @@ export class GuestStorage implements AbsoluteMemory {
   constructor(vm: EmulatedVm, states: PageStates) {
     this.#vm = vm;
     this.states = states;
-    this.#frames = new FrameCache(vm, (hva) => states.makePageTable(hva));
+    this.#frames = new FrameCache(vm);
   }
 
   readDoubleword(pfn: number, offset: number): number {
-    const frame = this.#frames.find(pfn);
-    if (frame === undefined || !frame.readable) return this.#readSlowly(pfn, offset);
-    this.hi = frame.view.getUint32(offset);
-    this.lo = frame.view.getUint32(offset + 4);
-    this.states.accessed(frame.slot, pfn, false);
+    const run = this.#frames.find(pfn);
+    if (run === undefined || !run.readable) return this.#readSlowly(pfn, offset);
+    const at = placeIn(run, pfn) + offset;
+    this.hi = run.view.getUint32(at);
+    this.lo = run.view.getUint32(at + 4);
+    this.#accessedIn(run, pfn, false);
     return 0;
+  }
+
+  #accessedIn(run: FrameRun, pfn: number, store: boolean): void {
+    if (!run.touched) this.#touch(run);
+    if (store || this.states.keysEnabled) this.states.accessed(run.slot, pfn, store);
+  }
+
+  #touch(run: FrameRun): void {
+    run.touched = true;
+    this.states.makePageTable(run.hva);
   }
 
   /** A page of a file, or none. */
@@ -49,6 +60,12 @@ export class GuestStorage implements AbsoluteMemory {
   #accessed(slot: EmulatedMemslot, gfn: number, hva: number, store: boolean): void {
     this.states.makePageTable(hva);
     this.states.accessed(slot, gfn, store);
+  }
+
+  /** The run with the frame, if its bytes are here and may be read. */
+  readableRun(pfn: number): FrameRun | undefined {
+    const run = this.#frames.find(pfn);
+    return run?.readable === true ? run : undefined;
   }
 
   hasFrame(pfn: number): boolean {
@@ -99,11 +116,12 @@ export class GuestStorage implements AbsoluteMemory {
    * 7.0 KVM can't tell the two apart); −EFAULT and −EOPNOTSUPP for the latter from 7.0 on.
    */
   permits(gfn: number, store: boolean, key: number): number {
-    const frame = this.#frames.find(gfn);
-    const slot = frame?.slot ?? this.#vm.usableSlot(gfn);
+    const run = this.#frames.find(gfn);
+    const slot = run?.slot ?? this.#vm.usableSlot(gfn);
     if (slot === undefined) return PGM_ADDRESSING;
+    if (run !== undefined && !run.touched) this.#touch(run);
     if (key !== 0 && !keyPermits(key, this.states.key(slot, gfn), store)) return PGM_PROTECTION;
-    if (frame !== undefined && (store ? frame.writable : frame.readable)) return 0;
+    if (run !== undefined && (store ? run.writable : run.readable)) return 0;
     const hva = this.#vm.hostAddress(slot, gfn);
     return this.#vm.memory.canAccess(hva, store) ? 0 : this.#hostFault(hva, store);
   }
@@ -113,38 +131,44 @@ export class GuestStorage implements AbsoluteMemory {
    * @returns 0; 5; −EFAULT where the host page is missing or may not be accessed that way.
    */
   move(gfn: number, offset: number, data: Uint8Array, at: number, length: number, store: boolean): number {
-    const frame = this.#frames.find(gfn);
-    if (frame === undefined || !(store ? frame.writable : frame.readable)) {
+    const run = this.#frames.find(gfn);
+    if (run === undefined || !(store ? run.writable : run.readable)) {
       return this.#moveSlowly(gfn, offset, data.subarray(at, at + length), store);
     }
-    if (store) copyBytes(data, at, frame.page, offset, length);
-    else copyBytes(frame.page, offset, data, at, length);
-    this.states.accessed(frame.slot, gfn, store);
-    if (store) this.#vm.markDirty(frame.slot, gfn);
+    const place = placeIn(run, gfn) + offset;
+    if (store) copyBytes(data, at, run.bytes, place, length);
+    else copyBytes(run.bytes, place, data, at, length);
+    this.#accessedIn(run, gfn, store);
+    if (store) this.#vm.markDirty(run.slot, gfn);
     return 0;
   }
 
   /**
-   * Fetches `size` bytes from frames that follow one another in an access, the first from `offset` on. Those that are
-   * neighbours in the host's memory are fetched at once.
+   * Fetches what is in frames `pfns[from .. end)`, one after the other, the first from `offset` on, into `data[at ..]`
+   * up to its `size` bytes. Frames that are neighbours in the host's memory are fetched at once.
    * @returns whether that was possible: otherwise nothing was fetched, and page by page will tell why.
    */
-  fetchFrames(pfns: Float64Array, offset: number, data: Uint8Array, size: number): boolean {
-    const count = Math.ceil((offset + size) / PAGE);
-    for (let i = 0; i < count; i++) if (this.#frames.find(pfns[i]!)?.readable !== true) return false;
-    let done = 0;
-    for (let i = 0, at = offset; i < count; at = 0) {
-      const first = this.#frames.find(pfns[i]!)!;
-      let length = 0;
-      do {
-        this.states.accessed(first.slot, pfns[i]!, false);
-        length += PAGE;
-        i++;
-      } while (i < count && isBehind(first, length, this.#frames.find(pfns[i]!)!));
-      const part = Math.min(length - at, size - done);
-      data.set(new Uint8Array(first.buffer, first.start + at, part), done);
-      done += part;
-    }
+  fetchFrames(
+    pfns: Float64Array,
+    from: number,
+    end: number,
+    offset: number,
+    data: Uint8Array,
+    at: number,
+    size: number,
+  ): boolean {
+    const first = pfns[from]!;
+    const run = this.readableRun(first);
+    if (run === undefined) return false;
+    const most = Math.min(end, from + run.end - first);
+    let next = from + 1;
+    while (next < most && pfns[next] === first + next - from) next++;
+    const length = Math.min((next - from) * PAGE - offset, size - at);
+    // What comes behind goes first: nothing may be fetched unless everything can.
+    if (next < end && !this.fetchFrames(pfns, next, end, 0, data, at + length, size)) return false;
+    copyBytes(run.bytes, placeIn(run, first) + offset, data, at, length);
+    this.#accessedIn(run, first, false);
+    if (this.states.keysEnabled) for (let i = from + 1; i < next; i++) this.states.accessed(run.slot, pfns[i]!, false);
     return true;
   }
 
@@ -165,10 +189,6 @@ export class GuestStorage implements AbsoluteMemory {
     return store && this.#vm.memory.canAccess(hva, false) ? -ERRNO.EOPNOTSUPP : -ERRNO.EFAULT;
   }
 }
-
-/** Whether a frame comes right behind so many bytes of another, in the same slot. */
-const isBehind = (first: Frame, length: number, next: Frame): boolean =>
-  next.start === first.start + length && next.buffer === first.buffer && next.slot === first.slot;
 
 /** Up to this many bytes a loop is cheaper than a view of the part and a call. */
 const FEW_BYTES = 32;

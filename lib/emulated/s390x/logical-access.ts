@@ -2,6 +2,7 @@ import type { U64 } from '../../calls/kvm-calls.ts';
 import { MEM_OP_MAX_SIZE } from '../../rules/s390x.ts';
 import { ASCE_REAL_SPACE } from '../../s390x/asce.ts';
 import { cr0Low } from '../../s390x/cpu-state.ts';
+import { pageEntryOffset, plainFrames } from '../../s390x/dat.ts';
 import {
   fetchOverridePermits,
   keyPermits,
@@ -12,8 +13,9 @@ import {
   translateFragment,
 } from '../../s390x/index.ts';
 import { inPrivateSpace, setEffectiveAddress, teidOf, translateNextFragment } from '../../s390x/translate.ts';
-import { highHalf, lowHalf } from '../../s390x/u64.ts';
+import { highHalf, lowHalf, pfnOf } from '../../s390x/u64.ts';
 import { ERRNO } from '../../uapi/errno.ts';
+import { placeIn } from './frame-cache.ts';
 import type { PendingInterruption, S390xVcpu } from './vcpu-state.ts';
 import type { S390xVm } from './vm-state.ts';
 
@@ -96,15 +98,54 @@ export class LogicalAccess {
   }
 
   #moveAcross(data: Uint8Array, size: number): number {
+    if (!this.#store && this.#key === 0 && this.#fetchPlainly(data, size)) return 0;
     return this.#translateAll(size) || (this.#store ? this.#storeAll(data, size) : this.#fetchAll(data, size));
   }
 
   #moveInPage(data: Uint8Array, size: number): number {
-    const code = this.#translate();
-    if (code !== 0) return code;
-    const { pfn } = this.#translation;
-    const store = this.#store;
-    return this.#permits(pfn, size) || this.#vm.storage.move(pfn, this.#lo & PAGE_OFFSET, data, 0, size, store);
+    return this.#translate() || this.#moveFragment(this.#translation.pfn, data, 0, size);
+  }
+
+  #moveFragment(pfn: number, data: Uint8Array, at: number, length: number): number {
+    const { storage } = this.#vm;
+    const offset = this.#lo & PAGE_OFFSET;
+    // Without a key only the host can forbid it, and whether it does, the move shows.
+    if (this.#key === 0 && storage.move(pfn, offset, data, at, length, this.#store) === 0) return 0;
+    return this.#permits(pfn, length) || storage.move(pfn, offset, data, at, length, this.#store);
+  }
+
+  /**
+   * Fetches where nothing stands in the way, and page-table entries that follow one another are read in a row.
+   * @returns false, with nothing fetched, if something does: page by page will tell what.
+   */
+  #fetchPlainly(data: Uint8Array, size: number): boolean {
+    const hi = this.#hi;
+    const lo = this.#lo;
+    const offset = lo & PAGE_OFFSET;
+    const pages = Math.ceil((offset + size) / PAGE);
+    let found = 0;
+    while (found < pages && this.#translate() === 0) {
+      this.#pfns[found++] = this.#translation.pfn;
+      const behind = this.#plainFramesBehind(found, pages - found);
+      found += behind;
+      this.#advance((behind + 1) * PAGE - (this.#lo & PAGE_OFFSET));
+    }
+    this.#hi = hi;
+    this.#lo = lo;
+    return found === pages && this.#vm.storage.fetchFrames(this.#pfns, 0, pages, offset, data, 0, size);
+  }
+
+  /** The frames of the pages behind the one translated last, as far as its page table names them plainly. */
+  #plainFramesBehind(found: number, wanted: number): number {
+    const { segment, segmentHi, segmentLo } = this.#translation.dat;
+    if (segment < 0) return 0;
+    const table = pfnOf(segmentHi, segmentLo);
+    const run = this.#vm.storage.readableRun(table);
+    if (run === undefined) return 0;
+    const index = (this.#lo >>> 12) & 0xff;
+    const at = placeIn(run, table) + pageEntryOffset(segmentLo, this.#lo) + 8;
+    const count = Math.min(wanted, 0xff - index);
+    return plainFrames(run.view, at, count, this.#vcpu.cpu.prefixPfn, this.#pfns, found);
   }
 
   #translateAll(size: number): number {
@@ -127,7 +168,6 @@ export class LogicalAccess {
   #fetchAll(data: Uint8Array, size: number): number {
     const { storage } = this.#vm;
     const offset = this.#lo & PAGE_OFFSET;
-    if (this.#key === 0 && storage.fetchFrames(this.#pfns, offset, data, size)) return 0;
     for (let done = 0, page = 0, length = 0; done < size; done += length, page++) {
       length = this.#fragment(size - done);
       const failure = this.#permits(this.#pfns[page]!, length);
@@ -148,8 +188,7 @@ export class LogicalAccess {
     for (let done = 0, page = 0, length = 0; done < size; done += length, page++) {
       length = this.#fragment(size - done);
       const pfn = this.#pfns[page]!;
-      const failure =
-        this.#permits(pfn, length) || this.#vm.storage.move(pfn, this.#lo & 0xfff, data, done, length, true);
+      const failure = this.#moveFragment(pfn, data, done, length);
       if (failure > 0) this.#terminating = page > 0;
       if (failure !== 0) return failure;
       this.#advance(length);

@@ -1,0 +1,146 @@
+import { Kvm } from '../../lib/kvm.ts';
+import { MEMOP } from '../../lib/uapi/flags.ts';
+import { KVM_RUN_S390X, KVM_SYNC } from '../../lib/uapi/structs.ts';
+import type { Vcpu } from '../../lib/vcpu.ts';
+import type { Vm } from '../../lib/vm.ts';
+import { type Bench, type Benchmark, randomU32, requireEqual } from './benchmark.ts';
+import { type Case, repeat } from './measure.ts';
+
+const MIB = 0x10_0000;
+const GIB = 0x4000_0000;
+const PAGE = 4096;
+const MEMORY = 128 * MIB;
+/** Where the tables lie: a region-third table, a segment table, and page tables; and what they map from 0 on. */
+const REGION_THIRD = MIB;
+const SEGMENTS = MIB + 0x4000;
+const PAGES = 2 * MIB;
+const MAPPED_SEGMENTS = 64;
+const FIRST_FRAME = (32 * MIB) / PAGE;
+const ASCE = BigInt(REGION_THIRD) | 7n;
+/** Of what is read in its page. */
+const OFFSET = 16;
+/** Odd, so that all pages are met. */
+const STRIDE = 2654435761;
+
+interface Guest {
+  readonly kvm: Kvm;
+  readonly vm: Vm;
+  readonly vcpu: Vcpu;
+  /** Absolute storage. */
+  readonly bytes: Uint8Array;
+}
+
+/** A guest of the emulated kernel that translates by three levels of tables. */
+function pagedGuest(): Guest {
+  const kvm = Kvm.open({ backend: 'emulated', arch: 's390x' });
+  const vm = kvm.createVm();
+  const vcpu = vm.createVcpu();
+  const run = vcpu.kvmRun.view;
+  run.setBigUint64(KVM_RUN_S390X.psw_mask, 0x0400_0001_8000_0000n);
+  run.setBigUint64(KVM_RUN_S390X.s, 0x7f00_0000n);
+  run.setBigUint64(KVM_RUN_S390X.crs + 8, ASCE);
+  run.setBigUint64(KVM_RUN_S390X.kvm_dirty_regs, BigInt(KVM_SYNC.PREFIX | KVM_SYNC.CRS));
+  kvm.calls.run(vcpu.fd, 0);
+  const ram = kvm.mapAnonymous(MEMORY);
+  vm.memory.addRam(0, ram);
+  const bytes = vm.memory.slice(0, MEMORY);
+  const words = new DataView(bytes.buffer, bytes.byteOffset);
+  for (const table of [REGION_THIRD, SEGMENTS]) {
+    for (let i = 0; i < 2048; i++) words.setBigUint64(table + i * 8, 0x20n);
+  }
+  words.setBigUint64(REGION_THIRD, BigInt(SEGMENTS) | 7n);
+  for (let segment = 0; segment < MAPPED_SEGMENTS; segment++) {
+    const table = PAGES + segment * 2048;
+    words.setBigUint64(SEGMENTS + segment * 8, BigInt(table));
+    for (let i = 0; i < 256; i++) words.setBigUint64(table + i * 8, BigInt((FIRST_FRAME + segment * 256 + i) * PAGE));
+  }
+  const random = randomU32();
+  for (let at = FIRST_FRAME * PAGE; at < MEMORY; at += 4) words.setUint32(at, random());
+  return { kvm, vm, vcpu, bytes };
+}
+
+export const s390xReads: Benchmark = {
+  name: 's390x-memop',
+  needsKvm: false,
+  *cases({ comparators: { c }, sizes }: Bench): Generator<Case> {
+    const { vcpu, bytes, kvm } = pagedGuest();
+    const { fd } = vcpu;
+    const s390x = kvm.calls.s390x!;
+    const key = { key: 0 };
+    for (const [title, pages, size] of sizes([
+      ['8 bytes from one page', 1, 8],
+      ['8 bytes from 16,384 pages in turn', MAPPED_SEGMENTS * 256, 8],
+      ['64 KiB', 1, 65_536],
+    ] as const)) {
+      const vas = Float64Array.from(
+        { length: pages },
+        (_, i) => ((i * STRIDE) % (MAPPED_SEGMENTS * 256)) * PAGE + OFFSET,
+      );
+      const ours = new Uint8Array(size);
+      const theirs = new Uint8Array(size);
+      const inC = (n: number): void => c.s390xRead(bytes, bytes.length, ASCE, vas, vas.length, size, theirs, n);
+      const each = (n: number, read: (va: number) => unknown): void => {
+        for (let i = 0, at = 0; i < n; i++) {
+          read(vas[at]!);
+          if (++at === vas.length) at = 0;
+        }
+      };
+      const raw = (va: number) => s390x.memOp(fd, MEMOP.LOGICAL_READ, va, size, 0, ours, 0, 0, null, 0);
+      requireEqual(raw(vas[0]!), 0, 'the result of MEM_OP');
+      inC(1);
+      requireEqual(Buffer.compare(ours, theirs), 0, 'what was read');
+      const small = size === 8;
+      yield {
+        title: `logical reads on the emulated kernel: ${title}`,
+        meter: 'cpu',
+        per: 'read',
+        contenders: [
+          { name: 'raw', run: (n) => each(n, raw) },
+          { name: 'typed', run: (n) => each(n, (va) => vcpu.memOp.read(va, ours, key)) },
+          { name: 'C walker', run: inC },
+          small
+            ? { name: 'bare ioctl', run: (n) => c.bareIoctl(n) }
+            : { name: 'memcpy', run: (n) => c.memcpy(theirs, bytes.subarray(FIRST_FRAME * PAGE + OFFSET), size, n) },
+        ],
+        comparisons: [
+          small ? { of: 'raw', to: 'bare ioctl', goal: 1 } : { of: 'raw', to: 'memcpy', goal: 1 / 0.8 },
+          { of: 'raw', to: 'C walker' },
+          { of: 'typed', to: 'raw' },
+        ],
+      };
+    }
+  },
+};
+
+export const s390xKeys: Benchmark = {
+  name: 's390x-keys',
+  needsKvm: false,
+  *cases({ comparators: { c }, sizes }: Bench): Generator<Case> {
+    for (const gibibytes of sizes([1, 64])) {
+      const kvm = Kvm.open({ backend: 'emulated', arch: 's390x' });
+      const vm = kvm.createVm();
+      vm.memory.addRam(0, kvm.mapAnonymous(gibibytes * GIB));
+      const keys = new Uint8Array((gibibytes * GIB) / PAGE).fill(0x30);
+      vm.storageKeys.setBytes(0, keys);
+      const found = vm.storageKeys.getBytes(0, keys.length);
+      requireEqual(Buffer.compare(found!, keys), 0, 'the keys');
+      yield {
+        title: `the storage keys of ${gibibytes} GiB`,
+        meter: 'cpu',
+        per: 'key',
+        times: keys.length,
+        contenders: [
+          { name: 'getBytes', run: (n) => repeat(n, () => vm.storageKeys.getBytes(0, keys.length)) },
+          { name: 'setBytes', run: (n) => repeat(n, () => vm.storageKeys.setBytes(0, keys)) },
+          { name: 'memcpy', run: (n) => c.memcpy(found!, keys, keys.length, n) },
+        ],
+        comparisons: [
+          { of: 'getBytes', to: 'memcpy' },
+          { of: 'setBytes', to: 'memcpy' },
+        ],
+      };
+      vm.close();
+      kvm.close();
+    }
+  },
+};
