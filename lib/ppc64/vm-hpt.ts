@@ -101,15 +101,15 @@ export class VmHpt {
 
   /**
    * KVM_PPC_ALLOCATE_HTAB: an empty table of 2^order bytes, 16 per entry. A radix VM becomes a hash one. A table of
-   * the same order is emptied; one of another order is freed before the new order is looked at, and if that fails the
-   * VM has none.
+   * the same order is emptied; one of another order is freed before the kernel asks for memory for the new one, and if
+   * there is none the VM has no table.
    * @param order 18 to 46
-   * @throws RangeError for order 0, which crashes known kernels and is never sent; KvmError EINVAL, ENOMEM; EBUSY
-   *   while a vCPU runs on the table; EOPNOTSUPP on a host that is itself a guest
+   * @throws RangeError for any other order: none is sent, since the kernel would free the table first and then refuse,
+   *   and 0 crashes known kernels; KvmError ENOMEM; EBUSY while a vCPU runs on the table; EOPNOTSUPP on a host that is
+   *   itself a guest
    */
   allocate(order: number): void {
-    checkInteger(order, 'order', 0, 0xffff_ffff);
-    if (order === 0) throw outOfRange('order', '18 to 46 (0 crashes known kernels, and is not sent)', order);
+    checkInteger(order, 'order', HPT_ORDER.MIN, HPT_ORDER.MAX);
     const result = this.#ppc64.allocateHtab(this.#owner.fd, order);
     if (result >= 0) return;
     const context = {
