@@ -10,10 +10,20 @@ export type { CoalescedWrite } from './memory/coalesced-mmio.ts';
 export type { DirtyPages, DirtyRun } from './memory/dirty-pages.ts';
 export type { AtomicSize } from './memory/guest-memory.ts';
 export type { Translation } from './memory/located-memory.ts';
-export { Mapping, type MappingKind, type MappingOptions } from './memory/mapping.ts';
+export {
+  type AddressOptions,
+  type DeviceMappingOptions,
+  type FileMappingOptions,
+  Mapping,
+  type MappingKind,
+  type MappingOptions,
+  type MemfdMappingOptions,
+} from './memory/mapping.ts';
+export type { DeviceOptions, FileOptions, MemfdOptions, MemoryKind, MemoryOptions } from './memory/mapping-source.ts';
 export type { Memslot, Memslots, UserMemoryRegion } from './memory/memslots.ts';
 export { MmioBus, type MmioHandlers, type MmioRegion } from './memory/mmio-bus.ts';
 export type { MemoryRegion } from './memory/region.ts';
+export { type MappedPiece, Reservation } from './memory/reservation.ts';
 export type { ExplainedTranslation } from './ppc64/explained-translation.ts';
 export type { HtabChunkBytes, HtabSlot } from './ppc64/htab-chunk.ts';
 export type { HtabCopyOptions, HtabCopyPass } from './ppc64/htab-copy.ts';

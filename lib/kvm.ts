@@ -8,12 +8,14 @@ import { EventFd } from './eventfd.ts';
 import { Handle } from './handle.ts';
 import { AddressSpace } from './memory/address-space.ts';
 import {
+  type AddressOptions,
   type DeviceMappingOptions,
   type FileMappingOptions,
   Mapping,
   type MappingOptions,
-  type MemfdOptions,
+  type MemfdMappingOptions,
 } from './memory/mapping.ts';
+import { Reservation } from './memory/reservation.ts';
 import { type Arch, isLittleEndianHost } from './uapi/arch.ts';
 import { CAP, type CapName } from './uapi/capabilities.ts';
 import { createVmFailure, Vm } from './vm.ts';
@@ -113,7 +115,7 @@ export class Kvm extends Handle {
   }
 
   /** A memfd, sealed against shrinking. @throws KvmError ENOMEM, EMFILE */
-  mapMemfd(size: number, options: MemfdOptions = {}): Mapping {
+  mapMemfd(size: number, options: MemfdMappingOptions = {}): Mapping {
     return Mapping.memfd(this.calls, size, options);
   }
 
@@ -130,6 +132,18 @@ export class Kvm extends Handle {
   /** Device memory behind a descriptor. @throws KvmError ENODEV, EINVAL */
   mapDevice(fd: number, options: DeviceMappingOptions): Mapping {
     return Mapping.device(this.calls, fd, options);
+  }
+
+  /**
+   * Addresses without memory, into which memory is put later, and taken out again, also while guests run.
+   * @throws KvmError EINVAL, ENOMEM
+   * @example
+   * const ram = kvm.reserve(1 << 30);
+   * vm.memory.addRam(0, ram);
+   * ram.mapAnonymous(0, 64 << 20);
+   */
+  reserve(size: number, options: AddressOptions = {}): Reservation {
+    return Reservation.make(this.calls, size, options);
   }
 
   [inspect.custom](): string {

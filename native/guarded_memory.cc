@@ -10,6 +10,17 @@
 #include <algorithm>
 
 namespace kvm_bridge {
+namespace {
+
+size_t Copied(ssize_t result) { return result > 0 ? static_cast<size_t>(result) : 0; }
+
+// What two ways of copying achieved together, where the second may have failed.
+int64_t Total(size_t done, int64_t rest) {
+  if (rest < 0 && done == 0) return rest;
+  return static_cast<int64_t>(done) + std::max<int64_t>(rest, 0);
+}
+
+}  // namespace
 
 size_t PageSize() { return static_cast<size_t>(getpagesize()); }
 
@@ -76,18 +87,20 @@ GuardedCopier::~GuardedCopier() {
 int64_t GuardedCopier::Read(uint8_t* to, const uint8_t* guarded, size_t length) {
   iovec local = {to, length};
   iovec remote = {const_cast<uint8_t*>(guarded), length};
-  const ssize_t copied = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
-  return copied > 0 ? copied : ThroughPipe(to, guarded, length, guarded);
+  const size_t done = Copied(process_vm_readv(getpid(), &local, 1, &remote, 1, 0));
+  if (done == length) return static_cast<int64_t>(done);
+  return Total(done, ThroughPipe(to + done, guarded + done, length - done, guarded + done));
 }
 
 int64_t GuardedCopier::Write(uint8_t* guarded, const uint8_t* from, size_t length) {
   iovec local = {const_cast<uint8_t*>(from), length};
   iovec remote = {guarded, length};
-  const ssize_t copied = process_vm_writev(getpid(), &local, 1, &remote, 1, 0);
-  return copied > 0 ? copied : ThroughPipe(guarded, from, length, guarded);
+  const size_t done = Copied(process_vm_writev(getpid(), &local, 1, &remote, 1, 0));
+  if (done == length) return static_cast<int64_t>(done);
+  return Total(done, ThroughPipe(guarded + done, from + done, length - done, guarded + done));
 }
 
-// process_vm_* refuse a device's pages, and a seccomp filter may refuse them altogether: then the kernel's own
+// process_vm_* stop at a device's pages, and a seccomp filter may refuse them altogether: from there on the kernel's own
 // copies of read(2) and write(2) do it, a page of the guarded side at a time, because a piece is copied wholly or not.
 int64_t GuardedCopier::ThroughPipe(uint8_t* to, const uint8_t* from, size_t length, const uint8_t* guarded) {
   const int opened = OpenPipe();

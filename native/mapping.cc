@@ -48,6 +48,7 @@ struct MmapRequest {
   uint64_t length;
   uint32_t prot;
   uint32_t flags;
+  int host_flags;
   // -1: anonymous.
   int fd;
   uint64_t offset;
@@ -96,8 +97,8 @@ uint8_t* Place(uint8_t* from, uint64_t align, uint64_t align_offset) {
   return PointerTo(RoundUp(address - align_offset, align) + align_offset);
 }
 
-int64_t Mmap(Environment& environment, uint64_t length, uint32_t prot, uint32_t flags, int32_t fd, uint64_t offset,
-             uint64_t align, uint64_t align_offset) {
+// What mmap is asked for, after the checks that don't depend on the place; 0, or -errno.
+int64_t ReadRequest(uint64_t length, uint32_t prot, uint32_t flags, int32_t fd, uint64_t offset, MmapRequest* request) {
   const int64_t host_flags = HostFlags(fd < 0 ? flags | kAnonymous : flags);
   if (host_flags < 0) return host_flags;
   if ((prot & ~kKnownProt) != 0 || fd < -1 || length == 0) return -EINVAL;
@@ -105,7 +106,15 @@ int64_t Mmap(Environment& environment, uint64_t length, uint32_t prot, uint32_t 
   const bool is_private = (flags & kPrivate) != 0;
   if (is_shared == is_private) return -EINVAL;
   const bool is_anonymous = fd < 0 || (flags & kAnonymous) != 0;
-  const MmapRequest request = {length, prot, flags, is_anonymous ? -1 : fd, offset};
+  *request = {length, prot, flags, static_cast<int>(host_flags), is_anonymous ? -1 : fd, offset};
+  return 0;
+}
+
+int64_t Mmap(Environment& environment, uint64_t length, uint32_t prot, uint32_t flags, int32_t fd, uint64_t offset,
+             uint64_t align, uint64_t align_offset) {
+  MmapRequest request;
+  const int64_t refused = ReadRequest(length, prot, flags, fd, offset, &request);
+  if (refused != 0) return refused;
   const uint64_t unit = UnitOf(request);
   if (align == 0) align = PageSize();
   if ((align & (align - 1)) != 0 || align < PageSize()) return -EINVAL;
@@ -123,7 +132,7 @@ int64_t Mmap(Environment& environment, uint64_t length, uint32_t prot, uint32_t 
   auto reservation = std::make_shared<Reservation>(accessible + align + PageSize());
   if (reservation->start() == nullptr) return -errno;
   uint8_t* start = Place(reservation->start(), align, align_offset);
-  const void* mapped = mmap(start, length, static_cast<int>(prot), static_cast<int>(host_flags) | MAP_FIXED, request.fd,
+  const void* mapped = mmap(start, length, static_cast<int>(prot), request.host_flags | MAP_FIXED, request.fd,
                             static_cast<off_t>(offset));
   if (mapped == MAP_FAILED) return -errno;
   // One inaccessible page stays behind it.
@@ -134,6 +143,8 @@ int64_t Mmap(Environment& environment, uint64_t length, uint32_t prot, uint32_t 
   mapping->end = mapping->start + RoundUp(length, PageSize());
   mapping->is_huge = unit > PageSize();
   mapping->is_direct = IsDirect(environment, request, start, mapping->end - mapping->start, mapping->is_huge);
+  mapping->is_reservation = prot == PROT_NONE && request.fd < 0 && !mapping->is_huge;
+  if (mapping->is_reservation) mapping->AddHole({mapping->start, mapping->end});
   mapping->reservation = std::move(reservation);
   environment.mappings.Add(std::move(mapping));
   return static_cast<int64_t>(AddressOf(start));
@@ -144,6 +155,39 @@ Mapping* FindPages(Environment& environment, uint64_t hva, uint64_t length, uint
   if (hva % PageSize() != 0 || length == 0 || length > kMostAddresses) return nullptr;
   *pages_length = RoundUp(length, PageSize());
   return environment.mappings.FindRange(hva, *pages_length);
+}
+
+// The kernel unmaps what is at the place before it knows whether the new memory can be there, and a driver may well
+// refuse. So the memory is made elsewhere and then moved, for which the kernel needs nobody's consent any more.
+int64_t MmapFixed(Environment& environment, uint64_t hva, uint64_t length, uint32_t prot, uint32_t flags, int32_t fd,
+                  uint64_t offset) {
+  MmapRequest request;
+  const int64_t refused = ReadRequest(length, prot, flags, fd, offset, &request);
+  if (refused != 0) return refused;
+  uint64_t size;
+  Mapping* mapping = FindPages(environment, hva, length, &size);
+  if (mapping == nullptr || !mapping->is_reservation) return -EINVAL;
+  const uint64_t unit = UnitOf(request);
+  // Memory of huge pages would reach beyond what was asked for.
+  if (hva % unit != 0 || size % unit != 0) return -EINVAL;
+  void* made = mmap(nullptr, size, static_cast<int>(prot), request.host_flags, request.fd, static_cast<off_t>(offset));
+  if (made == MAP_FAILED) return -errno;
+  if (mremap(made, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, PointerTo(hva)) == MAP_FAILED) {
+    const int error = errno;
+    munmap(made, size);
+    // Should the place be empty now, nobody else may get it.
+    const void* closed = mmap(PointerTo(hva), size, PROT_NONE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+    if (closed != MAP_FAILED) mapping->AddHole({hva, hva + size});
+    return -error;
+  }
+  const Range range = {hva, hva + size};
+  if (prot == PROT_NONE && request.fd < 0) {
+    mapping->AddHole(range);
+  } else {
+    mapping->FillHoles(range);
+  }
+  return 0;
 }
 
 int64_t Munmap(Environment& environment, uint64_t hva, uint64_t length) {
@@ -160,7 +204,7 @@ int64_t Munmap(Environment& environment, uint64_t hva, uint64_t length) {
     if (replaced == MAP_FAILED) return -errno;
     mapping->AddHole({hva, hva + size});
     const Range& first = mapping->holes.front();
-    if (first.start != mapping->start || first.end != mapping->end) return 0;
+    if (mapping->is_reservation || first.start != mapping->start || first.end != mapping->end) return 0;
   }
   environment.mappings.Remove(environment.env(), *mapping);
   return 0;
@@ -323,6 +367,7 @@ int64_t Scatter(Environment& environment, Array<double> hvas, Array<uint32_t> le
 
 void ExportMapping(Exports exports) {
   exports.Add<Mmap>("mmap");
+  exports.Add<MmapFixed>("mmapFixed");
   exports.Add<Munmap>("munmap");
   exports.Add<Mprotect>("mprotect");
   exports.Add<Madvise>("madvise");

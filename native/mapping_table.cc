@@ -56,6 +56,15 @@ void Mapping::AddHole(Range hole) {
   holes = std::move(merged);
 }
 
+void Mapping::FillHoles(Range range) {
+  std::vector<Range> left;
+  for (const Range& hole : holes) {
+    if (hole.start < range.start) left.push_back({hole.start, std::min(hole.end, range.start)});
+    if (hole.end > range.end) left.push_back({std::max(hole.start, range.end), hole.end});
+  }
+  holes = std::move(left);
+}
+
 size_t MappingTable::IndexAbove(uint64_t address) const {
   const auto above = std::upper_bound(mappings_.begin(), mappings_.end(), address,
                                       [](uint64_t wanted, const auto& mapping) { return wanted < mapping->start; });

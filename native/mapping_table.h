@@ -37,7 +37,9 @@ struct Mapping {
   bool is_direct;
   // Backed by huge pages: what is given back to the pool may be gone for good.
   bool is_huge;
-  // Parts that were unmapped, sorted; their addresses stay taken.
+  // Made without any access: addresses into which other memory may be put. It never was direct, so there are no views.
+  bool is_reservation;
+  // Parts without memory, sorted: what was unmapped, or is reserved only. Their addresses stay taken.
   std::vector<Range> holes;
   std::vector<View*> views;
   std::shared_ptr<Reservation> reservation;
@@ -46,6 +48,8 @@ struct Mapping {
   // The bytes from `address` to the next hole or the end, at most `length`.
   size_t Readable(uint64_t address, size_t length) const;
   void AddHole(Range hole);
+  // There is memory again.
+  void FillHoles(Range range);
 };
 
 // What happened to the views of a mapping that were to be detached.

@@ -145,9 +145,16 @@ export interface KvmCalls {
   /**
    * mmap(2): a host virtual address, a multiple of `align` (0 = the page size) plus `alignOffset`.
    * `fd` −1 is anonymous memory; a memfd, a vCPU (kvm_run; the dirty ring at page offset 64), or a file's or device's
-   * descriptor otherwise. Whatever lies behind the end is inaccessible.
+   * descriptor otherwise. Whatever lies behind the end is inaccessible. Anonymous memory with PROT.NONE is a
+   * reservation: addresses without memory, into which {@link mmapFixed} puts some.
    */
   mmap(length: U64, prot: number, flags: number, fd: number, offset: U64, align: U64, alignOffset: U64): number;
+  /**
+   * mmap(2) with MAP_FIXED inside a reservation: page-aligned addresses of it show other memory from now on, whatever
+   * was there. With PROT.NONE and no descriptor there is nothing again. 0; −EINVAL where the range isn't inside one
+   * reservation of ours. When it fails, what was there stays.
+   */
+  mmapFixed(hva: Hva, length: U64, prot: number, flags: number, fd: number, offset: U64): number;
   /**
    * munmap(2) of a whole mapping, or of page-aligned parts of it (which stay reserved, but fault).
    * Every view of it is detached first; −EINVAL where the range isn't inside one mapping of ours.

@@ -260,6 +260,14 @@ export const SIGNATURES: Readonly<CallsOf<Omit<KvmCalls, 'x86_64' | 's390x' | 'p
     ],
     'hva',
   ),
+  mmapFixed: call('mmap', [
+    ['hva', 'hva'],
+    ['length', 'x64'],
+    ['prot', 'x32'],
+    ['flags', 'x32'],
+    ['fd', 'fd'],
+    ['offset', 'x64'],
+  ]),
   munmap: call('munmap', [
     ['hva', 'hva'],
     ['length', 'x64'],

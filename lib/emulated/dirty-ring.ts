@@ -1,7 +1,7 @@
 import { DIRTY_RING_RESERVED } from '../rules/dirty-ring.ts';
 import { DIRTY_GFN } from '../uapi/flags.ts';
 import { KVM_DIRTY_GFN } from '../uapi/structs.ts';
-import { SharedArea } from './host-memory.ts';
+import { SharedArea } from './backing.ts';
 
 /** One vCPU's dirty ring, in memory that user space maps. */
 export class DirtyRing {

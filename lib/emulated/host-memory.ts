@@ -1,7 +1,7 @@
-import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
 import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { MADV, MAP, PROT } from '../uapi/flags.ts';
+import { type Backing, type MapRequest, type MapSource, MemoryBacking } from './backing.ts';
 
 /**
  * Where made-up host virtual addresses begin; they grow upwards and are never used twice, so that a stale address
@@ -12,138 +12,35 @@ const FIRST_HVA = 0x7000_0000_0000;
 /** Largest mapping: so many that a few hundred fit below the end of user space. */
 const MAX_LENGTH = 2 ** 44;
 
-/**
- * What a mapping shows: bytes that exist in windows of VIEW_WINDOW (made when first touched, so that a sparse
- * terabyte costs nothing), or a file that is read and written when it is accessed.
- */
-export interface Backing {
-  readonly kind: 'memory' | 'file';
-  /** Bytes there are now; a file's may change behind our back. */
-  size(): number;
-  /** The window that holds `offset`. Only for `memory`. */
-  window(offset: number): ArrayBuffer;
-  /** Copies into or out of a file; the bytes moved. Only for `file`. */
-  transfer(offset: number, bytes: Uint8Array, write: boolean): number;
-  /** Gives every window a new identity, so that the ArrayBuffers handed out are detached and the bytes stay. */
-  detach(): void;
-  release(): void;
+const HUGE_PAGE = 0x20_0000;
+const ALL_PROT = PROT.READ | PROT.WRITE | PROT.EXEC;
+/** The page size of MAP_HUGETLB stands in the upper bits. */
+const HUGETLB_SIZE_BITS = 0xfc00_0000;
+const ALL_MAP = Object.values<number>(MAP).reduce((all, flag) => all | flag);
+
+/** Neighbouring pages that show the same thing with the same protection (the kernel's VMA). */
+interface Area {
+  readonly mapping: HostMapping;
+  readonly start: number;
+  readonly end: number;
+  readonly prot: number;
+  readonly shared: boolean;
+  readonly readOnly: boolean;
+  readonly backing: Backing;
+  /** Where in the backing the area begins. */
+  readonly offset: number;
+  /** The backing goes with its last area (anonymous memory and files), or belongs to an fd. */
+  readonly owned: boolean;
 }
 
-export class MemoryBacking implements Backing {
-  readonly kind = 'memory';
-  readonly #size: number;
-  readonly #windows: (ArrayBuffer | undefined)[] = [];
-
-  constructor(size: number) {
-    this.#size = size;
-  }
-
-  size(): number {
-    return this.#size;
-  }
-
-  window(offset: number): ArrayBuffer {
-    const index = Math.floor(offset / VIEW_WINDOW);
-    let window = this.#windows[index];
-    if (window === undefined) {
-      window = new ArrayBuffer(Math.min(VIEW_WINDOW, this.#size - index * VIEW_WINDOW));
-      this.#windows[index] = window;
-    }
-    return window;
-  }
-
-  transfer(): number {
-    return 0;
-  }
-
-  /** Forgets the bytes of a range: they read as zero. */
-  discard(offset: number, length: number): void {
-    for (let at = offset; at < offset + length; ) {
-      const index = Math.floor(at / VIEW_WINDOW);
-      const end = Math.min(offset + length, (index + 1) * VIEW_WINDOW);
-      const window = this.#windows[index];
-      if (window !== undefined) new Uint8Array(window, at - index * VIEW_WINDOW, end - at).fill(0);
-      at = end;
-    }
-  }
-
-  detach(): void {
-    for (const [index, window] of this.#windows.entries()) {
-      if (window !== undefined) this.#windows[index] = structuredClone(window, { transfer: [window] });
-    }
-  }
-
-  release(): void {
-    this.detach();
-    this.#windows.length = 0;
-  }
-}
-
-/**
- * Memory that the kernel and user space both look at (kvm_run, rings). The view is taken anew when user space's
- * mapping was undone meanwhile.
- */
-export class SharedArea {
-  readonly backing: MemoryBacking;
-  #view: DataView;
-
-  /** @param size at most VIEW_WINDOW bytes. */
-  constructor(size: number) {
-    this.backing = new MemoryBacking(size);
-    this.#view = new DataView(this.backing.window(0));
-  }
-
-  get view(): DataView {
-    const window = this.backing.window(0);
-    if (this.#view.buffer !== window) this.#view = new DataView(window);
-    return this.#view;
-  }
-
-  bytes(offset: number, length: number): Uint8Array {
-    return new Uint8Array(this.backing.window(0), offset, length);
-  }
-}
-
-class FileBacking implements Backing {
-  readonly kind = 'file';
-  readonly #fd: number;
-
-  constructor(fd: number) {
-    this.#fd = fd;
-  }
-
-  size(): number {
-    return fstatSync(this.#fd).size;
-  }
-
-  window(): ArrayBuffer {
-    throw new TypeError('a file has no windows');
-  }
-
-  transfer(offset: number, bytes: Uint8Array, write: boolean): number {
-    // A mapping reaches to the end of the file's last page and never lets the file grow.
-    const length = Math.min(bytes.length, Math.max(0, this.size() - offset));
-    if (length === 0) return 0;
-    return write ? writeSync(this.#fd, bytes, 0, length, offset) : readSync(this.#fd, bytes, 0, length, offset);
-  }
-
-  detach(): void {}
-
-  release(): void {
-    closeSync(this.#fd);
-  }
-}
-
-/** One mmap. `holes` are the parts whose protection differs from `prot`; unmapped parts have protection −1. */
+/** One mmap: addresses that are the caller's. What is in none of its areas was unmapped, or is reserved only. */
 interface HostMapping {
   readonly hva: number;
   readonly length: number;
-  readonly prot: number;
-  readonly backing: Backing;
-  readonly offset: number;
-  /** The backing goes with the mapping (anonymous memory and files), or belongs to an fd. */
-  readonly owned: boolean;
-  holes: { start: number; end: number; prot: number }[];
+  /** Addresses without memory, until some is put in. */
+  readonly isReservation: boolean;
+  /** Sorted by address. */
+  areas: Area[];
   guarded: boolean;
   /** User space got a view of it, and may have touched any part. */
   viewed: boolean;
@@ -154,7 +51,10 @@ export interface MemoryObserver {
   touched(hva: number, length: number, write: boolean): void;
 }
 
-const UNMAPPED = -1;
+/** Told of pages that may be others from now on, or not there: what was mapped for a guest must be looked up again. */
+export interface MmuNotifier {
+  invalidated(start: number, end: number): void;
+}
 
 /**
  * The emulated process's memory: made-up addresses over real bytes. What may be touched is decided per page when it
@@ -165,7 +65,7 @@ export class HostMemory {
   #next = FIRST_HVA;
   /** In ascending order of hva. */
   readonly #mappings: HostMapping[] = [];
-  #last: HostMapping | undefined;
+  #last: Area | undefined;
 
   /** Where {@link resolve} found the bytes. */
   bytes: Uint8Array = new Uint8Array(0);
@@ -176,89 +76,112 @@ export class HostMemory {
   observer: MemoryObserver | undefined;
   /** Counts the changes after which an address may mean other bytes, or none: what was resolved before is void. */
   generation = 0;
+  /** Weak, so that a VM which was dropped is not kept. */
+  readonly #notifiers = new Set<WeakRef<MmuNotifier>>();
 
   constructor(pageSize: number) {
     this.pageSize = pageSize;
   }
 
-  /** Whether user space got a view of the memory at an address: what it does there, nobody hears. */
-  isViewed(hva: number): boolean {
-    return this.#find(hva)?.viewed === true;
+  /** Tells somebody of invalidated pages, for as long as it lives. */
+  notify(notifier: MmuNotifier): void {
+    this.#notifiers.add(new WeakRef(notifier));
   }
 
-  /** mmap of anonymous memory, or of a backing that an fd gave. */
-  map(
-    length: number,
-    prot: number,
-    flags: number,
-    align: number,
-    alignOffset: number,
-    source: { backing: Backing; offset: number } | undefined,
-  ): number {
+  /** Whether user space got a view of the memory at an address: what it does there, nobody hears. */
+  isViewed(hva: number): boolean {
+    return this.#areaAt(hva)?.mapping.viewed === true;
+  }
+
+  /** What mmap refuses whatever the place and the descriptor: −errno, or 0. */
+  static refusal({ length, prot, flags }: MapRequest): number {
+    const known = (flags & MAP.HUGETLB) === 0 ? ALL_MAP : ALL_MAP | HUGETLB_SIZE_BITS;
     const sharing = flags & (MAP.SHARED | MAP.PRIVATE);
-    if (length === 0 || sharing === 0 || sharing === (MAP.SHARED | MAP.PRIVATE)) return -ERRNO.EINVAL;
+    const refused =
+      (flags & ~known) !== 0 ||
+      (prot & ~ALL_PROT) !== 0 ||
+      length === 0 ||
+      sharing === 0 ||
+      sharing === (MAP.SHARED | MAP.PRIVATE);
+    return refused ? -ERRNO.EINVAL : 0;
+  }
+
+  /** mmap of what an fd gave, or of anonymous memory. */
+  map(request: MapRequest, align: number, alignOffset: number, source: MapSource | undefined): number {
+    const { length, prot, flags } = request;
     if (align !== 0 && (align < this.pageSize || !Number.isInteger(Math.log2(align)))) return -ERRNO.EINVAL;
     if (alignOffset % this.pageSize !== 0) return -ERRNO.EINVAL;
     if (length > MAX_LENGTH) return -ERRNO.ENOMEM;
-    const unit = Math.max(align, (flags & MAP.HUGETLB) !== 0 ? 0x20_0000 : this.pageSize);
-    const rounded = Math.ceil(length / this.pageSize) * this.pageSize;
-    const hva = Math.ceil(this.#next / unit) * unit + (align === 0 ? 0 : alignOffset % align);
+    const isHuge = (flags & MAP.HUGETLB) !== 0;
+    const unit = Math.max(align, isHuge ? HUGE_PAGE : this.pageSize);
+    const rounded = roundUp(length, this.pageSize);
+    const hva = roundUp(this.#next, unit) + (align === 0 ? 0 : alignOffset % align);
     // One page stays free behind each mapping.
     this.#next = hva + rounded + this.pageSize;
-    this.#mappings.push({
+    const mapping: HostMapping = {
       hva,
       length: rounded,
-      prot,
-      backing: source?.backing ?? new MemoryBacking(rounded),
-      offset: source?.offset ?? 0,
-      owned: source === undefined || source.backing.kind === 'file',
-      holes: [],
+      isReservation: prot === PROT.NONE && source === undefined && !isHuge,
+      areas: [],
       guarded: source?.backing.kind === 'file' || (prot & (PROT.READ | PROT.WRITE)) !== (PROT.READ | PROT.WRITE),
       viewed: false,
-    });
+    };
+    if (!mapping.isReservation) mapping.areas.push(newArea(mapping, hva, rounded, request, source));
+    this.#mappings.push(mapping);
     return hva;
   }
 
-  /** The file behind one of the process's own descriptors, held open for as long as a mapping needs it. */
-  static fileBacking(fd: number): Backing | undefined {
-    for (const flags of ['r+', 'r']) {
-      try {
-        return new FileBacking(openSync(`/dev/fd/${fd}`, flags));
-      } catch {
-        // The next mode, or not a file that can be opened.
-      }
-    }
-    return undefined;
+  /** mmap with MAP_FIXED, inside a reservation only. `source` finds out what to show, or −errno. */
+  mapFixed(hva: number, request: MapRequest, source: () => MapSource | number | undefined): number {
+    const mapping = this.#inside(hva, request.length);
+    const length = roundUp(request.length, this.pageSize);
+    const unit = (request.flags & MAP.HUGETLB) === 0 ? this.pageSize : HUGE_PAGE;
+    if (mapping?.isReservation !== true || hva % unit !== 0 || length % unit !== 0) return -ERRNO.EINVAL;
+    const found = source();
+    if (typeof found === 'number') return found;
+    const isNothing = request.prot === PROT.NONE && found === undefined;
+    this.#replace(mapping, hva, hva + length, ...(isNothing ? [] : [newArea(mapping, hva, length, request, found)]));
+    return 0;
   }
 
   unmap(hva: number, length: number): number {
     const mapping = this.#inside(hva, length);
     if (mapping === undefined) return -ERRNO.EINVAL;
-    this.generation++;
     this.#guard(mapping);
-    if (hva === mapping.hva && roundUp(length, this.pageSize) === mapping.length) this.#remove(mapping);
-    else this.#setProtection(mapping, hva, length, UNMAPPED);
+    const size = roundUp(length, this.pageSize);
+    this.#replace(mapping, hva, hva + size);
+    // What part by part became empty goes as a whole.
+    const isGone = mapping.isReservation ? size === mapping.length : mapping.areas.length === 0;
+    if (isGone) this.#mappings.splice(this.#mappings.indexOf(mapping), 1);
     return 0;
   }
 
   protect(hva: number, length: number, prot: number): number {
     const mapping = this.#inside(hva, length);
-    if (mapping === undefined || (prot & ~7) !== 0) return -ERRNO.EINVAL;
-    if (hasUnmapped(mapping, hva, length)) return -ERRNO.ENOMEM;
-    this.generation++;
+    if (mapping === undefined || (prot & ~ALL_PROT) !== 0) return -ERRNO.EINVAL;
+    const end = hva + roundUp(length, this.pageSize);
+    const parts = partsOf(mapping, hva, end);
+    if (parts === undefined) return -ERRNO.ENOMEM;
+    if ((prot & PROT.WRITE) !== 0 && parts.some(({ readOnly }) => readOnly)) return -ERRNO.EACCES;
     this.#guard(mapping);
-    this.#setProtection(mapping, hva, length, prot);
+    this.#replace(mapping, hva, end, ...parts.map((part) => ({ ...part, prot })));
     return 0;
   }
 
   advise(hva: number, length: number, advice: number): number {
     const mapping = this.#inside(hva, length);
     if (mapping === undefined || !Object.values<number>(MADV).includes(advice)) return -ERRNO.EINVAL;
-    if (hasUnmapped(mapping, hva, length)) return -ERRNO.ENOMEM;
-    const discards = advice === MADV.REMOVE || (advice === MADV.DONTNEED && mapping.owned);
-    if (discards && mapping.backing instanceof MemoryBacking) {
-      mapping.backing.discard(mapping.offset + hva - mapping.hva, length);
+    const end = hva + roundUp(length, this.pageSize);
+    const parts = partsOf(mapping, hva, end);
+    if (parts === undefined) return -ERRNO.ENOMEM;
+    if (advice !== MADV.DONTNEED && advice !== MADV.REMOVE) return 0;
+    for (const { start, end, backing, offset, shared } of parts) {
+      // Only shared memory and files can get holes.
+      if (advice === MADV.REMOVE && !shared) return backing.kind === 'file' ? -ERRNO.EACCES : -ERRNO.EINVAL;
+      // Shared pages that are not needed stay where they are, with all that have them.
+      if (advice === MADV.REMOVE || !shared) backing.discard(offset, end - start);
     }
+    this.#invalidate(hva, end);
     return 0;
   }
 
@@ -268,9 +191,10 @@ export class HostMemory {
     const offset = hva - mapping.hva;
     if (offset % VIEW_WINDOW !== 0 || length !== Math.min(VIEW_WINDOW, mapping.length - offset)) return -ERRNO.EINVAL;
     if (mapping.guarded) return -ERRNO.EACCES;
-    const inBacking = mapping.offset + offset;
+    const area = mapping.areas[0]!;
+    const inBacking = area.offset + offset;
     if (inBacking % VIEW_WINDOW !== 0) return -ERRNO.EACCES;
-    const window = mapping.backing.window(inBacking);
+    const window = area.backing.window(inBacking);
     if (window.byteLength !== length) return -ERRNO.EACCES;
     mapping.viewed = true;
     return window;
@@ -281,23 +205,16 @@ export class HostMemory {
    * page isn't there, may not be accessed that way, or has no bytes of ours (a file).
    */
   resolve(hva: number, write: boolean): boolean {
-    const mapping = this.#find(hva);
-    if (mapping === undefined || mapping.backing.kind === 'file') return false;
-    const offset = hva - mapping.hva;
-    let available = mapping.length - offset;
-    const needed = write ? PROT.WRITE : PROT.READ;
-    if (mapping.holes.length !== 0) {
-      const { prot, end } = this.#protectionAt(mapping, hva);
-      if (prot === UNMAPPED || (prot & needed) === 0) return false;
-      available = Math.min(available, end - hva);
-    } else if ((mapping.prot & needed) === 0) return false;
-    const inBacking = mapping.offset + offset;
-    if (inBacking >= mapping.backing.size()) return false;
-    const window = mapping.backing.window(inBacking);
+    const area = this.#areaAt(hva);
+    if (area === undefined || (area.prot & (write ? PROT.WRITE : PROT.READ)) === 0) return false;
+    const { backing } = area;
+    const inBacking = area.offset + (hva - area.start);
+    if (backing.kind === 'file' || inBacking >= backing.size()) return false;
+    const window = backing.window(inBacking);
     const at = inBacking % VIEW_WINDOW;
     this.bytes = this.#bytesOf(window);
     this.at = at;
-    this.available = Math.min(available, window.byteLength - at);
+    this.available = Math.min(area.end - hva, window.byteLength - at);
     return true;
   }
 
@@ -313,12 +230,11 @@ export class HostMemory {
 
   /** Whether a page may be read, or written, now. */
   canAccess(hva: number, write: boolean): boolean {
-    if (this.resolve(hva, write)) return true;
-    const mapping = this.#find(hva);
-    if (mapping === undefined || mapping.backing.kind !== 'file') return false;
-    const { prot } = this.#protectionAt(mapping, hva);
-    const inFile = mapping.offset + (hva - mapping.hva);
-    return (prot & (write ? PROT.WRITE : PROT.READ)) !== 0 && prot !== UNMAPPED && inFile < mapping.backing.size();
+    const area = this.#areaAt(hva);
+    if (area === undefined || (area.prot & (write ? PROT.WRITE : PROT.READ)) === 0) return false;
+    // A file is there to the end of its last page.
+    const inPage = hva % this.pageSize;
+    return area.offset + (hva - inPage - area.start) < area.backing.size();
   }
 
   /** Whether the whole range lies inside one mapping. */
@@ -334,9 +250,7 @@ export class HostMemory {
 
   /** Everything goes, as at process exit. */
   releaseAll(): void {
-    this.generation++;
-    for (const mapping of this.#mappings.splice(0)) if (mapping.owned) mapping.backing.release();
-    this.#last = undefined;
+    for (const mapping of this.#mappings.splice(0)) this.#replace(mapping, mapping.hva, mapping.hva + mapping.length);
   }
 
   #copy(hva: number, bytes: Uint8Array, write: boolean): number {
@@ -352,10 +266,10 @@ export class HostMemory {
         continue;
       }
       if (!this.canAccess(at, write)) break;
-      const mapping = this.#find(at)!;
+      const area = this.#areaAt(at)!;
       const pageEnd = (Math.floor(at / this.pageSize) + 1) * this.pageSize;
       const part = bytes.subarray(done, done + Math.min(pageEnd - at, bytes.length - done));
-      const moved = mapping.backing.transfer(mapping.offset + (at - mapping.hva), part, write);
+      const moved = area.backing.transfer(area.offset + (at - area.start), part, write);
       // The rest of a file's last page reads as zero and takes what is written, without keeping it.
       if (!write) part.fill(0, moved);
       done += part.length;
@@ -373,19 +287,17 @@ export class HostMemory {
   }
 
   #find(hva: number): HostMapping | undefined {
+    const mapping = lastStartingAtOrBelow(this.#mappings, hva, (found) => found.hva);
+    return mapping === undefined || hva >= mapping.hva + mapping.length ? undefined : mapping;
+  }
+
+  #areaAt(hva: number): Area | undefined {
     const last = this.#last;
-    if (last !== undefined && hva >= last.hva && hva < last.hva + last.length) return last;
-    let low = 0;
-    let high = this.#mappings.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.#mappings[middle]!.hva <= hva) low = middle + 1;
-      else high = middle;
-    }
-    const mapping = this.#mappings[low - 1];
-    if (mapping === undefined || hva >= mapping.hva + mapping.length) return undefined;
-    this.#last = mapping;
-    return mapping;
+    if (last !== undefined && hva >= last.start && hva < last.end) return last;
+    const area = lastStartingAtOrBelow(this.#find(hva)?.areas ?? [], hva, (found) => found.start);
+    if (area === undefined || hva >= area.end) return undefined;
+    this.#last = area;
+    return area;
   }
 
   #inside(hva: number, length: number): HostMapping | undefined {
@@ -394,42 +306,84 @@ export class HostMemory {
     return mapping !== undefined && hva + length <= mapping.hva + mapping.length ? mapping : undefined;
   }
 
+  /** Takes the views of a mapping away; there will be none any more. */
   #guard(mapping: HostMapping): void {
+    if (mapping.guarded) return;
     mapping.guarded = true;
+    const { backing } = mapping.areas[0]!;
     // Two mappings of one memfd show the same ArrayBuffer: it stays for the other.
-    if (!this.#mappings.some((other) => other !== mapping && other.backing === mapping.backing))
-      mapping.backing.detach();
+    const others = this.#mappings.filter((other) => other !== mapping && other.viewed && !other.guarded);
+    if (!others.some(({ areas }) => areas.some((area) => area.backing === backing))) backing.detach();
   }
 
-  #remove(mapping: HostMapping): void {
-    this.#mappings.splice(this.#mappings.indexOf(mapping), 1);
-    if (this.#last === mapping) this.#last = undefined;
-    if (mapping.owned) mapping.backing.release();
+  /** Puts areas, or nothing, in the place of what is in a range of whole pages. */
+  #replace(mapping: HostMapping, start: number, end: number, ...areas: Area[]): void {
+    const before = mapping.areas;
+    mapping.areas = [
+      ...before.filter((area) => area.start < start).map((area) => part(area, area.start, Math.min(area.end, start))),
+      ...areas,
+      ...before.filter((area) => area.end > end).map((area) => part(area, Math.max(area.start, end), area.end)),
+    ];
+    this.#last = undefined;
+    this.#invalidate(start, end);
+    const kept = new Set(mapping.areas.map(({ backing }) => backing));
+    const gone = new Set(before.filter(({ owned }) => owned).map(({ backing }) => backing));
+    for (const backing of gone) if (!kept.has(backing)) backing.release();
   }
 
-  #setProtection(mapping: HostMapping, hva: number, length: number, prot: number): void {
-    const start = hva;
-    const end = hva + roundUp(length, this.pageSize);
-    const kept: HostMapping['holes'] = [];
-    for (const hole of mapping.holes) {
-      if (hole.start < start) kept.push({ ...hole, end: Math.min(hole.end, start) });
-      if (hole.end > end) kept.push({ ...hole, start: Math.max(hole.start, end) });
+  #invalidate(start: number, end: number): void {
+    this.generation++;
+    for (const weak of this.#notifiers) {
+      const notifier = weak.deref();
+      if (notifier === undefined) this.#notifiers.delete(weak);
+      else notifier.invalidated(start, end);
     }
-    kept.push({ start, end, prot });
-    mapping.holes = kept.filter((hole) => hole.start < hole.end).sort((a, b) => a.start - b.start);
-  }
-
-  #protectionAt(mapping: HostMapping, hva: number): { prot: number; end: number } {
-    for (const hole of mapping.holes) {
-      if (hva < hole.start) return { prot: mapping.prot, end: hole.start };
-      if (hva < hole.end) return { prot: hole.prot, end: hole.end };
-    }
-    return { prot: mapping.prot, end: mapping.hva + mapping.length };
   }
 }
 
-function hasUnmapped({ holes }: HostMapping, hva: number, length: number): boolean {
-  return holes.some(({ start, end, prot }) => prot === UNMAPPED && start < hva + length && end > hva);
+function newArea(
+  mapping: HostMapping,
+  start: number,
+  length: number,
+  { prot, flags }: MapRequest,
+  source: MapSource | undefined,
+): Area {
+  return {
+    mapping,
+    start,
+    end: start + length,
+    prot,
+    shared: (flags & MAP.SHARED) !== 0,
+    readOnly: source?.readOnly ?? false,
+    backing: source?.backing ?? new MemoryBacking(length),
+    offset: source?.offset ?? 0,
+    owned: source === undefined || source.backing.kind === 'file',
+  };
+}
+
+/** The part of an area that begins and ends there. */
+function part(area: Area, start: number, end: number): Area {
+  return { ...area, start, end, offset: area.offset + (start - area.start) };
+}
+
+/** The parts of areas that make up a range; undefined where one of its pages was unmapped. */
+function partsOf({ areas }: HostMapping, start: number, end: number): Area[] | undefined {
+  const parts = areas
+    .filter((area) => area.start < end && area.end > start)
+    .map((area) => part(area, Math.max(area.start, start), Math.min(area.end, end)));
+  const covered = parts.reduce((sum, area) => sum + (area.end - area.start), 0);
+  return covered === end - start ? parts : undefined;
+}
+
+function lastStartingAtOrBelow<T>(sorted: readonly T[], address: number, startOf: (item: T) => number): T | undefined {
+  let low = 0;
+  let high = sorted.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (startOf(sorted[middle]!) <= address) low = middle + 1;
+    else high = middle;
+  }
+  return sorted[low - 1];
 }
 
 function roundUp(value: number, unit: number): number {

@@ -4,7 +4,7 @@ import { ERRNO } from '../uapi/errno.ts';
 import { IOEVENTFD } from '../uapi/flags.ts';
 import { KVM_COALESCED_MMIO } from '../uapi/structs.ts';
 import type { EmulatedArchitecture } from './architecture.ts';
-import { SharedArea } from './host-memory.ts';
+import { SharedArea } from './backing.ts';
 import type { EmulatedEventfd } from './open-file.ts';
 
 /** When a bus has this many devices that are not ioeventfds, it takes no more of either kind (`NR_IOBUS_DEVS`). */

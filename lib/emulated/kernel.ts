@@ -1,11 +1,12 @@
 import type { Bytes, Hva, KvmCalls, Ppc64Calls, S390xCalls, U64, X86Calls } from '../calls/kvm-calls.ts';
 import type { Arch } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
-import { IOEVENTFD, IRQFD } from '../uapi/flags.ts';
+import { IOEVENTFD, IRQFD, MAP } from '../uapi/flags.ts';
 import { Aarch64Architecture } from './aarch64/index.ts';
 import type { EmulatedArchitecture } from './architecture.ts';
+import { FileBacking, type MapRequest, type MapSource } from './backing.ts';
 import type { GuestProgram } from './guest.ts';
-import { type Backing, HostMemory } from './host-memory.ts';
+import { HostMemory } from './host-memory.ts';
 import { EmulatedEventfd, EmulatedMemfd, type OpenFile } from './open-file.ts';
 import { Ppc64Architecture } from './ppc64/index.ts';
 import { rawIoctl } from './raw-ioctl.ts';
@@ -447,17 +448,25 @@ export class EmulatedKernel implements KvmCalls {
   // Host memory
 
   mmap(length: U64, prot: number, flags: number, fd: number, offset: U64, align: U64, alignOffset: U64): number {
-    const bytes = Number(length);
-    const at = Number(offset);
-    if (at % this.pageSize !== 0) return -ERRNO.EINVAL;
-    let source: { backing: Backing; offset: number } | undefined;
-    if (fd !== -1) {
-      const file = this.#files.get(fd);
-      const found = file === undefined ? foreignFile(fd, at) : (file.mmap?.(at, bytes) ?? -ERRNO.ENODEV);
-      if (typeof found === 'number') return found;
-      source = found;
-    }
-    return this.#memory.map(bytes, prot, flags, Number(align), Number(alignOffset), source);
+    const request = { length: Number(length), prot, flags };
+    const source = HostMemory.refusal(request) || this.#source(request, fd, Number(offset));
+    if (typeof source === 'number') return source;
+    return this.#memory.map(request, Number(align), Number(alignOffset), source);
+  }
+
+  mmapFixed(hva: Hva, length: U64, prot: number, flags: number, fd: number, offset: U64): number {
+    const request = { length: Number(length), prot, flags };
+    const refused = HostMemory.refusal(request);
+    return refused || this.#memory.mapFixed(Number(hva), request, () => this.#source(request, fd, Number(offset)));
+  }
+
+  /** What mmap is to show: an fd's memory, or anonymous memory for undefined; −errno. */
+  #source(request: MapRequest, fd: number, offset: number): MapSource | number | undefined {
+    if (fd < -1 || offset % this.pageSize !== 0) return -ERRNO.EINVAL;
+    if (fd === -1 || (request.flags & MAP.ANONYMOUS) !== 0) return undefined;
+    const file = this.#files.get(fd);
+    if (file !== undefined) return file.mmap?.(offset, request.length) ?? -ERRNO.ENODEV;
+    return FileBacking.source(fd, offset, this.pageSize, request);
   }
 
   munmap(hva: Hva, length: U64): number {
@@ -528,11 +537,6 @@ function writeRegisters(registers: Uint8Array, from: Bytes): number {
   if (from === null || from.length < registers.length) return -ERRNO.EFAULT;
   registers.set(from.subarray(0, registers.length));
   return 0;
-}
-
-function foreignFile(fd: number, offset: number): { backing: Backing; offset: number } | number {
-  const backing = HostMemory.fileBacking(fd);
-  return backing === undefined ? -ERRNO.EBADF : { backing, offset };
 }
 
 function pieces(

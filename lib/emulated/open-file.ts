@@ -1,5 +1,5 @@
 import { ERRNO } from '../uapi/errno.ts';
-import { type Backing, MemoryBacking } from './host-memory.ts';
+import { type MapSource, MemoryBacking } from './backing.ts';
 
 /**
  * What an emulated file descriptor stands for. An operation that a kind of file lacks is answered as the kernel's
@@ -10,7 +10,7 @@ export interface OpenFile {
   read?(into: Uint8Array): number;
   write?(from: Uint8Array): number;
   /** The memory that mmap at `offset` shows, or −errno. */
-  mmap?(offset: number, length: number): { backing: Backing; offset: number } | number;
+  mmap?(offset: number, length: number): MapSource | number;
   /** The last descriptor was closed. */
   released?(): void;
 }
@@ -71,7 +71,7 @@ export class EmulatedMemfd implements OpenFile {
     this.#backing = new MemoryBacking(size);
   }
 
-  mmap(offset: number): { backing: Backing; offset: number } {
+  mmap(offset: number): MapSource {
     return { backing: this.#backing, offset };
   }
 }

@@ -1,9 +1,9 @@
 import { ERRNO } from '../uapi/errno.ts';
 import { DIRTY_LOG_PAGE_OFFSET, EXIT, MEM } from '../uapi/flags.ts';
 import { IO_DIRECTION, KVM_RUN, KVM_RUN_S390X, REGS_SIZE } from '../uapi/structs.ts';
+import { type MapSource, SharedArea } from './backing.ts';
 import { DirtyRing } from './dirty-ring.ts';
 import { GuestFault, type GuestInstruction, type GuestOp, type GuestProgram, type GuestResult } from './guest.ts';
-import { type Backing, SharedArea } from './host-memory.ts';
 import type { OpenFile } from './open-file.ts';
 import type { EmulatedVm } from './vm.ts';
 
@@ -58,7 +58,7 @@ export class EmulatedVcpu implements OpenFile {
     return this.#running;
   }
 
-  mmap(offset: number, length: number): { backing: Backing; offset: number } | number {
+  mmap(offset: number, length: number): MapSource | number {
     const { pageSize, coalescedMmioPage } = this.vm.architecture;
     const page = offset / pageSize;
     if (page >= DIRTY_LOG_PAGE_OFFSET && this.ring !== undefined) {

@@ -14,7 +14,7 @@ import { CAP } from '../uapi/capabilities.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { DIRTY_LOG, MEM, MEMORY_ATTRIBUTE_PRIVATE } from '../uapi/flags.ts';
 import type { EmulatedArchitecture } from './architecture.ts';
-import type { HostMemory } from './host-memory.ts';
+import type { HostMemory, MmuNotifier } from './host-memory.ts';
 import { IoBus, Irqfds } from './io-bus.ts';
 import { EmulatedMemslot, type GuestMemfdPages, MemslotSet } from './memslots.ts';
 import type { OpenFile } from './open-file.ts';
@@ -30,7 +30,7 @@ export interface GuestMemfd extends OpenFile, GuestMemfdPages {
 }
 
 /** One VM of the emulated kernel: address spaces of memslots, dirty tracking, buses, vCPUs. */
-export class EmulatedVm implements OpenFile {
+export class EmulatedVm implements OpenFile, MmuNotifier {
   readonly kind = 'vm';
   readonly architecture: EmulatedArchitecture;
   readonly memory: HostMemory;
@@ -71,6 +71,7 @@ export class EmulatedVm implements OpenFile {
       prepare: architecture.memslotRules(this),
     };
     this.#rules = memslotRules(this.#limits);
+    memory.notify(this);
     architecture.vmCreated(this);
   }
 
@@ -207,6 +208,18 @@ export class EmulatedVm implements OpenFile {
       vcpu.ring.push((slot.asId << 16) | slot.id, page);
     } else if (slot.dirty !== undefined) {
       slot.dirty[page >> 3]! |= 1 << (page & 7);
+    }
+  }
+
+  /** User space's pages are others: the guest's next store to each is noticed again. */
+  invalidated(start: number, end: number): void {
+    if (this.dirtyRingBytes === 0) return;
+    for (const slot of this.spaces.flatMap((space) => [...space])) {
+      const first = Math.max(0, (start - slot.hostAddress) / this.pageSize);
+      const last = Math.min(slot.npages, (end - slot.hostAddress) / this.pageSize);
+      for (let page = first; page < last; page++) {
+        if (slot.unprotected !== undefined) slot.unprotected[page >> 3]! &= ~(1 << (page & 7));
+      }
     }
   }
 

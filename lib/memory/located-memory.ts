@@ -178,7 +178,7 @@ export abstract class LocatedMemory implements ViewHolder {
     const why =
       found === undefined
         ? this.describe(at)
-        : `${found.region} has a page there that cannot be ${access === 'read' ? 'read' : 'written'}: it is protected, unmapped, or beyond the end of its file`;
+        : `${found.region} has a page there that cannot be ${access === 'read' ? 'read' : 'written'}: ${found.region.mapping.whyNot(found.offset)}`;
     return new KvmError(ERRNO.EFAULT, { syscall: access, gpa, size, explanation: `${hex(gpa)}: ${why}${note}` });
   }
 

@@ -1,44 +1,42 @@
-import { closeSync, fstatSync, openSync } from 'node:fs';
 import { inspect } from 'node:util';
-import { checkInteger, checkSize } from '../arguments.ts';
+import { checkSize } from '../arguments.ts';
 import { type KvmCalls, type U64, VIEW_WINDOW } from '../calls/kvm-calls.ts';
-import { hex, hexRange, invalidArgType, KvmError } from '../errors.ts';
+import { hex, hexRange, KvmError } from '../errors.ts';
 import { humanSize } from '../inspect.ts';
 import type { Arch } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
-import { MADV, MAP, PROT } from '../uapi/flags.ts';
+import { MADV } from '../uapi/flags.ts';
+import {
+  anonymousSource,
+  type DeviceOptions,
+  deviceSource,
+  type FileOptions,
+  hugetlbSource,
+  type MappingSource,
+  type MemfdOptions,
+  type MemoryKind,
+  type MemoryOptions,
+  mmapFailure,
+  withFile,
+  withMemfd,
+} from './mapping-source.ts';
 
-export type MappingKind = 'anonymous' | 'memfd' | 'hugetlb' | 'file' | 'device';
+/** What a mapping is made of; a reservation is addresses, into which memory is put later. */
+export type MappingKind = MemoryKind | 'reservation';
 
-/** Options of every mapping. */
-export interface MappingOptions {
+/** Where a mapping is put in the address space of the process. */
+export interface AddressOptions {
   /** The address is a multiple of this, a power of two. Default: 2 MiB for mappings that large, 1 MiB on s390x, else a page. */
   readonly align?: number;
   /** …plus this: give the guest physical address to make huge pages fit on both sides. */
   readonly alignOffset?: U64;
-  /** PROT.READ and PROT.WRITE; both by default. */
-  readonly prot?: number;
 }
 
-export interface MemfdOptions extends MappingOptions {
-  /** The name shown in /proc. */
-  readonly name?: string;
-}
-
-export interface FileMappingOptions extends MappingOptions {
-  /** Offset in the file, a multiple of the page size. */
-  readonly offset?: U64;
-  /** Bytes; by default what the file has from the offset on, in whole pages. */
-  readonly size?: number;
-  /** False: what is written stays private to this process. Default true. */
-  readonly shared?: boolean;
-}
-
-export interface DeviceMappingOptions extends MappingOptions {
-  /** Bytes to map. */
-  readonly size: number;
-  readonly offset?: U64;
-}
+/** Options of every mapping. */
+export interface MappingOptions extends AddressOptions, MemoryOptions {}
+export interface MemfdMappingOptions extends AddressOptions, MemfdOptions {}
+export interface FileMappingOptions extends AddressOptions, FileOptions {}
+export interface DeviceMappingOptions extends AddressOptions, DeviceOptions {}
 
 /** One window of a mapping: its memory, and the views that typed access uses. */
 export class MemoryWindow {
@@ -93,7 +91,6 @@ interface MappedRange {
 const HUGE_PAGE = 0x20_0000;
 /** What userspace_addr of a memslot must be a multiple of, where that is more than a page. */
 const SLOT_ALIGNMENT: Partial<Record<Arch, number>> = { s390x: 0x10_0000 };
-const MFD_CLOEXEC = 1;
 
 const dropped = new FinalizationRegistry<MappedRange>(({ calls, hva, size }) => {
   calls.munmap(hva, size);
@@ -123,7 +120,7 @@ export class Mapping {
   readonly #windows: (MemoryWindow | null | undefined)[] = [];
   readonly #holders = new Set<WeakRef<ViewHolder>>();
 
-  private constructor(calls: KvmCalls, kind: MappingKind, hva: number, size: number) {
+  protected constructor(calls: KvmCalls, kind: MappingKind, hva: number, size: number) {
     this.calls = calls;
     this.kind = kind;
     this.hva = hva;
@@ -133,24 +130,17 @@ export class Mapping {
 
   /** Anonymous memory. `size` is in bytes and rounded up to whole pages. @throws KvmError ENOMEM, EINVAL */
   static anonymous(calls: KvmCalls, size: number, options: MappingOptions = {}): Mapping {
-    return Mapping.#map(calls, 'anonymous', size, MAP.PRIVATE | MAP.ANONYMOUS | MAP.NORESERVE, -1, 0, options);
+    return Mapping.#map(calls, anonymousSource(calls, size, options), options);
   }
 
   /** A memfd, sealed against shrinking. @throws KvmError ENOMEM, EINVAL, EMFILE */
-  static memfd(calls: KvmCalls, size: number, options: MemfdOptions = {}): Mapping {
-    const length = roundToPages(calls, checkSize(size, 'size'));
-    const fd = calls.memfdCreate(options.name ?? 'guest', length, MFD_CLOEXEC);
-    if (fd < 0) throw new KvmError(fd, { syscall: 'memfd_create', size: length });
-    try {
-      return Mapping.#map(calls, 'memfd', length, MAP.SHARED | MAP.NORESERVE, fd, 0, options);
-    } finally {
-      calls.close(fd);
-    }
+  static memfd(calls: KvmCalls, size: number, options: MemfdMappingOptions = {}): Mapping {
+    return withMemfd(calls, size, options, (source) => Mapping.#map(calls, source, options));
   }
 
   /** Huge pages of the host's default size, from its reserved pool. @throws KvmError ENOMEM when the pool has too few */
   static hugetlb(calls: KvmCalls, size: number, options: MappingOptions = {}): Mapping {
-    return Mapping.#map(calls, 'hugetlb', size, MAP.PRIVATE | MAP.ANONYMOUS | MAP.HUGETLB, -1, 0, options);
+    return Mapping.#map(calls, hugetlbSource(calls, size, options), options);
   }
 
   /**
@@ -158,50 +148,26 @@ export class Mapping {
    * where the file has been truncated. @throws KvmError EACCES, EINVAL, ENODEV; Node's own errors for the path
    */
   static file(calls: KvmCalls, file: string | number, options: FileMappingOptions = {}): Mapping {
-    if (typeof file !== 'string' && typeof file !== 'number') throw invalidArgType('file', 'a path or a number', file);
-    const prot = options.prot ?? PROT.READ | PROT.WRITE;
-    const shared = options.shared ?? true;
-    const fd = typeof file === 'string' ? openSync(file, shared && (prot & PROT.WRITE) !== 0 ? 'r+' : 'r') : file;
-    try {
-      const offset = options.offset ?? 0;
-      const size = options.size ?? Math.max(0, fstatSync(fd).size - Number(offset));
-      return Mapping.#map(calls, 'file', size, shared ? MAP.SHARED : MAP.PRIVATE, fd, offset, options);
-    } finally {
-      if (typeof file === 'string') closeSync(fd);
-    }
+    return withFile(calls, file, options, (source) => Mapping.#map(calls, source, options));
   }
 
   /** Device memory behind a descriptor that can be mapped: a PCI BAR, a VFIO region. Accessed by copies. */
   static device(calls: KvmCalls, fd: number, options: DeviceMappingOptions): Mapping {
-    checkInteger(fd, 'fd', 0, 0x7fff_ffff);
-    return Mapping.#map(calls, 'device', options.size, MAP.SHARED, fd, options.offset ?? 0, options);
+    return Mapping.#map(calls, deviceSource(calls, fd, options), options);
   }
 
-  static #map(
-    calls: KvmCalls,
-    kind: MappingKind,
-    size: number,
-    flags: number,
-    fd: number,
-    offset: U64,
-    options: MappingOptions,
-  ): Mapping {
-    const length = roundToPages(calls, checkSize(size, 'size'));
-    const align =
-      options.align === undefined ? defaultAlignment(calls.arch, length) : checkSize(options.align, 'align');
+  static #map(calls: KvmCalls, source: MappingSource, options: AddressOptions): Mapping {
+    return new Mapping(calls, source.kind, Mapping.mmap(calls, source, options), source.size);
+  }
+
+  /** mmap(2) at an address that suits. @throws KvmError as mmap does, explained */
+  protected static mmap(calls: KvmCalls, source: MappingSource, options: AddressOptions): number {
+    const { size, prot, flags, fd, offset } = source;
+    const align = options.align === undefined ? defaultAlignment(calls.arch, size) : checkSize(options.align, 'align');
     const alignOffset = align === 0 ? 0n : BigInt(options.alignOffset ?? 0) % BigInt(align);
-    const prot = options.prot ?? PROT.READ | PROT.WRITE;
-    const hva = calls.mmap(length, prot, flags, fd, offset, align, alignOffset);
-    if (hva < 0) {
-      const explanation =
-        hva === -ERRNO.ENOMEM && kind === 'hugetlb'
-          ? `the pool of huge pages has no ${humanSize(length)} left (the file /proc/meminfo tells; sysctl vm.nr_hugepages=N enlarges it)`
-          : hva === -ERRNO.EINVAL
-            ? `size ${hex(length)}, offset ${hex(offset)}, align ${hex(align)}: the size must not be 0, the offset a multiple of the page size ${hex(calls.pageSize)}, the alignment 0 or a power of two of at least that`
-            : undefined;
-      throw new KvmError(hva, { syscall: 'mmap', size: length, explanation });
-    }
-    return new Mapping(calls, kind, hva, length);
+    const hva = calls.mmap(size, prot, flags, fd, offset, align, alignOffset);
+    if (hva >= 0) return hva;
+    throw mmapFailure(hva, calls, source, `align ${hex(align)} (0, or a power of two of at least a page)`);
   }
 
   get closed(): boolean {
@@ -240,25 +206,25 @@ export class Mapping {
    * detached. @throws KvmError EINVAL, EBADF
    */
   protect(offset: number, length: number, prot: number): void {
-    this.#partCall('mprotect', offset, length, (hva) => this.calls.mprotect(hva, length, prot));
+    this.partCall('mprotect', offset, length, (hva) => this.calls.mprotect(hva, length, prot));
     this.#dropViews();
   }
 
   /** munmap(2) of a part, which stays reserved but faults. @throws KvmError EINVAL, EBADF */
   unmapPart(offset: number, length: number): void {
-    this.#partCall('munmap', offset, length, (hva) => this.calls.munmap(hva, length));
+    this.partCall('munmap', offset, length, (hva) => this.calls.munmap(hva, length));
     this.#dropViews();
   }
 
   /** Gives the pages of a part back: they read as zero again (anonymous memory), or as the file says. */
   discard(offset = 0, length = this.size): void {
     const advice = this.kind === 'memfd' ? MADV.REMOVE : MADV.DONTNEED;
-    this.#partCall('madvise', offset, length, (hva) => this.calls.madvise(hva, length, advice));
+    this.partCall('madvise', offset, length, (hva) => this.calls.madvise(hva, length, advice));
   }
 
   /** madvise(2) of a part with one of MADV. */
   advise(advice: number, offset = 0, length = this.size): void {
-    this.#partCall('madvise', offset, length, (hva) => this.calls.madvise(hva, length, advice));
+    this.partCall('madvise', offset, length, (hva) => this.calls.madvise(hva, length, advice));
   }
 
   /** The window with that index, of VIEW_WINDOW bytes or what is left; undefined where access is guarded. */
@@ -275,6 +241,11 @@ export class Mapping {
   /** Copies into the mapping, likewise. */
   write(offset: number, from: Uint8Array): number {
     return this.#transfer(offset, from, true);
+  }
+
+  /** Why a page may be one that cannot be accessed. */
+  whyNot(_offset: number): string {
+    return 'it is protected, unmapped, or beyond the end of its file';
   }
 
   [inspect.custom](): string {
@@ -319,7 +290,7 @@ export class Mapping {
     return window;
   }
 
-  #partCall(syscall: string, offset: number, length: number, call: (hva: number) => number): void {
+  protected partCall(syscall: string, offset: number, length: number, call: (hva: number) => number): void {
     this.assertOpen(syscall);
     checkSize(offset, 'offset');
     checkSize(length, 'length');
@@ -369,10 +340,6 @@ function moveDirect(window: MemoryWindow, at: number, part: Uint8Array, write: b
   if (write) window.bytes.set(part, at);
   else part.set(window.bytes.subarray(at, at + part.length));
   return part.length;
-}
-
-function roundToPages(calls: KvmCalls, size: number): number {
-  return Math.ceil(size / calls.pageSize) * calls.pageSize;
 }
 
 function defaultAlignment(arch: Arch, size: number): number {

@@ -45,6 +45,8 @@ async function contend(form: IpteWork['form'], milliseconds: number): Promise<Ip
   return Promise.all(threads);
 }
 
+const RAM = { length: 0x10_0000, prot: PROT.READ | PROT.WRITE, flags: MAP.PRIVATE | MAP.ANONYMOUS };
+
 const mixed = (outcomes: IpteOutcome[]) => outcomes.reduce((sum, { mixed }) => sum + mixed, 0);
 
 describe('the IPTE interlock between threads', () => {
@@ -110,7 +112,7 @@ describe('MEM_OP takes the interlock', () => {
   /** A VM whose lock counts, with DAT on and 1 MiB of memory whose tables are all zeros: virtual 0 is real 0. */
   function machine(asce: bigint) {
     const memory = new HostMemory(4096);
-    const hva = memory.map(0x10_0000, PROT.READ | PROT.WRITE, MAP.PRIVATE | MAP.ANONYMOUS, 0x10_0000, 0, undefined);
+    const hva = memory.map(RAM, 0x10_0000, 0, undefined);
     const architecture = new S390xArchitecture(parseRelease('6.12'));
     const vm = new EmulatedVm(architecture, memory, 0n);
     const vcpu = new EmulatedVcpu(vm, 0);
@@ -170,7 +172,7 @@ describe('MEM_OP takes the interlock', () => {
 
 it('defers a guest’s invalidation while a walk is under way, and no other instruction', () => {
   const memory = new HostMemory(4096);
-  const hva = memory.map(0x10_0000, PROT.READ | PROT.WRITE, MAP.PRIVATE | MAP.ANONYMOUS, 0x10_0000, 0, undefined);
+  const hva = memory.map(RAM, 0x10_0000, 0, undefined);
   const architecture = new S390xArchitecture(parseRelease('6.12'));
   const vm = new EmulatedVm(architecture, memory, 0n);
   const vcpu = new EmulatedVcpu(vm, 0);

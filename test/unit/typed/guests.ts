@@ -9,11 +9,11 @@ export const CODE = 0x1000;
 export const canRunGuests = (kvm: Kvm): boolean => kvm.arch === 'x86_64';
 
 /**
- * Whether a guest is left as soon as its dirty ring is full. KVM without hardware virtualization (PVM) emulates code outside
- * long mode for as long as nothing interrupts it: there the exit was seen to come late or never, and the ring to be overwritten.
+ * Whether the processor runs the guest's code. KVM without hardware virtualization (PVM) emulates what is outside long mode, for
+ * as long as nothing interrupts it: the exit for a full dirty ring was seen to come late or never, and a page that the host lacks
+ * is taken for a device.
  */
-export const leavesForFullRing = (kvm: Kvm): boolean =>
-  kvm.emulated !== undefined || !existsSync('/sys/module/kvm_pvm');
+export const runsOnProcessor = (kvm: Kvm): boolean => kvm.emulated !== undefined || !existsSync('/sys/module/kvm_pvm');
 
 /** What a guest does, for both kinds of kernel. */
 export type Step =

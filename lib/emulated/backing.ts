@@ -1,0 +1,196 @@
+import { closeSync, fstatSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
+import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
+import { ERRNO } from '../uapi/errno.ts';
+import { MAP, PROT } from '../uapi/flags.ts';
+
+/** What mmap is asked for, apart from the place. */
+export interface MapRequest {
+  readonly length: number;
+  readonly prot: number;
+  readonly flags: number;
+}
+
+/** What a descriptor gives mmap to show: a backing from an offset on. */
+export interface MapSource {
+  readonly backing: Backing;
+  readonly offset: number;
+  /** It can never become writable: a shared file that is only open for reading. */
+  readonly readOnly?: boolean;
+}
+
+/**
+ * What a mapping shows: bytes that exist in windows of VIEW_WINDOW (made when first touched, so that a sparse
+ * terabyte costs nothing), or a file that is read and written when it is accessed.
+ */
+export interface Backing {
+  readonly kind: 'memory' | 'file';
+  /** Bytes there are now; a file's may change behind our back. */
+  size(): number;
+  /** The window that holds `offset`. Only for `memory`. */
+  window(offset: number): ArrayBuffer;
+  /** Copies into or out of a page of a file; the bytes moved. Only for `file`. */
+  transfer(offset: number, bytes: Uint8Array, write: boolean): number;
+  /** Forgets the bytes of a range of whole pages: they are zero again, or those of the file. */
+  discard(offset: number, length: number): void;
+  /** Gives every window a new identity, so that the ArrayBuffers handed out are detached and the bytes stay. */
+  detach(): void;
+  release(): void;
+}
+
+export class MemoryBacking implements Backing {
+  readonly kind = 'memory';
+  readonly #size: number;
+  readonly #windows: (ArrayBuffer | undefined)[] = [];
+
+  constructor(size: number) {
+    this.#size = size;
+  }
+
+  size(): number {
+    return this.#size;
+  }
+
+  window(offset: number): ArrayBuffer {
+    const index = Math.floor(offset / VIEW_WINDOW);
+    let window = this.#windows[index];
+    if (window === undefined) {
+      window = new ArrayBuffer(Math.min(VIEW_WINDOW, this.#size - index * VIEW_WINDOW));
+      this.#windows[index] = window;
+    }
+    return window;
+  }
+
+  transfer(): number {
+    return 0;
+  }
+
+  discard(offset: number, length: number): void {
+    for (let at = offset; at < offset + length; ) {
+      const index = Math.floor(at / VIEW_WINDOW);
+      const end = Math.min(offset + length, (index + 1) * VIEW_WINDOW);
+      const window = this.#windows[index];
+      if (window !== undefined) new Uint8Array(window, at - index * VIEW_WINDOW, end - at).fill(0);
+      at = end;
+    }
+  }
+
+  detach(): void {
+    for (const [index, window] of this.#windows.entries()) {
+      if (window !== undefined) this.#windows[index] = structuredClone(window, { transfer: [window] });
+    }
+  }
+
+  release(): void {
+    this.detach();
+    this.#windows.length = 0;
+  }
+}
+
+/**
+ * Memory that the kernel and user space both look at (kvm_run, rings). The view is taken anew when user space's
+ * mapping was undone meanwhile.
+ */
+export class SharedArea {
+  readonly backing: MemoryBacking;
+  #view: DataView;
+
+  /** @param size at most VIEW_WINDOW bytes. */
+  constructor(size: number) {
+    this.backing = new MemoryBacking(size);
+    this.#view = new DataView(this.backing.window(0));
+  }
+
+  get view(): DataView {
+    const window = this.backing.window(0);
+    if (this.#view.buffer !== window) this.#view = new DataView(window);
+    return this.#view;
+  }
+
+  bytes(offset: number, length: number): Uint8Array {
+    return new Uint8Array(this.backing.window(0), offset, length);
+  }
+}
+
+/** A file of the process's own. A private one keeps to itself the pages that are written. */
+export class FileBacking implements Backing {
+  readonly kind = 'file';
+  readonly #fd: number;
+  readonly #pageSize: number;
+  readonly #own: Map<number, Uint8Array> | undefined;
+
+  private constructor(fd: number, pageSize: number, isPrivate: boolean) {
+    this.#fd = fd;
+    this.#pageSize = pageSize;
+    if (isPrivate) this.#own = new Map();
+  }
+
+  /** The file behind a descriptor, held open for as long as a mapping needs it; −errno as mmap gives it. */
+  static source(fd: number, offset: number, pageSize: number, { prot, flags }: MapRequest): MapSource | number {
+    const mode = accessMode(fd);
+    if (mode === undefined) return -ERRNO.EBADF;
+    if (!fstatSync(fd).isFile()) return -ERRNO.ENODEV;
+    const isPrivate = (flags & MAP.PRIVATE) !== 0;
+    const readOnly = mode === 'read' && !isPrivate;
+    if (mode === 'write' || (readOnly && (prot & PROT.WRITE) !== 0)) return -ERRNO.EACCES;
+    const file = openSync(`/dev/fd/${fd}`, mode === 'read' ? 'r' : 'r+');
+    return { backing: new FileBacking(file, pageSize, isPrivate), offset, readOnly };
+  }
+
+  size(): number {
+    return fstatSync(this.#fd).size;
+  }
+
+  window(): ArrayBuffer {
+    throw new TypeError('a file has no windows');
+  }
+
+  transfer(offset: number, bytes: Uint8Array, write: boolean): number {
+    // A mapping reaches to the end of the file's last page and never lets the file grow.
+    const length = Math.min(bytes.length, Math.max(0, this.size() - offset));
+    if (length === 0) return 0;
+    const own = this.#ownPage(Math.floor(offset / this.#pageSize), write);
+    if (own === undefined) {
+      return write ? writeSync(this.#fd, bytes, 0, length, offset) : readSync(this.#fd, bytes, 0, length, offset);
+    }
+    const at = offset % this.#pageSize;
+    if (write) own.set(bytes.subarray(0, length), at);
+    else bytes.set(own.subarray(at, at + length));
+    return length;
+  }
+
+  discard(offset: number, length: number): void {
+    if (this.#own === undefined) {
+      const end = Math.min(offset + length, this.size());
+      if (offset < end) writeSync(this.#fd, new Uint8Array(end - offset), 0, end - offset, offset);
+      return;
+    }
+    for (let at = offset; at < offset + length; at += this.#pageSize) this.#own.delete(Math.floor(at / this.#pageSize));
+  }
+
+  detach(): void {}
+
+  release(): void {
+    closeSync(this.#fd);
+  }
+
+  /** The process's own copy of a page, made when it is first written. */
+  #ownPage(page: number, write: boolean): Uint8Array | undefined {
+    let own = this.#own?.get(page);
+    if (own === undefined && write && this.#own !== undefined) {
+      own = new Uint8Array(this.#pageSize);
+      readSync(this.#fd, own, 0, own.length, page * own.length);
+      this.#own.set(page, own);
+    }
+    return own;
+  }
+}
+
+/** How a descriptor was opened; undefined when it is none. */
+function accessMode(fd: number): 'read' | 'write' | 'both' | undefined {
+  try {
+    const [, flags = ''] = /^flags:\s*(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8')) ?? [];
+    return (['read', 'write', 'both'] as const)[Number.parseInt(flags, 8) & 3];
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,135 @@
+import { closeSync, fstatSync, openSync } from 'node:fs';
+import { checkInteger, checkSize } from '../arguments.ts';
+import type { KvmCalls, U64 } from '../calls/kvm-calls.ts';
+import { hex, invalidArgType, KvmError } from '../errors.ts';
+import { humanSize } from '../inspect.ts';
+import { ERRNO } from '../uapi/errno.ts';
+import { MAP, PROT } from '../uapi/flags.ts';
+
+/** What host memory is made of. */
+export type MemoryKind = 'anonymous' | 'memfd' | 'hugetlb' | 'file' | 'device';
+
+/** Options of all host memory. */
+export interface MemoryOptions {
+  /** PROT.READ and PROT.WRITE; both by default. */
+  readonly prot?: number;
+}
+
+export interface MemfdOptions extends MemoryOptions {
+  /** The name shown in /proc. */
+  readonly name?: string;
+}
+
+export interface FileOptions extends MemoryOptions {
+  /** Offset in the file, a multiple of the page size. */
+  readonly offset?: U64;
+  /** Bytes; by default what the file has from the offset on, in whole pages. */
+  readonly size?: number;
+  /** False: what is written stays private to this process. Default true. */
+  readonly shared?: boolean;
+}
+
+export interface DeviceOptions extends MemoryOptions {
+  /** Bytes to map. */
+  readonly size: number;
+  readonly offset?: U64;
+}
+
+/** Host memory as mmap is asked for it. */
+export interface MappingSource {
+  readonly kind: MemoryKind;
+  /** Bytes, whole pages. */
+  readonly size: number;
+  readonly prot: number;
+  readonly flags: number;
+  /** −1 for anonymous memory. */
+  readonly fd: number;
+  readonly offset: U64;
+}
+
+const MFD_CLOEXEC = 1;
+
+export function anonymousSource(calls: KvmCalls, size: number, options: MemoryOptions): MappingSource {
+  return sourceOf(calls, 'anonymous', size, MAP.PRIVATE | MAP.ANONYMOUS | MAP.NORESERVE, -1, 0, options);
+}
+
+export function hugetlbSource(calls: KvmCalls, size: number, options: MemoryOptions): MappingSource {
+  return sourceOf(calls, 'hugetlb', size, MAP.PRIVATE | MAP.ANONYMOUS | MAP.HUGETLB, -1, 0, options);
+}
+
+export function deviceSource(calls: KvmCalls, fd: number, options: DeviceOptions): MappingSource {
+  checkInteger(fd, 'fd', 0, 0x7fff_ffff);
+  return sourceOf(calls, 'device', options.size, MAP.SHARED, fd, options.offset ?? 0, options);
+}
+
+/** Makes a memfd for as long as it is used. */
+export function withMemfd<T>(
+  calls: KvmCalls,
+  size: number,
+  options: MemfdOptions,
+  use: (source: MappingSource) => T,
+): T {
+  const length = roundToPages(calls, checkSize(size, 'size'));
+  const fd = calls.memfdCreate(options.name ?? 'guest', length, MFD_CLOEXEC);
+  if (fd < 0) throw new KvmError(fd, { syscall: 'memfd_create', size: length });
+  try {
+    return use(sourceOf(calls, 'memfd', length, MAP.SHARED | MAP.NORESERVE, fd, 0, options));
+  } finally {
+    calls.close(fd);
+  }
+}
+
+/** Opens a file for as long as it is used, unless it is a descriptor already. */
+export function withFile<T>(
+  calls: KvmCalls,
+  file: string | number,
+  options: FileOptions,
+  use: (source: MappingSource) => T,
+): T {
+  if (typeof file !== 'string' && typeof file !== 'number') throw invalidArgType('file', 'a path or a number', file);
+  const prot = options.prot ?? PROT.READ | PROT.WRITE;
+  const shared = options.shared ?? true;
+  const fd = typeof file === 'string' ? openSync(file, shared && (prot & PROT.WRITE) !== 0 ? 'r+' : 'r') : file;
+  try {
+    const offset = options.offset ?? 0;
+    const size = options.size ?? Math.max(0, fstatSync(fd).size - Number(offset));
+    return use(sourceOf(calls, 'file', size, shared ? MAP.SHARED : MAP.PRIVATE, fd, offset, options));
+  } finally {
+    if (typeof file === 'string') closeSync(fd);
+  }
+}
+
+function sourceOf(
+  calls: KvmCalls,
+  kind: MemoryKind,
+  size: number,
+  flags: number,
+  fd: number,
+  offset: U64,
+  options: MemoryOptions,
+): MappingSource {
+  const length = roundToPages(calls, checkSize(size, 'size'));
+  return { kind, size: length, prot: options.prot ?? PROT.READ | PROT.WRITE, flags, fd, offset };
+}
+
+/** What mmap answered, as an error. `place` says what is required of the addresses. */
+export function mmapFailure(errno: number, calls: KvmCalls, source: MappingSource, place: string): KvmError {
+  return new KvmError(errno, {
+    syscall: 'mmap',
+    size: source.size,
+    explanation: mmapExplanation(errno, calls, source, place),
+  });
+}
+
+function mmapExplanation(errno: number, { pageSize }: KvmCalls, source: MappingSource, place: string) {
+  const { kind, size, offset } = source;
+  if (errno === -ERRNO.ENOMEM && kind === 'hugetlb') {
+    return `the pool of huge pages has no ${humanSize(size)} left (the file /proc/meminfo tells; sysctl vm.nr_hugepages=N enlarges it)`;
+  }
+  if (errno !== -ERRNO.EINVAL) return undefined;
+  return `size ${hex(size)}, offset ${hex(offset)}, ${place}: the size must not be 0, the offset a multiple of the page size ${hex(pageSize)}`;
+}
+
+export function roundToPages(calls: KvmCalls, size: number): number {
+  return Math.ceil(size / calls.pageSize) * calls.pageSize;
+}
