@@ -210,6 +210,31 @@ export const s390xKeyScenarios: readonly Scenario[] = [
     log();
     log();
   }),
+  s390xScenario('keys/host-accesses', (s) => {
+    const m = new S390xVm(s);
+    const hva = m.memory(4);
+    const get = () => m.getKeys(0x100, 4);
+    m.setKeys(0, 0);
+    // Of pages that nobody has touched yet.
+    s.calls.readMemory(hva + MIB, new Uint8Array(8));
+    s.calls.writeMemory(hva + MIB + 0x1ffc, new Uint8Array(8));
+    get();
+    // Of pages with a key, and those that an access already set R or C in.
+    m.setKeys(0x100, 0x10, 0x28, 0x32, 0x44);
+    s.calls.readMemory(hva + MIB, new Uint8Array(0x2000));
+    get();
+    s.calls.writeMemory(hva + MIB, new Uint8Array(0x4000));
+    get();
+    m.setKeys(0x100, 0x10, 0x20, 0x30, 0x40);
+    m.absoluteRead(MIB, 8);
+    s.calls.writeMemory(hva + MIB, new Uint8Array(8));
+    m.absoluteWrite(MIB + 0x1000, 8);
+    s.calls.readMemory(hva + MIB + 0x1000, new Uint8Array(8));
+    get();
+    // What is no memory of the guest's while it is touched has its key all the same.
+    s.calls.writeMemory(hva + 3 * MIB + 0x5000, new Uint8Array(8));
+    m.getKeys(0x304, 3);
+  }),
   s390xScenario('keys/untouched-memory', (s) => {
     const m = new S390xVm(s);
     const hva = m.memory(8);

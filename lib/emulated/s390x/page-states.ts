@@ -120,20 +120,25 @@ export class PageStates implements MemoryObserver {
 
   /** Notes an access: the machine sets R, and C for a store, in the key of the page. */
   accessed(slot: EmulatedMemslot, gfn: number, store: boolean): void {
-    const bits = (this.keysEnabled ? KEY_REFERENCE | (store ? KEY_CHANGE : 0) : 0) | (store ? USER_CHANGED : 0);
-    if (bits === 0) return;
-    const page = this.#page(slot, gfn);
+    const bits = this.#bitsOf(store);
+    if (bits !== 0) this.#addBits(this.#page(slot, gfn), bits);
+  }
+
+  #bitsOf(store: boolean): number {
+    return (this.keysEnabled ? KEY_REFERENCE | (store ? KEY_CHANGE : 0) : 0) | (store ? USER_CHANGED : 0);
+  }
+
+  #addBits(page: number, bits: number): void {
     const state = this.#keys.get(page);
     if ((state & bits) !== bits) this.#keys.set(page, state | bits);
   }
 
-  /** Notes an access by user space itself. */
+  /** Notes an access by user space itself: up to 6.19 the keys are those of its own pages, so R and C are set there too. */
   touched(hva: number, length: number, write: boolean): void {
     for (let at = hva; at < hva + length; at = (Math.floor(at / SEGMENT) + 1) * SEGMENT) this.makePageTable(at);
-    if (!write || this.#byGfn) return;
-    for (let page = Math.floor(hva / 4096); page * 4096 < hva + length; page++) {
-      this.#keys.set(page, this.#keys.get(page) | USER_CHANGED);
-    }
+    const bits = this.#bitsOf(write);
+    if (bits === 0 || this.#byGfn) return;
+    for (let page = Math.floor(hva / 4096); page * 4096 < hva + length; page++) this.#addBits(page, bits);
   }
 
   /** Whether the page was changed since this was last asked, by MEM_OP, SET_SKEYS or user space. */
