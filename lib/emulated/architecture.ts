@@ -105,7 +105,12 @@ export interface EmulatedArchitecture {
    */
   translate?(vcpu: EmulatedVcpu, address: number, size: number, write: boolean): number;
   /** The guest's instruction at an address, if it is a load or store. A fault of the fetch is a GuestFault, thrown. */
-  fetch?(vcpu: EmulatedVcpu, address: number): GuestInstruction | undefined;
+  guestCode?(vcpu: EmulatedVcpu, address: number): GuestInstruction | undefined;
+  /**
+   * What KVM emulates when the instruction at `address` found no memory at `ea`; undefined where it resumes the guest. What
+   * the guest sees of one that it doesn't emulate is a GuestFault, thrown.
+   */
+  emulatedCode?(vcpu: EmulatedVcpu, address: number, ea: number, write: boolean): GuestInstruction | undefined;
   /** What a guest sees that accesses an address without memory on an architecture without MMIO exits. */
   missingMemory?(vcpu: EmulatedVcpu, gpa: number): GuestFault;
   /** An instruction by its mnemonic: its result, or `'retry'` when it has to wait for somebody else. */

@@ -8,9 +8,12 @@ export type GuestOp =
   | { readonly op: 'out'; readonly port: number; readonly size: 1 | 2 | 4; readonly value: bigint }
   | { readonly op: 'in'; readonly port: number; readonly size: 1 | 2 | 4 }
   | { readonly op: 'hypercall'; readonly nr: number; readonly args: readonly bigint[] }
-  /** One load or store of the guest's own code, which is in its memory (ppc64). Registers are those of KVM_SET_REGS. */
+  /**
+   * One load or store of the guest's own code, which is in its memory (ppc64). Registers are those of KVM_SET_REGS; its result
+   * are the 32 general-purpose ones.
+   */
   | { readonly op: 'execute'; readonly address: number }
-  /** An instruction of the architecture's by its mnemonic (s390x: IPTE, IDTE, CSPG, SSKE, ISKE, RRBE, ESSA). */
+  /** An instruction of the architecture's by its mnemonic (s390x: IPTE, IDTE, CSPG, SSKE, ISKE, RRBE, ESSA; ppc64: li, mfspr). */
   | { readonly op: 'instruction'; readonly name: string; readonly operands: readonly bigint[] }
   | { readonly op: 'halt' }
   /** Loops until something interrupts the run. */
@@ -24,10 +27,12 @@ export interface GuestInstruction {
   readonly write: boolean;
   /** What it names: an effective address. */
   readonly address: number;
-  /** What it stores, or where what it loads goes. */
+  /** What it stores, or where what it loads goes; nothing where no memory is accessed after all. */
   readonly bytes: Uint8Array;
-  /** Puts what was loaded into the register. */
-  complete(): void;
+  /** The access is carried out, or on its way to user space. */
+  accepted(): void;
+  /** Puts what was loaded into the register, and returns all of them. */
+  complete(): readonly bigint[];
 }
 
 /**

@@ -3,7 +3,7 @@ import { DIRTY_LOG_PAGE_OFFSET, EXIT, MEM } from '../uapi/flags.ts';
 import { IO_DIRECTION, KVM_RUN, KVM_RUN_S390X, REGS_SIZE } from '../uapi/structs.ts';
 import { type MapSource, SharedArea } from './backing.ts';
 import { DirtyRing } from './dirty-ring.ts';
-import { GuestFault, type GuestInstruction, type GuestOp, type GuestProgram, type GuestResult } from './guest.ts';
+import { GuestFault, type GuestOp, type GuestProgram, type GuestResult } from './guest.ts';
 import type { OpenFile } from './open-file.ts';
 import type { EmulatedVm } from './vm.ts';
 
@@ -11,6 +11,9 @@ import type { EmulatedVm } from './vm.ts';
 const PIO_PAGE = 1;
 /** An asynchronous run gives the event loop a turn after so many operations. */
 const OPS_PER_TURN = 1000;
+
+/** What a guest maps no less of, however large the host's pages are. */
+const SMALLEST_PAGE = 4096;
 
 /** One access, or the rest of one, that does not cross a page; a negative `gpa` is −errno instead. */
 interface Fragment {
@@ -157,8 +160,13 @@ export class EmulatedVcpu implements OpenFile {
 
   /** Executes an operation. One that made the run fail is executed again by the next run, as an instruction is. */
   #attempt(op: GuestOp): Outcome {
+    return this.#guarded(op, () => this.#execute(op));
+  }
+
+  /** Does some of an operation's work; what faults in it is the program's. */
+  #guarded(op: GuestOp, work: () => Outcome): Outcome {
     try {
-      const outcome = this.#execute(op);
+      const outcome = work();
       if (typeof outcome === 'number') this.#pending = () => this.#attempt(op);
       return outcome;
     } catch (fault) {
@@ -221,45 +229,43 @@ export class EmulatedVcpu implements OpenFile {
 
   /** Executes an instruction of the guest's. One that finds no memory leaves the guest, and is KVM's to emulate. */
   #instruction(op: GuestOp & { readonly op: 'execute' }): Outcome {
-    const found = this.#fetch(op.address);
-    const fragments = this.#fragments(found.address, found.bytes, found.write);
-    const [{ gpa }] = fragments as [Fragment];
-    if (gpa >= 0 && this.vm.usableSlot(Math.floor(gpa / this.vm.pageSize)) === undefined) {
-      this.#pending = () => this.#emulate(op, gpa, found.write);
-      return 'continue';
+    const { vm } = this;
+    const found = vm.architecture.guestCode?.(this, op.address);
+    if (found === undefined) throw new GuestFault(0, `there is no load or store at 0x${op.address.toString(16)}`);
+    const { address, bytes, write } = found;
+    let done = 0;
+    for (const fragment of this.#fragments(address, bytes, write)) {
+      const ea = address + done;
+      done += fragment.bytes.length;
+      if (fragment.gpa >= 0 && vm.usableSlot(Math.floor(fragment.gpa / vm.pageSize)) === undefined) {
+        this.#pending = () => this.#guarded(op, () => this.#emulate(op, fragment.gpa, ea, write));
+        return 'continue';
+      }
+      const outcome = this.#access([fragment], write);
+      if (outcome !== 'continue') return outcome;
     }
-    return this.#then(this.#access(fragments, found.write), found.complete);
+    found.accepted();
+    this.#result = found.complete();
+    return 'continue';
   }
 
-  /**
-   * Emulates an access that faulted. Others may have run since, so the instruction is read again: one that cannot be
-   * read, or doesn't access memory in the direction that faulted, is left to the guest, which executes what is there
-   * now. No more is compared: another one of that direction is emulated, at the address that faulted.
-   */
-  #emulate(op: GuestOp & { readonly op: 'execute' }, gpa: number, write: boolean): Outcome {
-    let found: GuestInstruction;
-    try {
-      found = this.#fetch(op.address);
-    } catch (fault) {
-      if (!(fault instanceof GuestFault)) throw fault;
-      return this.#attempt(op);
-    }
-    if (found.write !== write) return this.#attempt(op);
-    return this.#then(this.#mmio(gpa, found.bytes, write), found.complete);
-  }
-
-  #fetch(address: number): GuestInstruction {
-    const found = this.vm.architecture.fetch?.(this, address);
-    if (found === undefined) throw new GuestFault(0, `there is no load or store at 0x${address.toString(16)}`);
-    return found;
+  /** Emulates the access of an instruction that faulted, or goes back to the guest, where others may have run since. */
+  #emulate(op: GuestOp & { readonly op: 'execute' }, gpa: number, ea: number, write: boolean): Outcome {
+    const found = this.vm.architecture.emulatedCode!(this, op.address, ea, write);
+    if (found === undefined) return this.#attempt(op);
+    found.accepted();
+    const outcome = found.bytes.length === 0 ? 'continue' : this.#mmio(gpa, found.bytes, write);
+    return this.#then(outcome, () => {
+      this.#result = found.complete();
+    });
   }
 
   #fragments(address: number, bytes: Uint8Array, write: boolean): Fragment[] {
-    const { pageSize, architecture } = this.vm;
+    const { architecture } = this.vm;
     const fragments: Fragment[] = [];
     for (let done = 0; done < bytes.length; ) {
       const at = address + done;
-      const length = Math.min(bytes.length - done, pageSize - (at % pageSize));
+      const length = Math.min(bytes.length - done, SMALLEST_PAGE - (at % SMALLEST_PAGE));
       const gpa = architecture.translate?.(this, at, length, write) ?? at;
       fragments.push({ gpa, bytes: bytes.subarray(done, done + length) });
       done += length;

@@ -1,95 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CAP } from '../../lib/uapi/capabilities.ts';
-import { MAP, MEM, PROT } from '../../lib/uapi/flags.ts';
-import { KVM_RUN } from '../../lib/uapi/structs.ts';
-import { BOLTED, chunk, HptVm, MEMORY_SIZE, PLAIN, vrma } from './hpt-vm.ts';
-import { DONE_ADDRESS, PAUSE_ADDRESS, type Scenario, type ScenarioHost, type ScriptOp } from './scenario.ts';
+import { MEM, PROT } from '../../lib/uapi/flags.ts';
+import { CODE, copy, done, HptGuest, ORDER, pause, store } from './hpt-guest-vm.ts';
+import { BOLTED, chunk, MEMORY_SIZE, PLAIN, vrma } from './hpt-vm.ts';
+import type { Scenario, ScenarioHost, ScriptOp } from './scenario.ts';
 
-const ORDER = 18;
-const RUN_MS = 3000;
-/** Where the guest's code is. Its entry has R already, which fetching would set. */
-const CODE = 0x1000;
 /** Where hypercalls leave their registers. */
 const RESULTS = 0x3000;
 const H_EXACT = 0x80_0000_0000n;
 const H_AVPN = 0x8000_0000n;
 const H_ANDCOND = 0x4000_0000n;
 const H_READ_4 = 0x20_0000_0000n;
-
-/** A VM with a hashed page table and a guest in real mode. */
-class HptGuest extends HptVm {
-  readonly vcpu: number;
-  readonly #run: number;
-  readonly #host: ScenarioHost;
-
-  constructor(s: ScenarioHost, order?: number) {
-    super(s, order, MEM.LOG_DIRTY_PAGES);
-    this.#host = s;
-    this.vcpu = s.vcpu(this.vm);
-    const { pageSize } = s.calls;
-    this.#run = s.calls.mmap(pageSize, PROT.READ | PROT.WRITE, MAP.SHARED, this.vcpu, 0, 0, 0);
-  }
-
-  /** Entries for the code, for where guests pause and end, and for pages, with no R and no C. */
-  map(...pages: readonly number[]): void {
-    this.real(CODE, 0x110n, 0);
-    for (const ea of [PAUSE_ADDRESS, DONE_ADDRESS]) this.real(ea, 0x28n, 1);
-    for (const ea of pages) this.real(ea, 0x10n, 2);
-  }
-
-  /** One bolted entry that maps a real-mode address to itself. */
-  real(ea: number, flags: bigint, place: number): void {
-    const [slot, [v]] = vrma(ORDER, BigInt(ea), place);
-    this.write(chunk(slot, [[v, BigInt(ea) | flags | 2n]]));
-  }
-
-  load(ops: readonly ScriptOp[]): void {
-    this.#host.load(this.vm, this.vcpu, this.hva + CODE, CODE, ops);
-  }
-
-  /** KVM_RUN, and what it says about the exit. */
-  run(timeoutMs = RUN_MS): void {
-    const { calls } = this.#host;
-    calls.run(this.vcpu, timeoutMs);
-    calls.readMemory(this.#run + KVM_RUN.exit_reason, new Uint8Array(4));
-  }
-
-  /** KVM_RUN to an MMIO exit: phys_addr, len, is_write; and of a store so many bytes of data. */
-  mmio(stored = 0): void {
-    const { calls } = this.#host;
-    this.run();
-    calls.readMemory(this.#run + KVM_RUN.mmio.phys_addr, new Uint8Array(8));
-    if (stored > 0) calls.readMemory(this.#run + KVM_RUN.mmio.data, new Uint8Array(stored));
-    calls.readMemory(this.#run + KVM_RUN.mmio.len, new Uint8Array(5));
-  }
-
-  /** KVM_RUN to a hypercall's exit: its number and first arguments, and the answer. */
-  hypercall(answer: bigint): void {
-    const { calls } = this.#host;
-    this.run();
-    calls.readMemory(this.#run + KVM_RUN.papr_hcall.nr, new Uint8Array(8));
-    calls.readMemory(this.#run + KVM_RUN.papr_hcall.args, new Uint8Array(16));
-    calls.writeMemory(this.#run + KVM_RUN.papr_hcall.ret, new Uint8Array(BigUint64Array.of(answer).buffer));
-  }
-
-  answer(bytes: Uint8Array): void {
-    this.#host.calls.writeMemory(this.#run + KVM_RUN.mmio.data, bytes);
-  }
-
-  dirty(): void {
-    this.#host.dirtyLog(this.vm, 0, MEMORY_SIZE / this.#host.calls.pageSize);
-  }
-}
-
-const store = (address: number, value: number, size: 1 | 2 | 4 = 4): ScriptOp => ({
-  op: 'store',
-  address,
-  size,
-  value,
-});
-const copy = (from: number, to: number, size: 1 | 2 | 4 = 4): ScriptOp => ({ op: 'copy', from, to, size });
-const pause: ScriptOp = { op: 'pause' };
-const done: ScriptOp = { op: 'done' };
 
 function scenario(name: string, run: (s: ScenarioHost) => void | Promise<void>): Scenario {
   return { name: `hpt-guest/${name}`, arches: ['ppc64'], runsGuest: true, run };

@@ -5,6 +5,7 @@ import { guestMemfdScenarios } from './guest-memfd.ts';
 import { guestMemoryScenarios } from './guest-memory.ts';
 import { hptScenarios } from './hpt.ts';
 import { hptGuestScenarios } from './hpt-guest.ts';
+import { hptMmioScenarios } from './hpt-mmio.ts';
 import { ioBusScenarios } from './io-bus.ts';
 import { memslotScenarios } from './memslots.ts';
 import { s390xCmmaScenarios } from './s390x-cmma.ts';
@@ -24,6 +25,7 @@ export const SCENARIOS: readonly Scenario[] = [
   ...guestMemfdScenarios,
   ...hptScenarios,
   ...hptGuestScenarios,
+  ...hptMmioScenarios,
   // First what is only so before a process uses keys or CMM.
   ...s390xKeyScenarios,
   ...s390xCmmaScenarios,

@@ -56,6 +56,17 @@ export type ScriptOp =
       readonly to: number;
       readonly results: number;
     }
+  /**
+   * ppc64: one instruction at `at`, with some of r3 to r8 set before; then the vector of the interrupt that it ended in, or
+   * 0, DAR, DSISR and r3 to r8 as doublewords stored at `to`.
+   */
+  | {
+      readonly op: 'execute';
+      readonly at: number;
+      readonly word: number;
+      readonly gprs: Readonly<Record<number, bigint>>;
+      readonly to: number;
+    }
   /** An exit that means nothing: the scenario looks around, and the guest goes on when it is run again. */
   | { readonly op: 'pause' }
   /** The last exit: x86 halts, others store to a place without memory. */
@@ -90,6 +101,8 @@ export function* scripted(ops: readonly ScriptOp[], arch: Arch): GuestProgram {
         }
         break;
       }
+      case 'execute':
+        throw new Error(`what executes instructions loads them: ${op.word.toString(16)}`);
       case 'pause':
         if (ports) yield { op: 'out', port: PAUSE_PORT, size: 1, value: 0n };
         else yield { op: 'store', address: PAUSE_ADDRESS, size: 1, value: 0n };

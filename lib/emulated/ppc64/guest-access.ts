@@ -8,10 +8,7 @@ import { GuestFault } from '../guest.ts';
 import type { EmulatedVcpu } from '../vcpu.ts';
 import type { HashMmu } from './hash-mmu.ts';
 import type { Hpt } from './hpt.ts';
-
-/** Interrupt vectors that an access can end in. */
-const STORAGE: Record<AccessKind, number> = { load: 0x300, store: 0x300, fetch: 0x400 };
-const SEGMENT: Record<AccessKind, number> = { load: 0x380, store: 0x380, fetch: 0x480 };
+import { DSISR, INTERRUPT } from './interrupts.ts';
 
 const MSR_PR = 0x4000;
 const MSR_DR = 0x10;
@@ -20,7 +17,9 @@ const MSR_IR = 0x20;
 /** `struct kvm_regs`: msr. */
 const REGS_MSR = 40;
 
-/** KVM_REG_PPC_AMR. */
+/** KVM_REG_PPC_DAR, KVM_REG_PPC_DSISR, KVM_REG_PPC_AMR. */
+const REG_DAR = 0x1030_0000_0000_000cn;
+const REG_DSISR = 0x1020_0000_0000_000dn;
 const REG_AMR = 0x1030_0000_0000_000en;
 
 const realMode = protectionContext();
@@ -37,6 +36,24 @@ export class GuestAccess {
     this.#vcpu = vcpu;
     this.#mmu = mmu;
     vcpu.oneRegs.set(REG_AMR, new Uint8Array(8));
+    vcpu.oneRegs.set(REG_DAR, new Uint8Array(8));
+    vcpu.oneRegs.set(REG_DSISR, new Uint8Array(4));
+  }
+
+  /** DAR and DSISR: what the last data storage interrupt was about. */
+  get dar(): bigint {
+    return this.#register(REG_DAR).getBigUint64(0, true);
+  }
+
+  get dsisr(): bigint {
+    return BigInt(this.#register(REG_DSISR).getUint32(0, true));
+  }
+
+  /** A data storage interrupt, to be thrown. */
+  dataStorage(ea: number, why: number, store: boolean, what: string): GuestFault {
+    this.#register(REG_DAR).setBigUint64(0, BigInt(ea), true);
+    this.#register(REG_DSISR).setUint32(0, why | (store ? DSISR.STORE : 0), true);
+    return new GuestFault(INTERRUPT.DATA_STORAGE, what);
   }
 
   /** A guest physical address, or −errno for KVM_RUN. What the guest itself sees is a GuestFault, thrown. */
@@ -48,7 +65,7 @@ export class GuestAccess {
     const eaHi = Math.floor(ea / 2 ** 32);
     const eaLo = ea >>> 0;
     const seg = relocated ? this.#readSlb().find((entry) => entry.covers(eaHi, eaLo)) : this.#mmu.vrma;
-    if (seg === undefined) throw new GuestFault(SEGMENT[access], `no segment for 0x${ea.toString(16)}`);
+    if (seg === undefined) throw this.#noSegment(ea, access);
     const context = relocated ? this.#context((msr & MSR_PR) !== 0) : realMode;
     for (;;) {
       const answer = this.#attempt(hpt, seg, context, ea, eaHi, eaLo, access);
@@ -80,10 +97,25 @@ export class GuestAccess {
     }
     if (slot === NOT_FOUND) slot = findHpte(hpt.real, seg, eaHi, eaLo, V_LO.VALID | V_LO.ABSENT);
     const where = `0x${ea.toString(16)}`;
-    if (slot === NOT_FOUND) throw new GuestFault(STORAGE[access], `no page table entry for ${where}`);
+    if (slot === NOT_FOUND) throw this.#storage(ea, access, DSISR.NO_HPTE, `no page table entry for ${where}`);
     const denied = denial(seg, hpt.shadowHi(slot), hpt.shadowLo(slot), access, context);
-    if (denied !== undefined) throw new GuestFault(STORAGE[access], `${access} at ${where} is denied: ${denied}`);
+    if (denied !== undefined) {
+      const why = denied === 'key' ? DSISR.KEY : DSISR.PROTECTION;
+      throw this.#storage(ea, access, why, `${access} at ${where} is denied: ${denied}`);
+    }
     return this.#hostFault(hpt, slot, guestPhysical(hpt, slot, ea), store);
+  }
+
+  #storage(ea: number, access: AccessKind, why: number, what: string): GuestFault {
+    if (access === 'fetch') return new GuestFault(INTERRUPT.INSTRUCTION_STORAGE, what);
+    return this.dataStorage(ea, why, access === 'store', what);
+  }
+
+  #noSegment(ea: number, access: AccessKind): GuestFault {
+    const what = `no segment for 0x${ea.toString(16)}`;
+    if (access === 'fetch') return new GuestFault(INTERRUPT.INSTRUCTION_SEGMENT, what);
+    this.#register(REG_DAR).setBigUint64(0, BigInt(ea), true);
+    return new GuestFault(INTERRUPT.DATA_SEGMENT, what);
   }
 
   /** KVM's fault handler: maps the host's page, or finds that there is none and the access is emulated. */
@@ -111,7 +143,7 @@ export class GuestAccess {
   }
 
   #context(problemState: boolean): ProtectionContext {
-    return protectionContext({ problemState, amr: this.#view(this.#vcpu.oneRegs.get(REG_AMR)!).getBigUint64(0, true) });
+    return protectionContext({ problemState, amr: this.#register(REG_AMR).getBigUint64(0, true) });
   }
 
   #readSlb(): readonly Segment[] {
@@ -121,6 +153,10 @@ export class GuestAccess {
       this.#segments = slbOfSregs(sregs);
     }
     return this.#segments;
+  }
+
+  #register(id: bigint): DataView {
+    return this.#view(this.#vcpu.oneRegs.get(id)!);
   }
 
   #view(bytes: Uint8Array): DataView {

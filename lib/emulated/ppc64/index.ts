@@ -8,28 +8,29 @@ import { EXIT } from '../../uapi/flags.ts';
 import { KVM_RUN } from '../../uapi/structs.ts';
 import type { ArchitectureCalls, KernelFiles } from '../architecture.ts';
 import { type CapabilityValue, CommonArchitecture, commonCapabilities } from '../common.ts';
-import { GuestFault, type GuestInstruction } from '../guest.ts';
+import { GuestFault, type GuestInstruction, type GuestResult } from '../guest.ts';
 import type { EmulatedMemslot } from '../memslots.ts';
 import type { Release } from '../release.ts';
 import type { EmulatedVcpu } from '../vcpu.ts';
 import { copyOut, type EmulatedVm } from '../vm.ts';
 import { GuestAccess } from './guest-access.ts';
+import { GuestCode } from './guest-code.ts';
 import { HashMmu } from './hash-mmu.ts';
 import { answerHypercall, isImplemented } from './hcalls.ts';
 import { HtabFile } from './htab-file.ts';
-import { decodeInstruction } from './instruction.ts';
+import { INTERRUPT } from './interrupts.ts';
 import { smmuInfo } from './smmu-info.ts';
 
 const MAX_VCPUS = 2048;
 const HV = 1n;
-/** Interrupt of a fetch that finds no memory. */
-const INSTRUCTION_STORAGE = 0x400;
+const SPR = { DSISR: 18n, DAR: 19n } as const;
 /** Arguments that `kvm_run.papr_hcall` has. */
 const HCALL_ARGS = 9;
 
 /** What the architecture keeps of a vCPU. */
 interface PpcVcpu {
   readonly access: GuestAccess;
+  readonly code: GuestCode;
   /** ENABLE_CAP(PPC_PAPR) was done; without it HV runs no guest. */
   papr: boolean;
 }
@@ -87,7 +88,8 @@ export class Ppc64Architecture extends CommonArchitecture {
   }
 
   override vcpuCreated(vcpu: EmulatedVcpu): void {
-    this.#vcpus.set(vcpu, { access: new GuestAccess(vcpu, this.mmu(vcpu.vm)), papr: false });
+    const access = new GuestAccess(vcpu, this.mmu(vcpu.vm));
+    this.#vcpus.set(vcpu, { access, code: new GuestCode(vcpu, access), papr: false });
   }
 
   override enableVcpuCap(vcpu: EmulatedVcpu, cap: number, flags: number, _args: readonly bigint[]): number {
@@ -122,17 +124,22 @@ export class Ppc64Architecture extends CommonArchitecture {
     return this.#vcpus.get(vcpu)!.access.translate(address, write ? 'store' : 'load');
   }
 
-  fetch(vcpu: EmulatedVcpu, address: number): GuestInstruction | undefined {
-    const { vm } = vcpu;
-    const gpa = this.#vcpus.get(vcpu)!.access.translate(address, 'fetch');
-    const gfn = Math.floor(gpa / vm.pageSize);
-    const slot = gpa < 0 ? undefined : vm.usableSlot(gfn);
-    const word = new DataView(new ArrayBuffer(4));
-    const into = new Uint8Array(word.buffer);
-    if (slot === undefined || vm.memory.read(vm.hostAddress(slot, gfn) + (gpa % vm.pageSize), into) !== 4) {
-      throw new GuestFault(INSTRUCTION_STORAGE, `no code can be fetched from 0x${address.toString(16)}`);
-    }
-    return decodeInstruction(vcpu, word.getUint32(0, true));
+  guestCode(vcpu: EmulatedVcpu, address: number): GuestInstruction | undefined {
+    return this.#vcpus.get(vcpu)!.code.decode(address);
+  }
+
+  emulatedCode(vcpu: EmulatedVcpu, address: number, ea: number, write: boolean): GuestInstruction | undefined {
+    return this.#vcpus.get(vcpu)!.code.emulation(address, ea, write);
+  }
+
+  /** What scripted guests do with registers: `li` puts a value into a general-purpose one, `mfspr` reads DSISR or DAR. */
+  instruction(vcpu: EmulatedVcpu, name: string, operands: readonly bigint[]): GuestResult {
+    const { access, code } = this.#vcpus.get(vcpu)!;
+    const [number = 0n, value = 0n] = operands;
+    if (name === 'li') return void code.setGpr(Number(number), value);
+    if (name === 'mfspr' && number === SPR.DSISR) return access.dsisr;
+    if (name === 'mfspr' && number === SPR.DAR) return access.dar;
+    throw new GuestFault(INTERRUPT.PROGRAM, `${name} ${operands.join(', ')} is not emulated`);
   }
 
   hypercall(vcpu: EmulatedVcpu, nr: number, args: readonly bigint[]): readonly bigint[] | undefined {

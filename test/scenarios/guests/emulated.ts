@@ -1,13 +1,43 @@
+import { GuestFault, type GuestOp, type GuestProgram } from '../../../lib/emulated/guest.ts';
 import type { EmulatedKernel } from '../../../lib/emulated/kernel.ts';
 import { CAP } from '../../../lib/uapi/capabilities.ts';
-import { type GuestLoader, scripted } from '../scenario.ts';
+import { type GuestLoader, type ScriptOp, scripted } from '../scenario.ts';
 
+/** `blr`, which is after the instruction that a guest executes. */
+const BLR = 0x4e80_0020;
 /** Loads the operations themselves into an emulated vCPU. */
 export const emulatedGuestLoader = (kernel: EmulatedKernel): GuestLoader => ({
   created(_vm, vcpu) {
     if (kernel.arch === 'ppc64') kernel.enableCap(vcpu, CAP.PPC_PAPR, 0, []);
   },
-  load(_vm, vcpu, _codeHva, _codeGpa, ops) {
-    kernel.loadGuest(vcpu, scripted(ops, kernel.arch));
+  load(_vm, vcpu, codeHva, codeGpa, ops) {
+    for (const op of ops) {
+      if (op.op !== 'execute') continue;
+      kernel.writeMemory(codeHva - codeGpa + op.at, new Uint8Array(Uint32Array.of(op.word, BLR).buffer));
+    }
+    kernel.loadGuest(
+      vcpu,
+      (function* (): GuestProgram {
+        for (const op of ops) yield* op.op === 'execute' ? executed(op) : scripted([op], kernel.arch);
+      })(),
+    );
   },
 });
+
+/** One instruction from the guest's memory, as the machine code that real kernels get carries it out. */
+function* executed(op: ScriptOp & { readonly op: 'execute' }): GuestProgram {
+  const instruction = (name: string, ...operands: bigint[]): GuestOp => ({ op: 'instruction', name, operands });
+  for (const [number, value] of Object.entries(op.gprs)) yield instruction('li', BigInt(number), value);
+  const results = [0n, 0n, 0n];
+  try {
+    const gprs = (yield { op: 'execute', address: op.at }) as readonly bigint[];
+    results.push(...gprs.slice(3, 9));
+  } catch (fault) {
+    if (!(fault instanceof GuestFault)) throw fault;
+    const dar = (yield instruction('mfspr', 19n)) as bigint;
+    const dsisr = (yield instruction('mfspr', 18n)) as bigint;
+    results.splice(0, 3, BigInt(fault.code), dar, dsisr);
+    for (let number = 3; number <= 8; number++) results.push(op.gprs[number] ?? 0n);
+  }
+  for (const [i, value] of results.entries()) yield { op: 'store', address: op.to + 8 * i, size: 8, value };
+}

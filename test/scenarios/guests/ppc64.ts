@@ -9,6 +9,19 @@ const REGS_MSR = 40;
 /** MSR of 64-bit little-endian code in real mode: SF, LE. */
 const REAL_MODE = 0x8000_0000_0000_0001n;
 
+/** Vectors of the interrupts that an instruction can end in. */
+const VECTORS = [0x300, 0x380, 0x400, 0x600, 0x700, 0x800, 0xf20, 0xf40];
+const BLR = 0x4e80_0020;
+/** Each interrupt's handler, which is big-endian code: r9 = vector, r10 = DAR, r11 = DSISR, and back to what LR says. */
+const handler = (vector: number): readonly number[] => [
+  0x3920_0000 | vector, // li r9, vector
+  0x7d53_02a6, // mfdar r10
+  0x7d72_02a6, // mfdsisr r11
+  0x7d88_02a6, // mflr r12
+  0x7d9a_03a6, // mtsrr0 r12
+  0x4c00_0024, // rfid
+];
+
 /** 64-bit little-endian code: r3 holds values, r4 addresses. */
 export function assemblePpc64(ops: readonly ScriptOp[]): Uint8Array {
   const code: number[] = [];
@@ -49,6 +62,16 @@ export function assemblePpc64(ops: readonly ScriptOp[]): Uint8Array {
         set(14, BigInt(op.to));
         for (let i = 0; i < op.results; i++) code.push(0xf80e_0000 | ((3 + i) << 21) | (8 * i));
         break;
+      case 'execute':
+        for (const [register, value] of Object.entries(op.gprs)) set(Number(register), value);
+        for (const register of [9, 10, 11]) code.push(0x3800_0000 | (register << 21)); // li
+        set(12, BigInt(op.at));
+        code.push(0x7d89_03a6, 0x4e80_0421); // mtctr r12; bctrl
+        set(14, BigInt(op.to));
+        for (const [i, register] of [9, 10, 11, 3, 4, 5, 6, 7, 8].entries()) {
+          code.push(0xf80e_0000 | (register << 21) | (8 * i)); // std
+        }
+        break;
       case 'pause':
         store(PAUSE_ADDRESS, 1, 0);
         break;
@@ -64,8 +87,12 @@ export function assemblePpc64(ops: readonly ScriptOp[]): Uint8Array {
         throw new Error('ppc64 has no ports');
     }
   }
+  return words(code, true);
+}
+
+function words(code: readonly number[], littleEndian: boolean): Uint8Array {
   const bytes = new DataView(new ArrayBuffer(code.length * 4));
-  for (const [i, word] of code.entries()) bytes.setUint32(i * 4, word, true);
+  for (const [i, word] of code.entries()) bytes.setUint32(i * 4, word, littleEndian);
   return new Uint8Array(bytes.buffer);
 }
 
@@ -91,6 +118,12 @@ export function ppc64GuestLoader(calls: KvmCalls): GuestLoader {
       const written = calls.writeMemory(codeHva, code);
       if (written !== code.length)
         throw new Error(`The guest's ${code.length} bytes of code don't fit: ${written} written`);
+      const guestMemory = codeHva - codeGpa;
+      const instructions = ops.filter((op) => op.op === 'execute');
+      if (instructions.length > 0) {
+        for (const vector of VECTORS) calls.writeMemory(guestMemory + vector, words(handler(vector), false));
+      }
+      for (const { at, word } of instructions) calls.writeMemory(guestMemory + at, words([word, BLR], true));
       const regs = new DataView(new ArrayBuffer(REGS_SIZE.ppc64.regs ?? 0));
       regs.setBigUint64(REGS_PC, BigInt(codeGpa), true);
       regs.setBigUint64(REGS_MSR, REAL_MODE, true);

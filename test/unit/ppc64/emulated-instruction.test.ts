@@ -17,7 +17,10 @@ const LWZ = 0x8064_0000;
 const LHZ_R5 = 0xa0a4_0000;
 const STD_8 = 0xf864_0008;
 const LD_8 = 0xe864_0008;
+const STWU_AT_R6 = 0x9466_0008;
 const NOP = 0x6000_0000;
+/** The first word of an instruction of ISA 3.1 that has two. */
+const PREFIX = 0x0600_0000;
 
 describe.each(PAGE_SIZES)('guest code on a host with pages of %i bytes', (pageSize) => {
   let kvm: Kvm;
@@ -129,6 +132,28 @@ describe.each(PAGE_SIZES)('guest code on a host with pages of %i bytes', (pageSi
     vcpu.kick();
     await vcpu.run();
     expect(await replaceAfterFault(STW, STW_AT_R6)).toMatchObject({ gpa: DEVICE, size: 4 });
+  });
+
+  test('an update form that replaces a store moves its base register to the address that faulted', async () => {
+    setGprs({ 3: 0x55n, 4: BigInt(DEVICE), 6: BigInt(DATA) });
+    expect(await replaceAfterFault(STW, STWU_AT_R6)).toMatchObject({ gpa: DEVICE, isWrite: true, size: 4 });
+    expect(gpr(6)).toBe(BigInt(DEVICE));
+  });
+
+  test('what is no load but has the bit of one makes a data storage interrupt', async () => {
+    setGprs({ 4: BigInt(DEVICE) });
+    void replaceAfterFault(LWZ, NOP);
+    await new Promise((done) => setTimeout(done, 20));
+    for (const each of [vcpu, other]) each.kick();
+    expect(faults.map(({ code }) => code)).toEqual([0x300]);
+  });
+
+  test('a longer instruction is left to the guest, whose processor does not know it', async () => {
+    setGprs({ 4: BigInt(DEVICE) });
+    void replaceAfterFault(LWZ, PREFIX);
+    await new Promise((done) => setTimeout(done, 20));
+    for (const each of [vcpu, other]) each.kick();
+    expect(faults.map(({ code }) => code)).toEqual([0x700]);
   });
 
   test('code that has gone is left to the guest, which then cannot fetch it', async () => {
