@@ -1,18 +1,20 @@
 import { parseArgs } from 'node:util';
 import { compareWithEmulated, comparisonTable } from '../scenarios/compare.ts';
 import { RECORDINGS, writeRecordings } from '../scenarios/recording.ts';
-import type { TakenSet } from '../scenarios/take.ts';
 import { canCapture, capture } from './capture/capture.ts';
+import type { ScenarioRun } from './guest/run-scenarios.ts';
 import { LabError, sentenceOf } from './lab-error.ts';
+import { captureEntries, movesTable } from './moves.ts';
 import { type LabOptions, openShell, runInLab } from './run-in-lab.ts';
 import { selectVariants, VARIANTS, type Variant } from './variants.ts';
 
-const USAGE = `usage: npm run lab -- ARCH [--kernel 6.12|6.1] [--record | --models | --shell] [--refresh]
+const USAGE = `usage: npm run lab -- ARCH [--kernel 6.12|6.1] [--migrate] [--record | --models | --shell] [--refresh]
        npm run lab -- capture s390x|ppc64 [--kernel 6.12|6.1] [--out FOLDER] [--refresh]
        npm run lab -- --list
 
 ARCH is s390x, ppc64, x86_64, aarch64, or all.
   --kernel   the kernel's series; the default is the newest
+  --migrate  ppc64: then also move a running guest with its page table to other VMs, and a captured table in and out
   --record   write the recordings of the real kernel
   --models   run the tests of the architecture models on the machine's Node instead of the scenarios
   --shell    our REPL on the machine's console
@@ -32,6 +34,7 @@ function parse() {
     allowPositionals: true,
     options: {
       kernel: { type: 'string' },
+      migrate: { type: 'boolean', default: false },
       record: { type: 'boolean', default: false },
       models: { type: 'boolean', default: false },
       shell: { type: 'boolean', default: false },
@@ -67,6 +70,9 @@ async function main(): Promise<number> {
   if ([captures, values.record, values.models, values.shell].filter(Boolean).length > 1) {
     return refuse('A capture, --record, --models and --shell exclude each other.');
   }
+  if (values.migrate && (captures || values.models || values.shell || arch !== 'ppc64')) {
+    return refuse('--migrate is for the scenarios of ppc64.');
+  }
   if (values.out !== undefined && !captures) return refuse('--out is for captures.');
   const failed: Variant[] = [];
   for (const variant of variants) {
@@ -84,6 +90,7 @@ function refuse(sentence: string): number {
 }
 
 interface Options {
+  readonly migrate: boolean;
   readonly record: boolean;
   readonly refresh: boolean;
   readonly out?: string | undefined;
@@ -118,15 +125,26 @@ async function models(variant: Variant, options: Options): Promise<void> {
 }
 
 async function run(variant: Variant, options: Options): Promise<void> {
-  const result = await runInLab(variant, { ...labOptions(variant, options), script: PAYLOAD });
-  const set = result as unknown as TakenSet;
+  const { migrate } = options;
+  const entries = migrate ? await captureEntries() : [];
+  const result = await runInLab(variant, {
+    ...labOptions(variant, options),
+    script: PAYLOAD,
+    args: { migrate },
+    entries,
+  });
+  const { set, moved } = result as unknown as ScenarioRun;
   if (options.record) writeRecordings(RECORDINGS, variant.id, set, recordingCommand(variant));
   const compared = await compareWithEmulated(set);
   console.log(comparisonTable(compared));
-  const different = compared.filter(({ difference }) => difference !== undefined);
-  if (different.length !== 0) {
-    throw new LabError(`${different.length} of ${compared.length} scenarios differ on ${variant.id}.`);
-  }
+  const different = compared.filter(({ difference }) => difference !== undefined).length;
+  const moves = moved === undefined ? [] : movesTable(moved);
+  for (const line of moves) console.log(line.text);
+  const losses = moves.filter(({ failed }) => failed).length;
+  if (different + losses === 0) return;
+  const scenarios = different === 0 ? [] : [`${different} of ${compared.length} scenarios differ`];
+  const movings = losses === 0 ? [] : [`${losses} of ${moves.length} moves lost something`];
+  throw new LabError(`${[...scenarios, ...movings].join(' and ')} on ${variant.id}.`);
 }
 
 function recordingCommand({ machine, kernel }: Variant): string {

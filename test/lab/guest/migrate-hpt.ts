@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { loadNative } from '../../../lib/calls/native.ts';
-import { spin, store } from '../../../lib/emulated/index.ts';
+import { type EmulatedKernelOptions, spin, store } from '../../../lib/emulated/index.ts';
 import { type HtabCopyPass, Kvm, type Vcpu, type Vm } from '../../../lib/index.ts';
 import {
   diffHtabs,
@@ -13,8 +12,6 @@ import {
   vrmaSegment,
 } from '../../../lib/ppc64/index.ts';
 import { REGS_SIZE } from '../../../lib/uapi/structs.ts';
-import { emulationOf, whyNoKvm } from '../../scenarios/real-host.ts';
-import type { Json } from '../frames.ts';
 
 /*
  * Moves a ppc64 guest from one VM to another while it runs: its memory, its hashed page table, its registers. The
@@ -53,7 +50,6 @@ const PROGRAM = [
 
 /** What a migration was. */
 export interface Migration {
-  readonly [key: string]: Json;
   readonly from: string;
   readonly to: string;
   readonly order: number;
@@ -196,13 +192,13 @@ async function runOn(stopped: Vcpu, vcpu: Vcpu, vm: Vm, counter: (vm: Vm) => num
   return counter(vm);
 }
 
-/** Migrates from the real kernel to itself, and to the emulated kernel; the result is a list of `Migration`s. */
-export default async function migrateHpt(_args: Json, progress: (text: string) => void): Promise<Json> {
-  const loaded = loadNative();
-  const missing = whyNoKvm(loaded);
-  if (missing !== undefined || !('calls' in loaded)) throw new Error(missing);
+/** Migrates from the real kernel to itself, and to the emulated kernel. */
+export async function migrateHpt(
+  emulation: EmulatedKernelOptions,
+  progress: (text: string) => void,
+): Promise<readonly Migration[]> {
   using real = Kvm.open({ backend: 'native' });
-  using emulated = Kvm.open({ backend: 'emulated', ...emulationOf(loaded.calls) });
+  using emulated = Kvm.open({ backend: 'emulated', ...emulation });
   const migrations: Migration[] = [];
   for (const target of [real, emulated]) {
     progress(`migrating to the ${target.backend} kernel`);

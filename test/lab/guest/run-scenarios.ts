@@ -1,12 +1,34 @@
 import { loadNative } from '../../../lib/calls/native.ts';
-import { whyNoKvm } from '../../scenarios/real-host.ts';
-import { takeRecordings } from '../../scenarios/take.ts';
+import { EmulatedKernel } from '../../../lib/emulated/kernel.ts';
+import { emulationOf, whyNoKvm } from '../../scenarios/real-host.ts';
+import { type TakenSet, takeRecordings } from '../../scenarios/take.ts';
 import type { Json } from '../frames.ts';
+import { type Migration, migrateHpt } from './migrate-hpt.ts';
+import { type ReplayedTable, replayTable } from './replay-table.ts';
 
-/** Runs every scenario on the guest's own KVM; the result is a `TakenSet`. */
-export default async function runScenarios(_args: Json, progress: (text: string) => void): Promise<Json> {
+/** What a run of the lab brings back. */
+export interface ScenarioRun {
+  readonly set: TakenSet;
+  /** What became of tables and guests that were moved; absent where that was not asked for. */
+  readonly moved?: { readonly tables: readonly ReplayedTable[]; readonly migrations: readonly Migration[] };
+}
+
+/** Runs every scenario on the guest's own KVM, and moves page tables if that is asked for; the result is a `ScenarioRun`. */
+export default async function runScenarios(args: Json, progress: (text: string) => void): Promise<Json> {
+  const { migrate } = args as { readonly migrate: boolean };
   const loaded = loadNative();
   const missing = whyNoKvm(loaded);
   if (missing !== undefined || !('calls' in loaded)) throw new Error(missing);
-  return JSON.parse(JSON.stringify(await takeRecordings(loaded.calls, progress))) as Json;
+  const { calls } = loaded;
+  const set = await takeRecordings(calls, progress);
+  const run: ScenarioRun = migrate
+    ? {
+        set,
+        moved: {
+          tables: replayTable(calls, new EmulatedKernel(emulationOf(calls)), progress),
+          migrations: await migrateHpt(emulationOf(calls), progress),
+        },
+      }
+    : { set };
+  return JSON.parse(JSON.stringify(run)) as Json;
 }
