@@ -26,7 +26,7 @@ export interface IoExit {
   readonly data: Uint8Array;
 }
 
-/** The guest touched memory that its slot promises and the host cannot give: gone, protected, or private. */
+/** The guest touched memory that its slot promises and the host cannot give, and the kernel says where: private memory (x86_64, 6.8+). */
 export interface MemoryFaultExit {
   readonly reason: 'MEMORY_FAULT';
   readonly gpa: U64;

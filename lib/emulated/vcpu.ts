@@ -372,16 +372,12 @@ export class EmulatedVcpu implements OpenFile {
     return 'spin';
   }
 
-  /** A page that the slot promises and the host doesn't have: EFAULT, described in kvm_run since 6.8 on x86. */
+  /** A page that the slot promises and the host doesn't have. */
   #memoryFault(gpa: number, bytes: Uint8Array, write: boolean): Outcome {
-    const { architecture, pageSize } = this.vm;
+    const { architecture } = this.vm;
     if (architecture.emulatesGuestCode) return this.#mmio(gpa, bytes, write);
-    if (architecture.arch === 'x86_64' && architecture.release.since(6, 8)) {
-      this.#setExit(EXIT.MEMORY_FAULT);
-      this.#setU64(KVM_RUN.memory_fault.flags, 0n);
-      this.#setU64(KVM_RUN.memory_fault.gpa, BigInt(Math.floor(gpa / pageSize) * pageSize));
-      this.#setU64(KVM_RUN.memory_fault.size, BigInt(pageSize));
-    }
+    // Where it could be described, but isn't: KVM does so for private memory only.
+    if (architecture.arch === 'x86_64' && architecture.release.since(6, 8)) this.#setExit(EXIT.UNKNOWN);
     return -ERRNO.EFAULT;
   }
 

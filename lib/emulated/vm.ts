@@ -200,10 +200,10 @@ export class EmulatedVm implements OpenFile, MmuNotifier {
     if (!slot.logged) return;
     const page = gfn - slot.baseGfn;
     if (this.dirtyRingBytes !== 0 && vcpu?.ring !== undefined) {
-      // The guest's first store to a page is noticed; later ones only after the entry was reset.
+      // The guest's first store to a page is noticed, later ones only after the entry was reset; KVM's own stores always.
       const byte = page >> 3;
       const bit = 1 << (page & 7);
-      if ((slot.unprotected![byte]! & bit) !== 0) return;
+      if ((slot.unprotected![byte]! & bit) !== 0 && !this.architecture.emulatesGuestCode) return;
       slot.unprotected![byte]! |= bit;
       vcpu.ring.push((slot.asId << 16) | slot.id, page);
     } else if (slot.dirty !== undefined) {

@@ -9,7 +9,7 @@ const CODE_SLOT = 31;
 const CODE_UNITS = 4;
 const RUN_MS = 2000;
 
-interface Guest {
+export interface Guest {
   readonly vm: number;
   readonly vcpu: number;
   /** Where kvm_run is mapped. */
@@ -18,7 +18,7 @@ interface Guest {
 }
 
 /** A VM with a vCPU, and room for its code at 15 units. */
-function guest(s: ScenarioHost, before?: (vm: number) => void): Guest {
+export function guest(s: ScenarioHost, before?: (vm: number) => void): Guest {
   const { calls, unit } = s;
   const { kvm, vm } = s.vm();
   before?.(vm);
@@ -31,17 +31,17 @@ function guest(s: ScenarioHost, before?: (vm: number) => void): Guest {
   return { vm, vcpu, run, code: { hva, gpa } };
 }
 
-function load(s: ScenarioHost, g: Guest, ops: readonly ScriptOp[]): void {
+export function load(s: ScenarioHost, g: Guest, ops: readonly ScriptOp[]): void {
   s.load(g.vm, g.vcpu, g.code.hva, g.code.gpa, ops);
 }
 
 /** One KVM_RUN, and what it says about the exit. */
-function run(s: ScenarioHost, g: Guest): void {
+export function run(s: ScenarioHost, g: Guest): void {
   s.calls.run(g.vcpu, RUN_MS);
   s.calls.readMemory(g.run + KVM_RUN.exit_reason, new Uint8Array(4));
 }
 
-function mmio(s: ScenarioHost, g: Guest): void {
+export function mmio(s: ScenarioHost, g: Guest): void {
   run(s, g);
   // phys_addr, data, len, is_write; what the kernel leaves in the data of a load isn't defined.
   s.calls.readMemory(g.run + KVM_RUN.mmio.phys_addr, new Uint8Array(8));

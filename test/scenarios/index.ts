@@ -8,6 +8,7 @@ import { hptGuestScenarios } from './hpt-guest.ts';
 import { hptMmioScenarios } from './hpt-mmio.ts';
 import { ioBusScenarios } from './io-bus.ts';
 import { memslotScenarios } from './memslots.ts';
+import { reservationScenarios } from './reservations.ts';
 import { s390xCmmaScenarios } from './s390x-cmma.ts';
 import { s390xDatScenarios } from './s390x-dat.ts';
 import { s390xKeyScenarios } from './s390x-keys.ts';
@@ -23,6 +24,7 @@ export const SCENARIOS: readonly Scenario[] = [
   ...ioBusScenarios,
   ...guestMemoryScenarios,
   ...guestMemfdScenarios,
+  ...reservationScenarios,
   ...hptScenarios,
   ...hptGuestScenarios,
   ...hptMmioScenarios,
