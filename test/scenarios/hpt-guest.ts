@@ -50,6 +50,24 @@ export const hptGuestScenarios: readonly Scenario[] = [
     g.drain(reader);
     s.calls.readMemory(g.hva + 0x5000, new Uint8Array(16));
   }),
+  scenario('code-is-referenced', (s) => {
+    const g = new HptGuest(s, ORDER);
+    g.map(0x5000);
+    g.real(CODE, 0x10n, 0);
+    const [slot] = vrma(ORDER, BigInt(CODE), 0);
+    s.calls.enableCap(g.vm, CAP.PPC_ENABLE_HCALL, 0, [BigInt(CLEAR_REF), 1n]);
+    const reader = g.reader();
+    g.drain(reader);
+    g.load([pause, ...calls([[CLEAR_REF, [0n, BigInt(slot)], 2]]).map((op) => ({ ...op, to: 0x5000 })), pause, done]);
+    g.mmio();
+    g.drain(reader);
+    g.mmio();
+    g.drain(reader);
+    g.dirty();
+    g.mmio();
+    g.drain(reader);
+    s.calls.readMemory(g.hva + 0x5000, new Uint8Array(16));
+  }),
   scenario('mmio', (s) => {
     const g = new HptGuest(s, ORDER);
     g.map(0x5000);
@@ -332,9 +350,8 @@ export const hptGuestScenarios: readonly Scenario[] = [
   scenario('radix', (s) => {
     const g = new HptGuest(s);
     const enter = calls([[ENTER, [0n, 0n, PLAIN[0], PLAIN[1]], 1]]);
-    // The page of the code is read, as fetching from it does where a processor runs it.
     g.load([
-      copy(CODE + 0x800, 0x5000),
+      copy(0x4000, 0x5000),
       ...enter,
       copy(0x6000, 0x5004),
       pause,
@@ -348,7 +365,7 @@ export const hptGuestScenarios: readonly Scenario[] = [
     g.dirty();
     g.slot(MEMORY_SIZE);
     g.slot(MEMORY_SIZE, MEM.LOG_DIRTY_PAGES);
-    g.load([copy(CODE + 0x800, 0x5000), copy(0x6000, 0x5008), done]);
+    g.load([copy(0x4000, 0x5000), copy(0x6000, 0x5008), done]);
     g.mmio();
     g.dirty();
     s.calls.readMemory(g.hva + RESULTS, new Uint8Array(8));

@@ -136,6 +136,8 @@ function loadGuest(vm: Vm, vcpu: Vcpu, rows: Rows, notes: string[]): () => strin
     rows.set('guest met', `exception ${hex(fault.code)}`);
     notes.push(`${arch} has no MMIO: the guest's store to the device met an ${fault.message}.`);
   });
+  // Its entry in the page table shows where a guest's code is fetched from, scripted or not.
+  if (arch === 'ppc64') startGuest(vm, vcpu, CODE_GPA);
   emulated.loadGuest(vcpu.fd, program);
   return () => vcpu.runSync().reason;
 }

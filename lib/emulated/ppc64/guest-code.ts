@@ -4,7 +4,8 @@ import type { GuestAccess } from './guest-access.ts';
 import { decodeLoadStore, isCacheOperation, isPrefix, type LoadStore, looksLikeStore } from './instruction.ts';
 import { DSISR, INTERRUPT } from './interrupts.ts';
 
-/** `struct kvm_regs`: gpr[32]. */
+/** `struct kvm_regs`: pc, gpr[32]. */
+const REGS_PC = 0;
 const REGS_GPR = 136;
 const GPRS = 32;
 
@@ -54,6 +55,15 @@ export class GuestCode {
       throw this.#access.dataStorage(ea, DSISR.BAD_ACCESS, write, what);
     }
     return this.#instruction(found, release.since(6, 8) ? BigInt(ea) : found.address);
+  }
+
+  get pc(): bigint {
+    return this.#view().getBigUint64(REGS_PC, true);
+  }
+
+  /** Fetches from the PC, which sets R in the page's entry. */
+  touch(): void {
+    this.#access.translate(Number(this.pc), 'fetch');
   }
 
   gpr(number: number): bigint {

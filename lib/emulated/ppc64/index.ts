@@ -33,6 +33,8 @@ interface PpcVcpu {
   readonly code: GuestCode;
   /** ENABLE_CAP(PPC_PAPR) was done; without it HV runs no guest. */
   papr: boolean;
+  /** KVM_SET_REGS was done, so that there is a PC that means something. */
+  hasCode: boolean;
 }
 
 /** ppc64, Book3S HV on a little-endian POWER9 host. */
@@ -89,7 +91,7 @@ export class Ppc64Architecture extends CommonArchitecture {
 
   override vcpuCreated(vcpu: EmulatedVcpu): void {
     const access = new GuestAccess(vcpu, this.mmu(vcpu.vm));
-    this.#vcpus.set(vcpu, { access, code: new GuestCode(vcpu, access), papr: false });
+    this.#vcpus.set(vcpu, { access, code: new GuestCode(vcpu, access), papr: false, hasCode: false });
   }
 
   override enableVcpuCap(vcpu: EmulatedVcpu, cap: number, flags: number, _args: readonly bigint[]): number {
@@ -115,7 +117,25 @@ export class Ppc64Architecture extends CommonArchitecture {
       vcpu.area.view.setUint32(KVM_RUN.exit_reason, EXIT.INTERNAL_ERROR, true);
       return -ERRNO.EINVAL;
     }
-    return this.mmu(vcpu.vm).setUp();
+    const refused = this.mmu(vcpu.vm).setUp();
+    if (refused === 0) this.#fetchNext(vcpu);
+    return refused;
+  }
+
+  regsSet(vcpu: EmulatedVcpu): void {
+    this.#vcpus.get(vcpu)!.hasCode = true;
+  }
+
+  /** Where KVM_SET_REGS has said where the guest's code is, the processor fetches there when KVM enters it. */
+  #fetchNext(vcpu: EmulatedVcpu): void {
+    const { code, hasCode } = this.#vcpus.get(vcpu)!;
+    if (!hasCode) return;
+    try {
+      if (this.mmu(vcpu.vm).radix) this.#radixPages(vcpu.vm, Number(code.pc));
+      else code.touch();
+    } catch (fault) {
+      if (!(fault instanceof GuestFault)) throw fault;
+    }
   }
 
   translate(vcpu: EmulatedVcpu, address: number, _size: number, write: boolean): number {
@@ -143,7 +163,9 @@ export class Ppc64Architecture extends CommonArchitecture {
   }
 
   hypercall(vcpu: EmulatedVcpu, nr: number, args: readonly bigint[]): readonly bigint[] | undefined {
-    return answerHypercall(this.mmu(vcpu.vm), nr, args);
+    const registers = answerHypercall(this.mmu(vcpu.vm), nr, args);
+    if (registers !== undefined) this.#fetchNext(vcpu);
+    return registers;
   }
 
   hypercallExit(vcpu: EmulatedVcpu, nr: number, args: readonly bigint[]): () => readonly bigint[] {

@@ -1,10 +1,14 @@
 import { GuestFault, type GuestOp, type GuestProgram } from '../../../lib/emulated/guest.ts';
 import type { EmulatedKernel } from '../../../lib/emulated/kernel.ts';
 import { CAP } from '../../../lib/uapi/capabilities.ts';
+import { REGS_SIZE } from '../../../lib/uapi/structs.ts';
 import { type GuestLoader, type ScriptOp, scripted } from '../scenario.ts';
 
 /** `blr`, which is after the instruction that a guest executes. */
 const BLR = 0x4e80_0020;
+/** `struct kvm_regs`: pc. */
+const REGS_PC = 0;
+
 /** Loads the operations themselves into an emulated vCPU. */
 export const emulatedGuestLoader = (kernel: EmulatedKernel): GuestLoader => ({
   created(_vm, vcpu) {
@@ -14,6 +18,12 @@ export const emulatedGuestLoader = (kernel: EmulatedKernel): GuestLoader => ({
     for (const op of ops) {
       if (op.op !== 'execute') continue;
       kernel.writeMemory(codeHva - codeGpa + op.at, new Uint8Array(Uint32Array.of(op.word, BLR).buffer));
+    }
+    if (kernel.arch === 'ppc64') {
+      // Where the machine code would be, so that its page is fetched from.
+      const regs = new DataView(new ArrayBuffer(REGS_SIZE.ppc64.regs ?? 0));
+      regs.setBigUint64(REGS_PC, BigInt(codeGpa), true);
+      kernel.setRegs(vcpu, new Uint8Array(regs.buffer));
     }
     kernel.loadGuest(
       vcpu,
