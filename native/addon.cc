@@ -1,4 +1,5 @@
-// The addon's exports: one implementation of KvmCalls (lib/calls/kvm-calls.ts), whose docstrings are the contract.
+// The addon's exports: one implementation of KvmCalls (lib/calls/kvm-calls.ts), whose docstrings are the contract, and
+// that of HtabLoops (lib/ppc64/htab-loops.ts).
 #include <napi.h>
 
 #include "call.h"
@@ -19,6 +20,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   ExportMapping(calls);
   ExportEventfd(calls);
   ExportVcpu(calls);
+  ExportHtab(calls);
 #if !defined(__aarch64__)
   ExportArchitecture(calls);
 #endif

@@ -6,6 +6,7 @@
     'environment.cc',
     'eventfd.cc',
     'guarded_memory.cc',
+    'htab.cc',
     'interrupt.cc',
     'mapping.cc',
     'mapping_table.cc',

@@ -110,6 +110,8 @@ void ExportMemslot(Exports exports);
 void ExportMapping(Exports exports);
 void ExportEventfd(Exports exports);
 void ExportVcpu(Exports exports);
+// Loops over bytes, not calls of the kernel.
+void ExportHtab(Exports exports);
 // The group of the architecture's own calls; aarch64 has none.
 void ExportArchitecture(Exports exports);
 

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { type HtabLoops, useHtabLoops } from '../ppc64/htab-loops.ts';
 import type { KvmCalls } from './kvm-calls.ts';
 
 /** The addon, or why there is none. */
@@ -15,6 +16,9 @@ export type NativeLoad =
       /** The last error. */
       readonly error: Error;
     };
+
+/** What the addon exports: the calls, and what needs no kernel. */
+export type Addon = KvmCalls & { readonly htab: HtabLoops };
 
 /** The `bindings` package, of which only the search for the path is used. */
 type FindAddon = (options: { bindings: string; module_root: string; path: true }) => string;
@@ -50,7 +54,9 @@ function failure(error: Error, tried: readonly string[]): NativeLoad {
 
 function loadFrom(path: string): NativeLoad {
   try {
-    return { calls: require(path) as KvmCalls };
+    const addon = require(path) as Addon;
+    useHtabLoops(addon.htab);
+    return { calls: addon };
   } catch (thrown) {
     return failure(asError(thrown), [path]);
   }

@@ -6,13 +6,11 @@
 import { entriesOf } from './hash.ts';
 import { HPTE_SIZE, V_HI, V_LO } from './hpte.ts';
 import { Htab } from './htab.ts';
+import { HTAB_HEADER_SIZE, HTAB_RUN_MAX, htabLoopsFor, LARGE_SIZES } from './htab-loops.ts';
 import { basePageShift } from './page-sizes.ts';
-import { bigEndian, littleEndian, wordsOf } from './words.ts';
+import { bigEndian } from './words.ts';
 
-export const HTAB_HEADER_SIZE = 8;
-
-/** Longest run of valid, or of invalid, entries that one chunk can have. */
-export const HTAB_RUN_MAX = 0xffff;
+export { HTAB_HEADER_SIZE, HTAB_RUN_MAX };
 
 /** What is wrong with a stream. */
 export type HtabStreamProblem =
@@ -67,15 +65,7 @@ export interface HtabStreamFormat {
 
 const MAX_ENTRIES = entriesOf(46);
 
-/** Words of a header, and of an entry: V, then R, each with its upper half first. */
-const HEADER_WORDS = HTAB_HEADER_SIZE / 4;
 const HPTE_WORDS = HPTE_SIZE / 4;
-
-/** Bits of V's halves as the machine loads them. */
-const VALID = bigEndian(V_LO.VALID);
-const VALID_OR_LARGE = bigEndian(V_LO.VALID | V_LO.LARGE);
-const B_RESERVED = bigEndian(V_HI.B_RESERVED);
-const NOT_OF_KVM = bigEndian(~(V_LO.HVLOCK | V_LO.ABSENT));
 
 /** Goes through the chunks of a stream, checking each; one object for all of them, since there can be millions. */
 class Cursor implements HtabChunk {
@@ -86,14 +76,11 @@ class Cursor implements HtabChunk {
   entries = 0;
   end: number;
   readonly view: DataView;
-  /** The stream in words. All offsets are multiples of 8. */
-  readonly words: Int32Array;
   readonly #littleEndian: boolean;
   readonly #entryCount: number;
 
   constructor(bytes: Uint8Array, format: HtabStreamFormat, offset = 0) {
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    this.words = wordsOf(bytes);
     this.#littleEndian = format.headers !== 'big';
     this.#entryCount = format.entryCount ?? MAX_ENTRIES;
     this.end = offset;
@@ -141,20 +128,18 @@ class Cursor implements HtabChunk {
 
   /** Checks what KVM demands of each valid entry: V has VALID, B isn't reserved, the page size exists. */
   checkEntries(): void {
-    const { view, words, entries, end } = this;
-    for (let i = entries / 4; i < end / 4; i += HPTE_WORDS) {
-      // The common case, a valid 4 KiB entry without B = 1x.
-      if ((words[i + 1]! & VALID_OR_LARGE) === VALID && (words[i]! & B_RESERVED) === 0) continue;
-      const at = i * 4;
+    const { view, index, entries, end } = this;
+    for (let at = entries; at < end; at += HPTE_SIZE) {
+      const vHi = view.getUint32(at);
       const vLo = view.getUint32(at + 4);
-      const slot = this.index + (at - entries) / HPTE_SIZE;
+      const isRight = (vLo & V_LO.VALID) !== 0 && (vHi & V_HI.B_RESERVED) === 0;
+      if (isRight && basePageShift(vLo, view.getUint32(at + 12)) !== 0) continue;
+      const slot = index + (at - entries) / HPTE_SIZE;
       if ((vLo & V_LO.VALID) === 0) throw new HtabStreamError('not-valid', at, `the entry of slot ${slot} lacks VALID`);
-      if ((view.getUint32(at) & V_HI.B_RESERVED) !== 0) {
+      if (!isRight) {
         throw new HtabStreamError('segment-size', at, `the entry of slot ${slot} has a reserved segment size`);
       }
-      if (basePageShift(vLo, view.getUint32(at + 12)) === 0) {
-        throw new HtabStreamError('page-size', at, `the entry of slot ${slot} has a page size that does not exist`);
-      }
+      throw new HtabStreamError('page-size', at, `the entry of slot ${slot} has a page size that does not exist`);
     }
   }
 
@@ -241,30 +226,10 @@ export function applyHtabStream(
   bytes: Uint8Array,
   format: Omit<HtabStreamFormat, 'entryCount'> = {},
 ): void {
-  const bounded = { ...format, entryCount: table.entryCount };
-  checkHtabStream(bytes, bounded);
-  const cursor = new Cursor(bytes, bounded);
-  const { words } = cursor;
-  const target = table.words;
-  while (cursor.next()) {
-    const end = cursor.end / 4;
-    let to = cursor.index * HPTE_WORDS;
-    for (let from = cursor.entries / 4; from < end; from += HPTE_WORDS, to += HPTE_WORDS) {
-      target[to] = words[from]!;
-      target[to + 1] = words[from + 1]! & NOT_OF_KVM;
-      target[to + 2] = words[from + 2]!;
-      target[to + 3] = words[from + 3]!;
-    }
-    clearWords(target, to, to + cursor.nInvalid * HPTE_WORDS);
-  }
-}
-
-/** Runs up to this many words are copied and cleared by loops: below it, a call of TypedArray's costs more than the words. */
-const SHORT_RUN = 64;
-
-function clearWords(words: Int32Array, from: number, to: number): void {
-  if (to - from > SHORT_RUN) words.fill(0, from, to);
-  else for (let i = from; i < to; i++) words[i] = 0;
+  const isLittle = Number(format.headers !== 'big');
+  if (htabLoopsFor(bytes.byteLength).apply(table.bytes, bytes, isLittle, LARGE_SIZES) === 1) return;
+  checkHtabStream(bytes, { ...format, entryCount: table.entryCount });
+  throw new Error('The stream overlaps the table, or was changed while it was applied');
 }
 
 /**
@@ -296,31 +261,37 @@ export interface HtabEncodeOptions {
   readonly to?: number;
   /** Report valid entries that aren't bolted as empty, as KVM does with BOLTED_ONLY. */
   readonly boltedOnly?: boolean;
+  /**
+   * Bytes to write into, not the table's; new ones unless given, which for a large table takes longer than the rest. A
+   * stream of n slots never has more than 16 n bytes and 8 for each {@link HTAB_RUN_MAX} slots or part of them.
+   */
+  readonly into?: Uint8Array;
 }
 
 /**
  * The table as one first pass of the HTAB fd gives it to a reader with a large enough buffer: runs of valid and of
  * empty entries in turn, cut at {@link HTAB_RUN_MAX}.
- * @throws RangeError when `from` and `to` aren't slots of the table.
+ * @returns the stream: with `into` that part of it.
+ * @throws RangeError when `from` and `to` aren't slots of the table, or `into` is too short.
  */
 export function encodeHtabStream(table: Htab, options: HtabEncodeOptions = {}): Uint8Array {
   const { from = 0, to = table.entryCount, boltedOnly = false } = options;
   if (!Number.isInteger(from) || !Number.isInteger(to) || from < 0 || from > to || to > table.entryCount) {
     throw new RangeError(`slots ${from} to ${to} of a table of ${table.entryCount}`);
   }
-  const mask = bigEndian(boltedOnly ? V_LO.VALID | V_LO.BOLTED : V_LO.VALID);
-  const { words } = table;
-  const out = new StreamWords(table, options.headers !== 'big', sizeBound(words, mask, from, to));
-  for (let slot = from; slot < to; ) {
-    const index = slot;
-    const validEnd = Math.min(to, index + HTAB_RUN_MAX);
-    while (slot < validEnd && (words[slot * HPTE_WORDS + 1]! & mask) === mask) slot++;
-    const nValid = slot - index;
-    const invalidEnd = Math.min(to, slot + HTAB_RUN_MAX);
-    while (slot < invalidEnd && (words[slot * HPTE_WORDS + 1]! & mask) !== mask) slot++;
-    out.chunk(index, nValid, slot - index - nValid);
-  }
-  return out.bytes();
+  const isLittle = Number(options.headers !== 'big');
+  const mask = boltedOnly ? V_LO.VALID | V_LO.BOLTED : V_LO.VALID;
+  const out = options.into ?? uninitialized(sizeBound(table.words, bigEndian(mask), from, to));
+  const length = htabLoopsFor((to - from) * HPTE_SIZE).encode(table.bytes, from, to, mask, isLittle, out);
+  if (length < 0) throw new RangeError(`the stream has more than the ${out.byteLength} bytes that there are for it`);
+  // Nobody shall see there what was in memory before.
+  if (options.into === undefined) out.fill(0, length);
+  return out.subarray(0, length);
+}
+
+/** Bytes that are all going to be written. A whole ArrayBuffer, for a pool's would keep others' bytes alive. */
+function uninitialized(size: number): Uint8Array {
+  return new Uint8Array(Buffer.allocUnsafeSlow(size).buffer);
 }
 
 /**
@@ -355,62 +326,31 @@ export function encodeHtabChanges(
   changes((_index, nValid) => {
     size += HTAB_HEADER_SIZE + nValid * HPTE_SIZE;
   });
-  const out = new StreamWords(after, options.headers !== 'big', size);
-  changes((index, nValid, nInvalid) => out.chunk(index, nValid, nInvalid));
-  return out.bytes();
+  const bytes = new Uint8Array(size);
+  const view = new DataView(bytes.buffer);
+  const isLittle = options.headers !== 'big';
+  let at = 0;
+  changes((index, nValid, nInvalid) => {
+    view.setUint32(at, index, isLittle);
+    view.setUint16(at + 4, nValid, isLittle);
+    view.setUint16(at + 6, nInvalid, isLittle);
+    at += HTAB_HEADER_SIZE;
+    for (let slot = index; slot < index + nValid; slot++, at += HPTE_SIZE) {
+      view.setUint32(at, after.vHi(slot));
+      view.setUint32(at + 4, after.vLo(slot));
+      view.setUint32(at + 8, after.rHi(slot));
+      view.setUint32(at + 12, after.rLo(slot));
+    }
+  });
+  return bytes;
 }
 
 /** Whether a slot says the same in both tables. */
 export function sameSlot(a: Htab, b: Htab, slot: number): boolean {
   if (!a.isValid(slot)) return !b.isValid(slot);
-  return (
-    a.vLo(slot) === b.vLo(slot) &&
-    a.vHi(slot) === b.vHi(slot) &&
-    a.rLo(slot) === b.rLo(slot) &&
-    a.rHi(slot) === b.rHi(slot)
-  );
-}
-
-/** A stream that is being written: the chunks of one table, in words. */
-class StreamWords {
-  readonly #words: Int32Array;
-  readonly #table: Int32Array;
-  readonly #header: (word: number) => number;
-  readonly #isLittle: boolean;
-  #at = 0;
-
-  /** @param size bytes that there will be at most */
-  constructor(table: Htab, isLittle: boolean, size: number) {
-    this.#words = new Int32Array(size / 4);
-    this.#table = table.words;
-    this.#isLittle = isLittle;
-    this.#header = isLittle ? littleEndian : bigEndian;
-  }
-
-  chunk(index: number, nValid: number, nInvalid: number): void {
-    const words = this.#words;
-    const table = this.#table;
-    let at = this.#at;
-    this.#at = at + HEADER_WORDS + nValid * HPTE_WORDS;
-    words[at] = this.#header(index);
-    words[at + 1] = this.#header(this.#isLittle ? nValid | (nInvalid << 16) : (nValid << 16) | nInvalid);
-    at += HEADER_WORDS;
-    const end = (index + nValid) * HPTE_WORDS;
-    if (nValid * HPTE_WORDS > SHORT_RUN) {
-      words.set(table.subarray(index * HPTE_WORDS, end), at);
-      return;
-    }
-    for (let from = index * HPTE_WORDS; from < end; from += HPTE_WORDS, at += HPTE_WORDS) {
-      words[at] = table[from]!;
-      words[at + 1] = table[from + 1]!;
-      words[at + 2] = table[from + 2]!;
-      words[at + 3] = table[from + 3]!;
-    }
-  }
-
-  bytes(): Uint8Array {
-    return new Uint8Array(this.#words.buffer, 0, this.#at * 4);
-  }
+  const i = slot * HPTE_WORDS;
+  const [x, y] = [a.words, b.words];
+  return x[i] === y[i] && x[i + 1] === y[i + 1] && x[i + 2] === y[i + 2] && x[i + 3] === y[i + 3];
 }
 
 /**

@@ -17,6 +17,7 @@ export const littleEndian = (word: number): number => (IS_LITTLE_ENDIAN ? word |
 
 /** The whole words of some bytes: the same memory where it is aligned, else a copy. */
 export function wordsOf(bytes: Uint8Array): Int32Array {
-  const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
+  // Not slice(): a Buffer's is no copy.
+  const aligned = bytes.byteOffset % 4 === 0 ? bytes : new Uint8Array(bytes);
   return new Int32Array(aligned.buffer, aligned.byteOffset, Math.floor(aligned.byteLength / 4));
 }

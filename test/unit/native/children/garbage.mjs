@@ -74,7 +74,7 @@ const garbage = [
   ...[kvm, vm, vcpu, memfd, event, ram, BigInt(ram), ram + 1, 1, 2, 0x22, 4096, 8],
 ];
 
-const functions = [calls, calls.x86_64, calls.s390x, calls.ppc64]
+const functions = [calls, calls.x86_64, calls.s390x, calls.ppc64, calls.htab]
   .filter((group) => group !== undefined)
   .flatMap((group) => Object.entries(group))
   // A structure's own pointers are not checked: that is what its name says.
