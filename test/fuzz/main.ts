@@ -6,12 +6,15 @@ import { runInLab } from '../lab/run-in-lab.ts';
 import { selectVariants } from '../lab/variants.ts';
 import { emulationOf, whyNoKvm } from '../scenarios/real-host.ts';
 import { describeDifference, type FuzzResult, fuzz } from './fuzz.ts';
+import { addonHtabLoops, describeHtabFuzz, fuzzHtabStreams } from './htab-fuzz.ts';
 
-// npm run fuzz: random sequences of calls, on a real kernel and on the emulated one.
+// npm run fuzz: random sequences of calls, on a real kernel and on the emulated one; or random streams of HPT entries.
 
 const USAGE = `usage: npm run fuzz -- [--arch ARCH] [--kernel 6.12|6.1] [--lab] [--seed N] [--ops N]
+       npm run fuzz -- --htab-streams N [--seed N]
 
-Without --arch, or with this machine's own, its /dev/kvm is asked; with another one (or --lab) the lab's.`;
+Without --arch, or with this machine's own, its /dev/kvm is asked; with another one (or --lab) the lab's. HTAB streams
+go through the codec, with and without the addon, and into the emulated kernel.`;
 
 const LAB_TIMEOUT_MS = 30 * 60_000;
 
@@ -23,6 +26,7 @@ async function main(): Promise<number> {
       lab: { type: 'boolean', default: false },
       seed: { type: 'string', default: '1' },
       ops: { type: 'string', default: '10000' },
+      'htab-streams': { type: 'string' },
     },
   });
   const seed = Number(values.seed);
@@ -34,6 +38,18 @@ async function main(): Promise<number> {
   }
   const progress = (text: string): void => console.error(text);
   const loaded = loadNative();
+  if (values['htab-streams'] !== undefined) {
+    const streams = Number(values['htab-streams']);
+    if (!Number.isSafeInteger(streams) || streams < 1) {
+      console.error(USAGE);
+      return 2;
+    }
+    const addon = addonHtabLoops(loaded);
+    const result = fuzzHtabStreams({ seed, streams, addon, progress: (done) => progress(`${done} streams`) });
+    console.log(describeHtabFuzz(result));
+    if (addon === undefined) console.log('without the addon');
+    return 0;
+  }
   let result: FuzzResult;
   if (!values.lab && values.kernel === undefined && 'calls' in loaded && loaded.calls.arch === arch) {
     const missing = whyNoKvm(loaded);
