@@ -28,7 +28,6 @@ import {
   tableType,
 } from './dat-entries.ts';
 import type { AbsoluteMemory } from './memory.ts';
-import { realToAbsolutePfn } from './prefix.ts';
 import {
   PGM_ASCE_TYPE,
   PGM_PAGE_TRANSLATION,
@@ -249,23 +248,19 @@ export function walkDatOn(
 }
 
 /**
- * The absolute frames of page-table entries that name a frame and say nothing else, up to the first entry that does.
- * @param entries holds `count` of them from `at` on.
- * @param pfns gets the frames from `from` on.
- * @returns how many there are
+ * How many page-table entries, from the one at `at` on, name the frames that follow the frame of the entry before them
+ * and say nothing else.
+ * @param count so many are there at most, in one table.
  */
-export function plainFrames(
-  entries: DataView,
-  at: number,
-  count: number,
-  prefixPfn: number,
-  pfns: Float64Array,
-  from: number,
-): number {
+export function consecutiveFrames(entries: DataView, at: number, count: number): number {
+  const hi = entries.getUint32(at - 8);
+  const lo = entries.getUint32(at - 4);
+  if ((lo & PAGE_SAYS_MORE) !== 0) return 0;
   for (let i = 0; i < count; i++) {
-    const lo = entries.getUint32(at + 8 * i + 4);
-    if ((lo & PAGE_SAYS_MORE) !== 0) return i;
-    pfns[from + i] = realToAbsolutePfn(pfnOf(entries.getUint32(at + 8 * i), lo), prefixPfn);
+    const place = at + 8 * i;
+    const expected = lo + (i + 1) * 4096;
+    // Of the low byte nothing counts.
+    if ((entries.getUint32(place + 4) ^ expected) >>> 8 !== 0 || entries.getUint32(place) !== hi) return i;
   }
   return count;
 }

@@ -42,23 +42,18 @@ export interface ExplainedVm {
 const HOST_PAGE =
   'the tables and keys permit it, so the host lacks the page or may not write it: up to 6.19 that counts as protection';
 
-/** What 24-bit addressing makes of an address, which surprises whoever has just made a vCPU. */
-export function wrapHint(cpu: CpuState, gaddr: bigint): string | undefined {
-  const { effective, mode } = effectiveOf(cpu, gaddr);
+/** What an addressing mode makes of an address that it can't form, which surprises whoever has just made a vCPU. */
+export function wrapHint(mode: 24 | 31 | 64, gaddr: bigint): string | undefined {
+  const effective = BigInt.asUintN(mode, gaddr);
   if (effective === gaddr) return undefined;
   const fresh = mode === 24 ? ', as it does on a vCPU that never ran' : '';
   return `the PSW says ${mode}-bit addressing${fresh}, so that ${hex(gaddr)} means ${hex(effective)}`;
 }
 
-function effectiveOf(cpu: CpuState, gaddr: bigint): { effective: bigint; mode: number } {
-  const mode = addressingMode(cpu.pswMaskHi, cpu.pswMaskLo);
-  return { effective: BigInt.asUintN(mode, gaddr), mode };
-}
-
 /** Explains a logical access that gave `code`. Nothing is said where the model's own result is another one. */
 export function explainLogical(cpu: CpuState, vm: ExplainedVm, access: LogicalAccess, code: number): AccessFailure {
   const found = findLogical(cpu, vm, access, code);
-  const hint = wrapHint(cpu, access.gaddr);
+  const hint = wrapHint(addressingMode(cpu.pswMaskHi, cpu.pswMaskLo), access.gaddr);
   if (hint === undefined) return found;
   return { ...found, explanation: found.explanation === undefined ? hint : `${found.explanation}; ${hint}` };
 }

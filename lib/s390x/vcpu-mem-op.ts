@@ -20,6 +20,8 @@ import {
 export interface LogicalTarget extends MemOpTarget {
   readonly vm: { readonly fd: number };
   cpuState(): CpuState;
+  /** Of its PSW, as kvm_run shows it. */
+  addressingMode(): 24 | 31 | 64;
 }
 
 /** Where addresses begin that 24-bit addressing cannot form. */
@@ -74,8 +76,8 @@ export class VcpuMemOp {
    */
   check(gaddr: U64, size: number, access: 'fetch' | 'store', options: LogicalAccessOptions): AccessCheck {
     const op = access === 'store' ? MEMOP.LOGICAL_WRITE : MEMOP.LOGICAL_READ;
-    const whole = this.#request(op, gaddr, checkInteger(size, 'size', 0, 0xffff_ffff), options);
-    const request = { ...whole, flags: whole.flags | MEMOP_FLAG.CHECK_ONLY };
+    const checked = checkInteger(size, 'size', 0, 0xffff_ffff);
+    const request = this.#request(op, gaddr, checked, null, MEMOP_FLAG.CHECK_ONLY, options);
     const code = this.#transfer.once(request, LOGICAL_RULES);
     if (code !== 0) return { permitted: false, interruption: interruption(code, gaddr, this.#why(request, code)) };
     this.#warnOfWrapping(gaddr, size);
@@ -83,24 +85,24 @@ export class VcpuMemOp {
   }
 
   #move(op: number, gaddr: U64, buf: Uint8Array, options: LogicalAccessOptions): void {
-    const request = { ...this.#request(op, gaddr, buf.length, options), buf };
+    const request = this.#request(op, gaddr, buf.length, buf, 0, options);
     this.#transfer.move(request, LOGICAL_RULES, (part, code) => this.#why(part, code));
     this.#warnOfWrapping(gaddr, buf.length);
   }
 
-  #request(op: number, gaddr: U64, size: number, options: LogicalAccessOptions): MemOpRequest {
+  #request<B extends Uint8Array | null>(
+    op: number,
+    gaddr: U64,
+    size: number,
+    buf: B,
+    checkOnly: number,
+    options: LogicalAccessOptions,
+  ): MemOpRequest & { readonly buf: B } {
     const { key, flags } = keyOf(options);
     const { ar = 0, inject = false } = options;
     checkInteger(ar, 'options.ar', 0, 15);
-    return {
-      op,
-      gaddr: checkAddress(gaddr),
-      size,
-      flags: inject ? flags | MEMOP_FLAG.INJECT : flags,
-      buf: null,
-      ar,
-      key,
-    };
+    const all = flags | checkOnly | (inject ? MEMOP_FLAG.INJECT : 0);
+    return { op, gaddr: checkAddress(gaddr), size, flags: all, buf, ar, key };
   }
 
   #why({ op, gaddr, size, flags, ar, key }: MemOpRequest, code: number): AccessFailure {
@@ -119,8 +121,9 @@ export class VcpuMemOp {
   /** Whoever reaches another address than the one that was asked for should hear of it, once. */
   #warnOfWrapping(gaddr: U64, size: number): void {
     if (this.#warned || gaddr < END_OF_24_BIT - size) return;
-    const cpu = this.#target.cpuState();
-    const hint = wrapHint(cpu, BigInt(gaddr)) ?? wrapHint(cpu, BigInt.asUintN(64, BigInt(gaddr) + BigInt(size) - 1n));
+    const mode = this.#target.addressingMode();
+    if (mode === 64) return;
+    const hint = wrapHint(mode, BigInt(gaddr)) ?? wrapHint(mode, BigInt.asUintN(64, BigInt(gaddr) + BigInt(size) - 1n));
     if (hint === undefined) return;
     this.#warned = true;
     process.emitWarning(`MEM_OP on ${this.#target.noun}: ${hint}`, { code: 'KVM_BRIDGE_ADDRESS_WRAPPED' });

@@ -6,6 +6,7 @@ import { KVM_RUN_S390X, REGS_SIZE } from '../uapi/structs.ts';
 import type { DatFacilities } from './control-registers.ts';
 import { type CpuState, cpuState } from './cpu-state.ts';
 import { PREFIX_MASK } from './prefix.ts';
+import { addressingMode } from './psw.ts';
 import { VcpuMemOp } from './vcpu-mem-op.ts';
 import type { VmS390x } from './vm-s390x.ts';
 
@@ -35,6 +36,10 @@ export class VcpuS390x {
       noun: `vCPU ${owner.id}`,
       vm: owner.vm,
       cpuState: () => this.cpuState(),
+      addressingMode() {
+        const run = owner.kvmRun.view;
+        return addressingMode(run.getUint32(KVM_RUN_S390X.psw_mask), run.getUint32(KVM_RUN_S390X.psw_mask + 4));
+      },
       get fd() {
         return owner.fd;
       },

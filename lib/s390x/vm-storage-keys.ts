@@ -76,7 +76,7 @@ export class VmStorageKeys {
     checkU64(startGfn, 'startGfn');
     for (const { gfn, part } of parts(startGfn, checkBytes(keys, 'keys'))) {
       this.#set(gfn, part);
-      if (part.some((key) => key !== 0) && this.#someWereLost(gfn, part)) this.#set(gfn, part);
+      if (this.#someWereLost(gfn, part)) this.#set(gfn, part);
     }
   }
 
@@ -122,7 +122,12 @@ export class VmStorageKeys {
   #someWereLost(gfn: U64, keys: Uint8Array): boolean {
     const now = new Uint8Array(keys.length);
     if (this.#s390x.getSkeys(this.#owner.fd, gfn, keys.length, 0, now) !== 0) return false;
-    return now.some((key, i) => ((key ^ keys[i]!) & PROTECTION_BITS) !== 0 || (keys[i]! & ~key) !== 0);
+    // A loop takes a third of the time of some().
+    for (let i = 0; i < keys.length; i++) {
+      const [set, key] = [keys[i]!, now[i]!];
+      if (((key ^ set) & PROTECTION_BITS) !== 0 || (set & ~key) !== 0) return true;
+    }
+    return false;
   }
 
   #failure(result: number, what: 'GET' | 'SET', gfn: U64, keys: Uint8Array): KvmError {

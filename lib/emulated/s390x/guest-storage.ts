@@ -143,33 +143,14 @@ export class GuestStorage implements AbsoluteMemory {
     return 0;
   }
 
-  /**
-   * Fetches what is in frames `pfns[from .. end)`, one after the other, the first from `offset` on, into `data[at ..]`
-   * up to its `size` bytes. Frames that are neighbours in the host's memory are fetched at once.
-   * @returns whether that was possible: otherwise nothing was fetched, and page by page will tell why.
-   */
-  fetchFrames(
-    pfns: Float64Array,
-    from: number,
-    end: number,
-    offset: number,
-    data: Uint8Array,
-    at: number,
-    size: number,
-  ): boolean {
-    const first = pfns[from]!;
-    const run = this.readableRun(first);
-    if (run === undefined) return false;
-    const most = Math.min(end, from + run.end - first);
-    let next = from + 1;
-    while (next < most && pfns[next] === first + next - from) next++;
-    const length = Math.min((next - from) * PAGE - offset, size - at);
-    // What comes behind goes first: nothing may be fetched unless everything can.
-    if (next < end && !this.fetchFrames(pfns, next, end, 0, data, at + length, size)) return false;
-    copyBytes(run.bytes, placeIn(run, first) + offset, data, at, length);
-    this.#accessedIn(run, first, false);
-    if (this.states.keysEnabled) for (let i = from + 1; i < next; i++) this.states.accessed(run.slot, pfns[i]!, false);
-    return true;
+  /** Fetches bytes from the frame on, all of them in a run that may be read, into `data[at .. at + length)`. */
+  fetchFrom(run: FrameRun, pfn: number, offset: number, data: Uint8Array, at: number, length: number): void {
+    copyBytes(run.bytes, placeIn(run, pfn) + offset, data, at, length);
+    if (!run.touched) this.#touch(run);
+    if (!this.states.keysEnabled) return;
+    for (let done = -offset; done < length; done += PAGE) {
+      this.states.accessed(run.slot, pfn + (done + offset) / PAGE, false);
+    }
   }
 
   /** A page of a file, or none. */

@@ -2,7 +2,7 @@ import type { U64 } from '../../calls/kvm-calls.ts';
 import { MEM_OP_MAX_SIZE } from '../../rules/s390x.ts';
 import { ASCE_REAL_SPACE } from '../../s390x/asce.ts';
 import { cr0Low } from '../../s390x/cpu-state.ts';
-import { pageEntryOffset, plainFrames } from '../../s390x/dat.ts';
+import { consecutiveFrames, pageEntryOffset } from '../../s390x/dat.ts';
 import {
   fetchOverridePermits,
   keyPermits,
@@ -39,6 +39,7 @@ export class LogicalAccess {
   /** Absolute frame of each fragment. */
   readonly #pfns = new Float64Array(MAX_FRAGMENTS);
   #store = false;
+  #access: 'fetch' | 'store' = 'fetch';
   #ar = 0;
   #key = 0;
   #hi = 0;
@@ -51,16 +52,13 @@ export class LogicalAccess {
     this.#vcpu = vcpu;
   }
 
-  get #access(): 'fetch' | 'store' {
-    return this.#store ? 'store' : 'fetch';
-  }
-
   /** What the next `check` or `move` is about. */
   begin(gaddr: U64, ar: number, store: boolean, key: number): void {
     this.#hi = typeof gaddr === 'number' ? Math.floor(gaddr / U32) : highHalf(gaddr);
     this.#lo = typeof gaddr === 'number' ? gaddr >>> 0 : lowHalf(gaddr);
     this.#ar = ar;
     this.#store = store;
+    this.#access = store ? 'store' : 'fetch';
     this.#key = key;
     this.#terminating = false;
   }
@@ -114,38 +112,47 @@ export class LogicalAccess {
     return this.#permits(pfn, length) || storage.move(pfn, offset, data, at, length, this.#store);
   }
 
-  /**
-   * Fetches where nothing stands in the way, and page-table entries that follow one another are read in a row.
-   * @returns false, with nothing fetched, if something does: page by page will tell what.
-   */
   #fetchPlainly(data: Uint8Array, size: number): boolean {
     const hi = this.#hi;
     const lo = this.#lo;
-    const offset = lo & PAGE_OFFSET;
-    const pages = Math.ceil((offset + size) / PAGE);
-    let found = 0;
-    while (found < pages && this.#translate() === 0) {
-      this.#pfns[found++] = this.#translation.pfn;
-      const behind = this.#plainFramesBehind(found, pages - found);
-      found += behind;
-      this.#advance((behind + 1) * PAGE - (this.#lo & PAGE_OFFSET));
-    }
+    this.#translation.dat.segment = -1;
+    const fetched = this.#fetchRun(data, 0, size);
     this.#hi = hi;
     this.#lo = lo;
-    return found === pages && this.#vm.storage.fetchFrames(this.#pfns, 0, pages, offset, data, 0, size);
+    return fetched;
   }
 
-  /** The frames of the pages behind the one translated last, as far as its page table names them plainly. */
-  #plainFramesBehind(found: number, wanted: number): number {
-    const { segment, segmentHi, segmentLo } = this.#translation.dat;
-    if (segment < 0) return 0;
-    const table = pfnOf(segmentHi, segmentLo);
-    const run = this.#vm.storage.readableRun(table);
+  /**
+   * Fetches `data[done .. size)` where nothing stands in the way, frames that are neighbours at once.
+   * @returns false, with nothing fetched, if something does: page by page will tell what.
+   */
+  #fetchRun(data: Uint8Array, done: number, size: number): boolean {
+    if (this.#translateNext() !== 0) return false;
+    const { storage } = this.#vm;
+    const { pfn } = this.#translation;
+    const run = storage.readableRun(pfn);
+    if (run === undefined) return false;
+    const offset = this.#lo & PAGE_OFFSET;
+    const pages = Math.min(Math.ceil((offset + size - done) / PAGE), run.end - pfn);
+    const length = Math.min((1 + this.#neighbours(pages - 1)) * PAGE - offset, size - done);
+    this.#advance(length);
+    // What comes behind goes first: nothing may be fetched unless everything can.
+    if (done + length < size && !this.#fetchRun(data, done + length, size)) return false;
+    storage.fetchFrom(run, pfn, offset, data, done, length);
+    return true;
+  }
+
+  /** How many pages behind the one translated last have the frames behind its frame, by the same page table. */
+  #neighbours(wanted: number): number {
+    const { dat, pfn, realPfn } = this.#translation;
+    const { prefixPfn } = this.#vcpu.cpu;
+    const table = pfnOf(dat.segmentHi, dat.segmentLo);
+    const run = dat.segment < 0 || pfn !== realPfn ? undefined : this.#vm.storage.readableRun(table);
     if (run === undefined) return 0;
-    const index = (this.#lo >>> 12) & 0xff;
-    const at = placeIn(run, table) + pageEntryOffset(segmentLo, this.#lo) + 8;
-    const count = Math.min(wanted, 0xff - index);
-    return plainFrames(run.view, at, count, this.#vcpu.cpu.prefixPfn, this.#pfns, found);
+    const at = placeIn(run, table) + pageEntryOffset(dat.segmentLo, this.#lo) + 8;
+    const inTable = 0xff - ((this.#lo >>> 12) & 0xff);
+    const beforePrefix = pfn < prefixPfn ? prefixPfn - pfn - 1 : wanted;
+    return consecutiveFrames(run.view, at, Math.min(wanted, inTable, beforePrefix));
   }
 
   #translateAll(size: number): number {
