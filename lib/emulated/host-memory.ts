@@ -46,9 +46,11 @@ interface HostMapping {
   viewed: boolean;
 }
 
-/** Hears of accesses to user space's memory, other than through views of it. */
+/** Hears of what user space does to its memory, other than through views of it. */
 export interface MemoryObserver {
   touched(hva: number, length: number, write: boolean): void;
+  /** Whatever was there is no more; something else may be. */
+  unmapped(start: number, end: number): void;
 }
 
 /** Told of pages that may be others from now on, or not there: what was mapped for a guest must be looked up again. */
@@ -141,6 +143,7 @@ export class HostMemory {
     if (typeof found === 'number') return found;
     const isNothing = request.prot === PROT.NONE && found === undefined;
     this.#replace(mapping, hva, hva + length, ...(isNothing ? [] : [newArea(mapping, hva, length, request, found)]));
+    this.observer?.unmapped(hva, hva + length);
     return 0;
   }
 
@@ -150,6 +153,7 @@ export class HostMemory {
     this.#guard(mapping);
     const size = roundUp(length, this.pageSize);
     this.#replace(mapping, hva, hva + size);
+    this.observer?.unmapped(hva, hva + size);
     // What part by part became empty goes as a whole.
     const isGone = mapping.isReservation ? size === mapping.length : mapping.areas.length === 0;
     if (isGone) this.#mappings.splice(this.#mappings.indexOf(mapping), 1);

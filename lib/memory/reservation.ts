@@ -111,7 +111,7 @@ export class Reservation extends Mapping {
   override whyNot(offset: number): string {
     const piece = this.#pieces.find(({ offset: start, size }) => offset >= start && offset < start + size);
     return piece === undefined
-      ? `nothing is mapped there, at ${hex(offset)} of the reservation`
+      ? `nothing is at ${hex(offset)} of its reservation`
       : `the ${piece.kind} memory there is protected, or ends before`;
   }
 

@@ -10,9 +10,9 @@ import {
   CODE_UNIT,
   CODE_UNITS,
   kindsFor,
-  MEMORY_UNITS,
   makeOperations,
   type Operation,
+  reserveMemory,
 } from './operations.ts';
 import { Random } from './random.ts';
 
@@ -90,7 +90,7 @@ function asScenario(sequence: readonly Operation[], kinds: ReturnType<typeof kin
     run: (s) => {
       const { calls, unit } = s;
       const { kvm, vm } = s.vm();
-      const hva = s.memory(MEMORY_UNITS);
+      const hva = reserveMemory(s);
       const eventfd = calls.eventfd(0);
       let vcpu = -1;
       let codeHva = 0;

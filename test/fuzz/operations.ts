@@ -1,5 +1,5 @@
 import { CAP } from '../../lib/uapi/capabilities.ts';
-import { EXIT, IOEVENTFD, MEM, MEMOP, MEMOP_FLAG, PROT } from '../../lib/uapi/flags.ts';
+import { EXIT, IOEVENTFD, MAP, MEM, MEMOP, MEMOP_FLAG, PROT } from '../../lib/uapi/flags.ts';
 import { KVM_RUN } from '../../lib/uapi/structs.ts';
 import { DONE_ADDRESS, type ScenarioHost, type ScriptOp } from '../scenarios/scenario.ts';
 import type { Random } from './random.ts';
@@ -17,6 +17,14 @@ const CODE_BYTES = 256;
 const RUN_MS = 2000;
 /** Where ioeventfds are in a unit; guests store there as well. */
 const IO_OFFSET = 0x40;
+
+/** The host memory of a round: a reservation, full at first, so that pieces of it can be exchanged. */
+export function reserveMemory({ calls, unit }: ScenarioHost): number {
+  const length = MEMORY_UNITS * unit;
+  const hva = calls.mmap(length, PROT.NONE, MAP.PRIVATE | MAP.ANONYMOUS | MAP.NORESERVE, -1, 0, unit, 0);
+  calls.mmapFixed(hva, length, PROT.READ | PROT.WRITE, MAP.SHARED | MAP.ANONYMOUS | MAP.NORESERVE, -1, 0);
+  return hva;
+}
 
 /** What one round works on. */
 export interface Round {
@@ -162,6 +170,24 @@ const COMMON: Record<string, Kind> = {
     make: (random) => [random.below(MEMORY_UNITS), random.pick([PROT.NONE, PROT.READ, PROT.READ | PROT.WRITE])],
     apply: ({ s, hva }, o) => {
       s.calls.mprotect(hva + n(o, 0) * s.unit, s.unit, n(o, 1));
+    },
+  },
+  piece: {
+    weight: 6,
+    make: (random) => [
+      random.below(MEMORY_UNITS),
+      random.pick([1, 1, 1, 2, 4]),
+      random.pick([MAP.PRIVATE, MAP.SHARED]),
+      random.pick([PROT.READ | PROT.WRITE, PROT.READ | PROT.WRITE, PROT.READ, PROT.NONE]),
+      random.below(2),
+    ],
+    apply: ({ s, hva }, o) => {
+      const length = n(o, 1) * s.unit;
+      const place = hva + n(o, 0) * s.unit;
+      const memfd = n(o, 4) === 0 ? -1 : s.calls.memfdCreate('piece', length, 0);
+      const flags = memfd === -1 ? n(o, 2) | MAP.ANONYMOUS | MAP.NORESERVE : n(o, 2);
+      s.calls.mmapFixed(place, length, n(o, 3), flags, memfd, 0);
+      if (memfd !== -1) s.calls.close(memfd);
     },
   },
   write: {

@@ -24,7 +24,6 @@ export const SCENARIOS: readonly Scenario[] = [
   ...ioBusScenarios,
   ...guestMemoryScenarios,
   ...guestMemfdScenarios,
-  ...reservationScenarios,
   ...hptScenarios,
   ...hptGuestScenarios,
   ...hptMmioScenarios,
@@ -34,6 +33,7 @@ export const SCENARIOS: readonly Scenario[] = [
   ...s390xMemOpScenarios,
   ...s390xDatScenarios,
   ...s390xVcpuScenarios,
+  ...reservationScenarios,
 ];
 
 /** Those that apply to an architecture. */

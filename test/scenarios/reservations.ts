@@ -3,6 +3,7 @@ import { DIRTY_GFN, DIRTY_LOG_PAGE_OFFSET, MADV, MAP, MEM, PROT } from '../../li
 import { KVM_DIRTY_GFN, KVM_RUN } from '../../lib/uapi/structs.ts';
 import { type Guest, guest, load, mmio, run } from './guest-memory.ts';
 import { HptGuest } from './hpt-guest-vm.ts';
+import { KeyedVm } from './s390x-keys.ts';
 import { PSW, pattern, S390xVm, s390xScenario } from './s390x-vm.ts';
 import { EVERYWHERE, type Scenario, type ScenarioHost, type ScriptOp } from './scenario.ts';
 
@@ -467,5 +468,53 @@ export const reservationScenarios: readonly Scenario[] = [
     r.take(1);
     m.read(page(1), 8);
     m.write(page(1), 8);
+  }),
+  s390xScenario('reservation/keys', (s) => {
+    const m = new KeyedVm(s);
+    const r = new Pages(s, 512);
+    m.slot(r.hva, 2, GPA, 1, LOG);
+    const gfn = GPA / PAGE;
+    const keys = (): void => {
+      m.getKeys(gfn, 4);
+    };
+    const log = (): void => r.dirty(m.vm, 1);
+    keys();
+    m.setKeys(gfn + 1, 0x10);
+    r.put(0, 4);
+    for (let page = 0; page < 4; page++) m.absoluteWrite(GPA + page * PAGE, 8);
+    m.setKeys(gfn, 0x10, 0x20, 0x30, 0x40);
+    keys();
+    log();
+    // Another page, which has no key of its own yet; and none.
+    r.put(1);
+    keys();
+    m.absoluteWrite(GPA + PAGE, 8);
+    keys();
+    r.take(2);
+    keys();
+    m.setKeys(gfn + 2, 0x50);
+    keys();
+    m.checks(GPA + 2 * PAGE, 8, 5);
+    r.put(2);
+    keys();
+    m.checks(GPA + 2 * PAGE, 8, 5);
+    m.absoluteRead(GPA + 2 * PAGE, 8);
+    keys();
+    log();
+    // With a whole segment its page table goes, in which the keys are.
+    r.put(0, 256);
+    keys();
+    m.absoluteWrite(GPA, 8);
+    keys();
+    m.setKeys(gfn, 0x10, 0x20, 0x30, 0x40);
+    keys();
+    r.take(1, 511);
+    keys();
+    r.take(0, 512);
+    keys();
+    m.setKeys(gfn, 0x10);
+    r.put(0, 512);
+    keys();
+    log();
   }),
 ];

@@ -9,7 +9,7 @@ const FETCH_OVERRIDE = 0x200_0000n;
 const STORAGE_OVERRIDE = 0x100_0000n;
 
 /** A VM with 2 MiB of memory whose guest uses keys: up to 6.19 a whole process does, once one of its guests did. */
-class KeyedVm extends S390xVm {
+export class KeyedVm extends S390xVm {
   readonly hva: number;
 
   constructor(s: ScenarioHost, flags = 0) {

@@ -55,6 +55,10 @@ class SparseBytes {
       at += size;
     }
   }
+
+  clear(page: number, length: number): void {
+    for (const { bytes } of this.runs(page, length, false)) bytes?.fill(0);
+  }
 }
 
 /** Storage keys and CMMA values of the pages of a process, or of a VM. */
@@ -139,6 +143,17 @@ export class PageStates implements MemoryObserver {
     const bits = this.#bitsOf(write);
     if (bits === 0 || this.#byGfn) return;
     for (let page = Math.floor(hva / 4096); page * 4096 < hva + length; page++) this.#addBits(page, bits);
+  }
+
+  /** Other pages are there now, or none. A page table whose segment was emptied has gone, with all that was in it. */
+  unmapped(start: number, end: number): void {
+    const first = Math.ceil(start / SEGMENT);
+    const last = Math.floor(end / SEGMENT);
+    if (this.#byGfn || first >= last) return;
+    for (const segment of this.#pageTables) if (segment >= first && segment < last) this.#pageTables.delete(segment);
+    this.#lastPageTable = -1;
+    const [page, pages] = [(first * SEGMENT) / 4096, ((last - first) * SEGMENT) / 4096];
+    for (const states of [this.#keys, this.#lastSet, this.#cmma]) states.clear(page, pages);
   }
 
   /** Whether the page was changed since this was last asked, by MEM_OP, SET_SKEYS or user space. */

@@ -204,6 +204,8 @@ describe('the examples', { timeout: LIMIT }, () => {
     'dirty-pages.mjs':
       /^2 page\(s\) from 0x3000 on\n1 page\(s\) from 0x80000 on\n1 page\(s\) from 0xf0000 on\nand since then: 0\n$/,
     'mmio-device.mjs': /stores 0xc \(4 bytes\) at \+0\n.*gets 144\nin RAM: 144\n$/,
+    'memory-on-demand.mjs':
+      /asks for the MiB at 0x40500000\n(.*\n)*at 0x7e800020: 0x22, in one memslot of 2\nEFAULT 0x40500010: .*\n/,
     'sparse-terabyte.mjs': /1 TiB.*\nread back from the last sixteenth: true\n/,
     'dirty-ring.mjs': /ring of 65536 bytes.*\n96 pages from 0x10000 on\n$/,
     'ppc64-hpt.mjs':

@@ -111,8 +111,8 @@ const worker = new Worker(
   `const { parentPort } = require('node:worker_threads');
    const held = [];
    for (let i = 0; i < 400; i++) {
-     held.push(new Uint8Array(1 << 20).fill(i & 255));
-     if (held.length > 20 && held.shift().some((byte, _, all) => byte !== all[0])) throw new Error('memory was lost');
+     held.push(Buffer.alloc(1 << 20, i & 255));
+     if (held.length > 20 && !held.shift().equals(Buffer.alloc(1 << 20, (i - 20) & 255))) throw new Error('memory was lost');
    }
    parentPort.postMessage('done');`,
   { eval: true },
