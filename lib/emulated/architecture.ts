@@ -71,6 +71,10 @@ export interface EmulatedArchitecture {
   memslotFlushed?(vm: EmulatedVm, slot: EmulatedMemslot): void;
   /** A slot was created, moved or changed its flags. */
   memslotCommitted?(vm: EmulatedVm, slot: EmulatedMemslot): void;
+  /** The guest loads from a page of a slot, or stores to it. */
+  pageTouched?(vcpu: EmulatedVcpu, slot: EmulatedMemslot, gfn: number): void;
+  /** User space's pages behind guest frames, [first, end), are others, or gone. */
+  pagesInvalidated?(vm: EmulatedVm, first: number, end: number): void;
   /** Whether the guest's stores are noted in page tables of the architecture's, from which its GET_DIRTY_LOG takes them. */
   storesNotedInPageTables?(vm: EmulatedVm): boolean;
   /** The architecture's GET_DIRTY_LOG, where it isn't the generic one. */

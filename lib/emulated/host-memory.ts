@@ -241,6 +241,11 @@ export class HostMemory {
     return area.offset + (hva - inPage - area.start) < area.backing.size();
   }
 
+  /** Whether stores to an address go to memory that other mappings show too; private memory is copied by the first one. */
+  isShared(hva: number): boolean {
+    return this.#areaAt(hva)?.shared === true;
+  }
+
   /** Whether the whole range lies inside one mapping. */
   isMapped(hva: number, length: number): boolean {
     return this.#inside(hva, length) !== undefined;

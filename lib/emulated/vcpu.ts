@@ -298,6 +298,7 @@ export class EmulatedVcpu implements OpenFile {
     if (vm.memory.write(vm.hostAddress(slot, gfn) + (gpa % vm.pageSize), bytes) !== bytes.length) {
       return this.#memoryFault(gpa, bytes, true);
     }
+    vm.architecture.pageTouched?.(this, slot, gfn);
     if (vm.architecture.storesNotedInPageTables?.(vm) !== true) vm.markDirty(slot, gfn, this);
     return 'continue';
   }
@@ -309,7 +310,9 @@ export class EmulatedVcpu implements OpenFile {
     const slot = vm.usableSlot(gfn);
     if (slot === undefined) return this.#mmio(gpa, bytes, false);
     const read = vm.memory.read(vm.hostAddress(slot, gfn) + (gpa % vm.pageSize), bytes);
-    return read === bytes.length ? 'continue' : this.#memoryFault(gpa, bytes, false);
+    if (read !== bytes.length) return this.#memoryFault(gpa, bytes, false);
+    vm.architecture.pageTouched?.(this, slot, gfn);
+    return 'continue';
   }
 
   #mmio(gpa: number, bytes: Uint8Array, write: boolean): Outcome {

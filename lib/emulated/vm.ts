@@ -211,15 +211,16 @@ export class EmulatedVm implements OpenFile, MmuNotifier {
     }
   }
 
-  /** User space's pages are others: the guest's next store to each is noticed again. */
+  /** User space's pages are others: the guest's next access to each is noticed again. */
   invalidated(start: number, end: number): void {
-    if (this.dirtyRingBytes === 0) return;
+    if (this.dirtyRingBytes === 0 && this.architecture.pagesInvalidated === undefined) return;
     for (const slot of this.spaces.flatMap((space) => [...space])) {
       const first = Math.max(0, (start - slot.hostAddress) / this.pageSize);
       const last = Math.min(slot.npages, (end - slot.hostAddress) / this.pageSize);
-      for (let page = first; page < last; page++) {
-        if (slot.unprotected !== undefined) slot.unprotected[page >> 3]! &= ~(1 << (page & 7));
-      }
+      if (first >= last) continue;
+      this.architecture.pagesInvalidated?.(this, slot.baseGfn + first, slot.baseGfn + last);
+      if (slot.unprotected === undefined) continue;
+      for (let page = first; page < last; page++) slot.unprotected[page >> 3]! &= ~(1 << (page & 7));
     }
   }
 

@@ -48,8 +48,7 @@ export async function fuzz(calls: KvmCalls, emulate: EmulatedKernelOptions, opti
   const { seed, operations, progress } = options;
   // On ppc64 a guest needs a table that says where its memory is; the HPT's own scenarios run guests there.
   const loader = calls.arch === 'ppc64' ? undefined : nativeGuestLoader(calls);
-  const loads = calls.arch !== 'x86_64' || emulate.x86?.emulatesRealMode === true;
-  const kinds = kindsFor(calls.arch, loader && { loads });
+  const kinds = kindsFor(calls.arch, loader !== undefined);
 
   /** Both kernels' answers to a sequence. */
   const ask = async (sequence: readonly Operation[]) => {

@@ -216,13 +216,8 @@ const MANUAL: Record<string, Kind> = {
   },
 };
 
-/**
- * Guests store here and there, and load where they may; the exits that this makes are taken one by one, up to the last.
- *
- * @param loads where the processor runs the guest, KVM on x86 maps a page that is only loaded from writable as well, if it can,
- * and then makes it dirty. That depends on which pages are mapped already, which the emulated kernel does not know.
- */
-const guestKinds = (loads: boolean): Record<string, Kind> => ({
+/** Guests load and store here and there; the exits that this makes are taken one by one, up to the last. */
+const GUESTS: Record<string, Kind> = {
   run: {
     weight: 14,
     make: (random) => {
@@ -232,7 +227,7 @@ const guestKinds = (loads: boolean): Record<string, Kind> => ({
       return [
         Array.from({ length: steps }, address),
         // Where what is loaded from there is stored; 0: nothing is loaded, and a number is stored.
-        Array.from({ length: steps }, () => (loads && random.oneIn(3) ? address() : 0)),
+        Array.from({ length: steps }, () => (random.oneIn(3) ? address() : 0)),
       ];
     },
     apply: (round, o) => {
@@ -262,7 +257,7 @@ const guestKinds = (loads: boolean): Record<string, Kind> => ({
       }
     },
   },
-});
+};
 
 const GUEST_BYTES = GUEST_UNITS * 0x10_0000;
 
@@ -397,11 +392,11 @@ const PPC64: Record<string, Kind> = {
 };
 
 /** The kinds of operation that an architecture's fuzzing is made of. */
-export function kindsFor(arch: string, guests: { readonly loads: boolean } | undefined): Record<string, Kind> {
+export function kindsFor(arch: string, guests: boolean): Record<string, Kind> {
   return {
     ...COMMON,
     ...(arch === 'x86_64' || arch === 'aarch64' ? MANUAL : {}),
-    ...(guests === undefined ? {} : guestKinds(guests.loads)),
+    ...(guests ? GUESTS : {}),
     ...(arch === 's390x' ? S390X : {}),
     ...(arch === 'ppc64' ? PPC64 : {}),
   };

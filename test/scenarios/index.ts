@@ -1,6 +1,7 @@
 import type { Arch } from '../../lib/uapi/arch.ts';
 import { dirtyLogScenarios } from './dirty-log.ts';
 import { dispatchScenarios } from './dispatch.ts';
+import { guestLoadScenarios } from './guest-loads.ts';
 import { guestMemfdScenarios } from './guest-memfd.ts';
 import { guestMemoryScenarios } from './guest-memory.ts';
 import { hptScenarios } from './hpt.ts';
@@ -23,6 +24,7 @@ export const SCENARIOS: readonly Scenario[] = [
   ...dirtyLogScenarios,
   ...ioBusScenarios,
   ...guestMemoryScenarios,
+  ...guestLoadScenarios,
   ...guestMemfdScenarios,
   ...hptScenarios,
   ...hptGuestScenarios,

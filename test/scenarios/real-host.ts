@@ -24,7 +24,7 @@ export function emulationOf(calls: KvmCalls): EmulatedKernelOptions {
             smm: calls.checkExtension(kvm, CAP.MULTI_ADDRESS_SPACE) === 2,
             swProtectedVm: (calls.checkExtension(kvm, CAP.VM_TYPES) & 2) !== 0,
             memoryAttributes: calls.checkExtension(kvm, CAP.MEMORY_ATTRIBUTES) !== 0,
-            tdp: calls.checkExtension(kvm, CAP.PRE_FAULT_MEMORY) !== 0,
+            tdp: hasNestedPaging(),
             emulatesRealMode: existsSync('/sys/module/kvm_pvm'),
           },
         };
@@ -36,6 +36,14 @@ export function emulationOf(calls: KvmCalls): EmulatedKernelOptions {
   } finally {
     calls.close(kvm);
   }
+}
+
+/** Whether the processor translates guest physical addresses itself; KVM says so to user space since 6.11 only. */
+function hasNestedPaging(): boolean {
+  return ['kvm_amd/parameters/npt', 'kvm_intel/parameters/ept'].some((parameter) => {
+    const path = `/sys/module/${parameter}`;
+    return existsSync(path) && /^[1Y]/.test(readFileSync(path, 'utf8'));
+  });
 }
 
 /** Why this machine's own KVM can't be used, in a sentence; undefined when it can. */

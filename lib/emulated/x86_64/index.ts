@@ -3,9 +3,11 @@ import { x86MemslotRules } from '../../rules/memslot.ts';
 import type { Rule } from '../../rules/rule.ts';
 import { CAP } from '../../uapi/capabilities.ts';
 import { ERRNO } from '../../uapi/errno.ts';
-import { DIRTY_LOG, MEMORY_ATTRIBUTE_PRIVATE } from '../../uapi/flags.ts';
+import { DIRTY_LOG, MEM, MEMORY_ATTRIBUTE_PRIVATE } from '../../uapi/flags.ts';
 import type { ArchitectureCalls, KernelFiles } from '../architecture.ts';
 import { type CapabilityValue, CommonArchitecture, commonCapabilities } from '../common.ts';
+import type { HostMemory } from '../host-memory.ts';
+import type { EmulatedMemslot } from '../memslots.ts';
 import type { Release } from '../release.ts';
 import type { EmulatedVcpu } from '../vcpu.ts';
 import type { EmulatedVm } from '../vm.ts';
@@ -48,6 +50,8 @@ export class X86Architecture extends CommonArchitecture {
   override readonly hasMemoryAttributes: boolean;
   protected readonly capabilities: ReadonlyMap<number, CapabilityValue>;
   readonly #build: X86Build;
+  /** Frames that are mapped writable for a guest, though their log may have write-protected them since. */
+  readonly #mapped = new WeakMap<EmulatedVm, Set<number>>();
 
   constructor(release: Release, build: X86Build) {
     super(release, PAGE);
@@ -113,6 +117,35 @@ export class X86Architecture extends CommonArchitecture {
     return x86MemslotRules(2 ** (this.#build.guestPhysicalBits - 12) - 1);
   }
 
+  /**
+   * A guest's first access to a page maps it, writable if the host could write it at once; that makes it dirty, though it
+   * is only loaded from. Private memory that nobody wrote could not be: what is loaded then is the host's page of zeros.
+   */
+  pageTouched(vcpu: EmulatedVcpu, slot: EmulatedMemslot, gfn: number): void {
+    // KVM's own emulator maps nothing.
+    if (this.emulatesGuestCode || (slot.flags & MEM.READONLY) !== 0) return;
+    const { vm } = vcpu;
+    let mapped = this.#mapped.get(vm);
+    if (mapped === undefined) {
+      mapped = new Set();
+      this.#mapped.set(vm, mapped);
+    }
+    if (mapped.has(gfn) || !isWritable(vm.memory, vm.hostAddress(slot, gfn))) return;
+    mapped.add(gfn);
+    vm.markDirty(slot, gfn, vcpu);
+  }
+
+  pagesInvalidated(vm: EmulatedVm, first: number, end: number): void {
+    const mapped = this.#mapped.get(vm);
+    if (mapped === undefined) return;
+    for (const gfn of mapped) if (gfn >= first && gfn < end) mapped.delete(gfn);
+  }
+
+  /** A slot that goes or moves takes everything that is mapped with it. */
+  memslotFlushed(vm: EmulatedVm): void {
+    this.#mapped.delete(vm);
+  }
+
   override checkVcpuId(vm: EmulatedVm, id: bigint): number {
     if (id >= BigInt(MAX_VCPU_ID) || vm.vcpus.size >= MAX_VCPUS) return -ERRNO.EINVAL;
     return super.checkVcpuId(vm, id);
@@ -138,6 +171,7 @@ export class X86Architecture extends CommonArchitecture {
       const slot = vcpu.vm.usableSlot(gfn);
       if (slot === undefined) return left === size ? -ERRNO.ENOENT : 0;
       if (!vcpu.vm.memory.canAccess(vcpu.vm.hostAddress(slot, gfn), false)) return left === size ? -ERRNO.EFAULT : 0;
+      this.pageTouched(vcpu, slot, gfn);
       range[0] = range[0]! + page;
       range[1] = left - page;
     }
@@ -161,4 +195,13 @@ export class X86Architecture extends CommonArchitecture {
       },
     };
   }
+}
+
+/** Whether the host can write a page without copying it first. Private memory that was never written is all zeros. */
+function isWritable(memory: HostMemory, hva: number): boolean {
+  if (!memory.canAccess(hva, true)) return false;
+  if (memory.isShared(hva)) return true;
+  const page = new Uint8Array(PAGE);
+  memory.read(hva, page);
+  return page.some((byte) => byte !== 0);
 }
