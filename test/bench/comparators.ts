@@ -34,6 +34,7 @@ const PROTOTYPES = {
   dirtyRuns: 'int bench_dirty_runs(void *words, uint64_t count, int64_t n, void *sum)',
   htabDecode: 'int bench_htab_decode(void *stream, uint64_t length, void *table, uint64_t entries, int64_t n)',
   htabEncode: 'int bench_htab_encode(void *table, uint64_t entries, void *stream, int64_t n, void *length)',
+  htabEncodeNew: 'int bench_htab_encode_new(void *table, uint64_t entries, int64_t n, void *length)',
   hptTranslate:
     'int bench_hpt_translate(void *table, uint64_t groups, uint64_t vsid, void *eas, uint32_t count, int64_t n, void *sum)',
   hptEnter: 'int bench_hpt_enter(void *table, uint64_t groups, int64_t n)',

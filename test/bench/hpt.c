@@ -1,5 +1,6 @@
 // The HTAB stream as a C program would take it apart and put it together, and the hash as it would search it.
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "observe.h"
@@ -66,6 +67,20 @@ int bench_htab_encode(const uint8_t* table, uint64_t entries, uint8_t* stream, i
     }
     *length = (double)(to - stream);
     observe(stream);
+  }
+  return 0;
+}
+
+// The same into new memory each time.
+int bench_htab_encode_new(const uint8_t* table, uint64_t entries, int64_t n, double* length) {
+  for (int64_t i = 0; i < n; i++) {
+    uint8_t* const most = malloc(entries * ENTRY + (entries / RUN_MAX + 1) * HEADER);
+    if (most == NULL) return -1;
+    bench_htab_encode(table, entries, most, 1, length);
+    uint8_t* const stream = realloc(most, (size_t)*length);
+    if (stream == NULL) return -1;
+    observe(stream);
+    free(stream);
   }
   return 0;
 }

@@ -1,5 +1,7 @@
 import { type GuestProgram, spin } from '../../lib/emulated/index.ts';
 import { Kvm } from '../../lib/kvm.ts';
+import { V_LO } from '../../lib/ppc64/hpte.ts';
+import { LARGE_SIZES, ownHtabLoops } from '../../lib/ppc64/htab-loops.ts';
 import {
   applyHtabStream,
   encodeHpte,
@@ -60,11 +62,16 @@ export const htabStreams: Benchmark = {
         ...shared,
         contenders: [
           { name: 'applyHtabStream', run: (n) => repeat(n, () => applyHtabStream(target, stream)) },
+          {
+            name: 'without the addon',
+            run: (n) => repeat(n, () => ownHtabLoops.apply(target.bytes, stream, 1, LARGE_SIZES)),
+          },
           { name: 'C', run: (n) => c.htabDecode(stream, stream.length, target.bytes, table.entryCount, n) },
           { name: 'memcpy', run: copy },
         ],
         comparisons: [
           { of: 'applyHtabStream', to: 'C', goal: 1 / 0.7 },
+          { of: 'without the addon', to: 'C' },
           { of: 'applyHtabStream', to: 'memcpy' },
         ],
       };
@@ -72,13 +79,21 @@ export const htabStreams: Benchmark = {
         title: `encoding a first pass: ${title}`,
         ...shared,
         contenders: [
-          { name: 'encodeHtabStream', run: (n) => repeat(n, () => encodeHtabStream(table)) },
+          { name: 'encodeHtabStream into', run: (n) => repeat(n, () => encodeHtabStream(table, { into: room })) },
+          {
+            name: 'without the addon',
+            run: (n) => repeat(n, () => ownHtabLoops.encode(table.bytes, 0, table.entryCount, V_LO.VALID, 1, room)),
+          },
           { name: 'C', run: (n) => c.htabEncode(table.bytes, table.entryCount, room, n, length) },
+          { name: 'encodeHtabStream', run: (n) => repeat(n, () => encodeHtabStream(table)) },
+          { name: 'C into new memory', run: (n) => c.htabEncodeNew(table.bytes, table.entryCount, n, length) },
           { name: 'memcpy', run: copy },
         ],
         comparisons: [
-          { of: 'encodeHtabStream', to: 'C', goal: 1 / 0.7 },
-          { of: 'encodeHtabStream', to: 'memcpy' },
+          { of: 'encodeHtabStream into', to: 'C', goal: 1 / 0.7 },
+          { of: 'without the addon', to: 'C' },
+          { of: 'encodeHtabStream', to: 'C into new memory', goal: 1 / 0.7 },
+          { of: 'encodeHtabStream into', to: 'memcpy' },
         ],
       };
     }
