@@ -144,7 +144,7 @@ int64_t Mmap(Environment& environment, uint64_t length, uint32_t prot, uint32_t 
   mapping->is_huge = unit > PageSize();
   mapping->is_direct = IsDirect(environment, request, start, mapping->end - mapping->start, mapping->is_huge);
   mapping->is_reservation = prot == PROT_NONE && request.fd < 0 && !mapping->is_huge;
-  if (mapping->is_reservation) mapping->AddHole({mapping->start, mapping->end});
+  if (mapping->is_reservation) mapping->holes.Add({mapping->start, mapping->end});
   mapping->reservation = std::move(reservation);
   environment.mappings.Add(std::move(mapping));
   return static_cast<int64_t>(AddressOf(start));
@@ -178,15 +178,15 @@ int64_t MmapFixed(Environment& environment, uint64_t hva, uint64_t length, uint3
     // Should the place be empty now, nobody else may get it.
     const void* closed = mmap(PointerTo(hva), size, PROT_NONE,
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
-    if (closed != MAP_FAILED) mapping->AddHole({hva, hva + size});
+    if (closed != MAP_FAILED) mapping->Empty({hva, hva + size});
     return -error;
   }
   const Range range = {hva, hva + size};
-  if (prot == PROT_NONE && request.fd < 0) {
-    mapping->AddHole(range);
-  } else {
-    mapping->FillHoles(range);
-  }
+  mapping->Empty(range);
+  if (prot == PROT_NONE && request.fd < 0) return 0;
+  mapping->holes.Remove(range);
+  const bool is_huge = unit > PageSize();
+  if (!is_huge && IsDirect(environment, request, PointerTo(hva), size, is_huge)) mapping->plain.Add(range);
   return 0;
 }
 
@@ -202,9 +202,8 @@ int64_t Munmap(Environment& environment, uint64_t hva, uint64_t length) {
     const void* replaced = mmap(PointerTo(hva), size, prot,
                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     if (replaced == MAP_FAILED) return -errno;
-    mapping->AddHole({hva, hva + size});
-    const Range& first = mapping->holes.front();
-    if (mapping->is_reservation || first.start != mapping->start || first.end != mapping->end) return 0;
+    mapping->Empty({hva, hva + size});
+    if (mapping->is_reservation || !mapping->holes.Contains({mapping->start, mapping->end})) return 0;
   }
   environment.mappings.Remove(environment.env(), *mapping);
   return 0;
@@ -214,9 +213,10 @@ int64_t Mprotect(Environment& environment, uint64_t hva, uint64_t length, uint32
   uint64_t size;
   Mapping* mapping = FindPages(environment, hva, length, &size);
   if (mapping == nullptr || (prot & ~kKnownProt) != 0) return -EINVAL;
-  if (mapping->IsHole(hva, hva + size)) return -ENOMEM;
+  if (mapping->holes.Intersects({hva, hva + size})) return -ENOMEM;
   if (environment.mappings.DetachViews(environment.env(), *mapping) == Detached::some_transferred) return -EBUSY;
   mapping->is_direct = false;
+  mapping->plain.Remove({hva, hva + size});
   return mprotect(PointerTo(hva), size, static_cast<int>(prot)) == 0 ? 0 : -errno;
 }
 
@@ -235,7 +235,7 @@ int64_t Madvise(Environment& environment, uint64_t hva, uint64_t length, uint32_
   uint64_t size;
   Mapping* mapping = FindPages(environment, hva, length, &size);
   if (mapping == nullptr) return -EINVAL;
-  if (mapping->IsHole(hva, hva + size)) return -ENOMEM;
+  if (mapping->holes.Intersects({hva, hva + size})) return -ENOMEM;
   if (mapping->is_huge && (advice == MADV_DONTNEED || advice == MADV_REMOVE)) {
     // The pool may have no page when the memory is touched again.
     if (environment.mappings.DetachViews(environment.env(), *mapping) == Detached::some_transferred) return -EBUSY;
@@ -275,7 +275,7 @@ int64_t CopyOut(Environment& environment, uint8_t* to, uint64_t hva, size_t leng
   if (mapping == nullptr) return -EFAULT;
   const size_t readable = mapping->Readable(hva, length);
   if (readable == 0) return -EFAULT;
-  if (!mapping->is_direct) return environment.copier.Read(to, PointerTo(hva), readable);
+  if (!mapping->IsPlain(hva, readable)) return environment.copier.Read(to, PointerTo(hva), readable);
   memmove(to, PointerTo(hva), readable);
   return static_cast<int64_t>(readable);
 }
@@ -285,7 +285,7 @@ int64_t CopyIn(Environment& environment, uint64_t hva, const uint8_t* from, size
   if (mapping == nullptr) return -EFAULT;
   const size_t writable = mapping->Readable(hva, length);
   if (writable == 0) return -EFAULT;
-  if (!mapping->is_direct) return environment.copier.Write(PointerTo(hva), from, writable);
+  if (!mapping->IsPlain(hva, writable)) return environment.copier.Write(PointerTo(hva), from, writable);
   memmove(PointerTo(hva), from, writable);
   return static_cast<int64_t>(writable);
 }

@@ -27,42 +27,52 @@ void Disown(napi_env env, View& view) {
 
 }  // namespace
 
-bool Mapping::IsHole(uint64_t from, uint64_t to) const {
-  return std::any_of(holes.begin(), holes.end(), [=](const Range& hole) { return from < hole.end && to > hole.start; });
+std::vector<Range>::const_iterator RangeSet::Behind(uint64_t address) const {
+  return std::upper_bound(ranges_.begin(), ranges_.end(), address,
+                          [](uint64_t wanted, const Range& range) { return wanted < range.end; });
+}
+
+void RangeSet::Add(Range range) {
+  std::vector<Range> merged;
+  for (const Range& other : ranges_) {
+    if (other.end < range.start || other.start > range.end) {
+      merged.push_back(other);
+    } else {
+      range = {std::min(range.start, other.start), std::max(range.end, other.end)};
+    }
+  }
+  const auto place = std::upper_bound(merged.begin(), merged.end(), range.start,
+                                      [](uint64_t start, const Range& other) { return start < other.start; });
+  merged.insert(place, range);
+  ranges_ = std::move(merged);
+}
+
+void RangeSet::Remove(Range range) {
+  std::vector<Range> left;
+  for (const Range& other : ranges_) {
+    if (other.start < range.start) left.push_back({other.start, std::min(other.end, range.start)});
+    if (other.end > range.end) left.push_back({std::max(other.start, range.end), other.end});
+  }
+  ranges_ = std::move(left);
+}
+
+bool RangeSet::Intersects(Range range) const {
+  const auto found = Behind(range.start);
+  return found != ranges_.end() && found->start < range.end;
+}
+
+bool RangeSet::Contains(Range range) const {
+  const auto found = Behind(range.start);
+  return found != ranges_.end() && found->start <= range.start && found->end >= range.end;
+}
+
+uint64_t RangeSet::FirstFrom(uint64_t address, uint64_t otherwise) const {
+  const auto found = Behind(address);
+  return found == ranges_.end() ? otherwise : std::min(std::max(found->start, address), otherwise);
 }
 
 size_t Mapping::Readable(uint64_t address, size_t length) const {
-  uint64_t limit = end;
-  for (const Range& hole : holes) {
-    if (hole.end > address) {
-      limit = std::max(hole.start, address);
-      break;
-    }
-  }
-  return static_cast<size_t>(std::min<uint64_t>(length, limit - address));
-}
-
-void Mapping::AddHole(Range hole) {
-  std::vector<Range> merged;
-  for (const Range& other : holes) {
-    if (other.end < hole.start || other.start > hole.end) {
-      merged.push_back(other);
-    } else {
-      hole = {std::min(hole.start, other.start), std::max(hole.end, other.end)};
-    }
-  }
-  merged.push_back(hole);
-  std::sort(merged.begin(), merged.end(), [](const Range& a, const Range& b) { return a.start < b.start; });
-  holes = std::move(merged);
-}
-
-void Mapping::FillHoles(Range range) {
-  std::vector<Range> left;
-  for (const Range& hole : holes) {
-    if (hole.start < range.start) left.push_back({hole.start, std::min(hole.end, range.start)});
-    if (hole.end > range.end) left.push_back({std::max(hole.start, range.end), hole.end});
-  }
-  holes = std::move(left);
+  return static_cast<size_t>(std::min<uint64_t>(length, holes.FirstFrom(address, end) - address));
 }
 
 size_t MappingTable::IndexAbove(uint64_t address) const {

@@ -30,6 +30,23 @@ struct Range {
   uint64_t end;
 };
 
+// Ranges of addresses that neither overlap nor touch, sorted.
+class RangeSet {
+ public:
+  void Add(Range range);
+  void Remove(Range range);
+  bool Intersects(Range range) const;
+  bool Contains(Range range) const;
+  // The first address from `address` on that is in a range, or `otherwise` when there is none before that.
+  uint64_t FirstFrom(uint64_t address, uint64_t otherwise) const;
+
+ private:
+  // The first range that ends behind the address.
+  std::vector<Range>::const_iterator Behind(uint64_t address) const;
+
+  std::vector<Range> ranges_;
+};
+
 struct Mapping {
   uint64_t start;
   uint64_t end;
@@ -39,17 +56,24 @@ struct Mapping {
   bool is_huge;
   // Made without any access: addresses into which other memory may be put. It never was direct, so there are no views.
   bool is_reservation;
-  // Parts without memory, sorted: what was unmapped, or is reserved only. Their addresses stay taken.
-  std::vector<Range> holes;
+  // Parts without memory: what was unmapped, or is reserved only. Their addresses stay taken.
+  RangeSet holes;
+  // Parts of a reservation that cannot fault, so that they may be copied without asking the kernel.
+  RangeSet plain;
   std::vector<View*> views;
   std::shared_ptr<Reservation> reservation;
 
-  bool IsHole(uint64_t start, uint64_t end) const;
+  // There is nothing any more.
+  void Empty(Range range) {
+    holes.Add(range);
+    plain.Remove(range);
+  }
   // The bytes from `address` to the next hole or the end, at most `length`.
   size_t Readable(uint64_t address, size_t length) const;
-  void AddHole(Range hole);
-  // There is memory again.
-  void FillHoles(Range range);
+  // Whether no access to the bytes can fault.
+  bool IsPlain(uint64_t address, size_t length) const {
+    return is_direct || plain.Contains({address, address + length});
+  }
 };
 
 // What happened to the views of a mapping that were to be detached.

@@ -62,6 +62,7 @@ const folder = mkdtempSync(join(tmpdir(), 'kvm-bridge-'));
 const path = join(folder, 'file');
 writeFileSync(path, new Uint8Array(PAGES * PAGE));
 const fd = openSync(path, 'r+');
+const memfd = calls.memfdCreate('pieces', 4 * PAGE, 0);
 const bytes = new Uint8Array(PAGES * PAGE);
 let seed = 1;
 const random = (below) => {
@@ -72,7 +73,7 @@ for (let round = 0; round < 3000; round++) {
   const offset = random(PAGES);
   const pages = 1 + random(PAGES - offset);
   const [at, length] = [reservation + offset * PAGE, pages * PAGE];
-  switch (random(8)) {
+  switch (random(9)) {
     case 0:
       equal(calls.mmapFixed(at, length, RW, PRIVATE, -1, 0), 0, 'anonymous');
       break;
@@ -92,6 +93,10 @@ for (let round = 0; round < 3000; round++) {
       calls.madvise(at, length, random(2) === 0 ? 4 : 9);
       break;
     case 6:
+      // Reaches beyond its end where it is longer than 4 pages, or begins later.
+      equal(calls.mmapFixed(at, length, RW, SHARED, memfd, random(4) * PAGE), 0, 'memfd');
+      break;
+    case 7:
       if (pages < PAGES) equal(calls.munmap(at, length), 0, 'munmap');
       break;
     default:
