@@ -50,7 +50,7 @@ export class GuestCode {
       return { write, address: ea, bytes: new Uint8Array(0), accepted: () => {}, complete: () => this.#gprs() };
     }
     const found = decodeLoadStore(word, (number) => this.gpr(number));
-    if (found === undefined || !found.emulated || found.write !== write) {
+    if (found === undefined || !found.emulated) {
       const what = `KVM doesn't emulate the instruction at 0x${address.toString(16)}`;
       throw this.#access.dataStorage(ea, DSISR.BAD_ACCESS, write, what);
     }
