@@ -6,6 +6,7 @@ import { nativeGuestLoader, noGuestLoader } from '../scenarios/guests/native.ts'
 import { firstDifference } from '../scenarios/recording.ts';
 import { type GuestLoader, record, type Scenario } from '../scenarios/scenario.ts';
 import {
+  CODE_BYTES,
   CODE_SLOT,
   CODE_UNIT,
   CODE_UNITS,
@@ -50,9 +51,12 @@ export async function fuzz(calls: KvmCalls, emulate: EmulatedKernelOptions, opti
   const loader = calls.arch === 'ppc64' ? undefined : nativeGuestLoader(calls);
   const kinds = kindsFor(calls.arch, loader !== undefined);
 
+  let firstCode = 0;
   /** Both kernels' answers to a sequence. */
   const ask = async (sequence: readonly Operation[]) => {
-    const scenario = asScenario(sequence, kinds, loader !== undefined);
+    const scenario = asScenario(sequence, kinds, loader !== undefined, firstCode);
+    const codeBytes = OPERATIONS_PER_ROUND * CODE_BYTES;
+    firstCode = firstCode + 2 * codeBytes > CODE_UNITS * calls.pageSize ? 0 : firstCode + codeBytes;
     const kernel = new EmulatedKernel(emulate);
     const real = await record(scenario, calls, loader ?? noGuestLoader);
     const emulated = await record(scenario, kernel, emulatedGuestLoader(kernel) satisfies GuestLoader);
@@ -82,7 +86,12 @@ export async function fuzz(calls: KvmCalls, emulate: EmulatedKernelOptions, opti
   return { operations: done, calls: callCount };
 }
 
-function asScenario(sequence: readonly Operation[], kinds: ReturnType<typeof kindsFor>, runsGuests: boolean): Scenario {
+function asScenario(
+  sequence: readonly Operation[],
+  kinds: ReturnType<typeof kindsFor>,
+  runsGuests: boolean,
+  firstCode: number,
+): Scenario {
   return {
     name: 'fuzz',
     arches: [],
@@ -108,7 +117,7 @@ function asScenario(sequence: readonly Operation[], kinds: ReturnType<typeof kin
       } else if (s.arch === 'ppc64') {
         calls.ppc64!.allocateHtab(vm, 18);
       }
-      const round = { s, vm, vcpu, hva, codeHva, eventfd, nextCode: 0 };
+      const round = { s, vm, vcpu, hva, codeHva, eventfd, nextCode: firstCode };
       for (const { kind, operands } of sequence) kinds[kind]!.apply(round, operands);
     },
   };

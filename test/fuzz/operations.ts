@@ -11,9 +11,9 @@ const SLOTS = 6;
 /** The slot and place of the guest's code, beyond what the operations touch. */
 export const CODE_SLOT = 31;
 export const CODE_UNIT = GUEST_UNITS + 8;
-/** Units of code, enough for a round of nothing but runs; and room for the longest of them. */
-export const CODE_UNITS = 4;
-const CODE_BYTES = 256;
+/** Units of code: more than a round of nothing but runs needs, so that each has a place of its own. */
+export const CODE_UNITS = 1024;
+export const CODE_BYTES = 256;
 const RUN_MS = 2000;
 /** Where ioeventfds are in a unit; guests store there as well. */
 const IO_OFFSET = 0x40;
@@ -34,7 +34,10 @@ export interface Round {
   readonly vcpu: number;
   readonly hva: number;
   readonly codeHva: number;
-  /** Offset of the next guest code: never where code was before, which the processor may still have in its cache. */
+  /**
+   * Offset of the next guest code: never where code was before, of this VM or of those just before it. The labs' processors were
+   * seen to execute what they had in their cache.
+   */
   nextCode: number;
   readonly eventfd: number;
 }
