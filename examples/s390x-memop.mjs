@@ -1,6 +1,5 @@
 // An s390x guest's virtual memory: read and written through its page tables by the kernel, with storage keys.
-import { addressSpaceRanges, Kvm, ProgramInterruption } from 'kvm-bridge';
-import { formatRange } from 'kvm-bridge/s390x';
+import { addressSpaceRanges, dumpMemory, dumpStorageKeys, formatRange, Kvm, ProgramInterruption } from 'kvm-bridge';
 
 const SEGMENT_TABLE = 0x10_0000;
 const PAGE_TABLE = 0x11_0000;
@@ -49,6 +48,13 @@ attempt(() => vcpu.memOp.read(0x10_5000, 8, { key: 0 }));
 
 vm.storageKeys.set(DATA >> 12, [{ acc: 3, fetchProtection: true, reference: false, change: false }]);
 attempt(() => vcpu.memOp.read(0x10_1000, 8, { key: 4 }));
+
+// The whole guest: its keys as text, its memory as runs of bytes.
+const keys = [...dumpStorageKeys(vm)];
+console.log(`\n${keys.length} keys, of which not 0:\n${keys.filter((line) => !line.includes('key(0)')).join('\n')}`);
+let used = 0;
+for (const { bytes } of dumpMemory(vm)) if (bytes.some((byte) => byte !== 0)) used += bytes.length;
+console.log(`${used / 1024} KiB of memory in runs that are not all zeros`);
 
 vm.close();
 kvm.close();

@@ -38,6 +38,7 @@ export {
   dumpStorageKeys,
 } from './s390x/guest-tools.ts';
 export type { AccessCheck, AccessOptions, LogicalAccessOptions } from './s390x/mem-op.ts';
+export { formatRange } from './s390x/ranges.ts';
 export type { VcpuMemOp } from './s390x/vcpu-mem-op.ts';
 export { CMMA_NO_DAT, CMMA_USAGE, type CmmaValues, type VmCmma } from './s390x/vm-cmma.ts';
 export type { CompareExchangeOptions, CompareExchangeResult, VmMemOp } from './s390x/vm-mem-op.ts';

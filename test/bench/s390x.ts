@@ -68,11 +68,16 @@ export const s390xReads: Benchmark = {
     const { fd } = vcpu;
     const s390x = kvm.calls.s390x!;
     const key = { key: 0 };
-    for (const [title, pages, size] of sizes([
-      ['8 bytes from one page', 1, 8],
-      ['8 bytes from 16,384 pages in turn', MAPPED_SEGMENTS * 256, 8],
-      ['64 KiB', 1, 65_536],
-    ] as const)) {
+    for (const { title, pages, size, comparisons } of sizes([
+      { title: '8 bytes from one page', pages: 1, size: 8, comparisons: [{ of: 'raw', to: 'bare ioctl', goal: 1 }] },
+      {
+        title: '8 bytes from 16,384 pages in turn, whose entries no cache of the processor holds',
+        pages: MAPPED_SEGMENTS * 256,
+        size: 8,
+        comparisons: [{ of: 'raw', to: 'bare ioctl' }],
+      },
+      { title: '64 KiB', pages: 1, size: 65_536, comparisons: [{ of: 'raw', to: 'memcpy', goal: 1 / 0.8 }] },
+    ])) {
       const vas = Float64Array.from(
         { length: pages },
         (_, i) => ((i * STRIDE) % (MAPPED_SEGMENTS * 256)) * PAGE + OFFSET,
@@ -92,7 +97,6 @@ export const s390xReads: Benchmark = {
       into.fill(0);
       inC(1);
       requireEqual(Buffer.compare(ours, into), 0, 'what was read');
-      const small = size === 8;
       yield {
         title: `logical reads on the emulated kernel: ${title}`,
         meter: 'cpu',
@@ -101,15 +105,10 @@ export const s390xReads: Benchmark = {
           { name: 'raw', run: (n) => each(n, raw) },
           { name: 'typed', run: (n) => each(n, (va) => vcpu.memOp.read(va, into, key)) },
           { name: 'C walker', run: inC },
-          small
-            ? { name: 'bare ioctl', run: (n) => c.bareIoctl(n) }
-            : { name: 'memcpy', run: (n) => c.memcpy(into, bytes.subarray(FIRST_FRAME * PAGE + OFFSET), size, n) },
+          { name: 'bare ioctl', run: (n) => c.bareIoctl(n) },
+          { name: 'memcpy', run: (n) => c.memcpy(into, bytes.subarray(FIRST_FRAME * PAGE + OFFSET), size, n) },
         ],
-        comparisons: [
-          small ? { of: 'raw', to: 'bare ioctl', goal: 1 } : { of: 'raw', to: 'memcpy', goal: 1 / 0.8 },
-          { of: 'raw', to: 'C walker' },
-          { of: 'typed', to: 'raw' },
-        ],
+        comparisons: [...comparisons, { of: 'raw', to: 'C walker' }, { of: 'typed', to: 'raw' }],
       };
     }
   },
