@@ -27,6 +27,8 @@ class Reservation {
   uint8_t* start() const { return start_; }
   // Gives back what lies before `from` and behind `to`.
   void Trim(uint8_t* from, uint8_t* to);
+  // The addresses aren't ours any more.
+  void Forget() { start_ = nullptr; }
 
  private:
   uint8_t* start_ = nullptr;

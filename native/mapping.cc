@@ -27,6 +27,8 @@ constexpr uint32_t kKnownProt = PROT_READ | PROT_WRITE | PROT_EXEC;
 
 // Bytes of the largest view (VIEW_WINDOW of KvmCalls).
 constexpr uint64_t kViewWindow = uint64_t{1} << 30;
+// What one page table maps on s390x.
+constexpr uint64_t kSegment = uint64_t{1} << 20;
 constexpr uint64_t kDefaultHugePage = uint64_t{2} << 20;
 // No host has more addresses for user space.
 constexpr uint64_t kMostAddresses = uint64_t{1} << 62;
@@ -158,7 +160,9 @@ Mapping* FindPages(Environment& environment, uint64_t hva, uint64_t length, uint
 }
 
 // The kernel unmaps what is at the place before it knows whether the new memory can be there, and a driver may well
-// refuse. So the memory is made elsewhere and then moved, for which the kernel needs nobody's consent any more.
+// refuse. So the memory is made elsewhere and then moved, for which the kernel needs nobody's consent any more. Where a page
+// table is there for the old place, were it for a neighbour, mremap makes one for the new place: on s390x those have KVM's
+// storage keys, so the memory is made in segments of its own.
 int64_t MmapFixed(Environment& environment, uint64_t hva, uint64_t length, uint32_t prot, uint32_t flags, int32_t fd,
                   uint64_t offset) {
   MmapRequest request;
@@ -170,17 +174,24 @@ int64_t MmapFixed(Environment& environment, uint64_t hva, uint64_t length, uint3
   const uint64_t unit = UnitOf(request);
   // Memory of huge pages would reach beyond what was asked for.
   if (hva % unit != 0 || size % unit != 0) return -EINVAL;
-  void* made = mmap(nullptr, size, static_cast<int>(prot), request.host_flags, request.fd, static_cast<off_t>(offset));
-  if (made == MAP_FAILED) return -errno;
+  const uint64_t align = std::max(unit, kSegment);
+  Reservation elsewhere(RoundUp(size, align) + align);
+  if (elsewhere.start() == nullptr) return -errno;
+  uint8_t* const made = Place(elsewhere.start(), align, 0);
+  if (mmap(made, size, static_cast<int>(prot), request.host_flags | MAP_FIXED, request.fd, static_cast<off_t>(offset)) ==
+      MAP_FAILED) {
+    return -errno;
+  }
+  elsewhere.Trim(made, made + size);
   if (mremap(made, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, PointerTo(hva)) == MAP_FAILED) {
     const int error = errno;
-    munmap(made, size);
     // Should the place be empty now, nobody else may get it.
     const void* closed = mmap(PointerTo(hva), size, PROT_NONE,
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
     if (closed != MAP_FAILED) mapping->Empty({hva, hva + size});
     return -error;
   }
+  elsewhere.Forget();
   const Range range = {hva, hva + size};
   mapping->Empty(range);
   if (prot == PROT_NONE && request.fd < 0) return 0;
