@@ -133,7 +133,7 @@ async function run(variant: Variant, options: Options): Promise<void> {
     args: { migrate },
     entries,
   });
-  const { set, moved } = result as unknown as ScenarioRun;
+  const { set, tour, moved } = result as unknown as ScenarioRun;
   if (options.record) writeRecordings(RECORDINGS, variant.id, set, recordingCommand(variant));
   const compared = await compareWithEmulated(set);
   console.log(comparisonTable(compared));
@@ -141,10 +141,13 @@ async function run(variant: Variant, options: Options): Promise<void> {
   const moves = moved === undefined ? [] : movesTable(moved);
   for (const line of moves) console.log(line.text);
   const losses = moves.filter(({ failed }) => failed).length;
-  if (different + losses === 0) return;
+  if (tour !== undefined) console.log(`tour: ${tour.length === 0 ? 'identical' : `differs in ${tour.join(', ')}`}`);
+  const strays = tour?.length ?? 0;
+  if (different + losses + strays === 0) return;
   const scenarios = different === 0 ? [] : [`${different} of ${compared.length} scenarios differ`];
   const movings = losses === 0 ? [] : [`${losses} of ${moves.length} moves lost something`];
-  throw new LabError(`${[...scenarios, ...movings].join(' and ')} on ${variant.id}.`);
+  const tours = strays === 0 ? [] : ['the tour differs'];
+  throw new LabError(`${[...scenarios, ...movings, ...tours].join(' and ')} on ${variant.id}.`);
 }
 
 function recordingCommand({ machine, kernel }: Variant): string {

@@ -28,6 +28,9 @@ export const LABELS = [
 ] as const;
 
 export type Label = (typeof LABELS)[number];
+
+/** Rows that differ between kernels that are the same otherwise. */
+const OF_THE_KERNEL: readonly Label[] = ['guest', 'kernel calls', 'time'];
 type Rows = Map<Label, string>;
 
 /** What came of the guest on one kernel: rows of the table by their label, and sentences below it. */
@@ -68,6 +71,15 @@ export function perform(stage: Stage): Act {
   }
   const { arch, backend, pageSize } = kvm;
   return { arch, backend, pageSize, kernel: kernelName(kvm), rows, notes };
+}
+
+/**
+ * The rows in which the real kernel and the emulated one of its architecture differ, and should not; undefined where there is no
+ * machine code for the real one's guest.
+ */
+export function differingRows(real: Act, emulated: Act): readonly Label[] | undefined {
+  if (MACHINE_CODE[real.arch] === undefined) return undefined;
+  return LABELS.filter((label) => !OF_THE_KERNEL.includes(label) && real.rows.get(label) !== emulated.rows.get(label));
 }
 
 /** `real 6.18.44` on a host of `6.18.44-generic`. */

@@ -5,7 +5,7 @@ import { diagnose } from '../doctor/index.ts';
 import { explainError } from '../explain-error.ts';
 import { columnsOf, type Io, type Style, styleFor, wrap } from '../io.ts';
 import { packageVersion } from '../package-info.ts';
-import { type Act, LABELS, perform } from './act.ts';
+import { type Act, differingRows, perform } from './act.ts';
 import { CODE_GPA, DEVICE_GPA, type Instruction, MACHINE_CODE, RAM_SIZE } from './guest.ts';
 import { sideBySide } from './layout.ts';
 
@@ -55,14 +55,12 @@ export function tourCommand(io: Io): number {
   return 0;
 }
 
-/** Rows that must be the same on the real kernel and on the emulated one of its architecture. */
-const COMPARED = LABELS.filter((label) => !['guest', 'kernel calls', 'time'].includes(label));
-
 function comparison(acts: readonly Act[]): string[] {
   const real = acts.find(({ backend }) => backend === 'native');
   const emulated = acts.find(({ backend, arch }) => backend === 'emulated' && arch === real?.arch);
-  if (real === undefined || emulated === undefined || MACHINE_CODE[real.arch] === undefined) return [];
-  const different = COMPARED.filter((label) => real.rows.get(label) !== emulated.rows.get(label));
+  if (real === undefined || emulated === undefined) return [];
+  const different = differingRows(real, emulated);
+  if (different === undefined) return [];
   return different.length === 0
     ? [`The real and the emulated ${real.arch} agree in all that the guest did.`]
     : [`The real and the emulated ${real.arch} differ in: ${different.join(', ')}.`];

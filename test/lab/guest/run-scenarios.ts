@@ -1,4 +1,5 @@
 import { loadNative } from '../../../lib/calls/native.ts';
+import { differingRows, perform } from '../../../lib/cli/tour/act.ts';
 import { EmulatedKernel } from '../../../lib/emulated/kernel.ts';
 import { emulationOf, whyNoKvm } from '../../scenarios/real-host.ts';
 import { type TakenSet, takeRecordings } from '../../scenarios/take.ts';
@@ -9,6 +10,8 @@ import { type ReplayedTable, replayTable } from './replay-table.ts';
 /** What a run of the lab brings back. */
 export interface ScenarioRun {
   readonly set: TakenSet;
+  /** What the real kernel makes of the tour's guest, and the emulated one does not; absent where it has no machine code. */
+  readonly tour?: readonly string[] | undefined;
   /** What became of tables and guests that were moved; absent where that was not asked for. */
   readonly moved?: { readonly tables: readonly ReplayedTable[]; readonly migrations: readonly Migration[] };
 }
@@ -21,14 +24,21 @@ export default async function runScenarios(args: Json, progress: (text: string) 
   if (missing !== undefined || !('calls' in loaded)) throw new Error(missing);
   const { calls } = loaded;
   const set = await takeRecordings(calls, progress);
+  progress('the tour');
+  const { arch, pageSize } = calls;
+  const tour = differingRows(
+    perform({ backend: 'native', arch }),
+    perform({ backend: 'emulated', arch, ...(arch === 'ppc64' ? { pageSize } : {}) }),
+  );
   const run: ScenarioRun = migrate
     ? {
         set,
+        tour,
         moved: {
           tables: replayTable(calls, new EmulatedKernel(emulationOf(calls)), progress),
           migrations: await migrateHpt(emulationOf(calls), progress),
         },
       }
-    : { set };
+    : { set, tour };
   return JSON.parse(JSON.stringify(run)) as Json;
 }

@@ -1,12 +1,13 @@
 import type { KvmCalls } from '../../../lib/calls/kvm-calls.ts';
 import { REGS_SIZE, X86_REGS, X86_SEGMENTS } from '../../../lib/uapi/structs.ts';
 import { type GuestLoader, PAUSE_PORT, type ScriptOp } from '../scenario.ts';
+import { orFail, writeCode } from './machine-code.ts';
 
 const SEGMENT_BYTES = 24;
 const RFLAGS_RESERVED = 2n;
 
 /** Real-mode code, with segments that reach all of the first 4 GiB ("unreal mode"), so that no page tables are needed. */
-export function assembleX86(ops: readonly ScriptOp[]): Uint8Array {
+function assembleX86(ops: readonly ScriptOp[]): Uint8Array {
   const code: number[] = [];
   const imm = (value: number, size: number): void => {
     for (let i = 0; i < size; i++) code.push((value >>> (8 * i)) & 0xff);
@@ -64,17 +65,10 @@ export function assembleX86(ops: readonly ScriptOp[]): Uint8Array {
   return Uint8Array.from(code);
 }
 
-function orFail(result: number, what: string): void {
-  if (result < 0) throw new Error(`The guest could not be loaded: ${what} gave ${result}`);
-}
-
 /** Loads machine code into a real x86_64 vCPU. */
 export const x86GuestLoader = (calls: KvmCalls): GuestLoader => ({
   load(_vm, vcpu, codeHva, codeGpa, ops) {
-    const code = assembleX86(ops);
-    const written = calls.writeMemory(codeHva, code);
-    if (written !== code.length)
-      throw new Error(`The guest's ${code.length} bytes of code don't fit: ${written} written`);
+    writeCode(calls, codeHva, assembleX86(ops));
     const sizes = REGS_SIZE.x86_64;
     const sregs = new Uint8Array(sizes.sregs!);
     orFail(calls.getSregs(vcpu, sregs), 'KVM_GET_SREGS');
