@@ -3,7 +3,7 @@ import { EmulatedKernel } from '../../../lib/emulated/index.ts';
 import { DIRTY_LOG, Kvm, type Vcpu, type Vm } from '../../../lib/index.ts';
 import { ERRNO } from '../../../lib/uapi/errno.ts';
 import { backends, UNIT } from './backends.ts';
-import { canRunGuests, loadStores, runsOnProcessor } from './guests.ts';
+import { CODE, canRunGuests, loadStores, runsOnProcessor } from './guests.ts';
 
 describe.each(backends)('dirty pages on $name', ({ options }) => {
   let kvm: Kvm;
@@ -103,6 +103,9 @@ describe.each(backends)('dirty pages on $name', ({ options }) => {
       await vcpu.run();
     };
 
+    /** Without the page of the guest's code: where KVM maps it writable at once, fetching makes it dirty. */
+    const stored = (options?: { clear: boolean }): number[] => gfns(vm, options).filter((gfn) => gfn !== CODE / page());
+
     it('merges its stores with ours', async () => {
       if (!canRunGuests(kvm)) return;
       vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
@@ -111,7 +114,7 @@ describe.each(backends)('dirty pages on $name', ({ options }) => {
       vm.dirtyPages.start();
       vm.memory.writeU8(4 * page(), 1);
       await vcpu.run();
-      expect(gfns(vm)).toEqual([3, 4, 5]);
+      expect(stored()).toEqual([3, 4, 5]);
       expect(vm.memory.readU8(3 * page())).not.toBe(0);
       expect(gfns(vm)).toEqual([]);
     });
@@ -123,13 +126,12 @@ describe.each(backends)('dirty pages on $name', ({ options }) => {
       vcpu = vm.createVcpu();
       vm.dirtyPages.start();
       await guestStores([3, 70, 200]);
-      const ours = (all: number[]): number[] => all.filter((gfn) => gfn !== 1);
-      expect(ours(gfns(vm, { clear: false }))).toEqual([3, 70, 200]);
-      expect(ours(gfns(vm, { clear: false }))).toEqual([3, 70, 200]);
+      expect(stored({ clear: false })).toEqual([3, 70, 200]);
+      expect(stored({ clear: false })).toEqual([3, 70, 200]);
       vm.dirtyPages.clear(64 * page(), 64 * page());
-      expect(ours(gfns(vm, { clear: false }))).toEqual([3, 200]);
-      expect(ours(gfns(vm))).toEqual([3, 200]);
-      expect(ours(gfns(vm))).toEqual([]);
+      expect(stored({ clear: false })).toEqual([3, 200]);
+      expect(stored()).toEqual([3, 200]);
+      expect(stored()).toEqual([]);
     });
 
     it.each([
