@@ -112,22 +112,26 @@ function sourceOf(
   return { kind, size: length, prot: options.prot ?? PROT.READ | PROT.WRITE, flags, fd, offset };
 }
 
-/** What mmap answered, as an error. `place` says what is required of the addresses. */
-export function mmapFailure(errno: number, calls: KvmCalls, source: MappingSource, place: string): KvmError {
+/** What mmap answered, as an error. `addresses` says what may be wrong with those, if nothing is with the source. */
+export function mmapFailure(errno: number, calls: KvmCalls, source: MappingSource, addresses: string): KvmError {
   return new KvmError(errno, {
     syscall: 'mmap',
     size: source.size,
-    explanation: mmapExplanation(errno, calls, source, place),
+    explanation: mmapExplanation(errno, calls, source, addresses),
   });
 }
 
-function mmapExplanation(errno: number, { pageSize }: KvmCalls, source: MappingSource, place: string) {
+function mmapExplanation(errno: number, { pageSize }: KvmCalls, source: MappingSource, addresses: string) {
   const { kind, size, offset } = source;
   if (errno === -ERRNO.ENOMEM && kind === 'hugetlb') {
     return `the pool of huge pages has no ${humanSize(size)} left (the file /proc/meminfo tells; sysctl vm.nr_hugepages=N enlarges it)`;
   }
   if (errno !== -ERRNO.EINVAL) return undefined;
-  return `size ${hex(size)}, offset ${hex(offset)}, ${place}: the size must not be 0, the offset a multiple of the page size ${hex(pageSize)}`;
+  if (size === 0) return 'the size is 0: there is nothing to map';
+  if (BigInt(offset) % BigInt(pageSize) !== 0n) {
+    return `offset ${hex(offset)} in the ${kind} is not a multiple of the page size, ${hex(pageSize)}`;
+  }
+  return addresses;
 }
 
 export function roundToPages(calls: KvmCalls, size: number): number {

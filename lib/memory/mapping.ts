@@ -167,7 +167,8 @@ export class Mapping {
     const alignOffset = align === 0 ? 0n : BigInt(options.alignOffset ?? 0) % BigInt(align);
     const hva = calls.mmap(size, prot, flags, fd, offset, align, alignOffset);
     if (hva >= 0) return hva;
-    throw mmapFailure(hva, calls, source, `align ${hex(align)} (0, or a power of two of at least a page)`);
+    const addresses = `align ${hex(align)} is not 0 or a power of two of at least a page, or alignOffset ${hex(alignOffset)} is not whole pages`;
+    throw mmapFailure(hva, calls, source, addresses);
   }
 
   get closed(): boolean {

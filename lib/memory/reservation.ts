@@ -131,11 +131,17 @@ export class Reservation extends Mapping {
     checkSize(offset, 'offset');
     const { kind, size, prot } = source;
     const result = this.calls.mmapFixed(this.hva + offset, size, prot, source.flags, source.fd, source.offset);
-    if (result < 0) {
-      const place = `into ${hexRange(offset, size)} of a reservation of ${hex(this.size)} bytes`;
-      throw mmapFailure(result, this.calls, source, place);
-    }
+    if (result < 0) throw mmapFailure(result, this.calls, source, this.#whyNotAt(offset, source));
     this.#replace(offset, size, prot === PROT.NONE && kind === 'anonymous' ? [] : [{ kind, offset, size, prot }]);
+  }
+
+  #whyNotAt(offset: number, { kind, size }: MappingSource): string {
+    const { pageSize } = this.calls;
+    if (offset % pageSize !== 0) return `${hex(offset)} is not a multiple of the page size, ${hex(pageSize)}`;
+    if (offset + size > this.size) {
+      return `${hexRange(offset, size)} reaches beyond the reservation, which has ${hex(this.size)} bytes`;
+    }
+    return `${hexRange(offset, size)} of the reservation can't show ${kind} memory: whole pages of its size, which may be huge, are needed`;
   }
 
   /** The parts of pieces in a range. */

@@ -134,7 +134,10 @@ describe.each(backends)('a reservation on $name', ({ options }) => {
     expect(code(() => ram.mapAnonymous(-page, page))).toBe('ERR_OUT_OF_RANGE');
     expect(code(() => ram.unmapPart(0, UNIT + page))).toBe('EINVAL');
     expect(code(() => ram.mapDevice(0, 0x7fff_ffff, { size: page }))).toBe('EBADF');
-    expect(() => ram.mapAnonymous(page / 2, page)).toThrow(/multiple of the page size/);
+    expect(() => ram.mapAnonymous(page / 2, page)).toThrow(/0x\w+ is not a multiple of the page size/);
+    expect(() => ram.mapAnonymous(UNIT - page, 2 * page)).toThrow(/reaches beyond the reservation/);
+    expect(() => ram.mapAnonymous(0, 0)).toThrow(/the size is 0/);
+    expect(() => kvm.mapAnonymous(page, { align: 3 })).toThrow(/align 0x3 is not/);
     const into = new Uint8Array(1);
     expect([ram.read(0, into), into[0], ram.pieces.length]).toEqual([1, 5, 1]);
     // Only what was reserved is: other mappings are nobody's to put anything into.
