@@ -1,12 +1,14 @@
 import { existsSync } from 'node:fs';
 import { type GuestOp, type GuestProgram, halt, input, load, out, store } from '../../../lib/emulated/index.ts';
 import type { Kvm, Mapping, Vcpu, Vm } from '../../../lib/index.ts';
+import type { Backend } from './backends.ts';
 
 /** Where the machine code of the real kernel's guests lies: the second page. */
 export const CODE = 0x1000;
 
-/** Guests that halt come back only on x86_64, where user space is told so. */
-export const canRunGuests = (kvm: Kvm): boolean => kvm.arch === 'x86_64';
+/** Whether a backend's guests come back when they halt: only x86_64 tells user space so. */
+export const runsGuests = ({ options: { backend, arch } }: Backend): boolean =>
+  backend === 'native' ? process.arch === 'x64' : arch === 'x86_64';
 
 /**
  * Whether the processor runs the guest's code. KVM without hardware virtualization (PVM) emulates what is outside long mode, for
@@ -14,6 +16,9 @@ export const canRunGuests = (kvm: Kvm): boolean => kvm.arch === 'x86_64';
  * is taken for a device.
  */
 export const runsOnProcessor = (kvm: Kvm): boolean => kvm.emulated !== undefined || !existsSync('/sys/module/kvm_pvm');
+
+/** Why tests are left out where guests don't run on the processor. */
+export const NEEDS_PROCESSOR = 'kvm_pvm emulates this guest; the lab of x86_64 has a kernel that runs it';
 
 /** What a guest does, for both kinds of kernel. */
 export type Step =

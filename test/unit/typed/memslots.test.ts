@@ -111,29 +111,32 @@ describe.each(backends)('memslots on $name', ({ options }) => {
     expect(ram.pins).toBe(0);
   });
 
-  it('splits a region that is larger than a slot may be, and takes all of it back when a part fails', () => {
-    // The real kernel would set up gigabytes of its own for 2^31 pages; with 64 KiB pages no mapping is large enough.
-    if (kvm.backend === 'native' || kvm.pageSize !== 4096) return;
-    const size = 2 ** 43 + 2 ** 32;
-    const ram = kvm.mapAnonymous(size);
-    const huge = vm.memory.addRam(0, ram);
-    expect([...vm.memslots].map(({ baseGfn, npages }) => [baseGfn * 4096, npages * 4096])).toEqual([
-      [0, 2 ** 43 - 2 ** 30],
-      [2 ** 43 - 2 ** 30, 2 ** 32 + 2 ** 30],
-    ]);
-    vm.memory.writeU32(2 ** 43 + 8, 77);
-    expect(vm.memory.readU32(2 ** 43 + 8)).toBe(77);
-    huge.move(2 ** 33);
-    expect(vm.memory.readU32(2 ** 43 + 2 ** 33 + 8)).toBe(77);
-    huge.remove();
-    vm.setUserMemoryRegion({ slot: 5, guestPhysAddr: size - UNIT, memorySize: UNIT, userspaceAddr: ram.hva });
-    expect(() => vm.memory.addRam(0, ram)).toThrow(
-      expect.objectContaining({ code: 'EEXIST', explanation: expect.stringContaining('slot 5') }),
-    );
-    expect([...vm.memslots].map((slot) => slot.id)).toEqual([5]);
-    expect(ram.pins).toBe(0);
-    ram.close();
-  });
+  // The real kernel would set up gigabytes of its own for 2^31 pages; with 64 KiB pages no mapping is large enough.
+  const canBeTooLarge = options.backend === 'emulated' && options.pageSize !== 65536;
+  it.runIf(canBeTooLarge)(
+    'splits a region that is larger than a slot may be, and takes all of it back when a part fails',
+    () => {
+      const size = 2 ** 43 + 2 ** 32;
+      const ram = kvm.mapAnonymous(size);
+      const huge = vm.memory.addRam(0, ram);
+      expect([...vm.memslots].map(({ baseGfn, npages }) => [baseGfn * 4096, npages * 4096])).toEqual([
+        [0, 2 ** 43 - 2 ** 30],
+        [2 ** 43 - 2 ** 30, 2 ** 32 + 2 ** 30],
+      ]);
+      vm.memory.writeU32(2 ** 43 + 8, 77);
+      expect(vm.memory.readU32(2 ** 43 + 8)).toBe(77);
+      huge.move(2 ** 33);
+      expect(vm.memory.readU32(2 ** 43 + 2 ** 33 + 8)).toBe(77);
+      huge.remove();
+      vm.setUserMemoryRegion({ slot: 5, guestPhysAddr: size - UNIT, memorySize: UNIT, userspaceAddr: ram.hva });
+      expect(() => vm.memory.addRam(0, ram)).toThrow(
+        expect.objectContaining({ code: 'EEXIST', explanation: expect.stringContaining('slot 5') }),
+      );
+      expect([...vm.memslots].map((slot) => slot.id)).toEqual([5]);
+      expect(ram.pins).toBe(0);
+      ram.close();
+    },
+  );
 
   it.each([
     ['unaligned', 1, UNIT, 'EINVAL', 'guest_phys_addr 0x1 is not a multiple of the page size'],

@@ -73,6 +73,6 @@ it('gives the raw layer whole', () => {
   expect(() => calls.createVm('x' as unknown as number, 0)).toThrow(TypeError);
   expect(raw.requestNumber('KVM_RUN', calls.arch)).toBe(0x2000_ae80);
   expect(raw.SIGNATURES.run.syscall).toBe('ioctl(KVM_RUN)');
-  expect(calls.ppc64).toBeDefined();
+  expect(calls.ppc64?.allocateHtab(vm, 18)).toBe(0);
   expect(calls.s390x).toBeUndefined();
 });
