@@ -13,8 +13,8 @@ export default defineConfig({
       input: {
         index: 'lib/index.ts',
         raw: 'lib/raw.ts',
-        's390x/index': 'lib/s390x/index.ts',
-        'ppc64/index': 'lib/ppc64/index.ts',
+        's390x/index': 'lib/arch/s390x/model/index.ts',
+        'ppc64/index': 'lib/arch/ppc64/model/index.ts',
         'cli/main': 'lib/cli/main.ts',
       },
       output: { format: 'es', entryFileNames: '[name].js', chunkFileNames: 'chunks/[name].js' },

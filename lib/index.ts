@@ -1,10 +1,32 @@
-export { type OpenOptions, openCalls } from './calls/open.ts';
-export type { Capability } from './capabilities.ts';
-export { KvmError, type KvmErrorInfo, ProgramInterruption, type ProgramInterruptionInfo } from './errors.ts';
-export { EventFd, Registration } from './eventfd.ts';
-export type * from './exits.ts';
-export type { GuestMemfd } from './guest-memfd.ts';
-export { type CreateVmOptions, Kvm } from './kvm.ts';
+export type { HtabCopyOptions, HtabCopyPass } from './arch/ppc64/handles/htab-copy.ts';
+export type { HtabReadBudget, HtabReader, HtabWriter } from './arch/ppc64/handles/htab-fd.ts';
+export type { HtabReadStreamOptions, HtabWriteStreamOptions } from './arch/ppc64/handles/htab-node-streams.ts';
+export type { HtabReaderOptions, ResizeOptions, V3MmuConfig, VmHpt } from './arch/ppc64/handles/vm-hpt.ts';
+export type { ExplainedTranslation } from './arch/ppc64/model/explained-translation.ts';
+export type { HtabChunkBytes, HtabSlot } from './arch/ppc64/model/htab-chunk.ts';
+export {
+  type AddressSpaceOptions,
+  addressSpaceRanges,
+  type DumpedMemory,
+  dumpMemory,
+  dumpStorageKeys,
+} from './arch/s390x/handles/guest-tools.ts';
+export type { AccessCheck, AccessOptions, LogicalAccessOptions } from './arch/s390x/handles/mem-op.ts';
+export type { VcpuMemOp } from './arch/s390x/handles/vcpu-mem-op.ts';
+export { CMMA_NO_DAT, CMMA_USAGE, type CmmaValues, type VmCmma } from './arch/s390x/handles/vm-cmma.ts';
+export type { CompareExchangeOptions, CompareExchangeResult, VmMemOp } from './arch/s390x/handles/vm-mem-op.ts';
+export type { VmStorageKeys } from './arch/s390x/handles/vm-storage-keys.ts';
+export { formatRange } from './arch/s390x/model/ranges.ts';
+export type { X86DescriptorTable, X86Regs, X86Segment, X86Sregs } from './arch/x86_64/model/registers.ts';
+export { type OpenOptions, openCalls } from './backends/open.ts';
+export { KvmError, type KvmErrorInfo, ProgramInterruption, type ProgramInterruptionInfo } from './base/errors.ts';
+export type { Capability } from './handles/capabilities.ts';
+export { EventFd, Registration } from './handles/eventfd.ts';
+export type { GuestMemfd } from './handles/guest-memfd.ts';
+export { type CreateVmOptions, Kvm } from './handles/kvm.ts';
+export type * from './handles/kvm-run.ts';
+export type { RunOptions, RunSyncOptions, Vcpu } from './handles/vcpu.ts';
+export type { IoeventfdOptions, IrqfdOptions, Vm } from './handles/vm.ts';
 export { AddressSpace, type Hole, type Region, type RegionOptions } from './memory/address-space.ts';
 export type { CoalescedWrite } from './memory/coalesced-mmio.ts';
 export type { DirtyPages, DirtyRun } from './memory/dirty-pages.ts';
@@ -24,26 +46,4 @@ export type { Memslot, Memslots, UserMemoryRegion } from './memory/memslots.ts';
 export { MmioBus, type MmioHandlers, type MmioRegion } from './memory/mmio-bus.ts';
 export type { MemoryRegion } from './memory/region.ts';
 export { type MappedPiece, Reservation } from './memory/reservation.ts';
-export type { ExplainedTranslation } from './ppc64/explained-translation.ts';
-export type { HtabChunkBytes, HtabSlot } from './ppc64/htab-chunk.ts';
-export type { HtabCopyOptions, HtabCopyPass } from './ppc64/htab-copy.ts';
-export type { HtabReadBudget, HtabReader, HtabWriter } from './ppc64/htab-fd.ts';
-export type { HtabReadStreamOptions, HtabWriteStreamOptions } from './ppc64/htab-node-streams.ts';
-export type { HtabReaderOptions, ResizeOptions, V3MmuConfig, VmHpt } from './ppc64/vm-hpt.ts';
-export {
-  type AddressSpaceOptions,
-  addressSpaceRanges,
-  type DumpedMemory,
-  dumpMemory,
-  dumpStorageKeys,
-} from './s390x/guest-tools.ts';
-export type { AccessCheck, AccessOptions, LogicalAccessOptions } from './s390x/mem-op.ts';
-export { formatRange } from './s390x/ranges.ts';
-export type { VcpuMemOp } from './s390x/vcpu-mem-op.ts';
-export { CMMA_NO_DAT, CMMA_USAGE, type CmmaValues, type VmCmma } from './s390x/vm-cmma.ts';
-export type { CompareExchangeOptions, CompareExchangeResult, VmMemOp } from './s390x/vm-mem-op.ts';
-export type { VmStorageKeys } from './s390x/vm-storage-keys.ts';
 export { type Arch, CAP, DIRTY_LOG, EXIT, MADV, MEM, MEMORY_ATTRIBUTE_PRIVATE, PROT } from './uapi/index.ts';
-export type { RunOptions, RunSyncOptions, Vcpu } from './vcpu.ts';
-export type { IoeventfdOptions, IrqfdOptions, Vm } from './vm.ts';
-export type { X86DescriptorTable, X86Regs, X86Segment, X86Sregs } from './x86-registers.ts';

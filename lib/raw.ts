@@ -6,10 +6,11 @@
  * const { calls } = openCalls({ backend: 'native' });
  * const vm = calls.createVm(calls.openKvm(), 0);
  */
+
+export { loadNative, type NativeLoad } from './backends/native.ts';
+export { type OpenedCalls, type OpenOptions, openCalls } from './backends/open.ts';
 export { checked } from './calls/checked.ts';
 export * from './calls/kvm-calls.ts';
-export { loadNative, type NativeLoad } from './calls/native.ts';
-export { type OpenedCalls, type OpenOptions, openCalls } from './calls/open.ts';
 export { type TraceObserver, type TraceSink, traced } from './calls/recorder.ts';
 export * from './calls/signatures.ts';
 export * from './emulated/index.ts';

@@ -1,5 +1,5 @@
 // The addon's exports: one implementation of KvmCalls (lib/calls/kvm-calls.ts), whose docstrings are the contract, and
-// that of HtabLoops (lib/ppc64/htab-loops.ts).
+// that of HtabLoops (lib/arch/ppc64/model/htab-loops.ts).
 #include <napi.h>
 
 #include "call.h"

@@ -16,7 +16,7 @@
     'system.cc',
     'vcpu.cc',
     'vcpu_calls.cc',
-    'x86.cc',
+    'x86_64.cc',
   ],
   'include_dirs': ['<!(node -p "require(\'node-addon-api\').include_dir")'],
   'defines': ['NAPI_VERSION=8', 'NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS', '_FILE_OFFSET_BITS=64'],

@@ -1,4 +1,4 @@
-// The loops of the HTAB stream codec (lib/ppc64/htab-stream.ts, which is the reference) over whole streams and whole
+// The loops of the HTAB stream codec (lib/arch/ppc64/model/htab-stream.ts, which is the reference) over whole streams and whole
 // tables. They are bytes in and bytes out, on every architecture. Runs are mostly short, and how long the next one is
 // nobody can predict: up to four entries are therefore moved without a branch.
 #include <string.h>

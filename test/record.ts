@@ -1,4 +1,4 @@
-import { loadNative } from '../lib/calls/native.ts';
+import { loadNative } from '../lib/backends/native.ts';
 import { compareWithEmulated, comparisonTable } from './scenarios/compare.ts';
 import { whyNoKvm } from './scenarios/real-host.ts';
 import { RECORDINGS, writeRecordings } from './scenarios/recording.ts';

@@ -1,4 +1,4 @@
-import { invalidArgType, outOfRange } from '../errors.ts';
+import { invalidArgType, outOfRange } from '../base/errors.ts';
 import type { KvmCalls } from './kvm-calls.ts';
 import { CALL_GROUPS, type ParameterKind, signaturesOf } from './signatures.ts';
 

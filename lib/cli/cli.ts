@@ -1,13 +1,13 @@
 import { parseArgs } from 'node:util';
-import { KvmError } from '../errors.ts';
+import { KvmError } from '../base/errors.ts';
 import { doctorCommand } from './doctor/index.ts';
 import { explainError } from './explain-error.ts';
 import { hptCommand } from './hpt.ts';
 import { type Io, styleFor, UsageError } from './io.ts';
 import { packageVersion } from './package-info.ts';
-import { replCommand } from './repl.ts';
-import { runCommand } from './run-script.ts';
-import { sessionOptions } from './session.ts';
+import { replCommand } from './repl/index.ts';
+import { runCommand } from './repl/run-script.ts';
+import { sessionOptions } from './repl/session.ts';
 import { tourCommand } from './tour/index.ts';
 
 const USAGE = `usage: kvm-bridge [repl] [--arch ARCH] [--backend BACKEND] [--trace]

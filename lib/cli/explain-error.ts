@@ -1,4 +1,4 @@
-import { hex, KvmError } from '../errors.ts';
+import { hex, KvmError } from '../base/errors.ts';
 
 /** An error as people want to read it: what went wrong, and the numbers; never a stack. */
 export function explainError(error: unknown): string {

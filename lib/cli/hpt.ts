@@ -1,12 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { gunzipSync } from 'node:zlib';
-import { table as columns, humanSize } from '../inspect.ts';
-import { virtualPage } from '../ppc64/hash.ts';
-import { HPTES_PER_GROUP, type Hpte } from '../ppc64/hpte.ts';
-import type { Htab } from '../ppc64/htab.ts';
-import { diffHtabs, groupOccupancy, htabStats, verifyHtab } from '../ppc64/htab-report.ts';
-import { checkHtabStream, decodeHtabStream, HtabStreamError, htabChunks } from '../ppc64/htab-stream.ts';
+import { virtualPage } from '../arch/ppc64/model/hash.ts';
+import { HPTES_PER_GROUP, type Hpte } from '../arch/ppc64/model/hpte.ts';
+import type { Htab } from '../arch/ppc64/model/htab.ts';
+import { diffHtabs, groupOccupancy, htabStats, verifyHtab } from '../arch/ppc64/model/htab-report.ts';
+import { checkHtabStream, decodeHtabStream, HtabStreamError, htabChunks } from '../arch/ppc64/model/htab-stream.ts';
+import { table as columns, humanSize } from '../base/text.ts';
 
 const USAGE = `usage: kvm-bridge hpt stats|dump|verify FILE
        kvm-bridge hpt diff FILE FILE

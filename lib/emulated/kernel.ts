@@ -1,20 +1,20 @@
+import { Aarch64Architecture } from '../arch/aarch64/emulated/architecture.ts';
+import { Ppc64Architecture } from '../arch/ppc64/emulated/architecture.ts';
+import { S390xArchitecture } from '../arch/s390x/emulated/architecture.ts';
+import { X86Architecture, type X86Build } from '../arch/x86_64/emulated/architecture.ts';
 import type { Bytes, Hva, KvmCalls, Ppc64Calls, S390xCalls, U64, X86Calls } from '../calls/kvm-calls.ts';
 import type { Arch } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { IOEVENTFD, IRQFD, MAP } from '../uapi/flags.ts';
-import { Aarch64Architecture } from './aarch64/index.ts';
 import type { EmulatedArchitecture } from './architecture.ts';
 import { FileBacking, type MapRequest, type MapSource } from './backing.ts';
 import type { GuestProgram } from './guest.ts';
 import { HostMemory } from './host-memory.ts';
 import { EmulatedEventfd, EmulatedMemfd, type OpenFile } from './open-file.ts';
-import { Ppc64Architecture } from './ppc64/index.ts';
 import { rawIoctl } from './raw-ioctl.ts';
 import { parseRelease, REFERENCE_RELEASE } from './release.ts';
-import { S390xArchitecture } from './s390x/index.ts';
 import { EmulatedVcpu } from './vcpu.ts';
 import { copyOut, EmulatedVm, type GuestMemfd } from './vm.ts';
-import { X86Architecture, type X86Build } from './x86_64/index.ts';
 
 /** Which kernel, and how it was built where that shows. */
 export interface EmulatedKernelOptions {

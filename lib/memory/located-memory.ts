@@ -1,6 +1,6 @@
-import { checkSize, checkU64 } from '../arguments.ts';
+import { checkSize, checkU64 } from '../base/arguments.ts';
+import { hex, KvmError } from '../base/errors.ts';
 import { type U64, VIEW_WINDOW } from '../calls/kvm-calls.ts';
-import { hex, KvmError } from '../errors.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { advance, joinGpa, type SplitGpa, splitGpa } from './gpa.ts';
 import type { MemoryWindow, ViewHolder } from './mapping.ts';

@@ -1,8 +1,8 @@
 import { inspect } from 'node:util';
-import { checkSize } from '../arguments.ts';
+import { checkSize } from '../base/arguments.ts';
+import { hex, hexRange, KvmError } from '../base/errors.ts';
+import { humanSize } from '../base/text.ts';
 import { type KvmCalls, type U64, VIEW_WINDOW } from '../calls/kvm-calls.ts';
-import { hex, hexRange, KvmError } from '../errors.ts';
-import { humanSize } from '../inspect.ts';
 import type { Arch } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { MADV } from '../uapi/flags.ts';

@@ -1,8 +1,9 @@
 import { inspect } from 'node:util';
-import { checkU32, checkU64 } from '../arguments.ts';
+import { checkU32, checkU64 } from '../base/arguments.ts';
+import { hexRange, KvmError } from '../base/errors.ts';
+import { humanSize, table } from '../base/text.ts';
 import type { Hva, KvmCalls, U64 } from '../calls/kvm-calls.ts';
-import { hexRange, KvmError } from '../errors.ts';
-import { humanSize, table } from '../inspect.ts';
+import { memslotLimits } from '../handles/memslot-limits.ts';
 import {
   asIdOf,
   type KnownMemslot,
@@ -15,7 +16,6 @@ import { explain, type Rule } from '../rules/rule.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { MEM } from '../uapi/flags.ts';
 import type { Mapping } from './mapping.ts';
-import { memslotLimits } from './memslot-limits.ts';
 
 /** The fields of kvm_userspace_memory_region, or with guestMemfd of kvm_userspace_memory_region2. */
 export interface UserMemoryRegion {

@@ -1,4 +1,4 @@
-import { KvmError } from '../errors.ts';
+import { KvmError } from '../base/errors.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import type { MemoryWindow } from './mapping.ts';
 

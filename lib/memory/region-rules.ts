@@ -1,4 +1,4 @@
-import { hex, hexRange } from '../errors.ts';
+import { hex, hexRange } from '../base/errors.ts';
 import type { Rule } from '../rules/rule.ts';
 import type { MmioRegion } from './mmio-bus.ts';
 import type { MemoryRegion, Placement } from './region.ts';

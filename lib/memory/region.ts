@@ -1,8 +1,8 @@
 import { inspect } from 'node:util';
-import { normalU64 } from '../arguments.ts';
+import { normalU64 } from '../base/arguments.ts';
+import { hexRange } from '../base/errors.ts';
+import { humanSize } from '../base/text.ts';
 import type { U64 } from '../calls/kvm-calls.ts';
-import { hexRange } from '../errors.ts';
-import { humanSize } from '../inspect.ts';
 import type { Mapping } from './mapping.ts';
 import type { Range } from './range-table.ts';
 

@@ -1,8 +1,8 @@
 import { inspect } from 'node:util';
-import { checkSize } from '../arguments.ts';
+import { checkSize } from '../base/arguments.ts';
+import { hex, hexRange } from '../base/errors.ts';
+import { humanSize, table } from '../base/text.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
-import { hex, hexRange } from '../errors.ts';
-import { humanSize, table } from '../inspect.ts';
 import { MADV, MAP, PROT } from '../uapi/flags.ts';
 import { type AddressOptions, Mapping } from './mapping.ts';
 import {

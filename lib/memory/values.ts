@@ -1,6 +1,6 @@
-import { checkInteger, checkU64 } from '../arguments.ts';
+import { checkInteger, checkU64 } from '../base/arguments.ts';
+import { outOfRange } from '../base/errors.ts';
 import type { U64 } from '../calls/kvm-calls.ts';
-import { outOfRange } from '../errors.ts';
 
 // The comparison that a value in range passes is all that a write costs; the error is made elsewhere.
 

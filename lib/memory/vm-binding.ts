@@ -1,4 +1,4 @@
-import { normalU64 } from '../arguments.ts';
+import { normalU64 } from '../base/arguments.ts';
 import { MEM } from '../uapi/flags.ts';
 import type { Memslot, Memslots } from './memslots.ts';
 import type { MemoryRegion, Placement } from './region.ts';

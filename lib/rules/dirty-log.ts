@@ -1,4 +1,4 @@
-import { hex } from '../errors.ts';
+import { hex } from '../base/errors.ts';
 import { MEM } from '../uapi/flags.ts';
 import type { KnownMemslot } from './memslot.ts';
 import { asIdOf, slotIdOf } from './memslot.ts';

@@ -1,4 +1,4 @@
-import { hex } from '../errors.ts';
+import { hex } from '../base/errors.ts';
 import type { Rule } from './rule.ts';
 
 /** What the rules of ENABLE_CAP(DIRTY_LOG_RING or _ACQ_REL) look at. */

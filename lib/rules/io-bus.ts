@@ -1,4 +1,4 @@
-import { hex } from '../errors.ts';
+import { hex } from '../base/errors.ts';
 import { IOEVENTFD } from '../uapi/flags.ts';
 import type { Rule } from './rule.ts';
 

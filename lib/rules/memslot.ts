@@ -1,4 +1,4 @@
-import { hex, hexRange } from '../errors.ts';
+import { hex, hexRange } from '../base/errors.ts';
 import { MEM } from '../uapi/flags.ts';
 import type { Rule } from './rule.ts';
 

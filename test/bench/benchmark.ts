@@ -1,4 +1,4 @@
-import { type Kvm, Kvm as KvmHandle } from '../../lib/kvm.ts';
+import { type Kvm, Kvm as KvmHandle } from '../../lib/handles/kvm.ts';
 import type { Comparators } from './comparators.ts';
 import type { Case } from './measure.ts';
 

@@ -1,7 +1,7 @@
+import type { Vcpu } from '../../lib/handles/vcpu.ts';
+import type { Vm } from '../../lib/handles/vm.ts';
 import { EXIT } from '../../lib/uapi/flags.ts';
 import { KVM_RUN } from '../../lib/uapi/structs.ts';
-import type { Vcpu } from '../../lib/vcpu.ts';
-import type { Vm } from '../../lib/vm.ts';
 import { type Bench, type Benchmark, openReal, requireEqual } from './benchmark.ts';
 import type { Case, Contender } from './measure.ts';
 

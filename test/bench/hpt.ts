@@ -1,7 +1,5 @@
-import { type GuestProgram, spin } from '../../lib/emulated/index.ts';
-import { Kvm } from '../../lib/kvm.ts';
-import { V_LO } from '../../lib/ppc64/hpte.ts';
-import { LARGE_SIZES, ownHtabLoops } from '../../lib/ppc64/htab-loops.ts';
+import { V_LO } from '../../lib/arch/ppc64/model/hpte.ts';
+import { LARGE_SIZES, ownHtabLoops } from '../../lib/arch/ppc64/model/htab-loops.ts';
 import {
   applyHtabStream,
   encodeHpte,
@@ -12,8 +10,10 @@ import {
   Htab,
   primaryGroup,
   translate,
-} from '../../lib/ppc64/index.ts';
-import type { Vm } from '../../lib/vm.ts';
+} from '../../lib/arch/ppc64/model/index.ts';
+import { type GuestProgram, spin } from '../../lib/emulated/index.ts';
+import { Kvm } from '../../lib/handles/kvm.ts';
+import type { Vm } from '../../lib/handles/vm.ts';
 import { type Bench, type Benchmark, randomU32, requireEqual } from './benchmark.ts';
 import { type Case, repeat } from './measure.ts';
 

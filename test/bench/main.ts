@@ -1,4 +1,4 @@
-import { loadNative } from '../../lib/calls/native.ts';
+import { loadNative } from '../../lib/backends/native.ts';
 import { whyNoKvm } from '../scenarios/real-host.ts';
 import { BENCHMARKS } from './all.ts';
 import type { Bench } from './benchmark.ts';

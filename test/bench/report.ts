@@ -1,4 +1,4 @@
-import { table } from '../../lib/inspect.ts';
+import { table } from '../../lib/base/text.ts';
 import type { Case, Outcome } from './measure.ts';
 
 const UNITS: readonly (readonly [name: string, nanoseconds: number])[] = [

@@ -1,8 +1,8 @@
-import { Kvm } from '../../lib/kvm.ts';
+import { Kvm } from '../../lib/handles/kvm.ts';
+import type { Vcpu } from '../../lib/handles/vcpu.ts';
+import type { Vm } from '../../lib/handles/vm.ts';
 import { MEMOP } from '../../lib/uapi/flags.ts';
 import { KVM_RUN_S390X, KVM_SYNC } from '../../lib/uapi/structs.ts';
-import type { Vcpu } from '../../lib/vcpu.ts';
-import type { Vm } from '../../lib/vm.ts';
 import { type Bench, type Benchmark, randomU32, requireEqual } from './benchmark.ts';
 import { type Case, repeat } from './measure.ts';
 

@@ -10,7 +10,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { type AbsoluteMemory, featuresOf, mappedFrames, translate } from '../../lib/s390x/index.ts';
+import { type AbsoluteMemory, featuresOf, mappedFrames, translate } from '../../lib/arch/s390x/model/index.ts';
 import { type Capture, loadCapture, oracleCpu } from './s390x.ts';
 
 const ACCESS = { read: 'fetch', write: 'store', fetch: 'instruction-fetch' } as const;

@@ -6,7 +6,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
-import { type AbsoluteMemory, type CpuState, cpuState, type DatFacilities, memoryOfFrames } from '../../lib/s390x/index.ts';
+import { type AbsoluteMemory, type CpuState, cpuState, type DatFacilities, memoryOfFrames } from '../../lib/arch/s390x/model/index.ts';
 
 export interface OracleEntry {
   readonly space: string;

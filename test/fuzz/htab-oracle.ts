@@ -1,6 +1,6 @@
 /**
  * What the codec and KVM's write(2) have to do with a stream, as plainly as it can be said: one chunk after the other, one
- * entry after the other, in bigints. Nothing of lib/ppc64 is used.
+ * entry after the other, in bigints. Nothing of lib/arch/ppc64 is used.
  */
 import { HTAB_ENTRIES } from './htab-stream-maker.ts';
 

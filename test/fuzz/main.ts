@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import { loadNative } from '../../lib/calls/native.ts';
+import { loadNative } from '../../lib/backends/native.ts';
 import { ARCHES } from '../../lib/uapi/arch.ts';
 import { LabError, sentenceOf } from '../lab/lab-error.ts';
 import { runInLab } from '../lab/run-in-lab.ts';

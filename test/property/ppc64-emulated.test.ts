@@ -1,11 +1,11 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
+import { SlotSet } from '../../lib/arch/ppc64/emulated/slot-set.ts';
+import { applyHtabStream, encodeHtabStream, Htab } from '../../lib/arch/ppc64/model/index.ts';
 import { store } from '../../lib/emulated/index.ts';
-import { SlotSet } from '../../lib/emulated/ppc64/slot-set.ts';
-import { applyHtabStream, encodeHtabStream, Htab } from '../../lib/ppc64/index.ts';
 import { CAP } from '../../lib/uapi/capabilities.ts';
 import { ERRNO } from '../../lib/uapi/errno.ts';
-import { chunk, TestVm, vrma } from '../unit/ppc64/emulated-vm.ts';
+import { chunk, TestVm, vrma } from '../unit/arch/ppc64/emulated/vm.ts';
 
 const bytesRead = (vm: TestVm, fd: number, count: number): Uint8Array => {
   const bytes = Buffer.alloc(count);

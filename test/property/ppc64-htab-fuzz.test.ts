@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { loadNative } from '../../lib/calls/native.ts';
+import { loadNative } from '../../lib/backends/native.ts';
 import { addonHtabLoops, fuzzHtabStreams } from '../fuzz/htab-fuzz.ts';
 
 // `npm run fuzz -- --htab-streams 1000000` is the same at length.

@@ -19,7 +19,7 @@ import {
   segmentOffset,
   virtualPage,
   wholeHtabChunks,
-} from '../../lib/ppc64/index.ts';
+} from '../../lib/arch/ppc64/model/index.ts';
 
 const u32 = fc.integer({ min: 0, max: 0xffff_ffff });
 

@@ -5,9 +5,9 @@
 
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
+import { type AbsoluteMemory, cpuState, keyPermits, translate } from '../../lib/arch/s390x/model/index.ts';
 import { type GuestProgram, instruction, spin, store } from '../../lib/emulated/guest.ts';
 import { EmulatedKernel } from '../../lib/emulated/kernel.ts';
-import { type AbsoluteMemory, cpuState, keyPermits, translate } from '../../lib/s390x/index.ts';
 import { MAP, MEM, MEMOP, MEMOP_FLAG, PROT } from '../../lib/uapi/flags.ts';
 import { KVM_RUN_S390X, KVM_SYNC } from '../../lib/uapi/structs.ts';
 

@@ -8,7 +8,7 @@ import {
   mappedFrames,
   memoryOfBytes,
   translate,
-} from '../../lib/s390x/index.ts';
+} from '../../lib/arch/s390x/model/index.ts';
 
 /**
  * A walker written for being obviously right: one function per level, on bigints, straight from the Principles of

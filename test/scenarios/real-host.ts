@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { release } from 'node:os';
+import type { NativeLoad } from '../../lib/backends/native.ts';
 import type { KvmCalls } from '../../lib/calls/kvm-calls.ts';
-import type { NativeLoad } from '../../lib/calls/native.ts';
 import type { EmulatedKernelOptions } from '../../lib/emulated/kernel.ts';
 import { parseRelease } from '../../lib/emulated/release.ts';
 import { CAP } from '../../lib/uapi/capabilities.ts';

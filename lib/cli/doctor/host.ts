@@ -1,6 +1,6 @@
 import { accessSync, constants, readdirSync, readFileSync, statSync } from 'node:fs';
 import { release, userInfo } from 'node:os';
-import { loadNative, type NativeLoad } from '../../calls/native.ts';
+import { loadNative, type NativeLoad } from '../../backends/native.ts';
 
 /** What `stat` says of a file, as far as the doctor looks. */
 export interface FileFacts {

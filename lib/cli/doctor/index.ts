@@ -1,4 +1,4 @@
-import { table } from '../../inspect.ts';
+import { table } from '../../base/text.ts';
 import { columnsOf, type Io, type Style, styleFor, wrap } from '../io.ts';
 import { examineDevice } from './device.ts';
 import type { Finding } from './finding.ts';

@@ -1,8 +1,8 @@
 import type { KvmCalls } from '../../calls/kvm-calls.ts';
-import { Kvm } from '../../kvm.ts';
+import { Kvm } from '../../handles/kvm.ts';
+import type { Vm } from '../../handles/vm.ts';
 import type { Arch } from '../../uapi/arch.ts';
 import type { CapName } from '../../uapi/capabilities.ts';
-import type { Vm } from '../../vm.ts';
 import { explainError } from '../explain-error.ts';
 import { prepareRealMode, runsHalt } from '../guest-x86.ts';
 import { type Finding, fail, note, ok } from './finding.ts';

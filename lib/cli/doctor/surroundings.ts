@@ -1,4 +1,4 @@
-import { humanSize } from '../../inspect.ts';
+import { humanSize } from '../../base/text.ts';
 import { archOfNode } from '../../uapi/arch.ts';
 import { type Finding, fail, note, ok } from './finding.ts';
 import type { Host } from './host.ts';

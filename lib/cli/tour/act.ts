@@ -1,12 +1,12 @@
 import { release } from 'node:os';
+import type { OpenOptions } from '../../backends/open.ts';
+import { hex, KvmError } from '../../base/errors.ts';
 import type { KvmCalls } from '../../calls/kvm-calls.ts';
-import type { OpenOptions } from '../../calls/open.ts';
-import { hex, KvmError } from '../../errors.ts';
-import { Kvm } from '../../kvm.ts';
+import { Kvm } from '../../handles/kvm.ts';
+import type { Vcpu } from '../../handles/vcpu.ts';
+import type { Vm } from '../../handles/vm.ts';
 import type { DirtyPages } from '../../memory/dirty-pages.ts';
 import type { Arch } from '../../uapi/arch.ts';
-import type { Vcpu } from '../../vcpu.ts';
-import type { Vm } from '../../vm.ts';
 import { prepareRealMode } from '../guest-x86.ts';
 import { CODE_GPA, DEVICE_GPA, DEVICE_SIZE, MACHINE_CODE, RAM_SIZE, RESULTS, scriptedGuest } from './guest.ts';
 import { prepareOwn } from './own.ts';

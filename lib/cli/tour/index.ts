@@ -1,5 +1,5 @@
 import { release } from 'node:os';
-import { hex, KvmError } from '../../errors.ts';
+import { hex, KvmError } from '../../base/errors.ts';
 import { type Arch, archOfNode } from '../../uapi/arch.ts';
 import { diagnose } from '../doctor/index.ts';
 import { explainError } from '../explain-error.ts';

@@ -1,14 +1,14 @@
 /** What only one architecture has, before and after the guest of the tour runs there. */
 
-import { hex, ProgramInterruption } from '../../errors.ts';
-import { primaryGroup } from '../../ppc64/hash.ts';
-import { encodeHpte, HPTES_PER_GROUP } from '../../ppc64/hpte.ts';
-import { Htab } from '../../ppc64/htab.ts';
-import { htabStats } from '../../ppc64/htab-report.ts';
-import { VRMA_VSID, vrmaSegment } from '../../ppc64/slb.ts';
+import { primaryGroup } from '../../arch/ppc64/model/hash.ts';
+import { encodeHpte, HPTES_PER_GROUP } from '../../arch/ppc64/model/hpte.ts';
+import { Htab } from '../../arch/ppc64/model/htab.ts';
+import { htabStats } from '../../arch/ppc64/model/htab-report.ts';
+import { VRMA_VSID, vrmaSegment } from '../../arch/ppc64/model/slb.ts';
+import { hex, ProgramInterruption } from '../../base/errors.ts';
+import type { Vcpu } from '../../handles/vcpu.ts';
+import type { Vm } from '../../handles/vm.ts';
 import { KVM_RUN_S390X } from '../../uapi/structs.ts';
-import type { Vcpu } from '../../vcpu.ts';
-import type { Vm } from '../../vm.ts';
 import { DEVICE_GPA, RAM_SIZE, RESULTS } from './guest.ts';
 
 /** Something done to the VM before the run, and what it shows after it. */

@@ -1,6 +1,6 @@
+import type { Vcpu } from '../../handles/vcpu.ts';
+import type { Vm } from '../../handles/vm.ts';
 import { REGS_SIZE } from '../../uapi/structs.ts';
-import type { Vcpu } from '../../vcpu.ts';
-import type { Vm } from '../../vm.ts';
 import { startInRealMode } from '../guest-x86.ts';
 
 /** Makes a real vCPU begin at an address without translation, in the mode that the tour's machine code is written for. */

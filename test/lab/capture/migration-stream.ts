@@ -1,4 +1,4 @@
-import { HPTE_SIZE, Htab } from '../../../lib/ppc64/index.ts';
+import { HPTE_SIZE, Htab } from '../../../lib/arch/ppc64/model/index.ts';
 import { LabError } from '../lab-error.ts';
 
 /*

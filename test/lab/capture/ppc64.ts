@@ -14,7 +14,7 @@ import {
   translate,
   verifyHtab,
   virtualPage,
-} from '../../../lib/ppc64/index.ts';
+} from '../../../lib/arch/ppc64/model/index.ts';
 import { LabError } from '../lab-error.ts';
 import type { Look, Verified } from './capture.ts';
 import { readPseriesStream } from './migration-stream.ts';

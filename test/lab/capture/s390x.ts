@@ -8,7 +8,7 @@ import {
   mappedRanges,
   memoryOfBytes,
   translate,
-} from '../../../lib/s390x/index.ts';
+} from '../../../lib/arch/s390x/model/index.ts';
 import { type Capture, loadCapture, oracleCpu } from '../../captures/s390x.ts';
 import type { CapturedProcess } from '../guest/captured.ts';
 import { LabError } from '../lab-error.ts';

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { loadNative } from '../../../lib/calls/native.ts';
+import { loadNative } from '../../../lib/backends/native.ts';
 import { MAP, PROT } from '../../../lib/uapi/flags.ts';
 import type { Json } from '../frames.ts';
 

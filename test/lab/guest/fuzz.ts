@@ -1,4 +1,4 @@
-import { loadNative } from '../../../lib/calls/native.ts';
+import { loadNative } from '../../../lib/backends/native.ts';
 import { fuzz } from '../../fuzz/fuzz.ts';
 import { emulationOf, whyNoKvm } from '../../scenarios/real-host.ts';
 import type { Json } from '../frames.ts';

@@ -1,6 +1,4 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type EmulatedKernelOptions, spin, store } from '../../../lib/emulated/index.ts';
-import { type HtabCopyPass, Kvm, type Vcpu, type Vm } from '../../../lib/index.ts';
 import {
   diffHtabs,
   encodeHpte,
@@ -10,7 +8,9 @@ import {
   VRMA_VSID,
   verifyHtab,
   vrmaSegment,
-} from '../../../lib/ppc64/index.ts';
+} from '../../../lib/arch/ppc64/model/index.ts';
+import { type EmulatedKernelOptions, spin, store } from '../../../lib/emulated/index.ts';
+import { type HtabCopyPass, Kvm, type Vcpu, type Vm } from '../../../lib/index.ts';
 import { REGS_SIZE } from '../../../lib/uapi/structs.ts';
 
 /*

@@ -1,8 +1,14 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
+import {
+  applyHtabStream,
+  decodeHtabStream,
+  diffHtabs,
+  type Htab,
+  htabChunks,
+} from '../../../lib/arch/ppc64/model/index.ts';
 import type { KvmCalls } from '../../../lib/calls/kvm-calls.ts';
-import { applyHtabStream, decodeHtabStream, diffHtabs, type Htab, htabChunks } from '../../../lib/ppc64/index.ts';
 import { HTAB, MAP, PROT } from '../../../lib/uapi/flags.ts';
 import { GUEST_ROOT } from '../frames.ts';
 

@@ -1,4 +1,4 @@
-import { loadNative } from '../../../lib/calls/native.ts';
+import { loadNative } from '../../../lib/backends/native.ts';
 import { differingRows, perform } from '../../../lib/cli/tour/act.ts';
 import { EmulatedKernel } from '../../../lib/emulated/kernel.ts';
 import { emulationOf, whyNoKvm } from '../../scenarios/real-host.ts';

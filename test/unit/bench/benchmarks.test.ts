@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { loadNative } from '../../../lib/calls/native.ts';
+import { loadNative } from '../../../lib/backends/native.ts';
 import { BENCHMARKS } from '../../bench/all.ts';
 import { loadComparators } from '../../bench/comparators.ts';
 import { type Case, type Effort, measure } from '../../bench/measure.ts';

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { explainError } from '../../../lib/cli/explain-error.ts';
 import { columnsOf, styleFor, wrap } from '../../../lib/cli/io.ts';
-import { hexDump, show } from '../../../lib/cli/print.ts';
+import { hexDump, show } from '../../../lib/cli/repl/print.ts';
 import { Kvm, KvmError } from '../../../lib/index.ts';
 import { fakeIo, plain } from './fake-io.ts';
 

@@ -2,8 +2,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import { loadNative } from '../../../lib/backends/native.ts';
 import { checked } from '../../../lib/calls/checked.ts';
-import { loadNative } from '../../../lib/calls/native.ts';
 import { ARCH_SIGNATURES, SIGNATURES } from '../../../lib/calls/signatures.ts';
 import { addon } from './real.ts';
 

@@ -1,0 +1,185 @@
+import { fromHalves, highHalf, lowHalf } from '../../../base/u64.ts';
+import { V_LO } from '../model/hpte.ts';
+import type { HashMmu } from './hash-mmu.ts';
+import { H, type Hpt, type HptVm } from './hpt.ts';
+
+/** Numbers of the hypercalls that KVM can answer itself (PAPR). */
+export const HCALL = {
+  REMOVE: 0x04,
+  ENTER: 0x08,
+  READ: 0x0c,
+  CLEAR_MOD: 0x10,
+  CLEAR_REF: 0x14,
+  PROTECT: 0x18,
+  PAGE_INIT: 0x2c,
+  BULK_REMOVE: 0x124,
+} as const;
+
+/** Those it answers unless told otherwise; CLEAR_MOD, CLEAR_REF and PAGE_INIT go to user space until ENABLE_CAP(PPC_ENABLE_HCALL). */
+export const DEFAULT_HCALLS: readonly number[] = [
+  HCALL.REMOVE,
+  HCALL.ENTER,
+  HCALL.READ,
+  HCALL.PROTECT,
+  HCALL.BULK_REMOVE,
+];
+
+/** Flags of the hypercalls that say which entry is meant. Unknown ones are ignored. */
+const EXACT = 0x80_0000_0000n;
+const READ_4 = 0x20_0000_0000n;
+const AVPN = 0x8000_0000n;
+const ANDCOND = 0x4000_0000n;
+
+/** Flags of H_PAGE_INIT: what to do with the page; those that are only hints (instruction cache, page states). */
+const ZERO_PAGE = 0x8000n;
+const COPY_PAGE = 0x4000n;
+const PAGE_INIT_HINTS = 0xf_00c0_0000n;
+/** The page that H_PAGE_INIT means, whatever the host's is. */
+const INIT_PAGE = 4096;
+
+/** In H_BULK_REMOVE: what each request's first byte says, and what the answer's does. */
+const BULK = { REQUEST: 1, END: 3, DONE: 0x80n, NOT_FOUND: 0x90n, BAD: 0xa0n } as const;
+const BULK_INDEX = (1n << 56n) - 1n;
+const BULK_MAX = 4;
+
+/**
+ * The hypercall's registers from r3 on (its return code, then r4 …) when KVM answers it itself; undefined when user
+ * space gets it.
+ */
+export function answerHypercall(mmu: HashMmu, nr: number, args: readonly bigint[]): readonly bigint[] | undefined {
+  if (!isImplemented(nr) || !mmu.enabledHcalls.has(nr)) return undefined;
+  const arg = (i: number): bigint => args[i] ?? 0n;
+  if (nr === HCALL.PAGE_INIT) return [code(pageInit(mmu.context.vm, arg(0), arg(1), arg(2)))];
+  const { hpt } = mmu;
+  return mmu.radix || hpt === undefined ? [code(H.FUNCTION)] : CALLS.get(nr)!(hpt, arg);
+}
+
+/** Whether KVM knows the hypercall, so that it can be enabled. */
+export const isImplemented = (nr: number): boolean => CALLS.has(nr) || nr === HCALL.PAGE_INIT;
+
+type Call = (hpt: Hpt, arg: (i: number) => bigint) => readonly bigint[];
+
+const CALLS: ReadonlyMap<number, Call> = new Map<number, Call>([
+  [HCALL.ENTER, enter],
+  [HCALL.REMOVE, remove],
+  [HCALL.BULK_REMOVE, bulkRemove],
+  [HCALL.PROTECT, protect],
+  [HCALL.READ, read],
+  [HCALL.CLEAR_REF, (hpt, arg) => clear(hpt, arg(1), (slot) => hpt.clearRef(slot))],
+  [HCALL.CLEAR_MOD, (hpt, arg) => clear(hpt, arg(1), (slot) => hpt.clearMod(slot))],
+]);
+
+const code = (value: number): bigint => BigInt.asUintN(64, BigInt(value));
+
+const inTable = (hpt: Hpt, index: bigint): boolean => index < BigInt(hpt.entryCount);
+
+function enter(hpt: Hpt, arg: (i: number) => bigint): readonly bigint[] {
+  const v = arg(2);
+  const r = arg(3);
+  // Any index beyond the largest table is as wrong as another; as a number it need not be exact.
+  const slot = hpt.enter((arg(0) & EXACT) !== 0n, Number(arg(1)), highHalf(v), lowHalf(v), highHalf(r), lowHalf(r));
+  return slot < 0 ? [code(slot)] : [0n, BigInt(slot)];
+}
+
+/** V as KVM has it while the entry is locked: ABSENT entries aren't VALID, and the lock bit is set. */
+const lockedV = (hpt: Hpt, slot: number): bigint =>
+  fromHalves(hpt.real.vHi(slot), hpt.real.vLo(slot)) | BigInt(V_LO.HVLOCK);
+
+const sameAvpn = (hpt: Hpt, slot: number, avpn: bigint): boolean => (lockedV(hpt, slot) & ~0x7fn) === avpn;
+
+function remove(hpt: Hpt, arg: (i: number) => bigint): readonly bigint[] {
+  const flags = arg(0);
+  const avpn = arg(2);
+  if (!inTable(hpt, arg(1))) return [code(H.PARAMETER)];
+  const slot = Number(arg(1));
+  if (
+    !hpt.isPresent(slot) ||
+    ((flags & AVPN) !== 0n && !sameAvpn(hpt, slot, avpn)) ||
+    ((flags & ANDCOND) !== 0n && (lockedV(hpt, slot) & avpn) !== 0n)
+  ) {
+    return [code(H.NOT_FOUND)];
+  }
+  hpt.remove(slot);
+  return [0n, fromHalves(hpt.vHi, hpt.vLo), fromHalves(hpt.rHi, hpt.rLo)];
+}
+
+function bulkRemove(hpt: Hpt, arg: (i: number) => bigint): readonly bigint[] {
+  const words = Array.from({ length: 2 * BULK_MAX }, (_, i) => arg(i));
+  for (let at = 0; at < words.length; at += 2) {
+    const type = Number(words[at]! >> 62n);
+    if (type === BULK.END) break;
+    const flags = (words[at]! >> 56n) & 3n;
+    const index = words[at]! & BULK_INDEX;
+    const answer = (result: bigint): bigint => ((result | flags) << 56n) | index;
+    if (type !== BULK.REQUEST || flags === 3n || !inTable(hpt, index)) {
+      words[at] = answer(BULK.BAD);
+      return [code(H.PARAMETER), ...words];
+    }
+    const slot = Number(index);
+    const meant =
+      flags === 0n ||
+      (flags === 1n ? (lockedV(hpt, slot) & words[at + 1]!) === 0n : sameAvpn(hpt, slot, words[at + 1]!));
+    if (!hpt.isPresent(slot) || !meant) {
+      words[at] = answer(BULK.NOT_FOUND);
+      continue;
+    }
+    hpt.remove(slot);
+    // R and C become bits 59 and 58 of the answer.
+    words[at] = answer(BULK.DONE) | (BigInt(hpt.rLo & 0x180) << 51n);
+  }
+  return [0n, ...words];
+}
+
+function protect(hpt: Hpt, arg: (i: number) => bigint): readonly bigint[] {
+  const flags = arg(0);
+  if (!inTable(hpt, arg(1))) return [code(H.PARAMETER)];
+  const slot = Number(arg(1));
+  if (!hpt.isPresent(slot) || ((flags & AVPN) !== 0n && !sameAvpn(hpt, slot, arg(2)))) return [code(H.NOT_FOUND)];
+  // PP0 is bit 8 of the flags and the key's high bits are 13 and 12; the rest stands where it does in R.
+  const rHi = highHalf((flags << 55n) & (1n << 63n)) | highHalf((flags << 48n) & (3n << 60n));
+  hpt.protect(slot, rHi, lowHalf(flags));
+  return [0n];
+}
+
+function read(hpt: Hpt, arg: (i: number) => bigint): readonly bigint[] {
+  if (!inTable(hpt, arg(1))) return [code(H.PARAMETER)];
+  const four = (arg(0) & READ_4) !== 0n;
+  const first = Number(arg(1)) - (four ? Number(arg(1)) % 4 : 0);
+  const answer = [0n];
+  for (let slot = first; slot < first + (four ? 4 : 1); slot++) {
+    hpt.read(slot);
+    answer.push(fromHalves(hpt.vHi, hpt.vLo), fromHalves(hpt.rHi, hpt.rLo));
+  }
+  return answer;
+}
+
+function clear(hpt: Hpt, index: bigint, clearBit: (slot: number) => void): readonly bigint[] {
+  if (!inTable(hpt, index)) return [code(H.PARAMETER)];
+  const slot = Number(index);
+  if (!hpt.isPresent(slot)) return [code(H.NOT_FOUND)];
+  clearBit(slot);
+  return [0n, fromHalves(hpt.rHi, hpt.rLo)];
+}
+
+/** H_PAGE_INIT: zeroes or copies 4 KiB of the guest's memory, which counts as the hypervisor's store. */
+function pageInit(vm: HptVm, flags: bigint, to: bigint, from: bigint): number {
+  if ((flags & ~(PAGE_INIT_HINTS | ZERO_PAGE | COPY_PAGE)) !== 0n) return H.PARAMETER;
+  const copies = (flags & COPY_PAGE) !== 0n;
+  const unaligned = (gpa: bigint): boolean => gpa % BigInt(INIT_PAGE) !== 0n;
+  if (unaligned(to) || (copies && unaligned(from))) return H.PARAMETER;
+  if (!copies && (flags & ZERO_PAGE) === 0n) return H.SUCCESS;
+  const page = new Uint8Array(INIT_PAGE);
+  const source = copies ? hostAddress(vm, from) : 0;
+  if (source === undefined || (copies && vm.memory.read(source, page) !== INIT_PAGE)) return H.PARAMETER;
+  const target = hostAddress(vm, to);
+  if (target === undefined || vm.memory.write(target, page) !== INIT_PAGE) return H.PARAMETER;
+  const gfn = Number(to / BigInt(vm.pageSize));
+  vm.markDirty(vm.usableSlot(gfn)!, gfn);
+  return H.SUCCESS;
+}
+
+function hostAddress(vm: HptVm, gpa: bigint): number | undefined {
+  const gfn = Number(gpa / BigInt(vm.pageSize));
+  const slot = vm.usableSlot(gfn);
+  return slot && vm.hostAddress(slot, gfn) + Number(gpa % BigInt(vm.pageSize));
+}

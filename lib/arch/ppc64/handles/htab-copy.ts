@@ -1,0 +1,57 @@
+import { checkInteger } from '../../../base/arguments.ts';
+import type { HtabReader, HtabWriter } from './htab-fd.ts';
+
+export interface HtabCopyOptions {
+  /** A pass that tells of at most so many slots is followed by the last one; 256 unless given. */
+  readonly settled?: number;
+  /** However much still changes, the last pass comes after so many; 30 unless given. */
+  readonly maxPasses?: number;
+  /** Stops the source's vCPUs. Called once, before the last pass. */
+  readonly stop?: (() => void | Promise<void>) | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Told of every pass when it is over. */
+  readonly onPass?: (pass: HtabCopyPass) => void;
+}
+
+/** One pass of a copy. */
+export interface HtabCopyPass {
+  /** 0 is the whole table. */
+  readonly pass: number;
+  /** Slots that it told of. */
+  readonly slots: number;
+  /** Bytes of stream. */
+  readonly bytes: number;
+  /** The vCPUs were stopped before it, and nothing changes any more. */
+  readonly last: boolean;
+}
+
+/** Copies pass after pass until little changes, and then once more when the vCPUs are stopped. */
+export async function copyPasses(
+  reader: HtabReader,
+  writer: HtabWriter,
+  options: HtabCopyOptions,
+): Promise<readonly HtabCopyPass[]> {
+  const { stop, signal, onPass } = options;
+  const settled = checkInteger(options.settled ?? 256, 'settled', 0, Number.MAX_SAFE_INTEGER);
+  const maxPasses = checkInteger(options.maxPasses ?? 30, 'maxPasses', 1, Number.MAX_SAFE_INTEGER);
+  const passes: HtabCopyPass[] = [];
+  for (let last = false; ; ) {
+    let slots = 0;
+    let bytes = 0;
+    for await (const chunk of reader.chunks({ signal })) {
+      writer.write(chunk.bytes);
+      slots += chunk.slots;
+      bytes += chunk.bytes.length;
+    }
+    const pass: HtabCopyPass = { pass: passes.length, slots, bytes, last };
+    passes.push(pass);
+    onPass?.(pass);
+    if (last) return passes;
+    // The first pass tells of everything, so that nothing follows from it.
+    if ((passes.length > 1 && slots <= settled) || passes.length >= maxPasses) {
+      signal?.throwIfAborted();
+      await stop?.();
+      last = true;
+    }
+  }
+}

@@ -1,0 +1,175 @@
+import { hex64, highHalf, lowHalf, toU64 } from '../../../base/u64.ts';
+import { findHpte, type HpteWords, NOT_FOUND, otherGroup, primaryGroup, segmentOffset } from './hash.ts';
+import { frameOf, HPTES_PER_GROUP, Hpte, R_LO, V_LO } from './hpte.ts';
+import { pageShift, pageSizeName } from './page-sizes.ts';
+import { type AccessKind, type Denial, denial, type ProtectionContext, protectionContext } from './protection.ts';
+import type { Segment } from './slb.ts';
+
+/** Why an effective address has no translation. */
+export type TranslationFault = 'no-segment' | 'no-hpte' | Denial;
+
+export interface Translated {
+  readonly ok: true;
+  /** Real (for a guest: guest physical) address. */
+  readonly ra: bigint;
+  readonly segment: Segment;
+  readonly slot: number;
+  readonly entry: Hpte;
+}
+
+export interface NotTranslated {
+  readonly ok: false;
+  readonly fault: TranslationFault;
+  /** Absent when there was no segment. */
+  readonly segment?: Segment;
+  /** With `entry`: present when an entry was found but denied the access. */
+  readonly slot?: number;
+  readonly entry?: Hpte;
+}
+
+export type Translation = Translated | NotTranslated;
+
+/** One step of a translation, as {@link explainTranslation} lists them. */
+export type TranslationStep =
+  | { readonly step: 'segment'; readonly segment: Segment | undefined }
+  | { readonly step: 'hash'; readonly pageIndex: number; readonly primary: number; readonly secondary: number }
+  | { readonly step: 'probe'; readonly slot: number; readonly entry: Hpte; readonly verdict: ProbeVerdict }
+  | { readonly step: 'access'; readonly access: AccessKind; readonly denied: Denial | undefined; readonly entry: Hpte }
+  | { readonly step: 'result'; readonly result: Translation };
+
+/** What looking at one slot gave: the entry sought, or why it isn't. */
+export type ProbeVerdict =
+  | 'match'
+  | 'invalid'
+  | 'other hash'
+  | 'other segment size'
+  | 'other virtual page'
+  | 'other page size';
+
+/** Options of {@link translate}. */
+export interface TranslateOptions {
+  /** `load` unless given. */
+  readonly access?: AccessKind;
+  /** Supervisor state with all keys open unless given. */
+  readonly context?: ProtectionContext;
+}
+
+const openContext = protectionContext();
+
+/** The first valid segment that covers the effective address. */
+export function findSegment(slb: readonly Segment[], eaHi: number, eaLo: number): Segment | undefined {
+  return slb.find((segment) => segment.covers(eaHi, eaLo));
+}
+
+/**
+ * Translates an effective address as the processor does: segment, hash, the two groups, protection, storage key.
+ * R and C are left alone.
+ * @throws RangeError when `ea` isn't a u64.
+ */
+export function translate(
+  table: HpteWords,
+  slb: readonly Segment[],
+  ea: number | bigint,
+  options: TranslateOptions = {},
+): Translation {
+  return walk(table, slb, toU64(ea, 'ea'), options, undefined);
+}
+
+/**
+ * Translates like {@link translate} and tells every step: the segment, the two groups, each slot that was looked at
+ * and why it did not match, the permission. {@link describeStep} makes a sentence of each.
+ * @throws RangeError when `ea` isn't a u64.
+ */
+export function explainTranslation(
+  table: HpteWords,
+  slb: readonly Segment[],
+  ea: number | bigint,
+  options: TranslateOptions = {},
+): { readonly result: Translation; readonly steps: readonly TranslationStep[] } {
+  const steps: TranslationStep[] = [];
+  const result = walk(table, slb, toU64(ea, 'ea'), options, (step) => steps.push(step));
+  steps.push({ step: 'result', result });
+  return { result, steps };
+}
+
+function walk(
+  table: HpteWords,
+  slb: readonly Segment[],
+  ea: bigint,
+  { access = 'load', context = openContext }: TranslateOptions,
+  tell: ((step: TranslationStep) => void) | undefined,
+): Translation {
+  const eaHi = highHalf(ea);
+  const eaLo = lowHalf(ea);
+  const segment = findSegment(slb, eaHi, eaLo);
+  tell?.({ step: 'segment', segment });
+  if (segment === undefined) return { ok: false, fault: 'no-segment' };
+
+  const offset = segmentOffset(segment.segmentSize, eaHi, eaLo);
+  const primary = primaryGroup(segment, offset, table.order);
+  tell?.({
+    step: 'hash',
+    pageIndex: Math.floor(offset / 2 ** segment.baseShift),
+    primary,
+    secondary: otherGroup(primary, table.order),
+  });
+  const probe =
+    tell &&
+    ((slot: number): void => {
+      const entry = entryAt(table, slot);
+      const secondary = Math.floor(slot / HPTES_PER_GROUP) !== primary;
+      tell({ step: 'probe', slot, entry, verdict: judge(entry, segment, offset, secondary) });
+    });
+  const slot = findHpte(table, segment, eaHi, eaLo, V_LO.VALID, probe);
+  if (slot === NOT_FOUND) return { ok: false, fault: 'no-hpte', segment };
+
+  const entry = entryAt(table, slot);
+  const denied = denial(segment, entry.rHi, entry.rLo, access, context);
+  tell?.({ step: 'access', access, denied, entry });
+  if (denied !== undefined) return { ok: false, fault: denied, segment, slot, entry };
+  return { ok: true, ra: realAddress(entry, ea), segment, slot, entry };
+}
+
+const entryAt = (table: HpteWords, slot: number): Hpte =>
+  new Hpte(table.vHi(slot), table.vLo(slot), table.rHi(slot), table.rLo(slot));
+
+/** The real address of an effective address in the page of `entry`. */
+export function realAddress(entry: Hpte, ea: bigint): bigint {
+  const shift = pageShift(entry.vLo, entry.rLo);
+  return (BigInt(frameOf(entry.rHi, entry.rLo, shift)) << 12n) | (ea & ((1n << BigInt(shift)) - 1n));
+}
+
+/** Why an entry isn't the one for an offset in a segment, said in terms of its decoded fields. */
+function judge(entry: Hpte, segment: Segment, offset: number, secondary: boolean): ProbeVerdict {
+  if (!entry.valid) return 'invalid';
+  if (entry.secondary !== secondary) return 'other hash';
+  if (entry.segmentSize !== segment.segmentSize) return 'other segment size';
+  const implied = BigInt(Math.max(23, segment.baseShift));
+  const va = (segment.vsid << (segment.segmentSize === '1T' ? 40n : 28n)) | BigInt(offset);
+  if (entry.avpn << 23n !== (va >> implied) << implied) return 'other virtual page';
+  return entry.baseShift === segment.baseShift ? 'match' : 'other page size';
+}
+
+/** One step as a sentence. */
+export function describeStep(step: TranslationStep): string {
+  switch (step.step) {
+    case 'segment':
+      return step.segment === undefined ? 'no valid SLB entry covers the address' : `${step.segment}`;
+    case 'hash':
+      return `page 0x${step.pageIndex.toString(16)} of the segment: primary group ${step.primary}, secondary group ${step.secondary}`;
+    case 'probe':
+      return `slot ${step.slot}: ${step.verdict}${step.verdict === 'invalid' ? '' : ` (${step.entry})`}`;
+    case 'access':
+      return `${step.access}: ${step.denied === undefined ? 'allowed' : `denied by ${describeDenial(step.denied, step.entry)}`}`;
+    case 'result':
+      return step.result.ok
+        ? `real address ${hex64(step.result.ra)}, in a page of ${pageSizeName(step.result.entry.shift)}`
+        : `no translation: ${step.result.fault}`;
+  }
+}
+
+function describeDenial(denied: Denial, entry: Hpte): string {
+  if (denied === 'protection') return `PP ${entry.pp}`;
+  if (denied === 'key') return `storage key ${entry.key}`;
+  return entry.noExecute ? 'N' : (entry.rLo & R_LO.G) !== 0 ? 'G (guarded storage)' : 'N of the segment';
+}

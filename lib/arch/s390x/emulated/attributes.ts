@@ -1,0 +1,91 @@
+/** Device attributes of an s390x VM: memory limit, CMMA, migration mode. */
+
+import { copyOut } from '../../../emulated/vm.ts';
+import { ERRNO } from '../../../uapi/errno.ts';
+import { MEM } from '../../../uapi/flags.ts';
+import type { S390xVm } from './vm-state.ts';
+
+/** Groups (uAPI `KVM_S390_VM_*`). */
+const MEM_CTRL = 0;
+const MIGRATION = 4;
+
+/** Attributes of MEM_CTRL. */
+const ENABLE_CMMA = 0n;
+const CLR_CMMA = 1n;
+const LIMIT_SIZE = 2n;
+
+/** Attributes of MIGRATION. */
+const MIGRATION_STOP = 0n;
+const MIGRATION_START = 1n;
+const MIGRATION_STATUS = 2n;
+
+export function setAttribute(vm: S390xVm, group: number, attr: bigint, value: Uint8Array | null): number {
+  if (group === MEM_CTRL) return setMemoryControl(vm, attr, value);
+  if (group === MIGRATION) return setMigration(vm, attr);
+  return -ERRNO.ENXIO;
+}
+
+function setMemoryControl(vm: S390xVm, attr: bigint, value: Uint8Array | null): number {
+  switch (attr) {
+    case ENABLE_CMMA:
+      if (vm.hasVcpus) return -ERRNO.EBUSY;
+      vm.cmmaEnabled = true;
+      return 0;
+    case CLR_CMMA:
+      if (!vm.cmmaEnabled) return -ERRNO.EINVAL;
+      for (const slot of vm.slots()) {
+        for (let i = 0; i < slot.npages; i++) vm.states.setCmma(slot, slot.baseGfn + i, 0);
+      }
+      return 0;
+    case LIMIT_SIZE: {
+      if (value === null || value.length < 8) return -ERRNO.EFAULT;
+      const limit = new DataView(value.buffer, value.byteOffset, 8).getBigUint64(0);
+      if (limit > vm.memoryLimit) return -ERRNO.E2BIG;
+      if (limit === 0n) return -ERRNO.EINVAL;
+      // The size of the guest's own page table changes; the limit that memslots are held against does not.
+      return vm.hasVcpus ? -ERRNO.EBUSY : 0;
+    }
+    default:
+      return -ERRNO.ENXIO;
+  }
+}
+
+function setMigration(vm: S390xVm, attr: bigint): number {
+  switch (attr) {
+    case MIGRATION_STOP:
+      vm.migrating = false;
+      return 0;
+    case MIGRATION_START: {
+      if (vm.migrating) return 0;
+      const slots = vm.slots();
+      if (slots.length === 0) return -ERRNO.EINVAL;
+      if (vm.cmmaEnabled) {
+        if (slots.some((slot) => (slot.flags & MEM.LOG_DIRTY_PAGES) === 0)) return -ERRNO.EINVAL;
+        vm.cmmaDirty.fill(slots);
+      }
+      vm.migrating = true;
+      return 0;
+    }
+    default:
+      return -ERRNO.ENXIO;
+  }
+}
+
+export function getAttribute(vm: S390xVm, group: number, attr: bigint, value: Uint8Array | null): number {
+  if (group === MEM_CTRL && attr === LIMIT_SIZE) return copyOut(u64(vm.memoryLimit), value);
+  if (group === MIGRATION && attr === MIGRATION_STATUS) return copyOut(u64(vm.migrating ? 1n : 0n), value);
+  return -ERRNO.ENXIO;
+}
+
+export function hasAttribute(group: number, attr: bigint): number {
+  // Attributes of the migration group are not looked at.
+  const known = group === MEM_CTRL ? attr <= LIMIT_SIZE : group === MIGRATION;
+  return known ? 0 : -ERRNO.ENXIO;
+}
+
+/** User space's integers are big-endian on s390x. */
+function u64(value: bigint): Uint8Array {
+  const bytes = new Uint8Array(8);
+  new DataView(bytes.buffer).setBigUint64(0, value);
+  return bytes;
+}

@@ -1,0 +1,155 @@
+/** KVM_S390_GET_CMMA_BITS and SET_CMMA_BITS, and the migration mode that makes pages CMMA-dirty. */
+
+import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
+import { copyOut } from '../../../emulated/vm.ts';
+import { refusal } from '../../../rules/rule.ts';
+import { ERRNO } from '../../../uapi/errno.ts';
+import { S390_SKEYS_MAX } from '../../../uapi/flags.ts';
+import { CMMA_PEEK, GET_CMMA_RULES, SET_CMMA_RULES } from '../rules.ts';
+import type { S390xVm } from './vm-state.ts';
+
+/** Usage state and no-DAT: the bits of a page's CMMA value that can be read and set. */
+const CMMA_BITS = 0x43;
+/** A run of values goes on over clean pages while the next dirty one is at most so far ahead. */
+const MAX_DISTANCE = 16;
+
+/** Which pages of a VM's slots are CMMA-dirty, in migration mode. */
+export class CmmaDirty {
+  #bits = new WeakMap<EmulatedMemslot, Uint8Array>();
+  /** Dirty pages in all. */
+  count = 0;
+
+  /** Marks every page of the slots. */
+  fill(slots: Iterable<EmulatedMemslot>): void {
+    this.clear();
+    for (const slot of slots) {
+      this.#bits.set(slot, new Uint8Array(slot.npages).fill(1));
+      this.count += slot.npages;
+    }
+  }
+
+  clear(): void {
+    this.#bits = new WeakMap();
+    this.count = 0;
+  }
+
+  /** Marks one page, as a guest's ESSA does. */
+  mark(slot: EmulatedMemslot, gfn: number): void {
+    let bits = this.#bits.get(slot);
+    if (bits === undefined) {
+      bits = new Uint8Array(slot.npages);
+      this.#bits.set(slot, bits);
+    }
+    if (bits[gfn - slot.baseGfn] === 0) this.count++;
+    bits[gfn - slot.baseGfn] = 1;
+  }
+
+  take(slot: EmulatedMemslot, gfn: number): void {
+    const bits = this.#bits.get(slot);
+    if (bits === undefined || bits[gfn - slot.baseGfn] === 0) return;
+    bits[gfn - slot.baseGfn] = 0;
+    this.count--;
+  }
+
+  /**
+   * The first dirty page from `gfn` on; past the last slot the search begins at the lowest one, once. Without any
+   * dirty page behind: the end of the last slot.
+   */
+  next(slots: readonly EmulatedMemslot[], gfn: number): number {
+    let index = slots.findIndex((slot) => slot.baseGfn + slot.npages > gfn);
+    let from = gfn;
+    if (index === -1) {
+      index = 0;
+      from = 0;
+    }
+    for (; index < slots.length; index++) {
+      const slot = slots[index]!;
+      const bits = this.#bits.get(slot);
+      const found = bits === undefined ? -1 : bits.indexOf(1, Math.max(0, from - slot.baseGfn));
+      if (found !== -1) return slot.baseGfn + found;
+    }
+    const last = slots.at(-1);
+    return last === undefined ? 0 : last.baseGfn + last.npages;
+  }
+}
+
+/** GET_CMMA_BITS: `log` is [start_gfn, count, remaining], updated unless the call fails. */
+export function getCmmaBits(vm: S390xVm, log: BigUint64Array, flags: number, into: Uint8Array | null): number {
+  const count = BigInt.asUintN(32, log[1]!);
+  const refused = refusal(GET_CMMA_RULES, { enabled: vm.cmmaEnabled, flags, count, migrating: vm.migrating });
+  if (refused !== 0) return refused;
+  const peek = (flags & CMMA_PEEK) !== 0;
+  const size = Math.min(Number(count), S390_SKEYS_MAX);
+  if (size === 0 || !vm.states.cmmaUsed || (!peek && vm.cmmaDirty.count === 0)) {
+    log.fill(0n);
+    return 0;
+  }
+  const values = new Uint8Array(size);
+  const start = peek ? Number(log[0]) : vm.cmmaDirty.next(vm.slots(), Number(log[0]));
+  const found = peek ? peekValues(vm, start, values) : harvest(vm, start, values);
+  if (found < 0) return found;
+  const copied = copyOut(values.subarray(0, found), into);
+  if (copied !== 0) return copied;
+  log[0] = BigInt(start);
+  log[1] = BigInt(found);
+  log[2] = BigInt(vm.migrating ? vm.cmmaDirty.count : 0);
+  return 0;
+}
+
+function peekValues(vm: S390xVm, start: number, values: Uint8Array): number {
+  for (let i = 0; i < values.length; i++) {
+    const slot = vm.storage.slot(start + i);
+    if (slot === undefined) return i === 0 ? -ERRNO.EFAULT : i;
+    values[i] = vm.states.cmma(slot, start + i);
+  }
+  return values.length;
+}
+
+function harvest(vm: S390xVm, start: number, values: Uint8Array): number {
+  const slots = vm.slots();
+  const dirty = vm.cmmaDirty;
+  const last = slots.at(-1);
+  const end = last === undefined ? 0 : last.baseGfn + last.npages;
+  let next = dirty.next(slots, start + 1);
+  let found = 0;
+  for (let gfn = start; found < values.length; gfn++) {
+    const slot = vm.storage.slot(gfn);
+    if (slot === undefined) break;
+    dirty.take(slot, gfn);
+    values[found++] = vm.states.cmma(slot, gfn);
+    if (next > gfn + MAX_DISTANCE) break;
+    if (gfn === next) next = dirty.next(slots, gfn + 1);
+    // A `next` before the start means that the search wrapped; the kernel's unsigned difference is huge then.
+    if (next >= end || next < start || next - start >= values.length) break;
+  }
+  return found;
+}
+
+/** SET_CMMA_BITS. */
+export function setCmmaBits(
+  vm: S390xVm,
+  startGfn: bigint,
+  count: number,
+  flags: number,
+  mask: bigint,
+  from: Uint8Array | null,
+): number {
+  const wide = BigInt(count);
+  const refused = refusal(SET_CMMA_RULES, { enabled: vm.cmmaEnabled, flags, count: wide, migrating: vm.migrating });
+  if (refused !== 0 || count === 0) return refused;
+  if (from === null || from.length < count) return -ERRNO.EFAULT;
+  // The mask is of the page-table extension's word, where the value is 24 bits up.
+  const settable = Number((mask >> 24n) & BigInt(CMMA_BITS));
+  let result = 0;
+  for (let i = 0; i < count; i++) {
+    const gfn = Number(BigInt.asUintN(64, startGfn + BigInt(i)));
+    const slot = vm.storage.slot(gfn);
+    if (slot === undefined) {
+      result = -ERRNO.EFAULT;
+      break;
+    }
+    vm.states.setCmma(slot, gfn, (vm.states.cmma(slot, gfn) & ~settable) | (from[i]! & settable));
+  }
+  vm.states.cmmaUsed = true;
+  return result;
+}

@@ -1,0 +1,181 @@
+import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
+import type { EmulatedVm } from '../../../emulated/vm.ts';
+import { ERRNO } from '../../../uapi/errno.ts';
+import { type AbsoluteMemory, keyPermits, PGM_ADDRESSING, PGM_PROTECTION } from '../model/index.ts';
+import { FrameCache, type FrameRun, placeIn } from './frame-cache.ts';
+import type { PageStates } from './page-states.ts';
+
+const PAGE = 4096;
+/** What a page table of user space spans. */
+const SEGMENT = 0x10_0000;
+
+/** Absolute storage of a guest: what its memslots show of the process's memory. */
+export class GuestStorage implements AbsoluteMemory {
+  hi = 0;
+  lo = 0;
+  readonly states: PageStates;
+  readonly #vm: EmulatedVm;
+  readonly #frames: FrameCache;
+  readonly #scratch = new Uint8Array(8);
+
+  constructor(vm: EmulatedVm, states: PageStates) {
+    this.#vm = vm;
+    this.states = states;
+    this.#frames = new FrameCache(vm);
+  }
+
+  readDoubleword(pfn: number, offset: number): number {
+    const run = this.#frames.find(pfn);
+    if (run === undefined || !run.readable) return this.#readSlowly(pfn, offset);
+    const at = placeIn(run, pfn) + offset;
+    this.hi = run.view.getUint32(at);
+    this.lo = run.view.getUint32(at + 4);
+    this.#accessedIn(run, pfn, false);
+    return 0;
+  }
+
+  #accessedIn(run: FrameRun, pfn: number, store: boolean): void {
+    if (!run.touched) this.#touch(run);
+    if (store || this.states.keysEnabled) this.states.accessed(run.slot, pfn, store);
+  }
+
+  #touch(run: FrameRun): void {
+    run.touched = true;
+    this.states.makePageTable(run.hva);
+  }
+
+  /** A page of a file, or none. */
+  #readSlowly(pfn: number, offset: number): number {
+    const slot = this.#vm.usableSlot(pfn);
+    if (slot === undefined) return PGM_ADDRESSING;
+    const hva = this.#vm.hostAddress(slot, pfn) + offset;
+    if (this.#vm.memory.read(hva, this.#scratch) !== 8) return -ERRNO.EFAULT;
+    const doubleword = new DataView(this.#scratch.buffer);
+    this.hi = doubleword.getUint32(0);
+    this.lo = doubleword.getUint32(4);
+    this.#accessed(slot, pfn, hva, false);
+    return 0;
+  }
+
+  #accessed(slot: EmulatedMemslot, gfn: number, hva: number, store: boolean): void {
+    this.states.makePageTable(hva);
+    this.states.accessed(slot, gfn, store);
+  }
+
+  /** The run with the frame, if its bytes are here and may be read. */
+  readableRun(pfn: number): FrameRun | undefined {
+    const run = this.#frames.find(pfn);
+    return run?.readable === true ? run : undefined;
+  }
+
+  hasFrame(pfn: number): boolean {
+    return this.#frames.find(pfn) !== undefined || this.#vm.usableSlot(pfn) !== undefined;
+  }
+
+  slot(gfn: number): EmulatedMemslot | undefined {
+    return this.#vm.usableSlot(gfn);
+  }
+
+  /** Whether user space has anything mapped where the slot's page should be, even if nobody may touch it. */
+  isMapped(slot: EmulatedMemslot, gfn: number): boolean {
+    return this.#vm.memory.isMapped(this.#vm.hostAddress(slot, gfn), 4096);
+  }
+
+  /** Frames from the page on that user space has mapped in one piece; 0 where there is nothing. */
+  mappedFrames(slot: EmulatedMemslot, gfn: number): number {
+    return Math.ceil(this.#vm.memory.mappedBytes(this.#vm.hostAddress(slot, gfn)) / PAGE);
+  }
+
+  /** Frames from the page on that share its segment of user space, and so a page table. */
+  framesOfSegment(slot: EmulatedMemslot, gfn: number): number {
+    return (SEGMENT - (this.#vm.hostAddress(slot, gfn) % SEGMENT)) / PAGE;
+  }
+
+  /** Whether there is a page table for the page; up to 6.19 that is where its key is. */
+  hasPageTable(slot: EmulatedMemslot, gfn: number): boolean {
+    const hva = this.#vm.hostAddress(slot, gfn);
+    return this.states.hasPageTable(hva) || this.#vm.memory.isViewed(hva);
+  }
+
+  /** Makes the page present, if user space lets it be touched. */
+  faultIn(slot: EmulatedMemslot, gfn: number, store: boolean): boolean {
+    const hva = this.#vm.hostAddress(slot, gfn);
+    if (!this.#vm.memory.canAccess(hva, store)) return false;
+    this.states.makePageTable(hva);
+    return true;
+  }
+
+  /** Whether user space lets the page be written. */
+  canStore(slot: EmulatedMemslot, gfn: number): boolean {
+    return this.#vm.memory.canAccess(this.#vm.hostAddress(slot, gfn), true);
+  }
+
+  /**
+   * Whether the machine's move with an access key gets at the frame.
+   * @returns 0; 5; 4 where the key forbids it, or the host page is missing or may not be accessed that way (before
+   * 7.0 KVM can't tell the two apart); −EFAULT and −EOPNOTSUPP for the latter from 7.0 on.
+   */
+  permits(gfn: number, store: boolean, key: number): number {
+    const run = this.#frames.find(gfn);
+    const slot = run?.slot ?? this.#vm.usableSlot(gfn);
+    if (slot === undefined) return PGM_ADDRESSING;
+    if (run !== undefined && !run.touched) this.#touch(run);
+    if (key !== 0 && !keyPermits(key, this.states.key(slot, gfn), store)) return PGM_PROTECTION;
+    if (run !== undefined && (store ? run.writable : run.readable)) return 0;
+    const hva = this.#vm.hostAddress(slot, gfn);
+    return this.#vm.memory.canAccess(hva, store) ? 0 : this.#hostFault(hva, store);
+  }
+
+  /**
+   * Moves bytes between a part of one frame and `data[at .. at + length)`, whatever the key.
+   * @returns 0; 5; −EFAULT where the host page is missing or may not be accessed that way.
+   */
+  move(gfn: number, offset: number, data: Uint8Array, at: number, length: number, store: boolean): number {
+    const run = this.#frames.find(gfn);
+    if (run === undefined || !(store ? run.writable : run.readable)) {
+      return this.#moveSlowly(gfn, offset, data.subarray(at, at + length), store);
+    }
+    const place = placeIn(run, gfn) + offset;
+    if (store) copyBytes(data, at, run.bytes, place, length);
+    else copyBytes(run.bytes, place, data, at, length);
+    this.#accessedIn(run, gfn, store);
+    if (store) this.#vm.markDirty(run.slot, gfn);
+    return 0;
+  }
+
+  /** Fetches bytes from the frame on, all of them in a run that may be read, into `data[at .. at + length)`. */
+  fetchFrom(run: FrameRun, pfn: number, offset: number, data: Uint8Array, at: number, length: number): void {
+    copyBytes(run.bytes, placeIn(run, pfn) + offset, data, at, length);
+    if (!run.touched) this.#touch(run);
+    if (!this.states.keysEnabled) return;
+    for (let done = -offset; done < length; done += PAGE) {
+      this.states.accessed(run.slot, pfn + (done + offset) / PAGE, false);
+    }
+  }
+
+  /** A page of a file, or none. */
+  #moveSlowly(gfn: number, offset: number, part: Uint8Array, store: boolean): number {
+    const slot = this.#vm.usableSlot(gfn);
+    if (slot === undefined) return PGM_ADDRESSING;
+    const { memory } = this.#vm;
+    const hva = this.#vm.hostAddress(slot, gfn) + offset;
+    if ((store ? memory.write(hva, part) : memory.read(hva, part)) !== part.length) return -ERRNO.EFAULT;
+    this.#accessed(slot, gfn, hva, store);
+    if (store) this.#vm.markDirty(slot, gfn);
+    return 0;
+  }
+
+  #hostFault(hva: number, store: boolean): number {
+    if (!this.#vm.architecture.release.since(7, 0)) return PGM_PROTECTION;
+    return store && this.#vm.memory.canAccess(hva, false) ? -ERRNO.EOPNOTSUPP : -ERRNO.EFAULT;
+  }
+}
+
+/** Up to this many bytes a loop is cheaper than a view of the part and a call. */
+const FEW_BYTES = 32;
+
+function copyBytes(from: Uint8Array, fromAt: number, to: Uint8Array, toAt: number, length: number): void {
+  if (length <= FEW_BYTES) for (let i = 0; i < length; i++) to[toAt + i] = from[fromAt + i]!;
+  // Whole arrays go without a view.
+  else to.set(length === from.length ? from : from.subarray(fromAt, fromAt + length), toAt);
+}

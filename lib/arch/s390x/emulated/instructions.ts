@@ -1,0 +1,192 @@
+/**
+ * Instructions of a scripted s390x guest that control storage: invalidation of translation tables under the IPTE
+ * interlock, storage keys, and what it tells of its frames (CMM).
+ */
+
+import type { GuestResult } from '../../../emulated/guest.ts';
+import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
+import {
+  decodePswMask,
+  KEY_REFERENCE,
+  PGM_ADDRESSING,
+  PGM_OPERATION,
+  PGM_PRIVILEGED_OPERATION,
+  PGM_PROTECTION,
+  PGM_SPECIFICATION,
+  realToAbsolutePfn,
+} from '../model/index.ts';
+import { programInterruption, translateGuestAccess } from './run.ts';
+import type { S390xVcpu } from './vcpu-state.ts';
+import type { S390xVm } from './vm-state.ts';
+
+/** What an instruction works on. */
+interface Guest {
+  readonly vm: S390xVm;
+  readonly state: S390xVcpu;
+}
+
+type Instruction = (guest: Guest, operands: readonly bigint[]) => GuestResult;
+
+/** Invalid bits of page-table entries and of the others. */
+const PAGE_INVALID = 0x400n;
+const ENTRY_INVALID = 0x20n;
+
+/** Bits of IDTE's second operand: clearing by ASCE instead of invalidating, and how many more entries. */
+const IDTE_CLEAR_BY_ASCE = 0x800n;
+const IDTE_MORE_ENTRIES = 0x7ffn;
+/** Which bits of an address number the entries of a table, by its designation type. */
+const INDEX_SHIFTS = [20n, 31n, 42n, 53n] as const;
+const MAX_INDEX = 0x7ffn;
+
+/** ESSA's operation requests, and the usage that each sets; those for DAT and NODAT pages set the no-DAT bit too. */
+const ESSA = { GET_STATE: 0, SET_STABLE_IF_NOT_DISCARDED: 6, SET_STABLE_NODAT: 7 } as const;
+const ESSA_USAGE: ReadonlyMap<number, number> = new Map([
+  [1, 0],
+  [2, 1],
+  [3, 3],
+  [4, 2],
+  [5, 0],
+  [6, 0],
+  [7, 0],
+]);
+const USAGE = 0x03;
+const NO_DAT = 0x40;
+const VOLATILE = 3;
+
+/** Carried out alone: no host walk is under way meanwhile, and none begins. */
+const INVALIDATIONS: ReadonlyMap<string, Instruction> = new Map<string, Instruction>([
+  ['IPTE', ipte],
+  ['IDTE', idte],
+  ['CSPG', cspg],
+]);
+
+const OTHERS: ReadonlyMap<string, Instruction> = new Map<string, Instruction>([
+  ['SSKE', sske],
+  ['ISKE', iske],
+  ['RRBE', rrbe],
+  ['ESSA', essa],
+]);
+
+/**
+ * Executes an instruction by its mnemonic.
+ * @returns its result; `'retry'` while a host walk holds the interlock.
+ * @throws GuestFault 1 for an unknown mnemonic, 2 in the problem state, and what the operands lead to
+ */
+export function executeInstruction(
+  vm: S390xVm,
+  state: S390xVcpu,
+  name: string,
+  operands: readonly bigint[],
+): GuestResult | 'retry' {
+  const invalidation = INVALIDATIONS.get(name);
+  const instruction = invalidation ?? OTHERS.get(name);
+  if (instruction === undefined) throw programInterruption(PGM_OPERATION, Number(state.pswAddress));
+  if (decodePswMask(state.pswMask).problemState) {
+    throw programInterruption(PGM_PRIVILEGED_OPERATION, Number(state.pswAddress));
+  }
+  const guest = { vm, state };
+  if (invalidation === undefined) return instruction(guest, operands);
+  if (!vm.tryInvalidate()) return 'retry';
+  try {
+    return instruction(guest, operands);
+  } finally {
+    vm.invalidated();
+  }
+}
+
+/** IPTE: the page-table origin, and an address whose page's entry becomes invalid. */
+function ipte({ vm }: Guest, [origin = 0n, address = 0n]: readonly bigint[]): undefined {
+  const entry = (origin & ~0x7ffn) + ((address >> 12n) & 0xffn) * 8n;
+  setBits(vm, entry, PAGE_INVALID);
+}
+
+/** IDTE: a table's origin with its designation type in bits 0x0c, and an address whose entry becomes invalid, or more. */
+function idte({ vm }: Guest, [designation = 0n, address = 0n]: readonly bigint[]): undefined {
+  if ((address & IDTE_CLEAR_BY_ASCE) !== 0n) return;
+  const shift = INDEX_SHIFTS[Number((designation >> 2n) & 3n)]!;
+  const first = (address >> shift) & MAX_INDEX;
+  for (let index = first; index <= first + (address & IDTE_MORE_ENTRIES) && index <= MAX_INDEX; index++) {
+    setBits(vm, (designation & ~0xfffn) + index * 8n, ENTRY_INVALID);
+  }
+}
+
+/** CSPG: exchanges a doubleword if it is what is expected. Gives the condition code, and what was there. */
+function cspg({ vm, state }: Guest, [expected = 0n, replacement = 0n, address = 0n]: readonly bigint[]): GuestResult {
+  const absolute = BigInt(translateGuestAccess(vm, state, Number(address & ~7n), true));
+  const found = readDoubleword(vm, absolute);
+  if (found === expected) writeDoubleword(vm, absolute, replacement);
+  return [found === expected ? 0n : 1n, found];
+}
+
+/** SSKE: sets the key of the frame at a real address. */
+function sske(guest: Guest, [key = 0n, address = 0n]: readonly bigint[]): undefined {
+  const { gfn, slot } = frameAt(guest, address);
+  guest.vm.enableKeys();
+  guest.vm.setKey(slot, gfn, Number(key) & 0xfe);
+}
+
+/** ISKE: the key of the frame at a real address. */
+function iske(guest: Guest, [address = 0n]: readonly bigint[]): bigint {
+  const { gfn, slot } = frameAt(guest, address);
+  guest.vm.enableKeys();
+  return BigInt(guest.vm.states.key(slot, gfn));
+}
+
+/** RRBE: resets the reference bit of the frame at a real address. The condition code is R and C as they were. */
+function rrbe(guest: Guest, [address = 0n]: readonly bigint[]): bigint {
+  const { gfn, slot } = frameAt(guest, address);
+  guest.vm.enableKeys();
+  const key = guest.vm.states.key(slot, gfn);
+  guest.vm.setKey(slot, gfn, key & ~KEY_REFERENCE);
+  return BigInt((key & 0x06) >> 1);
+}
+
+/** ESSA: the usage of the frame at a real address, after a change that the operation request names. Gives the old one. */
+function essa(guest: Guest, [request = 0n, address = 0n]: readonly bigint[]): bigint {
+  const { vm } = guest;
+  if (!vm.cmmaEnabled) throw programInterruption(PGM_OPERATION, Number(address));
+  const code = Number(request);
+  const usage = ESSA_USAGE.get(code);
+  if (usage === undefined && code !== ESSA.GET_STATE) throw programInterruption(PGM_SPECIFICATION, Number(address));
+  const { gfn, slot } = frameAt(guest, address);
+  const before = vm.states.cmma(slot, gfn);
+  vm.states.cmmaUsed = true;
+  const keeps = code === ESSA.SET_STABLE_IF_NOT_DISCARDED && (before & USAGE) === VOLATILE;
+  if (usage !== undefined && !keeps) {
+    const noDat = code === ESSA.SET_STABLE_NODAT ? NO_DAT : before & NO_DAT;
+    vm.states.setCmma(slot, gfn, usage | noDat);
+    if (vm.migrating) vm.cmmaDirty.mark(slot, gfn);
+  }
+  return BigInt(before & USAGE);
+}
+
+function frameAt({ vm, state }: Guest, real: bigint): { gfn: number; slot: EmulatedMemslot } {
+  const gfn = realToAbsolutePfn(Number(real >> 12n), state.cpu.prefixPfn);
+  const slot = vm.storage.slot(gfn);
+  if (slot === undefined) throw programInterruption(PGM_ADDRESSING, Number(real));
+  vm.linkSegment(gfn);
+  return { gfn, slot };
+}
+
+function setBits(vm: S390xVm, absolute: bigint, bits: bigint): void {
+  writeDoubleword(vm, absolute, readDoubleword(vm, absolute) | bits);
+}
+
+function readDoubleword(vm: S390xVm, absolute: bigint): bigint {
+  return move(vm, absolute, new DataView(new ArrayBuffer(8)), false).getBigUint64(0);
+}
+
+function writeDoubleword(vm: S390xVm, absolute: bigint, value: bigint): void {
+  const doubleword = new DataView(new ArrayBuffer(8));
+  doubleword.setBigUint64(0, value);
+  move(vm, absolute, doubleword, true);
+}
+
+function move(vm: S390xVm, absolute: bigint, doubleword: DataView, store: boolean): DataView {
+  const gfn = Number(absolute >> 12n);
+  const bytes = new Uint8Array(doubleword.buffer);
+  const code = vm.storage.move(gfn, Number(absolute & 0xff8n), bytes, 0, 8, store);
+  if (code !== 0) throw programInterruption(code > 0 ? code : PGM_PROTECTION, Number(absolute));
+  vm.linkSegment(gfn);
+  return doubleword;
+}

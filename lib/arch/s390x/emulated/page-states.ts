@@ -1,0 +1,200 @@
+/**
+ * What KVM keeps beside each page: storage key and CMMA state. Up to 6.19 they belong to the process's page tables, so
+ * to the host page; from 7.0 on to the VM's own, so to the guest frame.
+ */
+
+import type { HostMemory, MemoryObserver } from '../../../emulated/host-memory.ts';
+import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
+import { KEY_CHANGE, KEY_REFERENCE } from '../model/storage-key.ts';
+
+/** A page's byte beside its key: it was changed since the dirty log was last brought up to date. Keys don't use the bit. */
+const USER_CHANGED = 1;
+const KEY_BITS = 0xfe;
+
+/** What one page table spans. */
+const SEGMENT = 0x10_0000;
+
+/** Pages of one chunk of the sparse array. */
+const CHUNK = 32768;
+
+/** A byte per page, of which nearly all are zero. */
+class SparseBytes {
+  readonly #chunks = new Map<number, Uint8Array>();
+
+  get(page: number): number {
+    return this.#chunks.get(Math.floor(page / CHUNK))?.[page % CHUNK] ?? 0;
+  }
+
+  set(page: number, value: number): void {
+    const index = Math.floor(page / CHUNK);
+    let chunk = this.#chunks.get(index);
+    if (chunk === undefined) {
+      if (value === 0) return;
+      chunk = new Uint8Array(CHUNK);
+      this.#chunks.set(index, chunk);
+    }
+    chunk[page % CHUNK] = value;
+  }
+
+  /** The bytes of a run of pages, as arrays one after the other; undefined for pages that are all zero. */
+  *runs(
+    page: number,
+    length: number,
+    create: boolean,
+  ): Generator<{ bytes: Uint8Array | undefined; length: number }, void> {
+    for (let at = page; at < page + length; ) {
+      const index = Math.floor(at / CHUNK);
+      const start = at % CHUNK;
+      const size = Math.min(CHUNK - start, page + length - at);
+      let chunk = this.#chunks.get(index);
+      if (chunk === undefined && create) {
+        chunk = new Uint8Array(CHUNK);
+        this.#chunks.set(index, chunk);
+      }
+      yield { bytes: chunk?.subarray(start, start + size), length: size };
+      at += size;
+    }
+  }
+
+  clear(page: number, length: number): void {
+    for (const { bytes } of this.runs(page, length, false)) bytes?.fill(0);
+  }
+}
+
+/** Storage keys and CMMA values of the pages of a process, or of a VM. */
+export class PageStates implements MemoryObserver {
+  /** Keys are maintained: a guest or SET_SKEYS used them. */
+  keysEnabled = false;
+  /** CMMA was used: the guest executed ESSA, or SET_CMMA_BITS was called. */
+  cmmaUsed = false;
+  readonly #byGfn: boolean;
+  readonly #keys = new SparseBytes();
+  /** Keys as they were set, without the R and C of accesses since. */
+  readonly #lastSet = new SparseBytes();
+  readonly #cmma = new SparseBytes();
+  /** Segments of user space that have a page table, as far as kernel calls made it; and the last of them. */
+  readonly #pageTables = new Set<number>();
+  #lastPageTable = -1;
+
+  constructor(byGfn: boolean) {
+    this.#byGfn = byGfn;
+  }
+
+  #page(slot: EmulatedMemslot, gfn: number): number {
+    return this.#byGfn ? gfn : Math.floor(slot.hostAddress / 4096) + (gfn - slot.baseGfn);
+  }
+
+  key(slot: EmulatedMemslot, gfn: number): number {
+    return this.#keys.get(this.#page(slot, gfn)) & KEY_BITS;
+  }
+
+  /** Sets a key. Another one than the key that was set before counts as a change of the page, whatever R and C are now. */
+  setKey(slot: EmulatedMemslot, gfn: number, key: number): void {
+    const page = this.#page(slot, gfn);
+    const changed = this.#lastSet.get(page) === key ? this.#keys.get(page) & USER_CHANGED : USER_CHANGED;
+    this.#lastSet.set(page, key);
+    this.#keys.set(page, key | changed);
+  }
+
+  /** Reads the keys of frames that follow one another into `keys` from `at` on. */
+  readKeys(slot: EmulatedMemslot, gfn: number, keys: Uint8Array, at: number, length: number): void {
+    let to = at;
+    for (const { bytes, length: size } of this.#keys.runs(this.#page(slot, gfn), length, false)) {
+      if (bytes === undefined) keys.fill(0, to, to + size);
+      else for (let i = 0; i < size; i++) keys[to + i] = bytes[i]! & KEY_BITS;
+      to += size;
+    }
+  }
+
+  /** Sets the keys of frames that follow one another, as {@link setKey} does. */
+  writeKeys(slot: EmulatedMemslot, gfn: number, keys: Uint8Array, at: number, length: number): void {
+    const page = this.#page(slot, gfn);
+    const before = this.#lastSet.runs(page, length, true);
+    let from = at;
+    for (const { bytes: states } of this.#keys.runs(page, length, true)) {
+      const last = before.next().value!.bytes!;
+      for (let i = 0; i < last.length; i++) {
+        const key = keys[from + i]!;
+        states![i] = key | (last[i] === key ? states![i]! & USER_CHANGED : USER_CHANGED);
+        last[i] = key;
+      }
+      from += last.length;
+    }
+  }
+
+  /** Notes an access: the machine sets R, and C for a store, in the key of the page. */
+  accessed(slot: EmulatedMemslot, gfn: number, store: boolean): void {
+    const bits = this.#bitsOf(store);
+    if (bits !== 0) this.#addBits(this.#page(slot, gfn), bits);
+  }
+
+  #bitsOf(store: boolean): number {
+    return (this.keysEnabled ? KEY_REFERENCE | (store ? KEY_CHANGE : 0) : 0) | (store ? USER_CHANGED : 0);
+  }
+
+  #addBits(page: number, bits: number): void {
+    const state = this.#keys.get(page);
+    if ((state & bits) !== bits) this.#keys.set(page, state | bits);
+  }
+
+  /** Notes an access by user space itself: up to 6.19 the keys are those of its own pages, so R and C are set there too. */
+  touched(hva: number, length: number, write: boolean): void {
+    for (let at = hva; at < hva + length; at = (Math.floor(at / SEGMENT) + 1) * SEGMENT) this.makePageTable(at);
+    const bits = this.#bitsOf(write);
+    if (bits === 0 || this.#byGfn) return;
+    for (let page = Math.floor(hva / 4096); page * 4096 < hva + length; page++) this.#addBits(page, bits);
+  }
+
+  /** Other pages are there now, or none. A page table whose segment was emptied has gone, with all that was in it. */
+  unmapped(start: number, end: number): void {
+    const first = Math.ceil(start / SEGMENT);
+    const last = Math.floor(end / SEGMENT);
+    if (this.#byGfn || first >= last) return;
+    for (const segment of this.#pageTables) if (segment >= first && segment < last) this.#pageTables.delete(segment);
+    this.#lastPageTable = -1;
+    const [page, pages] = [(first * SEGMENT) / 4096, ((last - first) * SEGMENT) / 4096];
+    for (const states of [this.#keys, this.#lastSet, this.#cmma]) states.clear(page, pages);
+  }
+
+  /** Whether the page was changed since this was last asked, by MEM_OP, SET_SKEYS or user space. */
+  takeChanged(slot: EmulatedMemslot, gfn: number): boolean {
+    const page = this.#page(slot, gfn);
+    const state = this.#keys.get(page);
+    if ((state & USER_CHANGED) === 0) return false;
+    this.#keys.set(page, state & KEY_BITS);
+    return true;
+  }
+
+  /** Something at the host address was touched. */
+  makePageTable(hva: number): void {
+    const segment = Math.floor(hva / SEGMENT);
+    if (segment === this.#lastPageTable) return;
+    this.#lastPageTable = segment;
+    this.#pageTables.add(segment);
+  }
+
+  hasPageTable(hva: number): boolean {
+    return this.#pageTables.has(Math.floor(hva / SEGMENT));
+  }
+
+  cmma(slot: EmulatedMemslot, gfn: number): number {
+    return this.#cmma.get(this.#page(slot, gfn));
+  }
+
+  setCmma(slot: EmulatedMemslot, gfn: number, value: number): void {
+    this.#cmma.set(this.#page(slot, gfn), value);
+  }
+}
+
+const processes = new WeakMap<HostMemory, PageStates>();
+
+/** The one state of all VMs of a process, as it is up to 6.19. */
+export function processPageStates(memory: HostMemory): PageStates {
+  let states = processes.get(memory);
+  if (states === undefined) {
+    states = new PageStates(false);
+    memory.observer = states;
+    processes.set(memory, states);
+  }
+  return states;
+}

@@ -1,0 +1,193 @@
+import type { EmulatedVcpu } from '../../../emulated/vcpu.ts';
+import { ERRNO } from '../../../uapi/errno.ts';
+import { KVM_RUN_S390X, KVM_SYNC } from '../../../uapi/structs.ts';
+import { type CpuState, cpuState } from '../model/index.ts';
+import { PREFIX_MASK } from '../model/prefix.ts';
+import { ADDRESS_SPACES, addressSpaceBits } from '../model/psw.ts';
+import { fromHalves } from '../model/u64.ts';
+import { LogicalAccess } from './logical-access.ts';
+import type { S390xVm } from './vm-state.ts';
+
+/** MP states of s390x (uAPI `KVM_MP_STATE_*`). */
+export const MP_STOPPED = 5;
+export const MP_OPERATING = 7;
+
+/** kvm_valid_regs of a new vCPU, and the fields that a user may name there and in kvm_dirty_regs. */
+const VALID_REGS = 0x107fn;
+const KNOWN_REGS = 0x1fffn;
+
+/** struct kvm_sregs: 16 access registers of 4 bytes, 16 control registers of 8. */
+const SREGS_CRS = 64;
+
+const INITIAL_CR0 = 0xe0;
+const INITIAL_CR14 = 0xc200_0000;
+
+/** In the upper half of a PSW mask. */
+const PSW_HI_RUNTIME_INSTRUMENTATION = 0x80;
+
+/** Where the significant half of kvm_run's prefix (a u64) is. */
+const PREFIX_FIELD = KVM_RUN_S390X.s + 4;
+
+/** A program interruption that KVM made pending. */
+export interface PendingInterruption {
+  readonly code: number;
+  readonly teid: bigint | undefined;
+  readonly exceptionAccessId: number;
+}
+
+/**
+ * The hardware state of an emulated vCPU, as far as memory accesses look at it. It is not the state in kvm_run: that
+ * takes effect only at the next KVM_RUN, except for the access registers, which are read from there.
+ */
+export class S390xVcpu {
+  readonly cpu: CpuState;
+  /** Made pending by MEM_OP with INJECT, delivered by the next KVM_RUN. */
+  pending: PendingInterruption | undefined;
+  /** Breaking-event address; MEM_OP's SIDA operations misread it as a size. */
+  breakingEvent = 0n;
+  /** The PSW's address, which an interruption stores. */
+  pswAddress = 0n;
+  readonly access: LogicalAccess;
+  readonly #vm: S390xVm;
+  readonly #vcpu: EmulatedVcpu;
+
+  constructor(vm: S390xVm, vcpu: EmulatedVcpu, facilities: CpuState['facilities']) {
+    this.#vm = vm;
+    this.#vcpu = vcpu;
+    this.access = new LogicalAccess(vm, this);
+    this.cpu = cpuState({ pswMask: 0, facilities });
+    vcpu.mpState = MP_STOPPED;
+    this.#run.setBigUint64(KVM_RUN_S390X.kvm_valid_regs, VALID_REGS);
+  }
+
+  get pswMask(): bigint {
+    return fromHalves(this.cpu.pswMaskHi, this.cpu.pswMaskLo);
+  }
+
+  get #run(): DataView {
+    return this.#vcpu.area.view;
+  }
+
+  get #sregs(): DataView {
+    const { sregs } = this.#vcpu;
+    return new DataView(sregs.buffer, sregs.byteOffset, sregs.byteLength);
+  }
+
+  /** Before MEM_OP: the access registers are those in kvm_run. Only access-register mode looks at them. */
+  loadAccessRegisters(): void {
+    if (ADDRESS_SPACES[addressSpaceBits(this.cpu.pswMaskHi)] !== 'access-register') return;
+    const run = this.#run;
+    for (let n = 0; n < 16; n++) this.cpu.ar[n] = run.getUint32(KVM_RUN_S390X.acrs + 4 * n);
+  }
+
+  /**
+   * What KVM_RUN does first: takes PSW, prefix and control registers from kvm_run.
+   * @returns 0 or −EINVAL for register sets that aren't known, and for a vCPU that user space has stopped.
+   */
+  sync(): number {
+    const run = this.#run;
+    const dirty = run.getBigUint64(KVM_RUN_S390X.kvm_dirty_regs);
+    if (((run.getBigUint64(KVM_RUN_S390X.kvm_valid_regs) | dirty) & ~KNOWN_REGS) !== 0n) return -ERRNO.EINVAL;
+    if (!this.#vm.userSetsMpState) this.#vcpu.mpState = MP_OPERATING;
+    else if (this.#vcpu.mpState === MP_STOPPED) return -ERRNO.EINVAL;
+    this.cpu.pswMaskHi = run.getUint32(KVM_RUN_S390X.psw_mask);
+    this.cpu.pswMaskLo = run.getUint32(KVM_RUN_S390X.psw_mask + 4);
+    this.pswAddress = run.getBigUint64(KVM_RUN_S390X.psw_addr);
+    if ((dirty & BigInt(KVM_SYNC.PREFIX)) !== 0n) this.#setPrefix(run.getUint32(PREFIX_FIELD));
+    if ((dirty & BigInt(KVM_SYNC.CRS)) !== 0n) {
+      for (let n = 0; n < 32; n++) this.cpu.cr[n] = run.getUint32(KVM_RUN_S390X.crs + 4 * n);
+    }
+    run.setBigUint64(KVM_RUN_S390X.kvm_dirty_regs, 0n);
+    this.storeRun();
+    return 0;
+  }
+
+  #setPrefix(prefix: number): void {
+    this.cpu.prefixPfn = (prefix & PREFIX_MASK) >>> 12;
+  }
+
+  /** SET_SREGS takes effect at once: control registers, and access registers through kvm_run. */
+  loadSregs(): void {
+    const sregs = this.#sregs;
+    for (let n = 0; n < 16; n++) this.#run.setUint32(KVM_RUN_S390X.acrs + 4 * n, sregs.getUint32(4 * n));
+    for (let n = 0; n < 32; n++) this.cpu.cr[n] = sregs.getUint32(SREGS_CRS + 4 * n);
+  }
+
+  /** Before GET_REGS and GET_SREGS: general and access registers are those in kvm_run. */
+  storeRegisters(): void {
+    const { gprs, acrs } = KVM_RUN_S390X;
+    this.#vcpu.regs.set(this.#vcpu.area.bytes(gprs, this.#vcpu.regs.length));
+    this.#vcpu.sregs.set(this.#vcpu.area.bytes(acrs, SREGS_CRS));
+    const sregs = this.#sregs;
+    for (let n = 0; n < 32; n++) sregs.setUint32(SREGS_CRS + 4 * n, this.cpu.cr[n]!);
+  }
+
+  /** SET_REGS puts them into kvm_run. */
+  loadRegs(): void {
+    this.#vcpu.area.bytes(KVM_RUN_S390X.gprs, this.#vcpu.regs.length).set(this.#vcpu.regs);
+  }
+
+  /** KVM_RUN shows the hardware state in kvm_run. */
+  storeRun(): void {
+    this.#storePsw();
+    this.#storeControlRegisters();
+    this.#run.setUint32(PREFIX_FIELD, this.cpu.prefixPfn << 12);
+  }
+
+  #storePsw(): void {
+    const run = this.#run;
+    run.setUint32(KVM_RUN_S390X.psw_mask, this.cpu.pswMaskHi);
+    run.setUint32(KVM_RUN_S390X.psw_mask + 4, this.cpu.pswMaskLo);
+    run.setBigUint64(KVM_RUN_S390X.psw_addr, this.pswAddress);
+  }
+
+  #storeControlRegisters(): void {
+    for (let n = 0; n < 32; n++) this.#run.setUint32(KVM_RUN_S390X.crs + 4 * n, this.cpu.cr[n]!);
+  }
+
+  /** KVM_S390_NORMAL_RESET: pending interruptions go, the vCPU stops. */
+  normalReset(): void {
+    this.pending = undefined;
+    if (!this.#vm.userSetsMpState) this.#vcpu.mpState = MP_STOPPED;
+    this.cpu.pswMaskHi &= ~PSW_HI_RUNTIME_INSTRUMENTATION;
+  }
+
+  /** KVM_S390_INITIAL_RESET: also PSW, prefix and control registers. */
+  initialReset(): void {
+    this.normalReset();
+    this.cpu.pswMaskHi = 0;
+    this.cpu.pswMaskLo = 0;
+    this.pswAddress = 0n;
+    this.cpu.prefixPfn = 0;
+    this.breakingEvent = 1n;
+    this.cpu.cr.fill(0);
+    this.cpu.cr[1] = INITIAL_CR0;
+    this.cpu.cr[2 * 14 + 1] = INITIAL_CR14;
+    this.#storePsw();
+    this.#storeControlRegisters();
+  }
+
+  /** KVM_S390_CLEAR_RESET: also general and access registers. */
+  clearReset(): void {
+    this.initialReset();
+    const { gprs, acrs } = KVM_RUN_S390X;
+    this.#vcpu.area.bytes(gprs, 128).fill(0);
+    this.#vcpu.area.bytes(acrs, 64).fill(0);
+  }
+
+  /** KVM_S390_SET_INITIAL_PSW: only kvm_run; −EBUSY unless the vCPU is stopped. */
+  setInitialPsw(mask: bigint, address: bigint): number {
+    if (this.#vcpu.mpState !== MP_STOPPED) return -ERRNO.EBUSY;
+    this.#run.setBigUint64(KVM_RUN_S390X.psw_mask, mask);
+    this.#run.setBigUint64(KVM_RUN_S390X.psw_addr, address);
+    return 0;
+  }
+}
+
+/** SET_MP_STATE: from then on KVM_RUN doesn't start a stopped vCPU, and resets don't stop one. */
+export function setMpState(vm: S390xVm, vcpu: EmulatedVcpu, state: number): number {
+  vm.userSetsMpState = true;
+  if (state !== MP_STOPPED && state !== MP_OPERATING) return -ERRNO.ENXIO;
+  vcpu.mpState = state;
+  return 0;
+}

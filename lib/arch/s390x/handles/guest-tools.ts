@@ -1,0 +1,97 @@
+/** Looking at a whole guest: storage keys, memory, address spaces. */
+
+import type { U64 } from '../../../calls/kvm-calls.ts';
+import type { DatFacilities } from '../model/control-registers.ts';
+import { type CpuState, featuresOf } from '../model/cpu-state.ts';
+import type { AbsoluteMemory } from '../model/memory.ts';
+import { datIsOn } from '../model/psw.ts';
+import { type MappedRange, mappedRanges } from '../model/ranges.ts';
+import { formatStorageKeys } from '../model/storage-key.ts';
+import { accessedSpace } from '../model/translate.ts';
+import { fromHalves } from '../model/u64.ts';
+
+/** A VM with memslots and calls on its absolute storage. */
+export interface DumpedVm {
+  readonly memslots: Iterable<{ readonly baseGfn: number; readonly npages: number }>;
+  readonly storageKeys: { getBytes(startGfn: U64, count: number): Uint8Array | null };
+  readonly memOp: { readAbsolute(gaddr: U64, into: number, options: { readonly key: number }): Uint8Array };
+}
+
+/** A vCPU with its VM. */
+export interface LookingVcpu {
+  readonly vm: { absoluteMemory(): AbsoluteMemory };
+  cpuState(facilities?: Partial<DatFacilities>): CpuState;
+}
+
+/** A run of guest memory. */
+export interface DumpedMemory {
+  /** Absolute address of the first byte. */
+  readonly gaddr: number;
+  readonly bytes: Uint8Array;
+}
+
+export interface AddressSpaceOptions {
+  /** Address-space-control element; default that of the space the PSW selects. */
+  readonly asce?: U64;
+  /** Facilities that the guest's machine lacks; KVM doesn't tell. */
+  readonly facilities?: Partial<DatFacilities>;
+}
+
+const PAGE = 4096;
+/** Bytes that a dump reads at once. */
+const DUMP_BYTES = 0x1_0000;
+
+/**
+ * The storage keys of all memslots as text, a line per frame, as QEMU's `dump-skeys` has it; none when nobody used keys.
+ * @example for (const line of dumpStorageKeys(vm)) console.log(line); // page=000: key(6) => ACC=0, FP=0, REF=1, CH=1
+ */
+export function* dumpStorageKeys(vm: DumpedVm): Generator<string, void> {
+  for (const { baseGfn, npages } of ascending(vm.memslots)) {
+    const keys = vm.storageKeys.getBytes(baseGfn, npages);
+    if (keys === null) return;
+    yield* formatStorageKeys(keys, baseGfn);
+  }
+}
+
+/**
+ * The guest's absolute storage, all memslots in ascending order, in runs of up to 64 KiB. The guest should not run
+ * meanwhile.
+ * @throws ProgramInterruption 4 where the host lacks the memory of a slot
+ */
+export function* dumpMemory(vm: DumpedVm): Generator<DumpedMemory, void> {
+  for (const { baseGfn, npages } of ascending(vm.memslots)) {
+    const end = (baseGfn + npages) * PAGE;
+    for (let gaddr = baseGfn * PAGE; gaddr < end; gaddr += DUMP_BYTES) {
+      yield { gaddr, bytes: vm.memOp.readAbsolute(gaddr, Math.min(DUMP_BYTES, end - gaddr), { key: 0 }) };
+    }
+  }
+}
+
+/**
+ * An address space of the guest as ranges: virtual and absolute address, frame size, protection. `formatRange` of
+ * kvm-bridge/s390x makes a line of each. None with DAT off, or of a real space.
+ * @example for (const range of addressSpaceRanges(vcpu)) console.log(formatRange(range));
+ */
+export function* addressSpaceRanges(
+  vcpu: LookingVcpu,
+  options: AddressSpaceOptions = {},
+): Generator<MappedRange, void> {
+  const cpu = vcpu.cpuState(options.facilities);
+  const asce = options.asce ?? currentAsce(cpu);
+  if (asce === undefined) return;
+  yield* mappedRanges(vcpu.vm.absoluteMemory(), asce, { features: featuresOf(cpu), prefix: cpu.prefixPfn * PAGE });
+}
+
+const REGISTERS = { primary: 1, secondary: 7, home: 13 } as const;
+
+/** The ASCE of the PSW's space; of access-register mode that of the primary space, which access register 0 stands for. */
+function currentAsce(cpu: CpuState): bigint | undefined {
+  if (!datIsOn(cpu.pswMaskHi)) return undefined;
+  const space = accessedSpace(cpu, 'fetch');
+  const register = REGISTERS[space === 'access-register' ? 'primary' : space];
+  return fromHalves(cpu.cr[2 * register]!, cpu.cr[2 * register + 1]!);
+}
+
+function ascending(slots: DumpedVm['memslots']): { readonly baseGfn: number; readonly npages: number }[] {
+  return [...slots].sort((a, b) => a.baseGfn - b.baseGfn);
+}

@@ -1,0 +1,55 @@
+import { KvmError } from '../../../base/errors.ts';
+import type { KvmCalls, U64 } from '../../../calls/kvm-calls.ts';
+import { ERRNO } from '../../../uapi/errno.ts';
+
+/** Device attributes of an s390x VM: group and attribute (uAPI `KVM_S390_VM_*`). */
+export const ATTRIBUTE = {
+  ENABLE_CMMA: [0, 0],
+  CLR_CMMA: [0, 1],
+  LIMIT_SIZE: [0, 2],
+  MIGRATION_STOP: [4, 0],
+  MIGRATION_START: [4, 1],
+  MIGRATION_STATUS: [4, 2],
+} as const;
+
+export type Attribute = (typeof ATTRIBUTE)[keyof typeof ATTRIBUTE];
+
+export interface AttributesOwner {
+  readonly calls: KvmCalls;
+  readonly fd: number;
+  readonly closed: boolean;
+}
+
+/** Integers behind attributes are in the host's byte order, which is big-endian on s390x. */
+export class VmAttributes {
+  readonly #owner: AttributesOwner;
+
+  constructor(owner: AttributesOwner) {
+    this.#owner = owner;
+  }
+
+  set(attribute: Attribute, value: U64 | null, why: (errno: number) => string | undefined = () => undefined): void {
+    const [group, attr] = attribute;
+    const result = this.#owner.calls.setDeviceAttr(this.#owner.fd, group, attr, value === null ? null : bytesOf(value));
+    if (result < 0) throw this.#failure(result, 'SET', why(result));
+  }
+
+  getU64(attribute: Attribute): bigint {
+    const [group, attr] = attribute;
+    const value = new Uint8Array(8);
+    const result = this.#owner.calls.getDeviceAttr(this.#owner.fd, group, attr, value);
+    if (result < 0) throw this.#failure(result, 'GET', undefined);
+    return new DataView(value.buffer).getBigUint64(0);
+  }
+
+  #failure(errno: number, what: 'GET' | 'SET', why: string | undefined): KvmError {
+    const explanation = errno === -ERRNO.EBADF && this.#owner.closed ? 'the VM is closed' : why;
+    return new KvmError(errno, { syscall: `ioctl(KVM_${what}_DEVICE_ATTR)`, explanation });
+  }
+}
+
+function bytesOf(value: U64): Uint8Array {
+  const bytes = new Uint8Array(8);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(value));
+  return bytes;
+}

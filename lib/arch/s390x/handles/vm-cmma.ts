@@ -1,0 +1,146 @@
+import { checkBytes, checkInteger, checkU64 } from '../../../base/arguments.ts';
+import { KvmError } from '../../../base/errors.ts';
+import type { KvmCalls, S390xCalls, U64 } from '../../../calls/kvm-calls.ts';
+import { explain } from '../../../rules/rule.ts';
+import { ERRNO } from '../../../uapi/errno.ts';
+import { MEM, S390_SKEYS_MAX } from '../../../uapi/flags.ts';
+import { CMMA_PEEK, GET_CMMA_RULES, SET_CMMA_RULES } from '../rules.ts';
+import { ATTRIBUTE, type VmAttributes } from './vm-attributes.ts';
+
+/** Usage of a frame by what the guest told with ESSA. */
+export const CMMA_USAGE = { STABLE: 0, UNUSED: 1, POTENTIALLY_VOLATILE: 2, VOLATILE: 3 } as const;
+/** The frame isn't used by DAT tables. */
+export const CMMA_NO_DAT = 0x40;
+
+/** Values of consecutive frames. */
+export interface CmmaValues {
+  /** The first frame; a harvest may begin later than it was asked to. */
+  readonly startGfn: number;
+  /** A byte per frame: usage in bits 0x03, no-DAT 0x40. */
+  readonly values: Uint8Array;
+  /** Frames that are dirty still; 0 outside of migration mode. */
+  readonly remaining: number;
+}
+
+/** The VM whose values they are. */
+export interface CmmaOwner {
+  readonly calls: KvmCalls;
+  readonly fd: number;
+  readonly closed: boolean;
+  readonly memslots: Iterable<{ readonly id: number; readonly flags: number }>;
+}
+
+/** Where a frame's value is in the word that `mask` of SET_CMMA_BITS is about. */
+const VALUE_SHIFT = 24n;
+
+/**
+ * Collaborative memory management (KVM_CAP_S390_CMMA_MIGRATION, 4.13 and later): what the guest told of its frames,
+ * and in migration mode which of that changed.
+ *
+ * @example
+ * vm.cmma.enable();              // before the first vCPU
+ * vm.cmma.startMigration();
+ * for (let start = 0, log; (log = vm.cmma.harvest(start, 4096)).values.length > 0; start = log.startGfn + log.values.length) send(log);
+ */
+export class VmCmma {
+  readonly #s390x: S390xCalls;
+  readonly #owner: CmmaOwner;
+  readonly #attributes: VmAttributes;
+  #enabled = false;
+
+  /** Made by {@link Vm.cmma}. */
+  constructor(s390x: S390xCalls, owner: CmmaOwner, attributes: VmAttributes) {
+    this.#s390x = s390x;
+    this.#owner = owner;
+    this.#attributes = attributes;
+  }
+
+  /** Switches CMMA on. @throws KvmError EBUSY once there is a vCPU, ENXIO where the machine has no CMMA, EINVAL */
+  enable(): void {
+    this.#attributes.set(ATTRIBUTE.ENABLE_CMMA, null, (errno) =>
+      errno === -ERRNO.EBUSY ? 'CMMA is switched on before the first vCPU is made' : undefined,
+    );
+    this.#enabled = true;
+  }
+
+  /** Makes all frames stable. @throws KvmError EINVAL unless CMMA is enabled */
+  reset(): void {
+    this.#attributes.set(ATTRIBUTE.CLR_CMMA, null, () => 'CMMA is not enabled');
+  }
+
+  /**
+   * Values of up to 2^20 frames from the given one on, up to the first that has no memory; their dirty bits stay. None
+   * when no guest used CMM.
+   * @throws KvmError EFAULT where the first frame has no memory, ENXIO unless CMMA is enabled
+   */
+  peek(startGfn: U64, count: number): CmmaValues {
+    return this.#get(startGfn, count, CMMA_PEEK);
+  }
+
+  /**
+   * Values of up to 2^20 frames from the first dirty one at or after the given one on, or else from the lowest dirty one
+   * on. They aren't dirty any more. Clean ones are among them where they are few between dirty ones. None when nothing
+   * is dirty.
+   * @throws KvmError EINVAL outside of migration mode, ENXIO unless CMMA is enabled
+   */
+  harvest(startGfn: U64, count: number): CmmaValues {
+    return this.#get(startGfn, count, 0);
+  }
+
+  /**
+   * Sets the values of frames.
+   * @param mask which bits of a value are set, of 0x43
+   * @throws KvmError EFAULT where a frame has no memory: those before are set; ENXIO unless CMMA is enabled
+   */
+  set(startGfn: U64, values: Uint8Array, mask = 0x43): void {
+    checkBytes(values, 'values');
+    const wide = BigInt(checkInteger(mask, 'mask', 0, 0xff)) << VALUE_SHIFT;
+    const { fd } = this.#owner;
+    const result = this.#s390x.setCmmaBits(fd, checkU64(startGfn, 'startGfn'), values.length, 0, wide, values);
+    if (result < 0) throw this.#failure(result, 'SET', SET_CMMA_RULES, 0, values.length);
+  }
+
+  /**
+   * Begins migration mode: all frames are dirty. It ends when a slot without dirty logging is made.
+   * @throws KvmError EINVAL without memslots, or with one that isn't logged
+   */
+  startMigration(): void {
+    this.#attributes.set(ATTRIBUTE.MIGRATION_START, null, () => {
+      const slots = [...this.#owner.memslots];
+      if (slots.length === 0) return 'there is no memslot';
+      const unlogged = slots.find(({ flags }) => (flags & MEM.LOG_DIRTY_PAGES) === 0);
+      return unlogged === undefined ? undefined : `slot ${unlogged.id} has no dirty logging`;
+    });
+  }
+
+  /** Ends migration mode. */
+  stopMigration(): void {
+    this.#attributes.set(ATTRIBUTE.MIGRATION_STOP, null);
+  }
+
+  /** Whether migration mode is on. */
+  get migrating(): boolean {
+    return this.#attributes.getU64(ATTRIBUTE.MIGRATION_STATUS) !== 0n;
+  }
+
+  #get(startGfn: U64, count: number, flags: number): CmmaValues {
+    checkInteger(count, 'count', 0, 0xffff_ffff);
+    const values = new Uint8Array(Math.min(count, S390_SKEYS_MAX));
+    const log = BigUint64Array.of(BigInt(checkU64(startGfn, 'startGfn')), BigInt(values.length), 0n);
+    const result = this.#s390x.getCmmaBits(this.#owner.fd, log, flags, values);
+    if (result < 0) throw this.#failure(result, 'GET', GET_CMMA_RULES, flags, count);
+    return { startGfn: Number(log[0]), values: values.subarray(0, Number(log[1])), remaining: Number(log[2]) };
+  }
+
+  #failure(errno: number, what: 'GET' | 'SET', rules: typeof GET_CMMA_RULES, flags: number, count: number): KvmError {
+    const migrating = errno === -ERRNO.EINVAL && this.migrating;
+    const context = { enabled: this.#enabled, flags, count: BigInt(count), migrating };
+    const explanation =
+      errno === -ERRNO.EBADF && this.#owner.closed
+        ? 'the VM is closed'
+        : errno === -ERRNO.EFAULT
+          ? 'a frame is in no memslot'
+          : explain(rules, context, errno);
+    return new KvmError(errno, { syscall: `ioctl(KVM_S390_${what}_CMMA_BITS)`, explanation });
+  }
+}

@@ -1,0 +1,73 @@
+import { checkU64 } from '../../../base/arguments.ts';
+import { hex } from '../../../base/errors.ts';
+import type { KvmCalls, S390xCalls, U64 } from '../../../calls/kvm-calls.ts';
+import { CAP } from '../../../uapi/capabilities.ts';
+import { ERRNO } from '../../../uapi/errno.ts';
+import type { AbsoluteMemory } from '../model/memory.ts';
+import { MEM_OP_MAX_SIZE } from '../rules.ts';
+import { KernelMemory } from './kernel-memory.ts';
+import { ATTRIBUTE, VmAttributes } from './vm-attributes.ts';
+import { type CmmaOwner, VmCmma } from './vm-cmma.ts';
+import { VmMemOp } from './vm-mem-op.ts';
+import { type KeysOwner, VmStorageKeys } from './vm-storage-keys.ts';
+
+export type VmS390xOwner = Omit<KeysOwner & CmmaOwner, 'calls' | 'memslots'> & {
+  readonly calls: KvmCalls;
+  readonly memslots: KeysOwner['memslots'] & CmmaOwner['memslots'];
+};
+
+/** What only a VM of s390x has. The VM keeps one of these. */
+export class VmS390x {
+  readonly memOp: VmMemOp;
+  readonly storageKeys: VmStorageKeys;
+  readonly cmma: VmCmma;
+  readonly #s390x: S390xCalls;
+  readonly #owner: VmS390xOwner;
+  readonly #attributes: VmAttributes;
+  #maxMemOpSize: number | undefined;
+
+  constructor(owner: VmS390xOwner, s390x: S390xCalls) {
+    this.#owner = owner;
+    this.#s390x = s390x;
+    this.#attributes = new VmAttributes(owner);
+    const target = {
+      noun: 'the VM',
+      get fd() {
+        return owner.fd;
+      },
+      get closed() {
+        return owner.closed;
+      },
+    };
+    this.memOp = new VmMemOp(s390x, target, () => this.maxMemOpSize);
+    this.storageKeys = new VmStorageKeys(s390x, owner);
+    this.cmma = new VmCmma(s390x, owner, this.#attributes);
+  }
+
+  /** Bytes that one MEM_OP moves at most. */
+  get maxMemOpSize(): number {
+    if (this.#maxMemOpSize === undefined) {
+      const size = this.#owner.calls.checkExtension(this.#owner.fd, CAP.S390_MEM_OP);
+      this.#maxMemOpSize = size > 0 ? size : MEM_OP_MAX_SIZE;
+    }
+    return this.#maxMemOpSize;
+  }
+
+  get memoryLimit(): bigint {
+    return this.#attributes.getU64(ATTRIBUTE.LIMIT_SIZE);
+  }
+
+  setMemoryLimit(bytes: U64): void {
+    checkU64(bytes, 'bytes');
+    this.#attributes.set(ATTRIBUTE.LIMIT_SIZE, bytes, (errno) => {
+      if (errno === -ERRNO.EBUSY) return 'the limit is set before the first vCPU is made';
+      if (errno === -ERRNO.E2BIG) return `${hex(bytes)} is more than the limit now, ${hex(this.memoryLimit)}`;
+      return bytes === 0 || bytes === 0n ? 'a limit of 0 leaves no memory' : undefined;
+    });
+  }
+
+  /** Absolute storage as it is now, for the model's walks. */
+  absoluteMemory(): AbsoluteMemory {
+    return new KernelMemory(this.#s390x, this.#owner.fd);
+  }
+}

@@ -1,0 +1,97 @@
+/** Storage keys: one byte per 4 KiB frame, and the check of an access key against it. */
+
+import { outOfRange } from '../../../base/errors.ts';
+import { CR0_FETCH_PROTECTION_OVERRIDE, CR0_STORAGE_PROTECTION_OVERRIDE } from './control-registers.ts';
+
+export const KEY_ACC = 0xf0;
+export const KEY_FETCH_PROTECTION = 0x08;
+export const KEY_REFERENCE = 0x04;
+export const KEY_CHANGE = 0x02;
+
+/** ACC of the frames that storage-protection override opens. */
+const OVERRIDE_ACC = 0x90;
+/** Fetch-protection override reaches effective addresses below this. */
+const FETCH_OVERRIDE_END = 2048;
+
+/** A storage key taken apart. */
+export interface StorageKey {
+  /** Access-control bits, 0 to 15: the access key that may store (and fetch, with F). */
+  readonly acc: number;
+  /** Fetch protection (F): other access keys may not fetch either. */
+  readonly fetchProtection: boolean;
+  /** Reference bit (R). */
+  readonly reference: boolean;
+  /** Change bit (C). */
+  readonly change: boolean;
+}
+
+/** Takes a storage-key byte apart. Bit 0x01, which is always 0 in a key, is ignored. */
+export function decodeStorageKey(key: number): StorageKey {
+  return {
+    acc: (key & KEY_ACC) >>> 4,
+    fetchProtection: (key & KEY_FETCH_PROTECTION) !== 0,
+    reference: (key & KEY_REFERENCE) !== 0,
+    change: (key & KEY_CHANGE) !== 0,
+  };
+}
+
+/**
+ * The byte of a storage key.
+ * @throws RangeError ERR_OUT_OF_RANGE if `acc` is not an integer of 0 to 15.
+ */
+export function encodeStorageKey(key: StorageKey): number {
+  if (!Number.isInteger(key.acc) || key.acc < 0 || key.acc > 15) {
+    throw outOfRange('acc', 'an integer of 0 to 15', key.acc);
+  }
+  return (
+    (key.acc << 4) |
+    (key.fetchProtection ? KEY_FETCH_PROTECTION : 0) |
+    (key.reference ? KEY_REFERENCE : 0) |
+    (key.change ? KEY_CHANGE : 0)
+  );
+}
+
+/**
+ * Whether the access key permits the access by the key alone; for KVM's absolute operations that is all there is.
+ * @param accessKey 0 to 15; 0 permits everything.
+ */
+export function keyPermits(accessKey: number, storageKey: number, store: boolean): boolean {
+  if (accessKey === 0 || accessKey === (storageKey & KEY_ACC) >>> 4) return true;
+  return !store && (storageKey & KEY_FETCH_PROTECTION) === 0;
+}
+
+/** Whether storage-protection override (CR0) permits what the key does not, for fetches and stores. */
+export function storageOverridePermits(cr0Lo: number, storageKey: number): boolean {
+  return (cr0Lo & CR0_STORAGE_PROTECTION_OVERRIDE) !== 0 && (storageKey & KEY_ACC) === OVERRIDE_ACC;
+}
+
+/**
+ * Whether fetch-protection override (CR0) permits a fetch from the page fragment [address, address + length) of
+ * effective addresses. The whole fragment must be below 2048.
+ * @param inPrivateSpace DAT is on and the ASCE has private-space control, which switches the override off.
+ */
+export function fetchOverridePermits(
+  cr0Lo: number,
+  inPrivateSpace: boolean,
+  addressHi: number,
+  addressLo: number,
+  length: number,
+): boolean {
+  if ((cr0Lo & CR0_FETCH_PROTECTION_OVERRIDE) === 0 || inPrivateSpace) return false;
+  return addressHi === 0 && addressLo >>> 0 < FETCH_OVERRIDE_END && (addressLo >>> 0) + length <= FETCH_OVERRIDE_END;
+}
+
+/**
+ * Storage keys as text, a line per frame: the form of QEMU's `dump-skeys`, which its users' tools read.
+ * @param keys a byte per frame, beginning with frame `firstGfn`.
+ */
+export function* formatStorageKeys(keys: Uint8Array, firstGfn = 0): Generator<string, void> {
+  for (let i = 0; i < keys.length; i++) {
+    const byte = keys[i]!;
+    const key = decodeStorageKey(byte);
+    const page = (firstGfn + i).toString(16).padStart(3, '0');
+    const acc = key.acc.toString(16).toUpperCase();
+    const flags = `FP=${+key.fetchProtection}, REF=${+key.reference}, CH=${+key.change}`;
+    yield `page=${page}: key(${byte}) => ACC=${acc}, ${flags}`;
+  }
+}

@@ -1,0 +1,114 @@
+import { checkU64 } from '../../../base/arguments.ts';
+import type { U64 } from '../../../calls/kvm-calls.ts';
+import { REGS_SIZE, X86_REGS, X86_SEGMENTS } from '../../../uapi/structs.ts';
+
+export type X86RegName = (typeof X86_REGS)[number];
+
+/** The general registers of an x86_64 vCPU (`struct kvm_regs`). */
+export type X86Regs = Record<X86RegName, bigint>;
+
+/** A segment register (`struct kvm_segment`). */
+export interface X86Segment {
+  base: bigint;
+  limit: number;
+  selector: number;
+  type: number;
+  present: number;
+  dpl: number;
+  db: number;
+  s: number;
+  l: number;
+  g: number;
+  avl: number;
+  unusable: number;
+}
+
+/** GDT or IDT register. */
+export interface X86DescriptorTable {
+  base: bigint;
+  limit: number;
+}
+
+const CONTROL = ['cr0', 'cr2', 'cr3', 'cr4', 'cr8', 'efer', 'apicBase'] as const;
+const SEGMENT_BYTES = ['type', 'present', 'dpl', 'db', 's', 'l', 'g', 'avl', 'unusable'] as const;
+
+/** Segment and control registers (`struct kvm_sregs`). */
+export type X86Sregs = Record<(typeof X86_SEGMENTS)[number], X86Segment> &
+  Record<(typeof CONTROL)[number], bigint> & { gdt: X86DescriptorTable; idt: X86DescriptorTable };
+
+const SEGMENT_SIZE = 24;
+const GDT = 192;
+const IDT = 208;
+const CONTROL_AT = 224;
+
+export function decodeRegs(bytes: Uint8Array): X86Regs {
+  const view = viewOf(bytes);
+  const entries = X86_REGS.map((name, index) => [name, view.getBigUint64(8 * index, true)] as const);
+  return Object.fromEntries(entries) as X86Regs;
+}
+
+/** Puts the registers that are given into the structure, and leaves the others. */
+export function encodeRegs(bytes: Uint8Array, regs: Partial<Record<X86RegName, U64>>): void {
+  const view = viewOf(bytes);
+  for (const [index, name] of X86_REGS.entries()) {
+    const value = regs[name];
+    if (value !== undefined) view.setBigUint64(8 * index, BigInt(checkU64(value, name)), true);
+  }
+}
+
+export function decodeSregs(bytes: Uint8Array): X86Sregs {
+  const view = viewOf(bytes);
+  const segments = X86_SEGMENTS.map((name, index) => [name, decodeSegment(view, index * SEGMENT_SIZE)] as const);
+  const control = CONTROL.map((name, index) => [name, view.getBigUint64(CONTROL_AT + 8 * index, true)] as const);
+  return {
+    ...Object.fromEntries([...segments]),
+    ...Object.fromEntries([...control]),
+    gdt: decodeTable(view, GDT),
+    idt: decodeTable(view, IDT),
+  } as X86Sregs;
+}
+
+export function encodeSregs(bytes: Uint8Array, sregs: Partial<X86Sregs>): void {
+  const view = viewOf(bytes);
+  for (const [index, name] of X86_SEGMENTS.entries()) {
+    const segment = sregs[name];
+    if (segment !== undefined) encodeSegment(view, index * SEGMENT_SIZE, segment);
+  }
+  for (const [index, name] of CONTROL.entries()) {
+    const value = sregs[name];
+    if (value !== undefined) view.setBigUint64(CONTROL_AT + 8 * index, BigInt(checkU64(value, name)), true);
+  }
+  for (const [at, descriptors] of [[GDT, sregs.gdt] as const, [IDT, sregs.idt] as const]) {
+    if (descriptors === undefined) continue;
+    view.setBigUint64(at, descriptors.base, true);
+    view.setUint16(at + 8, descriptors.limit, true);
+  }
+}
+
+export const X86_REGS_BYTES = REGS_SIZE.x86_64.regs!;
+export const X86_SREGS_BYTES = REGS_SIZE.x86_64.sregs!;
+
+function decodeSegment(view: DataView, at: number): X86Segment {
+  const flags = SEGMENT_BYTES.map((name, index) => [name, view.getUint8(at + 14 + index)] as const);
+  return {
+    base: view.getBigUint64(at, true),
+    limit: view.getUint32(at + 8, true),
+    selector: view.getUint16(at + 12, true),
+    ...Object.fromEntries(flags),
+  } as X86Segment;
+}
+
+function encodeSegment(view: DataView, at: number, segment: X86Segment): void {
+  view.setBigUint64(at, segment.base, true);
+  view.setUint32(at + 8, segment.limit, true);
+  view.setUint16(at + 12, segment.selector, true);
+  for (const [index, name] of SEGMENT_BYTES.entries()) view.setUint8(at + 14 + index, segment[name]);
+}
+
+function decodeTable(view: DataView, at: number): X86DescriptorTable {
+  return { base: view.getBigUint64(at, true), limit: view.getUint16(at + 8, true) };
+}
+
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

@@ -1,0 +1,89 @@
+import { KvmError } from '../base/errors.ts';
+import type { KvmCalls } from '../calls/kvm-calls.ts';
+import { traced } from '../calls/recorder.ts';
+import { EmulatedKernel } from '../emulated/index.ts';
+import { type Arch, archOfNode } from '../uapi/arch.ts';
+import { ERRNO } from '../uapi/errno.ts';
+import { loadNative } from './native.ts';
+
+export interface OpenOptions {
+  /** The real kernel, the emulated one, or (`auto`, the default) the real one where it can be used. */
+  readonly backend?: 'native' | 'emulated' | 'auto';
+  /** Architecture of the emulated kernel; this machine's by default. Another than the host's means `emulated`. */
+  readonly arch?: Arch;
+  /** Release of the emulated kernel; 6.12 by default. */
+  readonly release?: string;
+  /** Host page size of the emulated kernel: 4096, or 65536 on ppc64. */
+  readonly pageSize?: number;
+  /** Calls to use instead. */
+  readonly calls?: KvmCalls;
+  /** Gets one line for each call, as strace would print it. */
+  readonly trace?: (line: string) => void;
+}
+
+export interface OpenedCalls {
+  readonly calls: KvmCalls;
+  /** The emulated kernel itself, for loading its scripted guests. */
+  readonly emulated: EmulatedKernel | undefined;
+  /** With `auto`: why it isn't the real kernel. */
+  readonly fallbackReason: string | undefined;
+}
+
+/**
+ * The calls of the wanted kernel.
+ * @throws KvmError ENOENT, EACCES, ENODEV … with what to do about it, when `native` cannot be had
+ */
+export function openCalls(options: OpenOptions = {}): OpenedCalls {
+  const { trace } = options;
+  const chosen = choose(options);
+  return trace === undefined ? chosen : { ...chosen, calls: traced(chosen.calls, trace) };
+}
+
+function choose(options: OpenOptions): OpenedCalls {
+  const { calls, backend = 'auto', arch, release, pageSize } = options;
+  if (calls !== undefined) {
+    return { calls, emulated: calls instanceof EmulatedKernel ? calls : undefined, fallbackReason: undefined };
+  }
+  const host = archOfNode(process.arch);
+  const wantsOther = release !== undefined || pageSize !== undefined || (arch !== undefined && arch !== host);
+  let fallbackReason: string | undefined;
+  if (backend === 'native' || (backend === 'auto' && !wantsOther)) {
+    const native = tryNative();
+    if (!(native instanceof Error)) return { calls: native, emulated: undefined, fallbackReason: undefined };
+    if (backend === 'native') throw native;
+    fallbackReason = native.message;
+  }
+  const emulated = new EmulatedKernel({
+    arch: arch ?? host ?? 'x86_64',
+    ...(release === undefined ? {} : { release }),
+    ...(pageSize === undefined ? {} : { pageSize }),
+  });
+  return { calls: emulated, emulated, fallbackReason };
+}
+
+/** The addon, if /dev/kvm opens too. */
+function tryNative(): KvmCalls | Error {
+  const native = loadNative();
+  if (!('calls' in native)) {
+    return new KvmError(ERRNO.ENOSYS, { syscall: 'load addon', explanation: native.reason });
+  }
+  const kvm = native.calls.openKvm();
+  if (kvm < 0) return openFailure(kvm);
+  native.calls.close(kvm);
+  return native.calls;
+}
+
+const HINTS: ReadonlyMap<number, string> = new Map([
+  [
+    ERRNO.ENOENT,
+    'there is no /dev/kvm: load the module (modprobe kvm_intel, kvm_amd, kvm or kvm_hv), and see that virtualization is on in the firmware, or nested virtualization in the hypervisor',
+  ],
+  [ERRNO.EACCES, 'this user may not open /dev/kvm: sudo usermod -aG kvm "$USER", and log in again'],
+  [ERRNO.ENODEV, 'the kernel has /dev/kvm, but its module found no usable processor'],
+  [ERRNO.EMFILE, 'the process has as many open files as it may have (ulimit -n)'],
+]);
+
+/** The error of opening /dev/kvm, with what to do about it. */
+export function openFailure(errno: number): KvmError {
+  return new KvmError(errno, { syscall: 'open(/dev/kvm)', explanation: HINTS.get(Math.abs(errno)) });
+}

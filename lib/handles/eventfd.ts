@@ -1,0 +1,54 @@
+import { checkU32 } from '../base/arguments.ts';
+import { KvmError } from '../base/errors.ts';
+import { Handle } from '../calls/handle.ts';
+import type { KvmCalls } from '../calls/kvm-calls.ts';
+import { ERRNO } from '../uapi/errno.ts';
+
+/** An eventfd: what ioeventfds signal, and irqfds are signalled by. Non-blocking. */
+export class EventFd extends Handle {
+  protected override readonly noun = 'the eventfd';
+  readonly #counter = new BigUint64Array(1);
+
+  constructor(calls: KvmCalls, initial = 0) {
+    const fd = calls.eventfd(checkU32(initial, 'initial'));
+    if (fd < 0) throw new KvmError(fd, { syscall: 'eventfd2' });
+    super(calls, fd);
+  }
+
+  /** Takes the counter, which becomes 0; 0n when it was 0. @throws KvmError EBADF */
+  read(): bigint {
+    const result = this.calls.read(this.fd, new Uint8Array(this.#counter.buffer));
+    if (result === -ERRNO.EAGAIN) return 0n;
+    this.check(result, 'read');
+    return this.#counter[0]!;
+  }
+
+  /** Adds to the counter. @throws KvmError EBADF; EAGAIN when it would pass 2^64 − 2 */
+  signal(by = 1n): void {
+    this.#counter[0] = by;
+    this.check(this.calls.write(this.fd, new Uint8Array(this.#counter.buffer)), 'write');
+  }
+}
+
+/** Something that was registered with a VM, and is taken back by closing. Idempotent. */
+export class Registration {
+  #undo: (() => void) | undefined;
+
+  constructor(undo: () => void) {
+    this.#undo = undo;
+  }
+
+  get closed(): boolean {
+    return this.#undo === undefined;
+  }
+
+  close(): void {
+    const undo = this.#undo;
+    this.#undo = undefined;
+    undo?.();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}

@@ -1,0 +1,202 @@
+import type { U64 } from '../calls/kvm-calls.ts';
+import { type Arch, isLittleEndianHost } from '../uapi/arch.ts';
+import { EXIT, exitName } from '../uapi/flags.ts';
+import { IO_DIRECTION, KVM_RUN, KVM_RUN_S390X } from '../uapi/structs.ts';
+
+/** The guest's load from, or store to, an address without memory and without a handler. */
+export interface MmioExit {
+  readonly reason: 'MMIO';
+  readonly gpa: U64;
+  readonly size: number;
+  readonly isWrite: boolean;
+  /** What is stored; or, for a load, where to put what the guest gets before running on. In guest memory order. */
+  readonly data: Uint8Array;
+}
+
+/** Port I/O without a handler. */
+export interface IoExit {
+  readonly reason: 'IO';
+  readonly direction: 'in' | 'out';
+  readonly port: number;
+  /** Bytes of one access, */
+  readonly size: number;
+  /** and how many there are (string instructions). */
+  readonly count: number;
+  /** `size * count` bytes: what is put out; or where to put what the guest gets. */
+  readonly data: Uint8Array;
+}
+
+/** The guest touched memory that its slot promises and the host cannot give, and the kernel says where: private memory (x86_64, 6.8+). */
+export interface MemoryFaultExit {
+  readonly reason: 'MEMORY_FAULT';
+  readonly gpa: U64;
+  readonly size: U64;
+  /** KVM_MEMORY_EXIT_FLAG_PRIVATE = 8. */
+  readonly flags: number;
+}
+
+/** A PAPR hypercall that the kernel leaves to user space. `setReturn` answers it (r3, and r4 on), before the vCPU runs on. */
+export interface PaprHcallExit {
+  readonly reason: 'PAPR_HCALL';
+  readonly nr: number;
+  readonly args: readonly bigint[];
+  setReturn(code: bigint, ...values: readonly bigint[]): void;
+}
+
+/** Why KVM_RUN came back, `reason` telling which. */
+export type VcpuExit =
+  | MmioExit
+  | IoExit
+  | MemoryFaultExit
+  | PaprHcallExit
+  /** The guest halted (x86_64 without an interrupt controller in the kernel). */
+  | { readonly reason: 'HLT' }
+  /** The guest shut down, as by a triple fault. */
+  | { readonly reason: 'SHUTDOWN' }
+  /** The run was interrupted: by kick(), a timeout, or a signal. */
+  | { readonly reason: 'INTR' }
+  /** The dirty ring is full, and nobody collects dirty pages. */
+  | { readonly reason: 'DIRTY_RING_FULL' }
+  | { readonly reason: 'INTERNAL_ERROR'; readonly suberror: number }
+  | { readonly reason: 'FAIL_ENTRY'; readonly hardwareReason: U64 }
+  | { readonly reason: 'S390_SIEIC'; readonly icptcode: number; readonly ipa: number; readonly ipb: number }
+  /** Any other, by its number and the name we know for it. */
+  | { readonly reason: 'OTHER'; readonly exitReason: number; readonly name: string };
+
+const HCALL_ARGS = 9;
+
+/** The kvm_run area that a vCPU shares with the kernel. */
+export class KvmRun {
+  readonly view: DataView;
+  readonly bytes: Uint8Array;
+  readonly #little: boolean;
+
+  constructor(buffer: ArrayBufferLike, arch: Arch) {
+    this.view = new DataView(buffer);
+    this.bytes = new Uint8Array(buffer);
+    this.#little = isLittleEndianHost(arch);
+  }
+
+  /** Makes the next KVM_RUN come back at once with EINTR, its pending MMIO or port access completed. */
+  get immediateExit(): boolean {
+    return this.bytes[KVM_RUN.immediate_exit] !== 0;
+  }
+
+  set immediateExit(on: boolean) {
+    this.bytes[KVM_RUN.immediate_exit] = on ? 1 : 0;
+  }
+
+  get exitReason(): number {
+    return this.u32(KVM_RUN.exit_reason);
+  }
+
+  set exitReason(reason: number) {
+    this.view.setUint32(KVM_RUN.exit_reason, reason, this.#little);
+  }
+
+  u16(offset: number): number {
+    return this.view.getUint16(offset, this.#little);
+  }
+
+  u32(offset: number): number {
+    return this.view.getUint32(offset, this.#little);
+  }
+
+  u64(offset: number): bigint {
+    return this.view.getBigUint64(offset, this.#little);
+  }
+
+  /** A u64 as a number where that is exact, without a bigint on the way. */
+  address(offset: number): U64 {
+    const high = this.view.getUint32(this.#little ? offset + 4 : offset, this.#little);
+    const low = this.view.getUint32(this.#little ? offset : offset + 4, this.#little);
+    return high < 0x20_0000 ? high * 2 ** 32 + low : this.u64(offset);
+  }
+
+  /** What the exit was, the data of accesses being the area itself. */
+  exit(): VcpuExit {
+    const { exitReason } = this;
+    switch (exitReason) {
+      case EXIT.MMIO:
+        return this.mmio();
+      case EXIT.IO:
+        return this.io();
+      case EXIT.HLT:
+        return { reason: 'HLT' };
+      case EXIT.SHUTDOWN:
+        return { reason: 'SHUTDOWN' };
+      case EXIT.INTR:
+        return { reason: 'INTR' };
+      case EXIT.DIRTY_RING_FULL:
+        return { reason: 'DIRTY_RING_FULL' };
+      case EXIT.MEMORY_FAULT:
+        return this.#memoryFault();
+      case EXIT.PAPR_HCALL:
+        return this.#hypercall();
+      case EXIT.INTERNAL_ERROR:
+        return { reason: 'INTERNAL_ERROR', suberror: this.u32(KVM_RUN.internal.suberror) };
+      case EXIT.FAIL_ENTRY:
+        return { reason: 'FAIL_ENTRY', hardwareReason: this.address(KVM_RUN.fail_entry.reason) };
+      case EXIT.S390_SIEIC: {
+        const { icptcode, ipa, ipb } = KVM_RUN_S390X.s390_sieic;
+        return { reason: 'S390_SIEIC', icptcode: this.bytes[icptcode]!, ipa: this.u16(ipa), ipb: this.u32(ipb) };
+      }
+      default:
+        return { reason: 'OTHER', exitReason, name: exitName(exitReason) };
+    }
+  }
+
+  mmio(): MmioExit {
+    const { mmio } = KVM_RUN;
+    const size = this.u32(mmio.len);
+    return {
+      reason: 'MMIO',
+      gpa: this.address(mmio.phys_addr),
+      size,
+      isWrite: this.bytes[mmio.is_write] !== 0,
+      data: this.bytes.subarray(mmio.data, mmio.data + size),
+    };
+  }
+
+  io(): IoExit {
+    const { io } = KVM_RUN;
+    const size = this.bytes[io.size]!;
+    const count = this.u32(io.count);
+    const at = Number(this.address(io.data_offset));
+    return {
+      reason: 'IO',
+      direction: this.bytes[io.direction] === IO_DIRECTION.OUT ? 'out' : 'in',
+      port: this.u16(io.port),
+      size,
+      count,
+      data: this.bytes.subarray(at, at + size * count),
+    };
+  }
+
+  #memoryFault(): MemoryFaultExit {
+    const { memory_fault } = KVM_RUN;
+    return {
+      reason: 'MEMORY_FAULT',
+      gpa: this.address(memory_fault.gpa),
+      size: this.address(memory_fault.size),
+      flags: Number(this.address(memory_fault.flags)),
+    };
+  }
+
+  #hypercall(): PaprHcallExit {
+    const { papr_hcall } = KVM_RUN;
+    const { view } = this;
+    const little = this.#little;
+    return {
+      reason: 'PAPR_HCALL',
+      nr: Number(this.address(papr_hcall.nr)),
+      args: Array.from({ length: HCALL_ARGS }, (_, index) => this.u64(papr_hcall.args + 8 * index)),
+      setReturn(code, ...values) {
+        view.setBigUint64(papr_hcall.ret, BigInt.asUintN(64, code), little);
+        for (const [index, value] of values.slice(0, HCALL_ARGS).entries()) {
+          view.setBigUint64(papr_hcall.args + 8 * index, BigInt.asUintN(64, value), little);
+        }
+      },
+    };
+  }
+}

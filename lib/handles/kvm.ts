@@ -1,0 +1,154 @@
+import { inspect } from 'node:util';
+import { type OpenedCalls, type OpenOptions, openCalls, openFailure } from '../backends/open.ts';
+import { checkU64 } from '../base/arguments.ts';
+import { Handle } from '../calls/handle.ts';
+import type { KvmCalls, U64 } from '../calls/kvm-calls.ts';
+import type { EmulatedKernel } from '../emulated/index.ts';
+import { AddressSpace } from '../memory/address-space.ts';
+import {
+  type AddressOptions,
+  type DeviceMappingOptions,
+  type FileMappingOptions,
+  Mapping,
+  type MappingOptions,
+  type MemfdMappingOptions,
+} from '../memory/mapping.ts';
+import { Reservation } from '../memory/reservation.ts';
+import { type Arch, isLittleEndianHost } from '../uapi/arch.ts';
+import { CAP, type CapName } from '../uapi/capabilities.ts';
+import { type Capability, capNumber } from './capabilities.ts';
+import { EventFd } from './eventfd.ts';
+import { createVmFailure, Vm } from './vm.ts';
+
+export interface CreateVmOptions {
+  /** Machine type, 0 by default. s390x: 1 = ucontrol; ppc64: 1 = HV; x86_64: those of KVM_CAP_VM_TYPES. */
+  readonly type?: U64;
+}
+
+/**
+ * /dev/kvm: the real one, or that of an emulated kernel in this process.
+ *
+ * @example
+ * using kvm = Kvm.open();                     // the real kernel where there is one
+ * using other = Kvm.open({ arch: 's390x' });  // emulated
+ */
+export class Kvm extends Handle {
+  protected override readonly noun = 'the handle of /dev/kvm';
+  /** The emulated kernel, where it is one: for `loadGuest`. */
+  readonly emulated: EmulatedKernel | undefined;
+  /** Why `backend: 'auto'` did not take the real kernel. */
+  readonly fallbackReason: string | undefined;
+  #vcpuMmapSize: number | undefined;
+
+  private constructor(opened: OpenedCalls, fd: number) {
+    super(opened.calls, fd);
+    this.emulated = opened.emulated;
+    this.fallbackReason = opened.fallbackReason;
+  }
+
+  /**
+   * Opens /dev/kvm.
+   * @throws KvmError ENOENT, EACCES, ENODEV, EMFILE, or ENOSYS without the addon; each with what to do about it
+   */
+  static open(options: OpenOptions = {}): Kvm {
+    const opened = openCalls(options);
+    const fd = opened.calls.openKvm();
+    if (fd < 0) throw openFailure(fd);
+    return new Kvm(opened, fd);
+  }
+
+  get backend(): KvmCalls['backend'] {
+    return this.calls.backend;
+  }
+
+  get arch(): Arch {
+    return this.calls.arch;
+  }
+
+  /** Bytes of a host page. */
+  get pageSize(): number {
+    return this.calls.pageSize;
+  }
+
+  /** KVM_GET_API_VERSION: 12. */
+  getApiVersion(): number {
+    return this.check(this.calls.getApiVersion(this.fd, 0), 'ioctl(KVM_GET_API_VERSION)');
+  }
+
+  /** KVM_CHECK_EXTENSION: 0 when it is absent. @example kvm.checkExtension('NR_MEMSLOTS') */
+  checkExtension(cap: Capability): number {
+    return this.check(this.calls.checkExtension(this.fd, capNumber(cap)), 'ioctl(KVM_CHECK_EXTENSION)');
+  }
+
+  /** All capabilities that this package knows by name, with their values; absent ones are 0. */
+  capabilities(): Record<CapName, number> {
+    const entries = Object.entries(CAP).map(([name, number]) => [name, this.checkExtension(number)] as const);
+    return Object.fromEntries(entries) as Record<CapName, number>;
+  }
+
+  /** KVM_GET_VCPU_MMAP_SIZE, asked once. */
+  get vcpuMmapSize(): number {
+    this.#vcpuMmapSize ??= this.check(this.calls.getVcpuMmapSize(this.fd, 0), 'ioctl(KVM_GET_VCPU_MMAP_SIZE)');
+    return this.#vcpuMmapSize;
+  }
+
+  /** KVM_CREATE_VM. @throws KvmError EINVAL, ENOMEM, EMFILE */
+  createVm({ type = 0 }: CreateVmOptions = {}): Vm {
+    const fd = this.calls.createVm(this.fd, checkU64(type, 'type'));
+    if (fd < 0) throw createVmFailure(fd, type, this.arch, this.closed);
+    return new Vm(this, fd);
+  }
+
+  /** An address space that several VMs can be bound to. A VM has one of its own without this. */
+  createAddressSpace(): AddressSpace {
+    return new AddressSpace({ littleEndian: isLittleEndianHost(this.arch), pageSize: this.pageSize });
+  }
+
+  /** An eventfd. @throws KvmError EMFILE */
+  createEventFd(initial = 0): EventFd {
+    return new EventFd(this.calls, initial);
+  }
+
+  /** Anonymous memory of `size` bytes, sparse. @throws KvmError ENOMEM @example kvm.mapAnonymous(1 << 30) */
+  mapAnonymous(size: number, options: MappingOptions = {}): Mapping {
+    return Mapping.anonymous(this.calls, size, options);
+  }
+
+  /** A memfd, sealed against shrinking. @throws KvmError ENOMEM, EMFILE */
+  mapMemfd(size: number, options: MemfdMappingOptions = {}): Mapping {
+    return Mapping.memfd(this.calls, size, options);
+  }
+
+  /** Huge pages from the host's pool. @throws KvmError ENOMEM when it has too few */
+  mapHugetlb(size: number, options: MappingOptions = {}): Mapping {
+    return Mapping.hugetlb(this.calls, size, options);
+  }
+
+  /** A file, by path or descriptor. @throws KvmError EACCES, EINVAL, ENODEV */
+  mapFile(file: string | number, options: FileMappingOptions = {}): Mapping {
+    return Mapping.file(this.calls, file, options);
+  }
+
+  /** Device memory behind a descriptor. @throws KvmError ENODEV, EINVAL */
+  mapDevice(fd: number, options: DeviceMappingOptions): Mapping {
+    return Mapping.device(this.calls, fd, options);
+  }
+
+  /**
+   * Addresses without memory, into which memory is put later, and taken out again, also while guests run.
+   * @throws KvmError EINVAL, ENOMEM
+   * @example
+   * const ram = kvm.reserve(1 << 30);
+   * vm.memory.addRam(0, ram);
+   * ram.mapAnonymous(0, 64 << 20);
+   */
+  reserve(size: number, options: AddressOptions = {}): Reservation {
+    return Reservation.make(this.calls, size, options);
+  }
+
+  [inspect.custom](): string {
+    if (this.closed) return 'Kvm (closed)';
+    const kernel = this.backend === 'native' ? 'real kernel' : `emulated kernel ${this.emulated?.release ?? ''}`.trim();
+    return `Kvm fd ${this.fd}, ${this.arch}, ${kernel}, API ${this.getApiVersion()}, pages of ${this.pageSize} bytes`;
+  }
+}

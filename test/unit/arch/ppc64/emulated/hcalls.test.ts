@@ -1,0 +1,246 @@
+import { describe, expect, it } from 'vitest';
+import { load, store } from '../../../../../lib/emulated/index.ts';
+import { CAP } from '../../../../../lib/uapi/capabilities.ts';
+import { ERRNO } from '../../../../../lib/uapi/errno.ts';
+import { EXIT, PROT } from '../../../../../lib/uapi/flags.ts';
+import { KVM_RUN } from '../../../../../lib/uapi/structs.ts';
+import { TestVm, vrma } from './vm.ts';
+
+const [REMOVE, ENTER, READ, CLEAR_MOD, CLEAR_REF, PROTECT, BULK_REMOVE] = [4, 8, 0xc, 0x10, 0x14, 0x18, 0x124];
+const [PARAMETER, PTEG_FULL, NOT_FOUND] = [-4n, -6n, -7n];
+const EXACT = 0x80_0000_0000n;
+const AVPN = 0x8000_0000n;
+const ANDCOND = 0x4000_0000n;
+
+const V = 0x4000_0001_2345_8001n;
+const R = 0x2010n;
+/** A VM whose real-mode entries don't matter: the guest only makes hypercalls. */
+function vmForCalls(): TestVm {
+  const vm = new TestVm({ order: 18 });
+  const [slot, entry] = vrma(18, 0x5000n, 0x10n);
+  vm.write(slot, [entry]);
+  for (const nr of [CLEAR_REF, CLEAR_MOD]) {
+    vm.ok(vm.kernel.enableCap(vm.vm, CAP.PPC_ENABLE_HCALL, 0, [nr, 1]));
+  }
+  return vm;
+}
+
+describe('H_ENTER', () => {
+  it('takes the first free slot of the group', () => {
+    const vm = vmForCalls();
+    for (let i = 0n; i < 8n; i++) expect(vm.hcall(ENTER, 0n, 803n, V, R)).toEqual([0n, 800n + i]);
+    expect(vm.hcall(ENTER, 0n, 800n, V, R)).toEqual([PTEG_FULL]);
+    vm.hcall(REMOVE, 0n, 805n, 0n);
+    expect(vm.hcall(ENTER, 0n, 800n, V, R)).toEqual([0n, 805n]);
+  });
+
+  it('takes exactly the slot with H_EXACT', () => {
+    const vm = vmForCalls();
+    expect(vm.hcall(ENTER, EXACT, 803n, V, R)).toEqual([0n, 803n]);
+    expect(vm.hcall(ENTER, EXACT, 803n, V, R)).toEqual([PTEG_FULL]);
+  });
+
+  it('looks at the index last', () => {
+    const vm = vmForCalls();
+    expect(vm.hcall(ENTER, EXACT, 16384n, V, R)).toEqual([PARAMETER]);
+    expect(vm.hcall(ENTER, 0n, 2n ** 64n - 1n, V, R)).toEqual([PARAMETER]);
+    expect(vm.hcall(ENTER, 0n, 0n, V | (1n << 63n), R)).toEqual([PARAMETER]);
+    expect(vm.hcall(ENTER, 0n, 0n, V | 4n, 0x2010n)).toEqual([PARAMETER]);
+  });
+
+  it('does not care for VALID in its argument, nor for what the hash says', () => {
+    const vm = vmForCalls();
+    expect(vm.hcall(ENTER, EXACT, 7n, V & ~1n, R)).toEqual([0n, 7n]);
+    expect(vm.guestView(7)).toEqual([V, R]);
+  });
+});
+
+describe('H_REMOVE', () => {
+  it('gives back the guest’s view', () => {
+    const vm = vmForCalls();
+    vm.hcall(ENTER, EXACT, 7n, V, R);
+    expect(vm.hcall(REMOVE, 0n, 7n, 0n)).toEqual([0n, V, R]);
+    expect(vm.hcall(REMOVE, 0n, 7n, 0n)).toEqual([NOT_FOUND]);
+    expect(vm.hcall(REMOVE, 0n, 16384n, 0n)).toEqual([PARAMETER]);
+  });
+
+  it('compares with H_AVPN and tests with H_ANDCOND', () => {
+    const vm = vmForCalls();
+    vm.hcall(ENTER, EXACT, 7n, V, R);
+    expect(vm.hcall(REMOVE, AVPN, 7n, (V & ~0x7fn) + 0x80n)).toEqual([NOT_FOUND]);
+    expect(vm.hcall(REMOVE, ANDCOND, 7n, 1n)).toEqual([NOT_FOUND]);
+    // The lock bit is set while it is looked at.
+    expect(vm.hcall(REMOVE, ANDCOND, 7n, 0x40n)).toEqual([NOT_FOUND]);
+    expect(vm.hcall(REMOVE, ANDCOND, 7n, 0x10n)).toEqual([0n, V, R]);
+    vm.hcall(ENTER, EXACT, 7n, V, R);
+    expect(vm.hcall(REMOVE, AVPN, 7n, V & ~0x7fn)).toEqual([0n, V, R]);
+  });
+
+  it('sees ABSENT where the guest sees VALID', () => {
+    const vm = vmForCalls();
+    vm.hcall(ENTER, EXACT, 7n, V, 0x1000_0000_0010n);
+    expect(vm.hcall(REMOVE, ANDCOND, 7n, 0x20n)).toEqual([NOT_FOUND]);
+    expect(vm.hcall(REMOVE, ANDCOND, 7n, 1n)).toEqual([0n, V, 0x1000_0000_0010n]);
+  });
+});
+
+describe('H_BULK_REMOVE', () => {
+  it('answers each request in its first word, R and C included', () => {
+    const vm = vmForCalls();
+    vm.hcall(ENTER, EXACT, 7n, V, R | 0x180n);
+    vm.hcall(ENTER, EXACT, 8n, V, R | 0x100n);
+    vm.hcall(ENTER, EXACT, 9n, V, R);
+    const answer = vm.hcall(
+      BULK_REMOVE,
+      (0x40n << 56n) | 7n,
+      0n,
+      (0x41n << 56n) | 8n,
+      0x8n,
+      (0x42n << 56n) | 9n,
+      0n,
+      3n << 62n,
+      5n,
+    );
+    expect(answer).toEqual([
+      0n,
+      (0x8cn << 56n) | 7n,
+      0n,
+      (0x89n << 56n) | 8n,
+      8n,
+      (0x92n << 56n) | 9n,
+      0n,
+      3n << 62n,
+      5n,
+    ]);
+    expect(vm.guestView(9)).toEqual([V, R]);
+  });
+
+  it('stops at a bad request, with what came before done', () => {
+    const vm = vmForCalls();
+    vm.hcall(ENTER, EXACT, 7n, V, R);
+    vm.hcall(ENTER, EXACT, 9n, V, R);
+    const bad = (0x40n << 56n) | 16384n;
+    expect(vm.hcall(BULK_REMOVE, (0x40n << 56n) | 7n, 0n, bad, 0n, (0x40n << 56n) | 9n, 0n, 0n, 0n)).toEqual([
+      PARAMETER,
+      (0x80n << 56n) | 7n,
+      0n,
+      (0xa0n << 56n) | 16384n,
+      0n,
+      (0x40n << 56n) | 9n,
+      0n,
+      0n,
+      0n,
+    ]);
+    expect(vm.guestView(9)).toEqual([V, R]);
+    expect(vm.hcall(BULK_REMOVE, (0x43n << 56n) | 9n, 0n)[1]).toBe((0xa3n << 56n) | 9n);
+    expect(vm.hcall(BULK_REMOVE, 9n, 0n)[0]).toBe(PARAMETER);
+  });
+});
+
+describe('H_PROTECT', () => {
+  it('changes PP0, PP, N and key, and nothing else', () => {
+    const vm = vmForCalls();
+    vm.hcall(ENTER, EXACT, 7n, V, R | 0x3000_0000_0000_0f83n);
+    expect(vm.hcall(PROTECT, 0x2706n, 7n, 0n)).toEqual([0n]);
+    // PP0 from bit 8 of the flags, key 0b10 from bits 13:12 with 0b011 from 11:9, N and PP 2 from the lowest.
+    expect(vm.guestView(7)).toEqual([V, 0xa000_0000_0000_2796n]);
+    expect(vm.hcall(PROTECT, AVPN, 7n, 0n)).toEqual([NOT_FOUND]);
+    expect(vm.hcall(PROTECT, AVPN, 7n, V & ~0x7fn)).toEqual([0n]);
+    expect(vm.hcall(PROTECT, 0n, 6n, 0n)).toEqual([NOT_FOUND]);
+    expect(vm.hcall(PROTECT, 0n, 16384n, 0n)).toEqual([PARAMETER]);
+  });
+});
+
+describe('H_READ', () => {
+  it('gives one entry, or the four around', () => {
+    const vm = vmForCalls();
+    vm.hcall(ENTER, EXACT, 6n, V, R);
+    expect(vm.hcall(READ, 0n, 6n)).toEqual([0n, V, R]);
+    expect(vm.hcall(READ, 0x20_0000_0000n, 7n)).toEqual([0n, 0n, 0n, 0n, 0n, V, R, 0n, 0n]);
+    expect(vm.hcall(READ, 0n, 16384n)).toEqual([PARAMETER]);
+  });
+});
+
+describe('H_CLEAR_REF and H_CLEAR_MOD', () => {
+  const [slot] = vrma(18, 0x5000n, 0x10n);
+
+  it('give R as it was and clear one bit of it', () => {
+    const vm = vmForCalls();
+    vm.run(store(0x5000, 4, 1n));
+    expect(vm.hcall(CLEAR_REF, 0n, BigInt(slot))).toEqual([0n, 0x5192n]);
+    expect(vm.guestView(slot)[1]).toBe(0x5092n);
+    expect(vm.hcall(CLEAR_MOD, 0n, BigInt(slot))).toEqual([0n, 0x5092n]);
+    expect(vm.guestView(slot)[1]).toBe(0x5012n);
+    // What the processor had noted is in the log, once.
+    expect(vm.dirty()).toEqual([5]);
+    expect(vm.dirty()).toEqual([]);
+  });
+
+  // Seen on real kernels: nothing else shows a guest KVM's own mark.
+  it('show the mark of a change that a reader has not taken', () => {
+    const vm = vmForCalls();
+    vm.read(vm.reader());
+    vm.hcall(ENTER, EXACT, 7n, V, R | 0x180n);
+    expect(vm.hcall(CLEAR_REF, 0n, 7n)).toEqual([0n, R | 0x180n | (1n << 62n)]);
+    expect(vm.hcall(READ, 0n, 7n)).toEqual([0n, V, R | 0x80n]);
+  });
+
+  it('go to user space until they are enabled', () => {
+    const vm = new TestVm({ order: 18 });
+    vm.run({ op: 'hypercall', nr: CLEAR_MOD, args: [0n, 7n] });
+    expect([vm.exit, vm.exitReason]).toEqual([0, EXIT.PAPR_HCALL]);
+    const enable = (nr: number, on: number): number => vm.kernel.enableCap(vm.vm, CAP.PPC_ENABLE_HCALL, 0, [nr, on]);
+    expect([enable(CLEAR_MOD, 2), enable(0x5, 1)]).toEqual([-ERRNO.EINVAL, -ERRNO.EINVAL]);
+    expect([enable(CLEAR_MOD, 1), enable(CLEAR_MOD, 0), enable(READ, 0)]).toEqual([0, 0, 0]);
+    vm.run({ op: 'hypercall', nr: READ, args: [0n, 7n] });
+    expect(vm.exitReason).toBe(EXIT.PAPR_HCALL);
+  });
+
+  it('need an entry', () => {
+    const vm = vmForCalls();
+    for (const nr of [CLEAR_REF, CLEAR_MOD]) {
+      expect(vm.hcall(nr, 0n, 16383n)).toEqual([NOT_FOUND]);
+      expect(vm.hcall(nr, 0n, 16384n)).toEqual([PARAMETER]);
+    }
+  });
+});
+
+it('are H_FUNCTION on a radix VM, and others go to user space', () => {
+  const vm = new TestVm();
+  expect(vm.hcall(ENTER, 0n, 0n, V, R)).toEqual([-2n]);
+  const results = vm.run({ op: 'hypercall', nr: 0x58, args: [0x1234n] });
+  expect([vm.exit, vm.exitReason]).toEqual([0, EXIT.PAPR_HCALL]);
+  const { papr_hcall } = KVM_RUN;
+  expect(vm.runArea.getBigUint64(papr_hcall.nr, true)).toBe(0x58n);
+  expect(vm.runArea.getBigUint64(papr_hcall.args, true)).toBe(0x1234n);
+  vm.runArea.setBigUint64(papr_hcall.ret, 0xabcn, true);
+  vm.kernel.run(vm.vcpu, 0);
+  expect(results[0]).toEqual([0xabcn, 0x1234n, 0n, 0n, 0n, 0n, 0n, 0n, 0n, 0n]);
+});
+
+it('mark what they changed for readers', () => {
+  const vm = vmForCalls();
+  const fd = vm.reader();
+  vm.read(fd);
+  vm.hcall(ENTER, EXACT, 7n, V, R);
+  expect(vm.read(fd)).toMatchObject([{ index: 7 }]);
+  vm.hcall(PROTECT, 3n, 7n, 0n);
+  expect(vm.read(fd)).toMatchObject([{ index: 7, entries: [[V | 0x40n, R | 3n]] }]);
+  vm.hcall(CLEAR_REF, 0n, 7n);
+  expect(vm.read(fd)).toEqual([]);
+  vm.hcall(REMOVE, 0n, 7n, 0n);
+  expect(vm.read(fd)).toEqual([{ index: 7, entries: [], nInvalid: 1 }]);
+});
+
+describe('the read-only page of a host', () => {
+  it('makes the real entry read-only, while the guest sees its own', () => {
+    const vm = vmForCalls();
+    vm.ok(vm.kernel.mprotect(vm.hva + 0x9000, 4096, PROT.READ));
+    const [slot, entry] = vrma(18, 0x9000n, 0x10n);
+    expect(vm.hcall(ENTER, EXACT, BigInt(slot), ...entry)).toEqual([0n, BigInt(slot)]);
+    expect(vm.guestView(slot)).toEqual([entry[0], entry[1]]);
+    expect(vm.run(load(0x9000, 4))).toEqual([0n]);
+    vm.run(store(0x9000, 4, 1n));
+    expect(vm.exit).toBe(-ERRNO.EFAULT);
+  });
+});

@@ -1,0 +1,189 @@
+import { describe, expect, it } from 'vitest';
+import { encodeHpte, primaryGroup, vrmaSegment } from '../../../../../lib/arch/ppc64/model/index.ts';
+import { load, store } from '../../../../../lib/emulated/index.ts';
+import { ERRNO } from '../../../../../lib/uapi/errno.ts';
+import { chunk, TestVm, vrma } from './vm.ts';
+
+const BOLTED: [bigint, bigint] = [0x4000_0001_2345_6011n, 0x1192n];
+const PLAIN: [bigint, bigint] = [0x4000_0001_2345_8001n, 0x2010n];
+
+const valid = (vm: TestVm): number[] =>
+  vm.read(vm.reader(), 1 << 20).flatMap(({ index, entries }) => entries.map((_, i) => index + i));
+
+describe('ALLOCATE_HTAB', () => {
+  it('takes orders 18 to 46, as far as there is memory', () => {
+    const vm = new TestVm();
+    const allocate = (order: number): number => vm.ppc.allocateHtab(vm.vm, order);
+    expect([1, 17, 47, 60].map(allocate)).toEqual([1, 1, 1, 1].map(() => -ERRNO.EINVAL));
+    expect([18, 19, 20, 24].map(allocate)).toEqual([0, 0, 0, 0]);
+    // Lab: 28 and up gave ENOMEM on a host of 2 GiB.
+    expect([28, 30, 46].map(allocate)).toEqual([1, 1, 1].map(() => -ERRNO.ENOMEM));
+    expect(allocate(0)).toBe(-ERRNO.EINVAL);
+  });
+
+  it('loses the old table before it looks at the order', () => {
+    const vm = new TestVm({ order: 18 });
+    vm.write(3, [PLAIN]);
+    expect(vm.ppc.allocateHtab(vm.vm, 17)).toBe(-ERRNO.EINVAL);
+    expect(vm.read(vm.reader())).toEqual([]);
+    expect(vm.write(3, [PLAIN])).toBe(-ERRNO.EINVAL);
+  });
+
+  it('empties a table of the same order, marks and all but the marks', () => {
+    const vm = new TestVm({ order: 18 });
+    const fd = vm.reader();
+    vm.read(fd);
+    vm.write(3, [PLAIN, PLAIN]);
+    vm.ok(vm.ppc.allocateHtab(vm.vm, 18));
+    expect(vm.read(fd)).toEqual([{ index: 3, entries: [], nInvalid: 2 }]);
+    expect(valid(vm)).toEqual([]);
+  });
+
+  it('and writing wait for vCPUs to stop', async () => {
+    const vm = new TestVm({ order: 18 });
+    const [slot, entry] = vrma(18, 0x1000n, 0x10n);
+    vm.write(slot, [entry]);
+    const running = vm.kernel.runAsync(vm.vcpu);
+    expect(vm.ppc.allocateHtab(vm.vm, 18)).toBe(-ERRNO.EBUSY);
+    expect(vm.write(3, [PLAIN])).toBe(-ERRNO.EBUSY);
+    expect(vm.ppc.configureV3Mmu(vm.vm, 1, 1n << 63n)).toBe(-ERRNO.EBUSY);
+    expect(valid(vm)).toEqual([slot]);
+    expect(vm.dirty()).toEqual([]);
+    vm.kernel.kick(vm.vcpu);
+    expect(await running).toBe(-ERRNO.EINTR);
+    expect(vm.write(3, [PLAIN])).toBe(24);
+    expect(vm.ppc.allocateHtab(vm.vm, 18)).toBe(0);
+  });
+});
+
+describe('CONFIGURE_V3_MMU', () => {
+  it('checks flags, GR and the table size, and frees the table for radix', () => {
+    const vm = new TestVm({ order: 18 });
+    const configure = (flags: number, table: bigint): number => vm.ppc.configureV3Mmu(vm.vm, flags, table);
+    expect(configure(8, 0n)).toBe(-ERRNO.EINVAL);
+    expect(configure(1, 0n)).toBe(-ERRNO.EINVAL);
+    expect(configure(0, 1n << 63n)).toBe(-ERRNO.EINVAL);
+    expect(configure(3, (1n << 63n) | 25n)).toBe(-ERRNO.EINVAL);
+    expect(configure(3, (1n << 63n) | 24n)).toBe(0);
+    expect(vm.write(3, [PLAIN])).toBe(-ERRNO.EINVAL);
+    expect(configure(0, 0n)).toBe(0);
+    expect(vm.read(vm.reader())).toEqual([]);
+  });
+});
+
+describe('RESIZE_HPT', () => {
+  /** A VM with a table of order 18 that counts as set up, and an entry that is bolted and one that isn't. */
+  function resizable(): TestVm {
+    const vm = new TestVm({ order: 18 });
+    const [slot, entry] = vrma(18, 0x1000n, 0x10n);
+    vm.write(slot, [entry]);
+    vm.write(9, [PLAIN]);
+    return vm;
+  }
+  const prepare = (vm: TestVm, order: number, flags = 0): number => vm.ppc.resizeHptPrepare(vm.vm, flags, order);
+  const commit = (vm: TestVm, order: number, flags = 0): number => vm.ppc.resizeHptCommit(vm.vm, flags, order);
+
+  it('checks its arguments', () => {
+    const vm = resizable();
+    for (const call of [prepare, commit]) {
+      expect([call(vm, 17), call(vm, 47), call(vm, 20, 1)]).toEqual([-22, -22, -22]);
+    }
+    expect(prepare(new TestVm(), 20)).toBe(-ERRNO.EINVAL);
+    expect(commit(new TestVm({ order: 18 }), 19)).toBe(-ERRNO.EIO);
+  });
+
+  it('says 100 ms, then ready; and nothing is pending after a cancel or a commit', () => {
+    const vm = resizable();
+    expect([prepare(vm, 19), prepare(vm, 19), prepare(vm, 19)]).toEqual([100, 0, 0]);
+    expect(commit(vm, 20)).toBe(-ERRNO.ENXIO);
+    expect(commit(vm, 19)).toBe(-ERRNO.ENXIO);
+    expect([prepare(vm, 40), prepare(vm, 40), prepare(vm, 40)]).toEqual([100, -ERRNO.ENOMEM, 100]);
+    expect(commit(vm, 40)).toBe(-ERRNO.ENOMEM);
+    expect([prepare(vm, 20), prepare(vm, 0), commit(vm, 20)]).toEqual([100, 0, -ERRNO.ENXIO]);
+    expect([prepare(vm, 20), prepare(vm, 21), commit(vm, 20)]).toEqual([100, 100, -ERRNO.ENXIO]);
+  });
+
+  it('keeps the bolted entries, where their hash leads in the new table', () => {
+    const vm = resizable();
+    const fd = vm.reader();
+    vm.read(fd);
+    prepare(vm, 21);
+    expect(commit(vm, 21)).toBe(0);
+    const [slot, entry] = vrma(21, 0x1000n, 0x10n);
+    expect(valid(vm)).toEqual([slot]);
+    expect(vm.guestView(slot)).toEqual(entry);
+    // The guest goes on as if nothing had been.
+    vm.run(store(0x1000, 4, 5n));
+    expect(vm.run(load(0x1000, 4))).toEqual([5n]);
+    prepare(vm, 18);
+    expect(commit(vm, 18)).toBe(0);
+    expect(valid(vm)).toEqual([vrma(18, 0x1000n, 0x10n)[0]]);
+  });
+
+  it('keeps secondary entries and large segments in place as well', () => {
+    const vm = resizable();
+    const vsid = 0x2_1234_5678n;
+    const place = (order: number): number => {
+      const hash = vsid ^ (0x123_4000n >> 12n);
+      return Number(~hash & ((1n << BigInt(order - 7)) - 1n)) * 8 + 3;
+    };
+    const { v, r } = encodeHpte({
+      vsid,
+      segmentSize: '256M',
+      offset: 0x123_4000,
+      ra: 0x8000,
+      bolted: true,
+      secondary: true,
+    });
+    vm.write(place(18), [[v, r]]);
+    prepare(vm, 22);
+    expect(commit(vm, 22)).toBe(0);
+    expect(vm.guestView(place(22))).toEqual([v, r]);
+  });
+
+  it('fails when two bolted entries meet in a smaller table', () => {
+    const vm = new TestVm({ order: 22 });
+    const groups = [0x1000n, 0x1000n + (1n << 23n)].map((ea) => {
+      const [slot, entry] = vrma(22, ea, 0x10n);
+      vm.write(slot, [entry]);
+      return primaryGroup(vrmaSegment(), Number(ea), 18);
+    });
+    expect(groups[0]).toBe(groups[1]);
+    prepare(vm, 18);
+    expect(commit(vm, 18)).toBe(-ERRNO.ENOSPC);
+    expect(valid(vm)).toHaveLength(2);
+    expect(vm.run(load(0x1000, 4))).toEqual([0n]);
+  });
+});
+
+it('GET_SMMU_INFO has the page sizes of POWER9', () => {
+  const vm = new TestVm();
+  const info = Buffer.alloc(592, 0xee);
+  expect(vm.ppc.getSmmuInfo(vm.vm, info)).toBe(0);
+  expect([info.readBigUInt64LE(0), info.readUInt32LE(8), info.readUInt16LE(12), info.readUInt16LE(14)]).toEqual([
+    3n,
+    32,
+    32,
+    32,
+  ]);
+  const words = (from: number, count: number): number[] =>
+    Array.from({ length: count }, (_, i) => info.readUInt32LE(from + i * 4));
+  expect(words(16, 8)).toEqual([12, 0, 12, 0, 24, 0x38, 0, 0]);
+  expect(words(88, 8)).toEqual([16, 0x110, 16, 1, 24, 8, 0, 0]);
+  expect(words(160, 6)).toEqual([24, 0x100, 24, 0, 0, 0]);
+  expect(info.subarray(232).every((byte) => byte === 0)).toBe(true);
+  expect(vm.ppc.getSmmuInfo(vm.vm, Buffer.alloc(591))).toBe(-ERRNO.EFAULT);
+  expect(vm.ppc.getSmmuInfo(vm.vm, null)).toBe(-ERRNO.EFAULT);
+});
+
+it('a stream read from one VM makes the same table in another', () => {
+  const source = new TestVm({ order: 18 });
+  source.write(0, [BOLTED, PLAIN, BOLTED]);
+  source.write(16000, [PLAIN]);
+  const target = new TestVm({ order: 18 });
+  for (const { index, entries, nInvalid } of source.read(source.reader())) {
+    const bytes = chunk(index, entries, nInvalid);
+    expect(target.writeBytes(bytes)).toBe(bytes.length);
+  }
+  expect(target.read(target.reader())).toEqual(source.read(source.reader()));
+});

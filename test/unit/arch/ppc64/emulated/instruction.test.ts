@@ -1,0 +1,184 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import {
+  execute,
+  GuestFault,
+  type GuestOp,
+  type GuestProgram,
+  spin,
+  store,
+} from '../../../../../lib/emulated/index.ts';
+import type { Kvm, Vcpu, Vm } from '../../../../../lib/index.ts';
+import { REGS_SIZE } from '../../../../../lib/uapi/structs.ts';
+import { chunkOf, hptVm, identity, PAGE_SIZES } from '../handles/emulated-hpt.ts';
+
+const CODE = 0x1000;
+const DATA = 0x2000;
+const DEVICE = 0x4000_0000;
+const OTHER_DEVICE = 0x4000_0100;
+
+/** Of r3 (r5 where it says so) at what r4 points to (r6). */
+const STW = 0x9064_0000;
+const STB_R5 = 0x98a4_0000;
+const STW_AT_R6 = 0x9066_0000;
+const LWZ = 0x8064_0000;
+const LHZ_R5 = 0xa0a4_0000;
+const STD_8 = 0xf864_0008;
+const LD_8 = 0xe864_0008;
+const STWU_AT_R6 = 0x9466_0008;
+const NOP = 0x6000_0000;
+/** The first word of an instruction of ISA 3.1 that has two. */
+const PREFIX = 0x0600_0000;
+
+describe.each(PAGE_SIZES)('guest code on a host with pages of %i bytes', (pageSize) => {
+  let kvm: Kvm;
+  let vm: Vm;
+  let vcpu: Vcpu;
+  let other: Vcpu;
+  let faults: GuestFault[];
+
+  beforeEach(() => {
+    ({ kvm, vm } = hptVm(pageSize));
+    for (const ea of [CODE, DATA, DEVICE]) {
+      const { slot, entry } = identity(ea);
+      vm.hpt.write(chunkOf({ slot: slot + (ea === DEVICE ? 1 : 0), entry }));
+    }
+    [vcpu, other] = [vm.createVcpu(), vm.createVcpu()];
+    for (const each of [vcpu, other]) each.enablePapr();
+    faults = [];
+  });
+  afterEach(() => {
+    vm.close();
+    kvm.close();
+  });
+
+  function load(on: Vcpu, ...ops: readonly GuestOp[]): void {
+    kvm.emulated!.loadGuest(
+      on.fd,
+      (function* (): GuestProgram {
+        try {
+          for (const op of ops) yield op;
+        } catch (fault) {
+          if (!(fault instanceof GuestFault)) throw fault;
+          faults.push(fault);
+        }
+        yield spin;
+      })(),
+    );
+  }
+
+  function setGprs(values: Readonly<Record<number, bigint>>): void {
+    const regs = vcpu.getRegsBytes(REGS_SIZE.ppc64.regs ?? 0);
+    for (const [number, value] of Object.entries(values)) {
+      new DataView(regs.buffer).setBigUint64(136 + 8 * Number(number), value, true);
+    }
+    vcpu.setRegsBytes(regs);
+  }
+
+  const gpr = (number: number): bigint =>
+    new DataView(vcpu.getRegsBytes(REGS_SIZE.ppc64.regs ?? 0).buffer).getBigUint64(136 + 8 * number, true);
+
+  /** vCPU 0 executes one instruction, and vCPU 1 puts another in its place when it has faulted. */
+  async function replaceAfterFault(word: number, by: number) {
+    vm.memory.writeU32(CODE, word);
+    load(vcpu, execute(CODE));
+    load(other, store(CODE, 4, BigInt(by)));
+    const running = vcpu.run();
+    const changing = other.run();
+    const exit = await running;
+    other.kick();
+    await changing;
+    return exit;
+  }
+
+  test('loads and stores memory', () => {
+    setGprs({ 3: 0x1122_3344_5566_7788n, 4: BigInt(DATA) });
+    vm.memory.writeU32(CODE, STD_8);
+    vm.memory.writeU32(CODE + 4, LHZ_R5);
+    vm.memory.writeU16(DATA, 0xbeef);
+    load(vcpu, execute(CODE), execute(CODE + 4));
+    vcpu.runSync();
+    expect([vm.memory.readU64(DATA + 8), gpr(5)]).toEqual([0x1122_3344_5566_7788n, 0xbeefn]);
+  });
+
+  test('stores and loads without memory are MMIO', async () => {
+    setGprs({ 3: 0x1122_3344n, 4: BigInt(DEVICE) });
+    vm.memory.writeU32(CODE, STW);
+    vm.memory.writeU32(CODE + 4, LD_8);
+    load(vcpu, execute(CODE), execute(CODE + 4));
+    expect(await vcpu.run()).toMatchObject({ gpa: DEVICE, isWrite: true, data: Uint8Array.of(0x44, 0x33, 0x22, 0x11) });
+    const exit = await vcpu.run();
+    expect(exit).toMatchObject({ gpa: DEVICE + 8, isWrite: false, size: 8 });
+    if (exit.reason === 'MMIO') exit.data.set([1, 2, 3, 4, 5, 6, 7, 8]);
+    vcpu.runSync();
+    expect(gpr(3)).toBe(0x0807_0605_0403_0201n);
+  });
+
+  test('a store that has become a load is left to the guest, which executes the load', async () => {
+    setGprs({ 3: 0x1122_3344n, 4: BigInt(DEVICE) });
+    expect(await replaceAfterFault(STW, LWZ)).toMatchObject({ reason: 'MMIO', gpa: DEVICE, isWrite: false, size: 4 });
+  });
+
+  test('a load that has become a store of memory makes no exit at all', async () => {
+    setGprs({ 3: 0x55n, 4: BigInt(DEVICE), 6: BigInt(DATA) });
+    vm.memory.writeU32(CODE, LWZ);
+    load(vcpu, execute(CODE));
+    load(other, store(CODE, 4, BigInt(STW_AT_R6)));
+    const running = vcpu.run();
+    const changing = other.run();
+    await new Promise((done) => setTimeout(done, 20));
+    vcpu.kick();
+    other.kick();
+    expect([(await running).reason, (await changing).reason]).toEqual(['INTR', 'INTR']);
+    expect(vm.memory.readU32(DATA)).toBe(0x55);
+  });
+
+  test('another store is emulated at the address that faulted, with its own register and size', async () => {
+    setGprs({ 3: 0x1122_3344n, 4: BigInt(DEVICE), 5: 0x99n });
+    expect(await replaceAfterFault(STW, STB_R5)).toMatchObject({ gpa: DEVICE, size: 1, data: Uint8Array.of(0x99) });
+    setGprs({ 6: BigInt(OTHER_DEVICE) });
+    vcpu.kick();
+    await vcpu.run();
+    expect(await replaceAfterFault(STW, STW_AT_R6)).toMatchObject({ gpa: DEVICE, size: 4 });
+  });
+
+  test('an update form that replaces a store moves its base register to the address that faulted', async () => {
+    setGprs({ 3: 0x55n, 4: BigInt(DEVICE), 6: BigInt(DATA) });
+    expect(await replaceAfterFault(STW, STWU_AT_R6)).toMatchObject({ gpa: DEVICE, isWrite: true, size: 4 });
+    expect(gpr(6)).toBe(BigInt(DEVICE));
+  });
+
+  test('what is no load but has the bit of one makes a data storage interrupt', async () => {
+    setGprs({ 4: BigInt(DEVICE) });
+    void replaceAfterFault(LWZ, NOP);
+    await new Promise((done) => setTimeout(done, 20));
+    for (const each of [vcpu, other]) each.kick();
+    expect(faults.map(({ code }) => code)).toEqual([0x300]);
+  });
+
+  test('a longer instruction is left to the guest, whose processor does not know it', async () => {
+    setGprs({ 4: BigInt(DEVICE) });
+    void replaceAfterFault(LWZ, PREFIX);
+    await new Promise((done) => setTimeout(done, 20));
+    for (const each of [vcpu, other]) each.kick();
+    expect(faults.map(({ code }) => code)).toEqual([0x700]);
+  });
+
+  test('code that has gone is left to the guest, which then cannot fetch it', async () => {
+    setGprs({ 4: BigInt(DEVICE) });
+    vm.memory.writeU32(CODE, STW);
+    load(vcpu, execute(CODE));
+    const running = vcpu.run();
+    for (const region of [...vm.memory.regions()]) region.remove();
+    await new Promise((done) => setTimeout(done, 20));
+    vcpu.kick();
+    await running;
+    expect(faults.map(({ code }) => code)).toEqual([0x400]);
+  });
+
+  test('what is no load or store is not executed', () => {
+    vm.memory.writeU32(CODE, NOP);
+    load(vcpu, execute(CODE));
+    vcpu.runSync();
+    expect(faults).toHaveLength(1);
+  });
+});

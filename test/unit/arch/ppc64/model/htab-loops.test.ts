@@ -1,0 +1,135 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import {
+  type HtabLoops,
+  LARGE_SIZES,
+  ownHtabLoops,
+  useHtabLoops,
+} from '../../../../../lib/arch/ppc64/model/htab-loops.ts';
+import {
+  applyHtabStream,
+  encodeHtabStream,
+  Htab,
+  type HtabEncodeOptions,
+  htabChunks,
+} from '../../../../../lib/arch/ppc64/model/index.ts';
+import { loadNative } from '../../../../../lib/backends/native.ts';
+import { addonHtabLoops } from '../../../../fuzz/htab-fuzz.ts';
+import { Random } from '../../../../fuzz/random.ts';
+
+const addon = addonHtabLoops(loadNative());
+const all: [string, HtabLoops][] = [['TypeScript', ownHtabLoops]];
+if (addon !== undefined) all.push(['the addon', addon]);
+
+afterEach(() => useHtabLoops(addon));
+
+/** A table of order 21 with runs of each length, some cut by the format, some small and some large pages. */
+function mixedTable(): Htab {
+  const table = new Htab(21);
+  const random = new Random(5);
+  const put = (slot: number) => {
+    const isLarge = random.oneIn(3);
+    const vLo = (random.below(2 ** 25) * 128) | (random.oneIn(2) ? 0x10 : 0) | (isLarge ? 5 : 1);
+    table.setWords(slot, random.below(2 ** 31), vLo, random.below(2 ** 32), isLarge ? 0x1000 : random.below(2 ** 32));
+  };
+  for (let slot = 3; slot < 3 + 65_537; slot++) put(slot);
+  for (let slot = 65_600; slot < 65_900; slot++) if (random.oneIn(2)) put(slot);
+  for (let slot = 65_900, length = 1; length < 150; slot += length + random.below(150), length++) {
+    for (let i = 0; i < length; i++) put(slot + i);
+  }
+  put(table.entryCount - 1);
+  return table;
+}
+
+describe.each(all)('the loops of %s', (_name, loops) => {
+  it.each([
+    ['all', {}],
+    ['big-endian headers', { headers: 'big' }],
+    ['bolted entries', { boltedOnly: true }],
+    ['an odd part', { from: 65, to: 98_303 }],
+    ['one block of 64', { from: 65_600, to: 65_664 }],
+  ] satisfies [string, HtabEncodeOptions][])('encode what comes back: %s', (_what, options: HtabEncodeOptions) => {
+    useHtabLoops(loops);
+    const table = mixedTable();
+    const { from = 0, to = table.entryCount, headers = 'little', boltedOnly = false } = options;
+    const bytes = encodeHtabStream(table, options);
+    let next = from;
+    for (const { index, nValid, nInvalid } of htabChunks(bytes, { headers })) {
+      expect(index).toBe(next);
+      next = index + nValid + nInvalid;
+      // A run ends where the other kind begins, or is as long as it may be.
+      if (next < to) expect(nInvalid === 65_535 || nValid === 65_535 || table.isValid(next)).toBe(true);
+    }
+    expect(next).toBe(to);
+    const again = new Htab(21);
+    applyHtabStream(again, bytes, { headers });
+    const expected = new Htab(21);
+    for (let slot = from; slot < to; slot++) {
+      if (!table.isValid(slot) || (boltedOnly && (table.vLo(slot) & 0x10) === 0)) continue;
+      expected.bytes.set(table.bytes.subarray(slot * 16, slot * 16 + 16), slot * 16);
+    }
+    expect(Buffer.compare(again.bytes, expected.bytes)).toBe(0);
+  });
+
+  it('know nothing but streams that are right, anywhere in memory', () => {
+    const table = mixedTable();
+    const stream = encodeHtabStream(table);
+    const target = new Htab(21);
+    const anywhere = Buffer.alloc(stream.length + 3).subarray(3);
+    anywhere.set(stream);
+    expect(loops.apply(target.bytes, anywhere, 1, LARGE_SIZES)).toBe(1);
+    expect(Buffer.compare(encodeHtabStream(target), stream)).toBe(0);
+    const before = Buffer.from(target.bytes);
+    anywhere[stream.length - 16 + 7]! &= ~1;
+    expect(loops.apply(target.bytes, anywhere, 1, LARGE_SIZES)).toBe(0);
+    expect(Buffer.compare(target.bytes, before)).toBe(0);
+    expect(loops.apply(target.bytes, stream, 0, LARGE_SIZES)).toBe(0);
+    expect(loops.apply(target.bytes, stream, 1, new Uint8Array(256))).toBe(0);
+    expect(Buffer.compare(target.bytes, before)).toBe(0);
+  });
+});
+
+describe.each(all)('encoding into bytes of the caller’s with the loops of %s', (_name, loops) => {
+  it.each([0, 1, 4])('writes them and nothing behind, %i bytes from the beginning of a Buffer', (offset) => {
+    useHtabLoops(loops);
+    const table = mixedTable();
+    const stream = encodeHtabStream(table);
+    const room = Buffer.alloc(offset + stream.length + 5, 0xee);
+    const bytes = encodeHtabStream(table, { into: room.subarray(offset, offset + stream.length) });
+    expect(bytes.byteOffset).toBe(room.byteOffset + offset);
+    expect(bytes.buffer).toBe(room.buffer);
+    expect(Buffer.compare(bytes, stream)).toBe(0);
+    expect([...room.subarray(0, offset), ...room.subarray(offset + stream.length)]).toEqual(
+      Array(offset + 5).fill(0xee),
+    );
+    expect(Buffer.compare(encodeHtabStream(table, { into: Buffer.alloc(stream.length + 99) }), stream)).toBe(0);
+  });
+
+  it('refuses too few of them', () => {
+    useHtabLoops(loops);
+    const table = mixedTable();
+    const { length } = encodeHtabStream(table);
+    for (const size of [0, 7, 8, length - 1]) {
+      expect(() => encodeHtabStream(table, { into: new Uint8Array(size) })).toThrow(RangeError);
+    }
+  });
+});
+
+describe.runIf(addon !== undefined)('the addon', () => {
+  it('refuses what makes no sense', () => {
+    const { apply, encode } = addon!;
+    const bytes = new Uint8Array(2 ** 18 + 64);
+    const table = bytes.subarray(0, 2 ** 18);
+    const out = new Uint8Array(2 ** 19);
+    expect(encode(table, 0, 2 ** 14, 1, 1, out)).toBe(8);
+    expect(encode(table, 1, 0, 1, 1, out)).toBeLessThan(0);
+    expect(encode(table, 0, 2 ** 14 + 1, 1, 1, out)).toBeLessThan(0);
+    expect(encode(table, 0, Number.MAX_SAFE_INTEGER, 1, 1, out)).toBeLessThan(0);
+    expect(encode(table, 0, 2 ** 14, 1, 1, bytes.subarray(2 ** 18 - 1))).toBeLessThan(0);
+    const stream = Uint8Array.of(0, 0, 0, 0, 0, 0, 1, 0);
+    expect(apply(table, stream, 1, LARGE_SIZES)).toBe(1);
+    expect(apply(table, stream, 1, LARGE_SIZES.subarray(1))).toBe(0);
+    expect(apply(table, bytes.subarray(2 ** 18 - 8, 2 ** 18), 1, LARGE_SIZES)).toBe(0);
+    expect(apply(new Uint8Array(0), stream, 1, LARGE_SIZES)).toBe(0);
+    expect(apply(new Uint8Array(0), new Uint8Array(0), 1, LARGE_SIZES)).toBe(1);
+  });
+});

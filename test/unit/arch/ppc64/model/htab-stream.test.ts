@@ -1,0 +1,181 @@
+import { describe, expect, it } from 'vitest';
+import {
+  applyHtabStream,
+  checkHtabStream,
+  decodeHtabStream,
+  encodeHtabChanges,
+  encodeHtabStream,
+  Htab,
+  HtabStreamError,
+  htabChunks,
+  orderFor,
+  readHtabChunk,
+  wholeHtabChunks,
+} from '../../../../../lib/arch/ppc64/model/index.ts';
+
+/** A stream from chunks, written down by hand. */
+function stream(
+  ...chunks: [index: number, entries: [v: bigint, r: bigint][], nInvalid: number, nValid?: number][]
+): Buffer {
+  return Buffer.concat(
+    chunks.map(([index, entries, nInvalid, nValid = entries.length]) => {
+      const bytes = Buffer.alloc(8 + entries.length * 16);
+      bytes.writeUInt32LE(index);
+      bytes.writeUInt16LE(nValid, 4);
+      bytes.writeUInt16LE(nInvalid, 6);
+      entries.forEach(([v, r], i) => {
+        bytes.writeBigUInt64BE(v, 8 + i * 16);
+        bytes.writeBigUInt64BE(r, 16 + i * 16);
+      });
+      return bytes;
+    }),
+  );
+}
+
+const A: [bigint, bigint] = [0x4000_0001_2345_6011n, 0x1192n];
+const B: [bigint, bigint] = [0x4000_0001_2345_8001n, 0x2010n];
+
+/** The error a call throws. */
+function thrown(call: () => unknown): { problem: string; offset: number } {
+  try {
+    call();
+  } catch (error) {
+    if (error instanceof HtabStreamError) return { problem: error.problem, offset: error.offset };
+    throw error;
+  }
+  throw new Error('nothing was thrown');
+}
+
+describe('an empty table', () => {
+  it('of order 18 is one chunk, as a real kernel gives it', () => {
+    expect([...encodeHtabStream(new Htab(18))]).toEqual([0, 0, 0, 0, 0, 0, 0x00, 0x40]);
+  });
+
+  it('of order 24 is 16 chunks of 65535 and one of 16: 136 bytes, as a real kernel gives it', () => {
+    const chunks = [...htabChunks(encodeHtabStream(new Htab(24)))];
+    expect(chunks.map(({ index, nValid, nInvalid }) => [index, nValid, nInvalid])).toEqual([
+      ...Array.from({ length: 16 }, (_, i) => [i * 65535, 0, 65535]),
+      [1048560, 0, 16],
+    ]);
+    expect(encodeHtabStream(new Htab(24)).byteLength).toBe(136);
+  });
+});
+
+describe('runs', () => {
+  it('of valid entries are cut at 65535', () => {
+    const table = new Htab(21);
+    for (let slot = 10; slot < 70000; slot++) table.setWords(slot, 0, 1, 0, slot << 12);
+    const chunks = [...htabChunks(encodeHtabStream(table))].map(({ index, nValid, nInvalid }) => [
+      index,
+      nValid,
+      nInvalid,
+    ]);
+    expect(chunks).toEqual([
+      [0, 0, 10],
+      [10, 65535, 0],
+      [65545, 4455, 61072],
+    ]);
+    expect(Buffer.compare(decodeHtabStream(encodeHtabStream(table)).bytes, table.bytes)).toBe(0);
+  });
+
+  it('report entries that are not bolted as empty, when asked', () => {
+    const table = decodeHtabStream(stream([0, [A, B, A], 5]));
+    expect(encodeHtabStream(table, { boltedOnly: true, to: 8 })).toEqual(
+      new Uint8Array(stream([0, [A], 1], [2, [A], 5])),
+    );
+  });
+
+  it('cover the slots asked for', () => {
+    const table = decodeHtabStream(stream([3, [A, B], 0]));
+    expect(encodeHtabStream(table, { from: 4, to: 6 })).toEqual(new Uint8Array(stream([4, [B], 1])));
+    expect(encodeHtabStream(table, { from: 4, to: 4 })).toHaveLength(0);
+    expect(() => encodeHtabStream(table, { from: 5, to: 4 })).toThrow(RangeError);
+    expect(() => encodeHtabStream(table, { to: 16385 })).toThrow(RangeError);
+  });
+});
+
+describe('headers', () => {
+  it('can be big-endian; entries always are', () => {
+    const table = decodeHtabStream(stream([0x102, [A], 3]));
+    const big = encodeHtabStream(table, { headers: 'big', from: 0x102, to: 0x106 });
+    expect([...big.subarray(0, 16)]).toEqual([0, 0, 1, 2, 0, 1, 0, 3, 0x40, 0, 0, 1, 0x23, 0x45, 0x60, 0x11]);
+    expect(decodeHtabStream(big, { headers: 'big' }).get(0x102).v).toBe(A[0]);
+    expect(thrown(() => decodeHtabStream(big))).toMatchObject({ offset: 0 });
+  });
+});
+
+describe('decoding', () => {
+  it('drops the bits that KVM sets in what it reports', () => {
+    const table = decodeHtabStream(stream([7, [[A[0] | 0x60n, A[1]]], 0]));
+    expect([table.get(7).v, table.get(7).r]).toEqual(A);
+  });
+
+  it('empties invalid slots', () => {
+    const table = decodeHtabStream(stream([0, [A, B, A], 0]));
+    applyHtabStream(table, stream([1, [], 2]));
+    expect([0, 1, 2].map((slot) => table.isValid(slot))).toEqual([true, false, false]);
+    expect(table.get(1).r).toBe(0n);
+  });
+
+  it('takes the order from the slots mentioned', () => {
+    expect(decodeHtabStream(stream([0x7fff, [], 1])).order).toBe(19);
+    expect(decodeHtabStream(stream([0x7fff, [], 1]), { order: 20 }).order).toBe(20);
+    expect([0, 1, 16384, 16385, 1 << 20].map(orderFor)).toEqual([18, 18, 18, 19, 24]);
+  });
+
+  it.each<[string, Buffer, string, number]>([
+    ['half a header', Buffer.concat([stream([0, [A], 0]), Buffer.alloc(5)]), 'truncated-header', 24],
+    ['half an entry', stream([0, [A, B], 0]).subarray(0, 39), 'truncated-entries', 0],
+    ['more entries announced than there are', stream([0, [A], 0, 0xffff]), 'index', 0],
+    ['slots beyond the end', stream([0, [A], 0], [16383, [B], 1]), 'index', 24],
+    ['an index beyond the end', stream([0xffff_ffff, [], 0]), 'index', 0],
+    ['an entry without VALID', stream([5, [A, [B[0] & ~1n, B[1]]], 0]), 'not-valid', 24],
+    ['a reserved segment size', stream([5, [[A[0] | (1n << 63n), A[1]]], 0]), 'segment-size', 8],
+    ['a page size that does not exist', stream([5, [[A[0] | 4n, 0x2000n]], 0]), 'page-size', 8],
+  ])('refuses %s, changing nothing', (_what, bytes, problem, offset) => {
+    const table = decodeHtabStream(stream([0, [B], 0]));
+    const before = Buffer.from(table.bytes);
+    expect(thrown(() => applyHtabStream(table, bytes))).toEqual({ problem, offset });
+    expect(Buffer.compare(table.bytes, before)).toBe(0);
+  });
+
+  it('says in words what is wrong and where', () => {
+    expect(() => checkHtabStream(stream([4, [A, [0n, 0n]], 0]))).toThrow(
+      'the entry of slot 5 lacks VALID (at byte 24 of the HTAB stream)',
+    );
+    expect(new HtabStreamError('index', 3, 'x')).toBeInstanceOf(RangeError);
+  });
+});
+
+describe('pieces of a stream', () => {
+  const whole = stream([0, [A, B], 3], [9, [], 4], [20, [A], 0]);
+
+  it('are cut behind the last whole chunk', () => {
+    const ends = new Set([0, 40, 48, 72]);
+    for (let length = 0; length <= whole.byteLength; length++) {
+      const cut = wholeHtabChunks(whole.subarray(0, length));
+      expect(cut).toBe(Math.max(...[...ends].filter((end) => end <= length)));
+    }
+  });
+
+  it('are refused when no more bytes can make them right', () => {
+    expect(thrown(() => wholeHtabChunks(whole, { entryCount: 20 }))).toEqual({ problem: 'index', offset: 48 });
+    expect(thrown(() => wholeHtabChunks(whole.subarray(0, 57), { entryCount: 20 }))).toMatchObject({ offset: 48 });
+  });
+
+  it('can be read one chunk at a time', () => {
+    expect(readHtabChunk(whole, 40)).toEqual({ index: 9, nValid: 0, nInvalid: 4, offset: 40, entries: 48, end: 48 });
+    expect(thrown(() => readHtabChunk(whole, 72))).toEqual({ problem: 'truncated-header', offset: 72 });
+    expect(thrown(() => readHtabChunk(whole, 66))).toEqual({ problem: 'truncated-header', offset: 66 });
+  });
+});
+
+describe('changes', () => {
+  it('are the slots that differ, and only those', () => {
+    const before = decodeHtabStream(stream([0, [A, A, B, A], 0]));
+    const after = decodeHtabStream(stream([0, [A, B], 1], [3, [A], 0], [100, [A], 0]));
+    expect(encodeHtabChanges(before, after)).toEqual(new Uint8Array(stream([1, [B], 1], [100, [A], 0])));
+    expect(encodeHtabChanges(after, after)).toHaveLength(0);
+    expect(() => encodeHtabChanges(before, new Htab(19))).toThrow(RangeError);
+  });
+});

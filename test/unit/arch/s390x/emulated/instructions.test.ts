@@ -1,0 +1,161 @@
+/** What scripted guests do to tables, keys and frames, and what MEM_OP sees of it. */
+
+import { describe, expect, it } from 'vitest';
+import { GuestFault, type GuestProgram, instruction, load, spin, store } from '../../../../../lib/emulated/index.ts';
+import { DAT64, Machine, MIB, REAL64 } from './machine.ts';
+
+const SEGMENTS = 0x10_0000;
+const PAGES = 0x11_0000;
+const DATA = 0x18_0000;
+/** Behind the tables, so that real 0 is there. */
+const PREFIX = 0x20_0000;
+
+/** A machine whose vCPU runs a guest with these registers. */
+function running(psw: bigint, guest: () => GuestProgram, options: { cmma?: boolean } = {}): Machine {
+  const machine = new Machine(options);
+  machine.latch(psw, { 1: BigInt(SEGMENTS) | 3n }, PREFIX);
+  machine.addMemory();
+  for (let i = 0; i < 2048; i++) machine.pokeDoubleword(SEGMENTS + i * 8, 0x20n);
+  for (const i of [0, 1]) machine.pokeDoubleword(SEGMENTS + i * 8, BigInt(PAGES));
+  for (let i = 0; i < 256; i++) machine.pokeDoubleword(PAGES + i * 8, BigInt(DATA + (i % 16) * 4096));
+  machine.kernel.loadGuest(machine.vcpu, guest());
+  return machine;
+}
+
+/** Runs a guest that collects what its instructions gave. */
+function results(psw: bigint, guest: (push: (value: unknown) => void) => GuestProgram, options?: { cmma?: boolean }) {
+  const found: unknown[] = [];
+  const machine = running(psw, () => guest((value) => found.push(value)), options);
+  machine.kernel.run(machine.vcpu, 0);
+  return { machine, found };
+}
+
+describe('invalidation', () => {
+  it('IPTE makes a page invalid, for the guest and for MEM_OP', () => {
+    const { machine, found } = results(DAT64, function* (push) {
+      yield store(MIB + 0x3000, 4, 0xabcdn);
+      yield instruction('IPTE', BigInt(PAGES), 0x10_3000n);
+      try {
+        yield load(MIB + 0x3000, 4);
+      } catch (fault) {
+        push((fault as GuestFault).code);
+      }
+      push(yield load(MIB + 0x2000, 4));
+      yield spin;
+    });
+    expect(found).toEqual([0x11, 0n]);
+    expect(machine.read(MIB + 0x3000, 8)).toBe(0x11);
+    expect(machine.read(MIB + 0x2000, 8)).toBe(0);
+  });
+
+  it('IDTE makes segments invalid, one or more; clearing by ASCE changes no table', () => {
+    const { machine } = results(REAL64, function* () {
+      yield instruction('IDTE', BigInt(SEGMENTS), 0x800n);
+      yield instruction('IDTE', BigInt(SEGMENTS), 0x10_0000n);
+      yield spin;
+    });
+    machine.latch(DAT64, { 1: BigInt(SEGMENTS) | 3n });
+    expect([machine.read(0x8000, 8), machine.read(MIB, 8)]).toEqual([0, 0x10]);
+    machine.latch(REAL64, {}, PREFIX);
+    machine.kernel.loadGuest(
+      machine.vcpu,
+      (function* () {
+        yield instruction('IDTE', BigInt(SEGMENTS), 1n);
+        yield spin;
+      })(),
+    );
+    machine.kernel.run(machine.vcpu, 0);
+    machine.latch(DAT64, { 1: BigInt(SEGMENTS) | 3n });
+    expect([machine.read(0x8000, 8), machine.read(MIB, 8)]).toEqual([0x10, 0x10]);
+  });
+
+  it('CSPG exchanges a doubleword, or says what is there', () => {
+    const { machine, found } = results(REAL64, function* (push) {
+      push(yield instruction('CSPG', 1n, 2n, BigInt(PAGES)));
+      push(yield instruction('CSPG', BigInt(DATA), BigInt(DATA) | 0x200n, BigInt(PAGES)));
+      yield spin;
+    });
+    expect(found).toEqual([
+      [1n, BigInt(DATA)],
+      [0n, BigInt(DATA)],
+    ]);
+    machine.latch(DAT64, { 1: BigInt(SEGMENTS) | 3n });
+    expect([machine.write(MIB, 8), machine.write(MIB + 0x1000, 8)]).toEqual([4, 0]);
+  });
+});
+
+describe('storage keys', () => {
+  it('are set, inserted and reset by real address', () => {
+    const { machine, found } = results(REAL64, function* (push) {
+      yield instruction('SSKE', 0x3en, 0x18_0000n);
+      push(yield instruction('ISKE', 0x18_0fffn));
+      push(yield instruction('RRBE', 0x18_0000n));
+      push(yield instruction('RRBE', 0x18_0000n));
+      // Real 0 is the prefix.
+      yield instruction('SSKE', 0x50n, 0n);
+      yield spin;
+    });
+    expect(found).toEqual([0x3en, 3n, 1n]);
+    expect(machine.keys(DATA / 4096, 1)).toEqual(Uint8Array.of(0x3a));
+    expect(machine.keys(PREFIX / 4096, 1)).toEqual(Uint8Array.of(0x50));
+  });
+
+  it('bind the guest by the key of its PSW, and show what it touched', () => {
+    const key3 = 0x0030_0000_0000_0000n;
+    const { machine, found } = results(REAL64 | key3, function* (push) {
+      yield instruction('SSKE', 0x38n, 0x18_0000n);
+      yield instruction('SSKE', 0x40n, 0x18_1000n);
+      yield instruction('SSKE', 0x48n, 0x18_2000n);
+      yield store(0x18_0000, 1, 1n);
+      push(yield load(0x18_1000, 1));
+      for (const op of [store(0x18_1000, 1, 1n), load(0x18_2000, 1)]) {
+        try {
+          yield op;
+        } catch (fault) {
+          push((fault as GuestFault).code);
+        }
+      }
+      yield spin;
+    });
+    expect(found).toEqual([0n, 4, 4]);
+    expect(machine.keys(DATA / 4096, 3)).toEqual(Uint8Array.of(0x3e, 0x44, 0x48));
+  });
+});
+
+it('ESSA tells the usage of frames, which migration harvests', () => {
+  const { machine, found } = results(
+    REAL64,
+    function* (push) {
+      push(yield instruction('ESSA', 3n, BigInt(DATA)));
+      push(yield instruction('ESSA', 0n, BigInt(DATA)));
+      push(yield instruction('ESSA', 6n, BigInt(DATA)));
+      push(yield instruction('ESSA', 7n, BigInt(DATA + 4096)));
+      yield spin;
+    },
+    { cmma: true },
+  );
+  expect(found).toEqual([0n, 3n, 3n, 0n]);
+  const values = new Uint8Array(3);
+  const log = BigUint64Array.of(BigInt(DATA / 4096), 3n, 0n);
+  expect(machine.s390x.getCmmaBits(machine.vm, log, 1, values)).toBe(0);
+  expect(values).toEqual(Uint8Array.of(3, 0x40, 0));
+});
+
+it.each([
+  ['an unknown mnemonic', REAL64, instruction('XYZZY'), 1],
+  ['ESSA without CMMA', REAL64, instruction('ESSA', 1n, 0n), 1],
+  ['the problem state', REAL64 | 0x0001_0000_0000_0000n, instruction('IPTE', 0n, 0n), 2],
+  ['tables without storage', REAL64, instruction('IPTE', 0x5000_0000n, 0n), 5],
+  ['frames without storage', REAL64, instruction('ISKE', 0x5000_0000n), 5],
+])('%s is an interruption', (_, psw, op, code) => {
+  const { found } = results(psw, function* (push) {
+    try {
+      yield op;
+    } catch (fault) {
+      expect(fault).toBeInstanceOf(GuestFault);
+      push((fault as GuestFault).code);
+    }
+    yield spin;
+  });
+  expect(found).toEqual([code]);
+});

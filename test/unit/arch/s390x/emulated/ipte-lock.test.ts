@@ -1,0 +1,206 @@
+import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { build } from 'vite';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { S390xArchitecture } from '../../../../../lib/arch/s390x/emulated/architecture.ts';
+import { IPTE_LOCK_BYTES, SiifIpteLock, SimpleIpteLock } from '../../../../../lib/arch/s390x/emulated/ipte-lock.ts';
+import { vcpuMemOp, vmMemOp } from '../../../../../lib/arch/s390x/emulated/memop.ts';
+import { type GuestProgram, instruction, spin } from '../../../../../lib/emulated/guest.ts';
+import { HostMemory } from '../../../../../lib/emulated/host-memory.ts';
+import { parseRelease } from '../../../../../lib/emulated/release.ts';
+import { EmulatedVcpu } from '../../../../../lib/emulated/vcpu.ts';
+import { EmulatedVm } from '../../../../../lib/emulated/vm.ts';
+import { MAP, MEMOP, MEMOP_FLAG, PROT } from '../../../../../lib/uapi/flags.ts';
+import type { IpteOutcome, IpteWork } from './ipte-worker.ts';
+
+let workerCode = '';
+
+beforeAll(async () => {
+  const built = await build({
+    configFile: false,
+    logLevel: 'silent',
+    build: { write: false, ssr: join(import.meta.dirname, 'ipte-worker.ts'), target: 'node20' },
+  });
+  const outputs = Array.isArray(built) ? built : [built];
+  for (const output of outputs) if ('output' in output) workerCode = output.output[0].code;
+});
+
+function start(work: IpteWork): Promise<IpteOutcome> {
+  const url = new URL(`data:text/javascript,${encodeURIComponent(workerCode)}`);
+  return new Promise((resolve, reject) => {
+    new Worker(url, { workerData: work }).once('message', resolve).once('error', reject);
+  });
+}
+
+/** One remapper and two readers over the same storage, for a while. */
+async function contend(form: IpteWork['form'], milliseconds: number): Promise<IpteOutcome[]> {
+  const lock = new SharedArrayBuffer(IPTE_LOCK_BYTES);
+  const storage = new SharedArrayBuffer(0x4_0000);
+  const stop = new SharedArrayBuffer(4);
+  const view = new DataView(storage);
+  view.setBigUint64(0x1000, 0x2000n);
+  for (let page = 0; page < 16; page++) view.setBigUint64(0x2000 + 8 * page, BigInt(0x1_0000 + page * 4096));
+  const threads = (['remapper', 'reader', 'reader'] as const).map((role) => start({ role, form, lock, storage, stop }));
+  setTimeout(() => Atomics.store(new Int32Array(stop), 0, 1), milliseconds);
+  return Promise.all(threads);
+}
+
+const RAM = { length: 0x10_0000, prot: PROT.READ | PROT.WRITE, flags: MAP.PRIVATE | MAP.ANONYMOUS };
+
+const mixed = (outcomes: IpteOutcome[]) => outcomes.reduce((sum, { mixed }) => sum + mixed, 0);
+
+describe('the IPTE interlock between threads', () => {
+  it.each(['siif', 'simple'] as const)('%s: no read mixes the old and the new mapping', async (form) => {
+    const outcomes = await contend(form, 1500);
+    expect(mixed(outcomes)).toBe(0);
+    // Everybody gets on.
+    for (const { role, rounds } of outcomes) expect(rounds, role).toBeGreaterThan(10);
+  });
+
+  it('without it they do, so that the test above says something', async () => {
+    expect(mixed(await contend('none', 1500))).toBeGreaterThan(0);
+  });
+});
+
+describe.each([
+  ['with SIIF', SiifIpteLock],
+  ['simple', SimpleIpteLock],
+])('%s', (_, Lock) => {
+  it('holds off invalidations while any host walks', () => {
+    const lock = new Lock();
+    lock.lock();
+    lock.lock();
+    expect(lock.tryInvalidate()).toBe(false);
+    lock.unlock();
+    expect(lock.tryInvalidate()).toBe(false);
+    lock.unlock();
+    expect(lock.tryInvalidate()).toBe(true);
+    lock.invalidated();
+    lock.lock();
+    lock.unlock();
+    expect(lock.tryInvalidate()).toBe(true);
+  });
+
+  it('is the same lock over the same memory', () => {
+    const lock = new Lock();
+    const other = new Lock(lock.shared);
+    lock.lock();
+    expect(other.tryInvalidate()).toBe(false);
+    other.unlock();
+    expect(lock.tryInvalidate()).toBe(true);
+  });
+});
+
+it('with SIIF the control word is the architecture’s: k, kh, kg', () => {
+  const lock = new SiifIpteLock();
+  const word = () => new BigUint64Array(lock.shared)[0];
+  lock.lock();
+  lock.lock();
+  expect(word()).toBe(0x8000_0002_0000_0000n);
+  lock.unlock();
+  expect(word()).toBe(0x8000_0001_0000_0000n);
+  lock.unlock();
+  expect(word()).toBe(0n);
+  lock.tryInvalidate();
+  lock.tryInvalidate();
+  expect(word()).toBe(2n);
+  lock.invalidated();
+  expect(word()).toBe(1n);
+});
+
+describe('MEM_OP takes the interlock', () => {
+  /** A VM whose lock counts, with DAT on and 1 MiB of memory whose tables are all zeros: virtual 0 is real 0. */
+  function machine(asce: bigint) {
+    const memory = new HostMemory(4096);
+    const hva = memory.map(RAM, 0x10_0000, 0, undefined);
+    const architecture = new S390xArchitecture(parseRelease('6.12'));
+    const vm = new EmulatedVm(architecture, memory, 0n);
+    const vcpu = new EmulatedVcpu(vm, 0);
+    const slot = { slot: 0, flags: 0, gpa: 0n, size: 0x10_0000n, hva: BigInt(hva), guestMemfdOffset: 0n };
+    expect(vm.setUserMemoryRegion({ ...slot, version: 1 }, () => -9)).toBe(0);
+    const state = architecture.vmState(vm);
+    const cpu = architecture.vcpuState(vcpu);
+    cpu.cpu.cr[3] = Number(asce);
+    const lock = new SiifIpteLock();
+    let taken = 0;
+    state.ipteLock = {
+      shared: lock.shared,
+      lock: () => {
+        taken++;
+        lock.lock();
+      },
+      unlock: () => lock.unlock(),
+      tryInvalidate: () => lock.tryInvalidate(),
+      invalidated: () => lock.invalidated(),
+    };
+    const mop = (dat: boolean, op: number, flags: number) => {
+      cpu.cpu.pswMaskHi = dat ? 0x0400_0001 : 1;
+      cpu.cpu.pswMaskLo = 0x8000_0000;
+      taken = 0;
+      const buf = new Uint8Array(8);
+      const call = {
+        op,
+        gaddr: 0x10n,
+        size: 8,
+        flags: BigInt(flags),
+        buf,
+        ar: 0,
+        key: 0,
+        oldValue: buf,
+        sidaOffset: 0,
+      };
+      expect(op >= MEMOP.ABSOLUTE_READ ? vmMemOp(state, call) : vcpuMemOp(state, cpu, call)).toBe(0);
+      expect(lock.tryInvalidate(), 'let go').toBe(true);
+      lock.invalidated();
+      return taken;
+    };
+    return mop;
+  }
+
+  it('to move data only where tables are walked, to check always, for absolute operations never', () => {
+    const walking = machine(0n);
+    expect(walking(true, MEMOP.LOGICAL_READ, 0)).toBe(1);
+    expect(walking(true, MEMOP.LOGICAL_WRITE, 0)).toBe(1);
+    expect(walking(false, MEMOP.LOGICAL_READ, 0)).toBe(0);
+    expect(machine(0x20n)(true, MEMOP.LOGICAL_READ, 0)).toBe(0);
+    expect(walking(false, MEMOP.LOGICAL_READ, MEMOP_FLAG.CHECK_ONLY)).toBe(1);
+    expect(walking(true, MEMOP.LOGICAL_WRITE, MEMOP_FLAG.CHECK_ONLY)).toBe(1);
+    expect(walking(true, MEMOP.ABSOLUTE_READ, 0)).toBe(0);
+    expect(walking(true, MEMOP.ABSOLUTE_CMPXCHG, 0)).toBe(0);
+  });
+});
+
+it('defers a guest’s invalidation while a walk is under way, and no other instruction', () => {
+  const memory = new HostMemory(4096);
+  const hva = memory.map(RAM, 0x10_0000, 0, undefined);
+  const architecture = new S390xArchitecture(parseRelease('6.12'));
+  const vm = new EmulatedVm(architecture, memory, 0n);
+  const vcpu = new EmulatedVcpu(vm, 0);
+  const slot = { slot: 0, flags: 0, gpa: 0n, size: 0x10_0000n, hva: BigInt(hva), guestMemfdOffset: 0n };
+  expect(vm.setUserMemoryRegion({ ...slot, version: 1 }, () => -9)).toBe(0);
+  const lock = new SiifIpteLock();
+  architecture.vmState(vm).ipteLock = lock;
+  const done: string[] = [];
+  vcpu.load(
+    (function* (): GuestProgram {
+      yield instruction('SSKE', 0x10n, 0n);
+      done.push('SSKE');
+      yield instruction('IPTE', 0x8000n, 0x3000n);
+      done.push('IPTE');
+      yield spin;
+    })(),
+  );
+  const entry = () => {
+    const bytes = new Uint8Array(8);
+    memory.read(hva + 0x8018, bytes);
+    return bytes[6];
+  };
+  lock.lock();
+  expect(vcpu.run(5)).toBe(-4);
+  expect([done, entry()]).toEqual([['SSKE'], 0]);
+  lock.unlock();
+  expect(vcpu.run(5)).toBe(-4);
+  expect([done, entry()]).toEqual([['SSKE', 'IPTE'], 4]);
+  // The interlock is free again.
+  expect(lock.tryInvalidate()).toBe(true);
+});

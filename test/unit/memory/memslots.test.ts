@@ -1,0 +1,224 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Kvm, MEM, type Vm } from '../../../lib/index.ts';
+import type { KvmCalls } from '../../../lib/raw.ts';
+import { backends, UNIT } from '../handles/backends.ts';
+
+describe.each(backends)('memslots on $name', ({ options }) => {
+  let kvm: Kvm;
+  let vm: Vm;
+  let trace: string[];
+
+  const region = (line: string): boolean => line.startsWith('setUserMemoryRegion');
+
+  beforeEach(() => {
+    trace = [];
+    kvm = Kvm.open({ ...options, trace: (line) => trace.push(line) });
+    vm = kvm.createVm();
+  });
+  afterEach(() => {
+    vm.close();
+    kvm.close();
+  });
+
+  it('gives ids out again before it takes new ones', () => {
+    const ram = kvm.mapAnonymous(UNIT);
+    const regions = [0, 1, 2].map((i) => vm.memory.addRam(i * UNIT, ram));
+    expect([...vm.memslots].map((slot) => slot.id)).toEqual([0, 1, 2]);
+    regions[1]!.remove();
+    vm.memory.addRam(7 * UNIT, ram);
+    vm.memory.addRam(8 * UNIT, ram);
+    expect([...vm.memslots].map((slot) => slot.id).sort()).toEqual([0, 1, 2, 3]);
+  });
+
+  it('leaves ids alone that were taken by hand', () => {
+    const ram = kvm.mapAnonymous(UNIT);
+    vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 9 * UNIT, memorySize: UNIT, userspaceAddr: ram.hva });
+    vm.memory.addRam(0, ram);
+    expect(vm.memslots.get(0)?.baseGfn).toBe((9 * UNIT) / kvm.pageSize);
+    expect(vm.memslots.get(1)?.baseGfn).toBe(0);
+    vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0, memorySize: 0, userspaceAddr: 0 });
+    expect(vm.memslots.get(0)).toBeUndefined();
+  });
+
+  it('does not lose an id when the kernel refuses', () => {
+    const ram = kvm.mapAnonymous(UNIT);
+    vm.memory.addRam(0, ram).remove();
+    for (let i = 0; i < 3; i++) expect(() => vm.memory.addRam(1, ram)).toThrow();
+    vm.memory.addRam(0, ram);
+    expect(vm.memslots.get(0)).toBeDefined();
+  });
+
+  it('moves a slot, keeping its id, and deletes in any order', () => {
+    const ram = kvm.mapAnonymous(UNIT);
+    const first = vm.memory.addRam(0, ram);
+    const second = vm.memory.addRam(2 * UNIT, ram);
+    vm.memory.writeU32(0x10, 7);
+    first.move(4 * UNIT);
+    expect(vm.memory.readU32(4 * UNIT + 0x10)).toBe(7);
+    expect(() => vm.memory.readU32(0x10)).toThrow(expect.objectContaining({ code: 'EFAULT' }));
+    expect(vm.memslots.get(0)?.baseGfn).toBe((4 * UNIT) / kvm.pageSize);
+    expect(() => first.move(2 * UNIT)).toThrow(
+      expect.objectContaining({ code: 'EEXIST', slot: 0, explanation: expect.stringContaining('slot 1') }),
+    );
+    expect(first.gpa).toBe(4 * UNIT);
+    first.remove();
+    second.remove();
+    expect(vm.memslots.size).toBe(0);
+    expect(() => first.move(0)).toThrow(expect.objectContaining({ code: 'EBADF' }));
+  });
+
+  it('issues no call for a change that changes nothing', () => {
+    const ram = kvm.mapAnonymous(UNIT);
+    const slot = vm.memory.addRam(0, ram);
+    const before = trace.filter(region).length;
+    slot.move(0);
+    slot.setReadOnly(false);
+    vm.dirtyPages.start();
+    const started = trace.filter(region).length;
+    vm.dirtyPages.start();
+    expect(trace.filter(region).length).toBe(started);
+    expect(started).toBe(before + 1);
+  });
+
+  it('makes a live slot read-only by deleting it and making it anew', () => {
+    const ram = kvm.mapAnonymous(UNIT);
+    const rom = vm.memory.addRam(0, ram);
+    const before = trace.filter(region).length;
+    if (vm.checkExtension('READONLY_MEM') === 0) {
+      expect(() => rom.setReadOnly(true)).toThrow(
+        expect.objectContaining({ code: 'EINVAL', explanation: expect.stringContaining('READONLY') }),
+      );
+      // Rolled back: the slot is there again as it was.
+      expect(vm.memslots.get(0)).toMatchObject({ flags: 0, baseGfn: 0 });
+      expect(rom.readOnly).toBe(false);
+      rom.remove();
+      expect(vm.memslots.size).toBe(0);
+      return;
+    }
+    // A mapping that was closed meanwhile stays for as long as the region is there.
+    ram.close();
+    rom.setReadOnly(true);
+    expect(trace.filter(region).slice(before)).toEqual([
+      expect.stringMatching(/^setUserMemoryRegion\(vm#1, 0, 0x0, 0x0, 0x0, 0x0\) = 0$/),
+      expect.stringMatching(/^setUserMemoryRegion\(vm#1, 0, 0x2, 0x0, 0x100000, map#\d+\) = 0$/),
+    ]);
+    expect(vm.memslots.get(0)?.flags).toBe(MEM.READONLY);
+    vm.memory.writeU8(0, 1);
+    rom.setReadOnly(false);
+    expect(vm.memslots.get(0)?.flags).toBe(0);
+    expect(vm.memory.readU8(0)).toBe(1);
+    rom.remove();
+    expect(ram.pins).toBe(0);
+  });
+
+  // The real kernel would set up gigabytes of its own for 2^31 pages; with 64 KiB pages no mapping is large enough.
+  const canBeTooLarge = options.backend === 'emulated' && options.pageSize !== 65536;
+  it.runIf(canBeTooLarge)(
+    'splits a region that is larger than a slot may be, and takes all of it back when a part fails',
+    () => {
+      const size = 2 ** 43 + 2 ** 32;
+      const ram = kvm.mapAnonymous(size);
+      const huge = vm.memory.addRam(0, ram);
+      expect([...vm.memslots].map(({ baseGfn, npages }) => [baseGfn * 4096, npages * 4096])).toEqual([
+        [0, 2 ** 43 - 2 ** 30],
+        [2 ** 43 - 2 ** 30, 2 ** 32 + 2 ** 30],
+      ]);
+      vm.memory.writeU32(2 ** 43 + 8, 77);
+      expect(vm.memory.readU32(2 ** 43 + 8)).toBe(77);
+      huge.move(2 ** 33);
+      expect(vm.memory.readU32(2 ** 43 + 2 ** 33 + 8)).toBe(77);
+      huge.remove();
+      vm.setUserMemoryRegion({ slot: 5, guestPhysAddr: size - UNIT, memorySize: UNIT, userspaceAddr: ram.hva });
+      expect(() => vm.memory.addRam(0, ram)).toThrow(
+        expect.objectContaining({ code: 'EEXIST', explanation: expect.stringContaining('slot 5') }),
+      );
+      expect([...vm.memslots].map((slot) => slot.id)).toEqual([5]);
+      expect(ram.pins).toBe(0);
+      ram.close();
+    },
+  );
+
+  it.each([
+    ['unaligned', 1, UNIT, 'EINVAL', 'guest_phys_addr 0x1 is not a multiple of the page size'],
+    ['wrapping', (1n << 64n) - BigInt(UNIT), UNIT, 'EINVAL', 'wraps 64 bits'],
+  ] as const)('explains what is %s', (_, gpa, size, code, explanation) => {
+    const ram = kvm.mapAnonymous(UNIT);
+    const region = { slot: 0, guestPhysAddr: gpa, memorySize: size, userspaceAddr: ram.hva };
+    expect(() => vm.setUserMemoryRegion(region)).toThrow(
+      expect.objectContaining({
+        name: 'KvmError',
+        code,
+        slot: 0,
+        gpa,
+        size,
+        syscall: 'ioctl(KVM_SET_USER_MEMORY_REGION)',
+        explanation: expect.stringContaining(explanation),
+      }),
+    );
+  });
+
+  it('explains sizes, addresses, flags, ids, address spaces and changes that cannot be', () => {
+    const ram = kvm.mapAnonymous(UNIT);
+    const good = { slot: 0, guestPhysAddr: 0, memorySize: UNIT, userspaceAddr: ram.hva };
+    const explain = (change: object): string => {
+      try {
+        vm.setUserMemoryRegion({ ...good, ...change });
+      } catch (error) {
+        return (error as { explanation?: string }).explanation ?? 'none';
+      }
+      return 'accepted';
+    };
+    expect(explain({ memorySize: UNIT + 1 })).toContain('memory_size 0x100001 is not a multiple');
+    expect(explain({ userspaceAddr: ram.hva + 1 })).toContain('userspace_addr');
+    expect(explain({ flags: 0x100 })).toContain('0x100');
+    expect(explain({ slot: 0x7fff + 1 })).toContain('KVM_CAP_NR_MEMSLOTS');
+    expect(explain({ slot: 7 << 16 })).toContain('address space 7');
+    expect(explain({ memorySize: 0 })).toContain('there is no slot 0');
+    expect(explain({})).toBe('accepted');
+    expect(explain({ memorySize: 2 * UNIT })).toContain('a slot cannot be resized');
+    expect(explain({ userspaceAddr: ram.hva + UNIT })).toContain('backed by');
+    expect(explain({ slot: 1 })).toContain('slot 1 [0x0, 0x100000) overlaps slot 0 [0x0, 0x100000)');
+    if (kvm.arch === 's390x') {
+      expect(explain({ slot: 1, guestPhysAddr: 4 * UNIT, memorySize: 0x1000 })).toContain('1 MiB');
+    }
+  });
+
+  it('has a second address space where the kernel does', () => {
+    const ram = kvm.mapAnonymous(UNIT);
+    vm.memory.addRam(0, ram);
+    if (vm.checkExtension('MULTI_ADDRESS_SPACE') < 2) {
+      expect(() => vm.addressSpace(1).addRam(0, ram)).toThrow(
+        expect.objectContaining({ code: 'EINVAL', explanation: expect.stringContaining('address space 1') }),
+      );
+      return;
+    }
+    vm.addressSpace(1).addRam(0, ram);
+    expect(vm.memslots.get(0, 1)).toMatchObject({ asId: 1, word: 0x1_0000 });
+    expect(vm.memslots.size).toBe(2);
+  });
+});
+
+describe.each(backends)('the last memslot on $name', ({ options }) => {
+  it('is followed by an error that says how many there may be', () => {
+    using kvm = Kvm.open(options);
+    // The real kernel is asked as few times as possible: slots by hand with the ids at the end.
+    using vm = kvm.createVm();
+    const limit = vm.checkExtension('NR_MEMSLOTS');
+    const ram = kvm.mapAnonymous(UNIT);
+    const calls: KvmCalls = kvm.calls;
+    const place = calls.backend === 'native' ? limit - 4 : 0;
+    for (let slot = place; slot < limit; slot++) {
+      vm.setUserMemoryRegion({ slot, guestPhysAddr: slot * UNIT, memorySize: UNIT, userspaceAddr: ram.hva });
+    }
+    expect(() =>
+      vm.setUserMemoryRegion({ slot: limit, guestPhysAddr: limit * UNIT, memorySize: UNIT, userspaceAddr: ram.hva }),
+    ).toThrow(
+      expect.objectContaining({ code: 'EINVAL', explanation: expect.stringContaining(`NR_MEMSLOTS is ${limit}`) }),
+    );
+    if (place !== 0) return;
+    expect(() => vm.memory.addRam(limit * UNIT, ram)).toThrow(
+      expect.objectContaining({ code: 'EINVAL', slot: limit, explanation: expect.stringContaining(String(limit)) }),
+    );
+    expect(vm.memslots.size).toBe(limit);
+  });
+});
