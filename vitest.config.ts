@@ -4,6 +4,8 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     pool: 'forks',
+    // Many tests wait for a guest or a child process: all processors, where vitest would leave one free.
+    maxWorkers: '100%',
     testTimeout: 20_000,
   },
 });
