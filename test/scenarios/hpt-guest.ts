@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { CAP } from '../../lib/uapi/capabilities.ts';
 import { MEM, PROT } from '../../lib/uapi/flags.ts';
 import { CODE, copy, done, HptGuest, ORDER, pause, store } from './hpt-guest-vm.ts';
-import { BOLTED, chunk, MEMORY_SIZE, PLAIN, vrma } from './hpt-vm.ts';
+import { BOLTED, chunk, MEMORY_SIZE, PLAIN, tableAllocated, vrma } from './hpt-vm.ts';
 import type { Scenario, ScenarioHost, ScriptOp } from './scenario.ts';
 
 /** Where hypercalls leave their registers. */
@@ -337,7 +337,7 @@ export const hptGuestScenarios: readonly Scenario[] = [
     g.load([store(0x5000, 1), pause, store(0x5004, 2), copy(0x5000, 0x6000), done]);
     g.mmio();
     g.ppc.resizeHptPrepare(g.vm, 0, 20);
-    await sleep(1000);
+    await tableAllocated(s);
     g.ppc.resizeHptPrepare(g.vm, 0, 20);
     g.ppc.resizeHptCommit(g.vm, 0, 20);
     g.drain(reader);

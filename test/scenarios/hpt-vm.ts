@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { HTAB } from '../../lib/uapi/flags.ts';
 import type { ScenarioHost } from './scenario.ts';
 
@@ -22,6 +23,11 @@ export function chunk(index: number, entries: readonly Entry[], nInvalid = 0, nV
     bytes.writeBigUInt64BE(r, 16 + i * 16);
   });
   return bytes;
+}
+
+/** Long enough for a kernel to allocate a small table in the background, also on a slow machine. The emulated one has it at once. */
+export async function tableAllocated({ calls }: ScenarioHost): Promise<void> {
+  if (calls.backend === 'native') await sleep(1000);
 }
 
 /** An entry for real-mode accesses to `ea`, and where it belongs in a table of this order. */

@@ -1,10 +1,6 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { HTAB, MEM } from '../../lib/uapi/flags.ts';
-import { BOLTED, chunk, type Entry, HptVm, MEMORY_SIZE, PLAIN, SECONDARY, vrma } from './hpt-vm.ts';
+import { BOLTED, chunk, type Entry, HptVm, MEMORY_SIZE, PLAIN, SECONDARY, tableAllocated, vrma } from './hpt-vm.ts';
 import type { Scenario, ScenarioHost } from './scenario.ts';
-
-/** Long enough for a kernel to allocate a small table in the background, also on a slow machine. */
-const ALLOCATION_MS = 1000;
 
 function scenario(name: string, run: (s: ScenarioHost) => void | Promise<void>): Scenario {
   return { name: `hpt/${name}`, arches: ['ppc64'], run };
@@ -267,7 +263,7 @@ export const hptScenarios: readonly Scenario[] = [
     hpt.drain(reader);
     for (const order of [21, 19, 18]) {
       ppc.resizeHptPrepare(vm, 0, order);
-      await sleep(ALLOCATION_MS);
+      await tableAllocated(s);
       ppc.resizeHptPrepare(vm, 0, order);
       ppc.resizeHptCommit(vm, 0, order);
       hpt.drain(reader);
@@ -284,7 +280,7 @@ export const hptScenarios: readonly Scenario[] = [
       hpt.write(chunk(slot, [entry]));
     }
     ppc.resizeHptPrepare(vm, 0, 18);
-    await sleep(ALLOCATION_MS);
+    await tableAllocated(s);
     ppc.resizeHptPrepare(vm, 0, 18);
     ppc.resizeHptCommit(vm, 0, 18);
     hpt.drain(hpt.reader());
