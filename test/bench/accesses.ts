@@ -1,6 +1,6 @@
-import type { AddressSpace } from '../../lib/memory/address-space.ts';
-import type { Mapping } from '../../lib/memory/mapping.ts';
-import { type Bench, type Benchmark, openReal, randomU32, requireEqual } from './benchmark.ts';
+import { AddressSpace } from '../../lib/memory/address-space.ts';
+import { Mapping } from '../../lib/memory/mapping.ts';
+import { type Bench, type Benchmark, nativeCalls, openReal, randomU32, requireEqual } from './benchmark.ts';
 import { type Case, repeat } from './measure.ts';
 
 const PAGE = 4096;
@@ -14,6 +14,15 @@ interface Table {
   readonly gpas: Float64Array;
   /** The same for C: the addresses, and its own table of slots. */
   readonly wideGpas: BigUint64Array;
+  readonly slots: BigUint64Array;
+}
+
+interface Regions extends Disposable {
+  readonly gpas: Float64Array;
+  /** For the others: the same addresses, where the regions begin, what is in them, and C's table. */
+  readonly wideGpas: BigUint64Array;
+  readonly bases: BigUint64Array;
+  readonly content: Uint8Array;
   readonly slots: BigUint64Array;
 }
 
@@ -40,38 +49,82 @@ function mapRandom(kvm: ReturnType<typeof openReal>): Mapping {
   return ram;
 }
 
+/** Regions of a page, each a mapping of its own with content of its own, two pages apart. */
+function fillWithMappings(space: AddressSpace, count: number): Regions {
+  const calls = nativeCalls();
+  const content = new Uint8Array(Uint32Array.from({ length: (count * PAGE) / 4 }, randomU32()).buffer);
+  const bases = new BigUint64Array(count);
+  const slots = new BigUint64Array(3 * count);
+  const mappings: Mapping[] = [];
+  for (let index = 0; index < count; index++) {
+    const gpa = index * SLOT_DISTANCE;
+    const ram = Mapping.anonymous(calls, PAGE);
+    mappings.push(ram);
+    ram.write(0, content.subarray(index * PAGE, (index + 1) * PAGE));
+    space.addRam(gpa, ram);
+    bases[index] = BigInt(gpa);
+    slots.set([BigInt(gpa), BigInt(gpa + PAGE), BigInt(ram.hva)], 3 * index);
+  }
+  const random = randomU32(7);
+  const gpas = Float64Array.from(
+    { length: ADDRESSES },
+    () => (random() % count) * SLOT_DISTANCE + (random() % 512) * 8,
+  );
+  const close = (): void => {
+    for (const each of [space, ...mappings]) each.close();
+  };
+  return { gpas, slots, bases, content, wideGpas: BigUint64Array.from(gpas, BigInt), [Symbol.dispose]: close };
+}
+
 export const randomReads: Benchmark = {
   name: 'random-reads',
-  needsKvm: true,
-  *cases({ comparators: { c }, sizes }: Bench): Generator<Case> {
-    using kvm = openReal();
-    for (const count of sizes([1, 64, 4096, 32764])) {
-      using vm = kvm.createVm();
-      using ram = mapRandom(kvm);
-      const { memory } = vm;
-      const { gpas, wideGpas, slots } = fill(memory, ram, count, 4, ADDRESSES);
-      const read = (n: number): number => {
+  needsKvm: false,
+  *cases({ comparators: { c }, vmMemory, sizes }: Bench): Generator<Case> {
+    for (const count of sizes([1, 8, 64, 512, 4096])) {
+      const space = new AddressSpace({ littleEndian: true, pageSize: PAGE });
+      using regions = fillWithMappings(space, count);
+      const { gpas, wideGpas, slots, bases, content } = regions;
+      using rust = vmMemory?.open(bases, PAGE, content);
+      const readNumber = (n: number): number => {
         let sum = 0;
         let at = 0;
         for (let i = 0; i < n; i++) {
-          sum = (sum + memory.readU32(gpas[at]!)) >>> 0;
+          sum = (sum + space.readU32(gpas[at]!)) | 0;
           if (++at === ADDRESSES) at = 0;
         }
         return sum;
       };
-      const sum = new Uint32Array(1);
-      const readInC = (n: number): void => c.readU32(slots, count, wideGpas, ADDRESSES, n, sum);
-      readInC(ADDRESSES);
-      requireEqual(read(ADDRESSES), sum[0]!, 'the sum of what was read');
+      const readBigint = (n: number): bigint => {
+        let sum = 0n;
+        let at = 0;
+        for (let i = 0; i < n; i++) {
+          sum = BigInt.asUintN(64, sum + space.readU64(gpas[at]!));
+          if (++at === ADDRESSES) at = 0;
+        }
+        return sum;
+      };
+      const sum = new BigUint64Array(1);
+      const inC = (n: number): void => c.readU64(slots, count, wideGpas, ADDRESSES, n, sum);
+      inC(ADDRESSES);
+      const [expected] = sum;
+      requireEqual(readBigint(ADDRESSES), expected!, 'the sum of what was read');
+      rust?.readU64(wideGpas, ADDRESSES, sum);
+      requireEqual(sum[0]!, expected!, 'the sum of what Rust read');
       yield {
-        title: `random u32 reads over ${count} slot${count === 1 ? '' : 's'}`,
+        title: `random reads over ${count} region${count === 1 ? '' : 's'}, each a mapping of its own`,
         meter: 'cpu',
         per: 'read',
         contenders: [
-          { name: 'typed', run: read },
-          { name: 'C', run: readInC },
+          { name: 'readU32', run: readNumber },
+          { name: 'readU64', run: (n) => void readBigint(n) },
+          { name: 'C', run: inC },
+          ...(rust === undefined ? [] : [{ name: 'vm-memory', run: (n: number) => rust.readU64(wideGpas, n, sum) }]),
         ],
-        comparisons: [{ of: 'typed', to: 'C' }],
+        comparisons: [
+          ...(rust === undefined ? [] : [{ of: 'readU32', to: 'vm-memory', goal: 1 }]),
+          { of: 'readU32', to: 'C' },
+          { of: 'readU64', to: 'C' },
+        ],
       };
     }
   },

@@ -1,10 +1,16 @@
+import { loadNative } from '../../lib/backends/native.ts';
+import { checked } from '../../lib/calls/checked.ts';
+import type { KvmCalls } from '../../lib/calls/kvm-calls.ts';
 import { type Kvm, Kvm as KvmHandle } from '../../lib/handles/kvm.ts';
 import type { Comparators } from './comparators.ts';
 import type { Case } from './measure.ts';
+import type { VmMemory } from './vm-memory.ts';
 
 /** What a benchmark is given. */
 export interface Bench {
   readonly comparators: Comparators;
+  /** rust-vmm's crate, where it could be built. */
+  readonly vmMemory?: VmMemory | undefined;
   /** The sizes to measure: all of them, or only the first where nothing but running counts. */
   sizes<T>(all: readonly T[]): readonly T[];
 }
@@ -22,6 +28,13 @@ export function openReal(): Kvm {
   return KvmHandle.open({ backend: 'native' });
 }
 
+/** The machine's own memory, for which no /dev/kvm is needed. @throws Error without the addon */
+export function nativeCalls(): KvmCalls {
+  const loaded = loadNative();
+  if (!('calls' in loaded)) throw new Error(loaded.reason);
+  return checked(loaded.calls);
+}
+
 /** A stream of whole numbers in [0, 2^32) that is the same every time (xorshift32). */
 export function randomU32(seed = 0x9e37_79b9): () => number {
   let state = seed;
@@ -34,6 +47,6 @@ export function randomU32(seed = 0x9e37_79b9): () => number {
 }
 
 /** Fails loudly where two ways of doing the same thing disagree: a fast wrong answer is no result. */
-export function requireEqual(ours: number, theirs: number, what: string): void {
+export function requireEqual(ours: number | bigint, theirs: number | bigint, what: string): void {
   if (ours !== theirs) throw new Error(`${what}: ${ours} here, ${theirs} in C`);
 }

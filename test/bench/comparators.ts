@@ -8,7 +8,7 @@ import type { Clock } from './measure.ts';
 type CFunction = (...args: readonly unknown[]) => number;
 
 /** What of koffi is used. */
-interface Koffi {
+export interface Koffi {
   load(path: string | null): { func(prototype: string): CFunction };
 }
 
@@ -26,7 +26,7 @@ const PROTOTYPES = {
   toggleFlags: 'int bench_toggle_flags(int vm, uint32_t slot, uint64_t gpa, uint64_t size, uint64_t hva, int64_t n)',
   createDelete: 'int bench_create_delete(int vm, uint32_t slot, uint64_t gpa, uint64_t size, uint64_t hva, int64_t n)',
   getDirtyLog: 'int bench_get_dirty_log(int vm, uint32_t slot, void *bitmap, int64_t n)',
-  readU32: 'int bench_read_u32(void *slots, uint32_t count, void *gpas, uint32_t gpa_count, int64_t n, void *sum)',
+  readU64: 'int bench_read_u64(void *slots, uint32_t count, void *gpas, uint32_t gpa_count, int64_t n, void *sum)',
   gather:
     'int bench_gather(void *slots, uint32_t count, void *gpas, uint32_t gpa_count, uint32_t size, void *into, int64_t n)',
   memcpy: 'int bench_memcpy(void *to, void *from, uint64_t size, int64_t n)',
@@ -53,18 +53,23 @@ export function packageFolder(): string {
   return folder;
 }
 
+/** @returns a sentence when it can't be loaded */
+export async function loadKoffi(): Promise<Koffi | string> {
+  try {
+    return ((await import('koffi')) as { default: Koffi }).default;
+  } catch (error) {
+    return `koffi, a development dependency, cannot be loaded: ${(error as Error).message}`;
+  }
+}
+
 /**
  * Compiles the C files of this folder into one library and loads it into this process, where C has the same
  * descriptors, the same memory and the same threads beside it as we have.
  * @returns a sentence when there is no compiler, or no koffi to load the library with
  */
 export async function loadComparators(): Promise<Comparators | string> {
-  let koffi: Koffi;
-  try {
-    koffi = ((await import('koffi')) as { default: Koffi }).default;
-  } catch (error) {
-    return `koffi, a development dependency, cannot be loaded: ${(error as Error).message}`;
-  }
+  const koffi = await loadKoffi();
+  if (typeof koffi === 'string') return koffi;
   const compiler = process.env.CC ?? 'gcc';
   const sources = join(packageFolder(), 'test', 'bench');
   const folder = mkdtempSync(join(tmpdir(), 'kvm-bridge-bench-'));

@@ -27,15 +27,15 @@ static uint8_t* host_address(const struct slot* slots, size_t count, uint64_t gp
   return gpa + size <= slot->end ? slot->host + (gpa - slot->start) : NULL;
 }
 
-// Reads u32 at `n` of the addresses, over and over again, into *sum.
-int bench_read_u32(const struct slot* slots, uint32_t count, const uint64_t* gpas, uint32_t gpa_count, int64_t n,
-                      uint32_t* sum) {
-  uint32_t total = 0;
+// Reads u64 at `n` of the addresses, over and over again, into *sum.
+int bench_read_u64(const struct slot* slots, uint32_t count, const uint64_t* gpas, uint32_t gpa_count, int64_t n,
+                   uint64_t* sum) {
+  uint64_t total = 0;
   uint32_t at = 0;
   for (int64_t i = 0; i < n; i++) {
-    const uint8_t* host = host_address(slots, count, gpas[at], sizeof(uint32_t));
+    const uint8_t* host = host_address(slots, count, gpas[at], sizeof(uint64_t));
     if (host == NULL) return -1;
-    uint32_t value;
+    uint64_t value;
     memcpy(&value, host, sizeof value);
     total += value;
     if (++at == gpa_count) at = 0;

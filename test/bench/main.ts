@@ -5,6 +5,7 @@ import type { Bench } from './benchmark.ts';
 import { loadComparators } from './comparators.ts';
 import { type Effort, measure } from './measure.ts';
 import { report } from './report.ts';
+import { loadVmMemory } from './vm-memory.ts';
 
 // npm run bench -- [NAME…]: measures the named benchmarks, or all of them, against C and koffi on this machine.
 
@@ -21,7 +22,13 @@ if (unknown.length > 0) {
   console.error(`There is nothing to compare with. ${comparators}`);
   process.exitCode = 1;
 } else {
-  const bench: Bench = { comparators, sizes: (all) => all };
+  const vmMemory = await loadVmMemory();
+  if (typeof vmMemory === 'string') console.log(`${vmMemory}\n`);
+  const bench: Bench = {
+    comparators,
+    vmMemory: typeof vmMemory === 'string' ? undefined : vmMemory,
+    sizes: (all) => all,
+  };
   const missing = whyNoKvm(loadNative());
   for (const benchmark of BENCHMARKS) {
     if (wanted.length > 0 && !wanted.includes(benchmark.name)) continue;
