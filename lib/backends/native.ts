@@ -2,12 +2,16 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type HtabLoops, useHtabLoops } from '../arch/ppc64/model/htab-loops.ts';
+import type { HtabLoops } from '../arch/ppc64/model/htab-loops.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
 
 /** The addon, or why there is none. */
 export type NativeLoad =
-  | { readonly calls: KvmCalls }
+  | {
+      readonly calls: KvmCalls;
+      /** The loops over HTAB streams in C++, for the `loops` of kvm-bridge/ppc64. */
+      readonly htab: HtabLoops;
+    }
   | {
       /** Whole sentences: what is wrong, and what mends it. */
       readonly reason: string;
@@ -18,7 +22,7 @@ export type NativeLoad =
     };
 
 /** What the addon exports: the calls, and what needs no kernel. */
-export type Addon = KvmCalls & { readonly htab: HtabLoops };
+type Addon = KvmCalls & { readonly htab: HtabLoops };
 
 /** The `bindings` package, of which only the search for the path is used. */
 type FindAddon = (options: { bindings: string; module_root: string; path: true }) => string;
@@ -55,8 +59,7 @@ function failure(error: Error, tried: readonly string[]): NativeLoad {
 function loadFrom(path: string): NativeLoad {
   try {
     const addon = require(path) as Addon;
-    useHtabLoops(addon.htab);
-    return { calls: addon };
+    return { calls: addon, htab: addon.htab };
   } catch (thrown) {
     return failure(asError(thrown), [path]);
   }

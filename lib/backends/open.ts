@@ -1,3 +1,4 @@
+import type { HtabLoops } from '../arch/ppc64/model/htab-loops.ts';
 import { KvmError } from '../base/errors.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { traced } from '../calls/recorder.ts';
@@ -27,7 +28,11 @@ export interface OpenedCalls {
   readonly emulated: EmulatedKernel | undefined;
   /** With `auto`: why it isn't the real kernel. */
   readonly fallbackReason: string | undefined;
+  /** The addon's loops over HTAB streams, if it is there: for ppc64, whichever kernel it is. */
+  readonly htabLoops: HtabLoops | undefined;
 }
+
+type Chosen = Omit<OpenedCalls, 'htabLoops'>;
 
 /**
  * The calls of the wanted kernel.
@@ -36,10 +41,11 @@ export interface OpenedCalls {
 export function openCalls(options: OpenOptions = {}): OpenedCalls {
   const { trace } = options;
   const chosen = choose(options);
-  return trace === undefined ? chosen : { ...chosen, calls: traced(chosen.calls, trace) };
+  const htabLoops = chosen.calls.arch === 'ppc64' ? addonHtabLoops() : undefined;
+  return { ...chosen, calls: trace === undefined ? chosen.calls : traced(chosen.calls, trace), htabLoops };
 }
 
-function choose(options: OpenOptions): OpenedCalls {
+function choose(options: OpenOptions): Chosen {
   const { calls, backend = 'auto', arch, release, pageSize } = options;
   if (calls !== undefined) {
     return { calls, emulated: calls instanceof EmulatedKernel ? calls : undefined, fallbackReason: undefined };
@@ -59,6 +65,11 @@ function choose(options: OpenOptions): OpenedCalls {
     ...(pageSize === undefined ? {} : { pageSize }),
   });
   return { calls: emulated, emulated, fallbackReason };
+}
+
+function addonHtabLoops(): HtabLoops | undefined {
+  const native = loadNative();
+  return 'htab' in native ? native.htab : undefined;
 }
 
 /** The addon, if /dev/kvm opens too. */

@@ -1,5 +1,5 @@
-import type { U64 } from '../calls/kvm-calls.ts';
 import { invalidArgType, outOfRange } from './errors.ts';
+import type { U64 } from './u64.ts';
 
 const U64_RANGE = 'an integer in [0, 2^53) as a number, or in [0, 2^64) as a bigint';
 
@@ -18,6 +18,9 @@ export function checkU64(value: U64, name: string): U64 {
   if (value < 0n || value >> 64n !== 0n) throw outOfRange(name, U64_RANGE, value);
   return value;
 }
+
+/** The same as a bigint. */
+export const toU64 = (value: U64, name: string): bigint => BigInt(checkU64(value, name));
 
 /** Checks a whole number in [min, max]; a bigint in that range is taken for the number it is. */
 export function checkInteger(value: U64, name: string, min: number, max: number): number {

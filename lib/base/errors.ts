@@ -1,6 +1,6 @@
 import { inspect } from 'node:util';
-import type { U64 } from '../calls/kvm-calls.ts';
 import { errnoName } from '../uapi/errno.ts';
+import type { U64 } from './u64.ts';
 
 /** `0x` and the digits, for messages: addresses and sizes are printed in hexadecimal everywhere. */
 export function hex(value: U64): string {

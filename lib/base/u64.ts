@@ -1,4 +1,8 @@
-import { outOfRange } from './errors.ts';
+/** A 64-bit unsigned value as callers may give it: a safe integer ≥ 0, or a bigint in [0, 2^64). Never rounded. */
+export type U64 = number | bigint;
+
+/** A user-space address: what `mmap` returned plus an offset, or any number a caller wants the kernel to refuse. */
+export type Hva = U64;
 
 /**
  * 64-bit values as the models and the books handle them: two unsigned 32-bit halves, so that hot paths need no
@@ -16,17 +20,3 @@ export const fromHalves = (hi: number, lo: number): bigint => (BigInt(hi >>> 0) 
 
 /** `0x` and 16 hex digits, as addresses and table entries are printed. */
 export const hex64 = (value: bigint): string => `0x${value.toString(16).padStart(16, '0')}`;
-
-/**
- * A u64 from what a user gave: a bigint of 0 to 2^64 − 1, or an integer number of 0 to 2^53 − 1 (larger numbers may
- * have been rounded already).
- * @throws RangeError ERR_OUT_OF_RANGE
- */
-export function toU64(value: number | bigint, name: string): bigint {
-  if (typeof value === 'number' && !Number.isSafeInteger(value)) {
-    throw outOfRange(name, 'an integer of at most 2^53 - 1, or a bigint', value);
-  }
-  const wide = BigInt(value);
-  if (wide < 0n || wide >> 64n !== 0n) throw outOfRange(name, '>= 0 and < 2^64', value);
-  return wide;
-}

@@ -1,13 +1,10 @@
+import type { Hva, U64 } from '../base/u64.ts';
 import type { Arch } from '../uapi/arch.ts';
 
-/** A 64-bit unsigned value as callers may give it: a safe integer ≥ 0, or a bigint in [0, 2^64). Never rounded. */
-export type U64 = number | bigint;
+export type { Hva, U64 };
 
 /** Bytes of the largest view of a mapping: longer mappings are seen through several windows of this size. */
 export const VIEW_WINDOW = 2 ** 30;
-
-/** A user-space address: what `mmap` returned plus an offset, or any number a caller wants the kernel to refuse. */
-export type Hva = U64;
 
 /**
  * Memory of the caller's that a call reads or fills, where C would pass a pointer. `null` is the null pointer.

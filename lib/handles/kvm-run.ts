@@ -1,4 +1,4 @@
-import type { U64 } from '../calls/kvm-calls.ts';
+import type { U64 } from '../base/u64.ts';
 import { type Arch, isLittleEndianHost } from '../uapi/arch.ts';
 import { EXIT, exitName } from '../uapi/flags.ts';
 import { IO_DIRECTION, KVM_RUN, KVM_RUN_S390X } from '../uapi/structs.ts';

@@ -1,8 +1,11 @@
 import { inspect } from 'node:util';
+import type { HtabLoops } from '../arch/ppc64/model/htab-loops.ts';
 import { type OpenedCalls, type OpenOptions, openCalls, openFailure } from '../backends/open.ts';
 import { checkU64 } from '../base/arguments.ts';
+import { KvmError } from '../base/errors.ts';
+import type { U64 } from '../base/u64.ts';
 import { Handle } from '../calls/handle.ts';
-import type { KvmCalls, U64 } from '../calls/kvm-calls.ts';
+import type { KvmCalls } from '../calls/kvm-calls.ts';
 import type { EmulatedKernel } from '../emulated/index.ts';
 import { AddressSpace } from '../memory/address-space.ts';
 import {
@@ -16,9 +19,10 @@ import {
 import { Reservation } from '../memory/reservation.ts';
 import { type Arch, isLittleEndianHost } from '../uapi/arch.ts';
 import { CAP, type CapName } from '../uapi/capabilities.ts';
+import { ERRNO } from '../uapi/errno.ts';
 import { type Capability, capNumber } from './capabilities.ts';
 import { EventFd } from './eventfd.ts';
-import { createVmFailure, Vm } from './vm.ts';
+import { Vm } from './vm.ts';
 
 export interface CreateVmOptions {
   /** Machine type, 0 by default. s390x: 1 = ucontrol; ppc64: 1 = HV; x86_64: those of KVM_CAP_VM_TYPES. */
@@ -38,12 +42,15 @@ export class Kvm extends Handle {
   readonly emulated: EmulatedKernel | undefined;
   /** Why `backend: 'auto'` did not take the real kernel. */
   readonly fallbackReason: string | undefined;
+  /** @internal The addon's loops over HTAB streams. */
+  readonly htabLoops: HtabLoops | undefined;
   #vcpuMmapSize: number | undefined;
 
   private constructor(opened: OpenedCalls, fd: number) {
     super(opened.calls, fd);
     this.emulated = opened.emulated;
     this.fallbackReason = opened.fallbackReason;
+    this.htabLoops = opened.htabLoops;
   }
 
   /**
@@ -151,4 +158,16 @@ export class Kvm extends Handle {
     const kernel = this.backend === 'native' ? 'real kernel' : `emulated kernel ${this.emulated?.release ?? ''}`.trim();
     return `Kvm fd ${this.fd}, ${this.arch}, ${kernel}, API ${this.getApiVersion()}, pages of ${this.pageSize} bytes`;
   }
+}
+
+/** The error of creating a VM. */
+function createVmFailure(errno: number, type: U64, arch: Arch, closed: boolean): KvmError {
+  const hint = arch === 's390x' ? ', or vm.allocate_pgste is not 1' : '';
+  const explanation =
+    errno === -ERRNO.EBADF && closed
+      ? 'the handle of /dev/kvm is closed'
+      : errno === -ERRNO.EINVAL
+        ? `VM type ${type} is not one that this kernel and machine have${hint}`
+        : undefined;
+  return new KvmError(errno, { syscall: 'ioctl(KVM_CREATE_VM)', explanation });
 }

@@ -1,6 +1,8 @@
 import { readFileSync } from 'node:fs';
+import { s390xMemslotRules } from '../arch/s390x/rules.ts';
+import { x86_64MemslotRules } from '../arch/x86_64/rules.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
-import { type MemslotLimits, s390xMemslotRules, x86MemslotRules } from '../rules/memslot.ts';
+import type { MemslotLimits } from '../rules/memslot.ts';
 import type { Arch } from '../uapi/arch.ts';
 import { CAP } from '../uapi/capabilities.ts';
 
@@ -37,7 +39,7 @@ function prepareRules(calls: KvmCalls, vm: number): MemslotLimits['prepare'] {
     case 's390x':
       return s390xMemslotRules(() => s390xMemoryLimit(calls, vm));
     case 'x86_64':
-      return x86MemslotRules(2 ** (guestPhysicalBits(calls) - 12) - 1);
+      return x86_64MemslotRules(2 ** (guestPhysicalBits(calls) - 12) - 1);
     default:
       return [];
   }

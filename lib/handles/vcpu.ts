@@ -16,8 +16,8 @@ import {
 } from '../arch/x86_64/model/registers.ts';
 import { checkU32, checkU64 } from '../base/arguments.ts';
 import { hex, KvmError } from '../base/errors.ts';
+import type { U64 } from '../base/u64.ts';
 import { Handle } from '../calls/handle.ts';
-import type { U64 } from '../calls/kvm-calls.ts';
 import { DirtyRing } from '../memory/dirty-ring.ts';
 import { CAP } from '../uapi/capabilities.ts';
 import { ERRNO } from '../uapi/errno.ts';

@@ -7,8 +7,8 @@ import type { VmStorageKeys } from '../arch/s390x/handles/vm-storage-keys.ts';
 import type { AbsoluteMemory } from '../arch/s390x/model/memory.ts';
 import { checkSize, checkU32, checkU64 } from '../base/arguments.ts';
 import { hex, invalidArgType, KvmError } from '../base/errors.ts';
+import type { U64 } from '../base/u64.ts';
 import { Handle } from '../calls/handle.ts';
-import type { U64 } from '../calls/kvm-calls.ts';
 import { AddressSpace } from '../memory/address-space.ts';
 import { CoalescedMmioRing, type CoalescedWrite } from '../memory/coalesced-mmio.ts';
 import { DirtyPages, type DirtyTracking } from '../memory/dirty-pages.ts';
@@ -19,7 +19,7 @@ import { VmBinding } from '../memory/vm-binding.ts';
 import { DIRTY_RING_RULES } from '../rules/dirty-ring.ts';
 import { IOEVENTFD_RULES } from '../rules/io-bus.ts';
 import { explain } from '../rules/rule.ts';
-import { type Arch, isLittleEndianHost } from '../uapi/arch.ts';
+import { isLittleEndianHost } from '../uapi/arch.ts';
 import { CAP } from '../uapi/capabilities.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { IOEVENTFD, IRQFD } from '../uapi/flags.ts';
@@ -27,6 +27,7 @@ import { type Capability, capNumber } from './capabilities.ts';
 import { type EventFd, Registration } from './eventfd.ts';
 import { GuestMemfd } from './guest-memfd.ts';
 import type { Kvm } from './kvm.ts';
+import { memslotLimits } from './memslot-limits.ts';
 import { Vcpu } from './vcpu.ts';
 
 export interface IoeventfdOptions {
@@ -101,7 +102,7 @@ export class Vm extends Handle {
     super(kvm.calls, fd);
     this.kvm = kvm;
     this.#dirty = new VmDirtyTracking(this.#vcpus);
-    this.memslots = new Memslots(this);
+    this.memslots = new Memslots(this, () => memslotLimits(this.calls, this.fd));
     this.ports = new MmioBus('port', this.littleEndianHost);
   }
 
@@ -127,7 +128,7 @@ export class Vm extends Handle {
       const explanation = `hashed page tables are ppc64's, and this is ${arch}`;
       throw new KvmError(ERRNO.ENOTTY, { syscall: 'ioctl(KVM_PPC_GET_HTAB_FD)', explanation });
     }
-    this.#hpt ??= new VmHpt(this, ppc64);
+    this.#hpt ??= new VmHpt(this, ppc64, this.kvm.htabLoops);
     return this.#hpt;
   }
 
@@ -450,16 +451,4 @@ export class Vm extends Handle {
     };
     return explain(DIRTY_RING_RULES, context, errno);
   }
-}
-
-/** The error of creating a VM. */
-export function createVmFailure(errno: number, type: U64, arch: Arch, closed: boolean): KvmError {
-  const hint = arch === 's390x' ? ', or vm.allocate_pgste is not 1' : '';
-  const explanation =
-    errno === -ERRNO.EBADF && closed
-      ? 'the handle of /dev/kvm is closed'
-      : errno === -ERRNO.EINVAL
-        ? `VM type ${type} is not one that this kernel and machine have${hint}`
-        : undefined;
-  return new KvmError(errno, { syscall: 'ioctl(KVM_CREATE_VM)', explanation });
 }

@@ -2,7 +2,7 @@ import { inspect } from 'node:util';
 import { checkSize } from '../base/arguments.ts';
 import { hex, hexRange, invalidArgType, KvmError } from '../base/errors.ts';
 import { humanSize, table } from '../base/text.ts';
-import type { U64 } from '../calls/kvm-calls.ts';
+import type { U64 } from '../base/u64.ts';
 import { explain, firstBroken } from '../rules/rule.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { exactGpa, joinGpa, type SplitGpa, splitGpa } from './gpa.ts';

@@ -1,4 +1,4 @@
-import type { U64 } from '../calls/kvm-calls.ts';
+import type { U64 } from '../base/u64.ts';
 import { type Arch, isLittleEndianHost } from '../uapi/arch.ts';
 import { KVM_COALESCED_MMIO } from '../uapi/structs.ts';
 

@@ -1,7 +1,7 @@
 import { inspect } from 'node:util';
 import { checkSize } from '../base/arguments.ts';
 import { KvmError } from '../base/errors.ts';
-import type { U64 } from '../calls/kvm-calls.ts';
+import type { U64 } from '../base/u64.ts';
 import {
   CLEAR_DIRTY_LOG_RULES,
   type DirtyLogContext,

@@ -1,6 +1,6 @@
 import { checkU64 } from '../base/arguments.ts';
 import { outOfRange } from '../base/errors.ts';
-import type { U64 } from '../calls/kvm-calls.ts';
+import type { U64 } from '../base/u64.ts';
 
 /** The smallest page of any architecture: what the `page` of a split address is a multiple of. */
 export const MIN_PAGE = 4096;

@@ -1,7 +1,8 @@
 import { endianness } from 'node:os';
 import { checkBytes, checkInteger, checkSize } from '../base/arguments.ts';
 import { hex, outOfRange } from '../base/errors.ts';
-import { type U64, VIEW_WINDOW } from '../calls/kvm-calls.ts';
+import type { U64 } from '../base/u64.ts';
+import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { advance, joinGpa, splitGpa } from './gpa.ts';
 import { LocatedMemory } from './located-memory.ts';
 import { PieceBatch } from './piece-batch.ts';

@@ -1,6 +1,7 @@
 import { checkSize, checkU64 } from '../base/arguments.ts';
 import { hex, KvmError } from '../base/errors.ts';
-import { type U64, VIEW_WINDOW } from '../calls/kvm-calls.ts';
+import type { U64 } from '../base/u64.ts';
+import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { advance, joinGpa, type SplitGpa, splitGpa } from './gpa.ts';
 import type { MemoryWindow, ViewHolder } from './mapping.ts';

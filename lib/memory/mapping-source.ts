@@ -2,7 +2,8 @@ import { closeSync, fstatSync, openSync } from 'node:fs';
 import { checkInteger, checkSize } from '../base/arguments.ts';
 import { hex, invalidArgType, KvmError } from '../base/errors.ts';
 import { humanSize } from '../base/text.ts';
-import type { KvmCalls, U64 } from '../calls/kvm-calls.ts';
+import type { U64 } from '../base/u64.ts';
+import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { MAP, PROT } from '../uapi/flags.ts';
 

@@ -2,8 +2,8 @@ import { inspect } from 'node:util';
 import { checkU32, checkU64 } from '../base/arguments.ts';
 import { hexRange, KvmError } from '../base/errors.ts';
 import { humanSize, table } from '../base/text.ts';
-import type { Hva, KvmCalls, U64 } from '../calls/kvm-calls.ts';
-import { memslotLimits } from '../handles/memslot-limits.ts';
+import type { Hva, U64 } from '../base/u64.ts';
+import type { KvmCalls } from '../calls/kvm-calls.ts';
 import {
   asIdOf,
   type KnownMemslot,
@@ -71,6 +71,7 @@ export interface MemslotWatcher {
  */
 export class Memslots {
   readonly #owner: MemslotOwner;
+  readonly #askLimits: () => MemslotLimits;
   /** Per address space: entries by id, ids that were given back, and the lowest that was never used. */
   readonly #spaces: { slots: Map<number, Entry>; recycled: number[]; next: number }[] = [];
   readonly #watchers = new Set<MemslotWatcher>();
@@ -78,8 +79,10 @@ export class Memslots {
   #limits: MemslotLimits | undefined;
   #rules: readonly Rule<MemslotContext>[] | undefined;
 
-  constructor(owner: MemslotOwner) {
+  /** @param askLimits asks the VM's kernel; called once, when they are first needed */
+  constructor(owner: MemslotOwner, askLimits: () => MemslotLimits) {
     this.#owner = owner;
+    this.#askLimits = askLimits;
   }
 
   get calls(): KvmCalls {
@@ -97,7 +100,7 @@ export class Memslots {
 
   /** What the VM allows: NR_MEMSLOTS and the like. */
   get limits(): MemslotLimits {
-    this.#limits ??= memslotLimits(this.calls, this.vm);
+    this.#limits ??= this.#askLimits();
     return this.#limits;
   }
 

@@ -2,7 +2,7 @@ import { inspect } from 'node:util';
 import { checkSize, normalU64 } from '../base/arguments.ts';
 import { hexRange, invalidArgType, KvmError } from '../base/errors.ts';
 import { table } from '../base/text.ts';
-import type { U64 } from '../calls/kvm-calls.ts';
+import type { U64 } from '../base/u64.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { exactGpa } from './gpa.ts';
 import { type Range, RangeTable } from './range-table.ts';

@@ -2,7 +2,7 @@ import { inspect } from 'node:util';
 import { normalU64 } from '../base/arguments.ts';
 import { hexRange } from '../base/errors.ts';
 import { humanSize } from '../base/text.ts';
-import type { U64 } from '../calls/kvm-calls.ts';
+import type { U64 } from '../base/u64.ts';
 import type { Mapping } from './mapping.ts';
 import type { Range } from './range-table.ts';
 

@@ -1,6 +1,6 @@
 import { checkInteger, checkU64 } from '../base/arguments.ts';
 import { outOfRange } from '../base/errors.ts';
-import type { U64 } from '../calls/kvm-calls.ts';
+import type { U64 } from '../base/u64.ts';
 
 // The comparison that a value in range passes is all that a write costs; the error is made elsewhere.
 

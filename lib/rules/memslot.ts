@@ -71,7 +71,8 @@ export function memslotChange({ request, existing, limits }: MemslotContext): Me
   return request.flags === existing.flags ? 'none' : 'flags-only';
 }
 
-const gfnOf = (address: bigint, { pageSize }: MemslotLimits): number => Number(address / BigInt(pageSize));
+/** The frame of an address, in the VM's pages; also a size in pages. */
+export const gfnOf = (address: bigint, { pageSize }: MemslotLimits): number => Number(address / BigInt(pageSize));
 const unaligned = (value: bigint, pageSize: number): boolean => value % BigInt(pageSize) !== 0n;
 
 function validFlags({ readonlyMem, guestMemfd }: MemslotLimits, flags: number): number {
@@ -228,60 +229,18 @@ const GENERIC: readonly Rule<MemslotContext>[] = [
 ];
 
 function overlapOf(context: MemslotContext): KnownMemslot | undefined {
-  const change = memslotChange(context);
-  if (change !== 'create' && change !== 'move') return undefined;
+  if (!isPlaced(context)) return undefined;
   const { request, limits } = context;
   return context.overlapping(gfnOf(request.gpa, limits), gfnOf(request.size, limits));
+}
+
+/** Whether a request that breaks no rule creates a slot or moves one. */
+export function isPlaced(context: MemslotContext): boolean {
+  const change = memslotChange(context);
+  return change === 'create' || change === 'move';
 }
 
 /** All checks for one VM, in order. */
 export function memslotRules(limits: MemslotLimits): readonly Rule<MemslotContext>[] {
   return limits.prepare.length === 0 ? GENERIC : [...GENERIC, ...limits.prepare];
-}
-
-const SEGMENT = 0x10_0000n;
-
-/** s390x's own checks (`kvm_arch_prepare_memory_region`), for slots that are created or moved. */
-export function s390xMemslotRules(memoryLimit: () => bigint): readonly Rule<MemslotContext>[] {
-  const placed = (context: MemslotContext): boolean => {
-    const change = memslotChange(context);
-    return change === 'create' || change === 'move';
-  };
-  return [
-    {
-      errno: 'EINVAL',
-      broken: (context) => placed(context) && context.request.hva % SEGMENT !== 0n,
-      why: ({ request }) => `userspace_addr ${hex(request.hva)} is not a multiple of 1 MiB, which s390x requires`,
-    },
-    {
-      errno: 'EINVAL',
-      broken: (context) => placed(context) && context.request.size % SEGMENT !== 0n,
-      why: ({ request }) => `memory_size ${hex(request.size)} is not a multiple of 1 MiB, which s390x requires`,
-    },
-    {
-      errno: 'EINVAL',
-      broken: (context) => placed(context) && context.request.gpa + context.request.size > memoryLimit(),
-      why: ({ request }) =>
-        `${hexRange(request.gpa, request.size)} ends beyond the VM's memory limit, ${hex(memoryLimit())}`,
-    },
-  ];
-}
-
-/** x86_64's own check: the last gfn must be within the MMU's reach. */
-export function x86MemslotRules(maxGfn: number): readonly Rule<MemslotContext>[] {
-  return [
-    {
-      errno: 'EINVAL',
-      broken: (context) => {
-        const change = memslotChange(context);
-        const { request, limits } = context;
-        return (
-          (change === 'create' || change === 'move') &&
-          gfnOf(request.gpa, limits) + gfnOf(request.size, limits) - 1 > maxGfn
-        );
-      },
-      why: ({ request, limits }) =>
-        `${hexRange(request.gpa, request.size)} reaches beyond the highest guest physical address, ${hex(BigInt(maxGfn + 1) * BigInt(limits.pageSize) - 1n)}`,
-    },
-  ];
 }

@@ -11,6 +11,7 @@ import {
   primaryGroup,
   translate,
 } from '../../lib/arch/ppc64/model/index.ts';
+import { loadNative } from '../../lib/backends/native.ts';
 import { type GuestProgram, spin } from '../../lib/emulated/index.ts';
 import { Kvm } from '../../lib/handles/kvm.ts';
 import type { Vm } from '../../lib/handles/vm.ts';
@@ -36,6 +37,8 @@ export const htabStreams: Benchmark = {
   name: 'htab-stream',
   needsKvm: false,
   *cases({ comparators: { c }, sizes }: Bench): Generator<Case> {
+    const native = loadNative();
+    const loops = 'htab' in native ? native.htab : undefined;
     for (const [power, percent] of sizes([
       [20, 50],
       [20, 5],
@@ -61,7 +64,7 @@ export const htabStreams: Benchmark = {
         title: `decoding a first pass: ${title}`,
         ...shared,
         contenders: [
-          { name: 'applyHtabStream', run: (n) => repeat(n, () => applyHtabStream(target, stream)) },
+          { name: 'applyHtabStream', run: (n) => repeat(n, () => applyHtabStream(target, stream, { loops })) },
           {
             name: 'without the addon',
             run: (n) => repeat(n, () => ownHtabLoops.apply(target.bytes, stream, 1, LARGE_SIZES)),
@@ -79,13 +82,16 @@ export const htabStreams: Benchmark = {
         title: `encoding a first pass: ${title}`,
         ...shared,
         contenders: [
-          { name: 'encodeHtabStream into', run: (n) => repeat(n, () => encodeHtabStream(table, { into: room })) },
+          {
+            name: 'encodeHtabStream into',
+            run: (n) => repeat(n, () => encodeHtabStream(table, { loops, into: room })),
+          },
           {
             name: 'without the addon',
             run: (n) => repeat(n, () => ownHtabLoops.encode(table.bytes, 0, table.entryCount, V_LO.VALID, 1, room)),
           },
           { name: 'C', run: (n) => c.htabEncode(table.bytes, table.entryCount, room, n, length) },
-          { name: 'encodeHtabStream', run: (n) => repeat(n, () => encodeHtabStream(table)) },
+          { name: 'encodeHtabStream', run: (n) => repeat(n, () => encodeHtabStream(table, { loops })) },
           { name: 'C into new memory', run: (n) => c.htabEncodeNew(table.bytes, table.entryCount, n, length) },
           { name: 'memcpy', run: copy },
         ],

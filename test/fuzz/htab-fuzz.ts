@@ -1,6 +1,6 @@
 import { type HtabLoops, LARGE_SIZES, ownHtabLoops } from '../../lib/arch/ppc64/model/htab-loops.ts';
 import { applyHtabStream, encodeHtabStream, Htab, HtabStreamError } from '../../lib/arch/ppc64/model/index.ts';
-import type { Addon, NativeLoad } from '../../lib/backends/native.ts';
+import type { NativeLoad } from '../../lib/backends/native.ts';
 import { EmulatedKernel } from '../../lib/emulated/index.ts';
 import { HTAB, MAP, PROT } from '../../lib/uapi/flags.ts';
 import { expectOfCodec, MEMORY_PAGES, type Slots, writeAsKvm } from './htab-oracle.ts';
@@ -30,7 +30,7 @@ export interface HtabFuzzResult {
 
 /** The addon's loops of the codec, if it is there. */
 export function addonHtabLoops(loaded: NativeLoad): HtabLoops | undefined {
-  return 'calls' in loaded ? (loaded.calls as Addon).htab : undefined;
+  return 'htab' in loaded ? loaded.htab : undefined;
 }
 
 export function describeHtabFuzz({ streams, kinds, problems, errnos, slowestMs }: HtabFuzzResult): string {

@@ -1,4 +1,4 @@
-import type { U64 } from '../../lib/calls/kvm-calls.ts';
+import type { U64 } from '../../lib/base/u64.ts';
 import { MAP, MEMOP, MEMOP_FLAG, PROT } from '../../lib/uapi/flags.ts';
 import { KVM_RUN_S390X, KVM_SYNC } from '../../lib/uapi/structs.ts';
 import type { Scenario, ScenarioHost } from './scenario.ts';

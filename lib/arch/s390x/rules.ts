@@ -1,5 +1,6 @@
-import { hex } from '../../base/errors.ts';
-import type { U64 } from '../../calls/kvm-calls.ts';
+import { hex, hexRange } from '../../base/errors.ts';
+import type { U64 } from '../../base/u64.ts';
+import { isPlaced, type MemslotContext } from '../../rules/memslot.ts';
 import type { Rule } from '../../rules/rule.ts';
 import { MEMOP, MEMOP_FLAG, S390_SKEYS_MAX } from '../../uapi/flags.ts';
 
@@ -182,3 +183,27 @@ export const SET_CMMA_RULES: readonly Rule<CmmaContext>[] = [
     why: ({ count }) => `count ${count} is more than ${S390_SKEYS_MAX}`,
   },
 ];
+
+const SEGMENT = 0x10_0000n;
+
+/** The architecture's checks of a memslot (`kvm_arch_prepare_memory_region`), for slots that are created or moved. */
+export function s390xMemslotRules(memoryLimit: () => bigint): readonly Rule<MemslotContext>[] {
+  return [
+    {
+      errno: 'EINVAL',
+      broken: (context) => isPlaced(context) && context.request.hva % SEGMENT !== 0n,
+      why: ({ request }) => `userspace_addr ${hex(request.hva)} is not a multiple of 1 MiB, which s390x requires`,
+    },
+    {
+      errno: 'EINVAL',
+      broken: (context) => isPlaced(context) && context.request.size % SEGMENT !== 0n,
+      why: ({ request }) => `memory_size ${hex(request.size)} is not a multiple of 1 MiB, which s390x requires`,
+    },
+    {
+      errno: 'EINVAL',
+      broken: (context) => isPlaced(context) && context.request.gpa + context.request.size > memoryLimit(),
+      why: ({ request }) =>
+        `${hexRange(request.gpa, request.size)} ends beyond the VM's memory limit, ${hex(memoryLimit())}`,
+    },
+  ];
+}

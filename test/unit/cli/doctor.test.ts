@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { ownHtabLoops } from '../../../lib/arch/ppc64/model/htab-loops.ts';
 import type { KvmCalls } from '../../../lib/calls/kvm-calls.ts';
 import { traced } from '../../../lib/calls/recorder.ts';
 import type { FileFacts, Host } from '../../../lib/cli/doctor/host.ts';
@@ -37,7 +38,7 @@ function machine({ arch = 'x86_64', host = {}, files = {}, mayUse = true, calls 
     list: (path) => (path === '/sys/module' ? ['ext4', 'kvm_intel', 'kvm'] : []),
     stat: (path) => (path === '/dev/kvm' ? device : undefined),
     canReadAndWrite: () => mayUse,
-    loadAddon: () => ({ calls: Object.assign(kernel, calls) }),
+    loadAddon: () => ({ calls: Object.assign(kernel, calls), htab: ownHtabLoops }),
     ...host,
   };
 }
@@ -66,7 +67,7 @@ describe('a machine where all is well', () => {
     };
     const lines: string[] = [];
     const calls = traced(new EmulatedKernel({ arch: 'x86_64' }), (line) => lines.push(line), observer);
-    expect(diagnose(machine({ host: { loadAddon: () => ({ calls }) } })).usable).toBe(true);
+    expect(diagnose(machine({ host: { loadAddon: () => ({ calls, htab: ownHtabLoops }) } })).usable).toBe(true);
     expect(lines.filter((line) => /^(openKvm|createVm|createVcpu)\(/.test(line))).toHaveLength(3);
     expect([...open, ...mapped]).toEqual([]);
   });

@@ -44,11 +44,7 @@ export class OwedSlots {
     const end = clean < 0 ? this.#owed.length : clean;
     const to = Math.min(end, from + Math.max(1, Math.floor(maxBytes / HPTE_SIZE)));
     this.#set(from, to, 0);
-    return encodeHtabStream(this.#table, {
-      from,
-      to,
-      ...(format.headers === undefined ? {} : { headers: format.headers }),
-    });
+    return encodeHtabStream(this.#table, { ...format, from, to });
   }
 
   #set(from: number, to: number, value: 0 | 1): void {

@@ -2,7 +2,8 @@ import type { Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { checkInteger, checkU64 } from '../../../base/arguments.ts';
 import { hex, KvmError, outOfRange } from '../../../base/errors.ts';
-import type { KvmCalls, Ppc64Calls, U64 } from '../../../calls/kvm-calls.ts';
+import type { U64 } from '../../../base/u64.ts';
+import type { KvmCalls, Ppc64Calls } from '../../../calls/kvm-calls.ts';
 import { explain, type Rule } from '../../../rules/rule.ts';
 import { isLittleEndianHost } from '../../../uapi/arch.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
@@ -11,7 +12,13 @@ import { ExplainedTranslation } from '../model/explained-translation.ts';
 import { entriesOf, HPT_ORDER } from '../model/hash.ts';
 import { Htab } from '../model/htab.ts';
 import { chunksRead, type HtabChunkBytes, type HtabSlot } from '../model/htab-chunk.ts';
-import { applyHtabStream, encodeHtabStream, type HtabChunk, type HtabStreamFormat } from '../model/htab-stream.ts';
+import {
+  applyHtabStream,
+  encodeHtabStream,
+  type HtabChunk,
+  type HtabLoops,
+  type HtabStreamFormat,
+} from '../model/htab-stream.ts';
 import type { Segment } from '../model/slb.ts';
 import { decodeSmmuInfo, SMMU_INFO_SIZE, type SmmuInfo } from '../model/smmu-info.ts';
 import { explainTranslation, type TranslateOptions } from '../model/translate.ts';
@@ -82,7 +89,7 @@ const PROBE_BYTES = 32;
  * console.log(vm.hpt.translate(0xc000_0000_0000_0000n, slb));
  */
 export class VmHpt {
-  /** How streams of this host are: byte order of the chunks' headers. */
+  /** How streams of this host are read and written: byte order of the chunks' headers, and the addon's loops. */
   readonly format: HtabStreamFormat & { readonly headers: 'little' | 'big' };
   readonly #owner: HptOwner;
   readonly #ppc64: Ppc64Calls;
@@ -93,10 +100,10 @@ export class VmHpt {
   #prepared: number | undefined;
 
   /** Made by {@link Vm.hpt}. */
-  constructor(owner: HptOwner, ppc64: Ppc64Calls) {
+  constructor(owner: HptOwner, ppc64: Ppc64Calls, loops?: HtabLoops) {
     this.#owner = owner;
     this.#ppc64 = ppc64;
-    this.format = { headers: isLittleEndianHost(owner.calls.arch) ? 'little' : 'big' };
+    this.format = { headers: isLittleEndianHost(owner.calls.arch) ? 'little' : 'big', loops };
   }
 
   /**

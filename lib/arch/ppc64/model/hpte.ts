@@ -1,4 +1,5 @@
-import { fromHalves, hex64, highHalf, lowHalf, toU64 } from '../../../base/u64.ts';
+import { toU64 } from '../../../base/arguments.ts';
+import { fromHalves, hex64, highHalf, lowHalf } from '../../../base/u64.ts';
 import { basePageShift, pageEncoding, pageShift, pageSizeName } from './page-sizes.ts';
 
 /** Bits of the upper half of V, the first doubleword (layout before ISA 3.0, which KVM shows for every processor). */

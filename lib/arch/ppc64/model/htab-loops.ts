@@ -124,16 +124,9 @@ function isRight(words: Int32Array, entryCount: number, isLittle: number, largeS
   return true;
 }
 
-let addonLoops: HtabLoops | undefined;
-
-/** Has the codec use the addon's loops from now on, or only its own. */
-export function useHtabLoops(loops: HtabLoops | undefined): void {
-  addonLoops = loops;
-}
-
 /** Below this a call of the addon's costs more than the bytes. */
 const WORTHWHILE_BYTES = 4096;
 
-/** The loops to use for so many bytes. */
-export const htabLoopsFor = (bytes: number): HtabLoops =>
-  addonLoops === undefined || bytes < WORTHWHILE_BYTES ? ownHtabLoops : addonLoops;
+/** The loops for so many bytes: those that were handed in, where they are worth a call. */
+export const htabLoopsFor = (bytes: number, loops: HtabLoops | undefined): HtabLoops =>
+  loops === undefined || bytes < WORTHWHILE_BYTES ? ownHtabLoops : loops;

@@ -6,11 +6,11 @@
 import { entriesOf } from './hash.ts';
 import { HPTE_SIZE, V_HI, V_LO } from './hpte.ts';
 import { Htab } from './htab.ts';
-import { HTAB_HEADER_SIZE, HTAB_RUN_MAX, htabLoopsFor, LARGE_SIZES } from './htab-loops.ts';
+import { HTAB_HEADER_SIZE, HTAB_RUN_MAX, type HtabLoops, htabLoopsFor, LARGE_SIZES } from './htab-loops.ts';
 import { basePageShift } from './page-sizes.ts';
 import { bigEndian } from './words.ts';
 
-export { HTAB_HEADER_SIZE, HTAB_RUN_MAX };
+export { HTAB_HEADER_SIZE, HTAB_RUN_MAX, type HtabLoops };
 
 /** What is wrong with a stream. */
 export type HtabStreamProblem =
@@ -61,6 +61,8 @@ export interface HtabStreamFormat {
   readonly headers?: 'little' | 'big';
   /** Number of entries of the table; a chunk that reaches beyond is an error. Unlimited (2^42) unless given. */
   readonly entryCount?: number;
+  /** The loops over whole streams and tables: those in TypeScript unless given. The addon's are `loadNative().htab`. */
+  readonly loops?: HtabLoops | undefined;
 }
 
 const MAX_ENTRIES = entriesOf(46);
@@ -227,7 +229,7 @@ export function applyHtabStream(
   format: Omit<HtabStreamFormat, 'entryCount'> = {},
 ): void {
   const isLittle = Number(format.headers !== 'big');
-  if (htabLoopsFor(bytes.byteLength).apply(table.bytes, bytes, isLittle, LARGE_SIZES) === 1) return;
+  if (htabLoopsFor(bytes.byteLength, format.loops).apply(table.bytes, bytes, isLittle, LARGE_SIZES) === 1) return;
   checkHtabStream(bytes, { ...format, entryCount: table.entryCount });
   throw new Error('The stream overlaps the table, or was changed while it was applied');
 }
@@ -239,10 +241,9 @@ export function applyHtabStream(
  */
 export function decodeHtabStream(
   bytes: Uint8Array,
-  options: { readonly headers?: 'little' | 'big'; readonly order?: number } = {},
+  options: Omit<HtabStreamFormat, 'entryCount'> & { readonly order?: number } = {},
 ): Htab {
-  const format = options.headers === undefined ? {} : { headers: options.headers };
-  const order = options.order ?? orderFor(checkHtabStream(bytes, format).extent);
+  const { order = orderFor(checkHtabStream(bytes, options).extent), ...format } = options;
   const table = new Htab(order);
   applyHtabStream(table, bytes, format);
   return table;
@@ -252,9 +253,7 @@ export function decodeHtabStream(
 export const orderFor = (entries: number): number => Math.max(18, Math.ceil(Math.log2(Math.max(entries, 1))) + 4);
 
 /** How to write a stream. */
-export interface HtabEncodeOptions {
-  /** Byte order of the headers: the host's that shall read it. `little` unless given. */
-  readonly headers?: 'little' | 'big';
+export interface HtabEncodeOptions extends Omit<HtabStreamFormat, 'entryCount'> {
   /** First slot; 0 unless given. */
   readonly from?: number;
   /** One behind the last slot; the table's end unless given. */
@@ -282,7 +281,8 @@ export function encodeHtabStream(table: Htab, options: HtabEncodeOptions = {}): 
   const isLittle = Number(options.headers !== 'big');
   const mask = boltedOnly ? V_LO.VALID | V_LO.BOLTED : V_LO.VALID;
   const out = options.into ?? uninitialized(sizeBound(table.words, bigEndian(mask), from, to));
-  const length = htabLoopsFor((to - from) * HPTE_SIZE).encode(table.bytes, from, to, mask, isLittle, out);
+  const loops = htabLoopsFor((to - from) * HPTE_SIZE, options.loops);
+  const length = loops.encode(table.bytes, from, to, mask, isLittle, out);
   if (length < 0) throw new RangeError(`the stream has more than the ${out.byteLength} bytes that there are for it`);
   // Nobody shall see there what was in memory before.
   if (options.into === undefined) out.fill(0, length);
@@ -302,7 +302,7 @@ function uninitialized(size: number): Uint8Array {
 export function encodeHtabChanges(
   before: Htab,
   after: Htab,
-  options: Pick<HtabEncodeOptions, 'headers'> = {},
+  options: Pick<HtabStreamFormat, 'headers'> = {},
 ): Uint8Array {
   if (before.order !== after.order) {
     throw new RangeError(`tables of order ${before.order} and ${after.order} cannot be compared slot by slot`);

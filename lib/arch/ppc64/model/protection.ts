@@ -1,4 +1,5 @@
-import { highHalf, lowHalf, toU64 } from '../../../base/u64.ts';
+import { toU64 } from '../../../base/arguments.ts';
+import { highHalf, lowHalf } from '../../../base/u64.ts';
 import { keyOf, ppOf, R_LO } from './hpte.ts';
 import type { Segment } from './slb.ts';
 

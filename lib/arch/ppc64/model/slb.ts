@@ -1,4 +1,5 @@
-import { fromHalves, hex64, highHalf, lowHalf, toU64 } from '../../../base/u64.ts';
+import { toU64 } from '../../../base/arguments.ts';
+import { fromHalves, hex64, highHalf, lowHalf } from '../../../base/u64.ts';
 import type { SegmentSize } from './hpte.ts';
 import { pageSizeName, SLB_PAGE_ENCODINGS } from './page-sizes.ts';
 

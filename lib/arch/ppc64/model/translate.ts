@@ -1,4 +1,5 @@
-import { hex64, highHalf, lowHalf, toU64 } from '../../../base/u64.ts';
+import { toU64 } from '../../../base/arguments.ts';
+import { hex64, highHalf, lowHalf } from '../../../base/u64.ts';
 import { findHpte, type HpteWords, NOT_FOUND, otherGroup, primaryGroup, segmentOffset } from './hash.ts';
 import { frameOf, HPTES_PER_GROUP, Hpte, R_LO, V_LO } from './hpte.ts';
 import { pageShift, pageSizeName } from './page-sizes.ts';

@@ -1,6 +1,6 @@
 /** Looking at a whole guest: storage keys, memory, address spaces. */
 
-import type { U64 } from '../../../calls/kvm-calls.ts';
+import type { U64 } from '../../../base/u64.ts';
 import type { DatFacilities } from '../model/control-registers.ts';
 import { type CpuState, featuresOf } from '../model/cpu-state.ts';
 import type { AbsoluteMemory } from '../model/memory.ts';

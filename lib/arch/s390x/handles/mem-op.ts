@@ -1,6 +1,7 @@
 import { checkBytes, checkInteger, checkSize, checkU64 } from '../../../base/arguments.ts';
 import { invalidArgType, KvmError, ProgramInterruption } from '../../../base/errors.ts';
-import type { S390xCalls, U64 } from '../../../calls/kvm-calls.ts';
+import type { U64 } from '../../../base/u64.ts';
+import type { S390xCalls } from '../../../calls/kvm-calls.ts';
 import { explain, type Rule } from '../../../rules/rule.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { MEMOP_FLAG } from '../../../uapi/flags.ts';

@@ -1,5 +1,6 @@
 import { checkBytes, checkInteger } from '../../../base/arguments.ts';
-import type { S390xCalls, U64 } from '../../../calls/kvm-calls.ts';
+import type { U64 } from '../../../base/u64.ts';
+import type { S390xCalls } from '../../../calls/kvm-calls.ts';
 import { MEMOP, MEMOP_FLAG } from '../../../uapi/flags.ts';
 import type { CpuState } from '../model/cpu-state.ts';
 import { LOGICAL_RULES } from '../rules.ts';

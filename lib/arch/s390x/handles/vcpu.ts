@@ -1,6 +1,7 @@
 import { checkU64 } from '../../../base/arguments.ts';
 import { KvmError } from '../../../base/errors.ts';
-import type { S390xCalls, U64 } from '../../../calls/kvm-calls.ts';
+import type { U64 } from '../../../base/u64.ts';
+import type { S390xCalls } from '../../../calls/kvm-calls.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { KVM_RUN_S390X, REGS_SIZE } from '../../../uapi/structs.ts';
 import type { DatFacilities } from '../model/control-registers.ts';

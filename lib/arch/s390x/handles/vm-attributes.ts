@@ -1,5 +1,6 @@
 import { KvmError } from '../../../base/errors.ts';
-import type { KvmCalls, U64 } from '../../../calls/kvm-calls.ts';
+import type { U64 } from '../../../base/u64.ts';
+import type { KvmCalls } from '../../../calls/kvm-calls.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 
 /** Device attributes of an s390x VM: group and attribute (uAPI `KVM_S390_VM_*`). */

@@ -1,6 +1,7 @@
 import { checkBytes, checkInteger, checkU64 } from '../../../base/arguments.ts';
 import { KvmError } from '../../../base/errors.ts';
-import type { KvmCalls, S390xCalls, U64 } from '../../../calls/kvm-calls.ts';
+import type { U64 } from '../../../base/u64.ts';
+import type { KvmCalls, S390xCalls } from '../../../calls/kvm-calls.ts';
 import { explain } from '../../../rules/rule.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { MEM, S390_SKEYS_MAX } from '../../../uapi/flags.ts';

@@ -1,6 +1,7 @@
 import { checkBytes, checkInteger } from '../../../base/arguments.ts';
 import { hex, outOfRange } from '../../../base/errors.ts';
-import type { S390xCalls, U64 } from '../../../calls/kvm-calls.ts';
+import type { U64 } from '../../../base/u64.ts';
+import type { S390xCalls } from '../../../calls/kvm-calls.ts';
 import type { Rule } from '../../../rules/rule.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { MEMOP, MEMOP_FLAG } from '../../../uapi/flags.ts';

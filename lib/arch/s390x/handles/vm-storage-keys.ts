@@ -1,6 +1,7 @@
 import { checkBytes, checkInteger, checkU64 } from '../../../base/arguments.ts';
 import { hex, invalidArgType, KvmError } from '../../../base/errors.ts';
-import type { S390xCalls, U64 } from '../../../calls/kvm-calls.ts';
+import type { U64 } from '../../../base/u64.ts';
+import type { S390xCalls } from '../../../calls/kvm-calls.ts';
 import { explain } from '../../../rules/rule.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { KEYOP, S390_GET_SKEYS_NONE, S390_SKEYS_MAX } from '../../../uapi/flags.ts';

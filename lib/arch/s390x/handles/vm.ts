@@ -1,6 +1,7 @@
 import { checkU64 } from '../../../base/arguments.ts';
 import { hex } from '../../../base/errors.ts';
-import type { KvmCalls, S390xCalls, U64 } from '../../../calls/kvm-calls.ts';
+import type { U64 } from '../../../base/u64.ts';
+import type { KvmCalls, S390xCalls } from '../../../calls/kvm-calls.ts';
 import { CAP } from '../../../uapi/capabilities.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import type { AbsoluteMemory } from '../model/memory.ts';

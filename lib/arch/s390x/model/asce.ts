@@ -1,6 +1,7 @@
 /** The address-space-control element: where a translation starts. */
 
-import { fromHalves, highHalf, lowHalf, toU64 } from './u64.ts';
+import { toU64 } from '../../../base/arguments.ts';
+import { fromHalves, highHalf, lowHalf } from './u64.ts';
 
 /** Private-space control, in the lower half of an ASCE. */
 export const ASCE_PRIVATE = 0x100;

@@ -1,10 +1,11 @@
 /** What of a CPU decides about a translation. */
 
+import { toU64 } from '../../../base/arguments.ts';
 import { outOfRange } from '../../../base/errors.ts';
 import type { DatFacilities } from './control-registers.ts';
 import { datFeatures } from './control-registers.ts';
 import { PREFIX_MASK } from './prefix.ts';
-import { highHalf, lowHalf, toU64 } from './u64.ts';
+import { highHalf, lowHalf } from './u64.ts';
 
 /** The registers a translation reads, in halves, for walks that don't use bigint. Mutable: a vCPU owns one. */
 export interface CpuState {

@@ -3,6 +3,7 @@
  * else than what the fast walk does.
  */
 
+import { toU64 } from '../../../base/arguments.ts';
 import { errnoName } from '../../../uapi/errno.ts';
 import { decodeAsce } from './asce.ts';
 import { type CpuState, featuresOf } from './cpu-state.ts';
@@ -20,7 +21,7 @@ import {
   Translation,
   translateFragment,
 } from './translate.ts';
-import { addressOf, fromHalves, hex64, highHalf, lowHalf, toU64 } from './u64.ts';
+import { addressOf, fromHalves, hex64, highHalf, lowHalf } from './u64.ts';
 
 /** A doubleword that a translation read. */
 export interface TableStep {

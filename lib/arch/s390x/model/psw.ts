@@ -1,6 +1,7 @@
 /** The program-status word: its mask decoded, and what it does to addresses. */
 
-import { fromHalves, highHalf, lowHalf, toU64 } from './u64.ts';
+import { toU64 } from '../../../base/arguments.ts';
+import { fromHalves, highHalf, lowHalf } from './u64.ts';
 
 const DAT_HI = 0x0400_0000;
 const EA_HI = 0x1;

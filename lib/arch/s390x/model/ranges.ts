@@ -1,12 +1,13 @@
 /** The mapped parts of an address space, as ranges with attributes. */
 
+import { toU64 } from '../../../base/arguments.ts';
 import { ASCE_REAL_SPACE } from './asce.ts';
 import { DatResult, walkDat } from './dat.ts';
 import { spanShift } from './dat-entries.ts';
 import type { AbsoluteMemory } from './memory.ts';
 import { realToAbsolutePfn } from './prefix.ts';
 import { PGM_ASCE_TYPE } from './program-interruption.ts';
-import { addressOf, hex64, highHalf, lowHalf, PFN_LIMIT, toU64 } from './u64.ts';
+import { addressOf, hex64, highHalf, lowHalf, PFN_LIMIT } from './u64.ts';
 
 /** A run of mapped frames that is contiguous in virtual and absolute addresses, with equal attributes. */
 export interface MappedRange {

@@ -4,6 +4,7 @@
  * (storage-key.ts), since KVM judges them later.
  */
 
+import { toU64 } from '../../../base/arguments.ts';
 import { outOfRange } from '../../../base/errors.ts';
 import { errnoName } from '../../../uapi/errno.ts';
 import { fromControlRegister, translateAccessRegister } from './access-register.ts';
@@ -24,7 +25,7 @@ import {
   effectiveLow,
 } from './psw.ts';
 import { type Access, buildTeid, type ProtectionCause } from './teid.ts';
-import { addressOf, fromHalves, highHalf, lowHalf, toU64 } from './u64.ts';
+import { addressOf, fromHalves, highHalf, lowHalf } from './u64.ts';
 
 /** The state of one translation, reused from access to access so that nothing is allocated. */
 export class Translation {

@@ -3,7 +3,7 @@
  * offset. A frame number of a 64-bit address is below 2^52 and so exact in a number; bigint is for the edges.
  */
 
-export { fromHalves, hex64, highHalf, lowHalf, toU64 } from '../../../base/u64.ts';
+export { fromHalves, hex64, highHalf, lowHalf } from '../../../base/u64.ts';
 
 /** Number of 4 KiB frames in a 64-bit address space. */
 export const PFN_LIMIT = 2 ** 52;

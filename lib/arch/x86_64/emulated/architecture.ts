@@ -6,11 +6,11 @@ import type { Release } from '../../../emulated/release.ts';
 import type { EmulatedVcpu } from '../../../emulated/vcpu.ts';
 import type { EmulatedVm } from '../../../emulated/vm.ts';
 import type { MemslotContext } from '../../../rules/memslot.ts';
-import { x86MemslotRules } from '../../../rules/memslot.ts';
 import type { Rule } from '../../../rules/rule.ts';
 import { CAP } from '../../../uapi/capabilities.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { DIRTY_LOG, MEM, MEMORY_ATTRIBUTE_PRIVATE } from '../../../uapi/flags.ts';
+import { x86_64MemslotRules } from '../rules.ts';
 
 /** How one x86_64 KVM is built, where that shows. */
 export interface X86Build {
@@ -114,7 +114,7 @@ export class X86Architecture extends CommonArchitecture {
   }
 
   override memslotRules(): readonly Rule<MemslotContext>[] {
-    return x86MemslotRules(2 ** (this.#build.guestPhysicalBits - 12) - 1);
+    return x86_64MemslotRules(2 ** (this.#build.guestPhysicalBits - 12) - 1);
   }
 
   /**

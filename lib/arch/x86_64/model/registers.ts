@@ -1,5 +1,5 @@
 import { checkU64 } from '../../../base/arguments.ts';
-import type { U64 } from '../../../calls/kvm-calls.ts';
+import type { U64 } from '../../../base/u64.ts';
 import { REGS_SIZE, X86_REGS, X86_SEGMENTS } from '../../../uapi/structs.ts';
 
 export type X86RegName = (typeof X86_REGS)[number];

@@ -1,12 +1,8 @@
-import { afterEach, describe, expect, it } from 'vitest';
-import {
-  type HtabLoops,
-  LARGE_SIZES,
-  ownHtabLoops,
-  useHtabLoops,
-} from '../../../../../lib/arch/ppc64/model/htab-loops.ts';
+import { describe, expect, it } from 'vitest';
+import { type HtabLoops, LARGE_SIZES, ownHtabLoops } from '../../../../../lib/arch/ppc64/model/htab-loops.ts';
 import {
   applyHtabStream,
+  decodeHtabStream,
   encodeHtabStream,
   Htab,
   type HtabEncodeOptions,
@@ -19,8 +15,6 @@ import { Random } from '../../../../fuzz/random.ts';
 const addon = addonHtabLoops(loadNative());
 const all: [string, HtabLoops][] = [['TypeScript', ownHtabLoops]];
 if (addon !== undefined) all.push(['the addon', addon]);
-
-afterEach(() => useHtabLoops(addon));
 
 /** A table of order 21 with runs of each length, some cut by the format, some small and some large pages. */
 function mixedTable(): Htab {
@@ -48,10 +42,9 @@ describe.each(all)('the loops of %s', (_name, loops) => {
     ['an odd part', { from: 65, to: 98_303 }],
     ['one block of 64', { from: 65_600, to: 65_664 }],
   ] satisfies [string, HtabEncodeOptions][])('encode what comes back: %s', (_what, options: HtabEncodeOptions) => {
-    useHtabLoops(loops);
     const table = mixedTable();
     const { from = 0, to = table.entryCount, headers = 'little', boltedOnly = false } = options;
-    const bytes = encodeHtabStream(table, options);
+    const bytes = encodeHtabStream(table, { ...options, loops });
     let next = from;
     for (const { index, nValid, nInvalid } of htabChunks(bytes, { headers })) {
       expect(index).toBe(next);
@@ -61,7 +54,7 @@ describe.each(all)('the loops of %s', (_name, loops) => {
     }
     expect(next).toBe(to);
     const again = new Htab(21);
-    applyHtabStream(again, bytes, { headers });
+    applyHtabStream(again, bytes, { headers, loops });
     const expected = new Htab(21);
     for (let slot = from; slot < to; slot++) {
       if (!table.isValid(slot) || (boltedOnly && (table.vLo(slot) & 0x10) === 0)) continue;
@@ -90,28 +83,50 @@ describe.each(all)('the loops of %s', (_name, loops) => {
 
 describe.each(all)('encoding into bytes of the caller’s with the loops of %s', (_name, loops) => {
   it.each([0, 1, 4])('writes them and nothing behind, %i bytes from the beginning of a Buffer', (offset) => {
-    useHtabLoops(loops);
     const table = mixedTable();
     const stream = encodeHtabStream(table);
     const room = Buffer.alloc(offset + stream.length + 5, 0xee);
-    const bytes = encodeHtabStream(table, { into: room.subarray(offset, offset + stream.length) });
+    const bytes = encodeHtabStream(table, { loops, into: room.subarray(offset, offset + stream.length) });
     expect(bytes.byteOffset).toBe(room.byteOffset + offset);
     expect(bytes.buffer).toBe(room.buffer);
     expect(Buffer.compare(bytes, stream)).toBe(0);
     expect([...room.subarray(0, offset), ...room.subarray(offset + stream.length)]).toEqual(
       Array(offset + 5).fill(0xee),
     );
-    expect(Buffer.compare(encodeHtabStream(table, { into: Buffer.alloc(stream.length + 99) }), stream)).toBe(0);
+    expect(Buffer.compare(encodeHtabStream(table, { loops, into: Buffer.alloc(stream.length + 99) }), stream)).toBe(0);
   });
 
   it('refuses too few of them', () => {
-    useHtabLoops(loops);
     const table = mixedTable();
     const { length } = encodeHtabStream(table);
     for (const size of [0, 7, 8, length - 1]) {
-      expect(() => encodeHtabStream(table, { into: new Uint8Array(size) })).toThrow(RangeError);
+      expect(() => encodeHtabStream(table, { loops, into: new Uint8Array(size) })).toThrow(RangeError);
     }
   });
+});
+
+it('the codec uses the loops it is given, for more than a few KiB, and no others', () => {
+  const calls: string[] = [];
+  const loops: HtabLoops = {
+    apply: (...args) => {
+      calls.push('apply');
+      return ownHtabLoops.apply(...args);
+    },
+    encode: (...args) => {
+      calls.push('encode');
+      return ownHtabLoops.encode(...args);
+    },
+  };
+  const table = mixedTable();
+  const stream = encodeHtabStream(table, { loops });
+  applyHtabStream(new Htab(21), stream, { loops });
+  decodeHtabStream(stream, { loops });
+  expect(calls).toEqual(['encode', 'apply', 'apply']);
+  encodeHtabStream(table);
+  encodeHtabStream(table, { loops, to: 8 });
+  applyHtabStream(new Htab(21), stream);
+  decodeHtabStream(stream);
+  expect(calls).toHaveLength(3);
 });
 
 describe.runIf(addon !== undefined)('the addon', () => {
