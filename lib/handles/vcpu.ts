@@ -1,8 +1,10 @@
 import { inspect } from 'node:util';
 import { VcpuS390x } from '../arch/s390x/handles/vcpu.ts';
 import type { VcpuMemOp } from '../arch/s390x/handles/vcpu-mem-op.ts';
+import type { VmS390x } from '../arch/s390x/handles/vm.ts';
 import type { DatFacilities } from '../arch/s390x/model/control-registers.ts';
 import type { CpuState } from '../arch/s390x/model/cpu-state.ts';
+import type { AbsoluteMemory } from '../arch/s390x/model/memory.ts';
 import {
   decodeRegs,
   decodeSregs,
@@ -18,13 +20,33 @@ import { checkU32, checkU64 } from '../base/arguments.ts';
 import { hex, KvmError } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { Handle } from '../calls/handle.ts';
+import type { KvmCalls } from '../calls/kvm-calls.ts';
+import type { AddressSpace } from '../memory/address-space.ts';
 import { DirtyRing } from '../memory/dirty-ring.ts';
+import type { Memslots } from '../memory/memslots.ts';
+import type { MmioBus } from '../memory/mmio-bus.ts';
+
 import { CAP } from '../uapi/capabilities.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { DIRTY_LOG_PAGE_OFFSET, EXIT, exitName, MAP, PROT } from '../uapi/flags.ts';
 import { IO_DIRECTION, KVM_RUN } from '../uapi/structs.ts';
 import { KvmRun, type VcpuExit } from './kvm-run.ts';
-import type { Vm } from './vm.ts';
+
+/** A VM as its vCPUs use and show it. */
+export interface VcpuVm {
+  readonly calls: KvmCalls;
+  readonly fd: number;
+  readonly closed: boolean;
+  readonly littleEndianHost: boolean;
+  readonly memory: AddressSpace;
+  readonly memslots: Memslots;
+  readonly ports: MmioBus;
+  readonly s390x: VmS390x;
+  absoluteMemory(): AbsoluteMemory;
+  drainCoalesced(): void;
+  harvestDirtyRings(): boolean;
+  vcpuClosed(vcpu: Vcpu): void;
+}
 
 export interface RunOptions {
   /** Aborting gets the vCPU out of the guest; the promise then rejects with the signal's reason. */
@@ -44,7 +66,7 @@ const RUN = 'ioctl(KVM_RUN)';
  */
 export class Vcpu extends Handle {
   protected override readonly noun = 'the vCPU';
-  readonly vm: Vm;
+  readonly vm: VcpuVm;
   readonly id: number;
   /** The kvm_run area, shared with the kernel. */
   readonly kvmRun: KvmRun;
@@ -56,7 +78,7 @@ export class Vcpu extends Handle {
   /** A run was aborted while none was under way: the next EINTR is of that, and nobody's. */
   #staleKick = false;
 
-  constructor(vm: Vm, id: number, fd: number, runSize: number, ringBytes: number) {
+  constructor(vm: VcpuVm, id: number, fd: number, runSize: number, ringBytes: number) {
     super(vm.calls, fd);
     this.vm = vm;
     this.id = id;

@@ -1,5 +1,6 @@
 import { inspect } from 'node:util';
 import { VmHpt } from '../arch/ppc64/handles/vm-hpt.ts';
+import type { HtabLoops } from '../arch/ppc64/model/htab-loops.ts';
 import { VmS390x } from '../arch/s390x/handles/vm.ts';
 import type { VmCmma } from '../arch/s390x/handles/vm-cmma.ts';
 import type { VmMemOp } from '../arch/s390x/handles/vm-mem-op.ts';
@@ -9,24 +10,26 @@ import { checkSize, checkU32, checkU64 } from '../base/arguments.ts';
 import { hex, invalidArgType, KvmError } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { Handle } from '../calls/handle.ts';
+import type { KvmCalls } from '../calls/kvm-calls.ts';
+import type { EmulatedKernel } from '../emulated/index.ts';
 import { AddressSpace } from '../memory/address-space.ts';
 import { CoalescedMmioRing, type CoalescedWrite } from '../memory/coalesced-mmio.ts';
 import { DirtyPages, type DirtyTracking } from '../memory/dirty-pages.ts';
 import type { DirtyRing } from '../memory/dirty-ring.ts';
+import type { Mapping, MappingOptions } from '../memory/mapping.ts';
 import { Memslots, type UserMemoryRegion } from '../memory/memslots.ts';
 import { MmioBus } from '../memory/mmio-bus.ts';
 import { VmBinding } from '../memory/vm-binding.ts';
 import { DIRTY_RING_RULES } from '../rules/dirty-ring.ts';
 import { IOEVENTFD_RULES } from '../rules/io-bus.ts';
 import { explain } from '../rules/rule.ts';
-import { isLittleEndianHost } from '../uapi/arch.ts';
+import { type Arch, isLittleEndianHost } from '../uapi/arch.ts';
 import { CAP } from '../uapi/capabilities.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { IOEVENTFD, IRQFD } from '../uapi/flags.ts';
 import { type Capability, capNumber } from './capabilities.ts';
 import { type EventFd, Registration } from './eventfd.ts';
 import { GuestMemfd } from './guest-memfd.ts';
-import type { Kvm } from './kvm.ts';
 import { memslotLimits } from './memslot-limits.ts';
 import { Vcpu } from './vcpu.ts';
 
@@ -46,6 +49,21 @@ export interface IrqfdOptions {
   readonly gsi: number;
   /** Signalled when the guest acknowledges a level-triggered interrupt. */
   readonly resample?: EventFd;
+}
+
+/** /dev/kvm as its VMs use and show it. */
+export interface VmKvm {
+  readonly calls: KvmCalls;
+  readonly backend: KvmCalls['backend'];
+  readonly arch: Arch;
+  readonly pageSize: number;
+  /** The emulated kernel, where it is one: for `loadGuest`. */
+  readonly emulated: EmulatedKernel | undefined;
+  readonly htabLoops: HtabLoops | undefined;
+  readonly vcpuMmapSize: number;
+  createAddressSpace(): AddressSpace;
+  /** Anonymous memory of `size` bytes, sparse. @throws KvmError ENOMEM */
+  mapAnonymous(size: number, options?: MappingOptions): Mapping;
 }
 
 interface Bound {
@@ -84,7 +102,7 @@ class VmDirtyTracking implements DirtyTracking {
  */
 export class Vm extends Handle {
   protected override readonly noun = 'the VM';
-  readonly kvm: Kvm;
+  readonly kvm: VmKvm;
   readonly memslots: Memslots;
   /** I/O ports with handlers (x86_64). */
   readonly ports: MmioBus;
@@ -98,7 +116,7 @@ export class Vm extends Handle {
   #s390x: VmS390x | undefined;
   #coalescedWrites: CoalescedWrite[] = [];
 
-  constructor(kvm: Kvm, fd: number) {
+  constructor(kvm: VmKvm, fd: number) {
     super(kvm.calls, fd);
     this.kvm = kvm;
     this.#dirty = new VmDirtyTracking(this.#vcpus);

@@ -83,7 +83,7 @@ export function differingRows(real: Act, emulated: Act): readonly Label[] | unde
 }
 
 /** `real 6.18.44` on a host of `6.18.44-generic`. */
-function kernelName({ backend, emulated }: Kvm): string {
+function kernelName({ backend, emulated }: Pick<Kvm, 'backend' | 'emulated'>): string {
   return backend === 'native' ? `real ${release().replace(/[^\d.].*$/, '')}` : `emulated ${emulated?.release ?? ''}`;
 }
 
