@@ -7,11 +7,12 @@
  * const vm = calls.createVm(calls.openKvm(), 0);
  */
 
+export { EmulatedKernel, type EmulatedKernelOptions } from './backends/emulated.ts';
 export { loadNative, type NativeLoad } from './backends/native.ts';
 export { type OpenedCalls, type OpenOptions, openCalls } from './backends/open.ts';
 export { checked } from './calls/checked.ts';
 export * from './calls/kvm-calls.ts';
 export { type TraceObserver, type TraceSink, traced } from './calls/recorder.ts';
 export * from './calls/signatures.ts';
-export * from './emulated/index.ts';
+export * from './emulated/guest.ts';
 export * from './uapi/index.ts';

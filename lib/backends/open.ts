@@ -2,9 +2,9 @@ import type { HtabLoops } from '../arch/ppc64/model/htab-loops.ts';
 import { KvmError } from '../base/errors.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { traced } from '../calls/recorder.ts';
-import { EmulatedKernel } from '../emulated/index.ts';
 import { type Arch, archOfNode } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
+import { EmulatedKernel } from './emulated.ts';
 import { loadNative } from './native.ts';
 
 export interface OpenOptions {

@@ -3,8 +3,8 @@ import { refusal } from '../rules/rule.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { IOEVENTFD } from '../uapi/flags.ts';
 import { KVM_COALESCED_MMIO } from '../uapi/structs.ts';
-import type { EmulatedArchitecture } from './architecture.ts';
 import { SharedArea } from './backing.ts';
+import type { Machine } from './machine.ts';
 import type { EmulatedEventfd } from './open-file.ts';
 
 /** When a bus has this many devices that are not ioeventfds, it takes no more of either kind (`NR_IOBUS_DEVS`). */
@@ -34,12 +34,7 @@ export class IoBus {
   readonly #little: boolean;
   readonly #hasRoom: (first: number, last: number, capacity: number) => boolean;
 
-  constructor({
-    coalescedMmioPage,
-    pageSize,
-    littleEndian,
-    release,
-  }: Pick<EmulatedArchitecture, 'coalescedMmioPage' | 'pageSize' | 'littleEndian' | 'release'>) {
+  constructor({ coalescedMmioPage, pageSize, littleEndian, release }: Machine) {
     this.ring = coalescedMmioPage !== 0 ? new SharedArea(pageSize) : undefined;
     this.#little = littleEndian;
     this.#hasRoom = release.since(6, 12) ? hasRoom : hasRoomBefore612;

@@ -1,76 +1,24 @@
-import { Aarch64Architecture } from '../arch/aarch64/emulated/architecture.ts';
-import { Ppc64Architecture } from '../arch/ppc64/emulated/architecture.ts';
-import { S390xArchitecture } from '../arch/s390x/emulated/architecture.ts';
-import { X86Architecture, type X86Build } from '../arch/x86_64/emulated/architecture.ts';
 import type { Bytes, Hva, KvmCalls, Ppc64Calls, S390xCalls, U64, X86Calls } from '../calls/kvm-calls.ts';
 import type { Arch } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { IOEVENTFD, IRQFD, MAP } from '../uapi/flags.ts';
-import type { EmulatedArchitecture } from './architecture.ts';
+import type { Architecture } from './architecture.ts';
 import { FileBacking, type MapRequest, type MapSource } from './backing.ts';
 import type { GuestProgram } from './guest.ts';
 import { HostMemory } from './host-memory.ts';
+import type { Machine } from './machine.ts';
 import { EmulatedEventfd, EmulatedMemfd, type OpenFile } from './open-file.ts';
 import { rawIoctl } from './raw-ioctl.ts';
-import { parseRelease, REFERENCE_RELEASE } from './release.ts';
 import { EmulatedVcpu } from './vcpu.ts';
 import { copyOut, EmulatedVm, type GuestMemfd } from './vm.ts';
-
-/** Which kernel, and how it was built where that shows. */
-export interface EmulatedKernelOptions {
-  readonly arch: Arch;
-  /** Kernel release; 6.12 unless given. 6.1 and newer are known. */
-  readonly release?: string;
-  /** Host page size of ppc64: 4096 or 65536. The other architectures have 4096. */
-  readonly pageSize?: number;
-  /** How the x86_64 KVM was built; Debian's way unless given. */
-  readonly x86?: Partial<X86Build>;
-  /** Descriptors that may be open at once (RLIMIT_NOFILE). */
-  readonly maxFds?: number;
-}
 
 const API_VERSION = 12;
 /** Numbers of emulated descriptors start far above real ones, so that neither is ever taken for the other. */
 const FIRST_FD = 0x10_0000;
 const DEFAULT_MAX_FDS = 1024 * 1024;
 
-function architectureOf(options: EmulatedKernelOptions): EmulatedArchitecture {
-  const release = parseRelease(options.release ?? REFERENCE_RELEASE);
-  const pageSize = options.pageSize ?? 4096;
-  if (pageSize !== 4096 && !(options.arch === 'ppc64' && pageSize === 65536)) {
-    throw new RangeError(
-      `${options.arch} hosts have pages of 4096${options.arch === 'ppc64' ? ' or 65536' : ''} bytes, not ${pageSize}`,
-    );
-  }
-  switch (options.arch) {
-    case 'x86_64':
-      return new X86Architecture(release, {
-        smm: true,
-        swProtectedVm: false,
-        memoryAttributes: true,
-        guestPhysicalBits: 48,
-        tdp: true,
-        emulatesRealMode: false,
-        ...options.x86,
-      });
-    case 's390x':
-      return new S390xArchitecture(release);
-    case 'ppc64':
-      return new Ppc64Architecture(release, pageSize);
-    case 'aarch64':
-      return new Aarch64Architecture(release);
-  }
-}
-
-/**
- * Linux's KVM in this process: the same calls, the same numbers, the same order of checks, proved against recordings
- * of real kernels. Guests are scripted ({@link EmulatedKernel.loadGuest}); everything else is as on a host.
- *
- * @example
- * const kernel = new EmulatedKernel({ arch: 's390x', release: '6.12' });
- * const vm = kernel.createVm(kernel.openKvm(), 0);
- */
-export class EmulatedKernel implements KvmCalls {
+/** Linux's KVM over one architecture: every call, its checks and their order, apart from what the architecture does. */
+export class KernelCore implements KvmCalls {
   readonly backend = 'emulated';
   readonly arch: Arch;
   readonly release: string;
@@ -78,24 +26,28 @@ export class EmulatedKernel implements KvmCalls {
   readonly x86_64?: X86Calls;
   readonly s390x?: S390xCalls;
   readonly ppc64?: Ppc64Calls;
-  readonly #architecture: EmulatedArchitecture;
+  readonly #architecture: Architecture;
+  readonly #machine: Machine;
   readonly #memory: HostMemory;
   readonly #files = new Map<number, OpenFile>();
   readonly #freeFds: number[] = [];
   readonly #maxFds: number;
   #nextFd = FIRST_FD;
 
-  constructor(options: EmulatedKernelOptions) {
-    this.#architecture = architectureOf(options);
-    this.arch = options.arch;
-    this.release = this.#architecture.release.text;
-    this.pageSize = this.#architecture.pageSize;
+  /** @param maxFds descriptors that may be open at once (RLIMIT_NOFILE) */
+  constructor(architecture: Architecture, maxFds = DEFAULT_MAX_FDS) {
+    const { machine } = architecture;
+    this.#architecture = architecture;
+    this.#machine = machine;
+    this.arch = machine.arch;
+    this.release = machine.release.text;
+    this.pageSize = machine.pageSize;
     this.#memory = new HostMemory(this.pageSize);
-    this.#maxFds = options.maxFds ?? DEFAULT_MAX_FDS;
-    const groups = this.#architecture.calls({
+    this.#maxFds = maxFds;
+    const groups = architecture.calls?.({
       memory: this.#memory,
-      vm: (fd) => this.#vm(fd),
-      vcpu: (fd) => this.#idleVcpu(fd),
+      vm: (fd) => archOf(this.#vm(fd)),
+      vcpu: (fd) => archOf(this.#idleVcpu(fd)),
       open: (file) => this.#open(file),
     });
     Object.assign(this, groups);
@@ -121,17 +73,17 @@ export class EmulatedKernel implements KvmCalls {
   /** −errno of a /dev/kvm request on this fd, or 0. */
   #kvm(fd: number): number {
     const file = this.#files.get(fd);
-    return file?.kind === 'kvm' ? 0 : unknownRequest(file, this.#architecture);
+    return file?.kind === 'kvm' ? 0 : unknownRequest(file, this.#machine);
   }
 
   #vm(fd: number): EmulatedVm | number {
     const file = this.#files.get(fd);
-    return file instanceof EmulatedVm ? file : unknownRequest(file, this.#architecture);
+    return file instanceof EmulatedVm ? file : unknownRequest(file, this.#machine);
   }
 
   #vcpu(fd: number): EmulatedVcpu | number {
     const file = this.#files.get(fd);
-    return file instanceof EmulatedVcpu ? file : unknownRequest(file, this.#architecture);
+    return file instanceof EmulatedVcpu ? file : unknownRequest(file, this.#machine);
   }
 
   /** A vCPU that isn't inside KVM_RUN: a call on one that is would block the only thread that can kick it. */
@@ -175,7 +127,7 @@ export class EmulatedKernel implements KvmCalls {
   ioctlUnchecked(fd: number, request: number, arg: U64 | Uint8Array): number {
     const file = this.#files.get(fd);
     if (file === undefined) return -ERRNO.EBADF;
-    return rawIoctl(this, fd, request, arg) ?? unknownRequest(file, this.#architecture);
+    return rawIoctl(this, fd, request, arg) ?? unknownRequest(file, this.#machine);
   }
 
   // /dev/kvm
@@ -186,17 +138,20 @@ export class EmulatedKernel implements KvmCalls {
 
   checkExtension(fd: number, cap: U64): number {
     const file = this.#files.get(fd);
-    if (file?.kind !== 'kvm' && !(file instanceof EmulatedVm)) return unknownRequest(file, this.#architecture);
-    return this.#architecture.checkExtension(Number(cap), file instanceof EmulatedVm ? file : undefined);
+    if (file instanceof EmulatedVm) return file.checkExtension(Number(cap));
+    return this.#kvm(fd) || (this.#machine.capabilities.get(Number(cap)) ?? 0);
   }
 
   createVm(kvm: number, type: U64): number {
-    const refused = this.#kvm(kvm) || this.#architecture.checkVmType(BigInt(type));
-    return refused || this.#open(new EmulatedVm(this.#architecture, this.#memory, BigInt(type)));
+    const refused = this.#kvm(kvm);
+    if (refused !== 0) return refused;
+    const known = this.#machine.vmTypes.find((candidate) => candidate.type === BigInt(type));
+    if (known === undefined) return -ERRNO.EINVAL;
+    return this.#open(new EmulatedVm(this.#machine, this.#memory, known, (vm) => this.#architecture.createVm(vm)));
   }
 
   getVcpuMmapSize(kvm: number, arg: U64): number {
-    return this.#kvm(kvm) || (BigInt(arg) === 0n ? this.#architecture.vcpuMmapSize : -ERRNO.EINVAL);
+    return this.#kvm(kvm) || (BigInt(arg) === 0n ? this.#machine.vcpuMmapSize : -ERRNO.EINVAL);
   }
 
   // VM
@@ -206,16 +161,18 @@ export class EmulatedKernel implements KvmCalls {
     const words = [0, 1, 2, 3].map((i) => BigInt(args[i] ?? 0));
     if (file instanceof EmulatedVm) return file.enableCap(cap, flags, words);
     if (file instanceof EmulatedVcpu) {
-      return file.running ? -ERRNO.EBUSY : this.#architecture.enableVcpuCap(file, cap, flags, words);
+      return file.running ? -ERRNO.EBUSY : (file.arch.enableCap?.(cap, flags, words) ?? -ERRNO.EINVAL);
     }
-    return unknownRequest(file, this.#architecture);
+    return unknownRequest(file, this.#machine);
   }
 
   createVcpu(fd: number, id: U64): number {
     const vm = this.#vm(fd);
     if (typeof vm === 'number') return vm;
-    const refused = this.#architecture.checkVcpuId(vm, BigInt(id));
-    return refused || this.#open(new EmulatedVcpu(vm, Number(id)));
+    const { vcpuIds, maxVcpus } = this.#machine;
+    if (BigInt(id) >= BigInt(vcpuIds) || vm.vcpus.size >= maxVcpus) return -ERRNO.EINVAL;
+    if (vm.vcpus.has(Number(id))) return -ERRNO.EEXIST;
+    return this.#open(new EmulatedVcpu(vm, Number(id), (vcpu) => this.#architecture.createVcpu(vcpu, vm.arch)));
   }
 
   setUserMemoryRegion(fd: number, slot: number, flags: number, gpa: U64, size: U64, hva: Hva): number {
@@ -232,9 +189,9 @@ export class EmulatedKernel implements KvmCalls {
     guestMemfd: number,
     guestMemfdOffset: U64,
   ): number {
-    if (!this.#architecture.release.since(6, 8)) {
+    if (!this.#machine.release.since(6, 8)) {
       const vm = this.#vm(fd);
-      return typeof vm === 'number' ? vm : this.#architecture.unknownVmRequest;
+      return typeof vm === 'number' ? vm : this.#machine.unknownVmRequest;
     }
     return this.#setMemslot(2, fd, slot, flags, gpa, size, hva, guestMemfd, guestMemfdOffset);
   }
@@ -286,9 +243,9 @@ export class EmulatedKernel implements KvmCalls {
   createGuestMemfd(fd: number, size: U64, flags: U64): number {
     const vm = this.#vm(fd);
     if (typeof vm === 'number') return vm;
-    if (this.#architecture.guestMemfdFlags < 0) return this.#architecture.unknownVmRequest;
+    if (this.#machine.guestMemfdFlags < 0) return this.#machine.unknownVmRequest;
     const bytes = BigInt(size);
-    if ((BigInt(flags) & ~BigInt(this.#architecture.guestMemfdFlags)) !== 0n) return -ERRNO.EINVAL;
+    if ((BigInt(flags) & ~BigInt(this.#machine.guestMemfdFlags)) !== 0n) return -ERRNO.EINVAL;
     // The kernel's loff_t is signed.
     if (BigInt.asIntN(64, bytes) <= 0n || bytes % BigInt(this.pageSize) !== 0n) return -ERRNO.EINVAL;
     const file: GuestMemfd = { kind: 'guest_memfd', vm, size: Number(bytes), bindings: [] };
@@ -298,27 +255,27 @@ export class EmulatedKernel implements KvmCalls {
   setMemoryAttributes(fd: number, address: U64, size: U64, attributes: U64, flags: U64): number {
     const vm = this.#vm(fd);
     if (typeof vm === 'number') return vm;
-    if (!this.#architecture.hasMemoryAttributes) return this.#architecture.unknownVmRequest;
+    if (!this.#machine.hasMemoryAttributes) return this.#machine.unknownVmRequest;
     return vm.setMemoryAttributes(BigInt(address), BigInt(size), BigInt(attributes), BigInt(flags));
   }
 
   setDeviceAttr(fd: number, group: number, attr: U64, value: Bytes): number {
     const vm = this.#vm(fd);
-    return typeof vm === 'number' ? vm : this.#architecture.setDeviceAttr(vm, group, BigInt(attr), value);
+    return typeof vm === 'number' ? vm : (vm.arch.setDeviceAttr?.(group, BigInt(attr), value) ?? -ERRNO.ENOTTY);
   }
 
   getDeviceAttr(fd: number, group: number, attr: U64, value: Bytes): number {
     const vm = this.#vm(fd);
-    return typeof vm === 'number' ? vm : this.#architecture.getDeviceAttr(vm, group, BigInt(attr), value);
+    return typeof vm === 'number' ? vm : (vm.arch.getDeviceAttr?.(group, BigInt(attr), value) ?? -ERRNO.ENOTTY);
   }
 
   hasDeviceAttr(fd: number, group: number, attr: U64): number {
     const vm = this.#vm(fd);
-    return typeof vm === 'number' ? vm : this.#architecture.hasDeviceAttr(vm, group, BigInt(attr));
+    return typeof vm === 'number' ? vm : (vm.arch.hasDeviceAttr?.(group, BigInt(attr)) ?? -ERRNO.ENOTTY);
   }
 
   eventfd(initial: number): number {
-    return this.#open(new EmulatedEventfd(initial, this.#architecture.littleEndian));
+    return this.#open(new EmulatedEventfd(initial, this.#machine.littleEndian));
   }
 
   ioeventfd(fd: number, addr: U64, len: number, eventfd: number, flags: number, datamatch: U64): number {
@@ -340,7 +297,7 @@ export class EmulatedKernel implements KvmCalls {
       vm.irqfds.delete(event, gsi);
       return 0;
     }
-    if (!vm.irqchip) return this.#architecture.irqfdWithoutIrqchip;
+    if (vm.arch.irqchip !== true) return this.#machine.irqfdWithoutIrqchip;
     if (typeof event === 'number') return event;
     if ((flags & IRQFD.RESAMPLE) !== 0) {
       const resample = this.#eventfd(resamplefd);
@@ -361,7 +318,7 @@ export class EmulatedKernel implements KvmCalls {
 
   createIrqchip(fd: number): number {
     const vm = this.#vm(fd);
-    return typeof vm === 'number' ? vm : this.#architecture.createIrqchip(vm);
+    return typeof vm === 'number' ? vm : (vm.arch.createIrqchip?.() ?? -ERRNO.ENOTTY);
   }
 
   // vCPU
@@ -384,13 +341,13 @@ export class EmulatedKernel implements KvmCalls {
   preFaultMemory(fd: number, range: BigUint64Array, flags: U64): number {
     const vcpu = this.#idleVcpu(fd);
     if (typeof vcpu === 'number') return vcpu;
-    return this.#architecture.preFaultMemory(vcpu, range, BigInt(flags));
+    return vcpu.arch.preFaultMemory?.(range, BigInt(flags)) ?? this.#machine.unknownVcpuRequest;
   }
 
   getRegs(fd: number, regs: Bytes): number {
     const vcpu = this.#idleVcpu(fd);
     if (typeof vcpu === 'number') return vcpu;
-    this.#architecture.registersAsked?.(vcpu);
+    vcpu.arch.registersAsked?.();
     return readRegisters(vcpu.regs, regs);
   }
 
@@ -398,14 +355,14 @@ export class EmulatedKernel implements KvmCalls {
     const vcpu = this.#idleVcpu(fd);
     if (typeof vcpu === 'number') return vcpu;
     const result = writeRegisters(vcpu.regs, regs);
-    if (result === 0) this.#architecture.regsSet?.(vcpu);
+    if (result === 0) vcpu.arch.regsSet?.();
     return result;
   }
 
   getSregs(fd: number, sregs: Bytes): number {
     const vcpu = this.#idleVcpu(fd);
     if (typeof vcpu === 'number') return vcpu;
-    this.#architecture.registersAsked?.(vcpu);
+    vcpu.arch.registersAsked?.();
     return readRegisters(vcpu.sregs, sregs);
   }
 
@@ -413,7 +370,7 @@ export class EmulatedKernel implements KvmCalls {
     const vcpu = this.#idleVcpu(fd);
     if (typeof vcpu === 'number') return vcpu;
     const result = writeRegisters(vcpu.sregs, sregs);
-    if (result === 0) this.#architecture.sregsSet?.(vcpu);
+    if (result === 0) vcpu.arch.sregsSet?.();
     return result;
   }
 
@@ -421,14 +378,14 @@ export class EmulatedKernel implements KvmCalls {
     const vcpu = this.#idleVcpu(fd);
     if (typeof vcpu === 'number') return vcpu;
     const register = vcpu.oneRegs.get(BigInt(id));
-    return register === undefined ? -this.#architecture.unknownOneReg : copyOut(register, value);
+    return register === undefined ? this.#machine.unknownOneReg : copyOut(register, value);
   }
 
   setOneReg(fd: number, id: U64, value: Bytes): number {
     const vcpu = this.#idleVcpu(fd);
     if (typeof vcpu === 'number') return vcpu;
     const register = vcpu.oneRegs.get(BigInt(id));
-    if (register === undefined) return -this.#architecture.unknownOneReg;
+    if (register === undefined) return this.#machine.unknownOneReg;
     return writeRegisters(register, value);
   }
 
@@ -440,7 +397,7 @@ export class EmulatedKernel implements KvmCalls {
   setMpState(fd: number, state: number): number {
     const vcpu = this.#idleVcpu(fd);
     if (typeof vcpu === 'number') return vcpu;
-    if (this.#architecture.setMpState !== undefined) return this.#architecture.setMpState(vcpu, state);
+    if (vcpu.arch.setMpState !== undefined) return vcpu.arch.setMpState(state);
     vcpu.mpState = state;
     return 0;
   }
@@ -508,17 +465,22 @@ export class EmulatedKernel implements KvmCalls {
   }
 }
 
+/** What the architecture keeps of a VM or vCPU that was found. */
+function archOf<Arch>(found: { readonly arch: Arch } | number): Arch | number {
+  return typeof found === 'number' ? found : found.arch;
+}
+
 /** What a request gets on a descriptor that doesn't know it. */
-function unknownRequest(file: OpenFile | undefined, architecture: EmulatedArchitecture): number {
+function unknownRequest(file: OpenFile | undefined, machine: Machine): number {
   switch (file?.kind) {
     case undefined:
       return -ERRNO.EBADF;
     case 'kvm':
       return -ERRNO.EINVAL;
     case 'vm':
-      return architecture.unknownVmRequest;
+      return machine.unknownVmRequest;
     case 'vcpu':
-      return architecture.unknownVcpuRequest;
+      return machine.unknownVcpuRequest;
     default:
       return -ERRNO.ENOTTY;
   }

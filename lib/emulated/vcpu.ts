@@ -1,9 +1,12 @@
 import { ERRNO } from '../uapi/errno.ts';
 import { DIRTY_LOG_PAGE_OFFSET, EXIT, MEM } from '../uapi/flags.ts';
 import { IO_DIRECTION, KVM_RUN, KVM_RUN_S390X, REGS_SIZE } from '../uapi/structs.ts';
+import type { ArchVcpu } from './arch-state.ts';
 import { type MapSource, SharedArea } from './backing.ts';
 import { DirtyRing } from './dirty-ring.ts';
 import { GuestFault, type GuestOp, type GuestProgram, type GuestResult } from './guest.ts';
+import type { Machine } from './machine.ts';
+import type { EmulatedMemslot } from './memslots.ts';
 import type { OpenFile } from './open-file.ts';
 import type { EmulatedVm } from './vm.ts';
 
@@ -25,10 +28,12 @@ interface Fragment {
 type Outcome = 'continue' | 'exit' | 'spin' | number;
 
 /** One vCPU: the kvm_run area, a scripted guest, a dirty ring. */
-export class EmulatedVcpu implements OpenFile {
+export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile {
   readonly kind = 'vcpu';
   readonly vm: EmulatedVm;
   readonly id: number;
+  /** What the architecture keeps of it. */
+  readonly arch: Arch;
   /** The mapping's pages: kvm_run, port I/O data, and the rest up to KVM_GET_VCPU_MMAP_SIZE. */
   readonly area: SharedArea;
   readonly ring: DirtyRing | undefined;
@@ -44,17 +49,21 @@ export class EmulatedVcpu implements OpenFile {
   #kicked = false;
   #wake: (() => void) | undefined;
 
-  constructor(vm: EmulatedVm, id: number) {
-    const { architecture } = vm;
+  constructor(vm: EmulatedVm, id: number, createArch: (vcpu: EmulatedVcpu) => Arch) {
+    const { machine } = vm;
     this.vm = vm;
     this.id = id;
-    this.area = new SharedArea(architecture.vcpuMmapSize);
-    if (vm.dirtyRingBytes !== 0) this.ring = new DirtyRing(vm.dirtyRingBytes, architecture.littleEndian);
-    const sizes = REGS_SIZE[architecture.arch];
+    this.area = new SharedArea(machine.vcpuMmapSize);
+    if (vm.dirtyRingBytes !== 0) this.ring = new DirtyRing(vm.dirtyRingBytes, machine.littleEndian);
+    const sizes = REGS_SIZE[machine.arch];
     this.regs = new Uint8Array(sizes.regs ?? 0);
     this.sregs = new Uint8Array(sizes.sregs ?? 0);
     vm.vcpus.set(id, this);
-    architecture.vcpuCreated(this);
+    this.arch = createArch(this);
+  }
+
+  get #machine(): Machine {
+    return this.vm.machine;
   }
 
   get running(): boolean {
@@ -62,7 +71,7 @@ export class EmulatedVcpu implements OpenFile {
   }
 
   mmap(offset: number, length: number): MapSource | number {
-    const { pageSize, coalescedMmioPage } = this.vm.architecture;
+    const { pageSize, coalescedMmioPage } = this.#machine;
     const page = offset / pageSize;
     if (page >= DIRTY_LOG_PAGE_OFFSET && this.ring !== undefined) {
       return { backing: this.ring.area.backing, offset: 0 };
@@ -132,7 +141,7 @@ export class EmulatedVcpu implements OpenFile {
 
   /** Runs for a while: at most {@link OPS_PER_TURN} operations. */
   #turn(): Outcome {
-    const refused = this.vm.architecture.beforeRun?.(this) ?? 0;
+    const refused = this.arch.beforeRun?.() ?? 0;
     if (refused !== 0) return refused;
     const pending = this.#pending;
     if (pending !== undefined) {
@@ -219,9 +228,8 @@ export class EmulatedVcpu implements OpenFile {
 
   /** Executes an instruction that only the architecture knows. One that has to wait is tried again after a turn. */
   #architectures(op: GuestOp & { readonly op: 'instruction' }): Outcome {
-    const { architecture } = this.vm;
-    if (architecture.instruction === undefined) throw new GuestFault(0, `${architecture.arch} has no ${op.name} here`);
-    const result = architecture.instruction(this, op.name, op.operands);
+    if (this.arch.instruction === undefined) throw new GuestFault(0, `${this.#machine.arch} has no ${op.name} here`);
+    const result = this.arch.instruction(op.name, op.operands);
     if (result === 'retry') this.#pending = () => this.#attempt(op);
     else this.#result = result;
     return 'continue';
@@ -230,7 +238,7 @@ export class EmulatedVcpu implements OpenFile {
   /** Executes an instruction of the guest's. One that finds no memory leaves the guest, and is KVM's to emulate. */
   #instruction(op: GuestOp & { readonly op: 'execute' }): Outcome {
     const { vm } = this;
-    const found = vm.architecture.guestCode?.(this, op.address);
+    const found = this.arch.guestCode?.(op.address);
     if (found === undefined) throw new GuestFault(0, `there is no load or store at 0x${op.address.toString(16)}`);
     const { address, bytes, write } = found;
     let done = 0;
@@ -251,7 +259,7 @@ export class EmulatedVcpu implements OpenFile {
 
   /** Emulates the access of an instruction that faulted, or goes back to the guest, where others may have run since. */
   #emulate(op: GuestOp & { readonly op: 'execute' }, gpa: number, ea: number, write: boolean): Outcome {
-    const found = this.vm.architecture.emulatedCode!(this, op.address, ea, write);
+    const found = this.arch.emulatedCode!(op.address, ea, write);
     if (found === undefined) return this.#attempt(op);
     found.accepted();
     const outcome = found.bytes.length === 0 ? 'continue' : this.#mmio(gpa, found.bytes, write);
@@ -261,12 +269,11 @@ export class EmulatedVcpu implements OpenFile {
   }
 
   #fragments(address: number, bytes: Uint8Array, write: boolean): Fragment[] {
-    const { architecture } = this.vm;
     const fragments: Fragment[] = [];
     for (let done = 0; done < bytes.length; ) {
       const at = address + done;
       const length = Math.min(bytes.length - done, SMALLEST_PAGE - (at % SMALLEST_PAGE));
-      const gpa = architecture.translate?.(this, at, length, write) ?? at;
+      const gpa = this.arch.translate?.(at, length, write) ?? at;
       fragments.push({ gpa, bytes: bytes.subarray(done, done + length) });
       done += length;
     }
@@ -298,8 +305,7 @@ export class EmulatedVcpu implements OpenFile {
     if (vm.memory.write(vm.hostAddress(slot, gfn) + (gpa % vm.pageSize), bytes) !== bytes.length) {
       return this.#memoryFault(gpa, bytes, true);
     }
-    vm.architecture.pageTouched?.(this, slot, gfn);
-    if (vm.architecture.storesNotedInPageTables?.(vm) !== true) vm.markDirty(slot, gfn, this);
+    this.#accessed(slot, gfn, true);
     return 'continue';
   }
 
@@ -311,12 +317,17 @@ export class EmulatedVcpu implements OpenFile {
     if (slot === undefined) return this.#mmio(gpa, bytes, false);
     const read = vm.memory.read(vm.hostAddress(slot, gfn) + (gpa % vm.pageSize), bytes);
     if (read !== bytes.length) return this.#memoryFault(gpa, bytes, false);
-    vm.architecture.pageTouched?.(this, slot, gfn);
+    this.#accessed(slot, gfn, false);
     return 'continue';
   }
 
+  #accessed(slot: EmulatedMemslot, gfn: number, write: boolean): void {
+    if (this.arch.pageAccessed !== undefined) this.arch.pageAccessed(slot, gfn, write);
+    else if (write) this.vm.markDirty(slot, gfn, this);
+  }
+
   #mmio(gpa: number, bytes: Uint8Array, write: boolean): Outcome {
-    const missing = this.vm.architecture.missingMemory?.(this, gpa);
+    const missing = this.arch.missingMemory?.(gpa);
     if (missing !== undefined) throw missing;
     if (write && this.vm.bus.write(BigInt(gpa), bytes, false)) return 'continue';
     const { mmio } = KVM_RUN;
@@ -338,7 +349,7 @@ export class EmulatedVcpu implements OpenFile {
     if (write) this.area.bytes(offset, bytes.length).set(bytes);
     this.area.view.setUint8(io.direction, write ? IO_DIRECTION.OUT : IO_DIRECTION.IN);
     this.area.view.setUint8(io.size, bytes.length);
-    this.area.view.setUint16(io.port, port, this.vm.architecture.littleEndian);
+    this.area.view.setUint16(io.port, port, this.#machine.littleEndian);
     this.#setU32(io.count, 1);
     this.#setU64(io.data_offset, BigInt(offset));
     this.#pending = () => {
@@ -349,13 +360,12 @@ export class EmulatedVcpu implements OpenFile {
   }
 
   #hypercall(nr: number, args: readonly bigint[]): Outcome {
-    const { architecture } = this.vm;
-    const answered = architecture.hypercall?.(this, nr, args);
+    const answered = this.arch.hypercall?.(nr, args);
     if (answered !== undefined) {
       this.#result = answered;
       return 'continue';
     }
-    const answer = architecture.hypercallExit?.(this, nr, args);
+    const answer = this.arch.hypercallExit?.(nr, args);
     if (answer === undefined) return 'continue';
     this.#pending = () => {
       this.#result = answer();
@@ -365,8 +375,7 @@ export class EmulatedVcpu implements OpenFile {
   }
 
   #halt(): Outcome {
-    // Only x86 without an interrupt controller in the kernel leaves halting to user space.
-    return this.vm.architecture.arch === 'x86_64' && !this.vm.irqchip ? this.#exit(EXIT.HLT) : this.#spin();
+    return this.arch.exitsOnHalt === true ? this.#exit(EXIT.HLT) : this.#spin();
   }
 
   /** The guest stays where it is, however often it is run. */
@@ -377,11 +386,7 @@ export class EmulatedVcpu implements OpenFile {
 
   /** A page that the slot promises and the host doesn't have. */
   #memoryFault(gpa: number, bytes: Uint8Array, write: boolean): Outcome {
-    const { architecture } = this.vm;
-    if (architecture.emulatesGuestCode) return this.#mmio(gpa, bytes, write);
-    // Where it could be described, but isn't: KVM does so for private memory only.
-    if (architecture.arch === 'x86_64' && architecture.release.since(6, 8)) this.#setExit(EXIT.UNKNOWN);
-    return -ERRNO.EFAULT;
+    return this.#machine.emulatesGuestCode ? this.#mmio(gpa, bytes, write) : -ERRNO.EFAULT;
   }
 
   #exit(reason: number): Outcome {
@@ -394,23 +399,23 @@ export class EmulatedVcpu implements OpenFile {
   }
 
   #setU32(offset: number, value: number): void {
-    this.area.view.setUint32(offset, value, this.vm.architecture.littleEndian);
+    this.area.view.setUint32(offset, value, this.#machine.littleEndian);
   }
 
   #setU64(offset: number, value: bigint): void {
-    this.area.view.setBigUint64(offset, value, this.vm.architecture.littleEndian);
+    this.area.view.setBigUint64(offset, value, this.#machine.littleEndian);
   }
 
   #bytesOf(value: bigint, size: number): Uint8Array {
     const all = new DataView(new ArrayBuffer(8));
-    const little = this.vm.architecture.littleEndian;
+    const little = this.#machine.littleEndian;
     all.setBigUint64(0, BigInt.asUintN(64, value), little);
     return new Uint8Array(all.buffer, little ? 0 : 8 - size, size);
   }
 
   #valueOf(bytes: Uint8Array): bigint {
     const all = new Uint8Array(8);
-    const little = this.vm.architecture.littleEndian;
+    const little = this.#machine.littleEndian;
     all.set(bytes, little ? 0 : 8 - bytes.length);
     return new DataView(all.buffer).getBigUint64(0, little);
   }

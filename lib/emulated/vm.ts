@@ -13,13 +13,14 @@ import { type Rule, refusal } from '../rules/rule.ts';
 import { CAP } from '../uapi/capabilities.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { DIRTY_LOG, MEM, MEMORY_ATTRIBUTE_PRIVATE } from '../uapi/flags.ts';
-import type { EmulatedArchitecture } from './architecture.ts';
+import type { ArchVm } from './arch-state.ts';
+import type { DirtyRing } from './dirty-ring.ts';
 import type { HostMemory, MmuNotifier } from './host-memory.ts';
 import { IoBus, Irqfds } from './io-bus.ts';
+import type { Machine, VmType } from './machine.ts';
 import { EmulatedMemslot, type GuestMemfdPages, MemslotSet } from './memslots.ts';
 import type { OpenFile } from './open-file.ts';
 import { RangeSet } from './range-set.ts';
-import type { EmulatedVcpu } from './vcpu.ts';
 
 const U64 = 1n << 64n;
 
@@ -29,15 +30,24 @@ export interface GuestMemfd extends OpenFile, GuestMemfdPages {
   readonly vm: EmulatedVm;
 }
 
+/** What a VM knows of one of its vCPUs. */
+export interface VcpuOfVm {
+  readonly id: number;
+  readonly running: boolean;
+  readonly ring: DirtyRing | undefined;
+}
+
 /** One VM of the emulated kernel: address spaces of memslots, dirty tracking, buses, vCPUs. */
-export class EmulatedVm implements OpenFile, MmuNotifier {
+export class EmulatedVm<Arch extends ArchVm = ArchVm> implements OpenFile, MmuNotifier {
   readonly kind = 'vm';
-  readonly architecture: EmulatedArchitecture;
+  readonly machine: Machine;
   readonly memory: HostMemory;
-  readonly type: bigint;
+  readonly type: VmType;
+  /** What the architecture keeps of it. */
+  readonly arch: Arch;
   readonly bus: IoBus;
   readonly irqfds = new Irqfds();
-  readonly vcpus = new Map<number, EmulatedVcpu>();
+  readonly vcpus = new Map<number, VcpuOfVm>();
   /** One set of slots per address space. */
   readonly spaces: readonly MemslotSet[];
   /** Bytes of each vCPU's dirty ring; 0 = bitmaps. */
@@ -45,7 +55,6 @@ export class EmulatedVm implements OpenFile, MmuNotifier {
   ringWithBitmap = false;
   /** Bits of DIRTY_LOG that ENABLE_CAP(MANUAL_DIRTY_LOG_PROTECT2) set. */
   manualProtect = 0;
-  irqchip = false;
   /** Called when slots of the VM were created, moved, deleted or changed: caches of translations end here. */
   readonly onMemslotsChanged = new Set<() => void>();
   readonly #limits: MemslotLimits;
@@ -53,30 +62,29 @@ export class EmulatedVm implements OpenFile, MmuNotifier {
   readonly #private = new RangeSet();
   #totalPages = 0;
 
-  constructor(architecture: EmulatedArchitecture, memory: HostMemory, type: bigint) {
-    this.architecture = architecture;
+  constructor(machine: Machine, memory: HostMemory, type: VmType, createArch: (vm: EmulatedVm) => Arch) {
+    this.machine = machine;
     this.memory = memory;
     this.type = type;
-    const spaces = architecture.privateMemory(type) ? 1 : architecture.addressSpaces;
-    this.spaces = Array.from({ length: spaces }, () => new MemslotSet());
-    this.bus = new IoBus(architecture);
+    this.spaces = Array.from({ length: type.addressSpaces }, () => new MemslotSet());
+    this.bus = new IoBus(machine);
     this.#limits = {
-      pageSize: architecture.pageSize,
-      userSlots: architecture.userSlots,
-      addressSpaces: spaces,
-      readonlyMem: architecture.readonlyMem,
-      guestMemfd: architecture.guestMemfd(type),
-      version1RefusesFlags: architecture.release.since(6, 8),
-      hvaLimit: architecture.hvaLimit,
-      prepare: architecture.memslotRules(this),
+      pageSize: machine.pageSize,
+      userSlots: machine.userSlots,
+      addressSpaces: type.addressSpaces,
+      readonlyMem: machine.readonlyMem,
+      guestMemfd: type.guestMemfd,
+      version1RefusesFlags: machine.release.since(6, 8),
+      hvaLimit: machine.hvaLimit,
+      prepare: machine.memslotRules,
     };
     this.#rules = memslotRules(this.#limits);
     memory.notify(this);
-    architecture.vmCreated(this);
+    this.arch = createArch(this);
   }
 
   get pageSize(): number {
-    return this.architecture.pageSize;
+    return this.machine.pageSize;
   }
 
   get hasMemslots(): boolean {
@@ -110,7 +118,7 @@ export class EmulatedVm implements OpenFile, MmuNotifier {
         this.#prepareDirtyBitmap(slot);
         space.add(slot);
         this.#totalPages += npages;
-        this.architecture.memslotCommitted?.(this, slot);
+        this.arch.memslotCommitted?.(slot);
         break;
       }
       case 'delete':
@@ -124,11 +132,11 @@ export class EmulatedVm implements OpenFile, MmuNotifier {
         space.move(existing!, gfn);
         existing!.invalid = false;
         this.#changeFlags(existing!, request.flags);
-        this.architecture.memslotCommitted?.(this, existing!);
+        this.arch.memslotCommitted?.(existing!);
         break;
       case 'flags-only':
         this.#changeFlags(existing!, request.flags);
-        this.architecture.memslotCommitted?.(this, existing!);
+        this.arch.memslotCommitted?.(existing!);
         break;
     }
     for (const changed of this.onMemslotsChanged) changed();
@@ -138,7 +146,7 @@ export class EmulatedVm implements OpenFile, MmuNotifier {
   /** Nobody finds new memory through the slot from here on, and what was found is dropped. */
   #flush(slot: EmulatedMemslot): void {
     slot.invalid = true;
-    this.architecture.memslotFlushed?.(this, slot);
+    this.arch.memslotFlushed?.(slot);
   }
 
   #changeFlags(slot: EmulatedMemslot, flags: number): void {
@@ -196,14 +204,14 @@ export class EmulatedVm implements OpenFile, MmuNotifier {
   // Dirty tracking
 
   /** Notes that a page was changed on the guest's behalf; by `vcpu` if one was running. */
-  markDirty(slot: EmulatedMemslot, gfn: number, vcpu?: EmulatedVcpu): void {
+  markDirty(slot: EmulatedMemslot, gfn: number, vcpu?: VcpuOfVm): void {
     if (!slot.logged) return;
     const page = gfn - slot.baseGfn;
     if (this.dirtyRingBytes !== 0 && vcpu?.ring !== undefined) {
       // The guest's first store to a page is noticed, later ones only after the entry was reset; KVM's own stores always.
       const byte = page >> 3;
       const bit = 1 << (page & 7);
-      if ((slot.unprotected![byte]! & bit) !== 0 && !this.architecture.emulatesGuestCode) return;
+      if ((slot.unprotected![byte]! & bit) !== 0 && !this.machine.emulatesGuestCode) return;
       slot.unprotected![byte]! |= bit;
       vcpu.ring.push((slot.asId << 16) | slot.id, page);
     } else if (slot.dirty !== undefined) {
@@ -213,19 +221,19 @@ export class EmulatedVm implements OpenFile, MmuNotifier {
 
   /** User space's pages are others: the guest's next access to each is noticed again. */
   invalidated(start: number, end: number): void {
-    if (this.dirtyRingBytes === 0 && this.architecture.pagesInvalidated === undefined) return;
+    if (this.dirtyRingBytes === 0 && this.arch.pagesInvalidated === undefined) return;
     for (const slot of this.spaces.flatMap((space) => [...space])) {
       const first = Math.max(0, (start - slot.hostAddress) / this.pageSize);
       const last = Math.min(slot.npages, (end - slot.hostAddress) / this.pageSize);
       if (first >= last) continue;
-      this.architecture.pagesInvalidated?.(this, slot.baseGfn + first, slot.baseGfn + last);
+      this.arch.pagesInvalidated?.(slot.baseGfn + first, slot.baseGfn + last);
       if (slot.unprotected === undefined) continue;
       for (let page = first; page < last; page++) slot.unprotected[page >> 3]! &= ~(1 << (page & 7));
     }
   }
 
   getDirtyLog(slotWord: number, bitmap: Uint8Array | null): number {
-    if (this.architecture.getDirtyLog !== undefined) return this.architecture.getDirtyLog(this, slotWord, bitmap);
+    if (this.arch.getDirtyLog !== undefined) return this.arch.getDirtyLog(slotWord, bitmap);
     const slot = this.#slotOf(slotWord);
     const refused = refusal(GET_DIRTY_LOG_RULES, this.dirtyLogContext(slotWord));
     if (refused !== 0) return refused;
@@ -236,7 +244,7 @@ export class EmulatedVm implements OpenFile, MmuNotifier {
   }
 
   clearDirtyLog(slotWord: number, firstPage: bigint, numPages: number, bitmap: Uint8Array | null): number {
-    if (this.architecture.manualProtect === 0) return -ERRNO.ENOTTY;
+    if (this.machine.manualProtect === 0) return -ERRNO.ENOTTY;
     const context = { ...this.dirtyLogContext(slotWord), firstPage, numPages };
     const refused = refusal(CLEAR_DIRTY_LOG_RULES, context);
     if (refused !== 0) return refused;
@@ -252,7 +260,7 @@ export class EmulatedVm implements OpenFile, MmuNotifier {
   dirtyLogContext(slotWord: number) {
     return {
       slot: slotWord,
-      userSlots: this.architecture.userSlots,
+      userSlots: this.machine.userSlots,
       addressSpaces: this.spaces.length,
       ringOnly: this.dirtyRingBytes !== 0 && !this.ringWithBitmap,
       existing: this.#slotOf(slotWord),
@@ -279,14 +287,18 @@ export class EmulatedVm implements OpenFile, MmuNotifier {
 
   // Capabilities and attributes
 
+  checkExtension(cap: number): number {
+    return this.type.capabilities.get(cap) ?? this.machine.capabilities.get(cap) ?? 0;
+  }
+
   enableCap(cap: number, flags: number, args: readonly bigint[]): number {
     switch (cap) {
       case CAP.MANUAL_DIRTY_LOG_PROTECT2: {
-        if (this.architecture.manualProtect === 0) return -ERRNO.EINVAL;
+        if (this.machine.manualProtect === 0) return -ERRNO.EINVAL;
         const allowed =
           (args[0]! & BigInt(DIRTY_LOG.MANUAL_PROTECT_ENABLE)) === 0n
             ? BigInt(DIRTY_LOG.MANUAL_PROTECT_ENABLE)
-            : BigInt(this.architecture.manualProtect);
+            : BigInt(this.machine.manualProtect);
         if (flags !== 0 || (args[0]! & ~allowed) !== 0n) return -ERRNO.EINVAL;
         this.manualProtect = Number(args[0]);
         return 0;
@@ -296,7 +308,7 @@ export class EmulatedVm implements OpenFile, MmuNotifier {
         const refused = refusal(DIRTY_RING_RULES, {
           bytes: args[0]!,
           pageSize: this.pageSize,
-          maxBytes: this.architecture.checkExtension(cap, this),
+          maxBytes: this.checkExtension(cap),
           enabled: this.dirtyRingBytes,
           vcpus: this.vcpus.size,
         });
@@ -304,18 +316,18 @@ export class EmulatedVm implements OpenFile, MmuNotifier {
         return refused;
       }
       case CAP.DIRTY_LOG_RING_WITH_BITMAP: {
-        const possible = this.architecture.checkExtension(cap, this) !== 0 && this.dirtyRingBytes !== 0;
+        const possible = this.checkExtension(cap) !== 0 && this.dirtyRingBytes !== 0;
         if (!possible || flags !== 0 || this.hasMemslots) return -ERRNO.EINVAL;
         this.ringWithBitmap = true;
         return 0;
       }
       default:
-        return flags !== 0 ? -ERRNO.EINVAL : this.architecture.enableVmCap(this, cap, args);
+        return flags !== 0 ? -ERRNO.EINVAL : (this.arch.enableCap?.(cap, args) ?? -ERRNO.EINVAL);
     }
   }
 
   setMemoryAttributes(address: bigint, size: bigint, attributes: bigint, flags: bigint): number {
-    const supported = this.architecture.privateMemory(this.type) ? BigInt(MEMORY_ATTRIBUTE_PRIVATE) : 0n;
+    const supported = this.type.privateMemory ? BigInt(MEMORY_ATTRIBUTE_PRIVATE) : 0n;
     const page = BigInt(this.pageSize);
     if (flags !== 0n || (attributes & ~supported) !== 0n) return -ERRNO.EINVAL;
     if (size === 0n || address + size >= U64 || address % page !== 0n || size % page !== 0n) return -ERRNO.EINVAL;

@@ -1,12 +1,12 @@
 import { inspect } from 'node:util';
 import type { HtabLoops } from '../arch/ppc64/model/htab-loops.ts';
+import type { EmulatedKernel } from '../backends/emulated.ts';
 import { type OpenedCalls, type OpenOptions, openCalls, openFailure } from '../backends/open.ts';
 import { checkU64 } from '../base/arguments.ts';
 import { KvmError } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { Handle } from '../calls/handle.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
-import type { EmulatedKernel } from '../emulated/index.ts';
 import { AddressSpace } from '../memory/address-space.ts';
 import {
   type AddressOptions,

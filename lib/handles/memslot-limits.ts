@@ -3,16 +3,8 @@ import { s390xMemslotRules } from '../arch/s390x/rules.ts';
 import { x86_64MemslotRules } from '../arch/x86_64/rules.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
 import type { MemslotLimits } from '../rules/memslot.ts';
-import type { Arch } from '../uapi/arch.ts';
+import { ARCH_FACTS } from '../uapi/arch.ts';
 import { CAP } from '../uapi/capabilities.ts';
-
-/** First address beyond a process's own (TASK_SIZE): 47, 52 and 48 bits; s390x takes any. */
-const HVA_LIMIT: Readonly<Record<Arch, bigint>> = {
-  x86_64: 0x7fff_ffff_f000n,
-  s390x: 0xffff_ffff_ffff_f000n,
-  ppc64: 0x10_0000_0000_0000n,
-  aarch64: 0x1_0000_0000_0000n,
-};
 
 /** VM device attribute LIMIT_SIZE in group MEM_CTRL: the highest guest address + 1 on s390x. */
 const S390X_MEM_CTRL = 0;
@@ -29,7 +21,7 @@ export function memslotLimits(calls: KvmCalls, vm: number): MemslotLimits {
     readonlyMem: has(CAP.READONLY_MEM) > 0,
     guestMemfd: has(CAP.GUEST_MEMFD) > 0,
     version1RefusesFlags: has(CAP.USER_MEMORY2) > 0,
-    hvaLimit: HVA_LIMIT[calls.arch],
+    hvaLimit: ARCH_FACTS[calls.arch].hvaLimit,
     prepare: prepareRules(calls, vm),
   };
 }

@@ -1,25 +1,61 @@
-/** The architectures whose KVM this project knows. `ppc64` is Book3S HV, whatever its byte order. */
-export const ARCHES = ['x86_64', 's390x', 'ppc64', 'aarch64'] as const;
+/** What there is to know of an architecture's hosts before any of them is asked. */
+interface ArchFacts {
+  /** What Node's `process.arch` is there. */
+  readonly nodeArch: string;
+  /** Integers in KVM's structures are little-endian, as we run it. */
+  readonly littleEndian: boolean;
+  /** Sizes that a host's pages can have. */
+  readonly pageSizes: readonly number[];
+  /** First address that is not a process's own (TASK_SIZE). */
+  readonly hvaLimit: bigint;
+  /** Bytes of the structure of GET_REGS and SET_REGS; absent where there is none. */
+  readonly regs?: number;
+  /** The same of GET_SREGS and SET_SREGS. */
+  readonly sregs?: number;
+}
 
-export type Arch = (typeof ARCHES)[number];
+/** The architectures whose KVM this project knows. `ppc64` is Book3S HV, whatever its byte order. */
+const FACTS = {
+  x86_64: {
+    nodeArch: 'x64',
+    littleEndian: true,
+    pageSizes: [4096],
+    hvaLimit: (1n << 47n) - 4096n,
+    regs: 144,
+    sregs: 312,
+  },
+  // Any address will do there.
+  s390x: {
+    nodeArch: 's390x',
+    littleEndian: false,
+    pageSizes: [4096],
+    hvaLimit: (1n << 64n) - 4096n,
+    regs: 128,
+    sregs: 192,
+  },
+  ppc64: {
+    nodeArch: 'ppc64',
+    littleEndian: true,
+    pageSizes: [4096, 65536],
+    hvaLimit: 1n << 52n,
+    regs: 392,
+    sregs: 1232,
+  },
+  aarch64: { nodeArch: 'arm64', littleEndian: true, pageSizes: [4096], hvaLimit: 1n << 48n },
+} as const satisfies Record<string, ArchFacts>;
+
+export type Arch = keyof typeof FACTS;
+
+export const ARCH_FACTS: Readonly<Record<Arch, ArchFacts>> = FACTS;
+
+export const ARCHES = Object.keys(FACTS) as readonly Arch[];
 
 /** The architecture that Node's `process.arch` names, or undefined where KVM's memory calls are not known to us. */
 export function archOfNode(nodeArch: string): Arch | undefined {
-  switch (nodeArch) {
-    case 'x64':
-      return 'x86_64';
-    case 's390x':
-      return 's390x';
-    case 'ppc64':
-      return 'ppc64';
-    case 'arm64':
-      return 'aarch64';
-    default:
-      return undefined;
-  }
+  return ARCHES.find((arch) => ARCH_FACTS[arch].nodeArch === nodeArch);
 }
 
 /** Whether guest-visible integers in the KVM structures are little-endian on a host of this architecture as we run it. */
 export function isLittleEndianHost(arch: Arch): boolean {
-  return arch !== 's390x';
+  return ARCH_FACTS[arch].littleEndian;
 }

@@ -1,4 +1,4 @@
-import type { Arch } from './arch.ts';
+import { ARCH_FACTS, type Arch } from './arch.ts';
 
 /** Byte offsets in `struct kvm_run` (uAPI `linux/kvm.h`); integers are in the host's byte order. */
 export const KVM_RUN = {
@@ -58,12 +58,7 @@ export const KVM_COALESCED_MMIO = {
 } as const;
 
 /** Sizes of the register structures of GET/SET_REGS and GET/SET_SREGS; absent where the architecture has none. */
-export const REGS_SIZE: Readonly<Record<Arch, { readonly regs?: number; readonly sregs?: number }>> = {
-  x86_64: { regs: 144, sregs: 312 },
-  s390x: { regs: 128, sregs: 192 },
-  ppc64: { regs: 392, sregs: 1232 },
-  aarch64: {},
-};
+export const REGS_SIZE: Readonly<Record<Arch, { readonly regs?: number; readonly sregs?: number }>> = ARCH_FACTS;
 
 /** Field order of x86 `struct kvm_regs`: each a u64, in this order. */
 export const X86_REGS = [

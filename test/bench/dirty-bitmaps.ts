@@ -1,6 +1,6 @@
+import { EmulatedKernel } from '../../lib/backends/emulated.ts';
 import { checked } from '../../lib/calls/checked.ts';
 import type { KvmCalls } from '../../lib/calls/kvm-calls.ts';
-import { EmulatedKernel } from '../../lib/emulated/index.ts';
 import { Kvm } from '../../lib/handles/kvm.ts';
 import { type Bench, type Benchmark, randomU32, requireEqual } from './benchmark.ts';
 import { type Case, repeat } from './measure.ts';

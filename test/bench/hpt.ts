@@ -12,7 +12,7 @@ import {
   translate,
 } from '../../lib/arch/ppc64/model/index.ts';
 import { loadNative } from '../../lib/backends/native.ts';
-import { type GuestProgram, spin } from '../../lib/emulated/index.ts';
+import { type GuestProgram, spin } from '../../lib/emulated/guest.ts';
 import { Kvm } from '../../lib/handles/kvm.ts';
 import type { Vm } from '../../lib/handles/vm.ts';
 import { type Bench, type Benchmark, randomU32, requireEqual } from './benchmark.ts';

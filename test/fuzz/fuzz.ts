@@ -1,5 +1,5 @@
+import { EmulatedKernel, type EmulatedKernelOptions } from '../../lib/backends/emulated.ts';
 import type { KvmCalls } from '../../lib/calls/kvm-calls.ts';
-import { EmulatedKernel, type EmulatedKernelOptions } from '../../lib/emulated/kernel.ts';
 import { MAP, PROT } from '../../lib/uapi/flags.ts';
 import { emulatedGuestLoader } from '../scenarios/guests/emulated.ts';
 import { nativeGuestLoader, noGuestLoader } from '../scenarios/guests/native.ts';

@@ -1,7 +1,7 @@
 import { type HtabLoops, LARGE_SIZES, ownHtabLoops } from '../../lib/arch/ppc64/model/htab-loops.ts';
 import { applyHtabStream, encodeHtabStream, Htab, HtabStreamError } from '../../lib/arch/ppc64/model/index.ts';
+import { EmulatedKernel } from '../../lib/backends/emulated.ts';
 import type { NativeLoad } from '../../lib/backends/native.ts';
-import { EmulatedKernel } from '../../lib/emulated/index.ts';
 import { HTAB, MAP, PROT } from '../../lib/uapi/flags.ts';
 import { expectOfCodec, MEMORY_PAGES, type Slots, writeAsKvm } from './htab-oracle.ts';
 import { HTAB_ENTRIES, type MadeStream, makeHtabStream, STREAM_KINDS } from './htab-stream-maker.ts';

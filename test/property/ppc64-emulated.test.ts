@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { SlotSet } from '../../lib/arch/ppc64/emulated/slot-set.ts';
 import { applyHtabStream, encodeHtabStream, Htab } from '../../lib/arch/ppc64/model/index.ts';
-import { store } from '../../lib/emulated/index.ts';
+import { store } from '../../lib/emulated/guest.ts';
 import { CAP } from '../../lib/uapi/capabilities.ts';
 import { ERRNO } from '../../lib/uapi/errno.ts';
 import { chunk, TestVm, vrma } from '../unit/arch/ppc64/emulated/vm.ts';

@@ -6,8 +6,8 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { type AbsoluteMemory, cpuState, keyPermits, translate } from '../../lib/arch/s390x/model/index.ts';
+import { EmulatedKernel } from '../../lib/backends/emulated.ts';
 import { type GuestProgram, instruction, spin, store } from '../../lib/emulated/guest.ts';
-import { EmulatedKernel } from '../../lib/emulated/kernel.ts';
 import { MAP, MEM, MEMOP, MEMOP_FLAG, PROT } from '../../lib/uapi/flags.ts';
 import { KVM_RUN_S390X, KVM_SYNC } from '../../lib/uapi/structs.ts';
 

@@ -1,4 +1,4 @@
-import { EmulatedKernel } from '../../lib/emulated/kernel.ts';
+import { EmulatedKernel } from '../../lib/backends/emulated.ts';
 import { emulatedGuestLoader } from './guests/emulated.ts';
 import { SCENARIOS } from './index.ts';
 import { firstDifference } from './recording.ts';

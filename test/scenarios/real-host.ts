@@ -1,8 +1,8 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { release } from 'node:os';
+import type { EmulatedKernelOptions } from '../../lib/backends/emulated.ts';
 import type { NativeLoad } from '../../lib/backends/native.ts';
 import type { KvmCalls } from '../../lib/calls/kvm-calls.ts';
-import type { EmulatedKernelOptions } from '../../lib/emulated/kernel.ts';
 import { parseRelease } from '../../lib/emulated/release.ts';
 import { CAP } from '../../lib/uapi/capabilities.ts';
 import { errnoName } from '../../lib/uapi/errno.ts';

@@ -1,6 +1,6 @@
 import { release } from 'node:os';
+import type { EmulatedKernelOptions } from '../../lib/backends/emulated.ts';
 import type { KvmCalls } from '../../lib/calls/kvm-calls.ts';
-import type { EmulatedKernelOptions } from '../../lib/emulated/kernel.ts';
 import { nativeGuestLoader, noGuestLoader } from './guests/native.ts';
 import { applicable, emulationOf, machineName } from './real-host.ts';
 import { record } from './scenario.ts';

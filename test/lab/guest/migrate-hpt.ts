@@ -9,7 +9,8 @@ import {
   verifyHtab,
   vrmaSegment,
 } from '../../../lib/arch/ppc64/model/index.ts';
-import { type EmulatedKernelOptions, spin, store } from '../../../lib/emulated/index.ts';
+import type { EmulatedKernelOptions } from '../../../lib/backends/emulated.ts';
+import { spin, store } from '../../../lib/emulated/guest.ts';
 import { type HtabCopyPass, Kvm, type Vcpu, type Vm } from '../../../lib/index.ts';
 import { REGS_SIZE } from '../../../lib/uapi/structs.ts';
 

@@ -1,6 +1,6 @@
+import { EmulatedKernel } from '../../../lib/backends/emulated.ts';
 import { loadNative } from '../../../lib/backends/native.ts';
 import { differingRows, perform } from '../../../lib/cli/tour/act.ts';
-import { EmulatedKernel } from '../../../lib/emulated/kernel.ts';
 import { emulationOf, whyNoKvm } from '../../scenarios/real-host.ts';
 import { type TakenSet, takeRecordings } from '../../scenarios/take.ts';
 import type { Json } from '../frames.ts';

@@ -1,5 +1,5 @@
+import type { EmulatedKernel } from '../../../lib/backends/emulated.ts';
 import { GuestFault, type GuestOp, type GuestProgram } from '../../../lib/emulated/guest.ts';
-import type { EmulatedKernel } from '../../../lib/emulated/kernel.ts';
 import { CAP } from '../../../lib/uapi/capabilities.ts';
 import { REGS_SIZE } from '../../../lib/uapi/structs.ts';
 import { type GuestLoader, type ScriptOp, scripted } from '../scenario.ts';

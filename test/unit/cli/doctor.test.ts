@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { ownHtabLoops } from '../../../lib/arch/ppc64/model/htab-loops.ts';
+import { EmulatedKernel } from '../../../lib/backends/emulated.ts';
 import type { KvmCalls } from '../../../lib/calls/kvm-calls.ts';
 import { traced } from '../../../lib/calls/recorder.ts';
 import type { FileFacts, Host } from '../../../lib/cli/doctor/host.ts';
 import { diagnose, doctorCommand } from '../../../lib/cli/doctor/index.ts';
-import { EmulatedKernel } from '../../../lib/emulated/kernel.ts';
 import type { Arch } from '../../../lib/uapi/arch.ts';
 import { ERRNO } from '../../../lib/uapi/errno.ts';
 import { fakeIo } from './fake-io.ts';

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
+import { EmulatedKernel } from '../../../lib/backends/emulated.ts';
 import { loadNative } from '../../../lib/backends/native.ts';
 import type { KvmCalls } from '../../../lib/calls/kvm-calls.ts';
-import { EmulatedKernel } from '../../../lib/emulated/kernel.ts';
 import { ERRNO } from '../../../lib/uapi/errno.ts';
 import { IOEVENTFD } from '../../../lib/uapi/flags.ts';
 import { emulationOf, whyNoKvm } from '../../scenarios/real-host.ts';

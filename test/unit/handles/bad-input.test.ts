@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { EmulatedKernel } from '../../../lib/emulated/index.ts';
+import { EmulatedKernel } from '../../../lib/backends/emulated.ts';
 import { Kvm, type KvmError, type Mapping, type Vm } from '../../../lib/index.ts';
 import { backends, UNIT } from './backends.ts';
 

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { type GuestOp, type GuestProgram, halt, input, load, out, store } from '../../../lib/emulated/index.ts';
+import { type GuestOp, type GuestProgram, halt, input, load, out, store } from '../../../lib/emulated/guest.ts';
 import type { Kvm, Mapping, Vcpu, Vm } from '../../../lib/index.ts';
 import type { Backend } from './backends.ts';
 

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { EmulatedKernel, hypercall, spin } from '../../../lib/emulated/index.ts';
+import { EmulatedKernel } from '../../../lib/backends/emulated.ts';
+import { hypercall, spin } from '../../../lib/emulated/guest.ts';
 import { Kvm, type Vcpu, type Vm } from '../../../lib/index.ts';
 import { ERRNO } from '../../../lib/uapi/errno.ts';
 import { EXIT } from '../../../lib/uapi/flags.ts';

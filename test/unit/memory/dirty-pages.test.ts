@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { EmulatedKernel } from '../../../lib/emulated/index.ts';
+import { EmulatedKernel } from '../../../lib/backends/emulated.ts';
 import { DIRTY_LOG, Kvm, type Vcpu, type Vm } from '../../../lib/index.ts';
 import { ERRNO } from '../../../lib/uapi/errno.ts';
 import { backends, UNIT } from '../handles/backends.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { EmulatedKernel } from '../../../lib/backends/emulated.ts';
 import { loadNative } from '../../../lib/backends/native.ts';
-import { EmulatedKernel } from '../../../lib/emulated/kernel.ts';
 import { emulatedGuestLoader } from '../../scenarios/guests/emulated.ts';
 import { nativeGuestLoader, noGuestLoader } from '../../scenarios/guests/native.ts';
 import { applicable, emulationOf, whyNoKvm } from '../../scenarios/real-host.ts';

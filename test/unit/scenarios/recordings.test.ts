@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { EmulatedKernel } from '../../../lib/emulated/kernel.ts';
+import { EmulatedKernel } from '../../../lib/backends/emulated.ts';
 import { emulatedGuestLoader } from '../../scenarios/guests/emulated.ts';
 import { SCENARIOS } from '../../scenarios/index.ts';
 import { firstDifference, RECORDINGS, readRecordings } from '../../scenarios/recording.ts';

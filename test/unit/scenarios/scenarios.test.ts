@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { EmulatedKernel } from '../../../lib/emulated/kernel.ts';
+import { EmulatedKernel } from '../../../lib/backends/emulated.ts';
 import { ARCHES } from '../../../lib/uapi/arch.ts';
 import { emulatedGuestLoader } from '../../scenarios/guests/emulated.ts';
 import { scenariosFor } from '../../scenarios/index.ts';

@@ -42,7 +42,7 @@ export class GuestCode {
       if (!(fault instanceof GuestFault)) throw fault;
       return undefined;
     }
-    const { release } = this.#vcpu.vm.architecture;
+    const { release } = this.#vcpu.vm.machine;
     // What faulted had no prefix.
     if (isPrefix(word) && release.since(6, 4)) return undefined;
     if (looksLikeStore(word) !== write) return undefined;

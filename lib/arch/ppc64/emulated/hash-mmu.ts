@@ -16,8 +16,8 @@ import {
   RESIZE_HPT_RULES,
   SWITCH_MMU_RULES,
 } from '../rules.ts';
-import { DEFAULT_HCALLS } from './hcalls.ts';
-import { H, Hpt, HptContext } from './hpt.ts';
+import { Hpt, HptContext } from './hpt.ts';
+import { DEFAULT_HCALLS, H } from './papr.ts';
 
 /** Order of the table that the first KVM_RUN makes when there is none. */
 const DEFAULT_ORDER = 24;

@@ -1,28 +1,8 @@
 import { fromHalves, highHalf, lowHalf } from '../../../base/u64.ts';
 import { V_LO } from '../model/hpte.ts';
 import type { HashMmu } from './hash-mmu.ts';
-import { H, type Hpt, type HptVm } from './hpt.ts';
-
-/** Numbers of the hypercalls that KVM can answer itself (PAPR). */
-export const HCALL = {
-  REMOVE: 0x04,
-  ENTER: 0x08,
-  READ: 0x0c,
-  CLEAR_MOD: 0x10,
-  CLEAR_REF: 0x14,
-  PROTECT: 0x18,
-  PAGE_INIT: 0x2c,
-  BULK_REMOVE: 0x124,
-} as const;
-
-/** Those it answers unless told otherwise; CLEAR_MOD, CLEAR_REF and PAGE_INIT go to user space until ENABLE_CAP(PPC_ENABLE_HCALL). */
-export const DEFAULT_HCALLS: readonly number[] = [
-  HCALL.REMOVE,
-  HCALL.ENTER,
-  HCALL.READ,
-  HCALL.PROTECT,
-  HCALL.BULK_REMOVE,
-];
+import type { Hpt, HptVm } from './hpt.ts';
+import { H, HCALL } from './papr.ts';
 
 /** Flags of the hypercalls that say which entry is meant. Unknown ones are ignored. */
 const EXACT = 0x80_0000_0000n;

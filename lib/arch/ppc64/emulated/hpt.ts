@@ -4,19 +4,11 @@ import { entriesOf } from '../model/hash.ts';
 import { frameOf, HPTES_PER_GROUP, keyOf, R_HI, R_LO, V_HI, V_LO } from '../model/hpte.ts';
 import { Htab } from '../model/htab.ts';
 import { pageShift } from '../model/page-sizes.ts';
+import { H } from './papr.ts';
 import { asGuestSees, hasHostPte, isWritable, readonlyHi, readonlyLo } from './real-entry.ts';
 import { rehashedSlot } from './rehash.ts';
 import { ReverseMap } from './reverse-map.ts';
 import { SlotSet } from './slot-set.ts';
-
-/** Return codes of the hypercalls (PAPR). */
-export const H = {
-  SUCCESS: 0,
-  FUNCTION: -2,
-  PARAMETER: -4,
-  PTEG_FULL: -6,
-  NOT_FOUND: -7,
-} as const;
 
 /** KVM's mark of emulated MMIO: storage key 31 in the real entry, while the guest's own key stays in its view. */
 export const MMIO_KEY = 31;

@@ -1,9 +1,11 @@
 /** Device attributes of an s390x VM: memory limit, CMMA, migration mode. */
 
+import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
 import { copyOut } from '../../../emulated/vm.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { MEM } from '../../../uapi/flags.ts';
-import type { S390xVm } from './vm-state.ts';
+import type { CmmaDirty } from './cmma-dirty.ts';
+import type { PageStates } from './page-states.ts';
 
 /** Groups (uAPI `KVM_S390_VM_*`). */
 const MEM_CTRL = 0;
@@ -19,13 +21,25 @@ const MIGRATION_STOP = 0n;
 const MIGRATION_START = 1n;
 const MIGRATION_STATUS = 2n;
 
-export function setAttribute(vm: S390xVm, group: number, attr: bigint, value: Uint8Array | null): number {
+/** What the attributes show and change of a VM. */
+interface AttributedVm {
+  readonly hasVcpus: boolean;
+  /** Highest guest address + 1. */
+  readonly memoryLimit: bigint;
+  readonly states: PageStates;
+  readonly cmmaDirty: CmmaDirty;
+  cmmaEnabled: boolean;
+  migrating: boolean;
+  slots(): readonly EmulatedMemslot[];
+}
+
+export function setAttribute(vm: AttributedVm, group: number, attr: bigint, value: Uint8Array | null): number {
   if (group === MEM_CTRL) return setMemoryControl(vm, attr, value);
   if (group === MIGRATION) return setMigration(vm, attr);
   return -ERRNO.ENXIO;
 }
 
-function setMemoryControl(vm: S390xVm, attr: bigint, value: Uint8Array | null): number {
+function setMemoryControl(vm: AttributedVm, attr: bigint, value: Uint8Array | null): number {
   switch (attr) {
     case ENABLE_CMMA:
       if (vm.hasVcpus) return -ERRNO.EBUSY;
@@ -50,7 +64,7 @@ function setMemoryControl(vm: S390xVm, attr: bigint, value: Uint8Array | null): 
   }
 }
 
-function setMigration(vm: S390xVm, attr: bigint): number {
+function setMigration(vm: AttributedVm, attr: bigint): number {
   switch (attr) {
     case MIGRATION_STOP:
       vm.migrating = false;
@@ -71,7 +85,7 @@ function setMigration(vm: S390xVm, attr: bigint): number {
   }
 }
 
-export function getAttribute(vm: S390xVm, group: number, attr: bigint, value: Uint8Array | null): number {
+export function getAttribute(vm: AttributedVm, group: number, attr: bigint, value: Uint8Array | null): number {
   if (group === MEM_CTRL && attr === LIMIT_SIZE) return copyOut(u64(vm.memoryLimit), value);
   if (group === MIGRATION && attr === MIGRATION_STATUS) return copyOut(u64(vm.migrating ? 1n : 0n), value);
   return -ERRNO.ENXIO;

@@ -1,7 +1,7 @@
 import type { Bytes, S390xCalls, U64 } from '../../../calls/kvm-calls.ts';
 import type { KernelFiles } from '../../../emulated/architecture.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
-import type { S390xArchitecture } from './architecture.ts';
+import type { S390xArchVcpu } from './arch-vcpu.ts';
 import { getCmmaBits, setCmmaBits } from './cmma.ts';
 import { vcpuMemOp, vmMemOp } from './memop.ts';
 import { processPageStates } from './page-states.ts';
@@ -10,14 +10,14 @@ import type { S390xVcpu } from './vcpu-state.ts';
 import type { S390xVm } from './vm-state.ts';
 
 /** The group of calls that only s390x has, over the emulated kernel's descriptors. */
-export function s390xCalls(architecture: S390xArchitecture, files: KernelFiles): S390xCalls {
+export function s390xCalls(files: KernelFiles<S390xVm, S390xArchVcpu>): S390xCalls {
   const onVm = (fd: number, call: (vm: S390xVm) => number): number => {
     const vm = files.vm(fd);
-    return typeof vm === 'number' ? vm : call(architecture.vmState(vm));
+    return typeof vm === 'number' ? vm : call(vm);
   };
   const onVcpu = (fd: number, call: (vcpu: S390xVcpu) => number): number => {
     const vcpu = files.vcpu(fd);
-    return typeof vcpu === 'number' ? vcpu : call(architecture.vcpuState(vcpu));
+    return typeof vcpu === 'number' ? vcpu : call(vcpu.state);
   };
   // From here on what user space touches is noted.
   processPageStates(files.memory);
@@ -36,8 +36,7 @@ export function s390xCalls(architecture: S390xArchitecture, files: KernelFiles):
     ): number {
       const mop = { op, gaddr, size, flags, buf, ar, key, oldValue, sidaOffset };
       const vcpu = files.vcpu(fd);
-      if (typeof vcpu === 'number') return onVm(fd, (vm) => vmMemOp(vm, mop));
-      return vcpuMemOp(architecture.vmState(vcpu.vm), architecture.vcpuState(vcpu), mop);
+      return typeof vcpu === 'number' ? onVm(fd, (vm) => vmMemOp(vm, mop)) : vcpuMemOp(vcpu.vm, vcpu.state, mop);
     },
     getSkeys: (vm, startGfn, count, flags, keys) =>
       onVm(vm, (state) => getSkeys(state, BigInt(startGfn), BigInt(count), flags, keys)),
@@ -52,7 +51,7 @@ export function s390xCalls(architecture: S390xArchitecture, files: KernelFiles):
     ucasUnmap: (vcpu) => onVcpu(vcpu, () => -ERRNO.ENOTTY),
     vcpuFault(fd, addr) {
       const vcpu = files.vcpu(fd);
-      return typeof vcpu === 'number' ? vcpu : vcpuFault(architecture.vmState(vcpu.vm), BigInt(addr));
+      return typeof vcpu === 'number' ? vcpu : vcpuFault(vcpu.vm, BigInt(addr));
     },
     initialReset: (vcpu) => onVcpu(vcpu, (state) => done(() => state.initialReset())),
     normalReset: (vcpu) => onVcpu(vcpu, (state) => done(() => state.normalReset())),

@@ -166,7 +166,7 @@ export class GuestStorage implements AbsoluteMemory {
   }
 
   #hostFault(hva: number, store: boolean): number {
-    if (!this.#vm.architecture.release.since(7, 0)) return PGM_PROTECTION;
+    if (!this.#vm.machine.release.since(7, 0)) return PGM_PROTECTION;
     return store && this.#vm.memory.canAccess(hva, false) ? -ERRNO.EOPNOTSUPP : -ERRNO.EFAULT;
   }
 }

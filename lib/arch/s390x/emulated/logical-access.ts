@@ -1,7 +1,7 @@
 import type { U64 } from '../../../calls/kvm-calls.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { ASCE_REAL_SPACE } from '../model/asce.ts';
-import { cr0Low } from '../model/cpu-state.ts';
+import { type CpuState, cr0Low } from '../model/cpu-state.ts';
 import { consecutiveFrames, pageEntryOffset } from '../model/dat.ts';
 import {
   fetchOverridePermits,
@@ -16,7 +16,6 @@ import { inPrivateSpace, setEffectiveAddress, teidOf, translateNextFragment } fr
 import { highHalf, lowHalf, pfnOf } from '../model/u64.ts';
 import { MEM_OP_MAX_SIZE } from '../rules.ts';
 import { placeIn } from './frame-cache.ts';
-import type { PendingInterruption, S390xVcpu } from './vcpu-state.ts';
 import type { S390xVm } from './vm-state.ts';
 
 /** Access key with which a frame of ACC 9 is tried again under storage-protection override. */
@@ -27,6 +26,13 @@ const PAGE_OFFSET = 0xfff;
 /** Pages that a transfer of MEM_OP's largest size can touch. */
 const MAX_FRAGMENTS = MEM_OP_MAX_SIZE / 4096 + 1;
 
+/** A program interruption that KVM made pending. */
+export interface PendingInterruption {
+  readonly code: number;
+  readonly teid: bigint | undefined;
+  readonly exceptionAccessId: number;
+}
+
 /**
  * A vCPU's accesses to its guest's logical addresses. First every page is translated, so that no byte moves if any page
  * has a translation exception; then the pages are moved one by one with the access key. Made once and used for every
@@ -34,7 +40,7 @@ const MAX_FRAGMENTS = MEM_OP_MAX_SIZE / 4096 + 1;
  */
 export class LogicalAccess {
   readonly #vm: S390xVm;
-  readonly #vcpu: S390xVcpu;
+  readonly #cpu: CpuState;
   readonly #translation = new Translation();
   /** Absolute frame of each fragment. */
   readonly #pfns = new Float64Array(MAX_FRAGMENTS);
@@ -47,9 +53,9 @@ export class LogicalAccess {
   /** A key failed after pages had been stored. */
   #terminating = false;
 
-  constructor(vm: S390xVm, vcpu: S390xVcpu) {
+  constructor(vm: S390xVm, cpu: CpuState) {
     this.#vm = vm;
-    this.#vcpu = vcpu;
+    this.#cpu = cpu;
   }
 
   /** What the next `check` or `move` is about. */
@@ -145,7 +151,7 @@ export class LogicalAccess {
   /** How many pages behind the one translated last have the frames behind its frame, by the same page table. */
   #neighbours(wanted: number): number {
     const { dat, pfn, realPfn } = this.#translation;
-    const { prefixPfn } = this.#vcpu.cpu;
+    const { prefixPfn } = this.#cpu;
     const table = pfnOf(dat.segmentHi, dat.segmentLo);
     const run = dat.segment < 0 || pfn !== realPfn ? undefined : this.#vm.storage.readableRun(table);
     if (run === undefined) return 0;
@@ -206,13 +212,13 @@ export class LogicalAccess {
   /** Whether the machine's move with the access key, or an override, gets at the frame of the fragment. */
   #permits(pfn: number, length: number): number {
     const { storage } = this.#vm;
-    setEffectiveAddress(this.#vcpu.cpu, this.#hi, this.#lo, this.#translation);
+    setEffectiveAddress(this.#cpu, this.#hi, this.#lo, this.#translation);
     // The override's plain copy meets a host page that is missing as EFAULT, in `move`.
     if (!this.#store && this.#fetchOverride(length)) return 0;
     let result = storage.permits(pfn, this.#store, this.#key);
     if (result === PGM_PROTECTION) {
       const slot = storage.slot(pfn);
-      if (slot !== undefined && storageOverridePermits(cr0Low(this.#vcpu.cpu), storage.states.key(slot, pfn))) {
+      if (slot !== undefined && storageOverridePermits(cr0Low(this.#cpu), storage.states.key(slot, pfn))) {
         result = storage.permits(pfn, this.#store, OVERRIDE_KEY);
       }
     }
@@ -221,17 +227,17 @@ export class LogicalAccess {
   }
 
   #select(): number {
-    const { cpu } = this.#vcpu;
+    const cpu = this.#cpu;
     setEffectiveAddress(cpu, this.#hi, this.#lo, this.#translation);
     return selectAsce(cpu, this.#vm.storage, this.#access, this.#ar, this.#translation);
   }
 
   #translate(): number {
-    return translateFragment(this.#vcpu.cpu, this.#vm.storage, this.#hi, this.#lo, this.#access, this.#translation);
+    return translateFragment(this.#cpu, this.#vm.storage, this.#hi, this.#lo, this.#access, this.#translation);
   }
 
   #translateNext(): number {
-    const { cpu } = this.#vcpu;
+    const cpu = this.#cpu;
     return translateNextFragment(cpu, this.#vm.storage, this.#hi, this.#lo, this.#access, this.#translation);
   }
 
@@ -244,13 +250,13 @@ export class LogicalAccess {
     const key = storage.states.key(slot, pfn);
     if (keyPermits(this.#key, key, this.#store)) return 0;
     if (!this.#store && this.#fetchOverride(length)) return 0;
-    if (storageOverridePermits(cr0Low(this.#vcpu.cpu), key)) return 0;
+    if (storageOverridePermits(cr0Low(this.#cpu), key)) return 0;
     this.#translation.protection = 'key';
     return PGM_PROTECTION;
   }
 
   #fetchOverride(length: number): boolean {
-    const { cpu } = this.#vcpu;
+    const cpu = this.#cpu;
     const { addressHi, addressLo } = this.#translation;
     return fetchOverridePermits(cr0Low(cpu), inPrivateSpace(cpu, this.#translation), addressHi, addressLo, length);
   }
@@ -268,7 +274,7 @@ export class LogicalAccess {
 
   /** What KVM makes pending about the failed access. */
   interruption(code: number): PendingInterruption {
-    const teid = teidOf(this.#vcpu.cpu, this.#translation, code, this.#access, this.#terminating);
+    const teid = teidOf(this.#cpu, this.#translation, code, this.#access, this.#terminating);
     return { code, teid, exceptionAccessId: code >= 0x29 || teid !== undefined ? this.#ar : 0 };
   }
 }

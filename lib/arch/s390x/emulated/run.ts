@@ -1,9 +1,7 @@
 /** What KVM_RUN does on s390x before the guest goes on, and how a scripted guest's addresses are translated. */
 
 import { GuestFault } from '../../../emulated/guest.ts';
-import type { EmulatedVcpu } from '../../../emulated/vcpu.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
-import { KVM_RUN_S390X } from '../../../uapi/structs.ts';
 import { cr0Low } from '../model/cpu-state.ts';
 import {
   keyPermits,
@@ -28,9 +26,9 @@ const LOWCORE = {
 } as const;
 
 /** 0, or −errno: −EINVAL for unknown register sets, −EFAULT without storage behind the prefix area. */
-export function beforeRun(vm: S390xVm, state: S390xVcpu, vcpu: EmulatedVcpu): number {
+export function beforeRun(vm: S390xVm, state: S390xVcpu): number {
   // Interrupted before anything is taken from kvm_run.
-  if (vcpu.area.view.getUint8(KVM_RUN_S390X.immediate_exit) !== 0) return 0;
+  if (state.immediateExit) return 0;
   const refused = state.sync();
   if (refused !== 0) return refused;
   for (const pfn of [state.cpu.prefixPfn, state.cpu.prefixPfn + 1]) {

@@ -5,7 +5,7 @@ import { type CpuState, cpuState } from '../model/index.ts';
 import { PREFIX_MASK } from '../model/prefix.ts';
 import { ADDRESS_SPACES, addressSpaceBits } from '../model/psw.ts';
 import { fromHalves } from '../model/u64.ts';
-import { LogicalAccess } from './logical-access.ts';
+import { LogicalAccess, type PendingInterruption } from './logical-access.ts';
 import type { S390xVm } from './vm-state.ts';
 
 /** MP states of s390x (uAPI `KVM_MP_STATE_*`). */
@@ -28,13 +28,6 @@ const PSW_HI_RUNTIME_INSTRUMENTATION = 0x80;
 /** Where the significant half of kvm_run's prefix (a u64) is. */
 const PREFIX_FIELD = KVM_RUN_S390X.s + 4;
 
-/** A program interruption that KVM made pending. */
-export interface PendingInterruption {
-  readonly code: number;
-  readonly teid: bigint | undefined;
-  readonly exceptionAccessId: number;
-}
-
 /**
  * The hardware state of an emulated vCPU, as far as memory accesses look at it. It is not the state in kvm_run: that
  * takes effect only at the next KVM_RUN, except for the access registers, which are read from there.
@@ -54,14 +47,19 @@ export class S390xVcpu {
   constructor(vm: S390xVm, vcpu: EmulatedVcpu, facilities: CpuState['facilities']) {
     this.#vm = vm;
     this.#vcpu = vcpu;
-    this.access = new LogicalAccess(vm, this);
     this.cpu = cpuState({ pswMask: 0, facilities });
+    this.access = new LogicalAccess(vm, this.cpu);
     vcpu.mpState = MP_STOPPED;
     this.#run.setBigUint64(KVM_RUN_S390X.kvm_valid_regs, VALID_REGS);
   }
 
   get pswMask(): bigint {
     return fromHalves(this.cpu.pswMaskHi, this.cpu.pswMaskLo);
+  }
+
+  /** Whether the next KVM_RUN ends before it begins. */
+  get immediateExit(): boolean {
+    return this.#run.getUint8(KVM_RUN_S390X.immediate_exit) !== 0;
   }
 
   get #run(): DataView {
@@ -182,12 +180,12 @@ export class S390xVcpu {
     this.#run.setBigUint64(KVM_RUN_S390X.psw_addr, address);
     return 0;
   }
-}
 
-/** SET_MP_STATE: from then on KVM_RUN doesn't start a stopped vCPU, and resets don't stop one. */
-export function setMpState(vm: S390xVm, vcpu: EmulatedVcpu, state: number): number {
-  vm.userSetsMpState = true;
-  if (state !== MP_STOPPED && state !== MP_OPERATING) return -ERRNO.ENXIO;
-  vcpu.mpState = state;
-  return 0;
+  /** SET_MP_STATE: from then on KVM_RUN doesn't start a stopped vCPU, and resets don't stop one. */
+  setMpState(state: number): number {
+    this.#vm.userSetsMpState = true;
+    if (state !== MP_STOPPED && state !== MP_OPERATING) return -ERRNO.ENXIO;
+    this.#vcpu.mpState = state;
+    return 0;
+  }
 }

@@ -1,7 +1,12 @@
+import type { ArchVm } from '../../../emulated/arch-state.ts';
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
 import type { Release } from '../../../emulated/release.ts';
-import type { EmulatedVm } from '../../../emulated/vm.ts';
-import { CmmaDirty } from './cmma.ts';
+import { copyOut, type EmulatedVm } from '../../../emulated/vm.ts';
+import { GET_DIRTY_LOG_RULES_ONE_SPACE } from '../../../rules/dirty-log.ts';
+import { refusal } from '../../../rules/rule.ts';
+import { MEM } from '../../../uapi/flags.ts';
+import { getAttribute, hasAttribute, setAttribute } from './attributes.ts';
+import { CmmaDirty } from './cmma-dirty.ts';
 import { GuestStorage } from './guest-storage.ts';
 import type { IpteLock } from './ipte-lock.ts';
 import { PageStates, processPageStates } from './page-states.ts';
@@ -9,12 +14,15 @@ import { PageStates, processPageStates } from './page-states.ts';
 /** Pages of 1 MiB. */
 const SEGMENT_PAGES = 256;
 
+/** Of the machine that the recordings are from: what SCLP says of its highest guest address. */
+export const MEMORY_LIMIT = 1n << 47n;
+
 /** What an emulated s390x VM has beside its memslots. */
-export class S390xVm {
+export class S390xVm implements ArchVm {
   readonly storage: GuestStorage;
   readonly states: PageStates;
   /** Highest guest address + 1. */
-  readonly memoryLimit: bigint;
+  readonly memoryLimit = MEMORY_LIMIT;
   cmmaEnabled = false;
   /** User space used SET_MP_STATE: whether vCPUs are stopped is its affair alone. */
   userSetsMpState = false;
@@ -26,15 +34,14 @@ export class S390xVm {
   readonly #linked = new Set<number>();
   readonly #vm: EmulatedVm;
 
-  constructor(vm: EmulatedVm, memoryLimit: bigint) {
+  constructor(vm: EmulatedVm) {
     this.#vm = vm;
-    this.memoryLimit = memoryLimit;
-    this.states = vm.architecture.release.since(7, 0) ? new PageStates(true) : processPageStates(vm.memory);
+    this.states = vm.machine.release.since(7, 0) ? new PageStates(true) : processPageStates(vm.memory);
     this.storage = new GuestStorage(vm, this.states);
   }
 
   get release(): Release {
-    return this.#vm.architecture.release;
+    return this.#vm.machine.release;
   }
 
   get hasVcpus(): boolean {
@@ -67,16 +74,45 @@ export class S390xVm {
     this.#linked.add(Math.floor(gfn / SEGMENT_PAGES));
   }
 
+  memslotCommitted(slot: EmulatedMemslot): void {
+    // A slot that isn't logged ends migration mode, silently.
+    if ((slot.flags & MEM.LOG_DIRTY_PAGES) === 0) this.migrating = false;
+  }
+
   /** The slot's part of the guest's own tables goes. */
-  unlink(slot: EmulatedMemslot): void {
+  memslotFlushed(slot: EmulatedMemslot): void {
     for (const segment of this.#linkedOf(slot)) this.#linked.delete(segment);
+  }
+
+  setDeviceAttr(group: number, attr: bigint, value: Uint8Array | null): number {
+    return setAttribute(this, group, attr, value);
+  }
+
+  getDeviceAttr(group: number, attr: bigint, value: Uint8Array | null): number {
+    return getAttribute(this, group, attr, value);
+  }
+
+  hasDeviceAttr(group: number, attr: bigint): number {
+    return hasAttribute(group, attr);
+  }
+
+  /** Only after the bitmap was copied is it cleared, and there are no address spaces beside 0. */
+  getDirtyLog(slotWord: number, bitmap: Uint8Array | null): number {
+    const refused = refusal(GET_DIRTY_LOG_RULES_ONE_SPACE, this.#vm.dirtyLogContext(slotWord));
+    if (refused !== 0) return refused;
+    const slot = this.#vm.spaces[0]!.get(slotWord)!;
+    this.#syncDirtyLog(slot);
+    const { dirty } = slot;
+    const copied = copyOut(dirty!, bitmap);
+    if (copied === 0) dirty!.fill(0);
+    return copied;
   }
 
   /**
    * Brings the dirty bitmap of a slot up to date: up to 6.19 with every change of the pages that the guest's own
    * tables lead to, also those by user space and of keys.
    */
-  syncDirtyLog(slot: EmulatedMemslot): void {
+  #syncDirtyLog(slot: EmulatedMemslot): void {
     if (this.release.since(7, 0)) return;
     for (const segment of this.#linkedOf(slot)) {
       const start = Math.max(segment * SEGMENT_PAGES, slot.baseGfn);

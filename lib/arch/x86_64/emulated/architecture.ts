@@ -1,34 +1,22 @@
-import type { ArchitectureCalls, KernelFiles } from '../../../emulated/architecture.ts';
-import { type CapabilityValue, CommonArchitecture, commonCapabilities } from '../../../emulated/common.ts';
-import type { HostMemory } from '../../../emulated/host-memory.ts';
-import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
+import type { X86Calls } from '../../../calls/kvm-calls.ts';
+import type { Architecture, KernelFiles } from '../../../emulated/architecture.ts';
+import {
+  type Capabilities,
+  commonCapabilities,
+  commonMachine,
+  type Machine,
+  PLAIN_VM,
+  type VmType,
+} from '../../../emulated/machine.ts';
 import type { Release } from '../../../emulated/release.ts';
-import type { EmulatedVcpu } from '../../../emulated/vcpu.ts';
-import type { EmulatedVm } from '../../../emulated/vm.ts';
-import type { MemslotContext } from '../../../rules/memslot.ts';
-import type { Rule } from '../../../rules/rule.ts';
 import { CAP } from '../../../uapi/capabilities.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
-import { DIRTY_LOG, MEM, MEMORY_ATTRIBUTE_PRIVATE } from '../../../uapi/flags.ts';
+import { DIRTY_LOG, MEMORY_ATTRIBUTE_PRIVATE } from '../../../uapi/flags.ts';
 import { x86_64MemslotRules } from '../rules.ts';
+import { DEBIAN_BUILD, type X86Build } from './build.ts';
+import { X86Vcpu } from './vcpu-state.ts';
+import { X86Vm } from './vm-state.ts';
 
-/** How one x86_64 KVM is built, where that shows. */
-export interface X86Build {
-  /** CONFIG_KVM_SMM: two address spaces. Debian has it. */
-  readonly smm: boolean;
-  /** CONFIG_KVM_SW_PROTECTED_VM: VM type 1 with private memory. Distributions don't have it. */
-  readonly swProtectedVm: boolean;
-  /** CONFIG_KVM_GENERIC_MEMORY_ATTRIBUTES, which distributions have for confidential guests' sake. */
-  readonly memoryAttributes: boolean;
-  /** Bits of a guest physical address. */
-  readonly guestPhysicalBits: number;
-  /** The MMU translates guest physical addresses itself (nested paging), so memory can be faulted in beforehand. */
-  readonly tdp: boolean;
-  /** Real mode goes through KVM's instruction emulator (kvm_pvm; Intel processors before unrestricted guest). */
-  readonly emulatesRealMode: boolean;
-}
-
-const PAGE = 4096;
 const MAX_VCPUS = 1024;
 const MAX_VCPU_ID = 4096;
 const MAX_DIRTY_RING_BYTES = 0x10_0000;
@@ -36,172 +24,104 @@ const SW_PROTECTED_VM = 1n;
 /** What 6.18 knows: GUEST_MEMFD_FLAG_MMAP and _INIT_SHARED. */
 const GUEST_MEMFD_FLAGS = 3;
 
-export class X86Architecture extends CommonArchitecture {
-  readonly arch = 'x86_64';
-  readonly vcpuMmapSize = 3 * PAGE;
-  override readonly coalescedMmioPage = 2;
-  override readonly manualProtect = DIRTY_LOG.MANUAL_PROTECT_ENABLE | DIRTY_LOG.INITIALLY_SET;
-  override readonly readonlyMem = true;
-  override readonly addressSpaces: number;
-  override readonly userSlots = 32764;
-  readonly hvaLimit = 0x7fff_ffff_f000n;
-  override readonly emulatesGuestCode: boolean;
-  override readonly guestMemfdFlags: number;
-  override readonly hasMemoryAttributes: boolean;
-  protected readonly capabilities: ReadonlyMap<number, CapabilityValue>;
-  readonly #build: X86Build;
-  /** Frames that are mapped writable for a guest, though their log may have write-protected them since. */
-  readonly #mapped = new WeakMap<EmulatedVm, Set<number>>();
-
-  constructor(release: Release, build: X86Build) {
-    super(release, PAGE);
-    this.#build = build;
-    this.addressSpaces = build.smm ? 2 : 1;
-    this.emulatesGuestCode = build.emulatesRealMode;
-    const guestMemfd = release.since(6, 8);
-    this.guestMemfdFlags = release.since(6, 18) ? GUEST_MEMFD_FLAGS : guestMemfd ? 0 : -1;
-    this.hasMemoryAttributes = guestMemfd && build.memoryAttributes;
-    this.capabilities = new Map<number, CapabilityValue>([
-      ...commonCapabilities(release),
-      [CAP.IRQCHIP, 1],
-      [CAP.NR_VCPUS, 2],
-      [CAP.MAX_VCPUS, MAX_VCPUS],
-      [CAP.MAX_VCPU_ID, MAX_VCPU_ID],
-      [CAP.NR_MEMSLOTS, this.userSlots],
-      [CAP.MP_STATE, 1],
-      [CAP.COALESCED_MMIO, this.coalescedMmioPage],
-      [CAP.COALESCED_PIO, 1],
-      [CAP.IRQ_ROUTING, 4096],
-      [CAP.IRQFD, 1],
-      [CAP.IRQFD_RESAMPLE, 1],
-      [CAP.IOEVENTFD_NO_LENGTH, 1],
-      [CAP.READONLY_MEM, 1],
-      [CAP.SYNC_REGS, 7],
-      [CAP.ENABLE_CAP, release.since(6, 0) ? 1 : 0],
-      [CAP.MULTI_ADDRESS_SPACE, build.smm ? (vm) => vm?.spaces.length ?? this.addressSpaces : 0],
-      [CAP.MANUAL_DIRTY_LOG_PROTECT2, this.manualProtect],
-      [CAP.DIRTY_LOG_RING, MAX_DIRTY_RING_BYTES],
-      [CAP.DIRTY_LOG_RING_ACQ_REL, MAX_DIRTY_RING_BYTES],
-      ...(guestMemfd
-        ? ([
-            [CAP.MEMORY_FAULT_INFO, 1],
-            [CAP.VM_TYPES, build.swProtectedVm ? 3 : 1],
-            [CAP.GUEST_MEMFD, (vm) => (vm === undefined || this.guestMemfd(vm.type) ? 1 : 0)],
-            [
-              CAP.MEMORY_ATTRIBUTES,
-              (vm) =>
-                (vm === undefined ? build.memoryAttributes : this.privateMemory(vm.type))
-                  ? MEMORY_ATTRIBUTE_PRIVATE
-                  : 0,
-            ],
-          ] as [number, CapabilityValue][])
-        : []),
-      [CAP.PRE_FAULT_MEMORY, release.since(6, 11) && build.tdp ? 1 : 0],
-      [CAP.GUEST_MEMFD_FLAGS, release.since(6, 18) ? GUEST_MEMFD_FLAGS : 0],
-    ]);
-  }
-
-  override checkVmType(type: bigint): number {
-    return type === 0n || (type === SW_PROTECTED_VM && this.#build.swProtectedVm) ? 0 : -ERRNO.EINVAL;
-  }
-
-  override privateMemory(type: bigint): boolean {
-    return type === SW_PROTECTED_VM;
-  }
-
-  override guestMemfd(type: bigint): boolean {
-    return this.privateMemory(type) || this.release.since(6, 18);
-  }
-
-  override memslotRules(): readonly Rule<MemslotContext>[] {
-    return x86_64MemslotRules(2 ** (this.#build.guestPhysicalBits - 12) - 1);
-  }
-
-  /**
-   * A guest's first access to a page maps it, writable if the host could write it at once; that makes it dirty, though it
-   * is only loaded from. Private memory that nobody wrote could not be: what is loaded then is the host's page of zeros.
-   */
-  pageTouched(vcpu: EmulatedVcpu, slot: EmulatedMemslot, gfn: number): void {
-    // KVM's own emulator maps nothing.
-    if (this.emulatesGuestCode || (slot.flags & MEM.READONLY) !== 0) return;
-    const { vm } = vcpu;
-    let mapped = this.#mapped.get(vm);
-    if (mapped === undefined) {
-      mapped = new Set();
-      this.#mapped.set(vm, mapped);
-    }
-    if (mapped.has(gfn) || !isWritable(vm.memory, vm.hostAddress(slot, gfn))) return;
-    mapped.add(gfn);
-    vm.markDirty(slot, gfn, vcpu);
-  }
-
-  pagesInvalidated(vm: EmulatedVm, first: number, end: number): void {
-    const mapped = this.#mapped.get(vm);
-    if (mapped === undefined) return;
-    for (const gfn of mapped) if (gfn >= first && gfn < end) mapped.delete(gfn);
-  }
-
-  /** A slot that goes or moves takes everything that is mapped with it. */
-  memslotFlushed(vm: EmulatedVm): void {
-    this.#mapped.delete(vm);
-  }
-
-  override checkVcpuId(vm: EmulatedVm, id: bigint): number {
-    if (id >= BigInt(MAX_VCPU_ID) || vm.vcpus.size >= MAX_VCPUS) return -ERRNO.EINVAL;
-    return super.checkVcpuId(vm, id);
-  }
-
-  override createIrqchip(vm: EmulatedVm): number {
-    if (vm.irqchip) return -ERRNO.EEXIST;
-    if (vm.vcpus.size !== 0) return -ERRNO.EINVAL;
-    vm.irqchip = true;
-    return 0;
-  }
-
-  override preFaultMemory(vcpu: EmulatedVcpu, range: BigUint64Array, flags: bigint): number {
-    if (!this.release.since(6, 11)) return this.unknownVcpuRequest;
-    const page = BigInt(PAGE);
-    const [gpa = 0n, size = 0n] = range;
-    if (flags !== 0n || gpa % page !== 0n || size % page !== 0n || gpa + size >= 1n << 64n || size === 0n) {
-      return -ERRNO.EINVAL;
-    }
-    if (!this.#build.tdp) return -ERRNO.EOPNOTSUPP;
-    for (let left = size; left > 0n; left -= page) {
-      const gfn = Number(range[0]! / page);
-      const slot = vcpu.vm.usableSlot(gfn);
-      if (slot === undefined) return left === size ? -ERRNO.ENOENT : 0;
-      if (!vcpu.vm.memory.canAccess(vcpu.vm.hostAddress(slot, gfn), false)) return left === size ? -ERRNO.EFAULT : 0;
-      this.pageTouched(vcpu, slot, gfn);
-      range[0] = range[0]! + page;
-      range[1] = left - page;
-    }
-    return 0;
-  }
-
-  override calls(files: KernelFiles): ArchitectureCalls {
-    return {
-      x86_64: {
-        setTssAddr: (fd, addr) => {
-          const vm = files.vm(fd);
-          if (typeof vm === 'number') return vm;
-          // Three pages must fit below 4 GiB.
-          return BigInt(addr) > 0xffff_ffffn - BigInt(3 * PAGE) ? -ERRNO.EINVAL : 0;
-        },
-        setIdentityMapAddr: (fd, _addr) => {
-          const vm = files.vm(fd);
-          if (typeof vm === 'number') return vm;
-          return vm.vcpus.size !== 0 ? -ERRNO.EINVAL : 0;
-        },
-      },
-    };
-  }
+/** KVM of x86_64: memory, dirty logs and rings, port I/O; no interrupts, no paging of the guest's. */
+export function x86Architecture(release: Release, options: Partial<X86Build> = {}): Architecture<X86Vm, X86Vcpu> {
+  const build = { ...DEBIAN_BUILD, ...options };
+  return {
+    machine: x86Machine(release, build),
+    createVm: (vm) => new X86Vm(vm),
+    createVcpu: (vcpu, vm) => new X86Vcpu(vcpu, vm, build),
+    calls: (files) => ({ x86_64: x86Calls(files) }),
+  };
 }
 
-/** Whether the host can write a page without copying it first. Private memory that was never written is all zeros. */
-function isWritable(memory: HostMemory, hva: number): boolean {
-  if (!memory.canAccess(hva, true)) return false;
-  if (memory.isShared(hva)) return true;
-  const page = new Uint8Array(PAGE);
-  memory.read(hva, page);
-  return page.some((byte) => byte !== 0);
+function x86Machine(release: Release, build: X86Build): Machine {
+  const common = commonMachine('x86_64', release);
+  const guestMemfd = release.since(6, 8);
+  const facts = {
+    ...common,
+    vmTypes: vmTypes(release, build),
+    vcpuIds: MAX_VCPU_ID,
+    maxVcpus: MAX_VCPUS,
+    vcpuMmapSize: 3 * common.pageSize,
+    coalescedMmioPage: 2,
+    manualProtect: DIRTY_LOG.MANUAL_PROTECT_ENABLE | DIRTY_LOG.INITIALLY_SET,
+    readonlyMem: true,
+    userSlots: 32764,
+    memslotRules: x86_64MemslotRules(2 ** (build.guestPhysicalBits - 12) - 1),
+    guestMemfdFlags: release.since(6, 18) ? GUEST_MEMFD_FLAGS : guestMemfd ? 0 : -1,
+    hasMemoryAttributes: guestMemfd && build.memoryAttributes,
+    emulatesGuestCode: build.emulatesRealMode,
+  } as const;
+  return { ...facts, capabilities: capabilities(facts, build) };
+}
+
+/** Ordinary VMs, and those with private memory. */
+function vmTypes(release: Release, { smm, swProtectedVm }: X86Build): VmType[] {
+  const guestMemfd = release.since(6, 18);
+  const plain: VmType = {
+    ...PLAIN_VM,
+    addressSpaces: smm ? 2 : 1,
+    guestMemfd,
+    capabilities: new Map([
+      [CAP.GUEST_MEMFD, guestMemfd ? 1 : 0],
+      [CAP.MEMORY_ATTRIBUTES, 0],
+    ]),
+  };
+  const swProtected: VmType = {
+    ...PLAIN_VM,
+    type: SW_PROTECTED_VM,
+    guestMemfd: true,
+    privateMemory: true,
+    capabilities: new Map([
+      [CAP.MULTI_ADDRESS_SPACE, smm ? 1 : 0],
+      [CAP.MEMORY_ATTRIBUTES, MEMORY_ATTRIBUTE_PRIVATE],
+    ]),
+  };
+  return swProtectedVm ? [plain, swProtected] : [plain];
+}
+
+function capabilities(machine: Omit<Machine, 'capabilities'>, build: X86Build): Capabilities {
+  const { release } = machine;
+  const guestMemfd = release.since(6, 8);
+  return new Map([
+    ...commonCapabilities(release),
+    [CAP.IRQCHIP, 1],
+    [CAP.NR_VCPUS, 2],
+    [CAP.MAX_VCPUS, MAX_VCPUS],
+    [CAP.MAX_VCPU_ID, MAX_VCPU_ID],
+    [CAP.NR_MEMSLOTS, machine.userSlots],
+    [CAP.MP_STATE, 1],
+    [CAP.COALESCED_MMIO, machine.coalescedMmioPage],
+    [CAP.COALESCED_PIO, 1],
+    [CAP.IRQ_ROUTING, 4096],
+    [CAP.IRQFD, 1],
+    [CAP.IRQFD_RESAMPLE, 1],
+    [CAP.IOEVENTFD_NO_LENGTH, 1],
+    [CAP.READONLY_MEM, 1],
+    [CAP.SYNC_REGS, 7],
+    [CAP.ENABLE_CAP, release.since(6, 0) ? 1 : 0],
+    [CAP.MULTI_ADDRESS_SPACE, build.smm ? 2 : 0],
+    [CAP.MANUAL_DIRTY_LOG_PROTECT2, machine.manualProtect],
+    [CAP.DIRTY_LOG_RING, MAX_DIRTY_RING_BYTES],
+    [CAP.DIRTY_LOG_RING_ACQ_REL, MAX_DIRTY_RING_BYTES],
+    [CAP.MEMORY_FAULT_INFO, guestMemfd ? 1 : 0],
+    [CAP.VM_TYPES, guestMemfd ? (build.swProtectedVm ? 3 : 1) : 0],
+    [CAP.GUEST_MEMFD, guestMemfd ? 1 : 0],
+    [CAP.MEMORY_ATTRIBUTES, machine.hasMemoryAttributes ? MEMORY_ATTRIBUTE_PRIVATE : 0],
+    [CAP.PRE_FAULT_MEMORY, release.since(6, 11) && build.tdp ? 1 : 0],
+    [CAP.GUEST_MEMFD_FLAGS, release.since(6, 18) ? GUEST_MEMFD_FLAGS : 0],
+  ]);
+}
+
+function x86Calls(files: KernelFiles<X86Vm, X86Vcpu>): X86Calls {
+  const onVm = (fd: number, call: (vm: X86Vm) => number): number => {
+    const vm = files.vm(fd);
+    return typeof vm === 'number' ? vm : call(vm);
+  };
+  return {
+    // Three pages must fit below 4 GiB.
+    setTssAddr: (fd, addr) => onVm(fd, () => (BigInt(addr) > 0xffff_ffffn - 0x3000n ? -ERRNO.EINVAL : 0)),
+    setIdentityMapAddr: (fd, _addr) => onVm(fd, (vm) => (vm.hasVcpus ? -ERRNO.EINVAL : 0)),
+  };
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { encodeHpte, encodeSegment, type HpteFields, primaryGroup } from '../../../../../lib/arch/ppc64/model/index.ts';
-import { load, store } from '../../../../../lib/emulated/index.ts';
+import { load, store } from '../../../../../lib/emulated/guest.ts';
 import { ERRNO } from '../../../../../lib/uapi/errno.ts';
 import { EXIT, MEM, PROT } from '../../../../../lib/uapi/flags.ts';
 import { KVM_RUN } from '../../../../../lib/uapi/structs.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { load, store } from '../../../../../lib/emulated/index.ts';
+import { load, store } from '../../../../../lib/emulated/guest.ts';
 import { CAP } from '../../../../../lib/uapi/capabilities.ts';
 import { ERRNO } from '../../../../../lib/uapi/errno.ts';
 import { EXIT, PROT } from '../../../../../lib/uapi/flags.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { encodeHpte, primaryGroup, vrmaSegment } from '../../../../../lib/arch/ppc64/model/index.ts';
-import { load, store } from '../../../../../lib/emulated/index.ts';
+import { load, store } from '../../../../../lib/emulated/guest.ts';
 import { ERRNO } from '../../../../../lib/uapi/errno.ts';
 import { chunk, TestVm, vrma } from './vm.ts';
 

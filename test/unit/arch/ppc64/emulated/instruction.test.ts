@@ -6,7 +6,7 @@ import {
   type GuestProgram,
   spin,
   store,
-} from '../../../../../lib/emulated/index.ts';
+} from '../../../../../lib/emulated/guest.ts';
 import type { Kvm, Vcpu, Vm } from '../../../../../lib/index.ts';
 import { REGS_SIZE } from '../../../../../lib/uapi/structs.ts';
 import { chunkOf, hptVm, identity, PAGE_SIZES } from '../handles/emulated-hpt.ts';

@@ -1,4 +1,5 @@
-import { EmulatedKernel, type GuestOp, type GuestResult } from '../../../../../lib/emulated/index.ts';
+import { EmulatedKernel } from '../../../../../lib/backends/emulated.ts';
+import type { GuestOp, GuestResult } from '../../../../../lib/emulated/guest.ts';
 import { CAP } from '../../../../../lib/uapi/capabilities.ts';
 import { HTAB, MAP, MEM, PROT } from '../../../../../lib/uapi/flags.ts';
 import { KVM_RUN } from '../../../../../lib/uapi/structs.ts';

@@ -6,7 +6,7 @@ import {
   VRMA_VSID,
   vrmaSegment,
 } from '../../../../../lib/arch/ppc64/model/index.ts';
-import { type GuestOp, type GuestProgram, hypercall, spin, store } from '../../../../../lib/emulated/index.ts';
+import { type GuestOp, type GuestProgram, hypercall, spin, store } from '../../../../../lib/emulated/guest.ts';
 import { Kvm, type Vcpu, type Vm } from '../../../../../lib/index.ts';
 
 export const ORDER = 18;

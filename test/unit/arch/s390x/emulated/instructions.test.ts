@@ -1,7 +1,7 @@
 /** What scripted guests do to tables, keys and frames, and what MEM_OP sees of it. */
 
 import { describe, expect, it } from 'vitest';
-import { GuestFault, type GuestProgram, instruction, load, spin, store } from '../../../../../lib/emulated/index.ts';
+import { GuestFault, type GuestProgram, instruction, load, spin, store } from '../../../../../lib/emulated/guest.ts';
 import { DAT64, Machine, MIB, REAL64 } from './machine.ts';
 
 const SEGMENTS = 0x10_0000;

@@ -2,11 +2,14 @@ import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { build } from 'vite';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { S390xArchitecture } from '../../../../../lib/arch/s390x/emulated/architecture.ts';
+import { S390xArchVcpu } from '../../../../../lib/arch/s390x/emulated/arch-vcpu.ts';
+import { s390xArchitecture } from '../../../../../lib/arch/s390x/emulated/architecture.ts';
 import { IPTE_LOCK_BYTES, SiifIpteLock, SimpleIpteLock } from '../../../../../lib/arch/s390x/emulated/ipte-lock.ts';
 import { vcpuMemOp, vmMemOp } from '../../../../../lib/arch/s390x/emulated/memop.ts';
+import { S390xVm } from '../../../../../lib/arch/s390x/emulated/vm-state.ts';
 import { type GuestProgram, instruction, spin } from '../../../../../lib/emulated/guest.ts';
 import { HostMemory } from '../../../../../lib/emulated/host-memory.ts';
+import { PLAIN_VM } from '../../../../../lib/emulated/machine.ts';
 import { parseRelease } from '../../../../../lib/emulated/release.ts';
 import { EmulatedVcpu } from '../../../../../lib/emulated/vcpu.ts';
 import { EmulatedVm } from '../../../../../lib/emulated/vm.ts';
@@ -46,6 +49,18 @@ async function contend(form: IpteWork['form'], milliseconds: number): Promise<Ip
 }
 
 const RAM = { length: 0x10_0000, prot: PROT.READ | PROT.WRITE, flags: MAP.PRIVATE | MAP.ANONYMOUS };
+
+/** A VM with 1 MiB of memory at 0, and a vCPU of it. */
+function emulated() {
+  const memory = new HostMemory(4096);
+  const hva = memory.map(RAM, 0x10_0000, 0, undefined);
+  const { machine } = s390xArchitecture(parseRelease('6.12'));
+  const vm = new EmulatedVm(machine, memory, PLAIN_VM, (made) => new S390xVm(made));
+  const vcpu = new EmulatedVcpu(vm, 0, (made) => new S390xArchVcpu(made, vm.arch));
+  const slot = { slot: 0, flags: 0, gpa: 0n, size: 0x10_0000n, hva: BigInt(hva), guestMemfdOffset: 0n };
+  expect(vm.setUserMemoryRegion({ ...slot, version: 1 }, () => -9)).toBe(0);
+  return { memory, hva, vm, vcpu };
+}
 
 const mixed = (outcomes: IpteOutcome[]) => outcomes.reduce((sum, { mixed }) => sum + mixed, 0);
 
@@ -111,19 +126,12 @@ it('with SIIF the control word is the architecture’s: k, kh, kg', () => {
 describe('MEM_OP takes the interlock', () => {
   /** A VM whose lock counts, with DAT on and 1 MiB of memory whose tables are all zeros: virtual 0 is real 0. */
   function machine(asce: bigint) {
-    const memory = new HostMemory(4096);
-    const hva = memory.map(RAM, 0x10_0000, 0, undefined);
-    const architecture = new S390xArchitecture(parseRelease('6.12'));
-    const vm = new EmulatedVm(architecture, memory, 0n);
-    const vcpu = new EmulatedVcpu(vm, 0);
-    const slot = { slot: 0, flags: 0, gpa: 0n, size: 0x10_0000n, hva: BigInt(hva), guestMemfdOffset: 0n };
-    expect(vm.setUserMemoryRegion({ ...slot, version: 1 }, () => -9)).toBe(0);
-    const state = architecture.vmState(vm);
-    const cpu = architecture.vcpuState(vcpu);
+    const { vm, vcpu } = emulated();
+    const cpu = vcpu.arch.state;
     cpu.cpu.cr[3] = Number(asce);
     const lock = new SiifIpteLock();
     let taken = 0;
-    state.ipteLock = {
+    vm.arch.ipteLock = {
       shared: lock.shared,
       lock: () => {
         taken++;
@@ -149,7 +157,7 @@ describe('MEM_OP takes the interlock', () => {
         oldValue: buf,
         sidaOffset: 0,
       };
-      expect(op >= MEMOP.ABSOLUTE_READ ? vmMemOp(state, call) : vcpuMemOp(state, cpu, call)).toBe(0);
+      expect(op >= MEMOP.ABSOLUTE_READ ? vmMemOp(vm.arch, call) : vcpuMemOp(vm.arch, cpu, call)).toBe(0);
       expect(lock.tryInvalidate(), 'let go').toBe(true);
       lock.invalidated();
       return taken;
@@ -171,15 +179,9 @@ describe('MEM_OP takes the interlock', () => {
 });
 
 it('defers a guest’s invalidation while a walk is under way, and no other instruction', () => {
-  const memory = new HostMemory(4096);
-  const hva = memory.map(RAM, 0x10_0000, 0, undefined);
-  const architecture = new S390xArchitecture(parseRelease('6.12'));
-  const vm = new EmulatedVm(architecture, memory, 0n);
-  const vcpu = new EmulatedVcpu(vm, 0);
-  const slot = { slot: 0, flags: 0, gpa: 0n, size: 0x10_0000n, hva: BigInt(hva), guestMemfdOffset: 0n };
-  expect(vm.setUserMemoryRegion({ ...slot, version: 1 }, () => -9)).toBe(0);
+  const { memory, hva, vm, vcpu } = emulated();
   const lock = new SiifIpteLock();
-  architecture.vmState(vm).ipteLock = lock;
+  vm.arch.ipteLock = lock;
   const done: string[] = [];
   vcpu.load(
     (function* (): GuestProgram {

@@ -1,6 +1,6 @@
 import { expect } from 'vitest';
+import { EmulatedKernel } from '../../../../../lib/backends/emulated.ts';
 import type { S390xCalls } from '../../../../../lib/calls/kvm-calls.ts';
-import { EmulatedKernel } from '../../../../../lib/emulated/kernel.ts';
 import { MAP, MEM, MEMOP, MEMOP_FLAG, PROT } from '../../../../../lib/uapi/flags.ts';
 import { KVM_RUN_S390X, KVM_SYNC } from '../../../../../lib/uapi/structs.ts';
 

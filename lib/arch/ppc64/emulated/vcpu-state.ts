@@ -1,0 +1,115 @@
+import type { ArchVcpu } from '../../../emulated/arch-state.ts';
+import { GuestFault, type GuestInstruction, type GuestResult } from '../../../emulated/guest.ts';
+import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
+import type { EmulatedVcpu } from '../../../emulated/vcpu.ts';
+import { CAP } from '../../../uapi/capabilities.ts';
+import { ERRNO } from '../../../uapi/errno.ts';
+import { EXIT } from '../../../uapi/flags.ts';
+import { KVM_RUN } from '../../../uapi/structs.ts';
+import { GuestAccess } from './guest-access.ts';
+import { GuestCode } from './guest-code.ts';
+import { answerHypercall } from './hcalls.ts';
+import { INTERRUPT } from './interrupts.ts';
+import type { Ppc64Vm } from './vm-state.ts';
+
+const SPR = { DSISR: 18n, DAR: 19n } as const;
+/** Arguments that `kvm_run.papr_hcall` has. */
+const HCALL_ARGS = 9;
+
+/** What ppc64 keeps of a vCPU and does for it. */
+export class Ppc64Vcpu implements ArchVcpu {
+  readonly #vcpu: EmulatedVcpu;
+  readonly #vm: Ppc64Vm;
+  readonly #access: GuestAccess;
+  readonly #code: GuestCode;
+  /** ENABLE_CAP(PPC_PAPR) was done; without it HV runs no guest. */
+  #papr = false;
+  /** KVM_SET_REGS was done, so that there is a PC that means something. */
+  #hasCode = false;
+
+  constructor(vcpu: EmulatedVcpu, vm: Ppc64Vm) {
+    this.#vcpu = vcpu;
+    this.#vm = vm;
+    this.#access = new GuestAccess(vcpu, vm.mmu);
+    this.#code = new GuestCode(vcpu, this.#access);
+  }
+
+  enableCap(cap: number, flags: number): number {
+    if (flags !== 0 || cap !== CAP.PPC_PAPR) return -ERRNO.EINVAL;
+    this.#papr = true;
+    return 0;
+  }
+
+  regsSet(): void {
+    this.#hasCode = true;
+  }
+
+  beforeRun(): number {
+    const { view } = this.#vcpu.area;
+    // Where a run fails, this is what is left.
+    view.setUint32(KVM_RUN.exit_reason, EXIT.UNKNOWN, true);
+    if (!this.#papr) {
+      view.setUint32(KVM_RUN.exit_reason, EXIT.INTERNAL_ERROR, true);
+      return -ERRNO.EINVAL;
+    }
+    const refused = this.#vm.mmu.setUp();
+    if (refused === 0) this.#fetchNext();
+    return refused;
+  }
+
+  /** Where KVM_SET_REGS has said where the guest's code is, the processor fetches there when KVM enters it. */
+  #fetchNext(): void {
+    if (!this.#hasCode) return;
+    try {
+      if (this.#vm.mmu.radix) this.#vm.radixAccess(Number(this.#code.pc));
+      else this.#code.touch();
+    } catch (fault) {
+      if (!(fault instanceof GuestFault)) throw fault;
+    }
+  }
+
+  translate(address: number, _size: number, write: boolean): number {
+    if (this.#vm.mmu.radix) this.#vm.radixAccess(address);
+    return this.#access.translate(address, write ? 'store' : 'load');
+  }
+
+  /** With a hashed page table it is the entry that notes a store, from where GET_DIRTY_LOG takes it. */
+  pageAccessed(slot: EmulatedMemslot, gfn: number, write: boolean): void {
+    if (write && this.#vm.mmu.radix) this.#vcpu.vm.markDirty(slot, gfn, this.#vcpu);
+  }
+
+  guestCode(address: number): GuestInstruction | undefined {
+    return this.#code.decode(address);
+  }
+
+  emulatedCode(address: number, ea: number, write: boolean): GuestInstruction | undefined {
+    return this.#code.emulation(address, ea, write);
+  }
+
+  /** What scripted guests do with registers: `li` puts a value into a general-purpose one, `mfspr` reads DSISR or DAR. */
+  instruction(name: string, operands: readonly bigint[]): GuestResult {
+    const [number = 0n, value = 0n] = operands;
+    if (name === 'li') return void this.#code.setGpr(Number(number), value);
+    if (name === 'mfspr' && number === SPR.DSISR) return this.#access.dsisr;
+    if (name === 'mfspr' && number === SPR.DAR) return this.#access.dar;
+    throw new GuestFault(INTERRUPT.PROGRAM, `${name} ${operands.join(', ')} is not emulated`);
+  }
+
+  hypercall(nr: number, args: readonly bigint[]): readonly bigint[] | undefined {
+    const registers = answerHypercall(this.#vm.mmu, nr, args);
+    if (registers !== undefined) this.#fetchNext();
+    return registers;
+  }
+
+  hypercallExit(nr: number, args: readonly bigint[]): () => readonly bigint[] {
+    const { papr_hcall } = KVM_RUN;
+    const { view } = this.#vcpu.area;
+    view.setBigUint64(papr_hcall.nr, BigInt(nr), true);
+    for (let i = 0; i < HCALL_ARGS; i++) view.setBigUint64(papr_hcall.args + i * 8, args[i] ?? 0n, true);
+    return () => {
+      const after = this.#vcpu.area.view;
+      const registers = Array.from({ length: HCALL_ARGS }, (_, i) => after.getBigUint64(papr_hcall.args + i * 8, true));
+      return [after.getBigUint64(papr_hcall.ret, true), ...registers];
+    };
+  }
+}

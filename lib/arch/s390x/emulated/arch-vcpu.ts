@@ -1,0 +1,54 @@
+import type { ArchVcpu } from '../../../emulated/arch-state.ts';
+import type { GuestFault, GuestResult } from '../../../emulated/guest.ts';
+import type { EmulatedVcpu } from '../../../emulated/vcpu.ts';
+import { type DatFacilities, PGM_ADDRESSING } from '../model/index.ts';
+import { executeInstruction } from './instructions.ts';
+import { beforeRun, programInterruption, translateGuestAccess } from './run.ts';
+import { S390xVcpu } from './vcpu-state.ts';
+import type { S390xVm } from './vm-state.ts';
+
+/** The machine has all facilities that a translation knows. */
+const FACILITIES: DatFacilities = { edat1: true, edat2: true, iep: true };
+
+/** What s390x does for a vCPU, over the state that it keeps of one. */
+export class S390xArchVcpu implements ArchVcpu {
+  readonly vm: S390xVm;
+  readonly state: S390xVcpu;
+
+  constructor(vcpu: EmulatedVcpu, vm: S390xVm) {
+    this.vm = vm;
+    this.state = new S390xVcpu(vm, vcpu, FACILITIES);
+  }
+
+  registersAsked(): void {
+    this.state.storeRegisters();
+  }
+
+  regsSet(): void {
+    this.state.loadRegs();
+  }
+
+  sregsSet(): void {
+    this.state.loadSregs();
+  }
+
+  setMpState(state: number): number {
+    return this.state.setMpState(state);
+  }
+
+  beforeRun(): number {
+    return beforeRun(this.vm, this.state);
+  }
+
+  translate(address: number, _size: number, write: boolean): number {
+    return translateGuestAccess(this.vm, this.state, address, write);
+  }
+
+  instruction(name: string, operands: readonly bigint[]): GuestResult | 'retry' {
+    return executeInstruction(this.vm, this.state, name, operands);
+  }
+
+  missingMemory(gpa: number): GuestFault {
+    return programInterruption(PGM_ADDRESSING, gpa);
+  }
+}

@@ -1,0 +1,85 @@
+import type { ArchVcpu } from '../../../emulated/arch-state.ts';
+import type { HostMemory } from '../../../emulated/host-memory.ts';
+import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
+import type { EmulatedVcpu } from '../../../emulated/vcpu.ts';
+import { ERRNO } from '../../../uapi/errno.ts';
+import { EXIT, MEM } from '../../../uapi/flags.ts';
+import { KVM_RUN } from '../../../uapi/structs.ts';
+import type { X86Build } from './build.ts';
+import type { X86Vm } from './vm-state.ts';
+
+const PAGE = 4096;
+
+/** What x86_64 does for a vCPU. */
+export class X86Vcpu implements ArchVcpu {
+  readonly #vcpu: EmulatedVcpu;
+  readonly #vm: X86Vm;
+  readonly #build: X86Build;
+
+  constructor(vcpu: EmulatedVcpu, vm: X86Vm, build: X86Build) {
+    this.#vcpu = vcpu;
+    this.#vm = vm;
+    this.#build = build;
+  }
+
+  /** With an interrupt controller in the kernel, it is the kernel that waits. */
+  get exitsOnHalt(): boolean {
+    return !this.#vm.irqchip;
+  }
+
+  /** Where a run fails, nothing is left in kvm_run of the exit before: KVM describes faults in private memory only. */
+  beforeRun(): number {
+    const { area, vm } = this.#vcpu;
+    if (vm.machine.release.since(6, 8)) area.view.setUint32(KVM_RUN.exit_reason, EXIT.UNKNOWN, true);
+    return 0;
+  }
+
+  /**
+   * A guest's first access to a page maps it, writable if the host could write it at once; that makes it dirty, though it
+   * is only loaded from. Private memory that nobody wrote could not be: what is loaded then is the host's page of zeros.
+   */
+  pageAccessed(slot: EmulatedMemslot, gfn: number, write: boolean): void {
+    this.#map(slot, gfn);
+    if (write) this.#vcpu.vm.markDirty(slot, gfn, this.#vcpu);
+  }
+
+  #map(slot: EmulatedMemslot, gfn: number): void {
+    const { vm } = this.#vcpu;
+    const { mapped } = this.#vm;
+    // KVM's own emulator maps nothing.
+    if (vm.machine.emulatesGuestCode || (slot.flags & MEM.READONLY) !== 0) return;
+    if (mapped.has(gfn) || !isWritable(vm.memory, vm.hostAddress(slot, gfn))) return;
+    mapped.add(gfn);
+    vm.markDirty(slot, gfn, this.#vcpu);
+  }
+
+  preFaultMemory(range: BigUint64Array, flags: bigint): number {
+    const { vm } = this.#vcpu;
+    if (!vm.machine.release.since(6, 11)) return vm.machine.unknownVcpuRequest;
+    const page = BigInt(PAGE);
+    const [gpa = 0n, size = 0n] = range;
+    if (flags !== 0n || gpa % page !== 0n || size % page !== 0n || gpa + size >= 1n << 64n || size === 0n) {
+      return -ERRNO.EINVAL;
+    }
+    if (!this.#build.tdp) return -ERRNO.EOPNOTSUPP;
+    for (let left = size; left > 0n; left -= page) {
+      const gfn = Number(range[0]! / page);
+      const slot = vm.usableSlot(gfn);
+      if (slot === undefined) return left === size ? -ERRNO.ENOENT : 0;
+      if (!vm.memory.canAccess(vm.hostAddress(slot, gfn), false)) return left === size ? -ERRNO.EFAULT : 0;
+      this.#map(slot, gfn);
+      range[0] = range[0]! + page;
+      range[1] = left - page;
+    }
+    return 0;
+  }
+}
+
+/** Whether the host can write a page without copying it first. Private memory that was never written is all zeros. */
+function isWritable(memory: HostMemory, hva: number): boolean {
+  if (!memory.canAccess(hva, true)) return false;
+  if (memory.isShared(hva)) return true;
+  const page = new Uint8Array(PAGE);
+  memory.read(hva, page);
+  return page.some((byte) => byte !== 0);
+}

@@ -1,2 +1,0 @@
-export * from './guest.ts';
-export { EmulatedKernel, type EmulatedKernelOptions } from './kernel.ts';
