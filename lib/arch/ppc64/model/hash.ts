@@ -60,7 +60,7 @@ export function findHpte(
   present: number = V_LO.VALID,
   probe?: (slot: number) => void,
 ): number {
-  const { baseShift, avpnHi } = segment;
+  const { baseShift } = segment;
   if (baseShift === 0) return NOT_FOUND;
   const offset = segmentOffset(segment.segmentSize, eaHi, eaLo);
   // A virtual page of less than 8 MiB is known to V only down to bit 23; a larger one to its own size.
@@ -68,15 +68,17 @@ export function findHpte(
   const wantLo = segment.avpnLo | ((Math.floor(offset / 0x1_0000) >>> implied) << implied);
   const large = baseShift === 12 ? 0 : V_LO.LARGE;
   const mask = V_LO.AVPN | V_LO.SECONDARY | large;
+  // Halves are compared as signed numbers, which the engine keeps in registers.
+  const avpnHi = segment.avpnHi | 0;
 
   let group = primaryGroup(segment, offset, table.order);
   for (let secondary = 0; ; secondary = V_LO.SECONDARY) {
     const want = wantLo | large | secondary;
     const first = group * HPTES_PER_GROUP;
     for (let slot = first; slot < first + HPTES_PER_GROUP; slot++) {
-      probe?.(slot);
-      const vLo = table.vLo(slot);
-      if ((vLo & present) === 0 || (vLo & mask) !== want || table.vHi(slot) !== avpnHi) continue;
+      if (probe !== undefined) probe(slot);
+      const vLo = table.vLo(slot) | 0;
+      if ((vLo & mask) !== want || (vLo & present) === 0 || (table.vHi(slot) | 0) !== avpnHi) continue;
       if (basePageShift(vLo, table.rLo(slot)) === baseShift) return slot;
     }
     if (secondary !== 0) return NOT_FOUND;

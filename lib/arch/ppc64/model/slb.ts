@@ -18,6 +18,8 @@ const B_1T = 0x4000_0000;
 export class Segment {
   readonly esidWord: bigint;
   readonly vsidWord: bigint;
+  /** The V bit of the entry. */
+  readonly valid: boolean;
   readonly segmentSize: SegmentSize;
   readonly vsid: bigint;
   /** log2 of the base page size; 0 when L and LP are an encoding that doesn't exist. */
@@ -45,6 +47,7 @@ export class Segment {
   constructor(esidWord: bigint, vsidWord: bigint) {
     this.esidWord = esidWord;
     this.vsidWord = vsidWord;
+    this.valid = (lowHalf(esidWord) & ESID_V) !== 0;
     const vHi = highHalf(vsidWord);
     const vLo = lowHalf(vsidWord);
     const is1T = (vHi & B_1T) !== 0;
@@ -65,11 +68,6 @@ export class Segment {
     this.#esidLoMask = is1T ? 0 : 0xf000_0000;
     this.#esidHi = (highHalf(esidWord) & this.#esidHiMask) >>> 0;
     this.#esidLo = (lowHalf(esidWord) & this.#esidLoMask) >>> 0;
-  }
-
-  /** The V bit of the entry. */
-  get valid(): boolean {
-    return (lowHalf(this.esidWord) & ESID_V) !== 0;
   }
 
   /** Whether this entry is valid and translates the effective address with these halves. */

@@ -1,5 +1,5 @@
 import { toU64 } from '../../../base/arguments.ts';
-import { hex64, highHalf, lowHalf } from '../../../base/u64.ts';
+import { fromHalves, hex64, highHalf, lowHalf } from '../../../base/u64.ts';
 import { findHpte, type HpteWords, NOT_FOUND, otherGroup, primaryGroup, segmentOffset } from './hash.ts';
 import { frameOf, HPTES_PER_GROUP, Hpte, R_LO, V_LO } from './hpte.ts';
 import { pageShift, pageSizeName } from './page-sizes.ts';
@@ -9,13 +9,27 @@ import type { Segment } from './slb.ts';
 /** Why an effective address has no translation. */
 export type TranslationFault = 'no-segment' | 'no-hpte' | Denial;
 
-export interface Translated {
-  readonly ok: true;
-  /** Real (for a guest: guest physical) address. */
-  readonly ra: bigint;
+/** An effective address that has a translation. */
+export class Translated {
+  readonly ok = true;
   readonly segment: Segment;
   readonly slot: number;
   readonly entry: Hpte;
+  readonly #eaHi: number;
+  readonly #eaLo: number;
+
+  constructor(segment: Segment, slot: number, entry: Hpte, eaHi: number, eaLo: number) {
+    this.segment = segment;
+    this.slot = slot;
+    this.entry = entry;
+    this.#eaHi = eaHi;
+    this.#eaLo = eaLo;
+  }
+
+  /** Real (for a guest: guest physical) address. */
+  get ra(): bigint {
+    return realAddress(this.entry, fromHalves(this.#eaHi, this.#eaLo));
+  }
 }
 
 export interface NotTranslated {
@@ -59,7 +73,8 @@ const openContext = protectionContext();
 
 /** The first valid segment that covers the effective address. */
 export function findSegment(slb: readonly Segment[], eaHi: number, eaLo: number): Segment | undefined {
-  return slb.find((segment) => segment.covers(eaHi, eaLo));
+  for (const segment of slb) if (segment.covers(eaHi, eaLo)) return segment;
+  return undefined;
 }
 
 /**
@@ -73,7 +88,11 @@ export function translate(
   ea: number | bigint,
   options: TranslateOptions = {},
 ): Translation {
-  return walk(table, slb, toU64(ea, 'ea'), options, undefined);
+  if (typeof ea === 'number' && Number.isSafeInteger(ea) && ea >= 0) {
+    return walk(table, slb, Math.floor(ea / 2 ** 32), ea >>> 0, options, undefined);
+  }
+  const wide = toU64(ea, 'ea');
+  return walk(table, slb, highHalf(wide), lowHalf(wide), options, undefined);
 }
 
 /**
@@ -88,7 +107,8 @@ export function explainTranslation(
   options: TranslateOptions = {},
 ): { readonly result: Translation; readonly steps: readonly TranslationStep[] } {
   const steps: TranslationStep[] = [];
-  const result = walk(table, slb, toU64(ea, 'ea'), options, (step) => steps.push(step));
+  const wide = toU64(ea, 'ea');
+  const result = walk(table, slb, highHalf(wide), lowHalf(wide), options, (step) => steps.push(step));
   steps.push({ step: 'result', result });
   return { result, steps };
 }
@@ -96,12 +116,11 @@ export function explainTranslation(
 function walk(
   table: HpteWords,
   slb: readonly Segment[],
-  ea: bigint,
+  eaHi: number,
+  eaLo: number,
   { access = 'load', context = openContext }: TranslateOptions,
   tell: ((step: TranslationStep) => void) | undefined,
 ): Translation {
-  const eaHi = highHalf(ea);
-  const eaLo = lowHalf(ea);
   const segment = findSegment(slb, eaHi, eaLo);
   tell?.({ step: 'segment', segment });
   if (segment === undefined) return { ok: false, fault: 'no-segment' };
@@ -128,7 +147,7 @@ function walk(
   const denied = denial(segment, entry.rHi, entry.rLo, access, context);
   tell?.({ step: 'access', access, denied, entry });
   if (denied !== undefined) return { ok: false, fault: denied, segment, slot, entry };
-  return { ok: true, ra: realAddress(entry, ea), segment, slot, entry };
+  return new Translated(segment, slot, entry, eaHi, eaLo);
 }
 
 const entryAt = (table: HpteWords, slot: number): Hpte =>
