@@ -22,8 +22,8 @@ export interface ArchVm {
   memslotCommitted?(slot: EmulatedMemslot): void;
   /** User space's pages behind guest frames, [first, end), are others, or gone. */
   pagesInvalidated?(first: number, end: number): void;
-  /** The architecture's GET_DIRTY_LOG, where it isn't the generic one. */
-  getDirtyLog?(slot: number, bitmap: Uint8Array | null): number;
+  /** Before GET_DIRTY_LOG: what is dirty by the architecture's own tables is put into the log. */
+  syncDirtyLog?(slot: EmulatedMemslot): void;
 }
 
 /** The requests on a vCPU's descriptor that an architecture answers in its own way. */

@@ -9,8 +9,9 @@ import { HostMemory } from './host-memory.ts';
 import type { Machine } from './machine.ts';
 import { EmulatedEventfd, EmulatedMemfd, type OpenFile } from './open-file.ts';
 import { rawIoctl } from './raw-ioctl.ts';
+import { copyIn, copyOut, movePieces } from './user-memory.ts';
 import { EmulatedVcpu } from './vcpu.ts';
-import { copyOut, EmulatedVm, type GuestMemfd } from './vm.ts';
+import { EmulatedVm, type GuestMemfd } from './vm.ts';
 
 const API_VERSION = 12;
 /** Numbers of emulated descriptors start far above real ones, so that neither is ever taken for the other. */
@@ -232,7 +233,7 @@ export class KernelCore implements KvmCalls {
 
   clearDirtyLog(fd: number, slot: number, firstPage: U64, numPages: number, bitmap: Bytes): number {
     const vm = this.#vm(fd);
-    return typeof vm === 'number' ? vm : vm.clearDirtyLog(slot, BigInt(firstPage), numPages, bitmap);
+    return typeof vm === 'number' ? vm : vm.dirtyLog.clear(slot, BigInt(firstPage), numPages, bitmap);
   }
 
   resetDirtyRings(fd: number): number {
@@ -457,11 +458,11 @@ export class KernelCore implements KvmCalls {
   }
 
   gather(hvas: Float64Array, lengths: Uint32Array, into: Uint8Array): number {
-    return pieces(hvas, lengths, into, (hva, bytes) => this.#memory.read(hva, bytes));
+    return movePieces(hvas, lengths, into, (hva, bytes) => this.#memory.read(hva, bytes));
   }
 
   scatter(hvas: Float64Array, lengths: Uint32Array, from: Uint8Array): number {
-    return pieces(hvas, lengths, from, (hva, bytes) => this.#memory.write(hva, bytes));
+    return movePieces(hvas, lengths, from, (hva, bytes) => this.#memory.write(hva, bytes));
   }
 }
 
@@ -496,23 +497,8 @@ function readRegisters(registers: Uint8Array, into: Bytes): number {
 
 function writeRegisters(registers: Uint8Array, from: Bytes): number {
   if (registers.length === 0) return -ERRNO.EINVAL;
-  if (from === null || from.length < registers.length) return -ERRNO.EFAULT;
-  registers.set(from.subarray(0, registers.length));
+  const bytes = copyIn(from, registers.length);
+  if (bytes === undefined) return -ERRNO.EFAULT;
+  registers.set(bytes);
   return 0;
-}
-
-function pieces(
-  hvas: Float64Array,
-  lengths: Uint32Array,
-  bytes: Uint8Array,
-  move: (hva: number, bytes: Uint8Array) => number,
-): number {
-  const count = Math.min(hvas.length, lengths.length);
-  let at = 0;
-  for (let i = 0; i < count; i++) {
-    const length = lengths[i]!;
-    if (at + length > bytes.length || move(hvas[i]!, bytes.subarray(at, at + length)) !== length) return i;
-    at += length;
-  }
-  return count;
 }

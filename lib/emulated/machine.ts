@@ -1,3 +1,4 @@
+import { type DirtyLogContext, GET_DIRTY_LOG_RULES } from '../rules/dirty-log.ts';
 import type { MemslotContext } from '../rules/memslot.ts';
 import type { Rule } from '../rules/rule.ts';
 import { ARCH_FACTS, type Arch } from '../uapi/arch.ts';
@@ -53,6 +54,10 @@ export interface Machine {
   readonly memslotRules: readonly Rule<MemslotContext>[];
   /** Bits that MANUAL_DIRTY_LOG_PROTECT2 knows; 0 where there is no CLEAR_DIRTY_LOG. */
   readonly manualProtect: number;
+  /** The checks of GET_DIRTY_LOG. */
+  readonly dirtyLogRules: readonly Rule<DirtyLogContext>[];
+  /** GET_DIRTY_LOG clears what it has copied; else it clears first, and what can't be copied is lost. */
+  readonly dirtyLogSurvivesFault: boolean;
   /** Flags that CREATE_GUEST_MEMFD knows; −1 where the kernel has no guest_memfd. */
   readonly guestMemfdFlags: number;
   readonly hasMemoryAttributes: boolean;
@@ -88,6 +93,8 @@ export function commonMachine(arch: Arch, release: Release) {
     readonlyMem: false,
     memslotRules: [],
     manualProtect: 0,
+    dirtyLogRules: GET_DIRTY_LOG_RULES,
+    dirtyLogSurvivesFault: false,
     guestMemfdFlags: -1,
     hasMemoryAttributes: false,
     emulatesGuestCode: false,

@@ -1,5 +1,6 @@
 import type { KnownMemslot } from '../rules/memslot.ts';
 import { MEM } from '../uapi/flags.ts';
+import { SlotDirty } from './slot-dirty.ts';
 
 /** A memslot of an emulated VM. `invalid` is the state while it is deleted or moved: found, but not to be used. */
 export class EmulatedMemslot implements KnownMemslot {
@@ -12,10 +13,7 @@ export class EmulatedMemslot implements KnownMemslot {
   baseGfn: number;
   flags: number;
   invalid = false;
-  /** One bit per page in whole 8-byte words, little-endian; absent while the slot isn't logged, or a ring is used. */
-  dirty: Uint8Array | undefined;
-  /** With a ring: one bit per page whose stores aren't noticed, because its ring entry wasn't reset yet. */
-  unprotected: Uint8Array | undefined;
+  readonly dirty: SlotDirty;
   /** What guest_memfd backs it, with the byte offset. */
   guestMemfd: { readonly pages: GuestMemfdPages; readonly offset: number } | undefined;
 
@@ -27,14 +25,11 @@ export class EmulatedMemslot implements KnownMemslot {
     this.npages = npages;
     this.baseGfn = baseGfn;
     this.flags = flags;
+    this.dirty = new SlotDirty(npages);
   }
 
   get logged(): boolean {
     return (this.flags & MEM.LOG_DIRTY_PAGES) !== 0;
-  }
-
-  get bitmapBytes(): number {
-    return Math.ceil(this.npages / 64) * 8;
   }
 }
 

@@ -3,7 +3,7 @@ import { DIRTY_LOG_PAGE_OFFSET, EXIT, MEM } from '../uapi/flags.ts';
 import { IO_DIRECTION, KVM_RUN, KVM_RUN_S390X, REGS_SIZE } from '../uapi/structs.ts';
 import type { ArchVcpu } from './arch-state.ts';
 import { type MapSource, SharedArea } from './backing.ts';
-import { DirtyRing } from './dirty-ring.ts';
+import type { DirtyRing } from './dirty-ring.ts';
 import { GuestFault, type GuestOp, type GuestProgram, type GuestResult } from './guest.ts';
 import type { Machine } from './machine.ts';
 import type { EmulatedMemslot } from './memslots.ts';
@@ -54,7 +54,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     this.vm = vm;
     this.id = id;
     this.area = new SharedArea(machine.vcpuMmapSize);
-    if (vm.dirtyRingBytes !== 0) this.ring = new DirtyRing(vm.dirtyRingBytes, machine.littleEndian);
+    this.ring = vm.dirtyLog.newRing();
     const sizes = REGS_SIZE[machine.arch];
     this.regs = new Uint8Array(sizes.regs ?? 0);
     this.sregs = new Uint8Array(sizes.sregs ?? 0);
@@ -323,7 +323,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
 
   #accessed(slot: EmulatedMemslot, gfn: number, write: boolean): void {
     if (this.arch.pageAccessed !== undefined) this.arch.pageAccessed(slot, gfn, write);
-    else if (write) this.vm.markDirty(slot, gfn, this);
+    else if (write) this.vm.dirtyLog.mark(slot, gfn, this.ring);
   }
 
   #mmio(gpa: number, bytes: Uint8Array, write: boolean): Outcome {

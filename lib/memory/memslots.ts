@@ -4,17 +4,11 @@ import { hexRange, KvmError } from '../base/errors.ts';
 import { humanSize, table } from '../base/text.ts';
 import type { Hva, U64 } from '../base/u64.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
-import {
-  asIdOf,
-  type KnownMemslot,
-  type MemslotContext,
-  type MemslotLimits,
-  memslotRules,
-  slotIdOf,
-} from '../rules/memslot.ts';
+import { type KnownMemslot, type MemslotContext, type MemslotLimits, memslotRules } from '../rules/memslot.ts';
 import { explain, type Rule } from '../rules/rule.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { MEM } from '../uapi/flags.ts';
+import { asIdOf, slotIdOf } from '../uapi/slot-word.ts';
 import type { Mapping } from './mapping.ts';
 
 /** The fields of kvm_userspace_memory_region, or with guestMemfd of kvm_userspace_memory_region2. */

@@ -1,5 +1,6 @@
 import { normalU64 } from '../base/arguments.ts';
 import { MEM } from '../uapi/flags.ts';
+import { slotIdOf, slotWord } from '../uapi/slot-word.ts';
 import type { Memslot, Memslots } from './memslots.ts';
 import type { MemoryRegion, Placement } from './region.ts';
 
@@ -115,7 +116,7 @@ export class VmBinding {
     const undo = new Undo();
     for (let done = 0; done < placement.size || done === 0; done += largest) {
       const size = Math.min(largest, placement.size - done);
-      const word = ((this.asId << 16) | this.memslots.freeId(this.asId)) >>> 0;
+      const word = slotWord(this.asId, this.memslots.freeId(this.asId));
       undo.try(
         () => {
           this.#set(
@@ -126,7 +127,7 @@ export class VmBinding {
             placement.mapping.hva + placement.offset + done,
             placement,
           );
-          slots.push(this.memslots.get(word & 0xffff, this.asId)!);
+          slots.push(this.memslots.get(slotIdOf(word), this.asId)!);
         },
         () => this.memslots.delete(word),
       );

@@ -1,7 +1,7 @@
 import { hex } from '../base/errors.ts';
 import { MEM } from '../uapi/flags.ts';
+import { asIdOf, slotIdOf } from '../uapi/slot-word.ts';
 import type { KnownMemslot } from './memslot.ts';
-import { asIdOf, slotIdOf } from './memslot.ts';
 import type { Rule } from './rule.ts';
 
 /** What the rules of GET_DIRTY_LOG look at. */

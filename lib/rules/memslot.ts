@@ -1,5 +1,6 @@
 import { hex, hexRange } from '../base/errors.ts';
 import { MEM } from '../uapi/flags.ts';
+import { asIdOf, slotIdOf } from '../uapi/slot-word.ts';
 import type { Rule } from './rule.ts';
 
 /** The arguments of SET_USER_MEMORY_REGION (version 1) or REGION2 (2), as u64 values where the structure has them. */
@@ -56,10 +57,6 @@ export interface MemslotContext {
 const U64 = 1n << 64n;
 const MAX_NPAGES = 0x7fffffffn;
 const V1_FLAGS = MEM.LOG_DIRTY_PAGES | MEM.READONLY;
-
-/** Address-space id and slot id of the structure's `slot` word. */
-export const asIdOf = (slot: number): number => slot >>> 16;
-export const slotIdOf = (slot: number): number => slot & 0xffff;
 
 export type MemslotChange = 'create' | 'delete' | 'move' | 'flags-only' | 'none';
 

@@ -2,7 +2,8 @@ import type { Ppc64Calls } from '../../../calls/kvm-calls.ts';
 import type { Architecture, KernelFiles } from '../../../emulated/architecture.ts';
 import { commonCapabilities, commonMachine, type Machine, PLAIN_VM } from '../../../emulated/machine.ts';
 import type { Release } from '../../../emulated/release.ts';
-import { copyOut } from '../../../emulated/vm.ts';
+import { copyOut } from '../../../emulated/user-memory.ts';
+import { GET_DIRTY_LOG_RULES_ONE_SPACE } from '../../../rules/dirty-log.ts';
 import { refusal } from '../../../rules/rule.ts';
 import { CAP } from '../../../uapi/capabilities.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
@@ -37,6 +38,7 @@ function ppc64Machine(release: Release, size: number | undefined): Machine {
     vcpuIds: MAX_VCPUS,
     maxVcpus: MAX_VCPUS,
     vcpuMmapSize: pageSize,
+    dirtyLogRules: GET_DIRTY_LOG_RULES_ONE_SPACE,
     irqfdWithoutIrqchip: -ERRNO.EAGAIN,
     capabilities: new Map([
       ...commonCapabilities(release),

@@ -154,7 +154,7 @@ function pageInit(vm: HptVm, flags: bigint, to: bigint, from: bigint): number {
   const target = hostAddress(vm, to);
   if (target === undefined || vm.memory.write(target, page) !== INIT_PAGE) return H.PARAMETER;
   const gfn = Number(to / BigInt(vm.pageSize));
-  vm.markDirty(vm.usableSlot(gfn)!, gfn);
+  vm.dirtyLog.mark(vm.usableSlot(gfn)!, gfn);
   return H.SUCCESS;
 }
 

@@ -1,3 +1,4 @@
+import type { DirtyLog } from '../../../emulated/dirty-log.ts';
 import type { HostMemory } from '../../../emulated/host-memory.ts';
 import type { EmulatedMemslot, MemslotSet } from '../../../emulated/memslots.ts';
 import { entriesOf } from '../model/hash.ts';
@@ -25,10 +26,10 @@ export interface HptVm {
   readonly pageSize: number;
   readonly memory: HostMemory;
   readonly spaces: readonly MemslotSet[];
+  readonly dirtyLog: DirtyLog;
   /** The slot that holds a gfn and may be used: absent while it is being deleted or moved. */
   usableSlot(gfn: number): EmulatedMemslot | undefined;
   hostAddress(slot: EmulatedMemslot, gfn: number): number;
-  markDirty(slot: EmulatedMemslot, gfn: number): void;
 }
 
 /** What survives a table of the VM: the reverse maps of its slots, and whether anybody wants to know of changes. */
@@ -484,8 +485,7 @@ export class Hpt {
   }
 
   #markDirty(memslot: EmulatedMemslot, page: number, shift: number): void {
-    if (memslot.dirty === undefined) return;
-    const pages = Math.max(1, 2 ** shift / this.#context.vm.pageSize);
-    for (let i = page; i < page + pages; i++) memslot.dirty[i >> 3]! |= 1 << (i & 7);
+    const { vm } = this.#context;
+    vm.dirtyLog.markAll(memslot, memslot.baseGfn + page, Math.max(1, 2 ** shift / vm.pageSize));
   }
 }

@@ -75,7 +75,7 @@ export class Ppc64Vcpu implements ArchVcpu {
 
   /** With a hashed page table it is the entry that notes a store, from where GET_DIRTY_LOG takes it. */
   pageAccessed(slot: EmulatedMemslot, gfn: number, write: boolean): void {
-    if (write && this.#vm.mmu.radix) this.#vcpu.vm.markDirty(slot, gfn, this.#vcpu);
+    if (write && this.#vm.mmu.radix) this.#vcpu.vm.dirtyLog.mark(slot, gfn);
   }
 
   guestCode(address: number): GuestInstruction | undefined {

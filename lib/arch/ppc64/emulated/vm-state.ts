@@ -1,9 +1,6 @@
 import type { ArchVm } from '../../../emulated/arch-state.ts';
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
-import { copyOut, type EmulatedVm } from '../../../emulated/vm.ts';
-import { GET_DIRTY_LOG_RULES } from '../../../rules/dirty-log.ts';
-import { slotIdOf } from '../../../rules/memslot.ts';
-import { refusal } from '../../../rules/rule.ts';
+import type { EmulatedVm } from '../../../emulated/vm.ts';
 import { CAP } from '../../../uapi/capabilities.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { HashMmu } from './hash-mmu.ts';
@@ -44,7 +41,7 @@ export class Ppc64Vm implements ArchVm {
     }
     if (mapped.has(gfn)) return;
     mapped.add(gfn);
-    vm.markDirty(slot, gfn);
+    vm.dirtyLog.mark(slot, gfn);
   }
 
   memslotCommitted(slot: EmulatedMemslot): void {
@@ -57,14 +54,7 @@ export class Ppc64Vm implements ArchVm {
     this.mmu.hpt?.unmapMemslot(slot);
   }
 
-  getDirtyLog(slotWord: number, bitmap: Uint8Array | null): number {
-    const refused = refusal(GET_DIRTY_LOG_RULES, this.#vm.dirtyLogContext(slotWord));
-    if (refused !== 0) return refused;
-    const slot = this.#vm.spaces[0]!.get(slotIdOf(slotWord))!;
+  syncDirtyLog(slot: EmulatedMemslot): void {
     this.mmu.hpt?.harvestDirty(slot);
-    const answer = slot.dirty!.slice();
-    // Cleared before it is copied: bits that can't be delivered are lost.
-    slot.dirty!.fill(0);
-    return copyOut(answer, bitmap);
   }
 }

@@ -1,6 +1,7 @@
 import type { Architecture } from '../../../emulated/architecture.ts';
 import { commonCapabilities, commonMachine, type Machine } from '../../../emulated/machine.ts';
 import type { Release } from '../../../emulated/release.ts';
+import { GET_DIRTY_LOG_RULES_ONE_SPACE } from '../../../rules/dirty-log.ts';
 import { CAP } from '../../../uapi/capabilities.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { MEM_OP_MAX_SIZE, s390xMemslotRules } from '../rules.ts';
@@ -31,6 +32,8 @@ function s390xMachine(release: Release): Machine {
     vcpuMmapSize: common.pageSize,
     unknownVcpuRequest: -ERRNO.ENOTTY,
     userSlots,
+    dirtyLogRules: GET_DIRTY_LOG_RULES_ONE_SPACE,
+    dirtyLogSurvivesFault: true,
     memslotRules: s390xMemslotRules(() => MEMORY_LIMIT),
     capabilities: new Map([
       ...commonCapabilities(release),

@@ -1,7 +1,7 @@
 /** Device attributes of an s390x VM: memory limit, CMMA, migration mode. */
 
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
-import { copyOut } from '../../../emulated/vm.ts';
+import { copyOut } from '../../../emulated/user-memory.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { MEM } from '../../../uapi/flags.ts';
 import type { CmmaDirty } from './cmma-dirty.ts';

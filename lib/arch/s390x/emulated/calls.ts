@@ -36,7 +36,8 @@ export function s390xCalls(files: KernelFiles<S390xVm, S390xArchVcpu>): S390xCal
     ): number {
       const mop = { op, gaddr, size, flags, buf, ar, key, oldValue, sidaOffset };
       const vcpu = files.vcpu(fd);
-      return typeof vcpu === 'number' ? onVm(fd, (vm) => vmMemOp(vm, mop)) : vcpuMemOp(vcpu.vm, vcpu.state, mop);
+      if (typeof vcpu !== 'number') return vcpuMemOp(vcpu.vm, vcpu.state, mop);
+      return vcpu === -ERRNO.EBUSY ? vcpu : onVm(fd, (vm) => vmMemOp(vm, mop));
     },
     getSkeys: (vm, startGfn, count, flags, keys) =>
       onVm(vm, (state) => getSkeys(state, BigInt(startGfn), BigInt(count), flags, keys)),

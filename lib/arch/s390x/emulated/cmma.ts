@@ -1,6 +1,6 @@
 /** KVM_S390_GET_CMMA_BITS and SET_CMMA_BITS, and the migration mode that makes pages CMMA-dirty. */
 
-import { copyOut } from '../../../emulated/vm.ts';
+import { copyOut } from '../../../emulated/user-memory.ts';
 import { refusal } from '../../../rules/rule.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { S390_SKEYS_MAX } from '../../../uapi/flags.ts';

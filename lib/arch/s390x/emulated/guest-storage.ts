@@ -139,7 +139,7 @@ export class GuestStorage implements AbsoluteMemory {
     if (store) copyBytes(data, at, run.bytes, place, length);
     else copyBytes(run.bytes, place, data, at, length);
     this.#accessedIn(run, gfn, store);
-    if (store) this.#vm.markDirty(run.slot, gfn);
+    if (store) this.#vm.dirtyLog.mark(run.slot, gfn);
     return 0;
   }
 
@@ -161,7 +161,7 @@ export class GuestStorage implements AbsoluteMemory {
     const hva = this.#vm.hostAddress(slot, gfn) + offset;
     if ((store ? memory.write(hva, part) : memory.read(hva, part)) !== part.length) return -ERRNO.EFAULT;
     this.#accessed(slot, gfn, hva, store);
-    if (store) this.#vm.markDirty(slot, gfn);
+    if (store) this.#vm.dirtyLog.mark(slot, gfn);
     return 0;
   }
 

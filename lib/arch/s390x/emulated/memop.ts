@@ -1,7 +1,7 @@
 /** KVM_S390_MEM_OP as the kernel carries it out (`arch/s390/kvm/kvm-s390.c`, `gaccess.c`). */
 
 import type { U64 } from '../../../calls/kvm-calls.ts';
-import { copyOut } from '../../../emulated/vm.ts';
+import { copyIn, copyOut } from '../../../emulated/user-memory.ts';
 import { refusal } from '../../../rules/rule.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { MEMOP, MEMOP_FLAG } from '../../../uapi/flags.ts';
@@ -50,11 +50,6 @@ function context(mop: MemOp, vcpu: S390xVcpu | undefined): MemOpContext {
   const sidaSize = vcpu === undefined ? 0 : (Number(vcpu.breakingEvent & 0xffn) + 1) * 4096;
   const { op, flags, size, ar, key, sidaOffset } = mop;
   return { op, flags, size, ar, key, sidaOffset, sidaSize };
-}
-
-/** copy_from_user: the bytes, or undefined where the buffer is too short (EFAULT). */
-function copyIn(buffer: Uint8Array | null, size: number): Uint8Array | undefined {
-  return buffer === null || buffer.length < size ? undefined : buffer.slice(0, size);
 }
 
 /** MEM_OP on a vCPU fd. */

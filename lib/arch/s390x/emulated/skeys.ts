@@ -1,7 +1,7 @@
 /** KVM_S390_GET_SKEYS, SET_SKEYS and KEYOP. */
 
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
-import { copyOut } from '../../../emulated/vm.ts';
+import { copyOut } from '../../../emulated/user-memory.ts';
 import { refusal } from '../../../rules/rule.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { KEYOP, S390_GET_SKEYS_NONE } from '../../../uapi/flags.ts';

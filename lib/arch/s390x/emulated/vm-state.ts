@@ -1,9 +1,7 @@
 import type { ArchVm } from '../../../emulated/arch-state.ts';
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
 import type { Release } from '../../../emulated/release.ts';
-import { copyOut, type EmulatedVm } from '../../../emulated/vm.ts';
-import { GET_DIRTY_LOG_RULES_ONE_SPACE } from '../../../rules/dirty-log.ts';
-import { refusal } from '../../../rules/rule.ts';
+import type { EmulatedVm } from '../../../emulated/vm.ts';
 import { MEM } from '../../../uapi/flags.ts';
 import { getAttribute, hasAttribute, setAttribute } from './attributes.ts';
 import { CmmaDirty } from './cmma-dirty.ts';
@@ -59,7 +57,7 @@ export class S390xVm implements ArchVm {
   }
 
   setKey(slot: EmulatedMemslot, gfn: number, key: number): void {
-    if (this.release.since(7, 0) && this.states.key(slot, gfn) !== key) this.#vm.markDirty(slot, gfn);
+    if (this.release.since(7, 0) && this.states.key(slot, gfn) !== key) this.#vm.dirtyLog.mark(slot, gfn);
     this.states.setKey(slot, gfn, key);
   }
 
@@ -96,28 +94,16 @@ export class S390xVm implements ArchVm {
     return hasAttribute(group, attr);
   }
 
-  /** Only after the bitmap was copied is it cleared, and there are no address spaces beside 0. */
-  getDirtyLog(slotWord: number, bitmap: Uint8Array | null): number {
-    const refused = refusal(GET_DIRTY_LOG_RULES_ONE_SPACE, this.#vm.dirtyLogContext(slotWord));
-    if (refused !== 0) return refused;
-    const slot = this.#vm.spaces[0]!.get(slotWord)!;
-    this.#syncDirtyLog(slot);
-    const { dirty } = slot;
-    const copied = copyOut(dirty!, bitmap);
-    if (copied === 0) dirty!.fill(0);
-    return copied;
-  }
-
   /**
    * Brings the dirty bitmap of a slot up to date: up to 6.19 with every change of the pages that the guest's own
    * tables lead to, also those by user space and of keys.
    */
-  #syncDirtyLog(slot: EmulatedMemslot): void {
+  syncDirtyLog(slot: EmulatedMemslot): void {
     if (this.release.since(7, 0)) return;
     for (const segment of this.#linkedOf(slot)) {
       const start = Math.max(segment * SEGMENT_PAGES, slot.baseGfn);
       const end = Math.min((segment + 1) * SEGMENT_PAGES, slot.baseGfn + slot.npages);
-      for (let gfn = start; gfn < end; gfn++) if (this.states.takeChanged(slot, gfn)) this.#vm.markDirty(slot, gfn);
+      for (let gfn = start; gfn < end; gfn++) if (this.states.takeChanged(slot, gfn)) this.#vm.dirtyLog.mark(slot, gfn);
     }
   }
 

@@ -40,7 +40,7 @@ export class X86Vcpu implements ArchVcpu {
    */
   pageAccessed(slot: EmulatedMemslot, gfn: number, write: boolean): void {
     this.#map(slot, gfn);
-    if (write) this.#vcpu.vm.markDirty(slot, gfn, this.#vcpu);
+    if (write) this.#vcpu.vm.dirtyLog.mark(slot, gfn, this.#vcpu.ring);
   }
 
   #map(slot: EmulatedMemslot, gfn: number): void {
@@ -50,7 +50,7 @@ export class X86Vcpu implements ArchVcpu {
     if (vm.machine.emulatesGuestCode || (slot.flags & MEM.READONLY) !== 0) return;
     if (mapped.has(gfn) || !isWritable(vm.memory, vm.hostAddress(slot, gfn))) return;
     mapped.add(gfn);
-    vm.markDirty(slot, gfn, this.#vcpu);
+    vm.dirtyLog.mark(slot, gfn, this.#vcpu.ring);
   }
 
   preFaultMemory(range: BigUint64Array, flags: bigint): number {

@@ -5,6 +5,7 @@
  */
 
 import { describe, expect, it } from 'vitest';
+import { type GuestProgram, spin } from '../../../../../lib/emulated/guest.ts';
 import { MEMOP, PROT } from '../../../../../lib/uapi/flags.ts';
 import { KVM_RUN_S390X } from '../../../../../lib/uapi/structs.ts';
 import { CHECK_ONLY, DAT64, INJECT, LOG, Machine, MIB, REAL64, SKEY } from './machine.ts';
@@ -456,6 +457,22 @@ describe('vCPU state', () => {
     expect(machine.s390x.setInitialPsw(machine.vcpu, 0, 0)).toBe(-16);
     machine.s390x.initialReset(machine.vcpu);
     expect(machine.s390x.setInitialPsw(machine.vcpu, 0, 0)).toBe(0);
+  });
+
+  it('is not to be asked for while the vCPU runs', async () => {
+    const machine = new Machine().addMemory();
+    machine.kernel.loadGuest(
+      machine.vcpu,
+      (function* (): GuestProgram {
+        yield spin;
+      })(),
+    );
+    const running = machine.kernel.runAsync(machine.vcpu);
+    expect(machine.read(0, 8)).toBe(-16);
+    expect(machine.absoluteRead(0, 8)).toBe(0);
+    machine.kernel.kick(machine.vcpu);
+    expect(await running).toBe(-4);
+    expect(machine.read(0, 8)).toBe(0);
   });
 
   it('immediate_exit leaves the hardware state alone', () => {

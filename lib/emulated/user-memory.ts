@@ -1,0 +1,32 @@
+/** How the kernel gets at its caller's memory. */
+
+import { ERRNO } from '../uapi/errno.ts';
+
+/** copy_to_user: what fits is filled, and a buffer that is too short is EFAULT. */
+export function copyOut(from: Uint8Array, to: Uint8Array | null): number {
+  if (to === null) return -ERRNO.EFAULT;
+  to.set(from.subarray(0, Math.min(from.length, to.length)));
+  return to.length < from.length ? -ERRNO.EFAULT : 0;
+}
+
+/** copy_from_user: the bytes, or undefined where the buffer is too short (EFAULT). */
+export function copyIn(from: Uint8Array | null, size: number): Uint8Array | undefined {
+  return from === null || from.length < size ? undefined : from.slice(0, size);
+}
+
+/** Moves pieces of memory to or from one array, back to back: how many were moved whole before one could not be. */
+export function movePieces(
+  hvas: Float64Array,
+  lengths: Uint32Array,
+  bytes: Uint8Array,
+  move: (hva: number, bytes: Uint8Array) => number,
+): number {
+  const count = Math.min(hvas.length, lengths.length);
+  let at = 0;
+  for (let i = 0; i < count; i++) {
+    const length = lengths[i]!;
+    if (at + length > bytes.length || move(hvas[i]!, bytes.subarray(at, at + length)) !== length) return i;
+    at += length;
+  }
+  return count;
+}

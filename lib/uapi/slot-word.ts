@@ -1,0 +1,11 @@
+/**
+ * A memslot as the ioctls and dirty rings name it, in one u32: the address space in the upper half, the slot's id in the
+ * lower one.
+ */
+export const slotWord = (asId: number, id: number): number => ((asId << 16) | id) >>> 0;
+
+/** The address space of a slot word. */
+export const asIdOf = (word: number): number => word >>> 16;
+
+/** The slot id of a slot word. */
+export const slotIdOf = (word: number): number => word & 0xffff;
