@@ -81,7 +81,8 @@ describe('vm.storageKeys', () => {
     const keys = new Uint8Array(1_048_577).fill(0x20);
     g.vm.storageKeys.setBytes(16, keys);
     g.trace.length = 0;
-    expect(g.vm.storageKeys.getBytes(16, keys.length)).toEqual(keys);
+    // toEqual takes seconds for so many.
+    expect(Buffer.compare(g.vm.storageKeys.getBytes(16, keys.length) ?? Buffer.alloc(0), keys)).toBe(0);
     expect(g.calls('getSkeys')).toHaveLength(2);
   });
 
