@@ -1,18 +1,24 @@
-// Builds the addon. As the package's install script it never fails: without the addon there is the emulated kernel.
+// Sees that there is an addon: the prebuilt one of the package where it is of use here, or else one compiled here. As the
+// package's install script it never fails: without the addon there is the emulated kernel.
 //
-//   node native/install.mjs              build; on failure say what is missing, in one sentence, and exit with 0
-//   node native/install.mjs --strict     warnings are errors, and failure is failure
+//   node native/install.mjs              as described; where there is none in the end, say why, and exit with 0
+//   node native/install.mjs --strict     compile; warnings are errors, and failure is failure
 //   node native/install.mjs --sanitize   a second addon with AddressSanitizer and UndefinedBehaviorSanitizer, strictly
+//
+// npm_config_build_from_source=true (npm install --build-from-source) compiles in any case.
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
-import { delimiter, dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { findNodeGyp, packageRoot, runNodeGyp } from './node-gyp.mjs';
+import { addonOf, GLIBC, whyNot } from './prebuilt/prebuilds.mjs';
 
-const packageRoot = dirname(dirname(fileURLToPath(import.meta.url)));
 const sanitize = process.argv.includes('--sanitize');
 const strict = sanitize || process.argv.includes('--strict');
 const buildRoot = sanitize ? join(packageRoot, 'native', 'sanitize') : packageRoot;
 const addon = join(buildRoot, 'build', 'Release', 'kvm_bridge.node');
+const platform = `${process.platform}-${process.arch}`;
+
+const say = (text) => console.log(`kvm-bridge: ${text}`);
 
 /**
  * @param {string} reason why there is no addon
@@ -20,33 +26,35 @@ const addon = join(buildRoot, 'build', 'Release', 'kvm_bridge.node');
  */
 function giveUp(reason, mend) {
   const remedy = mend === undefined ? '' : `; ${mend}`;
-  console.log(`kvm-bridge: only the emulated kernel is available, because ${reason}${remedy}.`);
+  say(`only the emulated kernel is available, because ${reason}${remedy}.`);
   process.exit(strict ? 1 : 0);
 }
 
-/** node-gyp's script: the one npm names, one on the PATH, or the one inside the npm beside this node. */
-function findNodeGyp() {
-  const onPath = (process.env.PATH ?? '').split(delimiter).map((folder) => join(folder, 'node-gyp'));
-  const prefix = dirname(dirname(process.execPath));
-  const besideNode = join(prefix, 'lib', 'node_modules', 'npm', 'node_modules', 'node-gyp', 'bin', 'node-gyp.js');
-  return [process.env.npm_config_node_gyp, ...onPath, besideNode].find((path) => path && existsSync(path));
-}
-
-/** Where this node's own headers are installed; node-gyp would download them otherwise. */
-function findHeaders() {
-  const prefix = dirname(dirname(process.execPath));
-  const header = join(prefix, 'include', 'node', 'node_version.h');
-  if (process.env.npm_config_nodedir || !existsSync(header)) return undefined;
-  const text = readFileSync(header, 'utf8');
-  const version = ['MAJOR', 'MINOR', 'PATCH'].map((part) => text.match(`NODE_${part}_VERSION (\\d+)`)?.[1]).join('.');
-  return version === process.versions.node ? prefix : undefined;
+/** Why the addon is compiled here, or undefined where the prebuilt one will do. */
+function whyCompile() {
+  if (strict) return 'that was asked for';
+  const { npm_config_build_from_source: fromSource } = process.env;
+  if (fromSource === 'true' || fromSource === 'kvm-bridge') return 'that was asked for (build_from_source)';
+  // It would be found before the prebuilt one.
+  if (existsSync(join(packageRoot, 'build'))) return 'there is a build/ to bring up to date';
+  const flaw = whyNot(packageRoot, platform);
+  if (flaw !== undefined) return `there is no prebuilt one to use: ${flaw}`;
+  const path = addonOf(packageRoot, platform);
+  const { status, stderr } = spawnSync(process.execPath, ['-e', 'require(process.argv[1])', path], {
+    encoding: 'utf8',
+  });
+  if (status === 0) return undefined;
+  const error = stderr.split('\n').find((line) => /Error/.test(line)) ?? stderr.trim();
+  return `the prebuilt one (for glibc ${GLIBC} and later) does not load here: ${error.replace(`${path}: `, '')}`;
 }
 
 /** @param {string} output what node-gyp printed */
 function explain(output) {
   if (/ERR! find Python/.test(output)) return 'Python 3, which node-gyp needs, was not found';
   if (/not found: make|make: not found|spawn make ENOENT/i.test(output)) return '`make` was not found';
-  if (/g\+\+: (not found|No such file)|c\+\+: (not found|No such file)|command not found/i.test(output)) {
+  if (
+    /[gc]\+\+: (not found|No such file)|command not found|No such file or directory: '[^']*(cc|\+\+)'/i.test(output)
+  ) {
     return 'a C++ compiler was not found';
   }
   if (/linux\/kvm\.h: No such file/.test(output)) return 'the header linux/kvm.h was not found';
@@ -63,32 +71,25 @@ const arches = ['x64', 's390x', 'ppc64', 'arm64'];
 if (process.platform !== 'linux') giveUp(`KVM is a part of Linux, and this is ${process.platform}`);
 if (!arches.includes(process.arch)) giveUp(`the addon knows ${arches.join(', ')}, and this is ${process.arch}`);
 
+const why = whyCompile();
+if (why === undefined) {
+  say(`the prebuilt addon for ${platform} is used; it was made from the sources in native/, and loads.`);
+  process.exit(0);
+}
+
 const nodeGyp = findNodeGyp();
 if (nodeGyp === undefined) giveUp('node-gyp was not found', 'run this through npm: `npm rebuild kvm-bridge`');
-
-const headers = findHeaders();
-const where = [`--directory=${buildRoot}`, ...(headers === undefined ? [] : [`--nodedir=${headers}`])];
-
-/** @param {string[]} args */
-function runNodeGyp(...args) {
-  // What is on the PATH may be a shell script.
-  const command = nodeGyp.endsWith('.js') ? [process.execPath, nodeGyp] : [nodeGyp];
-  const [program, ...before] = command;
-  // binding.gyp asks `node` for a path.
-  const PATH = [dirname(process.execPath), process.env.PATH].join(delimiter);
-  return spawnSync(program, [...before, ...args, ...where], {
-    cwd: packageRoot,
-    encoding: 'utf8',
-    env: { ...process.env, PATH },
-  });
-}
+if (!strict) say(`compiling the addon with node-gyp (half a minute), since ${why}.`);
 
 let status = 0;
 let output = '';
-for (const step of [['configure', `--warnings_are_errors=${strict ? 1 : 0}`], ['build']]) {
-  const result = runNodeGyp(...step);
+for (const step of [
+  ['configure', `--warnings_are_errors=${strict ? 1 : 0}`],
+  ['build', '-j', 'max'],
+]) {
+  const result = runNodeGyp(nodeGyp, buildRoot, step);
   status = result.status;
-  output += `${result.stdout}${result.stderr}`;
+  output += result.output;
   if (status !== 0) break;
 }
 if (status !== 0) {
@@ -100,4 +101,4 @@ if (strict && /warning:/.test(output)) {
   process.stderr.write(output);
   giveUp('the addon compiles only with warnings');
 }
-console.log(`kvm-bridge: built ${addon}`);
+say(`built ${addon}`);

@@ -1,9 +1,10 @@
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join, resolve } from 'node:path';
 import type { HtabLoops } from '../arch/ppc64/model/htab-loops.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
+import { archOfNode } from '../uapi/arch.ts';
+import { packageRoot, thisFile } from './package-root.ts';
 
 /** The addon, or why there is none. */
 export type NativeLoad =
@@ -11,6 +12,8 @@ export type NativeLoad =
       readonly calls: KvmCalls;
       /** The loops over HTAB streams in C++, for the `loops` of kvm-bridge/ppc64. */
       readonly htab: HtabLoops;
+      /** The file that was loaded. */
+      readonly path: string;
     }
   | {
       /** Whole sentences: what is wrong, and what mends it. */
@@ -25,68 +28,82 @@ export type NativeLoad =
 type Addon = KvmCalls & { readonly htab: HtabLoops };
 
 /** The `bindings` package, of which only the search for the path is used. */
-type FindAddon = (options: { bindings: string; module_root: string; path: true }) => string;
+type FindAddon = (options: {
+  readonly bindings: string;
+  readonly module_root: string;
+  readonly path: true;
+  readonly try: readonly (readonly string[])[];
+}) => string;
 
-const require = createRequire(import.meta.url);
-
-/** The nearest folder above that holds the addon or what it is built from: this file lies in lib/, dist/ or out/lib/. */
-function packageRoot(): string {
-  let folder = dirname(fileURLToPath(import.meta.url));
-  const isRoot = () => ['build', 'binding.gyp'].some((name) => existsSync(resolve(folder, name)));
-  while (!isRoot() && dirname(folder) !== folder) folder = dirname(folder);
-  return folder;
-}
+/** One that was built here comes before the one that came with the package. */
+const PLACES = [
+  ['module_root', 'build', 'Release', 'bindings'],
+  ['module_root', 'build', 'Debug', 'bindings'],
+  ['module_root', 'prebuilds', `${process.platform}-${process.arch}`, 'bindings'],
+] as const;
 
 const HOW_TO_BUILD =
-  'Build it with `npm rebuild kvm-bridge` (in a checkout: `npm run build:addon`); that needs g++, make and python3. ' +
+  'Build one with `npm rebuild kvm-bridge` (in a checkout: `npm run build:addon`); that needs g++, make and python3. ' +
   'Where npm does not run install scripts of dependencies (npm 11.19 and later may not), allow this one first: `npm install-scripts approve kvm-bridge`.';
 
 function asError(value: unknown): Error {
   return value instanceof Error ? value : new Error(String(value));
 }
 
-function failure(error: Error, tried: readonly string[]): NativeLoad {
-  if (process.platform !== 'linux') {
-    return { reason: `KVM is a part of Linux, and this is ${process.platform}.`, tried, error };
-  }
-  const found = !('tries' in error) && !/cannot find module/i.test(error.message);
-  const what = found
-    ? `The addon ${tried.at(-1)} is there, but Node ${process.version} cannot load it: ${error.message}.`
-    : 'The addon was not built.';
-  return { reason: `${what} ${HOW_TO_BUILD}`, tried, error };
+function failed(reason: string, tried: readonly string[] = [], error = new Error(reason)): NativeLoad {
+  return { reason, tried, error };
 }
 
 function loadFrom(path: string): NativeLoad {
   try {
-    const addon = require(path) as Addon;
-    return { calls: addon, htab: addon.htab };
+    const addon = createRequire(path)(path) as Addon;
+    return { calls: addon, htab: addon.htab, path };
   } catch (thrown) {
-    return failure(asError(thrown), [path]);
+    const error = asError(thrown);
+    const musl = /^Error (relocating|loading shared library)/.test(error.message)
+      ? ' It is for glibc, and this system has musl.'
+      : '';
+    const what = `The addon ${path} is there, but Node ${process.version} cannot load it: ${error.message}.${musl}`;
+    return failed(`${what} ${HOW_TO_BUILD}`, [path], error);
   }
 }
 
 function loadNamed(path: string): NativeLoad {
   if (existsSync(path)) return loadFrom(path);
-  const reason = `The environment variable KVM_BRIDGE_ADDON names ${path}, and there is no such file.`;
-  return { reason, tried: [path], error: new Error(reason) };
+  return failed(`The environment variable KVM_BRIDGE_ADDON names ${path}, and there is no such file.`, [path]);
+}
+
+function loadOwn(): NativeLoad {
+  const root = packageRoot();
+  if (root === undefined) {
+    return failed(
+      `This code was bundled into ${thisFile()}, from where the package with its addon cannot be found: mark kvm-bridge ` +
+        'as external, so that it stays in node_modules, or let the environment variable KVM_BRIDGE_ADDON name the file kvm_bridge.node.',
+    );
+  }
+  let path: string;
+  try {
+    const bindings = createRequire(join(root, 'package.json'))('bindings') as FindAddon;
+    path = bindings({ bindings: 'kvm_bridge', module_root: root, path: true, try: PLACES });
+  } catch (thrown) {
+    const error = asError(thrown);
+    if (!('tries' in error && Array.isArray(error.tries)))
+      return failed(`${error.message}. ${HOW_TO_BUILD}`, [], error);
+    const none = `No addon was built here, and the package holds no prebuilt one for ${process.platform}-${process.arch}.`;
+    return failed(`${none} ${HOW_TO_BUILD}`, error.tries.map(String), error);
+  }
+  return loadFrom(path);
 }
 
 /**
- * Loads the addon: `build/Release/kvm_bridge.node` of this package, or the one that the environment variable
- * `KVM_BRIDGE_ADDON` names by its path. Never throws. May be called in any number of workers; each has its own
- * descriptors and mappings.
+ * Loads the addon: the one that the environment variable `KVM_BRIDGE_ADDON` names by its path, or else
+ * `build/Release/kvm_bridge.node` of this package, if one was built here, or else the prebuilt one that came with it. Never
+ * throws. May be called in any number of workers; each has its own descriptors and mappings.
  */
 export function loadNative(): NativeLoad {
   const override = process.env.KVM_BRIDGE_ADDON;
   if (override) return loadNamed(resolve(override));
-  let path: string;
-  try {
-    const bindings = require('bindings') as FindAddon;
-    path = bindings({ bindings: 'kvm_bridge', module_root: packageRoot(), path: true });
-  } catch (thrown) {
-    const error = asError(thrown);
-    const tried = 'tries' in error && Array.isArray(error.tries) ? error.tries.map(String) : [];
-    return failure(error, tried);
-  }
-  return loadFrom(path);
+  if (process.platform !== 'linux') return failed(`KVM is a part of Linux, and this is ${process.platform}.`);
+  if (archOfNode(process.arch) === undefined) return failed(`There is no addon for ${process.arch}.`);
+  return loadOwn();
 }

@@ -35,12 +35,14 @@ export interface OpenedCalls {
 type Chosen = Omit<OpenedCalls, 'htabLoops'>;
 
 /**
- * The calls of the wanted kernel.
+ * The calls of the wanted kernel. Where neither `backend` nor `arch` is given and the real kernel cannot be used although this
+ * is a Linux of a known architecture, Node's warning `KVM_BRIDGE_EMULATED` says so once.
  * @throws KvmError ENOENT, EACCES, ENODEV … with what to do about it, when `native` cannot be had
  */
 export function openCalls(options: OpenOptions = {}): OpenedCalls {
   const { trace } = options;
   const chosen = choose(options);
+  if (options.backend === undefined && options.arch === undefined) warnOfFallback(chosen);
   const htabLoops = chosen.calls.arch === 'ppc64' ? addonHtabLoops() : undefined;
   return { ...chosen, calls: trace === undefined ? chosen.calls : traced(chosen.calls, trace), htabLoops };
 }
@@ -70,6 +72,20 @@ function choose(options: OpenOptions): Chosen {
 function addonHtabLoops(): HtabLoops | undefined {
   const native = loadNative();
   return 'htab' in native ? native.htab : undefined;
+}
+
+let warned = false;
+
+/** Says once that nothing here is real, on machines where it could be. */
+function warnOfFallback({ calls, fallbackReason }: Chosen): void {
+  if (warned || fallbackReason === undefined) return;
+  if (process.platform !== 'linux' || archOfNode(process.arch) === undefined) return;
+  warned = true;
+  process.emitWarning(`KVM of ${calls.arch} is emulated, since the real one cannot be used: ${fallbackReason}`, {
+    code: 'KVM_BRIDGE_EMULATED',
+    detail:
+      "backend: 'emulated' asks for the emulated kernel, and backend: 'native' for nothing but the real one; either is silent.",
+  });
 }
 
 /** The addon, if /dev/kvm opens too. */

@@ -39,7 +39,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   readonly ring: DirtyRing | undefined;
   readonly regs: Uint8Array;
   readonly sregs: Uint8Array;
-  readonly oneRegs = new Map<bigint, Uint8Array>();
+  readonly oneRegs: Map<bigint, Uint8Array> = new Map();
   mpState = 0;
   #program: GuestProgram | undefined;
   #result: GuestResult;

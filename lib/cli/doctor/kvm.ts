@@ -1,3 +1,4 @@
+import { sep } from 'node:path';
 import type { KvmCalls } from '../../calls/kvm-calls.ts';
 import { Kvm } from '../../handles/kvm.ts';
 import type { Vm } from '../../handles/vm.ts';
@@ -19,16 +20,18 @@ export interface CapabilityFinding {
 export function examineAddon(host: Host): { readonly finding: Finding; readonly calls?: KvmCalls } {
   const loaded = host.loadAddon();
   if ('calls' in loaded) {
-    const from = host.env.KVM_BRIDGE_ADDON;
-    return {
-      calls: loaded.calls,
-      finding: ok('addon', `loaded${from ? ` from KVM_BRIDGE_ADDON=${from}` : ''}, for ${loaded.calls.arch}`),
-    };
+    const { calls, path } = loaded;
+    return { calls, finding: ok('addon', `for ${calls.arch}, ${originOf(path, host)}: ${path}`) };
   }
   const tried = loaded.tried.length === 0 ? '' : `\ntried, in this order:\n${loaded.tried.join('\n')}`;
   return {
     finding: fail('addon', `${loaded.reason}\nlast error: ${firstLine(loaded.error.message)}${tried}`, addonMend(host)),
   };
+}
+
+function originOf(path: string, host: Host): string {
+  if (host.env.KVM_BRIDGE_ADDON) return 'named by KVM_BRIDGE_ADDON';
+  return path.split(sep).includes('prebuilds') ? 'the prebuilt one' : 'built here';
 }
 
 function addonMend(host: Host): string {

@@ -38,7 +38,11 @@ function machine({ arch = 'x86_64', host = {}, files = {}, mayUse = true, calls 
     list: (path) => (path === '/sys/module' ? ['ext4', 'kvm_intel', 'kvm'] : []),
     stat: (path) => (path === '/dev/kvm' ? device : undefined),
     canReadAndWrite: () => mayUse,
-    loadAddon: () => ({ calls: Object.assign(kernel, calls), htab: ownHtabLoops }),
+    loadAddon: () => ({
+      calls: Object.assign(kernel, calls),
+      htab: ownHtabLoops,
+      path: '/p/build/Release/kvm_bridge.node',
+    }),
     ...host,
   };
 }
@@ -67,9 +71,20 @@ describe('a machine where all is well', () => {
     };
     const lines: string[] = [];
     const calls = traced(new EmulatedKernel({ arch: 'x86_64' }), (line) => lines.push(line), observer);
-    expect(diagnose(machine({ host: { loadAddon: () => ({ calls, htab: ownHtabLoops }) } })).usable).toBe(true);
+    const loadAddon = () => ({ calls, htab: ownHtabLoops, path: '/p/kvm_bridge.node' });
+    expect(diagnose(machine({ host: { loadAddon } })).usable).toBe(true);
     expect(lines.filter((line) => /^(openKvm|createVm|createVcpu)\(/.test(line))).toHaveLength(3);
     expect([...open, ...mapped]).toEqual([]);
+  });
+
+  it('has an addon of known origin', () => {
+    expect(finding(machine(), 'addon').detail).toBe('for x86_64, built here: /p/build/Release/kvm_bridge.node');
+    const path = '/p/prebuilds/linux-x64/kvm_bridge.node';
+    const calls = new EmulatedKernel({ arch: 'x86_64' });
+    const prebuilt = machine({ host: { loadAddon: () => ({ calls, htab: ownHtabLoops, path }) } });
+    expect(finding(prebuilt, 'addon').detail).toBe(`for x86_64, the prebuilt one: ${path}`);
+    const named = machine({ host: { env: { KVM_BRIDGE_ADDON: path } } });
+    expect(finding(named, 'addon').detail).toContain('named by KVM_BRIDGE_ADDON');
   });
 
   it('has its capabilities with their values', () => {

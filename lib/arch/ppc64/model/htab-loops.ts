@@ -27,7 +27,7 @@ export interface HtabLoops {
 }
 
 /** What {@link HtabLoops.apply} wants to know of page sizes. */
-export const LARGE_SIZES = Uint8Array.from({ length: 256 }, (_, lp) => basePageShift(V_LO.LARGE, lp << 12));
+export const LARGE_SIZES: Uint8Array = Uint8Array.from({ length: 256 }, (_, lp) => basePageShift(V_LO.LARGE, lp << 12));
 
 /** Words of a header, and of an entry: V, then R, each with its upper half first. */
 const HEADER_WORDS = HTAB_HEADER_SIZE / 4;
