@@ -2,15 +2,14 @@ import { createHash } from 'node:crypto';
 import { copyFile, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { lockDigest, type ObtainedPackage, obtainPart } from './archive/obtain.ts';
 import { checkRoom } from './cache.ts';
 import { runCommand } from './command.ts';
 import { type Entry, readTree, writeCpio } from './cpio.ts';
-import { findDebianMirror } from './debian-mirror.ts';
-import { canonicalModuleName, dependenciesOf, withoutSignature } from './kernel-module.ts';
+import { guestModules, MODULES_FOLDER } from './guest-modules.ts';
 import { LabError } from './lab-error.ts';
-import { type Package, PrivateApt } from './packages.ts';
-import { patchS390xKvm } from './s390x-kvm-patch.ts';
-import { NODE_SUITE, type Variant } from './variants.ts';
+import { LOCKS_FOLDER } from './project.ts';
+import type { Variant } from './variants.ts';
 
 /** What a lab boots: a kernel, and the initramfs with busybox, Node and the kernel's modules. */
 export interface BaseImage {
@@ -37,10 +36,7 @@ export interface BaseImageOptions {
 const ROOM_TO_BUILD = 1500 * 1024 ** 2;
 
 /** The sources of this file's own work: a change in any of them makes a cached image out of date. */
-const RECIPE_SOURCES = ['base-image', 'cpio', 'elf', 'kernel-module', 's390x-kvm-patch'];
-
-/** Where the modules lie in the initramfs, named so that their order is that of loading. */
-export const MODULES_FOLDER = 'lab/modules';
+const RECIPE_SOURCES = ['base-image', 'cpio', 'elf', 'guest-modules', 'kernel-module', 's390x-kvm-patch'];
 
 /**
  * The variant's base image: the one in the cache, or a new one from Debian's current packages. Must be called with the
@@ -53,8 +49,9 @@ export async function prepareBaseImage(variant: Variant, options: BaseImageOptio
   if (cached !== undefined) return cached;
 
   await checkRoom(options.cache, ROOM_TO_BUILD);
-  const packages = await fetchPackages(variant, options);
-  const names = [...packages.root, packages.kernel].map((each) => each.file).sort();
+  const node = await obtainPart(variant.node, { ...options, locks: LOCKS_FOLDER });
+  const kernel = await obtainPart(variant.kernelPart, { ...options, locks: LOCKS_FOLDER });
+  const names = [...node, ...kernel].map((each) => basename(each.path)).sort();
   const current = await readImage(folder, recipe);
   if (current !== undefined && current.packages.join() === names.join()) return current;
 
@@ -63,7 +60,7 @@ export async function prepareBaseImage(variant: Variant, options: BaseImageOptio
   await rm(work, { recursive: true, force: true });
   await mkdir(work, { recursive: true });
   try {
-    const image = await buildImage(variant, packages, work, options);
+    const image = await buildImage(variant, { node, kernel }, work, options);
     const manifest: Manifest = { recipe, packages: names, bytes: image };
     await writeFile(join(work, 'image/manifest.json'), `${JSON.stringify(manifest, undefined, 2)}\n`);
     await rm(folder, { recursive: true, force: true });
@@ -76,9 +73,10 @@ export async function prepareBaseImage(variant: Variant, options: BaseImageOptio
   return built;
 }
 
-/** A digest of everything in our own sources that the image depends on. */
+/** A digest of everything in our own sources, and in the locks, that the image depends on. */
 async function recipeOf(variant: Variant): Promise<string> {
   const hash = createHash('sha256').update(JSON.stringify(variant.machine.modules)).update(variant.kernel.series);
+  for (const part of [variant.node, variant.kernelPart]) hash.update(await lockDigest(part, LOCKS_FOLDER));
   const own = fileURLToPath(import.meta.url);
   const extension = own.slice(own.lastIndexOf('.'));
   for (const name of RECIPE_SOURCES) hash.update(await readFile(join(own, '..', `${name}${extension}`)));
@@ -100,43 +98,8 @@ async function readImage(folder: string, recipe: string): Promise<BaseImage | un
 }
 
 interface Packages {
-  readonly root: readonly Package[];
-  readonly kernel: Package;
-  readonly folder: string;
-}
-
-async function fetchPackages(variant: Variant, { cache, onProgress, signal }: BaseImageOptions): Promise<Packages> {
-  const { machine, kernel } = variant;
-  const mirror = findDebianMirror();
-  const folder = join(cache, 'packages', machine.debianArch);
-  const open = async (suite: string) => {
-    onProgress(`reading the index of Debian ${suite} for ${machine.debianArch}`);
-    const apt = new PrivateApt(
-      join(cache, 'apt', `${machine.debianArch}-${suite}`),
-      machine.debianArch,
-      suite,
-      mirror,
-      signal,
-    );
-    await apt.update();
-    return apt;
-  };
-  const nodeApt = await open(NODE_SUITE);
-  const kernelApt = kernel.suite === NODE_SUITE ? nodeApt : await open(kernel.suite);
-
-  const root = await nodeApt.closureOf(['nodejs', 'busybox-static']);
-  const image = await kernelApt.dependencyOf(machine.kernelPackage, `linux-image-${kernel.series}.`);
-  const [kernelPackage] = await kernelApt.describe([image]);
-  if (kernelPackage === undefined || root.length === 0) {
-    throw new LabError(
-      `The archive lists no ${kernelPackage === undefined ? image : 'nodejs'} for ${machine.debianArch}.`,
-    );
-  }
-  const bytes = [...root, kernelPackage].reduce((sum, each) => sum + each.bytes, 0);
-  onProgress(`fetching ${root.length + 1} packages (${Math.round(bytes / 1024 ** 2)} MiB) unless they are cached`);
-  await nodeApt.download(root, folder);
-  await kernelApt.download([kernelPackage], folder);
-  return { root, kernel: kernelPackage, folder };
+  readonly node: readonly ObtainedPackage[];
+  readonly kernel: readonly ObtainedPackage[];
 }
 
 async function buildImage(
@@ -145,32 +108,43 @@ async function buildImage(
   work: string,
   { signal }: BaseImageOptions,
 ): Promise<Manifest['bytes']> {
-  const unpack = async (files: readonly Package[], into: string) => {
-    await mkdir(into);
-    for (const each of files) {
-      await runCommand('dpkg-deb', ['-x', join(packages.folder, each.file), into], { signal, timeoutMs: 300_000 });
-    }
-  };
   const root = join(work, 'root');
   const kernelRoot = join(work, 'kernel');
-  await unpack(packages.root, root);
-  await unpack([packages.kernel], kernelRoot);
+  await unpack(packages.node, root, signal);
+  await unpack(packages.kernel, kernelRoot, signal);
   await mkdir(join(work, 'image'));
-
-  const prefix = `${variant.machine.kernelFile}-`;
-  const kernelFile = (await readdir(join(kernelRoot, 'boot'))).find((name) => name.startsWith(prefix));
-  if (kernelFile === undefined) throw new LabError(`${packages.kernel.file} has no /boot/${prefix}… in it.`);
   const kernel = join(work, 'image/kernel');
-  await copyFile(join(kernelRoot, 'boot', kernelFile), kernel);
+  await copyFile(await findKernel(variant, kernelRoot), kernel);
 
   const entries: Entry[] = [
     ...['dev', 'proc', 'sys', 'tmp', 'root', MODULES_FOLDER].map((path): Entry => ({ path, kind: 'folder' })),
     ...['bin', 'sbin', 'lib', 'lib64'].map((path): Entry => ({ path, kind: 'link', target: `usr/${path}` })),
     ...(await readTree(root, belongsInGuest)).filter((entry) => !/^(s?bin|lib|lib64)\//.test(entry.path)),
-    ...(await modulesOf(variant, kernelRoot, signal)),
+    ...(await guestModules(variant, kernelRoot, signal)),
   ];
   const initramfs = await writeCpio(join(work, 'image/initramfs.cpio'), entries);
   return { kernel: (await stat(kernel)).size, initramfs };
+}
+
+/** Unpacks packages into a new folder; nothing of them is run. */
+export async function unpack(
+  packages: readonly ObtainedPackage[],
+  into: string,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  await mkdir(into);
+  for (const { path } of packages) {
+    await runCommand('dpkg-deb', ['-x', path, into], { signal, timeoutMs: 300_000 });
+  }
+}
+
+/** The kernel's file: in /boot, or from 7.2 on beside the modules. */
+async function findKernel({ id }: Variant, root: string): Promise<string> {
+  const found = await readdir(root, { recursive: true, withFileTypes: true });
+  const files = found.filter((each) => each.isFile()).map((each) => join(each.parentPath, each.name));
+  const kernel = files.find((path) => /\/(boot\/vmlinu[xz]-[^/]+|usr\/lib\/modules\/[^/]+\/vmlinu[xz])$/.test(path));
+  if (kernel === undefined) throw new LabError(`The packages of ${id} have no kernel in them.`);
+  return kernel;
 }
 
 /** What Node and busybox need at run time, of all that the packages contain. */
@@ -180,38 +154,4 @@ function belongsInGuest(path: string): boolean {
   return (
     /^usr\/share\/nodejs\//.test(path) && /\.(js|cjs|json|wasm)$/.test(path) && !/\/(@types|corepack)\//.test(path)
   );
-}
-
-/** The kernel's modules that the variant loads, numbered in the order of loading. */
-async function modulesOf(variant: Variant, kernelRoot: string, signal: AbortSignal | undefined): Promise<Entry[]> {
-  const found = await readdir(kernelRoot, { recursive: true, withFileTypes: true });
-  const files = new Map<string, string>();
-  const builtIn = new Set<string>();
-  for (const each of found) {
-    const path = join(each.parentPath, each.name);
-    const module = /^(.+)\.ko(\.xz)?$/.exec(each.name);
-    if (module !== null) files.set(canonicalModuleName(module[1]!), path);
-    if (each.name !== 'modules.builtin') continue;
-    for (const line of (await readFile(path, 'utf8')).split('\n')) {
-      builtIn.add(canonicalModuleName(basename(line, '.ko')));
-    }
-  }
-
-  const loaded = new Map<string, Uint8Array>();
-  const load = async (name: string): Promise<void> => {
-    const key = canonicalModuleName(name);
-    if (loaded.has(key) || builtIn.has(key)) return;
-    const file = files.get(key);
-    if (file === undefined) throw new LabError(`The kernel of ${variant.id} has no module ${name}.`);
-    const raw = file.endsWith('.xz') ? await runCommand('xz', ['-dc', file], { signal }) : await readFile(file);
-    const module = withoutSignature(raw);
-    for (const dependency of dependenciesOf(module)) await load(dependency);
-    const patch = key === 'kvm' && variant.machine.patchKvm === 's390x-without-sie';
-    loaded.set(key, patch ? patchS390xKvm(module) : module);
-  };
-  for (const name of variant.machine.modules) await load(name);
-  return [...loaded].map(([name, content], index) => {
-    const path = `${MODULES_FOLDER}/${String(index).padStart(2, '0')}-${name}.ko`;
-    return { path, kind: 'file', content };
-  });
 }

@@ -21,9 +21,19 @@ export function killOwned(child: ChildProcess): void {
 
 export interface CommandOptions {
   readonly cwd?: string;
+  /** For its stdin. */
+  readonly input?: string;
   readonly env?: Readonly<Record<string, string>>;
   readonly signal?: AbortSignal | undefined;
   readonly timeoutMs?: number;
+}
+
+/** What a program left behind. */
+export interface Ended {
+  readonly code: number | null;
+  readonly stdout: Buffer;
+  /** The end of it. */
+  readonly stderr: string;
 }
 
 /** Runs a program to its end and returns what it wrote to stdout; throws a LabError that says what went wrong. */
@@ -32,13 +42,22 @@ export async function runCommand(
   args: readonly string[],
   options: CommandOptions = {},
 ): Promise<Buffer> {
+  const { code, stdout, stderr } = await runToEnd(command, args, options);
+  if (code !== 0) throw new LabError(`${command} failed: ${reason(stderr) ?? `exit status ${code ?? 'unknown'}`}`);
+  return stdout;
+}
+
+/** Runs a program to its end, whatever its exit status is; throws a LabError only if it does not start or does not end in time. */
+export async function runToEnd(command: string, args: readonly string[], options: CommandOptions = {}): Promise<Ended> {
   options.signal?.throwIfAborted();
   const timeoutMs = options.timeoutMs ?? 600_000;
   const child = spawnOwned(command, args, {
     cwd: options.cwd,
     env: { ...process.env, LC_ALL: 'C', ...options.env },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
   });
+  child.stdin?.on('error', () => {}); // It ended without having read all; its status says why.
+  child.stdin?.end(options.input);
   const stdout: Buffer[] = [];
   let stderr = '';
   child.stdout?.on('data', (chunk: Buffer) => stdout.push(chunk));
@@ -61,12 +80,11 @@ export async function runCommand(
     options.signal?.throwIfAborted();
     if (timedOut)
       throw new LabError(`${command} did not end within ${Math.round(timeoutMs / 1000)} s and was stopped.`);
-    if (code !== 0) throw new LabError(`${command} failed: ${reason(stderr) ?? `exit status ${code ?? 'unknown'}`}`);
+    return { code, stdout: Buffer.concat(stdout), stderr };
   } finally {
     clearTimeout(timer);
     options.signal?.removeEventListener('abort', abort);
   }
-  return Buffer.concat(stdout);
 }
 
 /** The line of a program's stderr that says why: an error line if there is one, else the last. */

@@ -1,5 +1,5 @@
-import { MODULES_FOLDER } from './base-image.ts';
 import { GUEST_ROOT } from './frames.ts';
+import { MODULES_FOLDER } from './guest-modules.ts';
 import type { Variant } from './variants.ts';
 
 /** Begins the console line with which init says why it gives up. */

@@ -4,6 +4,7 @@ import { killOwned, spawnOwned } from './command.ts';
 import { ConsoleLog } from './console-log.ts';
 import { type Frame, FrameReader, type Json, PORT_NAME } from './frames.ts';
 import { LabError } from './lab-error.ts';
+import type { Qemu } from './qemu.ts';
 import type { Machine } from './variants.ts';
 
 /** Linux and Node must be up by then; under TCG on a busy machine this takes some ten seconds. */
@@ -17,6 +18,7 @@ const PORT_FD = 3;
 
 export interface Boot {
   readonly machine: Machine;
+  readonly qemu: Qemu;
   readonly kernel: string;
   readonly initramfs: string;
   /** Sockets to make for QEMU's machine protocol and its gdb stub. */
@@ -38,9 +40,10 @@ export interface JobOptions {
   readonly inspect?: ((result: Json) => Promise<void>) | undefined;
 }
 
-function qemuArguments({ machine, kernel, initramfs, controls }: Boot): string[] {
+function qemuArguments({ machine, qemu, kernel, initramfs, controls }: Boot): string[] {
   const server = (path: string) => `unix:${path},server=on,wait=off`;
   return [
+    ...qemu.args,
     ...(controls === undefined ? [] : ['-qmp', server(controls.qmp), '-gdb', server(controls.gdb)]),
     ...machine.machine,
     ...['-smp', '1', '-display', 'none', '-monitor', 'none', '-nic', 'none', '-no-reboot'],
@@ -63,7 +66,7 @@ function portArguments({ machine }: Boot): string[] {
  */
 export async function runJob(boot: Boot, options: JobOptions): Promise<Json> {
   options.signal?.throwIfAborted();
-  const qemu = spawnOwned(boot.machine.qemu, [...qemuArguments(boot), ...portArguments(boot)], {
+  const qemu = spawnOwned(boot.qemu.command, [...qemuArguments(boot), ...portArguments(boot)], {
     stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
   });
   const closed = new Promise<void>((resolve) => qemu.once('close', () => resolve()));
@@ -142,7 +145,7 @@ function outcomeOf(qemu: ChildProcess, console: ConsoleLog, options: JobOptions,
 /** Boots a machine with the user's terminal on its console, until the guest powers off or Ctrl-] is pressed. */
 export async function attachTerminal(boot: Boot, signal?: AbortSignal): Promise<void> {
   signal?.throwIfAborted();
-  const qemu = spawnOwned(boot.machine.qemu, qemuArguments(boot), { stdio: ['pipe', 'pipe', 'inherit'] });
+  const qemu = spawnOwned(boot.qemu.command, qemuArguments(boot), { stdio: ['pipe', 'pipe', 'inherit'] });
   const closed = new Promise<void>((resolve) => qemu.once('close', () => resolve()));
   const { stdin, stdout } = process;
   const onInput = (chunk: Buffer) => {

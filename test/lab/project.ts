@@ -8,6 +8,9 @@ export const PROJECT_ROOT = findRoot(dirname(fileURLToPath(import.meta.url)));
 /** What tsconfig.out.json compiles `lib` and `test` to: the JavaScript that runs in the guest. */
 export const OUT_FOLDER = join(PROJECT_ROOT, 'out');
 
+/** What was resolved of Debian's packages, for each part of a lab. */
+export const LOCKS_FOLDER = join(PROJECT_ROOT, 'test/lab/locks');
+
 function findRoot(folder: string): string {
   if (existsSync(join(folder, 'package.json'))) return folder;
   const parent = dirname(folder);

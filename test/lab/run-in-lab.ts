@@ -12,7 +12,8 @@ import { LabError } from './lab-error.ts';
 import { withLock } from './lock.ts';
 import { attachTerminal, type Boot, type Controls, runJob } from './machine.ts';
 import { packageClosure, packageEntries } from './node-packages.ts';
-import { OUT_FOLDER, PROJECT_ROOT } from './project.ts';
+import { LOCKS_FOLDER, OUT_FOLDER, PROJECT_ROOT } from './project.ts';
+import { prepareQemu } from './qemu.ts';
 import type { Variant } from './variants.ts';
 
 const ROOM_TO_RUN = 300 * 1024 ** 2;
@@ -95,13 +96,14 @@ async function withMachine<T>(
   const { machine } = variant;
   const { signal, refresh = false } = options;
   const onProgress = options.onProgress ?? (() => {});
-  await checkHost(machine, signal);
+  checkHost(machine);
   const cache = cacheFolder();
   await checkRoom(cache, ROOM_TO_RUN);
   await mkdir(cache, { recursive: true });
   const run = await makeRunFolder(cache);
   try {
-    const boot: Boot = { machine, kernel: join(run, 'kernel'), initramfs: join(run, 'initramfs.cpio') };
+    const qemu = await prepareQemu(variant, { cache, locks: LOCKS_FOLDER, refresh, onProgress, signal });
+    const boot: Boot = { machine, qemu, kernel: join(run, 'kernel'), initramfs: join(run, 'initramfs.cpio') };
     const onWait = () => onProgress('waiting for another lab that is filling the cache');
     const addon = await withLock(join(cache, `${machine.debianArch}.lock`), { signal, onWait }, async () => {
       const base = await prepareBaseImage(variant, { cache, refresh, onProgress, signal });

@@ -1,3 +1,5 @@
+import { kernelPart, nodePart, type Part, qemuPart } from './archive/parts.ts';
+
 /** The architectures of the labs, by the names that `KvmCalls` uses. */
 export type LabArch = 's390x' | 'ppc64' | 'x86_64' | 'aarch64';
 
@@ -10,6 +12,7 @@ export interface Machine {
   readonly triplet: string;
   /** Debian packages with that compiler and the C library to link against. */
   readonly compilerPackages: readonly string[];
+  /** QEMU's program, and the Debian package that brings it. */
   readonly qemu: string;
   readonly qemuPackage: string;
   /** QEMU's machine, processor and memory. One processor: more are many times slower under TCG. */
@@ -18,10 +21,8 @@ export interface Machine {
   readonly serialController: string;
   /** Kernel command line, console first. */
   readonly append: string;
-  /** Debian's meta package that depends on the current kernel image. */
-  readonly kernelPackage: string;
-  /** Name of the kernel file in /boot, before the dash. */
-  readonly kernelFile: 'vmlinuz' | 'vmlinux';
+  /** What Debian's kernel packages for the machine are called after the version. */
+  readonly kernelFlavour: string;
   /** Modules to load, in order; what they depend on comes along, and what is built in is left out. */
   readonly modules: readonly string[];
   /** A shell pattern for files of modules that are there and stay unloaded. */
@@ -36,14 +37,20 @@ export interface Machine {
   readonly maxInitramfsBytes?: number;
 }
 
+/** The kernels that there are labs with. */
+export type KernelSeries = '6.1' | '6.12' | '7.2';
+
 /** A kernel that a machine can boot. */
 export interface LabKernel {
-  readonly series: '6.12' | '6.1';
-  /** The Debian suite it comes from. Node always comes from trixie. */
-  readonly suite: 'trixie' | 'bookworm';
+  readonly series: KernelSeries;
   /** What the lab is for, in `--list`. */
   readonly note: string;
+  /** The oldest QEMU on which it runs, where that is not the oldest of all labs. */
+  readonly oldestQemu?: QemuVersion | undefined;
 }
+
+/** Major and minor version. */
+export type QemuVersion = readonly [number, number];
 
 /** A lab: a machine with one of its kernels. */
 export interface Variant {
@@ -51,10 +58,19 @@ export interface Variant {
   readonly id: string;
   readonly machine: Machine;
   readonly kernel: LabKernel;
+  /** Node and its libraries, and the kernel. */
+  readonly node: Part;
+  readonly kernelPart: Part;
+  /** A QEMU for machines whose own one is too old. */
+  readonly qemu?: Part | undefined;
 }
 
-/** The suite of Node and its libraries, for every variant. */
-export const NODE_SUITE = 'trixie';
+/** The suites in which a kernel of a series is looked for, in this order. */
+const KERNEL_SUITES: Readonly<Record<KernelSeries, readonly string[]>> = {
+  '6.1': ['bookworm'],
+  '6.12': ['trixie', 'bookworm-backports'],
+  '7.2': ['forky', 'sid', 'trixie-backports'],
+};
 
 const QUIET = 'quiet panic=-1 oops=panic';
 
@@ -68,15 +84,14 @@ const s390x: Machine = {
   machine: ['-M', 's390-ccw-virtio', '-cpu', 'max', '-m', '1G', '-accel', 'tcg'],
   serialController: 'virtio-serial-ccw',
   append: `console=ttysclp0 ${QUIET}`,
-  kernelPackage: 'linux-image-s390x',
-  kernelFile: 'vmlinuz',
+  kernelFlavour: 's390x',
   modules: ['virtio_console', 'kvm'],
   patchKvm: 's390x-without-sie',
-  // A process can hold a guest only if its page tables have room for storage keys, which is decided at execve().
-  beforeNode: ['echo 1 > /proc/sys/vm/allocate_pgste'],
+  // A process can hold a guest only if its page tables have room for storage keys, which is decided at execve(); since 7.0 KVM has tables of its own.
+  beforeNode: ['[ ! -e /proc/sys/vm/allocate_pgste ] || echo 1 > /proc/sys/vm/allocate_pgste'],
   // Under QEMU 7.2, what V8 compiles for s390x goes wrong sooner or later, with or without our addon: functions after half a
   // minute, regular expressions after some. Interpreted code does not.
-  nodeOptions: ['--jitless', '--no-expose-wasm'],
+  nodeOptions: ['--jitless'],
 };
 
 const ppc64: Machine = {
@@ -90,8 +105,7 @@ const ppc64: Machine = {
   machine: ['-M', 'powernv9', '-m', '2G', '-accel', 'tcg,tb-size=1024'],
   serialController: 'virtio-serial-pci,bus=pcie.0',
   append: `console=hvc0 ${QUIET} apparmor=0 audit=0`,
-  kernelPackage: 'linux-image-powerpc64le',
-  kernelFile: 'vmlinux',
+  kernelFlavour: 'powerpc64le',
   modules: ['virtio_pci', 'virtio_console', 'kvm', 'kvm-hv'],
   beforeNode: [],
   nodeOptions: [],
@@ -109,8 +123,7 @@ const x86_64: Machine = {
   machine: ['-M', 'q35', '-cpu', 'EPYC,+svm,+npt', '-m', '1536M', '-accel', 'tcg,tb-size=256', '-nodefaults'],
   serialController: 'virtio-serial-pci',
   append: `console=ttyS0 ${QUIET}`,
-  kernelPackage: 'linux-image-amd64',
-  kernelFile: 'vmlinuz',
+  kernelFlavour: 'amd64',
   modules: ['virtio_pci', 'virtio_console', 'kvm', 'kvm-amd'],
   beforeNode: [],
   nodeOptions: [],
@@ -130,16 +143,22 @@ const aarch64: Machine = {
   ],
   serialController: 'virtio-serial-pci',
   append: `console=ttyAMA0 ${QUIET}`,
-  kernelPackage: 'linux-image-arm64',
-  kernelFile: 'vmlinuz',
+  kernelFlavour: 'arm64',
   modules: ['virtio_pci', 'virtio_console', 'kvm'],
   beforeNode: [],
   nodeOptions: [],
 };
 
-function variant(machine: Machine, series: LabKernel['series'], note: string): Variant {
-  const suite = series === '6.12' ? 'trixie' : 'bookworm';
-  return { id: `${machine.arch}-${series}`, machine, kernel: { series, suite, note } };
+function variant(machine: Machine, series: KernelSeries, note: string, oldestQemu?: QemuVersion): Variant {
+  const { arch, debianArch, kernelFlavour, qemu } = machine;
+  return {
+    id: `${arch}-${series}`,
+    machine,
+    kernel: { series, note, oldestQemu },
+    node: nodePart(debianArch),
+    kernelPart: kernelPart(debianArch, series, kernelFlavour, KERNEL_SUITES[series]),
+    ...(oldestQemu === undefined ? {} : { qemu: qemuPart(qemu, ['bookworm-backports']) }),
+  };
 }
 
 /** Every lab; the first of an architecture is its default. */
