@@ -33,7 +33,7 @@ vm.hpt.write(table);
 
 // The guest stores to each page, and gives its entry another key, again and again.
 const vcpu = vm.createVcpu();
-vcpu.enablePapr();
+vcpu.ppc64.enablePapr();
 kvm.emulated.loadGuest(
   vcpu.fd,
   (function* () {

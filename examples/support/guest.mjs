@@ -25,12 +25,12 @@ export function loadGuest(vcpu, { code, program }) {
   }
   vm.memory.writeExact(CODE, Uint8Array.from(code));
   // Real mode, with segments that begin at 0 and reach 4 GiB: no page tables are needed.
-  const sregs = vcpu.getSregs();
+  const sregs = vcpu.x86_64.getSregs();
   for (const segment of [sregs.cs, sregs.ds, sregs.es, sregs.ss]) {
     Object.assign(segment, { base: 0n, limit: 0xffff_ffff, selector: 0, g: 1 });
   }
-  vcpu.setSregs(sregs);
-  vcpu.setRegs({ rip: CODE, rflags: 2 });
+  vcpu.x86_64.setSregs(sregs);
+  vcpu.x86_64.setRegs({ rip: CODE, rflags: 2 });
 }
 
 /** An integer as the four bytes of an instruction's operand. */

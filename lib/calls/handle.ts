@@ -1,6 +1,9 @@
-import { KvmError, type KvmErrorInfo } from '../base/errors.ts';
-import { ERRNO } from '../uapi/errno.ts';
+import { checkU32 } from '../base/arguments.ts';
+import { hex, KvmError } from '../base/errors.ts';
+import type { U64 } from '../base/u64.ts';
+import { type Callee, callFailure, type FailureInfo, whyClosed } from './failure.ts';
 import type { KvmCalls } from './kvm-calls.ts';
+import type { CallName } from './signatures.ts';
 
 /** What goes with a handle: its descriptor, and what was mapped through it, which keeps the file open in the kernel. */
 interface OpenFd {
@@ -22,10 +25,10 @@ function release({ calls, fd, mapped }: OpenFd): void {
  * collector. Closing twice does nothing; using it afterwards is EBADF, and never reaches somebody else's descriptor
  * that happens to have got the same number.
  */
-export abstract class Handle {
+export abstract class Handle implements Callee {
   readonly calls: KvmCalls;
   /** What an error calls it: `the VM`. */
-  protected abstract readonly noun: string;
+  abstract readonly noun: string;
   #open: OpenFd | undefined;
   #fd: number;
 
@@ -64,14 +67,20 @@ export abstract class Handle {
     this.#open?.mapped.push({ hva, size });
   }
 
-  /** The result of a call on this descriptor, or the error that it stands for. */
-  protected check(result: number, syscall: string, info?: Omit<KvmErrorInfo, 'syscall'>): number {
-    if (result < 0) throw this.failure(result, syscall, info);
+  /** @internal The result of a call on this descriptor, or the error that it stands for. */
+  check(name: CallName, result: number, info?: FailureInfo): number {
+    if (result < 0) throw this.failure(name, result, info);
     return result;
   }
 
-  protected failure(errno: number, syscall: string, info?: Omit<KvmErrorInfo, 'syscall'>): KvmError {
-    const explanation = errno === -ERRNO.EBADF && this.closed ? `${this.noun} is closed` : info?.explanation;
-    return new KvmError(errno, { ...info, syscall, explanation });
+  /** An ioctl that has no method, over a number or a structure; its result. @throws KvmError */
+  protected checkIoctl(request: number, arg: U64 | Uint8Array): number {
+    const result = this.calls.ioctlUnchecked(this.fd, checkU32(request, 'request'), arg);
+    if (result >= 0) return result;
+    throw new KvmError(result, { syscall: `ioctl(${hex(request)})`, explanation: whyClosed(result, this) });
+  }
+
+  protected failure(name: CallName, errno: number, info?: FailureInfo): KvmError {
+    return callFailure(name, errno, this, info);
   }
 }

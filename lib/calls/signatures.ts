@@ -442,6 +442,15 @@ const PPC64: Readonly<CallsOf<Ppc64Calls>> = {
 export const ARCH_SIGNATURES = { x86_64: X86_64, s390x: S390X, ppc64: PPC64 } as const;
 
 export type CallGroup = keyof typeof ARCH_SIGNATURES;
+
+/** The name of any call, of an architecture's too: no two have the same. */
+export type CallName = keyof typeof SIGNATURES | { [G in CallGroup]: keyof (typeof ARCH_SIGNATURES)[G] }[CallGroup];
+
+const BY_NAME: Readonly<Record<CallName, Signature>> = { ...SIGNATURES, ...X86_64, ...S390X, ...PPC64 };
+
+/** What the kernel's users call a call, for errors: `ioctl(KVM_RUN)`. */
+export const syscallOf = (name: CallName): string => BY_NAME[name].syscall;
+
 export const CALL_GROUPS = Object.keys(ARCH_SIGNATURES) as readonly CallGroup[];
 
 /** Signatures of one group, or the common ones for `undefined`, as a plain map for code that walks them. */

@@ -13,17 +13,17 @@ const HLT = 0xf4;
  * every address below that can be named without page tables.
  */
 export function startInRealMode(vcpu: Vcpu, rip: number): void {
-  const sregs = vcpu.getSregs();
+  const sregs = vcpu.x86_64.getSregs();
   for (const segment of [sregs.cs, sregs.ds, sregs.es, sregs.ss]) {
     Object.assign(segment, { base: 0n, limit: FOUR_GIB_LIMIT, selector: 0, g: 1 });
   }
-  vcpu.setSregs(sregs);
-  vcpu.setRegs({ rip, rflags: RFLAGS });
+  vcpu.x86_64.setSregs(sregs);
+  vcpu.x86_64.setRegs({ rip, rflags: RFLAGS });
 }
 
 /** What a VM needs before its first vCPU may run in real mode. */
 export function prepareRealMode(vm: Vm): void {
-  vm.setTssAddr(TSS_ADDR);
+  vm.x86_64.setTssAddr(TSS_ADDR);
 }
 
 /** Runs a guest that only halts, on the first vCPU of a VM without memory; why it came back. */

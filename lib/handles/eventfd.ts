@@ -1,17 +1,17 @@
 import { checkU32 } from '../base/arguments.ts';
-import { KvmError } from '../base/errors.ts';
+import { callFailure } from '../calls/failure.ts';
 import { Handle } from '../calls/handle.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { ERRNO } from '../uapi/errno.ts';
 
 /** An eventfd: what ioeventfds signal, and irqfds are signalled by. Non-blocking. */
 export class EventFd extends Handle {
-  protected override readonly noun = 'the eventfd';
+  override readonly noun = 'the eventfd';
   readonly #counter = new BigUint64Array(1);
 
   constructor(calls: KvmCalls, initial = 0) {
     const fd = calls.eventfd(checkU32(initial, 'initial'));
-    if (fd < 0) throw new KvmError(fd, { syscall: 'eventfd2' });
+    if (fd < 0) throw callFailure('eventfd', fd, { noun: 'the eventfd', closed: false });
     super(calls, fd);
   }
 
@@ -19,14 +19,14 @@ export class EventFd extends Handle {
   read(): bigint {
     const result = this.calls.read(this.fd, new Uint8Array(this.#counter.buffer));
     if (result === -ERRNO.EAGAIN) return 0n;
-    this.check(result, 'read');
+    this.check('read', result);
     return this.#counter[0]!;
   }
 
   /** Adds to the counter. @throws KvmError EBADF; EAGAIN when it would pass 2^64 − 2 */
   signal(by = 1n): void {
     this.#counter[0] = by;
-    this.check(this.calls.write(this.fd, new Uint8Array(this.#counter.buffer)), 'write');
+    this.check('write', this.calls.write(this.fd, new Uint8Array(this.#counter.buffer)));
   }
 }
 

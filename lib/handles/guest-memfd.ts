@@ -3,7 +3,7 @@ import type { KvmCalls } from '../calls/kvm-calls.ts';
 
 /** A guest_memfd: private pages of a VM, which this process cannot read. */
 export class GuestMemfd extends Handle {
-  protected override readonly noun = 'the guest_memfd';
+  override readonly noun = 'the guest_memfd';
   readonly size: number;
 
   constructor(calls: KvmCalls, fd: number, size: number) {

@@ -3,7 +3,6 @@ import type { HtabLoops } from '../arch/ppc64/model/htab-loops.ts';
 import type { EmulatedKernel } from '../backends/emulated.ts';
 import { type OpenedCalls, type OpenOptions, openCalls, openFailure } from '../backends/open.ts';
 import { checkU64 } from '../base/arguments.ts';
-import { KvmError } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { Handle } from '../calls/handle.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
@@ -37,7 +36,7 @@ export interface CreateVmOptions {
  * using other = Kvm.open({ arch: 's390x' });  // emulated
  */
 export class Kvm extends Handle {
-  protected override readonly noun = 'the handle of /dev/kvm';
+  override readonly noun = 'the handle of /dev/kvm';
   /** The emulated kernel, where it is one: for `loadGuest`. */
   readonly emulated: EmulatedKernel | undefined;
   /** Why `backend: 'auto'` did not take the real kernel. */
@@ -79,12 +78,12 @@ export class Kvm extends Handle {
 
   /** KVM_GET_API_VERSION: 12. */
   getApiVersion(): number {
-    return this.check(this.calls.getApiVersion(this.fd, 0), 'ioctl(KVM_GET_API_VERSION)');
+    return this.check('getApiVersion', this.calls.getApiVersion(this.fd, 0));
   }
 
   /** KVM_CHECK_EXTENSION: 0 when it is absent. @example kvm.checkExtension('NR_MEMSLOTS') */
   checkExtension(cap: Capability): number {
-    return this.check(this.calls.checkExtension(this.fd, capNumber(cap)), 'ioctl(KVM_CHECK_EXTENSION)');
+    return this.check('checkExtension', this.calls.checkExtension(this.fd, capNumber(cap)));
   }
 
   /** All capabilities that this package knows by name, with their values; absent ones are 0. */
@@ -95,14 +94,14 @@ export class Kvm extends Handle {
 
   /** KVM_GET_VCPU_MMAP_SIZE, asked once. */
   get vcpuMmapSize(): number {
-    this.#vcpuMmapSize ??= this.check(this.calls.getVcpuMmapSize(this.fd, 0), 'ioctl(KVM_GET_VCPU_MMAP_SIZE)');
+    this.#vcpuMmapSize ??= this.check('getVcpuMmapSize', this.calls.getVcpuMmapSize(this.fd, 0));
     return this.#vcpuMmapSize;
   }
 
   /** KVM_CREATE_VM. @throws KvmError EINVAL, ENOMEM, EMFILE */
   createVm({ type = 0 }: CreateVmOptions = {}): Vm {
     const fd = this.calls.createVm(this.fd, checkU64(type, 'type'));
-    if (fd < 0) throw createVmFailure(fd, type, this.arch, this.closed);
+    if (fd < 0) throw this.failure('createVm', fd, { explanation: whyNoVm(fd, type, this.arch) });
     return new Vm(this, fd);
   }
 
@@ -160,14 +159,8 @@ export class Kvm extends Handle {
   }
 }
 
-/** The error of creating a VM. */
-function createVmFailure(errno: number, type: U64, arch: Arch, closed: boolean): KvmError {
+function whyNoVm(errno: number, type: U64, arch: Arch): string | undefined {
+  if (errno !== -ERRNO.EINVAL) return undefined;
   const hint = arch === 's390x' ? ', or vm.allocate_pgste is not 1' : '';
-  const explanation =
-    errno === -ERRNO.EBADF && closed
-      ? 'the handle of /dev/kvm is closed'
-      : errno === -ERRNO.EINVAL
-        ? `VM type ${type} is not one that this kernel and machine have${hint}`
-        : undefined;
-  return new KvmError(errno, { syscall: 'ioctl(KVM_CREATE_VM)', explanation });
+  return `VM type ${type} is not one that this kernel and machine have${hint}`;
 }

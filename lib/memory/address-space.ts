@@ -11,7 +11,7 @@ import { Mapping } from './mapping.ts';
 import { MmioBus, type MmioHandlers, type MmioRegion } from './mmio-bus.ts';
 import { MemoryRegion, type Placement, type RegionOwner } from './region.ts';
 import { OWN_RULES, PLACEMENT_RULES, type RegionContext } from './region-rules.ts';
-import { Undo, type VmBinding } from './vm-binding.ts';
+import { type SpaceSlots, Undo } from './space-slots.ts';
 
 /** Options of a memory region. */
 export interface RegionOptions {
@@ -56,7 +56,7 @@ export class AddressSpace extends GuestMemory implements RegionOwner {
   /** The MMIO ranges. */
   readonly mmio: MmioBus;
   /** Weak, so that a space which outlives a dropped VM doesn't keep it. */
-  readonly #bindings = new Map<WeakRef<VmBinding>, WeakRef<VmBinding>>();
+  readonly #bindings = new Map<WeakRef<SpaceSlots>, WeakRef<SpaceSlots>>();
   #closed = false;
 
   constructor({ littleEndian, pageSize }: AddressSpaceOptions) {
@@ -181,12 +181,12 @@ export class AddressSpace extends GuestMemory implements RegionOwner {
   }
 
   /** The VM bindings that are alive. */
-  get bindings(): VmBinding[] {
+  get bindings(): SpaceSlots[] {
     return [...this.#live()];
   }
 
   /** Gives a VM everything that is here, and all changes from now on. @throws KvmError as {@link addRam} */
-  bind(binding: VmBinding): void {
+  bind(binding: SpaceSlots): void {
     this.#assertOpen('bind');
     const undo = new Undo();
     for (const region of this.table.entries) {
@@ -200,7 +200,7 @@ export class AddressSpace extends GuestMemory implements RegionOwner {
   }
 
   /** Takes its slots away from a VM, unless that is closed. */
-  unbind(binding: VmBinding): void {
+  unbind(binding: SpaceSlots): void {
     for (const weak of this.#bindings.keys()) {
       if (weak.deref() !== binding) continue;
       if (!binding.memslots.closed) for (const region of this.table.entries) binding.remove(region);
@@ -288,7 +288,7 @@ export class AddressSpace extends GuestMemory implements RegionOwner {
     throw new KvmError(errno, { syscall, gpa, size, explanation: explain(rules, context, errno) });
   }
 
-  *#live(): Generator<VmBinding> {
+  *#live(): Generator<SpaceSlots> {
     for (const weak of this.#bindings.keys()) {
       const binding = weak.deref();
       if (binding === undefined || binding.memslots.closed) this.#bindings.delete(weak);

@@ -19,7 +19,7 @@ import { splitGpa } from './gpa.ts';
 import type { Memslot, MemslotWatcher } from './memslots.ts';
 import { PageSet } from './page-set.ts';
 import { type Range, RangeTable } from './range-table.ts';
-import type { VmBinding } from './vm-binding.ts';
+import type { SpaceSlots } from './space-slots.ts';
 
 /** A run of guest frames that are dirty. */
 export interface DirtyRun {
@@ -73,7 +73,7 @@ class SlotLog implements Range {
  */
 export class DirtyPages implements MemslotWatcher {
   readonly #space: AddressSpace;
-  readonly #binding: VmBinding;
+  readonly #binding: SpaceSlots;
   readonly #tracking: DirtyTracking;
   readonly #logs = new RangeTable<SlotLog>();
   readonly #bySlot = new Map<Memslot, SlotLog>();
@@ -81,7 +81,7 @@ export class DirtyPages implements MemslotWatcher {
   #pending = new PageSet();
   #started = false;
 
-  constructor(space: AddressSpace, binding: VmBinding, tracking: DirtyTracking) {
+  constructor(space: AddressSpace, binding: SpaceSlots, tracking: DirtyTracking) {
     this.#space = space;
     this.#binding = binding;
     this.#tracking = tracking;

@@ -24,10 +24,10 @@ function boot(vm: Vm, access: 'load' | 'store'): Vcpu {
   ram.close();
   vm.memory.writeExact(CODE, guestCode(access));
   const vcpu = vm.createVcpu();
-  const sregs = vcpu.getSregs();
+  const sregs = vcpu.x86_64.getSregs();
   const segment = { base: 0n, limit: 0xffff_ffff, selector: 0, g: 1 };
   const { cs, ds, es, fs, gs, ss } = sregs;
-  vcpu.setSregs({
+  vcpu.x86_64.setSregs({
     cs: { ...cs, ...segment },
     ds: { ...ds, ...segment },
     es: { ...es, ...segment },
@@ -66,7 +66,7 @@ export const mmioExits: Benchmark = {
       /** Has the guest do `n` accesses, from the start of its code to its HLT. */
       const start = (at: Vcpu, n: number): void => {
         handled = 0;
-        at.setRegs({ rip: CODE, rflags: 2, rcx: n });
+        at.x86_64.setRegs({ rip: CODE, rflags: 2, rcx: n });
       };
       const requireHandled = (n: number): void => {
         requireEqual(handled, n, `MMIO accesses (the last stored ${stored})`);

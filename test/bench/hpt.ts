@@ -173,7 +173,7 @@ export const hptEnter: Benchmark = {
     for (const power of sizes([14, 20])) {
       const { kvm, vm } = emulatedVm(power);
       const vcpu = vm.createVcpu();
-      vcpu.enablePapr();
+      vcpu.ppc64.enablePapr();
       const table = new Htab(power + 4);
       const nothing = encodeHtabStream(table);
       const groups = table.groupCount;

@@ -33,7 +33,7 @@ const HPTE_PAGE = 0x1000;
 
 /** Lets a ppc64 guest's real-mode accesses go through a hashed page table, with an entry for each page it names. */
 function useHashPageTable(vm: Vm, vcpu: Vcpu): Own {
-  vcpu.enablePapr();
+  vcpu.ppc64.enablePapr();
   vm.hpt.allocate(ORDER);
   const table = new Htab(ORDER);
   const segment = vrmaSegment();

@@ -87,7 +87,7 @@ function newVm(kvm: Kvm): Vm {
 
 function newVcpu(vm: Vm): Vcpu {
   const vcpu = vm.createVcpu();
-  vcpu.enablePapr();
+  vcpu.ppc64.enablePapr();
   return vcpu;
 }
 

@@ -123,7 +123,7 @@ describe.each(backends)('bad input on $name', ({ options }) => {
       () => vm.createVcpu(),
       () => vm.checkExtension('NR_MEMSLOTS'),
       () => vm.enableCap(168, [1]),
-      () => vm.createIrqchip(),
+      () => vm.io.createIrqchip(),
       () => vm.ioctl(0xaeff),
       () => vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0, memorySize: UNIT, userspaceAddr: ram.hva }),
     ]) {
@@ -134,7 +134,7 @@ describe.each(backends)('bad input on $name', ({ options }) => {
     );
     expect(() => space.readU8(0)).toThrow(expect.objectContaining({ code: 'EFAULT' }));
     expect(() => vcpu.getMpState()).toThrow(
-      expect.objectContaining({ code: 'EBADF', explanation: 'the vCPU is closed' }),
+      expect.objectContaining({ code: 'EBADF', explanation: 'vCPU 0 is closed' }),
     );
     other.close();
     using second = kvm.createVm();

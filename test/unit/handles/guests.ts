@@ -37,10 +37,10 @@ export function loadGuest(kvm: Kvm, vm: Vm, vcpu: Vcpu, steps: readonly Step[], 
   if (ram === undefined) vm.memory.writeExact(CODE, code);
   else ram.write(CODE, code);
   // Flat 32-bit protected mode: base 0, limit 4 GiB.
-  const sregs = vcpu.getSregs();
+  const sregs = vcpu.x86_64.getSregs();
   const flat = { ...sregs.ds, base: 0n, limit: 0xffff_ffff, selector: 16, type: 3, s: 1, db: 1, g: 1, present: 1 };
-  vcpu.setSregs({ cs: { ...flat, selector: 8, type: 11 }, ds: flat, es: flat, ss: flat, cr0: sregs.cr0 | 1n });
-  vcpu.setRegs({ rip: CODE, rflags: 2 });
+  vcpu.x86_64.setSregs({ cs: { ...flat, selector: 8, type: 11 }, ds: flat, es: flat, ss: flat, cr0: sregs.cr0 | 1n });
+  vcpu.x86_64.setRegs({ rip: CODE, rflags: 2 });
 }
 
 /** A guest that stores a byte at each address. */

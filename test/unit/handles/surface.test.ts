@@ -53,12 +53,12 @@ it('prints handles as tables with hexadecimal addresses', () => {
   using vm = kvm.createVm();
   vm.memory.addRam(UNIT, kvm.mapAnonymous(2 * UNIT), { name: 'main', readOnly: true });
   vm.memory.addMmio(0xd000_0000, 8, {}, { name: 'uart' });
-  vm.ports.add(0x3f8, 8, {}, 'com1');
+  vm.io.ports.add(0x3f8, 8, {}, 'com1');
   const text = inspect(vm);
   expect(text).toMatch(/\[0x100000, 0x300000\) +2 MiB +ram +anonymous 0x[0-9a-f]+ +read-only +main/);
   expect(text).toMatch(/\[0xd0000000, 0xd0000008\) +8 bytes +mmio +uart/);
   expect(text).toMatch(/0 +\[0x100000, 0x300000\) +2 MiB +0x[0-9a-f]+ +READONLY/);
-  expect(inspect(vm.ports)).toMatch(/\[0x3f8, 0x400\) +com1/);
+  expect(inspect(vm.io.ports)).toMatch(/\[0x3f8, 0x400\) +com1/);
   expect(inspect(kvm)).toContain('x86_64');
   expect(inspect(vm.createVcpu())).toMatch(/^Vcpu 0 fd \d+/);
   expect(inspect(vm.dirtyPages.start())).toContain('DirtyPages (log)');

@@ -53,7 +53,7 @@ describe.each(x86)('a vCPU on $name', ({ options }) => {
       },
       write: (offset, value, size) => seen.push(['write', offset, value, size]),
     });
-    vm.ports.add(0x10, 2, { read: () => 0x66, write: (offset, value) => seen.push(['out', offset, value]) });
+    vm.io.ports.add(0x10, 2, { read: () => 0x66, write: (offset, value) => seen.push(['out', offset, value]) });
     load(
       { store: MMIO + 4, value: 0x41 },
       { load: MMIO + 1, storedAt: 0x3000 },
@@ -70,7 +70,7 @@ describe.each(x86)('a vCPU on $name', ({ options }) => {
   });
 
   it('reports port accesses that nobody handles', async () => {
-    vm.ports.add(0x20, 1, { read: () => 1 });
+    vm.io.ports.add(0x20, 1, { read: () => 1 });
     load({ out: 0x20, value: 3 }, { in: 0x21, storedAt: 0x3000 });
     const out = vcpu.runSync({ timeoutMs: 5000 });
     expect(out).toMatchObject({
@@ -151,7 +151,7 @@ describe.each(x86)('a vCPU on $name', ({ options }) => {
     spinForever();
     const run = vcpu.run();
     setTimeout(() => vcpu.close(), 20);
-    await expect(run).rejects.toMatchObject({ code: 'EBADF', explanation: 'the vCPU is closed' });
+    await expect(run).rejects.toMatchObject({ code: 'EBADF', explanation: 'vCPU 0 is closed' });
     vcpu.close();
     await expect(vcpu.run()).rejects.toMatchObject({ code: 'EBADF' });
     expect(() => vcpu.kick()).toThrow(expect.objectContaining({ code: 'EBADF' }));
@@ -161,14 +161,14 @@ describe.each(x86)('a vCPU on $name', ({ options }) => {
     if (kvm.checkExtension('COALESCED_MMIO') === 0) return;
     const seen: unknown[] = [];
     vm.memory.addMmio(MMIO, 4, { write: (offset, value) => seen.push([offset, value]) });
-    const zone = vm.registerCoalescedMmio(MMIO, 16);
+    const zone = vm.io.registerCoalescedMmio(MMIO, 16);
     load({ store: MMIO + 1, value: 1 }, { store: MMIO + 8, value: 2 }, { store: MMIO + 2, value: 3 });
     expect((await vcpu.run()).reason).toBe('HLT');
     expect(seen).toEqual([
       [1, 1],
       [2, 3],
     ]);
-    expect(vm.takeCoalescedWrites()).toEqual([{ pio: false, gpa: MMIO + 8, data: Uint8Array.of(2) }]);
+    expect(vm.io.takeCoalescedWrites()).toEqual([{ pio: false, gpa: MMIO + 8, data: Uint8Array.of(2) }]);
     zone.close();
     zone.close();
     load({ store: MMIO + 8, value: 2 });
@@ -177,11 +177,11 @@ describe.each(x86)('a vCPU on $name', ({ options }) => {
 
   it('signals an ioeventfd instead of coming back', async () => {
     const eventfd = kvm.createEventFd();
-    const event = vm.ioeventfd({ addr: MMIO, len: 1, eventfd, datamatch: 0x41 });
-    expect(() => vm.ioeventfd({ addr: MMIO, len: 1, eventfd, datamatch: 0x41 })).toThrow(
+    const event = vm.io.ioeventfd({ addr: MMIO, len: 1, eventfd, datamatch: 0x41 });
+    expect(() => vm.io.ioeventfd({ addr: MMIO, len: 1, eventfd, datamatch: 0x41 })).toThrow(
       expect.objectContaining({ code: 'EEXIST', gpa: MMIO }),
     );
-    expect(() => vm.ioeventfd({ addr: MMIO, len: 3, eventfd })).toThrow(/len 3 is none of/);
+    expect(() => vm.io.ioeventfd({ addr: MMIO, len: 3, eventfd })).toThrow(/len 3 is none of/);
     load({ store: MMIO, value: 0x41 }, { store: MMIO, value: 0x42 });
     expect(await vcpu.run()).toMatchObject({ reason: 'MMIO', data: Uint8Array.of(0x42) });
     expect(eventfd.read()).toBe(1n);
@@ -191,22 +191,25 @@ describe.each(x86)('a vCPU on $name', ({ options }) => {
     load({ store: MMIO, value: 0x41 });
     expect(await vcpu.run()).toMatchObject({ reason: 'MMIO', data: Uint8Array.of(0x41) });
     eventfd.close();
-    expect(() => vm.ioeventfd({ addr: MMIO, len: 1, eventfd })).toThrow(
+    expect(() => vm.io.ioeventfd({ addr: MMIO, len: 1, eventfd })).toThrow(
       expect.objectContaining({ code: 'EBADF', explanation: 'the eventfd is closed' }),
     );
     expect(() => eventfd.read()).toThrow(expect.objectContaining({ code: 'EBADF' }));
   });
 
   it('reads and sets registers by name', () => {
-    vcpu.setRegs({ rax: 0xffff_ffff_ffff_fffen, rbx: 5, rip: 0x1234 });
-    expect(vcpu.getRegs()).toMatchObject({ rax: 0xffff_ffff_ffff_fffen, rbx: 5n, rip: 0x1234n });
-    const sregs = vcpu.getSregs();
-    vcpu.setSregs({ ds: { ...sregs.ds, base: 0x4_0000n, selector: 0x4000 }, idt: { base: 0x5000n, limit: 0xfff } });
-    const after = vcpu.getSregs();
+    vcpu.x86_64.setRegs({ rax: 0xffff_ffff_ffff_fffen, rbx: 5, rip: 0x1234 });
+    expect(vcpu.x86_64.getRegs()).toMatchObject({ rax: 0xffff_ffff_ffff_fffen, rbx: 5n, rip: 0x1234n });
+    const sregs = vcpu.x86_64.getSregs();
+    vcpu.x86_64.setSregs({
+      ds: { ...sregs.ds, base: 0x4_0000n, selector: 0x4000 },
+      idt: { base: 0x5000n, limit: 0xfff },
+    });
+    const after = vcpu.x86_64.getSregs();
     expect(after.ds).toEqual({ ...sregs.ds, base: 0x4_0000n, selector: 0x4000 });
     expect(after.idt).toEqual({ base: 0x5000n, limit: 0xfff });
     expect(after.cs).toEqual(sregs.cs);
-    expect(() => vcpu.setRegs({ rax: -1 })).toThrow(expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' }));
+    expect(() => vcpu.x86_64.setRegs({ rax: -1 })).toThrow(expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' }));
   });
 
   it('refuses ids that are taken or too large', () => {
@@ -248,6 +251,40 @@ it('answers PAPR hypercalls on ppc64', async () => {
   await expect(vcpu.run({ signal: AbortSignal.timeout(20) })).rejects.toMatchObject({ name: 'TimeoutError' });
   // r3, r4, r5 of the guest.
   expect((answer as bigint[]).slice(0, 3)).toEqual([BigInt.asUintN(64, -2n), 33n, 22n]);
+});
+
+it('gets and sets single registers as integers or bytes, and no larger one as an integer', () => {
+  using kvm = Kvm.open({ backend: 'emulated', arch: 'ppc64' });
+  using vm = kvm.createVm();
+  const vcpu = vm.createVcpu();
+  const amr = 0x1030_0000_0000_000en;
+  vcpu.setOneReg(amr, 0x1234_5678_9abc_def0n);
+  expect(vcpu.getOneReg(amr)).toBe(0x1234_5678_9abc_def0n);
+  expect([...vcpu.getOneRegBytes(amr)]).toEqual([0xf0, 0xde, 0xbc, 0x9a, 0x78, 0x56, 0x34, 0x12]);
+  vcpu.setOneReg(amr, new Uint8Array(8));
+  expect(vcpu.getOneReg(amr)).toBe(0n);
+  expect(() => vcpu.getOneReg(0x1030_0000_0000_ffffn)).toThrow(
+    expect.objectContaining({ syscall: 'ioctl(KVM_GET_ONE_REG)' }),
+  );
+  const vector = 0x1040_0000_0000_0020n;
+  for (const call of [() => vcpu.getOneReg(vector), () => vcpu.setOneReg(vector, 1)]) {
+    expect(call).toThrow(expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' }));
+  }
+});
+
+it.each(['x86_64', 's390x', 'ppc64', 'aarch64'] as const)('has only its own architecture’s doors: %s', (arch) => {
+  using kvm = Kvm.open({ backend: 'emulated', arch });
+  using vm = kvm.createVm();
+  const vcpu = vm.createVcpu();
+  for (const door of ['x86_64', 's390x', 'ppc64'] as const) {
+    for (const handle of [vm, vcpu]) {
+      if (door === arch) expect(handle[door]).toBe(handle[door]);
+      else {
+        const error = { code: 'ENOTTY', explanation: `there is ${door} on ${door} only, and this is ${arch}` };
+        expect(() => handle[door]).toThrow(expect.objectContaining(error));
+      }
+    }
+  }
 });
 
 it.each(['6.12', '6.1'])('says that the host cannot give a page of a memslot, on %s', async (release) => {

@@ -172,7 +172,7 @@ describe.each([4096, 65536])('a ppc64 guest with a hashed page table, host pages
     vm.hpt.allocate(ORDER);
     for (const ea of [DEVICE, REGISTERS]) enter(ea);
     vcpu = vm.createVcpu();
-    vcpu.enablePapr();
+    vcpu.ppc64.enablePapr();
   });
   afterEach(() => {
     vm.close();

@@ -42,7 +42,7 @@ export interface HtabReaders {
  * for await (const { slot, entry } of reader.entries()) console.log(slot, entry);   // what changed meanwhile
  */
 export class HtabReader extends Handle {
-  protected override readonly noun = 'the reader';
+  override readonly noun = 'the reader';
   readonly boltedOnly: boolean;
   readonly #readers: HtabReaders;
   #owed: OwedSlots | undefined;
@@ -145,7 +145,7 @@ export class HtabReader extends Handle {
       return;
     }
     const into = this.#buffer.subarray(0, count);
-    const length = this.check(this.calls.read(this.fd, into), 'read');
+    const length = this.check('read', this.calls.read(this.fd, into));
     this.#reads++;
     const chunks = chunksRead(into.slice(0, length), this.#readers.format).reverse();
     const first = chunks.at(-1);
@@ -171,7 +171,7 @@ export interface HtabTarget {
 
 /** A writer to a VM's hashed page table. No vCPU may be inside KVM_RUN, and the memslots must be there before. */
 export class HtabWriter extends Handle {
-  protected override readonly noun = 'the writer';
+  override readonly noun = 'the writer';
   readonly #target: HtabTarget;
 
   constructor(calls: KvmCalls, fd: number, target: HtabTarget) {
@@ -208,7 +208,7 @@ export class HtabWriter extends Handle {
     const taken = this.calls.write(this.fd, part);
     if (taken < 0) {
       const explanation = this.#target.explainWrite(taken, chunk, bytes);
-      throw this.failure(taken, 'write', { size: part.length, explanation });
+      throw this.failure('write', taken, { size: part.length, explanation });
     }
     if (taken !== part.length) {
       const explanation = `the kernel took ${taken} of a chunk's ${part.length} bytes`;

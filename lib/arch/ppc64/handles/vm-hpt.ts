@@ -3,7 +3,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { checkInteger, checkU64 } from '../../../base/arguments.ts';
 import { hex, KvmError, outOfRange } from '../../../base/errors.ts';
 import type { U64 } from '../../../base/u64.ts';
-import type { KvmCalls, Ppc64Calls } from '../../../calls/kvm-calls.ts';
+import { type Callee, callFailure } from '../../../calls/failure.ts';
+import type { Ppc64Calls } from '../../../calls/kvm-calls.ts';
+import type { CallName } from '../../../calls/signatures.ts';
 import { explain, type Rule } from '../../../rules/rule.ts';
 import { isLittleEndianHost } from '../../../uapi/arch.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
@@ -46,10 +48,7 @@ import {
 import { LiveGroups, largePageOf } from './live-groups.ts';
 
 /** The VM whose table it is. */
-export interface HptOwner {
-  readonly calls: KvmCalls;
-  readonly fd: number;
-  readonly closed: boolean;
+export interface HptOwner extends Callee {
   readonly vcpus: readonly { readonly id: number; readonly running: boolean }[];
 }
 
@@ -125,7 +124,7 @@ export class VmHpt {
       nested: result === -ERRNO.EOPNOTSUPP,
       hostOrder: result === -ERRNO.ENOMEM ? order - 1 : HPT_ORDER.MAX,
     };
-    throw this.#refusal(result, 'ioctl(KVM_PPC_ALLOCATE_HTAB)', [...ALLOCATE_HTAB_RULES, ...NEW_HTAB_RULES], context);
+    throw this.#refusal(result, 'allocateHtab', [...ALLOCATE_HTAB_RULES, ...NEW_HTAB_RULES], context);
   }
 
   /**
@@ -153,7 +152,7 @@ export class VmHpt {
     const result = this.#ppc64.resizeHptPrepare(this.#owner.fd, 0, order);
     if (result < 0) {
       const context = { flags: 0n, order, radix: this.getOrder() === undefined };
-      throw this.#refusal(result, 'ioctl(KVM_PPC_RESIZE_HPT_PREPARE)', RESIZE_HPT_RULES, context);
+      throw this.#refusal(result, 'resizeHptPrepare', RESIZE_HPT_RULES, context);
     }
     this.#prepared = order === 0 ? undefined : order;
     return result;
@@ -178,13 +177,12 @@ export class VmHpt {
       ready: result !== -ERRNO.EIO,
       prepared,
     };
-    const syscall = 'ioctl(KVM_PPC_RESIZE_HPT_COMMIT)';
-    const own = {
+    const why = {
       [-ERRNO.ENOSPC]: REHASH_COLLISION,
       [-ERRNO.EBUSY]: 'the new table is not allocated yet: prepareResize(), until it gives 0',
     }[result];
-    if (own !== undefined) throw this.#error(result, syscall, own);
-    throw this.#refusal(result, syscall, COMMIT_HPT_RULES, context);
+    if (why !== undefined) throw this.#error(result, 'resizeHptCommit', why);
+    throw this.#refusal(result, 'resizeHptCommit', COMMIT_HPT_RULES, context);
   }
 
   /**
@@ -215,7 +213,7 @@ export class VmHpt {
     if ([...this.#readers].some((reader) => reader.boltedOnly !== boltedOnly)) {
       const explanation =
         'KVM tells only one reader of a change, and a reader of bolted entries hides what it reads of others: close the other reader first';
-      throw this.#error(-ERRNO.EBUSY, 'ioctl(KVM_PPC_GET_HTAB_FD)', explanation);
+      throw this.#error(-ERRNO.EBUSY, 'getHtabFd', explanation);
     }
     const reader = new HtabReader(this.#owner.calls, this.#openFd(this.#flags(boltedOnly), startIndex), boltedOnly, {
       format: this.format,
@@ -321,7 +319,7 @@ export class VmHpt {
   smmuInfo(): SmmuInfo {
     const bytes = new Uint8Array(SMMU_INFO_SIZE);
     const result = this.#ppc64.getSmmuInfo(this.#owner.fd, bytes);
-    if (result < 0) throw this.#error(result, 'ioctl(KVM_PPC_GET_SMMU_INFO)');
+    if (result < 0) throw this.#error(result, 'getSmmuInfo');
     return decodeSmmuInfo(bytes, this.format.headers === 'little');
   }
 
@@ -336,7 +334,7 @@ export class VmHpt {
     if (result >= 0) return;
     const context = { flags, processTable: word, runningVcpus: this.#runningVcpus };
     const rules = [...CONFIGURE_V3_RULES, ...SWITCH_MMU_RULES];
-    throw this.#refusal(result, 'ioctl(KVM_PPC_CONFIGURE_V3_MMU)', rules, context);
+    throw this.#refusal(result, 'configureV3Mmu', rules, context);
   }
 
   /** @internal The VM is closed: so are the descriptors of its table, which would keep it in the kernel. */
@@ -354,7 +352,7 @@ export class VmHpt {
 
   #openFd(flags: number, startIndex: U64): number {
     const fd = this.#ppc64.getHtabFd(this.#owner.fd, flags, startIndex);
-    if (fd < 0) throw this.#error(fd, 'ioctl(KVM_PPC_GET_HTAB_FD)');
+    if (fd < 0) throw this.#error(fd, 'getHtabFd');
     return fd;
   }
 
@@ -387,12 +385,13 @@ export class VmHpt {
     return chunksRead(this.#readAt(slot, LiveGroups.READ_BYTES), this.format);
   }
 
+  /** @param syscall what errors call it that needs a table */
   #requireOrder(syscall: string): number {
     const order = this.getOrder();
     if (order !== undefined) return order;
     const explanation =
       'the VM has no hashed page table (it begins with radix on POWER9): allocate one, or write one that was saved';
-    throw this.#error(-ERRNO.EINVAL, syscall, explanation);
+    throw new KvmError(ERRNO.EINVAL, { syscall, explanation });
   }
 
   #explainWrite(errno: number, chunk: HtabChunk, bytes: Uint8Array): string | undefined {
@@ -409,12 +408,11 @@ export class VmHpt {
     return `${why}: slot ${large.slot} has a page of ${hex(2 ** large.entry.shift)} bytes, larger than the host's of ${hex(pageSize)}, for which the memory behind it must be of pages that large and the memslot aligned to them`;
   }
 
-  #error(errno: number, syscall: string, explanation?: string): KvmError {
-    const closed = errno === -ERRNO.EBADF && this.#owner.closed;
-    return new KvmError(errno, { syscall, explanation: closed ? 'the VM is closed' : explanation });
+  #error(errno: number, call: CallName, explanation?: string): KvmError {
+    return callFailure(call, errno, this.#owner, { explanation });
   }
 
-  #refusal<Context>(errno: number, syscall: string, rules: readonly Rule<Context>[], context: Context): KvmError {
-    return this.#error(errno, syscall, explain(rules, context, errno));
+  #refusal<Context>(errno: number, call: CallName, rules: readonly Rule<Context>[], context: Context): KvmError {
+    return this.#error(errno, call, explain(rules, context, errno));
   }
 }

@@ -19,8 +19,8 @@ export interface DumpedVm {
 
 /** A vCPU with its VM. */
 export interface LookingVcpu {
-  readonly vm: { absoluteMemory(): AbsoluteMemory };
-  cpuState(facilities?: Partial<DatFacilities>): CpuState;
+  readonly vm: { readonly s390x: { absoluteMemory(): AbsoluteMemory } };
+  readonly s390x: { cpuState(facilities?: Partial<DatFacilities>): CpuState };
 }
 
 /** A run of guest memory. */
@@ -76,10 +76,13 @@ export function* addressSpaceRanges(
   vcpu: LookingVcpu,
   options: AddressSpaceOptions = {},
 ): Generator<MappedRange, void> {
-  const cpu = vcpu.cpuState(options.facilities);
+  const cpu = vcpu.s390x.cpuState(options.facilities);
   const asce = options.asce ?? currentAsce(cpu);
   if (asce === undefined) return;
-  yield* mappedRanges(vcpu.vm.absoluteMemory(), asce, { features: featuresOf(cpu), prefix: cpu.prefixPfn * PAGE });
+  yield* mappedRanges(vcpu.vm.s390x.absoluteMemory(), asce, {
+    features: featuresOf(cpu),
+    prefix: cpu.prefixPfn * PAGE,
+  });
 }
 
 const REGISTERS = { primary: 1, secondary: 7, home: 13 } as const;

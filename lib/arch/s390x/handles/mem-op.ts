@@ -1,6 +1,7 @@
 import { checkBytes, checkInteger, checkSize, checkU64 } from '../../../base/arguments.ts';
-import { invalidArgType, KvmError, ProgramInterruption } from '../../../base/errors.ts';
+import { invalidArgType, type KvmError, ProgramInterruption } from '../../../base/errors.ts';
 import type { U64 } from '../../../base/u64.ts';
+import { type Callee, callFailure } from '../../../calls/failure.ts';
 import type { S390xCalls } from '../../../calls/kvm-calls.ts';
 import { explain, type Rule } from '../../../rules/rule.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
@@ -42,24 +43,14 @@ export interface MemOpRequest {
   readonly key: number;
 }
 
-export const MEM_OP_SYSCALL = 'ioctl(KVM_S390_MEM_OP)';
-
-/** What MEM_OP is done on: a VM, or a vCPU. */
-export interface MemOpTarget {
-  readonly fd: number;
-  readonly closed: boolean;
-  /** How it is called in errors: `the vCPU`. */
-  readonly noun: string;
-}
-
 /** Moves bytes with as many MEM_OPs as it takes, and says what went wrong. */
 export class MemOpTransfer {
   readonly #s390x: S390xCalls;
-  readonly #target: MemOpTarget;
+  readonly #target: Callee;
   /** Largest size of one call; asked for when it is needed. */
   readonly #maxSize: () => number;
 
-  constructor(s390x: S390xCalls, target: MemOpTarget, maxSize: () => number) {
+  constructor(s390x: S390xCalls, target: Callee, maxSize: () => number) {
     this.#s390x = s390x;
     this.#target = target;
     this.#maxSize = maxSize;
@@ -118,18 +109,16 @@ export function interruption(
 
 export function memOpFailure(
   errno: number,
-  target: MemOpTarget,
+  target: Callee,
   { op, gaddr, size, flags, ar, key }: MemOpRequest,
   rules: readonly Rule<MemOpContext>[],
 ): KvmError {
   const context = { op, flags, size, ar, key, sidaOffset: 0, sidaSize: 0 };
   const explanation =
-    errno === -ERRNO.EBADF && target.closed
-      ? `${target.noun} is closed`
-      : errno === -ERRNO.EFAULT
-        ? 'the host lacks memory that a memslot promises: of a translation table, or of the page itself'
-        : explain(rules, context, errno);
-  return new KvmError(errno, { syscall: MEM_OP_SYSCALL, gpa: gaddr, size, explanation });
+    errno === -ERRNO.EFAULT
+      ? 'the host lacks memory that a memslot promises: of a translation table, or of the page itself'
+      : explain(rules, context, errno);
+  return callFailure('memOp', errno, target, { gpa: gaddr, size, explanation });
 }
 
 /** The options' key, checked, with the flag that makes the kernel look at it. */

@@ -1,8 +1,11 @@
 import { checkBytes, checkInteger } from '../../../base/arguments.ts';
 import type { U64 } from '../../../base/u64.ts';
+import type { Callee } from '../../../calls/failure.ts';
 import type { S390xCalls } from '../../../calls/kvm-calls.ts';
 import { MEMOP, MEMOP_FLAG } from '../../../uapi/flags.ts';
+import { KVM_RUN_S390X } from '../../../uapi/structs.ts';
 import type { CpuState } from '../model/cpu-state.ts';
+import { addressingMode } from '../model/psw.ts';
 import { LOGICAL_RULES } from '../rules.ts';
 import { type AccessFailure, explainLogical, wrapHint } from './explain-access.ts';
 import {
@@ -13,16 +16,13 @@ import {
   keyOf,
   type LogicalAccessOptions,
   type MemOpRequest,
-  type MemOpTarget,
   MemOpTransfer,
 } from './mem-op.ts';
 
 /** The vCPU whose addresses are accessed. */
-export interface LogicalTarget extends MemOpTarget {
+export interface LogicalTarget extends Callee {
   readonly vm: { readonly fd: number };
-  cpuState(): CpuState;
-  /** Of its PSW, as kvm_run shows it. */
-  addressingMode(): 24 | 31 | 64;
+  readonly kvmRun: { readonly view: DataView };
 }
 
 /** Where addresses begin that 24-bit addressing cannot form. */
@@ -44,13 +44,15 @@ const END_OF_24_BIT = 0x100_0000;
 export class VcpuMemOp {
   readonly #s390x: S390xCalls;
   readonly #target: LogicalTarget;
+  readonly #cpuState: () => CpuState;
   readonly #transfer: MemOpTransfer;
   #warned = false;
 
   /** Made by {@link Vcpu.memOp}. */
-  constructor(s390x: S390xCalls, target: LogicalTarget, maxSize: () => number) {
+  constructor(s390x: S390xCalls, target: LogicalTarget, cpuState: () => CpuState, maxSize: () => number) {
     this.#s390x = s390x;
     this.#target = target;
+    this.#cpuState = cpuState;
     this.#transfer = new MemOpTransfer(s390x, target, maxSize);
   }
 
@@ -116,13 +118,14 @@ export class VcpuMemOp {
       checkOnly: (flags & MEMOP_FLAG.CHECK_ONLY) !== 0,
     };
     const { vm } = this.#target;
-    return explainLogical(this.#target.cpuState(), { s390x: this.#s390x, fd: vm.fd }, access, code);
+    return explainLogical(this.#cpuState(), { s390x: this.#s390x, fd: vm.fd }, access, code);
   }
 
   /** Whoever reaches another address than the one that was asked for should hear of it, once. */
   #warnOfWrapping(gaddr: U64, size: number): void {
     if (this.#warned || gaddr < END_OF_24_BIT - size) return;
-    const mode = this.#target.addressingMode();
+    const run = this.#target.kvmRun.view;
+    const mode = addressingMode(run.getUint32(KVM_RUN_S390X.psw_mask), run.getUint32(KVM_RUN_S390X.psw_mask + 4));
     if (mode === 64) return;
     const hint = wrapHint(mode, BigInt(gaddr)) ?? wrapHint(mode, BigInt.asUintN(64, BigInt(gaddr) + BigInt(size) - 1n));
     if (hint === undefined) return;

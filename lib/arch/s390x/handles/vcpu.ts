@@ -1,21 +1,18 @@
 import { checkU64 } from '../../../base/arguments.ts';
-import { KvmError } from '../../../base/errors.ts';
 import type { U64 } from '../../../base/u64.ts';
+import { type Callee, callFailure } from '../../../calls/failure.ts';
 import type { S390xCalls } from '../../../calls/kvm-calls.ts';
+import type { CallName } from '../../../calls/signatures.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { KVM_RUN_S390X, REGS_SIZE } from '../../../uapi/structs.ts';
 import type { DatFacilities } from '../model/control-registers.ts';
 import { type CpuState, cpuState } from '../model/cpu-state.ts';
 import { PREFIX_MASK } from '../model/prefix.ts';
-import { addressingMode } from '../model/psw.ts';
 import { VcpuMemOp } from './vcpu-mem-op.ts';
 import type { VmS390x } from './vm.ts';
 
 /** The vCPU. */
-export interface VcpuS390xOwner {
-  readonly id: number;
-  readonly fd: number;
-  readonly closed: boolean;
+export interface VcpuS390xOwner extends Callee {
   readonly vm: { readonly fd: number };
   readonly kvmRun: { readonly view: DataView };
   getSregsBytes(size: number): Uint8Array;
@@ -24,36 +21,29 @@ export interface VcpuS390xOwner {
 /** In struct kvm_sregs, 16 access registers of 4 bytes come before the control registers. */
 const SREGS_CRS = 64;
 
-/** What only a vCPU of s390x has. The vCPU keeps one of these. */
+/** What only a vCPU of s390x has: `vcpu.s390x`. */
 export class VcpuS390x {
+  /** The guest's logical addresses through the kernel. */
   readonly memOp: VcpuMemOp;
   readonly #s390x: S390xCalls;
   readonly #owner: VcpuS390xOwner;
 
+  /** Made by the vCPU. */
   constructor(owner: VcpuS390xOwner, s390x: S390xCalls, vm: VmS390x) {
     this.#owner = owner;
     this.#s390x = s390x;
-    const target = {
-      noun: `vCPU ${owner.id}`,
-      vm: owner.vm,
-      cpuState: () => this.cpuState(),
-      addressingMode() {
-        const run = owner.kvmRun.view;
-        return addressingMode(run.getUint32(KVM_RUN_S390X.psw_mask), run.getUint32(KVM_RUN_S390X.psw_mask + 4));
-      },
-      get fd() {
-        return owner.fd;
-      },
-      get closed() {
-        return owner.closed;
-      },
-    };
-    this.memOp = new VcpuMemOp(s390x, target, () => vm.maxMemOpSize);
+    this.memOp = new VcpuMemOp(
+      s390x,
+      owner,
+      () => this.cpuState(),
+      () => vm.maxMemOpSize,
+    );
   }
 
   /**
-   * What decides about this vCPU's translations: control registers as they are, PSW, prefix and access registers as
-   * kvm_run shows them.
+   * What decides about this vCPU's translations, for `translate` and `explainTranslation` of kvm-bridge/s390x: its
+   * control registers, and PSW, prefix and access registers as kvm_run shows them since the last KVM_RUN.
+   * @param facilities those that the guest's machine lacks; KVM doesn't tell
    */
   cpuState(facilities: Partial<DatFacilities> = {}): CpuState {
     const run = this.#owner.kvmRun.view;
@@ -69,23 +59,29 @@ export class VcpuS390x {
     return state;
   }
 
-  reset(kind: 'initial' | 'normal' | 'clear'): void {
-    const { fd } = this.#owner;
-    const s390x = this.#s390x;
-    const result =
-      kind === 'initial' ? s390x.initialReset(fd) : kind === 'clear' ? s390x.clearReset(fd) : s390x.normalReset(fd);
-    this.#check(result, `ioctl(KVM_S390_${kind.toUpperCase()}_RESET)`);
+  /** KVM_S390_INITIAL_RESET: PSW, prefix and control registers too. @throws KvmError EBUSY while it runs */
+  initialReset(): void {
+    this.#check('initialReset', this.#s390x.initialReset(this.#owner.fd));
   }
 
+  /** KVM_S390_NORMAL_RESET (5.8 and later): pending interruptions go, and the vCPU stops. @throws KvmError EBUSY */
+  normalReset(): void {
+    this.#check('normalReset', this.#s390x.normalReset(this.#owner.fd));
+  }
+
+  /** KVM_S390_CLEAR_RESET (5.8 and later): an initial reset, and all other registers. @throws KvmError EBUSY */
+  clearReset(): void {
+    this.#check('clearReset', this.#s390x.clearReset(this.#owner.fd));
+  }
+
+  /** KVM_S390_SET_INITIAL_PSW: the PSW from which the next KVM_RUN begins. @throws KvmError EBUSY unless stopped */
   setInitialPsw(mask: U64, address: U64): void {
     const result = this.#s390x.setInitialPsw(this.#owner.fd, checkU64(mask, 'mask'), checkU64(address, 'address'));
     const why = result === -ERRNO.EBUSY ? 'only a stopped vCPU takes one, and this one is operating' : undefined;
-    this.#check(result, 'ioctl(KVM_S390_SET_INITIAL_PSW)', why);
+    this.#check('setInitialPsw', result, why);
   }
 
-  #check(result: number, syscall: string, why?: string): void {
-    if (result >= 0) return;
-    const explanation = result === -ERRNO.EBADF && this.#owner.closed ? 'the vCPU is closed' : why;
-    throw new KvmError(result, { syscall, explanation });
+  #check(call: CallName, result: number, explanation?: string): void {
+    if (result < 0) throw callFailure(call, result, this.#owner, { explanation });
   }
 }

@@ -1,7 +1,5 @@
-import { KvmError } from '../../../base/errors.ts';
 import type { U64 } from '../../../base/u64.ts';
-import type { KvmCalls } from '../../../calls/kvm-calls.ts';
-import { ERRNO } from '../../../uapi/errno.ts';
+import { type Callee, callFailure } from '../../../calls/failure.ts';
 
 /** Device attributes of an s390x VM: group and attribute (uAPI `KVM_S390_VM_*`). */
 export const ATTRIBUTE = {
@@ -15,37 +13,26 @@ export const ATTRIBUTE = {
 
 export type Attribute = (typeof ATTRIBUTE)[keyof typeof ATTRIBUTE];
 
-export interface AttributesOwner {
-  readonly calls: KvmCalls;
-  readonly fd: number;
-  readonly closed: boolean;
-}
-
 /** Integers behind attributes are in the host's byte order, which is big-endian on s390x. */
 export class VmAttributes {
-  readonly #owner: AttributesOwner;
+  readonly #owner: Callee;
 
-  constructor(owner: AttributesOwner) {
+  constructor(owner: Callee) {
     this.#owner = owner;
   }
 
   set(attribute: Attribute, value: U64 | null, why: (errno: number) => string | undefined = () => undefined): void {
     const [group, attr] = attribute;
     const result = this.#owner.calls.setDeviceAttr(this.#owner.fd, group, attr, value === null ? null : bytesOf(value));
-    if (result < 0) throw this.#failure(result, 'SET', why(result));
+    if (result < 0) throw callFailure('setDeviceAttr', result, this.#owner, { explanation: why(result) });
   }
 
   getU64(attribute: Attribute): bigint {
     const [group, attr] = attribute;
     const value = new Uint8Array(8);
     const result = this.#owner.calls.getDeviceAttr(this.#owner.fd, group, attr, value);
-    if (result < 0) throw this.#failure(result, 'GET', undefined);
+    if (result < 0) throw callFailure('getDeviceAttr', result, this.#owner);
     return new DataView(value.buffer).getBigUint64(0);
-  }
-
-  #failure(errno: number, what: 'GET' | 'SET', why: string | undefined): KvmError {
-    const explanation = errno === -ERRNO.EBADF && this.#owner.closed ? 'the VM is closed' : why;
-    return new KvmError(errno, { syscall: `ioctl(KVM_${what}_DEVICE_ATTR)`, explanation });
   }
 }
 

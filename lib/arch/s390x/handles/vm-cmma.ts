@@ -1,7 +1,8 @@
 import { checkBytes, checkInteger, checkU64 } from '../../../base/arguments.ts';
-import { KvmError } from '../../../base/errors.ts';
+import type { KvmError } from '../../../base/errors.ts';
 import type { U64 } from '../../../base/u64.ts';
-import type { KvmCalls, S390xCalls } from '../../../calls/kvm-calls.ts';
+import { type Callee, callFailure } from '../../../calls/failure.ts';
+import type { S390xCalls } from '../../../calls/kvm-calls.ts';
 import { explain } from '../../../rules/rule.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { MEM, S390_SKEYS_MAX } from '../../../uapi/flags.ts';
@@ -24,10 +25,7 @@ export interface CmmaValues {
 }
 
 /** The VM whose values they are. */
-export interface CmmaOwner {
-  readonly calls: KvmCalls;
-  readonly fd: number;
-  readonly closed: boolean;
+export interface CmmaOwner extends Callee {
   readonly memslots: Iterable<{ readonly id: number; readonly flags: number }>;
 }
 
@@ -98,7 +96,7 @@ export class VmCmma {
     const wide = BigInt(checkInteger(mask, 'mask', 0, 0xff)) << VALUE_SHIFT;
     const { fd } = this.#owner;
     const result = this.#s390x.setCmmaBits(fd, checkU64(startGfn, 'startGfn'), values.length, 0, wide, values);
-    if (result < 0) throw this.#failure(result, 'SET', SET_CMMA_RULES, 0, values.length);
+    if (result < 0) throw this.#failure('setCmmaBits', result, SET_CMMA_RULES, 0, values.length);
   }
 
   /**
@@ -129,19 +127,20 @@ export class VmCmma {
     const values = new Uint8Array(Math.min(count, S390_SKEYS_MAX));
     const log = BigUint64Array.of(BigInt(checkU64(startGfn, 'startGfn')), BigInt(values.length), 0n);
     const result = this.#s390x.getCmmaBits(this.#owner.fd, log, flags, values);
-    if (result < 0) throw this.#failure(result, 'GET', GET_CMMA_RULES, flags, count);
+    if (result < 0) throw this.#failure('getCmmaBits', result, GET_CMMA_RULES, flags, count);
     return { startGfn: Number(log[0]), values: values.subarray(0, Number(log[1])), remaining: Number(log[2]) };
   }
 
-  #failure(errno: number, what: 'GET' | 'SET', rules: typeof GET_CMMA_RULES, flags: number, count: number): KvmError {
+  #failure(
+    call: 'getCmmaBits' | 'setCmmaBits',
+    errno: number,
+    rules: typeof GET_CMMA_RULES,
+    flags: number,
+    count: number,
+  ): KvmError {
     const migrating = errno === -ERRNO.EINVAL && this.migrating;
     const context = { enabled: this.#enabled, flags, count: BigInt(count), migrating };
-    const explanation =
-      errno === -ERRNO.EBADF && this.#owner.closed
-        ? 'the VM is closed'
-        : errno === -ERRNO.EFAULT
-          ? 'a frame is in no memslot'
-          : explain(rules, context, errno);
-    return new KvmError(errno, { syscall: `ioctl(KVM_S390_${what}_CMMA_BITS)`, explanation });
+    const explanation = errno === -ERRNO.EFAULT ? 'a frame is in no memslot' : explain(rules, context, errno);
+    return callFailure(call, errno, this.#owner, { explanation });
   }
 }

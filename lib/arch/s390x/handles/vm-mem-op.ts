@@ -1,6 +1,7 @@
 import { checkBytes, checkInteger } from '../../../base/arguments.ts';
 import { hex, outOfRange } from '../../../base/errors.ts';
 import type { U64 } from '../../../base/u64.ts';
+import type { Callee } from '../../../calls/failure.ts';
 import type { S390xCalls } from '../../../calls/kvm-calls.ts';
 import type { Rule } from '../../../rules/rule.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
@@ -15,7 +16,6 @@ import {
   interruption,
   keyOf,
   type MemOpRequest,
-  type MemOpTarget,
   MemOpTransfer,
   memOpFailure,
 } from './mem-op.ts';
@@ -46,11 +46,11 @@ const SIZES = [1, 2, 4, 8, 16];
  */
 export class VmMemOp {
   readonly #s390x: S390xCalls;
-  readonly #target: MemOpTarget;
+  readonly #target: Callee;
   readonly #transfer: MemOpTransfer;
 
   /** Made by {@link Vm.memOp}. */
-  constructor(s390x: S390xCalls, target: MemOpTarget, maxSize: () => number) {
+  constructor(s390x: S390xCalls, target: Callee, maxSize: () => number) {
     this.#s390x = s390x;
     this.#target = target;
     this.#transfer = new MemOpTransfer(s390x, target, maxSize);

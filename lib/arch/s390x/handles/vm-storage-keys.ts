@@ -1,6 +1,7 @@
 import { checkBytes, checkInteger, checkU64 } from '../../../base/arguments.ts';
-import { hex, invalidArgType, KvmError } from '../../../base/errors.ts';
+import { hex, invalidArgType, type KvmError } from '../../../base/errors.ts';
 import type { U64 } from '../../../base/u64.ts';
+import { type Callee, callFailure } from '../../../calls/failure.ts';
 import type { S390xCalls } from '../../../calls/kvm-calls.ts';
 import { explain } from '../../../rules/rule.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
@@ -23,9 +24,7 @@ interface Slot {
 }
 
 /** The VM whose keys they are. */
-export interface KeysOwner {
-  readonly fd: number;
-  readonly closed: boolean;
+export interface KeysOwner extends Callee {
   readonly memslots: Iterable<Slot>;
 }
 
@@ -60,7 +59,7 @@ export class VmStorageKeys {
     for (const { gfn, part } of parts(startGfn, keys)) {
       const result = this.#s390x.getSkeys(this.#owner.fd, gfn, part.length, 0, part);
       if (result === S390_GET_SKEYS_NONE) return null;
-      if (result !== 0) throw this.#failure(result, 'GET', gfn, part);
+      if (result !== 0) throw this.#failure('getSkeys', result, gfn, part);
     }
     return keys;
   }
@@ -114,15 +113,15 @@ export class VmStorageKeys {
     const result = this.#s390x.keyOp(this.#owner.fd, checkU64(gaddr, 'gaddr'), operation, key);
     if (result > 0) throw interruption(result, gaddr, { explanation: `no memslot has absolute ${hex(gaddr)}` });
     if (result < 0) {
-      const explanation = result === -ERRNO.ENOTTY ? 'kernels before 7.0 have no KEYOP' : this.#whyClosed(result);
-      throw new KvmError(result, { syscall: 'ioctl(KVM_S390_KEYOP)', gpa: gaddr, explanation });
+      const explanation = result === -ERRNO.ENOTTY ? 'kernels before 7.0 have no KEYOP' : undefined;
+      throw callFailure('keyOp', result, this.#owner, { gpa: gaddr, explanation });
     }
     return key[0]!;
   }
 
   #set(gfn: U64, keys: Uint8Array): void {
     const result = this.#s390x.setSkeys(this.#owner.fd, gfn, keys.length, 0, keys);
-    if (result !== 0) throw this.#failure(result, 'SET', gfn, keys);
+    if (result !== 0) throw this.#failure('setSkeys', result, gfn, keys);
   }
 
   /** R and C may have changed since, by whoever touches the frames. */
@@ -137,18 +136,13 @@ export class VmStorageKeys {
     return false;
   }
 
-  #failure(result: number, what: 'GET' | 'SET', gfn: U64, keys: Uint8Array): KvmError {
+  #failure(call: 'getSkeys' | 'setSkeys', result: number, gfn: U64, keys: Uint8Array): KvmError {
     const explanation =
-      this.#whyClosed(result) ??
       this.#whyFrames(gfn, keys.length, result) ??
-      (what === 'SET' ? whyKey(gfn, keys, result) : undefined) ??
+      (call === 'setSkeys' ? whyKey(gfn, keys, result) : undefined) ??
       explain([...SKEYS_FLAGS_RULES, ...SKEYS_COUNT_RULES], { flags: 0, count: BigInt(keys.length) }, result);
     const errno = result > 0 ? -ERRNO.EFAULT : result;
-    return new KvmError(errno, { syscall: `ioctl(KVM_S390_${what}_SKEYS)`, gpa: BigInt(gfn) << 12n, explanation });
-  }
-
-  #whyClosed(result: number): string | undefined {
-    return result === -ERRNO.EBADF && this.#owner.closed ? 'the VM is closed' : undefined;
+    return callFailure(call, errno, this.#owner, { gpa: BigInt(gfn) << 12n, explanation });
   }
 
   /** 7.0 answers 5 (addressing) where others answer EFAULT. */

@@ -1,7 +1,7 @@
 import { checkU64 } from '../../../base/arguments.ts';
 import { hex } from '../../../base/errors.ts';
 import type { U64 } from '../../../base/u64.ts';
-import type { KvmCalls, S390xCalls } from '../../../calls/kvm-calls.ts';
+import type { S390xCalls } from '../../../calls/kvm-calls.ts';
 import { CAP } from '../../../uapi/capabilities.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import type { AbsoluteMemory } from '../model/memory.ts';
@@ -12,35 +12,27 @@ import { type CmmaOwner, VmCmma } from './vm-cmma.ts';
 import { VmMemOp } from './vm-mem-op.ts';
 import { type KeysOwner, VmStorageKeys } from './vm-storage-keys.ts';
 
-export type VmS390xOwner = Omit<KeysOwner & CmmaOwner, 'calls' | 'memslots'> & {
-  readonly calls: KvmCalls;
-  readonly memslots: KeysOwner['memslots'] & CmmaOwner['memslots'];
-};
+/** The VM. */
+export type VmS390xOwner = KeysOwner & CmmaOwner;
 
-/** What only a VM of s390x has. The VM keeps one of these. */
+/** What only a VM of s390x has: `vm.s390x`. */
 export class VmS390x {
+  /** Absolute storage through the kernel, with storage keys. */
   readonly memOp: VmMemOp;
   readonly storageKeys: VmStorageKeys;
+  /** Collaborative memory management. */
   readonly cmma: VmCmma;
   readonly #s390x: S390xCalls;
   readonly #owner: VmS390xOwner;
   readonly #attributes: VmAttributes;
   #maxMemOpSize: number | undefined;
 
+  /** Made by the VM. */
   constructor(owner: VmS390xOwner, s390x: S390xCalls) {
     this.#owner = owner;
     this.#s390x = s390x;
     this.#attributes = new VmAttributes(owner);
-    const target = {
-      noun: 'the VM',
-      get fd() {
-        return owner.fd;
-      },
-      get closed() {
-        return owner.closed;
-      },
-    };
-    this.memOp = new VmMemOp(s390x, target, () => this.maxMemOpSize);
+    this.memOp = new VmMemOp(s390x, owner, () => this.maxMemOpSize);
     this.storageKeys = new VmStorageKeys(s390x, owner);
     this.cmma = new VmCmma(s390x, owner, this.#attributes);
   }
@@ -54,10 +46,12 @@ export class VmS390x {
     return this.#maxMemOpSize;
   }
 
+  /** How much memory the guest can have, in bytes. @throws KvmError EBADF */
   get memoryLimit(): bigint {
     return this.#attributes.getU64(ATTRIBUTE.LIMIT_SIZE);
   }
 
+  /** Sets it. @throws KvmError EBUSY once there is a vCPU, E2BIG for more than it is, EINVAL for 0 */
   setMemoryLimit(bytes: U64): void {
     checkU64(bytes, 'bytes');
     this.#attributes.set(ATTRIBUTE.LIMIT_SIZE, bytes, (errno) => {
@@ -67,7 +61,10 @@ export class VmS390x {
     });
   }
 
-  /** Absolute storage as it is now, for the model's walks. */
+  /**
+   * Absolute storage as it is now, for `translate`, `explainTranslation` and `mappedRanges` of kvm-bridge/s390x. Each
+   * page is read from the kernel once, when it is first asked for.
+   */
   absoluteMemory(): AbsoluteMemory {
     return new KernelMemory(this.#s390x, this.#owner.fd);
   }

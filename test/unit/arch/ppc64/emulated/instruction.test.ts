@@ -43,7 +43,7 @@ describe.each(PAGE_SIZES)('guest code on a host with pages of %i bytes', (pageSi
       vm.hpt.write(chunkOf({ slot: slot + (ea === DEVICE ? 1 : 0), entry }));
     }
     [vcpu, other] = [vm.createVcpu(), vm.createVcpu()];
-    for (const each of [vcpu, other]) each.enablePapr();
+    for (const each of [vcpu, other]) each.ppc64.enablePapr();
     faults = [];
   });
   afterEach(() => {

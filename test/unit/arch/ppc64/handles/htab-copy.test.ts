@@ -121,7 +121,7 @@ describe.each(PAGE_SIZES)('streams and copies on hosts with pages of %i bytes', 
     const target = hptVm(pageSize, 'radix').vm;
     vm.hpt.write(filledTable());
     const vcpu = vm.createVcpu();
-    vcpu.enablePapr();
+    vcpu.ppc64.enablePapr();
     kvm.emulated!.loadGuest(
       vcpu.fd,
       (function* (): GuestProgram {
@@ -164,7 +164,7 @@ describe.each(PAGE_SIZES)('streams and copies on hosts with pages of %i bytes', 
   test('copyTo of a guest that never settles ends after maxPasses', async () => {
     const { vm, kvm } = hptVm(pageSize);
     const vcpu = vm.createVcpu();
-    vcpu.enablePapr();
+    vcpu.ppc64.enablePapr();
     vm.hpt.write(chunkOf(identity(0)));
     let changes = 0;
     const result = await vm.hpt.copyTo(hptVm(pageSize).vm, {
@@ -193,7 +193,7 @@ describe.each(PAGE_SIZES)('streams and copies on hosts with pages of %i bytes', 
     const { vm: target } = hptVm(pageSize);
     target.hpt.write(chunkOf(identity(0)));
     const vcpu = target.createVcpu();
-    vcpu.enablePapr();
+    vcpu.ppc64.enablePapr();
     const running = vcpu.run();
     await expect(vm.hpt.copyTo(target)).rejects.toMatchObject({ code: 'EBUSY', explanation: /vCPU 0/ });
     vcpu.kick();

@@ -58,7 +58,7 @@ describe.each(PAGE_SIZES)('vm.hpt on a host with pages of %i bytes', (pageSize) 
     test('while a vCPU runs', async () => {
       const { vm, kvm } = hptVm(pageSize);
       const vcpu = vm.createVcpu();
-      vcpu.enablePapr();
+      vcpu.ppc64.enablePapr();
       vm.hpt.write(chunkOf(identity(0)));
       const running = vcpu.run();
       const { code, explanation } = refusal(() => vm.hpt.allocate(ORDER));
@@ -145,7 +145,7 @@ describe.each(PAGE_SIZES)('vm.hpt on a host with pages of %i bytes', (pageSize) 
     const pages = [0, 0x1_0000, 0x2_0000].map((ea) => identity(ea));
     for (const page of pages) vm.hpt.write(chunkOf(page));
     const vcpu = vm.createVcpu();
-    vcpu.enablePapr();
+    vcpu.ppc64.enablePapr();
     using reader = vm.hpt.openReader();
     const first = await collect(reader.entries());
     expect(first.map(({ slot }) => slot)).toEqual(pages.map(({ slot }) => slot).sort((a, b) => a - b));
@@ -196,7 +196,7 @@ describe.each(PAGE_SIZES)('vm.hpt on a host with pages of %i bytes', (pageSize) 
     const { vm, kvm } = hptVm(pageSize);
     vm.hpt.write(chunkOf(identity(0)));
     const vcpu = vm.createVcpu();
-    vcpu.enablePapr();
+    vcpu.ppc64.enablePapr();
     using one = vm.hpt.openReader();
     using other = vm.hpt.openReader();
     await collect(one.chunks());

@@ -243,25 +243,27 @@ describe('vCPU state', () => {
   it('shows what decides about translations', () => {
     const g = guest();
     g.latch(DAT_64, { 0: 0x80_0000n, 1: 0x1234_5003n });
-    const cpu = g.vcpu.cpuState({ edat2: false });
+    const cpu = g.vcpu.s390x.cpuState({ edat2: false });
     expect([cpu.cr[3], cpu.pswMaskHi, cpu.prefixPfn]).toEqual([0x1234_5003, 0x0400_0001, 0x7_f000]);
     expect(cpu.facilities).toEqual({ edat1: true, edat2: false, iep: true });
   });
 
   it('is reset, and begins where it is told to', () => {
     const g = guest();
-    g.vcpu.setInitialPsw(REAL_64, 0x1000);
+    g.vcpu.s390x.setInitialPsw(REAL_64, 0x1000);
     g.latch(DAT_64, { 1: 0x3000n });
-    expect(thrown(() => g.vcpu.setInitialPsw(0, 0), KvmError)).toMatchObject({
+    expect(thrown(() => g.vcpu.s390x.setInitialPsw(0, 0), KvmError)).toMatchObject({
       code: 'EBUSY',
       explanation: 'only a stopped vCPU takes one, and this one is operating',
     });
-    g.vcpu.normalReset();
-    expect(g.vcpu.cpuState().cr[3]).toBe(0x3000);
-    g.vcpu.initialReset();
-    expect([g.vcpu.cpuState().cr[1], g.vcpu.cpuState().cr[3], g.vcpu.cpuState().pswMaskHi]).toEqual([0xe0, 0, 0]);
-    g.vcpu.clearReset();
+    g.vcpu.s390x.normalReset();
+    expect(g.vcpu.s390x.cpuState().cr[3]).toBe(0x3000);
+    g.vcpu.s390x.initialReset();
+    expect([g.vcpu.s390x.cpuState().cr[1], g.vcpu.s390x.cpuState().cr[3], g.vcpu.s390x.cpuState().pswMaskHi]).toEqual([
+      0xe0, 0, 0,
+    ]);
+    g.vcpu.s390x.clearReset();
     g.vcpu.close();
-    expect(() => g.vcpu.initialReset()).toThrow(expect.objectContaining({ code: 'EBADF' }));
+    expect(() => g.vcpu.s390x.initialReset()).toThrow(expect.objectContaining({ code: 'EBADF' }));
   });
 });

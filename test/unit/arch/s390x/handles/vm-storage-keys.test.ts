@@ -141,9 +141,9 @@ describe('vm.cmma', () => {
     expect(() => g.vm.cmma.enable()).toThrow(
       expect.objectContaining({ code: 'EBUSY', explanation: 'CMMA is switched on before the first vCPU is made' }),
     );
-    expect(g.vm.memoryLimit).toBe(2n ** 47n);
-    expect(() => g.vm.setMemoryLimit(2n ** 48n)).toThrow(expect.objectContaining({ code: 'E2BIG' }));
-    expect(() => g.vm.setMemoryLimit(2n ** 32n)).toThrow(expect.objectContaining({ code: 'EBUSY' }));
+    expect(g.vm.s390x.memoryLimit).toBe(2n ** 47n);
+    expect(() => g.vm.s390x.setMemoryLimit(2n ** 48n)).toThrow(expect.objectContaining({ code: 'E2BIG' }));
+    expect(() => g.vm.s390x.setMemoryLimit(2n ** 32n)).toThrow(expect.objectContaining({ code: 'EBUSY' }));
   });
 });
 
@@ -194,7 +194,7 @@ it('is missing on other architectures, with a reason', () => {
     () => vm.storageKeys,
     () => vm.cmma,
     () => vcpu.memOp,
-    () => vcpu.initialReset(),
+    () => vcpu.s390x.initialReset(),
   ]) {
     expect(use).toThrow(KvmError);
     expect(use).toThrow(expect.objectContaining({ code: 'ENOTTY', explanation: expect.stringContaining('x86_64') }));

@@ -12,7 +12,7 @@ const SPLIT_UNIT = 2 ** 30;
  * A VM's use of an address space: it turns each region into memslots of one of the VM's address spaces (as_id), and
  * keeps them as the regions change. Whatever fails midway is taken back.
  */
-export class VmBinding {
+export class SpaceSlots {
   readonly memslots: Memslots;
   readonly asId: number;
   readonly #slots = new Map<MemoryRegion, Memslot[]>();

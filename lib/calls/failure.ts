@@ -1,0 +1,32 @@
+import { KvmError, type KvmErrorInfo } from '../base/errors.ts';
+import { ERRNO } from '../uapi/errno.ts';
+import type { KvmCalls } from './kvm-calls.ts';
+import { type CallName, syscallOf } from './signatures.ts';
+
+/** An open file as calls are made on it and errors name it: a handle, for its parts. */
+export interface Callee {
+  readonly calls: KvmCalls;
+  /** −1 once it is closed. */
+  readonly fd: number;
+  readonly closed: boolean;
+  /** What an error calls it: `the VM`. */
+  readonly noun: string;
+}
+
+export type FailureInfo = Omit<KvmErrorInfo, 'syscall'>;
+
+/** The error of a call that gave −errno: with its system call's name, and with what was closed where that is why. */
+export function callFailure(
+  name: CallName,
+  errno: number,
+  callee: Pick<Callee, 'closed' | 'noun'>,
+  info?: FailureInfo,
+): KvmError {
+  const explanation = whyClosed(errno, callee) ?? info?.explanation;
+  return new KvmError(errno, { ...info, syscall: syscallOf(name), explanation });
+}
+
+/** Says that something is closed, if that is what EBADF means. */
+export function whyClosed(errno: number, { closed, noun }: Pick<Callee, 'closed' | 'noun'>): string | undefined {
+  return Math.abs(errno) === ERRNO.EBADF && closed ? `${noun} is closed` : undefined;
+}

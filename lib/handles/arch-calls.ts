@@ -1,0 +1,12 @@
+import { KvmError } from '../base/errors.ts';
+import type { KvmCalls } from '../calls/kvm-calls.ts';
+import type { CallGroup } from '../calls/signatures.ts';
+import { ERRNO } from '../uapi/errno.ts';
+
+/** The calls that only one architecture has. @throws KvmError ENOTTY on another */
+export function archCalls<G extends CallGroup>(calls: KvmCalls, group: G): NonNullable<KvmCalls[G]> {
+  const own: KvmCalls[G] = calls[group];
+  if (own !== undefined) return own;
+  const explanation = `there is ${group} on ${group} only, and this is ${calls.arch}`;
+  throw new KvmError(ERRNO.ENOTTY, { syscall: 'ioctl', explanation });
+}

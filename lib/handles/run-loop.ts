@@ -1,0 +1,173 @@
+import { checkU32 } from '../base/arguments.ts';
+import type { KvmError } from '../base/errors.ts';
+import { type Callee, callFailure } from '../calls/failure.ts';
+import type { MmioBus } from '../memory/mmio-bus.ts';
+import { ERRNO } from '../uapi/errno.ts';
+import { EXIT, IO_DIRECTION, KVM_RUN } from '../uapi/index.ts';
+import type { KvmRun, VcpuExit } from './kvm-run.ts';
+
+export interface RunOptions {
+  /** Aborting gets the vCPU out of the guest; the promise then rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+export interface RunSyncOptions {
+  /** After so long the run comes back with INTR; 0 (the default) is never. */
+  readonly timeoutMs?: number;
+}
+
+/** The vCPU that is run, and those of its VM who answer its exits. */
+export interface RunVcpu extends Callee {
+  readonly id: number;
+  readonly kvmRun: KvmRun;
+  readonly vm: {
+    readonly memory: { readonly mmio: MmioBus };
+    readonly io: { readonly ports: MmioBus; drainCoalesced(): void };
+    harvestDirtyRings(): boolean;
+  };
+}
+
+/** KVM_RUN again and again, as long as handlers take its exits; and what gets it out of the guest. */
+export class RunLoop {
+  readonly #vcpu: RunVcpu;
+  #running = false;
+  #kicked = false;
+  /** A run was aborted while none was under way: the next EINTR is of that, and nobody's. */
+  #staleKick = false;
+
+  constructor(vcpu: RunVcpu) {
+    this.#vcpu = vcpu;
+  }
+
+  /** Whether a run is under way on the vCPU's thread. */
+  get running(): boolean {
+    return this.#running;
+  }
+
+  /** @throws the signal's reason when aborted; KvmError EBUSY while another run is under way, EFAULT, EBADF … */
+  async run({ signal }: RunOptions): Promise<VcpuExit> {
+    const { calls, id } = this.#vcpu;
+    signal?.throwIfAborted();
+    if (this.#running) throw this.#failure(-ERRNO.EBUSY, `vCPU ${id} is running already`);
+    const abort = (): void => {
+      this.#staleKick = true;
+      calls.kick(this.#vcpu.fd);
+    };
+    signal?.addEventListener('abort', abort, { once: true });
+    this.#running = true;
+    try {
+      for (;;) {
+        const result = await calls.runAsync(this.#vcpu.fd);
+        if (this.#vcpu.closed) throw this.#failure(-ERRNO.EBADF);
+        if (this.#isOfAbort(result)) {
+          signal?.throwIfAborted();
+          continue;
+        }
+        const exit = this.#exitOf(result);
+        if (exit !== undefined) return exit;
+      }
+    } finally {
+      this.#running = false;
+      signal?.removeEventListener('abort', abort);
+    }
+  }
+
+  /** @throws KvmError EBUSY, EFAULT, EBADF … */
+  runSync({ timeoutMs = 0 }: RunSyncOptions): VcpuExit {
+    checkU32(timeoutMs, 'timeoutMs');
+    const { calls } = this.#vcpu;
+    const end = performance.now() + timeoutMs;
+    for (let left = timeoutMs; ; left = Math.max(1, Math.ceil(end - performance.now()))) {
+      const result = calls.run(this.#vcpu.fd, timeoutMs === 0 ? 0 : left);
+      if (this.#isOfAbort(result)) continue;
+      const exit = this.#exitOf(result);
+      if (exit !== undefined) return exit;
+      if (timeoutMs !== 0 && performance.now() >= end) return { reason: 'INTR' };
+    }
+  }
+
+  /** The run under way, or the next one, comes back with INTR. @throws KvmError EBADF */
+  kick(): void {
+    this.#kicked = true;
+    const result = this.#vcpu.calls.kick(this.#vcpu.fd);
+    if (result < 0) throw callFailure('kick', result, this.#vcpu);
+  }
+
+  /** The vCPU is about to be closed: a run under way is interrupted, and rejects with EBADF. */
+  interrupt(): void {
+    if (this.#running) this.#vcpu.calls.kick(this.#vcpu.fd);
+  }
+
+  #isOfAbort(result: number): boolean {
+    if (result !== -ERRNO.EINTR || !this.#staleKick || this.#kicked) return false;
+    this.#staleKick = false;
+    return true;
+  }
+
+  /** What a KVM_RUN led to, or undefined when it was handled and the guest may run on. */
+  #exitOf(result: number): VcpuExit | undefined {
+    if (result === -ERRNO.EINTR) {
+      this.#kicked = false;
+      return { reason: 'INTR' };
+    }
+    const { vm, kvmRun } = this.#vcpu;
+    vm.io.drainCoalesced();
+    if (result < 0) return this.#failedRun(result);
+    switch (kvmRun.exitReason) {
+      case EXIT.MMIO:
+        return this.#answerMmio() ? undefined : kvmRun.exit();
+      case EXIT.IO:
+        return this.#answerIo() ? undefined : kvmRun.exit();
+      case EXIT.DIRTY_RING_FULL:
+        return vm.harvestDirtyRings() ? undefined : kvmRun.exit();
+      default:
+        return kvmRun.exit();
+    }
+  }
+
+  #failedRun(errno: number): VcpuExit {
+    const { closed, kvmRun, calls } = this.#vcpu;
+    if (errno === -ERRNO.EFAULT && !closed && kvmRun.exitReason === EXIT.MEMORY_FAULT) {
+      const exit = kvmRun.exit();
+      // The area keeps its last reason; another EFAULT need not be one of these.
+      kvmRun.exitReason = EXIT.UNKNOWN;
+      return exit;
+    }
+    const explanation =
+      errno === -ERRNO.EFAULT
+        ? 'the guest touched memory that its memslot promises and the host cannot give'
+        : errno === -ERRNO.EINVAL && calls.arch === 'ppc64'
+          ? 'Book3S HV runs only vCPUs with ppc64.enablePapr(), and hash guests only with memory at 0'
+          : undefined;
+    throw this.#failure(errno, explanation);
+  }
+
+  #failure(errno: number, explanation?: string): KvmError {
+    return callFailure('run', errno, this.#vcpu, { explanation });
+  }
+
+  #answerMmio(): boolean {
+    const { kvmRun: run, vm } = this.#vcpu;
+    const { mmio } = KVM_RUN;
+    const gpa = Number(run.address(mmio.phys_addr));
+    const data = run.bytes.subarray(mmio.data, mmio.data + run.u32(mmio.len));
+    const bus = vm.memory.mmio;
+    return run.bytes[mmio.is_write] === 0 ? bus.read(gpa, data) : bus.write(gpa, data);
+  }
+
+  #answerIo(): boolean {
+    const { kvmRun: run, vm } = this.#vcpu;
+    const { io } = KVM_RUN;
+    const size = run.bytes[io.size]!;
+    const count = run.u32(io.count);
+    const port = run.u16(io.port);
+    const at = Number(run.address(io.data_offset));
+    const isOut = run.bytes[io.direction] === IO_DIRECTION.OUT;
+    const { ports } = vm.io;
+    for (let i = 0; i < count; i++) {
+      const data = run.bytes.subarray(at + i * size, at + (i + 1) * size);
+      if (!(isOut ? ports.write(port, data) : ports.read(port, data))) return false;
+    }
+    return true;
+  }
+}

@@ -1,0 +1,137 @@
+import { checkU32, checkU64 } from '../base/arguments.ts';
+import { hex } from '../base/errors.ts';
+import type { U64 } from '../base/u64.ts';
+import { type Callee, callFailure, whyClosed } from '../calls/failure.ts';
+import type { AddressSpace } from '../memory/address-space.ts';
+import type { CoalescedWrite } from '../memory/coalesced-mmio.ts';
+import { MmioBus } from '../memory/mmio-bus.ts';
+import { IOEVENTFD_RULES } from '../rules/io-bus.ts';
+import { explain } from '../rules/rule.ts';
+import { isLittleEndianHost } from '../uapi/arch.ts';
+import { ERRNO } from '../uapi/errno.ts';
+import { IOEVENTFD, IRQFD } from '../uapi/flags.ts';
+import { CoalescedStores, type CoalescingVcpu } from './coalesced-stores.ts';
+import { type EventFd, Registration } from './eventfd.ts';
+
+export interface IoeventfdOptions {
+  /** Address, or port with `pio`. */
+  readonly addr: U64;
+  /** Bytes of the store that matches: 1, 2, 4, 8; 0 for any (KVM_CAP_IOEVENTFD_ANY_LENGTH). */
+  readonly len: number;
+  readonly eventfd: EventFd;
+  /** Only stores of this value match. */
+  readonly datamatch?: U64;
+  readonly pio?: boolean;
+}
+
+export interface IrqfdOptions {
+  readonly eventfd: EventFd;
+  readonly gsi: number;
+  /** Signalled when the guest acknowledges a level-triggered interrupt. */
+  readonly resample?: EventFd;
+}
+
+/** The VM whose I/O it is. */
+export interface IoVm extends Callee {
+  readonly memory: AddressSpace;
+  readonly vcpus: readonly CoalescingVcpu[];
+}
+
+/**
+ * A VM's I/O: ports, and what the kernel does with the guest's stores, and with its interrupts, without leaving the guest.
+ * What happens at MMIO addresses is in `vm.memory`.
+ *
+ * @example
+ * vm.io.ports.add(0x3f8, 8, { write: (offset, value) => uart.write(offset, value) }, 'uart');
+ * using doorbell = vm.io.ioeventfd({ addr: 0xd000_0000, len: 4, eventfd });
+ */
+export class VmIo {
+  /** I/O ports with handlers (x86_64). */
+  readonly ports: MmioBus;
+  readonly #vm: IoVm;
+  readonly #coalesced: CoalescedStores;
+
+  /** Made by the VM. */
+  constructor(vm: IoVm) {
+    this.#vm = vm;
+    this.ports = new MmioBus('port', isLittleEndianHost(vm.calls.arch));
+    this.#coalesced = new CoalescedStores(vm, ({ pio, gpa, data }) => {
+      const bus = pio ? this.ports : vm.memory.mmio;
+      return bus.write(Number(gpa), data);
+    });
+  }
+
+  /** KVM_CREATE_IRQCHIP: an interrupt controller in the kernel. @throws KvmError EEXIST, EINVAL */
+  createIrqchip(): void {
+    const { calls, fd } = this.#vm;
+    const result = calls.createIrqchip(fd);
+    if (result < 0) throw callFailure('createIrqchip', result, this.#vm);
+  }
+
+  /**
+   * KVM_IOEVENTFD: a store to an address signals an eventfd, and the guest goes on without an exit. Closing takes it
+   * back. @throws KvmError EINVAL, EEXIST, EBADF
+   */
+  ioeventfd(options: IoeventfdOptions): Registration {
+    const { len, eventfd, pio = false } = options;
+    const { calls } = this.#vm;
+    const addr = checkU64(options.addr, 'addr');
+    const datamatch = checkU64(options.datamatch ?? 0, 'datamatch');
+    const flags = (options.datamatch === undefined ? 0 : IOEVENTFD.DATAMATCH) | (pio ? IOEVENTFD.PIO : 0);
+    const result = calls.ioeventfd(this.#vm.fd, addr, checkU32(len, 'len'), eventfd.fd, flags, datamatch);
+    if (result < 0) {
+      const explanation =
+        whyClosed(result, eventfd) ??
+        (result === -ERRNO.EEXIST
+          ? `there is an ioeventfd at ${hex(addr)} that this one would collide with`
+          : explain(IOEVENTFD_RULES, { addr: BigInt(addr), len, flags }, result));
+      throw callFailure('ioeventfd', result, this.#vm, { gpa: addr, explanation });
+    }
+    return new Registration(() => {
+      if (this.#vm.closed || eventfd.closed) return;
+      calls.ioeventfd(this.#vm.fd, addr, len, eventfd.fd, flags | IOEVENTFD.DEASSIGN, datamatch);
+    });
+  }
+
+  /** KVM_IRQFD: signalling the eventfd injects an interrupt. Closing takes it back. @throws KvmError EINVAL, EBUSY, EAGAIN */
+  irqfd({ eventfd, gsi, resample }: IrqfdOptions): Registration {
+    checkU32(gsi, 'gsi');
+    const { calls } = this.#vm;
+    const flags = resample === undefined ? 0 : IRQFD.RESAMPLE;
+    const result = calls.irqfd(this.#vm.fd, eventfd.fd, gsi, flags, resample?.fd ?? 0);
+    if (result < 0) {
+      const explanation =
+        whyClosed(result, eventfd) ??
+        (result === -ERRNO.EINVAL ? 'it needs an interrupt controller in the kernel: createIrqchip()' : undefined);
+      throw callFailure('irqfd', result, this.#vm, { explanation });
+    }
+    return new Registration(() => {
+      if (!this.#vm.closed && !eventfd.closed) calls.irqfd(this.#vm.fd, eventfd.fd, gsi, IRQFD.DEASSIGN, 0);
+    });
+  }
+
+  /**
+   * KVM_REGISTER_COALESCED_MMIO: stores to a range are put aside, and come to the handlers (or to
+   * {@link takeCoalescedWrites}) before the next exit. Closing takes it back.
+   * @throws KvmError ENOTTY on s390x, EINVAL, ENOSPC
+   */
+  registerCoalescedMmio(addr: U64, size: number, { pio = false }: { readonly pio?: boolean } = {}): Registration {
+    checkU64(addr, 'addr');
+    return this.#coalesced.register(addr, checkU32(size, 'size'), pio);
+  }
+
+  /** The coalesced stores that no handler took, oldest first; they are forgotten here. */
+  takeCoalescedWrites(): CoalescedWrite[] {
+    return this.#coalesced.take();
+  }
+
+  /** @internal Gives the coalesced stores there are to the handlers. Runs do so before each exit. */
+  drainCoalesced(): void {
+    this.#coalesced.drain();
+  }
+
+  /** @internal */
+  vcpuClosed(vcpu: CoalescingVcpu): void {
+    this.#coalesced.vcpuClosed(vcpu);
+  }
+}

@@ -1,0 +1,82 @@
+import { checkU32 } from '../base/arguments.ts';
+import { invalidArgType } from '../base/errors.ts';
+import type { Callee } from '../calls/failure.ts';
+import { AddressSpace } from '../memory/address-space.ts';
+import { DirtyPages, type DirtyTracking } from '../memory/dirty-pages.ts';
+import { Memslots } from '../memory/memslots.ts';
+import { SpaceSlots } from '../memory/space-slots.ts';
+import { isLittleEndianHost } from '../uapi/arch.ts';
+import { memslotLimits } from './memslot-limits.ts';
+
+/** An address space as one of a VM's. */
+interface Used {
+  readonly space: AddressSpace;
+  readonly slots: SpaceSlots;
+  readonly dirtyPages: DirtyPages;
+  /** The space was made for this VM, and goes with it. */
+  readonly isPrivate: boolean;
+}
+
+/** The address spaces that a VM uses, by as_id, and its memslots. */
+export class VmMemory {
+  readonly memslots: Memslots;
+  readonly #vm: Callee;
+  readonly #tracking: DirtyTracking;
+  readonly #spaces = new Map<number, Used>();
+
+  constructor(vm: Callee, tracking: DirtyTracking) {
+    this.#vm = vm;
+    this.#tracking = tracking;
+    this.memslots = new Memslots(vm, () => memslotLimits(vm.calls, vm.fd));
+  }
+
+  space(asId: number): AddressSpace {
+    return this.#used(asId).space;
+  }
+
+  dirtyPages(asId: number): DirtyPages {
+    return this.#used(asId).dirtyPages;
+  }
+
+  /** @throws KvmError as for adding the regions; nothing is changed then */
+  bind(space: AddressSpace, asId: number): void {
+    if (!(space instanceof AddressSpace)) throw invalidArgType('space', 'an instance of AddressSpace', space);
+    const before = this.#spaces.get(checkU32(asId, 'asId'));
+    before?.dirtyPages.stop();
+    before?.space.unbind(before.slots);
+    try {
+      this.#use(space, asId, false);
+    } catch (error) {
+      before?.space.bind(before.slots);
+      throw error;
+    }
+    if (before?.isPrivate === true) before.space.close();
+  }
+
+  /** The VM is closed: what its slots pinned is let go. */
+  close(): void {
+    for (const { space, slots, dirtyPages, isPrivate } of this.#spaces.values()) {
+      dirtyPages.release();
+      space.unbind(slots);
+      if (isPrivate) space.close();
+    }
+    this.memslots.clear();
+  }
+
+  #used(asId: number): Used {
+    const { arch, pageSize } = this.#vm.calls;
+    return (
+      this.#spaces.get(checkU32(asId, 'asId')) ??
+      this.#use(new AddressSpace({ littleEndian: isLittleEndianHost(arch), pageSize }), asId, true)
+    );
+  }
+
+  #use(space: AddressSpace, asId: number, isPrivate: boolean): Used {
+    const slots = new SpaceSlots(this.memslots, asId);
+    // A closed VM has no memslots to keep; its memory can still be looked at.
+    if (!this.#vm.closed) space.bind(slots);
+    const used = { space, slots, dirtyPages: new DirtyPages(space, slots, this.#tracking), isPrivate };
+    this.#spaces.set(asId, used);
+    return used;
+  }
+}
