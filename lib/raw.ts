@@ -12,7 +12,7 @@ export { loadNative, type NativeLoad } from './backends/native.ts';
 export { type OpenedCalls, type OpenOptions, openCalls } from './backends/open.ts';
 export { checked } from './calls/checked.ts';
 export * from './calls/kvm-calls.ts';
-export { type TraceObserver, type TraceSink, traced } from './calls/recorder.ts';
+export { type TraceObserver, type TraceOptions, type TraceSink, traced } from './calls/recorder.ts';
 export * from './calls/signatures.ts';
 export * from './emulated/guest.ts';
 export * from './uapi/index.ts';

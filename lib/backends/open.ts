@@ -44,7 +44,11 @@ export function openCalls(options: OpenOptions = {}): OpenedCalls {
   const chosen = choose(options);
   if (options.backend === undefined && options.arch === undefined) warnOfFallback(chosen);
   const htabLoops = chosen.calls.arch === 'ppc64' ? addonHtabLoops() : undefined;
-  return { ...chosen, calls: trace === undefined ? chosen.calls : traced(chosen.calls, trace), htabLoops };
+  return {
+    ...chosen,
+    calls: trace === undefined ? chosen.calls : traced(chosen.calls, trace, { symbols: true }),
+    htabLoops,
+  };
 }
 
 function choose(options: OpenOptions): Chosen {

@@ -1,4 +1,8 @@
+import { type Arch, isLittleEndianHost } from '../uapi/arch.ts';
 import { errnoName } from '../uapi/errno.ts';
+import { exitName } from '../uapi/flags.ts';
+import { KVM_RUN } from '../uapi/structs.ts';
+import { type SymbolSet, symbolic } from '../uapi/symbols.ts';
 import { formatBytes } from './format.ts';
 import type { KvmCalls } from './kvm-calls.ts';
 import { CALL_GROUPS, type ParameterKind, type Signature, signaturesOf } from './signatures.ts';
@@ -14,12 +18,18 @@ export interface TraceObserver {
   unmapped(hva: number, length: number): void;
 }
 
+export interface TraceOptions {
+  readonly observer?: TraceObserver;
+  /** Capabilities, flags, operations, requests and exit reasons by name, for people; recordings keep the numbers. */
+  readonly symbols?: boolean;
+}
+
 type AnyCall = (...args: readonly unknown[]) => unknown;
 
 /**
  * The same calls, each noted as one line: the call, its result and the bytes it filled. Descriptors and host addresses
  * are named in the order of their appearance (`vm#1`, `map#2+0x1000`), so that two runs of one program compare equal
- * wherever the kernels answered the same. This is the recorder of the scenarios and the user's strace.
+ * wherever the kernels answered the same. This is the recorder of the scenarios and, with `symbols`, the user's strace.
  *
  * @example
  * const calls = traced(new EmulatedKernel({ arch: 'x86_64' }), console.error);
@@ -27,10 +37,11 @@ type AnyCall = (...args: readonly unknown[]) => unknown;
  * // openKvm() = kvm#1
  * // createVm(kvm#1, 0) = vm#1
  */
-export function traced(calls: KvmCalls, sink: TraceSink, observer?: TraceObserver): KvmCalls {
-  const names = new Names(observer);
+export function traced(calls: KvmCalls, sink: TraceSink, options: TraceOptions = {}): KvmCalls {
+  const names = new Names(options.observer, options.symbols === true ? calls.arch : undefined);
   const wrapped: Record<string, unknown> = { backend: calls.backend, arch: calls.arch, pageSize: calls.pageSize };
-  Object.assign(wrapped, wrapGroup(calls, undefined, names, sink));
+  const exits = options.symbols === true ? new RunAreas(calls) : undefined;
+  Object.assign(wrapped, wrapGroup(calls, undefined, names, sink, exits));
   for (const group of CALL_GROUPS) {
     const own = calls[group];
     if (own !== undefined) wrapped[group] = wrapGroup(own, group, names, sink);
@@ -43,15 +54,17 @@ function wrapGroup(
   group: Parameters<typeof signaturesOf>[0],
   names: Names,
   sink: TraceSink,
+  exits?: RunAreas,
 ): Record<string, AnyCall> {
   const methods = target as Record<string, AnyCall>;
   const wrapped: Record<string, AnyCall> = {};
   for (const [name, signature] of Object.entries(signaturesOf(group))) {
     wrapped[name] = (...args) => {
-      const before = signature.parameters.map(([, kind], i) => formatArgument(kind, args[i], names));
+      const before = signature.parameters.map(([, kind, set], i) => formatArgument(kind, args[i], names, set));
       const note = (result: unknown): void => {
         // What a call leaves in its buffers counts only where it says that it succeeded.
         const filled = typeof result === 'number' && result < 0 ? [] : formatFilled(signature, args, before);
+        if (exits !== undefined) filled.push(...exits.after(name, args, result));
         const tail = filled.length === 0 ? '' : ` -> ${filled.join(', ')}`;
         sink(`${name}(${before.join(', ')}) = ${formatResult(signature, result, args, names)}${tail}`);
         if (name === 'close' && result === 0) names.closed(args[0] as number);
@@ -71,15 +84,49 @@ function wrapGroup(
   return wrapped;
 }
 
-/** Names for descriptors and mappings. */
+/** Where the vCPUs' kvm_run areas are mapped, to see what a run ended with. */
+class RunAreas {
+  readonly #calls: KvmCalls;
+  readonly #hvas = new Map<number, number>();
+
+  constructor(calls: KvmCalls) {
+    this.#calls = calls;
+  }
+
+  /** Notes what a call means for the areas; after a run, what its exit was. */
+  after(name: string, args: readonly unknown[], result: unknown): string[] {
+    if (typeof result !== 'number') return [];
+    if (name === 'mmap' && result >= 0 && Number(args[4]) === 0) this.#hvas.set(args[3] as number, result);
+    if (name === 'munmap' || name === 'close') this.#forget(name, args[0] as number);
+    if ((name !== 'run' && name !== 'runAsync') || result < 0) return [];
+    const hva = this.#hvas.get(args[0] as number);
+    const reason = new Uint8Array(4);
+    if (hva === undefined || this.#calls.readMemory(hva + KVM_RUN.exit_reason, reason) !== reason.length) return [];
+    return [`exit ${exitName(new DataView(reason.buffer).getUint32(0, isLittleEndianHost(this.#calls.arch)))}`];
+  }
+
+  #forget(name: 'munmap' | 'close', what: number): void {
+    for (const [fd, hva] of this.#hvas) if (what === (name === 'close' ? fd : hva)) this.#hvas.delete(fd);
+  }
+}
+
+/** Names for descriptors and mappings; for an architecture's numbers too, where it is given. */
 class Names {
   readonly #fds = new Map<number, string>();
   readonly #counts = new Map<string, number>();
   readonly #mappings: { hva: number; length: number; name: string }[] = [];
   readonly #observer: TraceObserver | undefined;
+  readonly #arch: Arch | undefined;
 
-  constructor(observer: TraceObserver | undefined) {
+  constructor(observer: TraceObserver | undefined, arch: Arch | undefined) {
     this.#observer = observer;
+    this.#arch = arch;
+  }
+
+  /** A number by its names; undefined where numbers are asked for. */
+  symbolic(set: SymbolSet, value: unknown): string | undefined {
+    if (this.#arch === undefined || (typeof value !== 'number' && typeof value !== 'bigint')) return undefined;
+    return symbolic(set, value, this.#arch);
   }
 
   next(kind: string): string {
@@ -132,7 +179,9 @@ function hex(value: unknown): string {
   return typeof value === 'number' || typeof value === 'bigint' ? `0x${value.toString(16)}` : String(value);
 }
 
-function formatArgument(kind: ParameterKind, value: unknown, names: Names): string {
+function formatArgument(kind: ParameterKind, value: unknown, names: Names, set?: SymbolSet): string {
+  const named = set === undefined ? undefined : names.symbolic(set, value);
+  if (named !== undefined) return named;
   switch (kind) {
     case 'fd':
       return names.fd(value);

@@ -1,3 +1,4 @@
+import type { SymbolSet } from '../uapi/symbols.ts';
 import type { KvmCalls, Ppc64Calls, S390xCalls, X86Calls } from './kvm-calls.ts';
 
 /**
@@ -40,8 +41,11 @@ export type ParameterKind =
 /** What a call returns: a plain number, a new fd (with the name it is recorded under), an hva, or memory. */
 export type ResultKind = 'number' | 'hva' | 'memory' | { readonly fd: string };
 
+/** A parameter, and of which set its value is a name or flags, where there is one. */
+export type Parameter = readonly [name: string, kind: ParameterKind, symbols?: SymbolSet];
+
 export interface Signature {
-  readonly parameters: readonly (readonly [name: string, kind: ParameterKind])[];
+  readonly parameters: readonly Parameter[];
   readonly result: ResultKind;
   /** What the kernel's users call it, for errors' `syscall`: `ioctl(KVM_RUN)`, `mmap`. */
   readonly syscall: string;
@@ -51,16 +55,13 @@ export interface Signature {
 
 type CallsOf<T> = { [K in keyof T as T[K] extends (...args: never) => unknown ? K : never]: Signature };
 
-const call = (
-  syscall: string,
-  parameters: readonly (readonly [string, ParameterKind])[],
-  result: ResultKind = 'number',
-): Signature => ({ syscall, parameters, result });
-const ioctl = (
-  request: string,
-  parameters: readonly (readonly [string, ParameterKind])[],
-  result: ResultKind = 'number',
-): Signature => call(`ioctl(KVM_${request})`, parameters, result);
+const call = (syscall: string, parameters: readonly Parameter[], result: ResultKind = 'number'): Signature => ({
+  syscall,
+  parameters,
+  result,
+});
+const ioctl = (request: string, parameters: readonly Parameter[], result: ResultKind = 'number'): Signature =>
+  call(`ioctl(KVM_${request})`, parameters, result);
 
 export const SIGNATURES: Readonly<CallsOf<Omit<KvmCalls, 'x86_64' | 's390x' | 'ppc64'>>> = {
   openKvm: call('open(/dev/kvm)', [], { fd: 'kvm' }),
@@ -71,7 +72,7 @@ export const SIGNATURES: Readonly<CallsOf<Omit<KvmCalls, 'x86_64' | 's390x' | 'p
   ]),
   checkExtension: ioctl('CHECK_EXTENSION', [
     ['fd', 'fd'],
-    ['cap', 'u64'],
+    ['cap', 'u64', 'CAP'],
   ]),
   createVm: ioctl(
     'CREATE_VM',
@@ -87,7 +88,7 @@ export const SIGNATURES: Readonly<CallsOf<Omit<KvmCalls, 'x86_64' | 's390x' | 'p
   ]),
   enableCap: ioctl('ENABLE_CAP', [
     ['fd', 'fd'],
-    ['cap', 'u32'],
+    ['cap', 'u32', 'CAP'],
     ['flags', 'x32'],
     ['args', 'u64s'],
   ]),
@@ -101,7 +102,7 @@ export const SIGNATURES: Readonly<CallsOf<Omit<KvmCalls, 'x86_64' | 's390x' | 'p
   ),
   ioctlUnchecked: call('ioctl', [
     ['fd', 'fd'],
-    ['request', 'x32'],
+    ['request', 'x32', 'REQUEST'],
     ['arg', 'arg'],
   ]),
   read: call('read', [
@@ -115,7 +116,7 @@ export const SIGNATURES: Readonly<CallsOf<Omit<KvmCalls, 'x86_64' | 's390x' | 'p
   setUserMemoryRegion: ioctl('SET_USER_MEMORY_REGION', [
     ['vm', 'fd'],
     ['slot', 'u32'],
-    ['flags', 'x32'],
+    ['flags', 'x32', 'MEM'],
     ['gpa', 'x64'],
     ['size', 'x64'],
     ['hva', 'hva'],
@@ -123,7 +124,7 @@ export const SIGNATURES: Readonly<CallsOf<Omit<KvmCalls, 'x86_64' | 's390x' | 'p
   setUserMemoryRegion2: ioctl('SET_USER_MEMORY_REGION2', [
     ['vm', 'fd'],
     ['slot', 'u32'],
-    ['flags', 'x32'],
+    ['flags', 'x32', 'MEM'],
     ['gpa', 'x64'],
     ['size', 'x64'],
     ['hva', 'hva'],
@@ -148,7 +149,7 @@ export const SIGNATURES: Readonly<CallsOf<Omit<KvmCalls, 'x86_64' | 's390x' | 'p
     [
       ['vm', 'fd'],
       ['size', 'x64'],
-      ['flags', 'x64'],
+      ['flags', 'x64', 'GUEST_MEMFD_FLAG'],
     ],
     { fd: 'guest_memfd' },
   ),
@@ -156,7 +157,7 @@ export const SIGNATURES: Readonly<CallsOf<Omit<KvmCalls, 'x86_64' | 's390x' | 'p
     ['vm', 'fd'],
     ['address', 'x64'],
     ['size', 'x64'],
-    ['attributes', 'x64'],
+    ['attributes', 'x64', 'MEMORY_ATTRIBUTE'],
     ['flags', 'x64'],
   ]),
   preFaultMemory: ioctl('PRE_FAULT_MEMORY', [
@@ -187,14 +188,14 @@ export const SIGNATURES: Readonly<CallsOf<Omit<KvmCalls, 'x86_64' | 's390x' | 'p
     ['addr', 'x64'],
     ['len', 'u32'],
     ['fd', 'fd'],
-    ['flags', 'x32'],
+    ['flags', 'x32', 'IOEVENTFD'],
     ['datamatch', 'x64'],
   ]),
   irqfd: ioctl('IRQFD', [
     ['vm', 'fd'],
     ['fd', 'fd'],
     ['gsi', 'u32'],
-    ['flags', 'x32'],
+    ['flags', 'x32', 'IRQFD'],
     ['resamplefd', 'fd'],
   ]),
   registerCoalescedMmio: ioctl('REGISTER_COALESCED_MMIO', [
@@ -251,8 +252,8 @@ export const SIGNATURES: Readonly<CallsOf<Omit<KvmCalls, 'x86_64' | 's390x' | 'p
     'mmap',
     [
       ['length', 'x64'],
-      ['prot', 'x32'],
-      ['flags', 'x32'],
+      ['prot', 'x32', 'PROT'],
+      ['flags', 'x32', 'MAP'],
       ['fd', 'fd'],
       ['offset', 'x64'],
       ['align', 'x64'],
@@ -263,8 +264,8 @@ export const SIGNATURES: Readonly<CallsOf<Omit<KvmCalls, 'x86_64' | 's390x' | 'p
   mmapFixed: call('mmap', [
     ['hva', 'hva'],
     ['length', 'x64'],
-    ['prot', 'x32'],
-    ['flags', 'x32'],
+    ['prot', 'x32', 'PROT'],
+    ['flags', 'x32', 'MAP'],
     ['fd', 'fd'],
     ['offset', 'x64'],
   ]),
@@ -275,12 +276,12 @@ export const SIGNATURES: Readonly<CallsOf<Omit<KvmCalls, 'x86_64' | 's390x' | 'p
   mprotect: call('mprotect', [
     ['hva', 'hva'],
     ['length', 'x64'],
-    ['prot', 'x32'],
+    ['prot', 'x32', 'PROT'],
   ]),
   madvise: call('madvise', [
     ['hva', 'hva'],
     ['length', 'x64'],
-    ['advice', 'u32'],
+    ['advice', 'u32', 'MADV'],
   ]),
   memfdCreate: call(
     'memfd_create',
@@ -333,10 +334,10 @@ const X86_64: Readonly<CallsOf<X86Calls>> = {
 const S390X: Readonly<CallsOf<S390xCalls>> = {
   memOp: ioctl('S390_MEM_OP', [
     ['fd', 'fd'],
-    ['op', 'u32'],
+    ['op', 'u32', 'MEMOP'],
     ['gaddr', 'x64'],
     ['size', 'u32'],
-    ['flags', 'x64'],
+    ['flags', 'x64', 'MEMOP_FLAG'],
     ['buf', 'inout'],
     ['ar', 'u32'],
     ['key', 'u32'],
@@ -360,7 +361,7 @@ const S390X: Readonly<CallsOf<S390xCalls>> = {
   keyOp: ioctl('S390_KEYOP', [
     ['vm', 'fd'],
     ['guestAddr', 'x64'],
-    ['operation', 'u32'],
+    ['operation', 'u32', 'KEYOP'],
     ['key', 'inout'],
   ]),
   getCmmaBits: ioctl('S390_GET_CMMA_BITS', [
@@ -412,7 +413,7 @@ const PPC64: Readonly<CallsOf<Ppc64Calls>> = {
     'PPC_GET_HTAB_FD',
     [
       ['vm', 'fd'],
-      ['flags', 'x64'],
+      ['flags', 'x64', 'HTAB'],
       ['startIndex', 'u64'],
     ],
     { fd: 'htab' },

@@ -69,8 +69,12 @@ export function rawIoctl(calls: KvmCalls, fd: number, request: number, arg: U64 
   return BY_STRUCT[name]?.(calls, fd, new Fields(arg, isLittleEndianHost(calls.arch))) ?? -ERRNO.EFAULT;
 }
 
+/** Requests of other files or architectures, and one of 7.3, which no recording is of. */
 function belongsElsewhere(name: RequestName, calls: KvmCalls): boolean {
   return (
-    (name.startsWith('KVM_S390_') && calls.arch !== 's390x') || (name.startsWith('KVM_PPC_') && calls.arch !== 'ppc64')
+    name.startsWith('UFFDIO_') ||
+    name === 'KVM_PPC_GET_COMPAT_CAPS' ||
+    (name.startsWith('KVM_S390_') && calls.arch !== 's390x') ||
+    (name.startsWith('KVM_PPC_') && calls.arch !== 'ppc64')
   );
 }

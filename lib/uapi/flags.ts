@@ -1,6 +1,14 @@
 /** Flags of a memslot (uAPI `KVM_MEM_*`). */
 export const MEM = { LOG_DIRTY_PAGES: 1, READONLY: 2, GUEST_MEMFD: 4 } as const;
 
+/** Flags of CREATE_GUEST_MEMFD since 6.18 (uAPI `GUEST_MEMFD_FLAG_*`), as KVM_CAP_GUEST_MEMFD_FLAGS tells them. */
+export const GUEST_MEMFD_FLAG = {
+  /** The guest_memfd can be mapped, and its pages that are shared be touched. */
+  MMAP: 1,
+  /** Its pages are shared from the beginning, not private to the guest. */
+  INIT_SHARED: 2,
+} as const;
+
 /** `KVM_MEMORY_ATTRIBUTE_PRIVATE`, the one memory attribute there is. */
 export const MEMORY_ATTRIBUTE_PRIVATE = 8;
 
@@ -32,14 +40,39 @@ export const EXIT = {
   SHUTDOWN: 8,
   FAIL_ENTRY: 9,
   INTR: 10,
+  SET_TPR: 11,
+  TPR_ACCESS: 12,
   S390_SIEIC: 13,
   S390_RESET: 14,
-  S390_UCONTROL: 16,
+  DCR: 15,
+  NMI: 16,
   INTERNAL_ERROR: 17,
+  OSI: 18,
   PAPR_HCALL: 19,
+  S390_UCONTROL: 20,
+  WATCHDOG: 21,
+  S390_TSCH: 22,
+  EPR: 23,
   SYSTEM_EVENT: 24,
+  S390_STSI: 25,
+  IOAPIC_EOI: 26,
+  HYPERV: 27,
+  ARM_NISV: 28,
+  X86_RDMSR: 29,
+  X86_WRMSR: 30,
   DIRTY_RING_FULL: 31,
+  AP_RESET_HOLD: 32,
+  X86_BUS_LOCK: 33,
+  XEN: 34,
+  RISCV_SBI: 35,
+  RISCV_CSR: 36,
+  NOTIFY: 37,
+  LOONGARCH_IOCSR: 38,
   MEMORY_FAULT: 39,
+  TDX: 40,
+  ARM_SEA: 41,
+  ARM_LDST64B: 42,
+  SNP_REQ_CERTS: 43,
 } as const;
 
 export type ExitName = keyof typeof EXIT;
@@ -81,6 +114,15 @@ export const S390_SKEYS_MAX = 1048576;
 
 /** Operations of KVM_S390_KEYOP. */
 export const KEYOP = { ISKE: 1, RRBE: 2, SSKE: 3 } as const;
+
+/** Bits of `compat_capabilities` of KVM_PPC_GET_COMPAT_CAPS (7.3): the processors that guests can be told they run on. */
+export const PPC_COMPAT_CAP = { POWER9: 1n << 62n, POWER10: 1n << 61n, POWER11: 1n << 60n } as const;
+
+/** Bit of the type of an aarch64 VM (uAPI `KVM_VM_TYPE_ARM_PROTECTED`); the low eight are the bits of its physical addresses. */
+export const VM_TYPE_ARM_PROTECTED = 0x8000_0000;
+
+/** Bit of `kvm_run.arm_sea.flags`: `gpa` says where (uAPI `KVM_EXIT_ARM_SEA_FLAG_GPA_VALID`). */
+export const ARM_SEA_GPA_VALID = 1;
 
 /** Flags of GET_HTAB_FD (uAPI `KVM_GET_HTAB_*`). */
 export const HTAB = { BOLTED_ONLY: 1, WRITE: 2 } as const;

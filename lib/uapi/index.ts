@@ -5,3 +5,5 @@ export * from './flags.ts';
 export * from './requests.ts';
 export * from './slot-word.ts';
 export * from './structs.ts';
+export * from './symbols.ts';
+export * from './userfaultfd.ts';

@@ -7,15 +7,21 @@ interface RequestShape {
   readonly nr: number;
   /** Bytes of the structure behind the argument; 0 for `_IO`. */
   readonly size: number;
+  /** The request's type byte, where it isn't KVM's. */
+  readonly type?: number;
 }
+
+const UFFDIO_TYPE = 0xaa;
 
 const io = (nr: number): RequestShape => ({ dir: '_IO', nr, size: 0 });
 const iow = (nr: number, size: number): RequestShape => ({ dir: '_IOW', nr, size });
 const ior = (nr: number, size: number): RequestShape => ({ dir: '_IOR', nr, size });
 const iowr = (nr: number, size: number): RequestShape => ({ dir: '_IOWR', nr, size });
+const uffdio = (shape: RequestShape): RequestShape => ({ ...shape, type: UFFDIO_TYPE });
 
 /**
- * Direction, number and structure size of each request (uAPI `linux/kvm.h` and the architectures' `asm/kvm.h`).
+ * Direction, number and structure size of each request (uAPI `linux/kvm.h`, the architectures' `asm/kvm.h`, and
+ * `linux/userfaultfd.h`).
  * Requests whose structure differs between architectures (registers) are not here.
  */
 const SHAPES = {
@@ -52,6 +58,8 @@ const SHAPES = {
   KVM_PPC_RESIZE_HPT_PREPARE: ior(0xad, 16),
   KVM_PPC_RESIZE_HPT_COMMIT: ior(0xae, 16),
   KVM_PPC_CONFIGURE_V3_MMU: iow(0xaf, 16),
+  /** A structure goes with it, although the number says that none does. */
+  KVM_PPC_GET_COMPAT_CAPS: io(0xb8),
   KVM_S390_MEM_OP: iow(0xb1, 64),
   KVM_S390_GET_SKEYS: iow(0xb2, 64),
   KVM_S390_SET_SKEYS: iow(0xb3, 64),
@@ -67,6 +75,18 @@ const SHAPES = {
   KVM_SET_DEVICE_ATTR: iow(0xe1, 24),
   KVM_GET_DEVICE_ATTR: iow(0xe2, 24),
   KVM_HAS_DEVICE_ATTR: iow(0xe3, 24),
+  UFFDIO_REGISTER: uffdio(iowr(0x00, 32)),
+  UFFDIO_UNREGISTER: uffdio(ior(0x01, 16)),
+  UFFDIO_WAKE: uffdio(ior(0x02, 16)),
+  UFFDIO_COPY: uffdio(iowr(0x03, 40)),
+  UFFDIO_ZEROPAGE: uffdio(iowr(0x04, 32)),
+  UFFDIO_MOVE: uffdio(iowr(0x05, 40)),
+  UFFDIO_WRITEPROTECT: uffdio(iowr(0x06, 24)),
+  UFFDIO_CONTINUE: uffdio(iowr(0x07, 32)),
+  UFFDIO_POISON: uffdio(iowr(0x08, 32)),
+  UFFDIO_RWPROTECT: uffdio(iowr(0x09, 24)),
+  UFFDIO_SET_MODE: uffdio(iow(0x0a, 16)),
+  UFFDIO_API: uffdio(iowr(0x3f, 24)),
 } as const satisfies Record<string, RequestShape>;
 
 export type RequestName = keyof typeof SHAPES;
@@ -85,9 +105,9 @@ const POWERPC_DIRECTION: Record<Direction, number> = { _IO: 1 << 29, _IOW: 4 << 
  * @example requestNumber('KVM_GET_DIRTY_LOG', 'x86_64') // 0x4010ae42
  */
 export function requestNumber(name: RequestName, arch: Arch): number {
-  const { dir, nr, size } = SHAPES[name];
+  const { dir, nr, size, type = KVM_IOC_TYPE }: RequestShape = SHAPES[name];
   const direction = (arch === 'ppc64' ? POWERPC_DIRECTION : GENERIC_DIRECTION)[dir];
-  return (direction | (size << 16) | (KVM_IOC_TYPE << 8) | nr) >>> 0;
+  return (direction | (size << 16) | (type << 8) | nr) >>> 0;
 }
 
 /** Bytes of the structure behind a request's argument; 0 where the argument is a plain value. */

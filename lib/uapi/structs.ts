@@ -11,6 +11,12 @@ export const KVM_RUN = {
   io: { direction: 32, size: 33, port: 34, count: 36, data_offset: 40 },
   mmio: { phys_addr: 32, data: 40, len: 48, is_write: 52 },
   memory_fault: { flags: 32, gpa: 40, size: 48 },
+  /** Of ARM_NISV and ARM_LDST64B. */
+  arm_nisv: { esr_iss: 32, fault_ipa: 40 },
+  arm_sea: { flags: 32, esr: 40, gva: 48, gpa: 56 },
+  snp_req_certs: { gpa: 32, npages: 40, ret: 48 },
+  /** What follows `ret` depends on `nr`. */
+  tdx: { flags: 32, nr: 40, ret: 48, data: 56 },
   papr_hcall: { nr: 32, ret: 40, args: 48 },
   internal: { suberror: 32 },
   fail_entry: { reason: 32, cpu: 40 },
@@ -56,6 +62,12 @@ export const KVM_COALESCED_MMIO = {
   pio: 12,
   data: 16,
 } as const;
+
+/** Layout of the structure of KVM_S390_KEYOP (`struct kvm_s390_keyop`, 7.0); the key goes in and comes out. */
+export const KVM_S390_KEYOP = { guest_addr: 0, key: 8, operation: 9, structSize: 16 } as const;
+
+/** Layout of the structure of KVM_PPC_GET_COMPAT_CAPS (`struct kvm_ppc_compat_caps`, 7.3); `size` goes in. */
+export const KVM_PPC_COMPAT_CAPS = { size: 0, flags: 8, compat_capabilities: 16, structSize: 24 } as const;
 
 /** Sizes of the register structures of GET/SET_REGS and GET/SET_SREGS; absent where the architecture has none. */
 export const REGS_SIZE: Readonly<Record<Arch, { readonly regs?: number; readonly sregs?: number }>> = ARCH_FACTS;

@@ -1,5 +1,5 @@
 import type { KvmCalls } from '../../lib/calls/kvm-calls.ts';
-import { traced } from '../../lib/calls/recorder.ts';
+import { type TraceObserver, traced } from '../../lib/calls/recorder.ts';
 import type { GuestProgram } from '../../lib/emulated/guest.ts';
 import type { Arch } from '../../lib/uapi/arch.ts';
 import { MAP, PROT } from '../../lib/uapi/flags.ts';
@@ -194,12 +194,13 @@ export async function record(scenario: Scenario, calls: KvmCalls, loader: GuestL
   const lines: string[] = [];
   const fds = new Set<number>();
   const mappings = new Map<number, number>();
-  const noted = traced(calls, (line) => lines.push(line), {
+  const observer: TraceObserver = {
     opened: (fd) => fds.add(fd),
     closed: (fd) => fds.delete(fd),
     mapped: (hva, length) => mappings.set(hva, length),
     unmapped: (hva, length) => mappings.get(hva) === length && mappings.delete(hva),
-  });
+  };
+  const noted = traced(calls, (line) => lines.push(line), { observer });
   try {
     await scenario.run(new ScenarioHost(noted, loader));
   } finally {

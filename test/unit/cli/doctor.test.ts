@@ -70,7 +70,7 @@ describe('a machine where all is well', () => {
       unmapped: (hva: number) => mapped.delete(hva),
     };
     const lines: string[] = [];
-    const calls = traced(new EmulatedKernel({ arch: 'x86_64' }), (line) => lines.push(line), observer);
+    const calls = traced(new EmulatedKernel({ arch: 'x86_64' }), (line) => lines.push(line), { observer });
     const loadAddon = () => ({ calls, htab: ownHtabLoops, path: '/p/kvm_bridge.node' });
     expect(diagnose(machine({ host: { loadAddon } })).usable).toBe(true);
     expect(lines.filter((line) => /^(openKvm|createVm|createVcpu)\(/.test(line))).toHaveLength(3);

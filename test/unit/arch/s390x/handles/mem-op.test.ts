@@ -140,7 +140,7 @@ describe('vcpu.memOp', () => {
     const g = guest();
     g.translate([{ frame: TABLES.DATA }]);
     expect(() => g.vcpu.memOp.read(IN_SEGMENT + 0x5000, 8, { key: 0, inject: true })).toThrow(ProgramInterruption);
-    expect(g.calls('memOp').some((line) => line.includes(', 8, 0x2, '))).toBe(true);
+    expect(g.calls('memOp').some((line) => line.includes(', 8, INJECT, '))).toBe(true);
   });
 
   it.each([

@@ -1,0 +1,62 @@
+import type { Arch } from './arch.ts';
+import { CAP } from './capabilities.ts';
+import {
+  GUEST_MEMFD_FLAG,
+  HTAB,
+  IOEVENTFD,
+  IRQFD,
+  KEYOP,
+  MADV,
+  MAP,
+  MEM,
+  MEMOP,
+  MEMOP_FLAG,
+  MEMORY_ATTRIBUTE_PRIVATE,
+  PROT,
+} from './flags.ts';
+import { requestName } from './requests.ts';
+
+type Names = Readonly<Record<string, number>>;
+
+/** Numbers of which each is one thing. */
+const VALUES = { CAP, MADV, MEMOP, KEYOP } as const satisfies Record<string, Names>;
+
+/** Words whose bits are things of their own. */
+const FLAGS = {
+  MEM,
+  GUEST_MEMFD_FLAG,
+  MEMORY_ATTRIBUTE: { PRIVATE: MEMORY_ATTRIBUTE_PRIVATE },
+  IOEVENTFD,
+  IRQFD,
+  PROT,
+  MAP,
+  MEMOP_FLAG,
+  HTAB,
+} as const satisfies Record<string, Names>;
+
+/** A set of names for numbers, by the name of the constant that holds them; REQUEST is the requests' numbers. */
+export type SymbolSet = keyof typeof VALUES | keyof typeof FLAGS | 'REQUEST';
+
+/**
+ * A number by its names, as C code would have it: `LOG_DIRTY_PAGES|READONLY`. What has no name stays a number.
+ *
+ * @example symbolic('MEM', 5, 'x86_64') // 'LOG_DIRTY_PAGES|GUEST_MEMFD'
+ */
+export function symbolic(set: SymbolSet, value: number | bigint, arch: Arch): string {
+  if (set === 'REQUEST') return requestName(Number(value), arch) ?? `0x${value.toString(16)}`;
+  if (set in FLAGS) return flagNames(FLAGS[set as keyof typeof FLAGS], BigInt(value));
+  const names: Names = VALUES[set as keyof typeof VALUES];
+  return Object.keys(names).find((name) => names[name] === Number(value)) ?? value.toString();
+}
+
+function flagNames(names: Names, word: bigint): string {
+  const found: string[] = [];
+  let rest = word;
+  for (const [name, bit] of Object.entries(names)) {
+    if (bit === 0 ? word !== 0n : (rest & BigInt(bit)) === 0n) continue;
+    found.push(name);
+    rest &= ~BigInt(bit);
+  }
+  if (rest !== 0n) found.push(`0x${rest.toString(16)}`);
+  return found.length === 0 ? '0' : found.join('|');
+}

@@ -1,0 +1,203 @@
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { ARCHES, type Arch } from '../../../lib/uapi/arch.ts';
+import * as uapi from '../../../lib/uapi/index.ts';
+
+/*
+ * The constants and layouts of lib/uapi against linux/kvm.h, as each architecture's compiler has it. KVM_BRIDGE_KERNEL_HEADERS names other
+ * headers: the /usr/include of an unpacked linux-libc-dev.
+ */
+
+const COMPILER: Readonly<Record<string, { readonly command: string; readonly triplet: string }>> = {
+  x86_64: { command: process.arch === 'x64' ? 'gcc' : 'x86_64-linux-gnu-gcc', triplet: 'x86_64-linux-gnu' },
+  s390x: { command: 's390x-linux-gnu-gcc', triplet: 's390x-linux-gnu' },
+  ppc64: { command: 'powerpc64le-linux-gnu-gcc', triplet: 'powerpc64le-linux-gnu' },
+  aarch64: { command: 'aarch64-linux-gnu-gcc', triplet: 'aarch64-linux-gnu' },
+  riscv64: { command: 'riscv64-linux-gnu-gcc', triplet: 'riscv64-linux-gnu' },
+};
+
+type Numbers = Readonly<Record<string, number | bigint>>;
+
+const prefixed = (prefix: string, names: Numbers): [string, number | bigint][] =>
+  Object.entries(names).map(([name, value]) => [`${prefix}${name}`, value]);
+
+const { FAST_MMIO, ...ioeventfd } = uapi.IOEVENTFD;
+
+/** The header's expression of each constant. */
+const CONSTANTS: readonly (readonly [string, number | bigint])[] = [
+  ...prefixed('KVM_CAP_', uapi.CAP),
+  ...prefixed('KVM_EXIT_', uapi.EXIT),
+  ...prefixed('KVM_MEM_', uapi.MEM),
+  ...prefixed('GUEST_MEMFD_FLAG_', uapi.GUEST_MEMFD_FLAG),
+  ...prefixed('KVM_DIRTY_LOG_', uapi.DIRTY_LOG),
+  ...prefixed('KVM_DIRTY_GFN_F_', uapi.DIRTY_GFN),
+  ...prefixed('KVM_IOEVENTFD_FLAG_', ioeventfd),
+  // The header has a name only for the bit's number.
+  ['1 << kvm_ioeventfd_flag_nr_fast_mmio', FAST_MMIO],
+  ...prefixed('KVM_IRQFD_FLAG_', uapi.IRQFD),
+  ...prefixed('KVM_S390_MEMOP_', uapi.MEMOP),
+  ...prefixed('KVM_S390_KEYOP_', uapi.KEYOP),
+  ...prefixed('KVM_GET_HTAB_', uapi.HTAB),
+  ...prefixed('KVM_PPC_COMPAT_CAP_', uapi.PPC_COMPAT_CAP),
+  ...prefixed('UFFD_FEATURE_', uapi.UFFD_FEATURE),
+  ...prefixed('UFFDIO_REGISTER_MODE_', uapi.UFFDIO_REGISTER_MODE),
+  ...prefixed('UFFDIO_WRITEPROTECT_MODE_', uapi.UFFDIO_WRITEPROTECT_MODE),
+  ...prefixed('UFFDIO_RWPROTECT_MODE_', uapi.UFFDIO_RWPROTECT_MODE),
+  ...prefixed('UFFD_PAGEFAULT_FLAG_', uapi.UFFD_PAGEFAULT_FLAG),
+  ['UFFD_API', uapi.UFFD_API],
+  ['UFFD_USER_MODE_ONLY', uapi.UFFD_USER_MODE_ONLY],
+  ['KVM_MEMORY_ATTRIBUTE_PRIVATE', uapi.MEMORY_ATTRIBUTE_PRIVATE],
+  ['KVM_S390_MEMOP_F_CHECK_ONLY', uapi.MEMOP_FLAG.CHECK_ONLY],
+  ['KVM_S390_MEMOP_F_INJECT_EXCEPTION', uapi.MEMOP_FLAG.INJECT],
+  ['KVM_S390_MEMOP_F_SKEY_PROTECTION', uapi.MEMOP_FLAG.SKEY],
+  ['KVM_S390_GET_SKEYS_NONE', uapi.S390_GET_SKEYS_NONE],
+  ['KVM_S390_SKEYS_MAX', uapi.S390_SKEYS_MAX],
+  ['KVM_VM_TYPE_ARM_PROTECTED', uapi.VM_TYPE_ARM_PROTECTED],
+  ['KVM_EXIT_ARM_SEA_FLAG_GPA_VALID', uapi.ARM_SEA_GPA_VALID],
+];
+
+/** What only one architecture's headers have. */
+const OF_ONE: readonly (readonly [RegExp, Arch])[] = [
+  [/^KVM_S390_/, 's390x'],
+  [/^KVM_(PPC|GET_HTAB)_/, 'ppc64'],
+];
+
+const expected = (arch: Arch): (readonly [string, number | bigint])[] =>
+  [...CONSTANTS, ...uapi.REQUEST_NAMES.map((name) => [name, uapi.requestNumber(name, arch)] as const)].filter(
+    ([name]) => OF_ONE.every(([pattern, owner]) => owner === arch || !pattern.test(name)),
+  );
+
+interface Layout {
+  /** What the header defines where it has the structure; absent where every header has it. */
+  readonly since?: string;
+  readonly type: string;
+  /** Path of a member, and its offset. */
+  readonly members: Readonly<Record<string, number>>;
+  readonly size?: number;
+}
+
+function membersOf(fields: object, path = ''): Record<string, number> {
+  return Object.fromEntries(
+    Object.entries(fields).flatMap(([name, value]) =>
+      typeof value === 'number' ? [[`${path}${name}`, value]] : Object.entries(membersOf(value, `${path}${name}.`)),
+    ),
+  );
+}
+
+function only(fields: object, names: readonly string[]): Record<string, number> {
+  return Object.fromEntries(
+    Object.entries(membersOf(fields)).filter(([name]) => names.includes(name.split('.', 1)[0]!)),
+  );
+}
+
+function without(fields: object, names: readonly string[]): Record<string, number> {
+  return Object.fromEntries(
+    Object.entries(membersOf(fields)).filter(([name]) => !names.includes(name.split('.', 1)[0]!)),
+  );
+}
+
+const { structSize: keyopSize, ...keyop } = uapi.KVM_S390_KEYOP;
+const { structSize: compatSize, ...compat } = uapi.KVM_PPC_COMPAT_CAPS;
+const { structSize: rwprotectSize, start, len, mode } = uapi.UFFDIO_RWPROTECT;
+const { structSize: setModeSize, ...setMode } = uapi.UFFDIO_SET_MODE;
+
+const LATER = ['arm_sea', 'snp_req_certs', 'tdx', 'memory_fault'];
+
+function layouts(arch: Arch): Layout[] {
+  const run = uapi.KVM_RUN;
+  const common: Layout[] = [
+    { since: 'KVM_S390_KEYOP', type: 'struct kvm_s390_keyop', members: keyop, size: keyopSize },
+    {
+      since: 'UFFDIO_RWPROTECT',
+      type: 'struct uffdio_rwprotect',
+      members: { 'range.start': start, 'range.len': len, mode },
+      size: rwprotectSize,
+    },
+    { since: 'UFFDIO_SET_MODE', type: 'struct uffdio_set_mode', members: setMode, size: setModeSize },
+    { type: 'struct kvm_dirty_gfn', members: only(uapi.KVM_DIRTY_GFN, ['flags', 'slot', 'offset']), size: 16 },
+  ];
+  if (arch === 's390x') {
+    const { union: _, s: _s, gprs: _g, acrs: _a, crs: _c, ...fields } = uapi.KVM_RUN_S390X;
+    return [...common, { type: 'struct kvm_run', members: membersOf(fields) }];
+  }
+  return [
+    ...common,
+    ...(arch === 'ppc64'
+      ? [{ since: 'KVM_PPC_GET_COMPAT_CAPS', type: 'struct kvm_ppc_compat_caps', members: compat, size: compatSize }]
+      : []),
+    { type: 'struct kvm_run', members: without(run, ['union', 'fail_entry', 's', ...LATER]) },
+    {
+      type: 'struct kvm_run',
+      members: {
+        'fail_entry.hardware_entry_failure_reason': run.fail_entry.reason,
+        'fail_entry.cpu': run.fail_entry.cpu,
+      },
+    },
+    { since: 'KVM_EXIT_MEMORY_FAULT', type: 'struct kvm_run', members: only(run, ['memory_fault']) },
+    { since: 'KVM_EXIT_ARM_SEA', type: 'struct kvm_run', members: only(run, ['arm_sea']) },
+    { since: 'KVM_EXIT_SNP_REQ_CERTS', type: 'struct kvm_run', members: only(run, ['snp_req_certs']) },
+    {
+      since: 'KVM_EXIT_TDX',
+      type: 'struct kvm_run',
+      members: {
+        'tdx.flags': run.tdx.flags,
+        'tdx.nr': run.tdx.nr,
+        'tdx.unknown.ret': run.tdx.ret,
+        'tdx.unknown.data': run.tdx.data,
+      },
+    },
+  ];
+}
+
+function layoutAssertions({ since, type, members, size }: Layout): string {
+  const lines = Object.entries(members).map(
+    ([member, offset]) =>
+      `_Static_assert(__builtin_offsetof(${type}, ${member}) == ${offset}, "offset of ${member} in ${type}");`,
+  );
+  if (size !== undefined) lines.push(`_Static_assert(sizeof(${type}) == ${size}, "size of ${type}");`);
+  return guarded(since, lines.join('\n'));
+}
+
+function guarded(since: string | undefined, text: string): string {
+  return since === undefined ? text : `#ifdef ${since}\n${text}\n#endif`;
+}
+
+const INCLUDES = '#include <linux/kvm.h>\n#include <linux/userfaultfd.h>\n';
+
+function compile(arch: Arch, source: string, options: readonly string[]) {
+  const { command, triplet } = COMPILER[arch]!;
+  const headers = process.env.KVM_BRIDGE_KERNEL_HEADERS;
+  const from = headers === undefined ? [] : ['-isystem', headers, '-isystem', join(headers, triplet)];
+  return spawnSync(command, ['-x', 'c', ...from, ...options, '-'], { input: source, encoding: 'utf8' });
+}
+
+describe.each(ARCHES)('uapi of %s', (arch) => {
+  it('is what the headers say', (test) => {
+    const defined = compile(arch, INCLUDES, ['-E', '-dM']);
+    if (defined.error !== undefined) test.skip(`there is no ${COMPILER[arch]!.command}: install the cross compiler`);
+    const values = expected(arch);
+    const source = [
+      INCLUDES,
+      ...values.map(([name, value]) =>
+        guarded(
+          /^\w+$/.test(name) ? name : undefined,
+          `_Static_assert((${name}) == ${value}${typeof value === 'bigint' ? 'ull' : 'll'}, "${name}");`,
+        ),
+      ),
+      ...layouts(arch).map(layoutAssertions),
+    ].join('\n');
+    expect(compile(arch, source, ['-fsyntax-only']).stderr).toBe('');
+    // Headers of 6.1, the oldest kernel that is supported, have most of them.
+    const known = new Set([...defined.stdout.matchAll(/^#define (\w+)/gm)].map(([, name]) => name));
+    const unknown = values.map(([name]) => name).filter((name) => /^\w+$/.test(name) && !known.has(name));
+    expect(unknown.length).toBeLessThan(values.length / 3);
+    if (process.env.KVM_BRIDGE_KERNEL_HEADERS !== undefined) expect(unknown).toEqual([]);
+  });
+
+  it('is not agreed to by a wrong number', (test) => {
+    const wrong = compile(arch, `${INCLUDES}_Static_assert(KVM_CAP_NR_MEMSLOTS == 11, "");`, ['-fsyntax-only']);
+    if (wrong.error !== undefined) test.skip(`there is no ${COMPILER[arch]!.command}: install the cross compiler`);
+    expect(wrong.status).not.toBe(0);
+  });
+});
