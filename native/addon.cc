@@ -1,6 +1,7 @@
 // The addon's exports: one implementation of KvmCalls (lib/calls/kvm-calls.ts), whose docstrings are the contract, and
 // that of HtabLoops (lib/arch/ppc64/model/htab-loops.ts).
 #include <napi.h>
+#include <sys/utsname.h>
 
 #include "call.h"
 #include "kvm_abi.h"
@@ -13,6 +14,9 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData<Environment>(environment);
   exports.Set("backend", "native");
   exports.Set("arch", kvm_bridge::kArch);
+  struct utsname host = {};
+  uname(&host);
+  exports.Set("release", host.release);
   exports.Set("pageSize", static_cast<double>(kvm_bridge::PageSize()));
   const Exports calls(*environment, exports);
   ExportSystem(calls);

@@ -5,8 +5,8 @@ import { x86Architecture } from '../arch/x86_64/emulated/architecture.ts';
 import type { X86Build } from '../arch/x86_64/emulated/build.ts';
 import type { Architecture } from '../emulated/architecture.ts';
 import { KernelCore } from '../emulated/kernel.ts';
-import { parseRelease, REFERENCE_RELEASE, type Release } from '../emulated/release.ts';
 import { ARCH_FACTS, type Arch } from '../uapi/arch.ts';
+import { parseRelease, REFERENCE_RELEASE, type Release } from '../uapi/release.ts';
 
 /** Which kernel, and how it was built where that shows. */
 export interface EmulatedKernelOptions {

@@ -1,5 +1,5 @@
 import { invalidArgType, outOfRange } from '../base/errors.ts';
-import type { KvmCalls } from './kvm-calls.ts';
+import { hostOf, type KvmCalls } from './kvm-calls.ts';
 import { CALL_GROUPS, type ParameterKind, signaturesOf } from './signatures.ts';
 
 type AnyCall = (...args: readonly unknown[]) => unknown;
@@ -13,7 +13,7 @@ const MAX_U64 = 0xffff_ffff_ffff_ffffn;
  * the kernel, which knows better.
  */
 export function checked(calls: KvmCalls): KvmCalls {
-  const wrapped: Record<string, unknown> = { backend: calls.backend, arch: calls.arch, pageSize: calls.pageSize };
+  const wrapped: Record<string, unknown> = { ...hostOf(calls) };
   Object.assign(wrapped, checkGroup(calls, undefined));
   for (const group of CALL_GROUPS) {
     const own = calls[group];

@@ -28,6 +28,8 @@ export type Bytes = Uint8Array | null;
 export interface KvmCalls {
   readonly backend: 'native' | 'emulated';
   readonly arch: Arch;
+  /** The kernel's release: what `uname -r` says on the real one, `6.12` or the like on an emulated one. */
+  readonly release: string;
   /** Bytes of a host page: 4096, or 65536 on some ppc64 hosts. */
   readonly pageSize: number;
 
@@ -187,6 +189,16 @@ export interface KvmCalls {
   readonly x86_64?: X86Calls;
   readonly s390x?: S390xCalls;
   readonly ppc64?: Ppc64Calls;
+}
+
+/** What calls say of their host, without the calls. */
+export function hostOf({
+  backend,
+  arch,
+  release,
+  pageSize,
+}: KvmCalls): Pick<KvmCalls, 'backend' | 'arch' | 'release' | 'pageSize'> {
+  return { backend, arch, release, pageSize };
 }
 
 /** Calls that only x86_64 has. */

@@ -4,7 +4,7 @@ import { exitName } from '../uapi/flags.ts';
 import { KVM_RUN } from '../uapi/structs.ts';
 import { type SymbolSet, symbolic } from '../uapi/symbols.ts';
 import { formatBytes } from './format.ts';
-import type { KvmCalls } from './kvm-calls.ts';
+import { hostOf, type KvmCalls } from './kvm-calls.ts';
 import { CALL_GROUPS, type ParameterKind, type Signature, signaturesOf } from './signatures.ts';
 
 /** Gets one line for each call that was made, when it has returned. */
@@ -39,7 +39,7 @@ type AnyCall = (...args: readonly unknown[]) => unknown;
  */
 export function traced(calls: KvmCalls, sink: TraceSink, options: TraceOptions = {}): KvmCalls {
   const names = new Names(options.observer, options.symbols === true ? calls.arch : undefined);
-  const wrapped: Record<string, unknown> = { backend: calls.backend, arch: calls.arch, pageSize: calls.pageSize };
+  const wrapped: Record<string, unknown> = { ...hostOf(calls) };
   const exits = options.symbols === true ? new RunAreas(calls) : undefined;
   Object.assign(wrapped, wrapGroup(calls, undefined, names, sink, exits));
   for (const group of CALL_GROUPS) {

@@ -4,7 +4,7 @@ import type { Rule } from '../rules/rule.ts';
 import { ARCH_FACTS, type Arch } from '../uapi/arch.ts';
 import { CAP } from '../uapi/capabilities.ts';
 import { ERRNO } from '../uapi/errno.ts';
-import type { Release } from './release.ts';
+import type { Release } from '../uapi/release.ts';
 
 /** What CHECK_EXTENSION answers; capabilities that aren't here are 0. */
 export type Capabilities = ReadonlyMap<number, number>;

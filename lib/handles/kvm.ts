@@ -19,6 +19,7 @@ import { Reservation } from '../memory/reservation.ts';
 import { type Arch, isLittleEndianHost } from '../uapi/arch.ts';
 import { CAP, type CapName } from '../uapi/capabilities.ts';
 import { ERRNO } from '../uapi/errno.ts';
+import { releaseOfHost } from '../uapi/release.ts';
 import { type Capability, capNumber } from './capabilities.ts';
 import { EventFd } from './eventfd.ts';
 import { Vm } from './vm.ts';
@@ -71,6 +72,11 @@ export class Kvm extends Handle {
     return this.calls.arch;
   }
 
+  /** The kernel's release: what `uname -r` says on the real one, `6.12` or the like on an emulated one. */
+  get release(): string {
+    return this.calls.release;
+  }
+
   /** Bytes of a host page. */
   get pageSize(): number {
     return this.calls.pageSize;
@@ -101,7 +107,7 @@ export class Kvm extends Handle {
   /** KVM_CREATE_VM. @throws KvmError EINVAL, ENOMEM, EMFILE */
   createVm({ type = 0 }: CreateVmOptions = {}): Vm {
     const fd = this.calls.createVm(this.fd, checkU64(type, 'type'));
-    if (fd < 0) throw this.failure('createVm', fd, { explanation: whyNoVm(fd, type, this.arch) });
+    if (fd < 0) throw this.failure('createVm', fd, { explanation: whyNoVm(fd, type, this) });
     return new Vm(this, fd);
   }
 
@@ -154,13 +160,14 @@ export class Kvm extends Handle {
 
   [inspect.custom](): string {
     if (this.closed) return 'Kvm (closed)';
-    const kernel = this.backend === 'native' ? 'real kernel' : `emulated kernel ${this.emulated?.release ?? ''}`.trim();
+    const kernel = this.backend === 'native' ? `real kernel ${this.release}` : `emulated kernel ${this.release}`;
     return `Kvm fd ${this.fd}, ${this.arch}, ${kernel}, API ${this.getApiVersion()}, pages of ${this.pageSize} bytes`;
   }
 }
 
-function whyNoVm(errno: number, type: U64, arch: Arch): string | undefined {
+function whyNoVm(errno: number, type: U64, { arch, backend, release }: Kvm): string | undefined {
   if (errno !== -ERRNO.EINVAL) return undefined;
-  const hint = arch === 's390x' ? ', or vm.allocate_pgste is not 1' : '';
+  const needsPgste = arch === 's390x' && backend === 'native' && !releaseOfHost(release).since(7, 0);
+  const hint = needsPgste ? ', or vm.allocate_pgste is not 1' : '';
   return `VM type ${type} is not one that this kernel and machine have${hint}`;
 }

@@ -29,7 +29,8 @@ export function memslotLimits(calls: KvmCalls, vm: number): MemslotLimits {
 function prepareRules(calls: KvmCalls, vm: number): MemslotLimits['prepare'] {
   switch (calls.arch) {
     case 's390x':
-      return s390xMemslotRules(() => s390xMemoryLimit(calls, vm));
+      // The kernels with KEYOP, 7.0 and later, are those with page tables of KVM's own.
+      return s390xMemslotRules(calls.checkExtension(vm, CAP.S390_KEYOP) === 0, () => s390xMemoryLimit(calls, vm));
     case 'x86_64':
       return x86_64MemslotRules(2 ** (guestPhysicalBits(calls) - 12) - 1);
     default:

@@ -186,19 +186,29 @@ export const SET_CMMA_RULES: readonly Rule<CmmaContext>[] = [
 
 const SEGMENT = 0x10_0000n;
 
-/** The architecture's checks of a memslot (`kvm_arch_prepare_memory_region`), for slots that are created or moved. */
-export function s390xMemslotRules(memoryLimit: () => bigint): readonly Rule<MemslotContext>[] {
+/** Up to 6.19, whose guests share page tables with the process: slots are made of whole segments of it. */
+const SEGMENT_RULES: readonly Rule<MemslotContext>[] = [
+  {
+    errno: 'EINVAL',
+    broken: (context) => isPlaced(context) && context.request.hva % SEGMENT !== 0n,
+    why: ({ request }) =>
+      `userspace_addr ${hex(request.hva)} is not a multiple of 1 MiB, which s390x requires before Linux 7.0`,
+  },
+  {
+    errno: 'EINVAL',
+    broken: (context) => isPlaced(context) && context.request.size % SEGMENT !== 0n,
+    why: ({ request }) =>
+      `memory_size ${hex(request.size)} is not a multiple of 1 MiB, which s390x requires before Linux 7.0`,
+  },
+];
+
+/**
+ * The architecture's checks of a memslot (`kvm_arch_prepare_memory_region`), for slots that are created or moved.
+ * @param segments whether slots are made of whole segments
+ */
+export function s390xMemslotRules(segments: boolean, memoryLimit: () => bigint): readonly Rule<MemslotContext>[] {
   return [
-    {
-      errno: 'EINVAL',
-      broken: (context) => isPlaced(context) && context.request.hva % SEGMENT !== 0n,
-      why: ({ request }) => `userspace_addr ${hex(request.hva)} is not a multiple of 1 MiB, which s390x requires`,
-    },
-    {
-      errno: 'EINVAL',
-      broken: (context) => isPlaced(context) && context.request.size % SEGMENT !== 0n,
-      why: ({ request }) => `memory_size ${hex(request.size)} is not a multiple of 1 MiB, which s390x requires`,
-    },
+    ...(segments ? SEGMENT_RULES : []),
     {
       errno: 'EINVAL',
       broken: (context) => isPlaced(context) && context.request.gpa + context.request.size > memoryLimit(),

@@ -8,7 +8,7 @@ import { explainError } from '../explain-error.ts';
 import { prepareRealMode, runsHalt } from '../guest-x86.ts';
 import { type Finding, fail, note, ok } from './finding.ts';
 import type { Host } from './host.ts';
-import { PGSTE_MEND } from './surroundings.ts';
+import { examinePgste } from './surroundings.ts';
 
 export interface CapabilityFinding {
   readonly name: CapName;
@@ -65,7 +65,7 @@ export function examineKvm(
     const version = attempt('API version', `ls -l /dev/kvm, which is not KVM's`, () => kvm.getApiVersion(), String);
     if (version === undefined) return { findings, capabilities };
     const x86 = calls.backend === 'native' && calls.arch === 'x86_64';
-    const vm = attempt('create VM', host.nodeArch === 's390x' ? PGSTE_MEND : KERNEL_LOG, () => kvm.createVm(), works);
+    const vm = attempt('create VM', examinePgste(host)?.mend ?? KERNEL_LOG, () => kvm.createVm(), works);
     const asked: Kvm | Vm = vm ?? kvm;
     capabilities = capabilitiesOf(calls.arch).map(([name, meaning]) => ({
       name,

@@ -31,14 +31,15 @@ export function examineModules(host: Host): Finding {
   );
 }
 
-/** Without it s390x makes no VMs. */
-export const PGSTE_MEND = 'sudo sysctl vm.allocate_pgste=1, then start Node anew';
+/** Without it s390x makes no VMs up to 6.19. */
+const PGSTE_MEND = 'sudo sysctl vm.allocate_pgste=1, then start Node anew';
 
-/** s390x: a process that makes VMs needs page tables with room for guest storage keys. */
+/** s390x up to 6.19: a process that makes VMs needs page tables with room for guest storage keys. Newer kernels lack the file. */
 export function examinePgste(host: Host): Finding | undefined {
-  if (host.nodeArch !== 's390x') return undefined;
+  const allocates = host.read('/proc/sys/vm/allocate_pgste');
+  if (host.nodeArch !== 's390x' || allocates === undefined) return undefined;
   const subject = 'vm.allocate_pgste';
-  return host.read('/proc/sys/vm/allocate_pgste') === '1'
+  return allocates === '1'
     ? ok(subject, '1: page tables have room for guest storage keys')
     : fail(subject, '0: KVM_CREATE_VM gives EINVAL to Node', PGSTE_MEND);
 }

@@ -39,6 +39,23 @@ describe('opening', () => {
     );
   });
 
+  it.each([
+    ['6.12.107+deb13-s390x', 'native', true],
+    ['7.2.12+deb14-s390x', 'native', false],
+    ['6.12', 'emulated', false],
+    ['of no known form', 'native', true],
+  ] as const)('asks for vm.allocate_pgste where there is such a thing: %s, %s', (release, backend, asks) => {
+    const answers = { release, backend, createVm: () => -raw.ERRNO.EINVAL };
+    const calls: raw.KvmCalls = Object.assign(new raw.EmulatedKernel({ arch: 's390x' }), answers);
+    using kvm = Kvm.open({ calls });
+    expect(kvm.release).toBe(release);
+    expect(() => kvm.createVm()).toThrow(
+      expect.objectContaining({
+        explanation: asks ? expect.stringContaining('allocate_pgste') : expect.not.stringContaining('allocate_pgste'),
+      }),
+    );
+  });
+
   it('traces every call as one line', () => {
     const lines: string[] = [];
     using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64', trace: (line) => lines.push(line) });

@@ -178,7 +178,7 @@ describe.each(backends)('memslots on $name', ({ options }) => {
     expect(explain({ memorySize: 2 * UNIT })).toContain('a slot cannot be resized');
     expect(explain({ userspaceAddr: ram.hva + UNIT })).toContain('backed by');
     expect(explain({ slot: 1 })).toContain('slot 1 [0x0, 0x100000) overlaps slot 0 [0x0, 0x100000)');
-    if (kvm.arch === 's390x') {
+    if (kvm.arch === 's390x' && kvm.checkExtension('S390_KEYOP') === 0) {
       expect(explain({ slot: 1, guestPhysAddr: 4 * UNIT, memorySize: 0x1000 })).toContain('1 MiB');
     }
   });
@@ -221,4 +221,17 @@ describe.each(backends)('the last memslot on $name', ({ options }) => {
     );
     expect(vm.memslots.size).toBe(limit);
   });
+});
+
+it('has no rule of 1 MiB on s390x from 7.0 on', () => {
+  using kvm = Kvm.open({ arch: 's390x', release: '7.2' });
+  using vm = kvm.createVm();
+  const ram = kvm.mapAnonymous(UNIT);
+  const slot = { slot: 0, guestPhysAddr: 0x1000, memorySize: 0x2000, userspaceAddr: ram.hva + 0x1000 };
+  vm.setUserMemoryRegion(slot);
+  expect(vm.memslots.get(0)).toMatchObject({ npages: 2, baseGfn: 1 });
+  const small = { ...slot, slot: 1, guestPhysAddr: UNIT, userspaceAddr: ram.hva + 0x400 };
+  expect(() => vm.setUserMemoryRegion(small)).toThrow(
+    expect.objectContaining({ explanation: expect.stringContaining('not a multiple of the page size') }),
+  );
 });

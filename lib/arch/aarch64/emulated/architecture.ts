@@ -1,9 +1,9 @@
 import type { Architecture } from '../../../emulated/architecture.ts';
 import { commonCapabilities, commonMachine, type Machine } from '../../../emulated/machine.ts';
-import type { Release } from '../../../emulated/release.ts';
 import { CAP } from '../../../uapi/capabilities.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { DIRTY_LOG } from '../../../uapi/flags.ts';
+import type { Release } from '../../../uapi/release.ts';
 
 const MAX_VCPUS = 512;
 const MAX_DIRTY_RING_BYTES = 0x10_0000;

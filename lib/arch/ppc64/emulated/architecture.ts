@@ -1,12 +1,12 @@
 import type { Ppc64Calls } from '../../../calls/kvm-calls.ts';
 import type { Architecture, KernelFiles } from '../../../emulated/architecture.ts';
 import { commonCapabilities, commonMachine, type Machine, PLAIN_VM } from '../../../emulated/machine.ts';
-import type { Release } from '../../../emulated/release.ts';
 import { copyOut } from '../../../emulated/user-memory.ts';
 import { GET_DIRTY_LOG_RULES_ONE_SPACE } from '../../../rules/dirty-log.ts';
 import { refusal } from '../../../rules/rule.ts';
 import { CAP } from '../../../uapi/capabilities.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
+import type { Release } from '../../../uapi/release.ts';
 import { HTAB_FD_RULES } from '../rules.ts';
 import type { HashMmu } from './hash-mmu.ts';
 import { HtabFile } from './htab-file.ts';

@@ -1,9 +1,9 @@
 import type { Architecture } from '../../../emulated/architecture.ts';
 import { commonCapabilities, commonMachine, type Machine } from '../../../emulated/machine.ts';
-import type { Release } from '../../../emulated/release.ts';
 import { GET_DIRTY_LOG_RULES_ONE_SPACE } from '../../../rules/dirty-log.ts';
 import { CAP } from '../../../uapi/capabilities.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
+import type { Release } from '../../../uapi/release.ts';
 import { MEM_OP_MAX_SIZE, s390xMemslotRules } from '../rules.ts';
 import { S390xArchVcpu } from './arch-vcpu.ts';
 import { s390xCalls } from './calls.ts';
@@ -34,7 +34,7 @@ function s390xMachine(release: Release): Machine {
     userSlots,
     dirtyLogRules: GET_DIRTY_LOG_RULES_ONE_SPACE,
     dirtyLogSurvivesFault: true,
-    memslotRules: s390xMemslotRules(() => MEMORY_LIMIT),
+    memslotRules: s390xMemslotRules(!release.since(7, 0), () => MEMORY_LIMIT),
     capabilities: new Map([
       ...commonCapabilities(release),
       [CAP.NR_VCPUS, 1],

@@ -1,8 +1,8 @@
 import type { ArchVm } from '../../../emulated/arch-state.ts';
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
-import type { Release } from '../../../emulated/release.ts';
 import type { EmulatedVm } from '../../../emulated/vm.ts';
 import { MEM } from '../../../uapi/flags.ts';
+import type { Release } from '../../../uapi/release.ts';
 import { getAttribute, hasAttribute, setAttribute } from './attributes.ts';
 import { CmmaDirty } from './cmma-dirty.ts';
 import { GuestStorage } from './guest-storage.ts';

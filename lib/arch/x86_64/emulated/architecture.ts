@@ -8,10 +8,10 @@ import {
   PLAIN_VM,
   type VmType,
 } from '../../../emulated/machine.ts';
-import type { Release } from '../../../emulated/release.ts';
 import { CAP } from '../../../uapi/capabilities.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { DIRTY_LOG, MEMORY_ATTRIBUTE_PRIVATE } from '../../../uapi/flags.ts';
+import type { Release } from '../../../uapi/release.ts';
 import { x86_64MemslotRules } from '../rules.ts';
 import { DEBIAN_BUILD, type X86Build } from './build.ts';
 import { X86Vcpu } from './vcpu-state.ts';

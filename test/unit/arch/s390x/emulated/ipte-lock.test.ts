@@ -10,10 +10,10 @@ import { S390xVm } from '../../../../../lib/arch/s390x/emulated/vm-state.ts';
 import { type GuestProgram, instruction, spin } from '../../../../../lib/emulated/guest.ts';
 import { HostMemory } from '../../../../../lib/emulated/host-memory.ts';
 import { PLAIN_VM } from '../../../../../lib/emulated/machine.ts';
-import { parseRelease } from '../../../../../lib/emulated/release.ts';
 import { EmulatedVcpu } from '../../../../../lib/emulated/vcpu.ts';
 import { EmulatedVm } from '../../../../../lib/emulated/vm.ts';
 import { MAP, MEMOP, MEMOP_FLAG, PROT } from '../../../../../lib/uapi/flags.ts';
+import { parseRelease } from '../../../../../lib/uapi/release.ts';
 import type { IpteOutcome, IpteWork } from './ipte-worker.ts';
 
 let workerCode = '';

@@ -8,6 +8,12 @@ export interface Release {
 /** The release the facts and most recordings are from. */
 export const REFERENCE_RELEASE = '6.12';
 
+/** What `uname -r` says, as far as it can be read; of what cannot, the reference release is thought. */
+export function releaseOfHost(text: string): Release {
+  const numbers = /^\d+\.\d+/.exec(text)?.[0];
+  return parseRelease(numbers ?? REFERENCE_RELEASE);
+}
+
 /** Reads `6.12`, `6.12.107` or `6.12.107+deb13-s390x`. Throws a RangeError for anything else. */
 export function parseRelease(text: string): Release {
   const match = /^(\d+)\.(\d+)(?:[.+-].*)?$/.exec(text);
