@@ -25,9 +25,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   ExportEventfd(calls);
   ExportVcpu(calls);
   ExportHtab(calls);
-#if !defined(__aarch64__)
   ExportArchitecture(calls);
-#endif
   return exports;
 }
 

@@ -1,6 +1,7 @@
 {
   'variables': { 'warnings_are_errors%': 0 },
   'sources': [
+    'aarch64.cc',
     'addon.cc',
     'arguments.cc',
     'environment.cc',

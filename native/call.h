@@ -112,7 +112,7 @@ void ExportEventfd(Exports exports);
 void ExportVcpu(Exports exports);
 // Loops over bytes, not calls of the kernel.
 void ExportHtab(Exports exports);
-// The group of the architecture's own calls; aarch64 has none.
+// The group of the architecture's own calls, where it has some.
 void ExportArchitecture(Exports exports);
 
 }  // namespace kvm_bridge

@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util';
 import { KvmError } from '../base/errors.ts';
+import { ARCHES } from '../uapi/arch.ts';
 import { doctorCommand } from './doctor/index.ts';
 import { explainError } from './explain-error.ts';
 import { hptCommand } from './hpt.ts';
@@ -23,7 +24,7 @@ const USAGE = `usage: kvm-bridge [repl] [--arch ARCH] [--backend BACKEND] [--tra
   doctor   what the real KVM has and lacks here, and what mends it
   hpt      tools for hashed page tables of ppc64
 
-  --arch ARCH        x86_64, s390x, ppc64, aarch64; another than this machine's is emulated
+  --arch ARCH        ${ARCHES.join(', ')}; another than this machine's is emulated
   --backend BACKEND  native (the real kernel), emulated, or auto (the real one where it can be used)
   --trace            every call to the kernel as one line on standard error
 `;

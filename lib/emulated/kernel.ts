@@ -146,7 +146,8 @@ export class KernelCore implements KvmCalls {
   createVm(kvm: number, type: U64): number {
     const refused = this.#kvm(kvm);
     if (refused !== 0) return refused;
-    const known = this.#machine.vmTypes.find((candidate) => candidate.type === BigInt(type));
+    const { vmTypes, ignoresVmType } = this.#machine;
+    const known = vmTypes.find((candidate) => ignoresVmType || candidate.type === BigInt(type));
     if (known === undefined) return -ERRNO.EINVAL;
     return this.#open(new EmulatedVm(this.#machine, this.#memory, known, (vm) => this.#architecture.createVm(vm)));
   }

@@ -30,6 +30,8 @@ export interface Machine {
   readonly capabilities: Capabilities;
   /** The types of VM there are. */
   readonly vmTypes: readonly VmType[];
+  /** CREATE_VM doesn't look at the type: it makes the first one. */
+  readonly ignoresVmType: boolean;
   /** vCPU ids are below this. */
   readonly vcpuIds: number;
   /** vCPUs that a VM may have. */
@@ -84,6 +86,7 @@ export function commonMachine(arch: Arch, release: Release) {
     littleEndian,
     hvaLimit,
     vmTypes: [PLAIN_VM],
+    ignoresVmType: false,
     coalescedMmioPage: 0,
     unknownVmRequest: -ERRNO.ENOTTY,
     unknownVcpuRequest: -ERRNO.EINVAL,

@@ -94,6 +94,7 @@ export class EmulatedVm<Arch extends ArchVm = ArchVm> implements OpenFile, MmuNo
       existing,
       totalPages: this.#totalPages,
       overlapping: (baseGfn, npages) => space?.overlapping(baseGfn, npages, id),
+      hasUnwritable: (hva, size) => this.memory.hasUnwritable(Number(hva), Number(size)),
     };
     const refused = refusal(this.#rules, context);
     if (refused !== 0 || space === undefined) return refused;

@@ -52,6 +52,8 @@ export interface MemslotContext {
   readonly totalPages: number;
   /** Another slot of the address space that has pages in the range. */
   readonly overlapping: (baseGfn: number, npages: number) => KnownMemslot | undefined;
+  /** Whether a range of the process has memory that it may not write; absent where nobody knows. */
+  readonly hasUnwritable?: (hva: bigint, size: bigint) => boolean;
 }
 
 const U64 = 1n << 64n;

@@ -24,10 +24,12 @@ function howToGetDevice(host: Host): string {
   }
   const cpu = host.read('/proc/cpuinfo') ?? '';
   const arch = archOfNode(host.nodeArch);
-  return arch === undefined ? 'there is no KVM for this processor' : MODULE_ADVICE[arch](cpu);
+  return arch === undefined
+    ? 'there is no KVM for this processor'
+    : (MODULE_ADVICE[arch]?.(cpu) ?? 'sudo modprobe kvm');
 }
 
-const MODULE_ADVICE: Readonly<Record<Arch, (cpuinfo: string) => string>> = {
+const MODULE_ADVICE: Partial<Record<Arch, (cpuinfo: string) => string>> = {
   x86_64: (cpu) =>
     /\bvmx\b/.test(cpu)
       ? 'sudo modprobe kvm_intel'

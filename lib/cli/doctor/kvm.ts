@@ -118,7 +118,7 @@ const EVERYWHERE: readonly CapabilityMeaning[] = [
   ['MAX_VCPUS', 'vCPUs of a VM'],
 ];
 
-const OWN: Readonly<Record<Arch, readonly CapabilityMeaning[]>> = {
+const OWN: Partial<Record<Arch, readonly CapabilityMeaning[]>> = {
   x86_64: [['VM_TYPES', 'types of VM, as bits']],
   s390x: [
     ['S390_MEM_OP', 'MEM_OP: bytes of the largest'],
@@ -138,7 +138,6 @@ const OWN: Readonly<Record<Arch, readonly CapabilityMeaning[]>> = {
     ['PPC_MMU_RADIX', 'radix guests'],
     ['PPC_MMU_HASH_V3', 'hash guests on POWER9 and later'],
   ],
-  aarch64: [],
 };
 
-const capabilitiesOf = (arch: Arch): readonly CapabilityMeaning[] => [...EVERYWHERE, ...OWN[arch]];
+const capabilitiesOf = (arch: Arch): readonly CapabilityMeaning[] => [...EVERYWHERE, ...(OWN[arch] ?? [])];

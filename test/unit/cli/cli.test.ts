@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { cli } from '../../../lib/cli/cli.ts';
+import { ARCHES } from '../../../lib/uapi/arch.ts';
 import { fakeIo } from './fake-io.ts';
 
 async function run(...argv: string[]) {
@@ -30,7 +31,7 @@ describe('the command line', () => {
     [['doctor', 'now'], "Unexpected argument 'now'"],
     [['run'], 'run takes one script, or - for standard input, not 0'],
     [['run', 'a', 'b'], 'not 2'],
-    [['--arch', 'vax'], '--arch is one of x86_64, s390x, ppc64, aarch64, not "vax"'],
+    [['--arch', 'vax'], `--arch is one of ${ARCHES.join(', ')}, not "vax"`],
     [['--backend', 'fake'], '--backend is one of auto, native, emulated, not "fake"'],
     [['--arch'], '--arch'],
     [['repl', 'file'], "Unexpected argument 'file'"],

@@ -5,7 +5,7 @@ import type { KvmCalls } from '../../../lib/calls/kvm-calls.ts';
 import { traced } from '../../../lib/calls/recorder.ts';
 import type { FileFacts, Host } from '../../../lib/cli/doctor/host.ts';
 import { diagnose, doctorCommand } from '../../../lib/cli/doctor/index.ts';
-import type { Arch } from '../../../lib/uapi/arch.ts';
+import { ARCH_FACTS, type Arch } from '../../../lib/uapi/arch.ts';
 import { ERRNO } from '../../../lib/uapi/errno.ts';
 import { fakeIo } from './fake-io.ts';
 
@@ -21,15 +21,13 @@ interface Machine {
   readonly calls?: Partial<KvmCalls>;
 }
 
-const NODE_ARCH: Record<Arch, string> = { x86_64: 'x64', s390x: 's390x', ppc64: 'ppc64', aarch64: 'arm64' };
-
 /** A machine whose KVM is an emulated kernel. */
 function machine({ arch = 'x86_64', host = {}, files = {}, mayUse = true, calls = {}, ...rest }: Machine = {}): Host {
   const device = 'device' in rest ? rest.device : DEVICE;
   const kernel = new EmulatedKernel({ arch });
   return {
     platform: 'linux',
-    nodeArch: NODE_ARCH[arch],
+    nodeArch: ARCH_FACTS[arch].nodeArch,
     nodeVersion: 'v20.20.2',
     release: '6.12.0',
     env: {},

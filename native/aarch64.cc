@@ -1,0 +1,12 @@
+// What only aarch64 has: so far nothing.
+#if defined(__aarch64__)
+
+#include "call.h"
+
+namespace kvm_bridge {
+
+void ExportArchitecture(Exports) {}
+
+}  // namespace kvm_bridge
+
+#endif
