@@ -4,31 +4,31 @@ import { ERRNO } from '../uapi/errno.ts';
 import { IOEVENTFD } from '../uapi/flags.ts';
 import { KVM_COALESCED_MMIO } from '../uapi/structs.ts';
 import { SharedArea } from './backing.ts';
+import { BusDevices, type BusRange } from './bus-devices.ts';
 import type { Machine } from './machine.ts';
 import type { EmulatedEventfd } from './open-file.ts';
 
 /** When a bus has this many devices that are not ioeventfds, it takes no more of either kind (`NR_IOBUS_DEVS`). */
 const MAX_DEVICES = 1000;
 
-interface IoEvent {
+/** An ioeventfd: it takes stores of its size, or of any, and signals. */
+interface IoEvent extends BusRange {
   readonly eventfd: EmulatedEventfd;
-  readonly addr: bigint;
-  readonly len: number;
-  readonly pio: boolean;
   /** The value to match, or undefined for any. */
   readonly datamatch: bigint | undefined;
 }
 
-interface CoalescedZone {
-  readonly addr: bigint;
-  readonly size: number;
-  readonly pio: boolean;
+/** A coalesced zone: it takes stores into the ring while there is room. */
+interface CoalescedZone extends BusRange {
+  readonly eventfd: undefined;
 }
+
+type Device = IoEvent | CoalescedZone;
 
 /** What the kernel keeps on a VM's MMIO and port buses: ioeventfds and coalesced zones. */
 export class IoBus {
-  #events: IoEvent[] = [];
-  #zones: CoalescedZone[] = [];
+  readonly #mmio = new BusDevices<Device>();
+  readonly #ports = new BusDevices<Device>();
   /** The ring page that all vCPUs of the VM share; absent where the architecture has no coalesced MMIO. */
   readonly ring: SharedArea | undefined;
   readonly #little: boolean;
@@ -44,71 +44,74 @@ export class IoBus {
     const refused = refusal(IOEVENTFD_RULES, { addr, len, flags });
     if (refused !== 0) return refused;
     if (typeof eventfd === 'number') return eventfd;
-    const event: IoEvent = {
-      eventfd,
-      addr,
-      len,
-      pio: (flags & IOEVENTFD.PIO) !== 0,
-      datamatch: (flags & IOEVENTFD.DATAMATCH) !== 0 ? datamatch : undefined,
-    };
-    if (this.#events.some((other) => collide(other, event))) return -ERRNO.EEXIST;
-    if (this.#isFull(event.pio)) return -ERRNO.ENOSPC;
-    this.#events.push(event);
+    const devices = this.#devices((flags & IOEVENTFD.PIO) !== 0);
+    const event = { eventfd, addr, size: BigInt(len), datamatch: matchOf(flags, datamatch) };
+    for (const other of devices) {
+      if (other.eventfd !== undefined && collide(other, event)) return -ERRNO.EEXIST;
+    }
+    if (isFull(devices)) return -ERRNO.ENOSPC;
+    devices.add(event);
     return 0;
   }
 
   deassign(eventfd: EmulatedEventfd | number, addr: bigint, len: number, flags: number, datamatch: bigint): number {
     if (typeof eventfd === 'number') return eventfd;
-    const pio = (flags & IOEVENTFD.PIO) !== 0;
-    const wanted = (flags & IOEVENTFD.DATAMATCH) !== 0 ? datamatch : undefined;
-    const index = this.#events.findIndex(
-      (event) =>
-        event.eventfd === eventfd &&
-        event.addr === addr &&
-        event.len === len &&
-        event.pio === pio &&
-        event.datamatch === wanted,
-    );
-    if (index < 0) return -ERRNO.ENOENT;
-    this.#events.splice(index, 1);
-    return 0;
+    const devices = this.#devices((flags & IOEVENTFD.PIO) !== 0);
+    const wanted = matchOf(flags, datamatch);
+    for (const event of devices) {
+      if (event.eventfd !== eventfd || event.addr !== addr || event.size !== BigInt(len)) continue;
+      if (event.datamatch !== wanted) continue;
+      devices.delete(event);
+      return 0;
+    }
+    return -ERRNO.ENOENT;
   }
 
   registerCoalesced(addr: bigint, size: number, pio: number): number {
     if (this.ring === undefined) return -ERRNO.ENOTTY;
     if (pio > 1) return -ERRNO.EINVAL;
-    if (this.#isFull(pio === 1)) return -ERRNO.ENOSPC;
-    this.#zones.push({ addr, size, pio: pio === 1 });
+    const devices = this.#devices(pio === 1);
+    if (isFull(devices)) return -ERRNO.ENOSPC;
+    devices.add({ eventfd: undefined, addr, size: BigInt(size) });
     return 0;
   }
 
+  /** All zones go that have the whole range in them. */
   unregisterCoalesced(addr: bigint, size: number, pio: number): number {
     if (this.ring === undefined) return -ERRNO.ENOTTY;
     if (pio > 1) return -ERRNO.EINVAL;
-    this.#zones = this.#zones.filter((zone) => zone.pio !== (pio === 1) || !contains(zone, addr, size));
+    const devices = this.#devices(pio === 1);
+    const range = { addr, size: BigInt(size) };
+    for (const zone of [...devices]) if (zone.eventfd === undefined && contains(zone, range)) devices.delete(zone);
     return 0;
   }
 
   /** Whether a write was taken by an ioeventfd or a coalesced zone, so that it makes no exit. */
   write(addr: bigint, bytes: Uint8Array, pio: boolean): boolean {
-    for (const event of this.#events) {
-      if (event.pio !== pio || event.addr !== addr || (event.len !== 0 && event.len !== bytes.length)) continue;
-      if (event.datamatch !== undefined && event.datamatch !== this.#value(bytes)) continue;
-      event.eventfd.signal();
-      return true;
+    const access = { addr, size: BigInt(bytes.length) };
+    for (const device of this.#devices(pio).asked(access)) {
+      if (device.eventfd === undefined) {
+        if (contains(device, access) && this.#coalesce(addr, bytes, pio)) return true;
+      } else if (this.#matches(device, access, bytes)) {
+        device.eventfd.signal();
+        return true;
+      }
     }
-    return this.#coalesce(addr, bytes, pio);
+    return false;
   }
 
-  #isFull(pio: boolean): boolean {
-    return this.#zones.reduce((count, zone) => count + (zone.pio === pio ? 1 : 0), 0) >= MAX_DEVICES;
+  #devices(pio: boolean): BusDevices<Device> {
+    return pio ? this.#ports : this.#mmio;
   }
 
+  #matches(event: IoEvent, { addr, size }: BusRange, bytes: Uint8Array): boolean {
+    if (event.addr !== addr || (event.size !== 0n && event.size !== size)) return false;
+    return event.datamatch === undefined || event.datamatch === this.#value(bytes);
+  }
+
+  /** Puts a store into the ring, if there is room. */
   #coalesce(addr: bigint, bytes: Uint8Array, pio: boolean): boolean {
-    const ring = this.ring?.view;
-    if (ring === undefined || !this.#zones.some((zone) => zone.pio === pio && contains(zone, addr, bytes.length))) {
-      return false;
-    }
+    const ring = this.ring!.view;
     const layout = KVM_COALESCED_MMIO;
     const capacity = Math.floor((ring.byteLength - layout.entries) / layout.entrySize);
     const last = ring.getUint32(layout.last, this.#little);
@@ -132,10 +135,19 @@ export class IoBus {
   }
 }
 
+const matchOf = (flags: number, datamatch: bigint): bigint | undefined =>
+  (flags & IOEVENTFD.DATAMATCH) !== 0 ? datamatch : undefined;
+
+function isFull(devices: Iterable<Device>): boolean {
+  let zones = 0;
+  for (const { eventfd } of devices) if (eventfd === undefined) zones++;
+  return zones >= MAX_DEVICES;
+}
+
 function collide(a: IoEvent, b: IoEvent): boolean {
-  if (a.pio !== b.pio || a.addr !== b.addr) return false;
-  if (a.len === 0 || b.len === 0) return true;
-  return a.len === b.len && (a.datamatch === undefined || b.datamatch === undefined || a.datamatch === b.datamatch);
+  if (a.addr !== b.addr) return false;
+  if (a.size === 0n || b.size === 0n) return true;
+  return a.size === b.size && (a.datamatch === undefined || b.datamatch === undefined || a.datamatch === b.datamatch);
 }
 
 /** One entry of the ring stays empty. */
@@ -151,8 +163,8 @@ function hasRoomBefore612(first: number, last: number, capacity: number): boolea
   return ((first - last - 1) >>> 0) % capacity !== 0;
 }
 
-function contains(zone: CoalescedZone, addr: bigint, size: number): boolean {
-  return addr >= zone.addr && addr + BigInt(size) <= zone.addr + BigInt(zone.size);
+function contains(zone: BusRange, { addr, size }: BusRange): boolean {
+  return addr >= zone.addr && addr + size <= zone.addr + zone.size;
 }
 
 /** The irqfds of a VM. An eventfd is an irqfd once, whatever the gsi. */

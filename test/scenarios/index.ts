@@ -1,6 +1,7 @@
 import type { Arch } from '../../lib/uapi/arch.ts';
 import { dirtyLogScenarios } from './dirty-log.ts';
 import { dispatchScenarios } from './dispatch.ts';
+import { guestIoBusScenarios } from './guest-io-bus.ts';
 import { guestLoadScenarios } from './guest-loads.ts';
 import { guestMemfdScenarios } from './guest-memfd.ts';
 import { guestMemoryScenarios } from './guest-memory.ts';
@@ -25,6 +26,7 @@ export const SCENARIOS: readonly Scenario[] = [
   ...ioBusScenarios,
   ...guestMemoryScenarios,
   ...guestLoadScenarios,
+  ...guestIoBusScenarios,
   ...guestMemfdScenarios,
   ...hptScenarios,
   ...hptGuestScenarios,
