@@ -89,7 +89,7 @@ struct Stream {
   bool HasChunk(uint64_t at, Chunk& chunk) const {
     if (length - at < kHeaderSize) return false;
     chunk = LoadHeader(bytes + at, is_swapped);
-    return chunk.index + chunk.valid + chunk.invalid <= entry_count &&
+    return chunk.index < entry_count && chunk.index + chunk.valid + chunk.invalid <= entry_count &&
            chunk.valid * kEntrySize <= length - at - kHeaderSize;
   }
 };

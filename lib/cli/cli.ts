@@ -3,7 +3,7 @@ import { KvmError } from '../base/errors.ts';
 import { ARCHES } from '../uapi/arch.ts';
 import { doctorCommand } from './doctor/index.ts';
 import { explainError } from './explain-error.ts';
-import { hptCommand } from './hpt.ts';
+import { hptCommand } from './hpt/index.ts';
 import { type Io, styleFor, UsageError } from './io.ts';
 import { packageVersion } from './package-info.ts';
 import { replCommand } from './repl/index.ts';

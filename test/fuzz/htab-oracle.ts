@@ -43,7 +43,7 @@ export function expectOfCodec(
     const nValid = view.getUint16(at + 4, isLittle);
     const nInvalid = view.getUint16(at + 6, isLittle);
     at += 8;
-    if (index + nValid + nInvalid > HTAB_ENTRIES) return { problem: 'index', offset };
+    if (index >= HTAB_ENTRIES || index + nValid + nInvalid > HTAB_ENTRIES) return { problem: 'index', offset };
     if (bytes.length - at < nValid * 16) return { problem: 'truncated-entries', offset };
     for (let slot = index; slot < index + nValid; slot++, at += 16) {
       const v = view.getBigUint64(at);

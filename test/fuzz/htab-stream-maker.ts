@@ -100,8 +100,12 @@ export function makeHtabStream(random: Random): MadeStream {
     const index = Math.min(chunk.index, HTAB_ENTRIES - entries.length);
     chunks[some] = { index, nInvalid: 0, entries };
   } else if (kind === 'out-of-range') {
-    const index = random.pick([HTAB_ENTRIES - random.below(4), random.below(2 ** 32), 0xffff_ffff]);
-    chunks[some] = { ...chunks[some]!, index, nInvalid: random.pick([1, 4, 0xffff]) };
+    const index = random.pick([HTAB_ENTRIES - random.below(4), HTAB_ENTRIES, random.below(2 ** 32), 0xffff_ffff]);
+    chunks[some] = {
+      entries: random.oneIn(2) ? [] : chunks[some]!.entries,
+      index,
+      nInvalid: random.pick([0, 1, 4, 0xffff]),
+    };
   }
   let bytes = write(chunks, isLittle);
   if (kind === 'mutated') {

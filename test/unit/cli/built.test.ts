@@ -202,6 +202,41 @@ describe('the command line as a process', { timeout: LIMIT }, () => {
   });
 });
 
+describe('hpt', { timeout: LIMIT }, () => {
+  // Prints the most memory it ever had, in MiB.
+  const meter = 'process.on("exit", () => console.error(Math.round(process.resourceUsage().maxRSS / 1024)))';
+  const measured = async (...args: string[]) => {
+    const { status, err } = await built.node([
+      '--import',
+      `data:text/javascript,${encodeURIComponent(meter)}`,
+      'dist/cli/main.js',
+      'hpt',
+      ...args,
+    ]);
+    return { status, mebibytes: Number(err.trimEnd().split('\n').at(-1)) };
+  };
+  const header = (index: number, nValid: number, nInvalid: number): Buffer => {
+    const bytes = Buffer.alloc(8);
+    bytes.writeUInt32LE(index);
+    bytes.writeUInt16LE(nValid, 4);
+    bytes.writeUInt16LE(nInvalid, 6);
+    return bytes;
+  };
+  const file = (name: string, bytes: Uint8Array): string => {
+    const path = join(scratch, name);
+    writeFileSync(path, bytes);
+    return path;
+  };
+
+  it('takes no memory for slots that a few bytes speak of', async () => {
+    const { mebibytes: base } = await measured('--help');
+    for (const index of [2 ** 24 - 2, 0xffff_fff0]) {
+      const { mebibytes } = await measured('verify', file('far', header(index, 0, 1)));
+      expect(mebibytes).toBeLessThan(base + 64);
+    }
+  });
+});
+
 describe('the examples', { timeout: LIMIT }, () => {
   const expected: Record<string, RegExp> = {
     'first-vm.mjs': /came back with HLT, and left 0xcafe at 0x2000\n$/,

@@ -1,12 +1,6 @@
 import { Readable, Writable } from 'node:stream';
-import { HPTE_SIZE } from '../model/hpte.ts';
-import {
-  checkHtabStream,
-  HTAB_HEADER_SIZE,
-  HtabStreamError,
-  type HtabStreamFormat,
-  wholeHtabChunks,
-} from '../model/htab-stream.ts';
+import { HtabPieces } from '../model/htab-pieces.ts';
+import type { HtabStreamFormat } from '../model/htab-stream.ts';
 import type { HtabReader, HtabWriter } from './htab-fd.ts';
 
 export interface HtabReadStreamOptions {
@@ -44,32 +38,12 @@ export function readStreamOf(reader: HtabReader, options: HtabReadStreamOptions)
 
 /** A Writable that takes a stream in pieces of any size and writes its chunks; the writer is closed with it. */
 export function writeStreamOf(writer: HtabWriter, format: HtabStreamFormat, options: HtabWriteStreamOptions): Writable {
-  /** The beginning of a chunk whose rest is still to come, and how many bytes are written already. */
-  let pieces: Uint8Array[] = [];
-  let held = 0;
-  let needed = HTAB_HEADER_SIZE;
-  let before = 0;
-  const take = (piece: Uint8Array): void => {
-    pieces.push(piece);
-    held += piece.length;
-    if (held < needed) return;
-    const bytes = pieces.length === 1 ? piece : Buffer.concat(pieces);
-    const whole = wholeHtabChunks(bytes, format);
-    if (whole > 0) writer.write(bytes.subarray(0, whole));
-    before += whole;
-    held -= whole;
-    pieces = [bytes.slice(whole)];
-    needed = HTAB_HEADER_SIZE + (held < HTAB_HEADER_SIZE ? 0 : nValidOf(pieces[0]!, format) * HPTE_SIZE);
-  };
-  const end = (): void => {
-    if (held > 0) checkHtabStream(Buffer.concat(pieces), format);
-  };
-  const located = (error: unknown): Error => (error instanceof HtabStreamError ? error.from(before) : (error as Error));
+  const pieces = new HtabPieces(format);
   const answer = (work: () => void, done: (error?: Error | null) => void): void => {
     try {
       work();
     } catch (error) {
-      done(located(error));
+      done(error as Error);
       return;
     }
     // Other things get their turn between pieces.
@@ -78,16 +52,12 @@ export function writeStreamOf(writer: HtabWriter, format: HtabStreamFormat, opti
   return new Writable({
     ...options,
     decodeStrings: true,
-    write: (piece: Uint8Array, _encoding, done) => answer(() => take(piece), done),
-    final: (done) => answer(end, done),
+    write: (piece: Uint8Array, _encoding, done) =>
+      answer(() => pieces.take(piece, (chunks) => writer.write(chunks)), done),
+    final: (done) => answer(() => pieces.end(), done),
     destroy: (error, done) => {
       writer.close();
       done(error);
     },
   });
-}
-
-/** How many entries the chunk has whose header is at the beginning. */
-function nValidOf(bytes: Uint8Array, { headers }: HtabStreamFormat): number {
-  return new DataView(bytes.buffer, bytes.byteOffset).getUint16(4, headers !== 'big');
 }

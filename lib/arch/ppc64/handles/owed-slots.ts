@@ -1,5 +1,5 @@
 import { HPTE_SIZE } from '../model/hpte.ts';
-import { Htab } from '../model/htab.ts';
+import { grown, Htab } from '../model/htab.ts';
 import {
   applyHtabStream,
   checkHtabStream,
@@ -55,11 +55,9 @@ export class OwedSlots {
   }
 
   #growTo(order: number): void {
-    if (order <= this.#table.order) return;
-    const { bytes } = this.#table;
+    this.#table = grown(this.#table, order);
+    if (this.#table.entryCount === this.#owed.length) return;
     const owed = this.#owed;
-    this.#table = new Htab(order);
-    this.#table.bytes.set(bytes);
     this.#owed = new Uint8Array(this.#table.entryCount);
     this.#owed.set(owed);
   }

@@ -111,7 +111,7 @@ function isRight(words: Int32Array, entryCount: number, isLittle: number, largeS
   for (let at = 0; at < length; ) {
     const index = ofHeader(words[at]!, isLittle) >>> 0;
     const counts = ofHeader(words[at + 1]!, isLittle);
-    if (index + (counts & 0xffff) + (counts >>> 16) > entryCount) return false;
+    if (index >= entryCount || index + (counts & 0xffff) + (counts >>> 16) > entryCount) return false;
     at += HEADER_WORDS;
     const end = at + ((counts >>> (isLittle ? 0 : 16)) & 0xffff) * HPTE_WORDS;
     if (end > length) return false;

@@ -40,6 +40,11 @@ export class HtabStreamError extends RangeError {
   from(start: number): HtabStreamError {
     return new HtabStreamError(this.problem, this.offset + start, this.#what);
   }
+
+  /** The same, with what else is known of it. */
+  with(more: string): HtabStreamError {
+    return new HtabStreamError(this.problem, this.offset, `${this.#what}; ${more}`);
+  }
 }
 
 /** One chunk of a stream. Slots `index` to `index + nValid - 1` have entries, the `nInvalid` behind them are empty. */
@@ -103,7 +108,8 @@ class Cursor implements HtabChunk {
     const index = view.getUint32(offset, isLittle);
     const nValid = view.getUint16(offset + 4, isLittle);
     const nInvalid = view.getUint16(offset + 6, isLittle);
-    if (index + nValid + nInvalid > this.#entryCount) {
+    // KVM wants the slot itself in the table also where the chunk tells of none.
+    if (index >= this.#entryCount || index + nValid + nInvalid > this.#entryCount) {
       throw new HtabStreamError(
         'index',
         offset,
@@ -182,6 +188,32 @@ export interface HtabStreamSummary {
   readonly invalid: number;
   /** One more than the highest slot that is mentioned. */
   readonly extent: number;
+  /** Whether the first chunk begins at slot 0, and each other one where the one before it ends: as in a first pass. */
+  readonly gapless: boolean;
+}
+
+/** Checks whole chunks of a stream and counts what is in them, some after the other. */
+export class HtabStreamCheck implements HtabStreamSummary {
+  chunks = 0;
+  valid = 0;
+  invalid = 0;
+  extent = 0;
+  gapless = true;
+  #next = 0;
+
+  /** @throws HtabStreamError; what is before that counts */
+  add(bytes: Uint8Array, format: HtabStreamFormat): void {
+    const cursor = new Cursor(bytes, format);
+    while (cursor.next()) {
+      cursor.checkEntries();
+      this.chunks++;
+      this.valid += cursor.nValid;
+      this.invalid += cursor.nInvalid;
+      this.gapless &&= cursor.index === this.#next;
+      this.#next = cursor.index + cursor.nValid + cursor.nInvalid;
+      this.extent = Math.max(this.extent, this.#next);
+    }
+  }
 }
 
 /**
@@ -189,16 +221,10 @@ export interface HtabStreamSummary {
  * @throws HtabStreamError
  */
 export function checkHtabStream(bytes: Uint8Array, format: HtabStreamFormat = {}): HtabStreamSummary {
-  const cursor = new Cursor(bytes, format);
-  const sum = { chunks: 0, valid: 0, invalid: 0, extent: 0 };
-  while (cursor.next()) {
-    cursor.checkEntries();
-    sum.chunks++;
-    sum.valid += cursor.nValid;
-    sum.invalid += cursor.nInvalid;
-    sum.extent = Math.max(sum.extent, cursor.index + cursor.nValid + cursor.nInvalid);
-  }
-  return sum;
+  const sum = new HtabStreamCheck();
+  sum.add(bytes, format);
+  const { chunks, valid, invalid, extent, gapless } = sum;
+  return { chunks, valid, invalid, extent, gapless };
 }
 
 /**
@@ -234,19 +260,31 @@ export function applyHtabStream(
   throw new Error('The stream overlaps the table, or was changed while it was applied');
 }
 
+/** Of larger tables (more than 256 MiB) a decoder must be told the order: eight bytes can speak of 64 GiB. */
+export const FOUND_ORDER_MAX = 28;
+
 /**
  * The table that a first-pass stream describes.
- * @param order of the table; the smallest that holds every slot mentioned, unless given.
+ * @param order of the table; the smallest that holds every slot mentioned, up to {@link FOUND_ORDER_MAX}, unless given.
  * @throws HtabStreamError
  */
 export function decodeHtabStream(
   bytes: Uint8Array,
   options: Omit<HtabStreamFormat, 'entryCount'> & { readonly order?: number } = {},
 ): Htab {
-  const { order = orderFor(checkHtabStream(bytes, options).extent), ...format } = options;
+  const { order = findOrder(bytes, options), ...format } = options;
   const table = new Htab(order);
   applyHtabStream(table, bytes, format);
   return table;
+}
+
+function findOrder(bytes: Uint8Array, format: HtabStreamFormat): number {
+  try {
+    return orderFor(checkHtabStream(bytes, { ...format, entryCount: entriesOf(FOUND_ORDER_MAX) }).extent);
+  } catch (error) {
+    const isFar = error instanceof HtabStreamError && error.problem === 'index';
+    throw isFar ? error.with(`a table of an order above ${FOUND_ORDER_MAX} must be told of`) : error;
+  }
 }
 
 /** The smallest order (18 at least) of a table with so many entries. */

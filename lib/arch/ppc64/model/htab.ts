@@ -7,6 +7,8 @@ import { HPTE_SIZE, Hpte, hpte, V_LO } from './hpte.ts';
  */
 export class Htab implements HpteWords {
   readonly order: number;
+  readonly entryCount: number;
+  readonly groupCount: number;
   /** The table itself. Writing here is writing entries. */
   readonly bytes: Uint8Array;
   /** The same bytes as a view, for whole words. */
@@ -28,17 +30,11 @@ export class Htab implements HpteWords {
       throw new RangeError(`a table of order ${order} has ${2 ** order} bytes: got ${bytes.byteLength}`);
     }
     this.order = order;
+    this.entryCount = entriesOf(order);
+    this.groupCount = groupsOf(order);
     this.bytes = bytes ?? new Uint8Array(2 ** order);
     this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength);
     this.words = new Int32Array(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength / 4);
-  }
-
-  get entryCount(): number {
-    return entriesOf(this.order);
-  }
-
-  get groupCount(): number {
-    return groupsOf(this.order);
   }
 
   vHi(slot: number): number {
@@ -111,4 +107,12 @@ export class Htab implements HpteWords {
       throw new RangeError(`slot must be below ${this.entryCount}: got ${slot}`);
     }
   }
+}
+
+/** The table with at least this order. */
+export function grown(table: Htab, order: number): Htab {
+  if (order <= table.order) return table;
+  const larger = new Htab(order);
+  larger.bytes.set(table.bytes);
+  return larger;
 }

@@ -1,0 +1,135 @@
+import { virtualPage } from '../../arch/ppc64/model/hash.ts';
+import { HPTES_PER_GROUP, type Hpte } from '../../arch/ppc64/model/hpte.ts';
+import { diffHtabs, groupOccupancy, htabStats, verifyHtab } from '../../arch/ppc64/model/htab-report.ts';
+import { table as columns, humanSize } from '../../base/text.ts';
+import { type TableFile, TableFileError } from './read-table.ts';
+
+/** Exit statuses, as of diff(1): 1 is a difference or a finding, 2 is trouble. */
+export const STATUS = { OK: 0, FOUND: 1, TROUBLE: 2 } as const;
+
+/** What of it is asked for. */
+export interface Extent {
+  /** The slots to look at: `from` to `to` - 1. */
+  readonly from: number;
+  readonly to: number;
+  /** Findings after which to stop. */
+  readonly findings: number;
+}
+
+/** What there is to say of one file, or of two, a piece of text at a time; then the exit status. */
+export type Report = (
+  files: readonly [TableFile, ...TableFile[]],
+  extent: Extent,
+) => Generator<string, number, undefined>;
+
+const PICTURE_WIDTH = 64;
+const PICTURE_ROWS = 16;
+/** One character for 0 to 8 entries in a group. */
+const LEVELS = ' ▁▂▃▄▅▆▇█';
+
+export const stats: Report = function* ([{ file, table: htab }]) {
+  const found = htabStats(htab);
+  const share = (count: number): string => `${((100 * count) / Math.max(found.valid, 1)).toFixed(1)}%`;
+  yield `${file}: order ${htab.order} (${humanSize(2 ** htab.order)}), ${found.slots} slots in ${found.groups} groups\n\n`;
+  const counts: [string, number][] = [
+    ['valid', found.valid],
+    ['bolted', found.bolted],
+    ['secondary', found.secondary],
+    ['256M segments', found.segments256M],
+    ['1T segments', found.segments1T],
+    ['referenced', found.referenced],
+    ['changed', found.changed],
+    ['no execute', found.noExecute],
+  ];
+  const listed = (map: ReadonlyMap<string | number, number>, name: string): [string, number][] =>
+    [...map].map(([key, count]) => [`${name} ${key}`, count]);
+  const rows = [
+    ...counts,
+    ...listed(found.pageSizes, 'page size'),
+    ...listed(found.keys, 'key'),
+    ...listed(found.pp, 'PP'),
+    ...listed(found.wimg, 'WIMG'),
+  ];
+  yield `${columns(
+    ['entries', 'count', ''],
+    rows.map(([name, count]) => [name, `${count}`, share(count)]),
+  )}\n\n`;
+
+  const occupancy = found.occupancy.map((groups, inGroup) => [`${inGroup}`, `${groups}`]);
+  yield `${columns(['in a group', 'groups'], occupancy)}\n\n`;
+  const picture = groupOccupancy(htab, PICTURE_WIDTH * PICTURE_ROWS);
+  const groupsPerCell = Math.round(found.groups / picture.length);
+  yield `How full the groups are, ${groupsPerCell} to a character (blank: empty, ${LEVELS.at(-1)}: full)\n`;
+  for (let row = 0; row < picture.length; row += PICTURE_WIDTH) {
+    const line = [...picture.subarray(row, row + PICTURE_WIDTH)].map((average) => LEVELS[levelOf(average)]).join('');
+    yield `  ${line}|\n`;
+  }
+  return STATUS.OK;
+};
+
+/** A group that isn't empty never looks so, nor full one that isn't. */
+function levelOf(average: number): number {
+  if (average === 0 || average === HPTES_PER_GROUP) return average;
+  return Math.min(HPTES_PER_GROUP - 1, Math.max(1, Math.round(average)));
+}
+
+export const dump: Report = function* ([read], slots) {
+  const { table } = read;
+  checkSlots(read, slots);
+  for (let slot = slots.from; slot < Math.min(slots.to, table.entryCount); slot++) {
+    if (table.isValid(slot)) yield `${slot}: ${describe(table.get(slot), slot, table.order)}\n`;
+  }
+  return STATUS.OK;
+};
+
+/** @throws TableFileError when none of the slots is in the table */
+function checkSlots({ file, table }: TableFile, { from }: Extent): void {
+  if (from < table.entryCount) return;
+  throw new TableFileError(file, `slot ${from} is not in a table of order ${table.order}, ${table.entryCount} slots`);
+}
+
+/** An entry with the virtual page that its place gives back. */
+function describe(entry: Hpte, slot: number, order: number): string {
+  const page = virtualPage(entry, slot, order);
+  if (page === undefined) return `${entry}`;
+  const where = page.reachable ? `offset 0x${page.offset.toString(16)}` : 'not where its hash leads';
+  return `vsid 0x${page.vsid.toString(16)} ${where}, ${entry}`;
+}
+
+export const diff: Report = function* ([before, after = before], slots) {
+  const { order } = before.table;
+  if (after.table.order !== order) {
+    const why = `a table of order ${after.table.order}, and that of ${before.file} is of order ${order}`;
+    throw new TableFileError(after.file, `${why}: slots of such tables cannot be compared (--order, if it is known)`);
+  }
+  checkSlots(before, slots);
+  let count = 0;
+  for (const { slot, before: old, after: now } of diffHtabs(before.table, after.table)) {
+    if (slot < slots.from || slot >= slots.to) continue;
+    count++;
+    if (old !== undefined) yield `-${slot}: ${describe(old, slot, order)}\n`;
+    if (now !== undefined) yield `+${slot}: ${describe(now, slot, order)}\n`;
+  }
+  return count === 0 ? STATUS.OK : STATUS.FOUND;
+};
+
+export const verify: Report = function* ([{ file, table, stream, isFirstPass }], { findings: most }) {
+  const pass = isFirstPass
+    ? `a whole first pass of order ${table.order}`
+    : `part of a table of order ${table.order} or more, as of a later pass`;
+  const { chunks, valid, invalid } = stream;
+  yield `${file}: ${chunks} chunks, ${valid} valid entries, ${invalid} empty slots: ${pass}\n`;
+  let findings = 0;
+  for (const { slot, entry, message } of verifyHtab(table)) {
+    if (findings === most) {
+      yield `${most} findings, and it was looked no further (--findings N)\n`;
+      return STATUS.FOUND;
+    }
+    findings++;
+    yield `${slot}: ${message}: ${entry}\n`;
+  }
+  if (findings > 0) yield `${findings} finding(s)\n`;
+  else if (htabStats(table).valid > 0) yield 'every entry stands where its hash leads\n';
+  else yield 'there is no entry in it, and nothing to verify\n';
+  return findings === 0 ? STATUS.OK : STATUS.FOUND;
+};
