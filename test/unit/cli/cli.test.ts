@@ -47,7 +47,7 @@ describe('the command line', () => {
   it('hands over to the HPT tools', async () => {
     const { status, err } = await run('hpt', 'verify', '/nonexistent');
     expect(status).toBe(2);
-    expect(err).toMatch(/^kvm-bridge hpt: ENOENT/);
+    expect(err).toMatch(/^kvm-bridge hpt: \/nonexistent: ENOENT/);
   });
 
   it('says which script cannot be read', async () => {
