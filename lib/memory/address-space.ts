@@ -9,6 +9,7 @@ import { exactGpa, joinGpa, type SplitGpa, splitGpa } from './gpa.ts';
 import { GuestMemory } from './guest-memory.ts';
 import { Mapping } from './mapping.ts';
 import { MmioBus, type MmioHandlers, type MmioRegion } from './mmio-bus.ts';
+import { RangeTable } from './range-table.ts';
 import { MemoryRegion, type Placement, type RegionOwner } from './region.ts';
 import { OWN_RULES, PLACEMENT_RULES, type RegionContext } from './region-rules.ts';
 import { type SpaceSlots, Undo } from './space-slots.ts';
@@ -50,18 +51,22 @@ let spaces = 0;
  * vm.memory.addMmio(0xd000_0000, 0x1000, { read: () => 0x42 }, { name: 'status' });
  * vm.memory.writeU32(0x1000, 0xf4);
  */
-export class AddressSpace extends GuestMemory implements RegionOwner {
+export class AddressSpace extends GuestMemory<MemoryRegion> implements RegionOwner {
   /** Identifies the space in this process. */
   readonly id = ++spaces;
   /** The MMIO ranges. */
   readonly mmio: MmioBus;
+  readonly #table: RangeTable<MemoryRegion>;
   /** Weak, so that a space which outlives a dropped VM doesn't keep it. */
   readonly #bindings = new Map<WeakRef<SpaceSlots>, WeakRef<SpaceSlots>>();
   #closed = false;
 
   constructor({ littleEndian, pageSize }: AddressSpaceOptions) {
-    super(littleEndian, pageSize);
-    this.mmio = new MmioBus('mmio', littleEndian);
+    const table = new RangeTable<MemoryRegion>();
+    const mmio = new MmioBus('mmio', littleEndian);
+    super({ ranges: table, describe: (at) => describe(table, mmio, at) }, { littleEndian, pageSize });
+    this.#table = table;
+    this.mmio = mmio;
   }
 
   get closed(): boolean {
@@ -88,7 +93,7 @@ export class AddressSpace extends GuestMemory implements RegionOwner {
   addMmio(gpa: U64, size: number, handlers: MmioHandlers, { name }: { readonly name?: string } = {}): MmioRegion {
     this.#assertOpen('addMmio');
     const start = exactGpa(gpa);
-    const region = this.table.overlapping(start, start + checkSize(size, 'size'));
+    const region = this.#table.overlapping(start, start + checkSize(size, 'size'));
     if (region !== undefined) {
       const explanation = `mmio${name === undefined ? '' : ` '${name}'`} ${hexRange(gpa, size)} overlaps ${region}`;
       throw new KvmError(ERRNO.EEXIST, { syscall: 'addMmio', gpa, size, explanation });
@@ -98,7 +103,7 @@ export class AddressSpace extends GuestMemory implements RegionOwner {
 
   /** Takes a region out; does nothing when it is out already. @throws KvmError when a VM's kernel refuses */
   remove(region: MemoryRegion): void {
-    if (!this.table.has(region)) return;
+    if (!this.#table.has(region)) return;
     const undo = new Undo();
     for (const binding of this.#live()) {
       undo.try(
@@ -106,7 +111,7 @@ export class AddressSpace extends GuestMemory implements RegionOwner {
         () => binding.add(region),
       );
     }
-    this.table.remove(region);
+    this.#table.remove(region);
     this.dropViews();
     region.mapping.unpin();
   }
@@ -130,9 +135,9 @@ export class AddressSpace extends GuestMemory implements RegionOwner {
       () => this.#require(PLACEMENT_RULES, 'move', this.#context(placement, region)),
       () => {},
     );
-    this.table.remove(region);
+    this.#table.remove(region);
     region.start = start;
-    this.table.insert(region);
+    this.#table.insert(region);
     this.dropViews();
   }
 
@@ -153,14 +158,14 @@ export class AddressSpace extends GuestMemory implements RegionOwner {
   /** The region at an address, whatever its kind. */
   find(gpa: U64): Region | undefined {
     const at = splitGpa(gpa);
-    return this.table.find(at.page) ?? this.mmio.find(at.page + at.rest);
+    return this.#table.find(at.page) ?? this.mmio.find(at.page + at.rest);
   }
 
   /** All regions in ascending order of address. */
   *regions(): Generator<Region> {
     const ranges = this.mmio.regions;
     let next = 0;
-    for (const region of this.table.entries) {
+    for (const region of this.#table.entries) {
       for (; next < ranges.length && ranges[next]!.start < region.start; next++) yield ranges[next]!;
       yield region;
     }
@@ -189,7 +194,7 @@ export class AddressSpace extends GuestMemory implements RegionOwner {
   bind(binding: SpaceSlots): void {
     this.#assertOpen('bind');
     const undo = new Undo();
-    for (const region of this.table.entries) {
+    for (const region of this.#table.entries) {
       undo.try(
         () => binding.add(region),
         () => binding.remove(region),
@@ -203,7 +208,7 @@ export class AddressSpace extends GuestMemory implements RegionOwner {
   unbind(binding: SpaceSlots): void {
     for (const weak of this.#bindings.keys()) {
       if (weak.deref() !== binding) continue;
-      if (!binding.memslots.closed) for (const region of this.table.entries) binding.remove(region);
+      if (!binding.memslots.closed) for (const region of this.#table.entries) binding.remove(region);
       this.#bindings.delete(weak);
     }
     if (this.#closed) this.#releaseWhenUnused();
@@ -232,16 +237,6 @@ export class AddressSpace extends GuestMemory implements RegionOwner {
     return rows.length === 0 ? head : `${head}\n${table(['gpa', 'size', 'kind', 'mapping, hva', '', 'name'], rows)}`;
   }
 
-  protected override describe(at: SplitGpa): string {
-    const mmio = this.mmio.find(at.page + at.rest);
-    if (mmio !== undefined) return `that is ${mmio}, which has no memory`;
-    const index = this.table.lastAtOrBelow(at.page);
-    const near = [this.table.entries[index], this.table.entries[index + 1]].filter((region) => region !== undefined);
-    return near.length === 0
-      ? 'there are no memory regions'
-      : `there is no memory; the nearest is ${near.join(' and ')}`;
-  }
-
   #add(kind: 'ram' | 'device', gpa: U64, mapping: Mapping, options: RegionOptions): MemoryRegion {
     const syscall = kind === 'ram' ? 'addRam' : 'addDevice';
     this.#assertOpen(syscall);
@@ -265,7 +260,7 @@ export class AddressSpace extends GuestMemory implements RegionOwner {
       () => {},
     );
     mapping.pin(this);
-    this.table.insert(region);
+    this.#table.insert(region);
     return region;
   }
 
@@ -274,7 +269,7 @@ export class AddressSpace extends GuestMemory implements RegionOwner {
     return {
       placement,
       pageSize: this.pageSize,
-      memory: this.table.overlapping(start, end, except),
+      memory: this.#table.overlapping(start, end, except),
       mmio: this.mmio.overlapping(start, end),
     };
   }
@@ -298,7 +293,7 @@ export class AddressSpace extends GuestMemory implements RegionOwner {
 
   #assertMember(region: MemoryRegion): void {
     this.#assertOpen('change region');
-    if (!this.table.has(region)) {
+    if (!this.#table.has(region)) {
       throw new KvmError(ERRNO.EBADF, {
         syscall: 'change region',
         gpa: region.gpa,
@@ -314,8 +309,8 @@ export class AddressSpace extends GuestMemory implements RegionOwner {
 
   #releaseWhenUnused(): void {
     for (const _ of this.#live()) return;
-    for (const region of [...this.table.entries]) {
-      this.table.remove(region);
+    for (const region of [...this.#table.entries]) {
+      this.#table.remove(region);
       region.mapping.unpin();
     }
     this.dropViews();
@@ -328,4 +323,13 @@ function slice({ mapping, offset, size, readOnly }: MemoryRegion) {
 
 function narrow(value: bigint): U64 {
   return value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : value;
+}
+
+/** What is at an address that has no memory. */
+function describe(table: RangeTable<MemoryRegion>, bus: MmioBus, at: SplitGpa): string {
+  const mmio = bus.find(at.page + at.rest);
+  if (mmio !== undefined) return `that is ${mmio}, which has no memory`;
+  const index = table.lastAtOrBelow(at.page);
+  const near = [table.entries[index], table.entries[index + 1]].filter((region) => region !== undefined);
+  return near.length === 0 ? 'there are no memory regions' : `there is no memory; the nearest is ${near.join(' and ')}`;
 }

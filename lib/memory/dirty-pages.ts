@@ -103,7 +103,7 @@ export class DirtyPages implements MemslotWatcher {
     memslots.watch(this);
     for (const slot of memslots.inSpace(this.#binding.asId)) this.slotAdded(slot);
     this.#tracking.collectors.set(this.#binding.asId, this);
-    this.#space.recordWrites(this.#pending);
+    this.#space.written.record(this.#pending);
     this.#started = true;
     return this;
   }
@@ -242,7 +242,7 @@ export class DirtyPages implements MemslotWatcher {
     this.#started = false;
     this.#binding.memslots.unwatch(this);
     this.#tracking.collectors.delete(this.#binding.asId);
-    this.#space.forgetWrites(this.#pending);
+    this.#space.written.forget(this.#pending);
     this.#pending = new PageSet();
     for (const slot of [...this.#bySlot.keys()]) this.slotRemoved(slot);
   }

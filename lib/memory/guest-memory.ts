@@ -1,12 +1,15 @@
 import { endianness } from 'node:os';
-import { checkBytes, checkInteger, checkSize } from '../base/arguments.ts';
+import { checkBytes, checkInteger, checkSize, checkU64 } from '../base/arguments.ts';
 import { hex, outOfRange } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { advance, joinGpa, splitGpa } from './gpa.ts';
-import { LocatedMemory } from './located-memory.ts';
+import { Locator } from './locator.ts';
+import type { GpaTranslation, MemoryLookup, MemoryRange } from './lookup.ts';
+import type { ViewHolder } from './mapping.ts';
 import { PieceBatch } from './piece-batch.ts';
 import { checkI8, checkI16, checkI32, checkI64, checkU8, checkU16, checkU32Value, checkU64Value } from './values.ts';
+import { WrittenPages } from './written-pages.ts';
 
 const HOST_IS_LITTLE_ENDIAN = endianness() === 'LE';
 /** Accesses that are not inside one window go through here; nothing runs between filling and using it. */
@@ -15,6 +18,13 @@ const scratch = new DataView(scratchBytes.buffer);
 const COPY_CHUNK = 0x1_0000;
 const FEW_BYTES = 32;
 const TWO_32 = 2 ** 32;
+
+export interface GuestMemoryOptions {
+  readonly littleEndian: boolean;
+  readonly pageSize: number;
+  /** Where frames that are written are noted; by default its own. */
+  readonly written?: WrittenPages;
+}
 
 /**
  * Typed access at guest physical addresses.
@@ -26,26 +36,68 @@ const TWO_32 = 2 ** 32;
  *
  * What is written here is known to dirty tracking; what is written through a {@link slice} is not, unless
  * {@link markDirty} is called.
+ *
+ * It needs to know where memory is, and nothing else: it can be held by whoever doesn't own the map.
  */
-export abstract class GuestMemory extends LocatedMemory {
+export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHolder {
+  /** The guest's byte order: the default of every access. */
+  readonly littleEndian: boolean;
+  /** Bytes of a page of the host, and so of a guest frame. */
+  readonly pageSize: number;
+  /** @internal The frames that are written here. */
+  readonly written: WrittenPages;
+  readonly #place: Locator<R>;
+
+  /** @param lookup where memory is; whoever changes that calls {@link dropViews} */
+  constructor(lookup: MemoryLookup<R>, { littleEndian, pageSize, written }: GuestMemoryOptions) {
+    this.littleEndian = littleEndian;
+    this.pageSize = pageSize;
+    this.written = written ?? new WrittenPages(pageSize);
+    this.#place = new Locator(lookup);
+  }
+
+  /** Where an address is: region, offset in its mapping, host virtual address. Undefined when it has no memory. */
+  translate(gpa: U64): GpaTranslation<R> | undefined {
+    return this.#place.find(splitGpa(gpa));
+  }
+
+  /** The guest physical addresses at which a byte of host memory is seen: none, one, or several. */
+  gpasOf(hva: number): U64[] {
+    return this.#place.gpasOf(checkSize(hva, 'hva'));
+  }
+
+  /** Tells dirty tracking about a write that was made through a slice. */
+  markDirty(gpa: U64, length: number): void {
+    this.written.mark(checkU64(gpa, 'gpa'), checkSize(length, 'length'));
+  }
+
+  /** Forgets where the last access was: memory went, or is elsewhere. */
+  dropViews(): void {
+    this.#place.forget();
+  }
+
   readU8(gpa: U64): number {
-    const at = this.at(gpa, 1);
-    return at >= 0 ? this.window!.view.getUint8(at) : this.#fetch(gpa, 1).getUint8(0);
+    const at = this.#place.at(gpa, 1);
+    return at >= 0 ? this.#place.window!.view.getUint8(at) : this.#fetch(gpa, 1).getUint8(0);
   }
 
   readI8(gpa: U64): number {
-    const at = this.at(gpa, 1);
-    return at >= 0 ? this.window!.view.getInt8(at) : this.#fetch(gpa, 1).getInt8(0);
+    const at = this.#place.at(gpa, 1);
+    return at >= 0 ? this.#place.window!.view.getInt8(at) : this.#fetch(gpa, 1).getInt8(0);
   }
 
   readU16(gpa: U64, littleEndian = this.littleEndian): number {
-    const at = this.at(gpa, 2);
-    return at >= 0 ? this.window!.view.getUint16(at, littleEndian) : this.#fetch(gpa, 2).getUint16(0, littleEndian);
+    const at = this.#place.at(gpa, 2);
+    return at >= 0
+      ? this.#place.window!.view.getUint16(at, littleEndian)
+      : this.#fetch(gpa, 2).getUint16(0, littleEndian);
   }
 
   readI16(gpa: U64, littleEndian = this.littleEndian): number {
-    const at = this.at(gpa, 2);
-    return at >= 0 ? this.window!.view.getInt16(at, littleEndian) : this.#fetch(gpa, 2).getInt16(0, littleEndian);
+    const at = this.#place.at(gpa, 2);
+    return at >= 0
+      ? this.#place.window!.view.getInt16(at, littleEndian)
+      : this.#fetch(gpa, 2).getInt16(0, littleEndian);
   }
 
   /**
@@ -53,55 +105,61 @@ export abstract class GuestMemory extends LocatedMemory {
    * @example vm.memory.readU32(0x1000)
    */
   readU32(gpa: U64, littleEndian = this.littleEndian): number {
-    const at = this.at(gpa, 4);
-    return at >= 0 ? this.window!.view.getUint32(at, littleEndian) : this.#fetch(gpa, 4).getUint32(0, littleEndian);
+    const at = this.#place.at(gpa, 4);
+    return at >= 0
+      ? this.#place.window!.view.getUint32(at, littleEndian)
+      : this.#fetch(gpa, 4).getUint32(0, littleEndian);
   }
 
   readI32(gpa: U64, littleEndian = this.littleEndian): number {
-    const at = this.at(gpa, 4);
-    return at >= 0 ? this.window!.view.getInt32(at, littleEndian) : this.#fetch(gpa, 4).getInt32(0, littleEndian);
+    const at = this.#place.at(gpa, 4);
+    return at >= 0
+      ? this.#place.window!.view.getInt32(at, littleEndian)
+      : this.#fetch(gpa, 4).getInt32(0, littleEndian);
   }
 
   readU64(gpa: U64, littleEndian = this.littleEndian): bigint {
-    const at = this.at(gpa, 8);
+    const at = this.#place.at(gpa, 8);
     return at >= 0
-      ? this.window!.view.getBigUint64(at, littleEndian)
+      ? this.#place.window!.view.getBigUint64(at, littleEndian)
       : this.#fetch(gpa, 8).getBigUint64(0, littleEndian);
   }
 
   readI64(gpa: U64, littleEndian = this.littleEndian): bigint {
-    const at = this.at(gpa, 8);
-    return at >= 0 ? this.window!.view.getBigInt64(at, littleEndian) : this.#fetch(gpa, 8).getBigInt64(0, littleEndian);
+    const at = this.#place.at(gpa, 8);
+    return at >= 0
+      ? this.#place.window!.view.getBigInt64(at, littleEndian)
+      : this.#fetch(gpa, 8).getBigInt64(0, littleEndian);
   }
 
   writeU8(gpa: U64, value: number): void {
     checkU8(value);
-    const at = this.at(gpa, 1);
-    if (at >= 0) this.window!.view.setUint8(at, value);
+    const at = this.#place.at(gpa, 1);
+    if (at >= 0) this.#place.window!.view.setUint8(at, value);
     else scratch.setUint8(0, value);
     this.#stored(gpa, 1, at);
   }
 
   writeI8(gpa: U64, value: number): void {
     checkI8(value);
-    const at = this.at(gpa, 1);
-    if (at >= 0) this.window!.view.setInt8(at, value);
+    const at = this.#place.at(gpa, 1);
+    if (at >= 0) this.#place.window!.view.setInt8(at, value);
     else scratch.setInt8(0, value);
     this.#stored(gpa, 1, at);
   }
 
   writeU16(gpa: U64, value: number, littleEndian = this.littleEndian): void {
     checkU16(value);
-    const at = this.at(gpa, 2);
-    if (at >= 0) this.window!.view.setUint16(at, value, littleEndian);
+    const at = this.#place.at(gpa, 2);
+    if (at >= 0) this.#place.window!.view.setUint16(at, value, littleEndian);
     else scratch.setUint16(0, value, littleEndian);
     this.#stored(gpa, 2, at);
   }
 
   writeI16(gpa: U64, value: number, littleEndian = this.littleEndian): void {
     checkI16(value);
-    const at = this.at(gpa, 2);
-    if (at >= 0) this.window!.view.setInt16(at, value, littleEndian);
+    const at = this.#place.at(gpa, 2);
+    if (at >= 0) this.#place.window!.view.setInt16(at, value, littleEndian);
     else scratch.setInt16(0, value, littleEndian);
     this.#stored(gpa, 2, at);
   }
@@ -112,32 +170,32 @@ export abstract class GuestMemory extends LocatedMemory {
    */
   writeU32(gpa: U64, value: number, littleEndian = this.littleEndian): void {
     checkU32Value(value);
-    const at = this.at(gpa, 4);
-    if (at >= 0) this.window!.view.setUint32(at, value, littleEndian);
+    const at = this.#place.at(gpa, 4);
+    if (at >= 0) this.#place.window!.view.setUint32(at, value, littleEndian);
     else scratch.setUint32(0, value, littleEndian);
     this.#stored(gpa, 4, at);
   }
 
   writeI32(gpa: U64, value: number, littleEndian = this.littleEndian): void {
     checkI32(value);
-    const at = this.at(gpa, 4);
-    if (at >= 0) this.window!.view.setInt32(at, value, littleEndian);
+    const at = this.#place.at(gpa, 4);
+    if (at >= 0) this.#place.window!.view.setInt32(at, value, littleEndian);
     else scratch.setInt32(0, value, littleEndian);
     this.#stored(gpa, 4, at);
   }
 
   writeU64(gpa: U64, value: U64, littleEndian = this.littleEndian): void {
     checkU64Value(value);
-    const at = this.at(gpa, 8);
-    if (at >= 0) setU64(this.window!.view, at, value, littleEndian);
+    const at = this.#place.at(gpa, 8);
+    if (at >= 0) setU64(this.#place.window!.view, at, value, littleEndian);
     else setU64(scratch, 0, value, littleEndian);
     this.#stored(gpa, 8, at);
   }
 
   writeI64(gpa: U64, value: U64, littleEndian = this.littleEndian): void {
     const wide = checkI64(value);
-    const at = this.at(gpa, 8);
-    if (at >= 0) this.window!.view.setBigInt64(at, wide, littleEndian);
+    const at = this.#place.at(gpa, 8);
+    if (at >= 0) this.#place.window!.view.setBigInt64(at, wide, littleEndian);
     else scratch.setBigInt64(0, wide, littleEndian);
     this.#stored(gpa, 8, at);
   }
@@ -148,9 +206,9 @@ export abstract class GuestMemory extends LocatedMemory {
    */
   read(gpa: U64, into: Uint8Array): number {
     checkBytes(into, 'into');
-    const at = this.at(gpa, into.length);
-    if (at < 0) return this.transfer(splitGpa(gpa), into, false);
-    const { bytes } = this.window!;
+    const at = this.#place.at(gpa, into.length);
+    if (at < 0) return this.#place.transfer(splitGpa(gpa), into, false);
+    const { bytes } = this.#place.window!;
     // Making a subarray costs more than copying a few bytes.
     if (into.length <= FEW_BYTES) for (let i = 0; i < into.length; i++) into[i] = bytes[at + i]!;
     else into.set(bytes.subarray(at, at + into.length));
@@ -164,27 +222,27 @@ export abstract class GuestMemory extends LocatedMemory {
    */
   readExact(gpa: U64, lengthOrInto: number | Uint8Array): Uint8Array {
     const into = typeof lengthOrInto === 'number' ? new Uint8Array(checkSize(lengthOrInto, 'length')) : lengthOrInto;
-    this.requireAll('read', gpa, into.length, this.read(gpa, into));
+    this.#place.requireAll('read', gpa, into.length, this.read(gpa, into));
     return into;
   }
 
   /** Writes bytes, across regions, until all are written or memory ends: how many were written. */
   write(gpa: U64, from: Uint8Array): number {
     checkBytes(from, 'from');
-    const at = this.at(gpa, from.length);
+    const at = this.#place.at(gpa, from.length);
     if (at < 0) {
-      const done = this.transfer(splitGpa(gpa), from, true);
-      if (this.tracking) this.mark(gpa, done);
+      const done = this.#place.transfer(splitGpa(gpa), from, true);
+      if (this.written.on) this.written.mark(gpa, done);
       return done;
     }
-    this.window!.bytes.set(from, at);
-    if (this.tracking) this.mark(gpa, from.length);
+    this.#place.window!.bytes.set(from, at);
+    if (this.written.on) this.written.mark(gpa, from.length);
     return from.length;
   }
 
   /** Writes all bytes. @throws KvmError EFAULT with the first address that has no memory; those before it are written */
   writeExact(gpa: U64, from: Uint8Array): void {
-    this.requireAll('write', gpa, from.length, this.write(gpa, from));
+    this.#place.requireAll('write', gpa, from.length, this.write(gpa, from));
   }
 
   /**
@@ -196,7 +254,7 @@ export abstract class GuestMemory extends LocatedMemory {
     const count = this.read(gpa, bytes);
     const end = bytes.subarray(0, count).indexOf(0);
     if (end >= 0) return bytes.toString(encoding, 0, end);
-    this.requireAll('read', gpa, maxLength, count);
+    this.#place.requireAll('read', gpa, maxLength, count);
     throw outOfRange('maxLength', `enough to reach the NUL of the string at ${hex(gpa)}`, maxLength);
   }
 
@@ -226,12 +284,12 @@ export abstract class GuestMemory extends LocatedMemory {
    */
   copy(to: U64, from: U64, length: number): void {
     checkSize(length, 'length');
-    const target = this.at(to, length);
-    const window = this.window;
-    const source = target < 0 ? -1 : this.at(from, length);
-    if (target >= 0 && source >= 0 && window === this.window) {
+    const target = this.#place.at(to, length);
+    const { window } = this.#place;
+    const source = target < 0 ? -1 : this.#place.at(from, length);
+    if (target >= 0 && source >= 0 && window === this.#place.window) {
       window!.bytes.copyWithin(target, source, source + length);
-      if (this.tracking) this.mark(to, length);
+      if (this.written.on) this.written.mark(to, length);
       return;
     }
     const wideTo = BigInt(joinGpa(splitGpa(to, 'to')));
@@ -280,7 +338,7 @@ export abstract class GuestMemory extends LocatedMemory {
     const { words, index } = this.#atomics(gpa, size);
     if (words instanceof BigUint64Array) Atomics.store(words, index, BigInt(this.#order(value, size)));
     else Atomics.store(words, index, Number(this.#order(value, size)));
-    if (this.tracking) this.mark(gpa, size);
+    if (this.written.on) this.written.mark(gpa, size);
   }
 
   /**
@@ -300,7 +358,7 @@ export abstract class GuestMemory extends LocatedMemory {
         ? Atomics.compareExchange(words, index, BigInt(old), BigInt(next))
         : Atomics.compareExchange(words, index, Number(old), Number(next));
     // A store that did not happen dirties nothing.
-    if (this.tracking && BigInt(found) === BigInt(old)) this.mark(gpa, size);
+    if (this.written.on && BigInt(found) === BigInt(old)) this.written.mark(gpa, size);
     return this.#order(found, size);
   }
 
@@ -312,11 +370,11 @@ export abstract class GuestMemory extends LocatedMemory {
   *slices(gpa: U64, length: number): Generator<Uint8Array> {
     const at = splitGpa(gpa);
     for (let left = checkSize(length, 'length'); left > 0; ) {
-      const found = this.locate(at);
-      if (found === undefined) throw this.fault('read', at, left);
+      const found = this.#place.find(at);
+      if (found === undefined) throw this.#place.fault('read', at, left);
       const index = Math.floor(found.offset / VIEW_WINDOW);
       const window = found.region.mapping.window(index);
-      if (window === undefined) throw this.notDirect(at, left);
+      if (window === undefined) throw this.#place.notDirect(at, left);
       const start = found.offset - index * VIEW_WINDOW;
       const count = Math.min(left, found.available, window.length - start);
       yield window.bytes.subarray(start, start + count);
@@ -339,16 +397,21 @@ export abstract class GuestMemory extends LocatedMemory {
   /** Reads an integer that is not in one window. */
   #fetch(gpa: U64, size: number): DataView {
     const at = splitGpa(gpa);
-    this.requireAll('read', gpa, size, this.transfer(at, scratchBytes.subarray(0, size), false));
+    this.#place.requireAll('read', gpa, size, this.#place.transfer(at, scratchBytes.subarray(0, size), false));
     return scratch;
   }
 
   /** Finishes the write of an integer: copies it from `scratch` when it wasn't in one window. */
   #stored(gpa: U64, size: number, at: number): void {
     if (at < 0) {
-      this.requireAll('write', gpa, size, this.transfer(splitGpa(gpa), scratchBytes.subarray(0, size), true));
+      this.#place.requireAll(
+        'write',
+        gpa,
+        size,
+        this.#place.transfer(splitGpa(gpa), scratchBytes.subarray(0, size), true),
+      );
     }
-    if (this.tracking) this.mark(gpa, size);
+    if (this.written.on) this.written.mark(gpa, size);
   }
 
   #eachPiece(gpas: ArrayLike<U64>, lengths: ArrayLike<number> | number, bytes: Uint8Array, write: boolean): void {
@@ -360,10 +423,10 @@ export abstract class GuestMemory extends LocatedMemory {
         const range = `an integer in [0, ${bytes.length - batch.end}], what is left of the array`;
         throw outOfRange(`lengths[${piece}]`, range, length);
       }
-      const at = this.at(gpa, length);
+      const at = this.#place.at(gpa, length);
       if (at >= 0) {
-        batch.add(this.window!, at, length);
-        if (write && this.tracking) this.mark(gpa, length);
+        batch.add(this.#place.window!, at, length);
+        if (write && this.written.on) this.written.mark(gpa, length);
         continue;
       }
       batch.flush();
@@ -376,11 +439,14 @@ export abstract class GuestMemory extends LocatedMemory {
   }
 
   #atomics(gpa: U64, size: AtomicSize): { words: AtomicWords; index: number } {
-    const at = this.at(gpa, size);
+    const at = this.#place.at(gpa, size);
     const place = splitGpa(gpa);
     if (place.rest % size !== 0) throw outOfRange('gpa', `a multiple of ${size}, the size of the access`, hex(gpa));
-    if (at < 0) throw this.locate(place) === undefined ? this.fault('read', place, size) : this.notDirect(place, size);
-    const window = this.window!;
+    if (at < 0)
+      throw this.#place.find(place) === undefined
+        ? this.#place.fault('read', place, size)
+        : this.#place.notDirect(place, size);
+    const window = this.#place.window!;
     switch (size) {
       case 1:
         return { words: window.bytes, index: at };

@@ -7,6 +7,7 @@ import { type KvmCalls, VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import type { Arch } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { MADV } from '../uapi/flags.ts';
+import type { HostMemory } from './lookup.ts';
 import {
   anonymousSource,
   type DeviceOptions,
@@ -21,6 +22,7 @@ import {
   withFile,
   withMemfd,
 } from './mapping-source.ts';
+import { MemoryWindow } from './memory-window.ts';
 
 /** What a mapping is made of; a reservation is addresses, into which memory is put later. */
 export type MappingKind = MemoryKind | 'reservation';
@@ -38,45 +40,6 @@ export interface MappingOptions extends AddressOptions, MemoryOptions {}
 export interface MemfdMappingOptions extends AddressOptions, MemfdOptions {}
 export interface FileMappingOptions extends AddressOptions, FileOptions {}
 export interface DeviceMappingOptions extends AddressOptions, DeviceOptions {}
-
-/** One window of a mapping: its memory, and the views that typed access uses. */
-export class MemoryWindow {
-  readonly calls: KvmCalls;
-  /** Host virtual address of its byte 0. */
-  readonly hva: number;
-  readonly buffer: ArrayBufferLike;
-  readonly length: number;
-  readonly view: DataView;
-  readonly bytes: Uint8Array;
-  #u16: Uint16Array | undefined;
-  #u32: Uint32Array | undefined;
-  #u64: BigUint64Array | undefined;
-
-  constructor(calls: KvmCalls, hva: number, buffer: ArrayBufferLike) {
-    this.calls = calls;
-    this.hva = hva;
-    this.buffer = buffer;
-    this.length = buffer.byteLength;
-    this.view = new DataView(buffer);
-    this.bytes = new Uint8Array(buffer);
-  }
-
-  /** For Atomics, which need arrays; made when first asked for. */
-  get u16(): Uint16Array {
-    this.#u16 ??= new Uint16Array(this.buffer);
-    return this.#u16;
-  }
-
-  get u32(): Uint32Array {
-    this.#u32 ??= new Uint32Array(this.buffer);
-    return this.#u32;
-  }
-
-  get u64(): BigUint64Array {
-    this.#u64 ??= new BigUint64Array(this.buffer);
-    return this.#u64;
-  }
-}
 
 /** Told when the views of a mapping have been detached, so that it can drop its own. */
 export interface ViewHolder {
@@ -107,7 +70,7 @@ const mappingOfView = new WeakMap<ArrayBufferLike, Mapping>();
  * Closing gives the memory back as soon as no region uses it any more; views of it are then detached. A mapping that
  * was dropped without being closed is unmapped by the garbage collector.
  */
-export class Mapping {
+export class Mapping implements HostMemory {
   readonly calls: KvmCalls;
   readonly kind: MappingKind;
   /** Host virtual address. */

@@ -1,6 +1,6 @@
 import { KvmError } from '../base/errors.ts';
 import { ERRNO } from '../uapi/errno.ts';
-import type { MemoryWindow } from './mapping.ts';
+import type { MemoryWindow } from './memory-window.ts';
 
 /** Pieces that are moved by one call. */
 const BATCH = 512;

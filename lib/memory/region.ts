@@ -3,15 +3,12 @@ import { normalU64 } from '../base/arguments.ts';
 import { hexRange } from '../base/errors.ts';
 import { humanSize } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
+import type { MemoryRange } from './lookup.ts';
 import type { Mapping } from './mapping.ts';
-import type { Range } from './range-table.ts';
 
 /** What a region is made of: a range of guest physical addresses, and the slice of a mapping behind it. */
-export interface Placement extends Range {
-  readonly size: number;
+export interface Placement extends MemoryRange {
   readonly mapping: Mapping;
-  /** Where the slice begins in the mapping. */
-  readonly offset: number;
   readonly readOnly: boolean;
 }
 
