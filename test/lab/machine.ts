@@ -67,6 +67,7 @@ function portArguments({ machine }: Boot): string[] {
 export async function runJob(boot: Boot, options: JobOptions): Promise<Json> {
   options.signal?.throwIfAborted();
   const qemu = spawnOwned(boot.qemu.command, [...qemuArguments(boot), ...portArguments(boot)], {
+    env: { ...process.env, ...boot.qemu.env },
     stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
   });
   const closed = new Promise<void>((resolve) => qemu.once('close', () => resolve()));
@@ -145,7 +146,10 @@ function outcomeOf(qemu: ChildProcess, console: ConsoleLog, options: JobOptions,
 /** Boots a machine with the user's terminal on its console, until the guest powers off or Ctrl-] is pressed. */
 export async function attachTerminal(boot: Boot, signal?: AbortSignal): Promise<void> {
   signal?.throwIfAborted();
-  const qemu = spawnOwned(boot.qemu.command, qemuArguments(boot), { stdio: ['pipe', 'pipe', 'inherit'] });
+  const qemu = spawnOwned(boot.qemu.command, qemuArguments(boot), {
+    env: { ...process.env, ...boot.qemu.env },
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
   const closed = new Promise<void>((resolve) => qemu.once('close', () => resolve()));
   const { stdin, stdout } = process;
   const onInput = (chunk: Buffer) => {

@@ -8,18 +8,18 @@ import { captureEntries, movesTable } from './moves.ts';
 import { type LabOptions, openShell, runInLab } from './run-in-lab.ts';
 import { selectVariants, VARIANTS, type Variant } from './variants.ts';
 
-const USAGE = `usage: npm run lab -- ARCH [--kernel 6.12|6.1] [--migrate] [--record | --models | --shell] [--refresh]
-       npm run lab -- capture s390x|ppc64 [--kernel 6.12|6.1] [--out FOLDER] [--refresh]
+const USAGE = `usage: npm run lab -- ARCH [--kernel SERIES] [--migrate] [--record | --models | --shell] [--refresh]
+       npm run lab -- capture s390x|ppc64 [--kernel SERIES] [--out FOLDER] [--refresh]
        npm run lab -- --list
 
 ARCH is s390x, ppc64, x86_64, aarch64, or all.
-  --kernel   the kernel's series; the default is the newest
+  --kernel   the kernel's series, such as 6.1; --list has them, the default first
   --migrate  ppc64: then also move a running guest with its page table to other VMs, and a captured table in and out
   --record   write the recordings of the real kernel
   --models   run the tests of the architecture models on the machine's Node instead of the scenarios
   --shell    our REPL on the machine's console
   --out      where a capture goes; the default is a folder in out/captures
-  --refresh  look for newer Debian packages first`;
+  --refresh  look for newer Debian packages, and lock what is found`;
 
 const SHOWN_DIFFERENCES = 20;
 const PAYLOAD = 'test/lab/guest/run-scenarios.js';

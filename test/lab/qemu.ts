@@ -16,6 +16,7 @@ export interface Qemu {
   readonly command: string;
   /** Options that come before all others. */
   readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
 }
 
 /**
@@ -27,7 +28,7 @@ export interface Qemu {
 export async function prepareQemu(variant: Variant, options: ObtainOptions): Promise<Qemu> {
   const { machine, kernel, qemu } = variant;
   const oldest = kernel.oldestQemu ?? OLDEST_QEMU;
-  const installed: Qemu = { command: machine.qemu, args: [] };
+  const installed: Qemu = { command: machine.qemu, args: [], env: {} };
   const version = await versionOf(installed, options.signal);
   if (version !== undefined && isAtLeast(version, oldest)) return installed;
   const found = version?.join('.') ?? 'of unknown version';
@@ -40,7 +41,12 @@ export async function prepareQemu(variant: Variant, options: ObtainOptions): Pro
 async function unpackedQemu({ machine }: Variant, part: Part, options: ObtainOptions): Promise<Qemu> {
   const packages = await obtainPart(part, options);
   const folder = join(options.cache, 'qemu', identify(packages));
-  const qemu: Qemu = { command: join(folder, 'usr/bin', machine.qemu), args: ['-L', join(folder, 'usr/share/qemu')] };
+  const qemu: Qemu = {
+    command: join(folder, 'usr/bin', machine.qemu),
+    args: ['-L', join(folder, 'usr/share/qemu')],
+    // Not the modules of the one that is installed, which it refuses with a line for each.
+    env: { QEMU_MODULE_DIR: folder },
+  };
   if (!existsSync(folder)) {
     const work = `${folder}.${process.pid}`; // Another lab may do the same.
     await mkdir(join(options.cache, 'qemu'), { recursive: true });
@@ -62,11 +68,13 @@ function identify(packages: readonly ObtainedPackage[]): string {
   return packages.map(({ sha256 }) => sha256.slice(0, 12)).join('-');
 }
 
-async function versionOf({ command, args }: Qemu, signal: AbortSignal | undefined): Promise<QemuVersion | undefined> {
+async function versionOf(
+  { command, args, env }: Qemu,
+  signal: AbortSignal | undefined,
+): Promise<QemuVersion | undefined> {
   try {
-    return parseQemuVersion(
-      (await runCommand(command, [...args, '--version'], { signal, timeoutMs: 30_000 })).toString(),
-    );
+    const text = await runCommand(command, [...args, '--version'], { env, signal, timeoutMs: 30_000 });
+    return parseQemuVersion(text.toString());
   } catch (error) {
     if (error instanceof LabError && !signal?.aborted) return undefined;
     throw error;

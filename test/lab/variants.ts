@@ -164,6 +164,7 @@ function variant(machine: Machine, series: KernelSeries, note: string, oldestQem
 /** Every lab; the first of an architecture is its default. */
 export const VARIANTS: readonly Variant[] = [
   variant(s390x, '6.12', 'MEM_OP, storage keys and CMMA; SIE is absent, so KVM_RUN executes nothing'),
+  variant(s390x, '7.2', 'KVM with page tables of its own: no rule of 1 MiB, keys for each VM', [10, 0]),
   variant(s390x, '6.1', 'before MEM_OP cmpxchg and SET_USER_MEMORY_REGION2'),
   variant(ppc64, '6.12', 'Book3S HV on powernv9, 4 KiB pages'),
   variant(ppc64, '6.1', 'Book3S HV on powernv9, 64 KiB pages'),

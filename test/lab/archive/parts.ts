@@ -40,8 +40,8 @@ export function kernelPart(debianArch: string, series: string, flavour: string, 
     suites,
     wish: (indexes) => ({
       roots: [kernelImages(indexes, series, flavour).map((name) => ({ name }))],
-      // From 6.19 on the image's package may have nothing in it but the names of these.
-      follows: (name) => /^linux-(binary|modules)-\d/.test(name),
+      // From 6.19 on the image's package may have nothing in it but the names of these; the base has the list of what is built in.
+      follows: (name) => /^linux-(base|binary|modules)-\d/.test(name),
     }),
   };
 }
