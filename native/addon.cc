@@ -10,7 +10,11 @@ using kvm_bridge::Environment;
 using kvm_bridge::Exports;
 
 static Napi::Object Init(Napi::Env env, Napi::Object exports) {
-  auto* environment = new Environment(env);
+  auto* environment = new (std::nothrow) Environment(env);
+  if (environment == nullptr) {
+    Napi::Error::New(env, "kvm-bridge: no memory").ThrowAsJavaScriptException();
+    return exports;
+  }
   env.SetInstanceData<Environment>(environment);
   exports.Set("backend", "native");
   exports.Set("arch", kvm_bridge::kArch);

@@ -3,21 +3,37 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 namespace kvm_bridge {
 
 int64_t DescriptorTable::Adopt(int64_t result, Kind kind) {
   if (result < 0) return result;
   Descriptor descriptor;
   descriptor.kind = kind;
+  const auto fd = static_cast<int>(result);
+  if (!Reserve(static_cast<size_t>(fd) + 1)) {
+    close(fd);
+    return -ENOMEM;
+  }
   if (kind == Kind::vcpu) {
     int error;
-    descriptor.vcpu = Vcpu::Adopt(static_cast<int>(result), &error);
+    descriptor.vcpu = Vcpu::Adopt(fd, &error);
     if (error != 0) return error;
   }
-  const auto index = static_cast<size_t>(result);
-  if (index >= by_fd_.size()) by_fd_.resize(index + 1);
-  by_fd_[index] = std::move(descriptor);
+  by_fd_[fd] = std::move(descriptor);
   return result;
+}
+
+bool DescriptorTable::Reserve(size_t size) {
+  if (size <= size_) return true;
+  const size_t larger = std::max(size, 2 * size_);
+  std::unique_ptr<Descriptor[]> grown(new (std::nothrow) Descriptor[larger]);
+  if (grown == nullptr) return false;
+  std::move(by_fd_.get(), by_fd_.get() + size_, grown.get());
+  by_fd_ = std::move(grown);
+  size_ = larger;
+  return true;
 }
 
 int64_t DescriptorTable::Close(int fd) {
@@ -25,18 +41,34 @@ int64_t DescriptorTable::Close(int fd) {
   if (found == nullptr) return -EBADF;
   const Descriptor descriptor = std::move(*found);
   *found = Descriptor();
-  if (descriptor.vcpu != nullptr) return descriptor.vcpu->Close();
-  return close(fd) == 0 ? 0 : -errno;
+  if (!descriptor.vcpu) return close(fd) == 0 ? 0 : -errno;
+  const int64_t closed = descriptor.vcpu->Close();
+  if (descriptor.vcpu->is_unfinished()) KeepUnfinished(descriptor.vcpu);
+  return closed;
+}
+
+void DescriptorTable::KeepUnfinished(const Ref<Vcpu>& vcpu) {
+  Ref<Vcpu> kept = vcpu;
+  for (Ref<Vcpu> other = std::move(first_unfinished_); other;) {
+    Ref<Vcpu> next = std::move(other->next_unfinished);
+    if (other->is_unfinished()) {
+      other->next_unfinished = std::move(kept);
+      kept = std::move(other);
+    }
+    other = std::move(next);
+  }
+  first_unfinished_ = std::move(kept);
 }
 
 void DescriptorTable::CloseAll() {
+  for (Vcpu* vcpu = first_unfinished_.get(); vcpu != nullptr; vcpu = vcpu->next_unfinished.get()) vcpu->Disconnect();
   // Interrupt every guest before waiting for the first of them.
-  for (const Descriptor& descriptor : by_fd_) {
-    if (descriptor.vcpu == nullptr) continue;
-    descriptor.vcpu->Disconnect();
-    descriptor.vcpu->Kick();
+  for (size_t fd = 0; fd < size_; fd++) {
+    if (!by_fd_[fd].vcpu) continue;
+    by_fd_[fd].vcpu->Disconnect();
+    by_fd_[fd].vcpu->Kick();
   }
-  for (size_t fd = 0; fd < by_fd_.size(); fd++) Close(static_cast<int>(fd));
+  for (size_t fd = 0; fd < size_; fd++) Close(static_cast<int>(fd));
 }
 
 Environment::Environment(napi_env env) : env_(env) {
@@ -50,8 +82,9 @@ Environment::Environment(napi_env env) : env_(env) {
 }
 
 Binding* Environment::NewBinding(const char* name) {
-  bindings_.push_back({this, name});
-  return &bindings_.back();
+  Binding* binding = &bindings_[binding_count_++];
+  *binding = {this, name};
+  return binding;
 }
 
 int Environment::StartRun(Vcpu& vcpu, napi_deferred deferred) {
@@ -61,11 +94,13 @@ int Environment::StartRun(Vcpu& vcpu, napi_deferred deferred) {
 }
 
 void Environment::OnRunResult(napi_env env, napi_value, void* self, void* data) {
-  const std::unique_ptr<RunResult> result(static_cast<RunResult*>(data));
+  auto* result = static_cast<RunResult*>(data);
+  // The vCPU has the result, and this reference lets it live until here.
+  const Ref<Vcpu> vcpu = std::move(result->vcpu);
   // The environment is going away: nobody waits any more.
   if (env == nullptr) return;
   auto* environment = static_cast<Environment*>(self);
-  result->vcpu->set_idle();
+  vcpu->set_idle();
   if (--environment->runs_under_way_ == 0) napi_unref_threadsafe_function(env, environment->run_results_);
   napi_value value;
   if (napi_create_int32(env, result->value, &value) == napi_ok) napi_resolve_deferred(env, result->deferred, value);
@@ -77,7 +112,7 @@ void Environment::OnCleanup(void* self) {
   environment->descriptors.CloseAll();
   napi_handle_scope scope;
   if (napi_open_handle_scope(environment->env_, &scope) == napi_ok) {
-    environment->mappings.RemoveAll(environment->env_);
+    environment->mappings.RemoveAll();
     napi_close_handle_scope(environment->env_, scope);
   }
 }

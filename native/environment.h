@@ -6,9 +6,7 @@
 #include <node_api.h>
 #include <stdint.h>
 
-#include <deque>
 #include <memory>
-#include <vector>
 
 #include "guarded_memory.h"
 #include "interrupt.h"
@@ -29,7 +27,7 @@ enum class Kind : uint8_t {
 
 struct Descriptor {
   Kind kind = Kind::none;
-  std::shared_ptr<Vcpu> vcpu;
+  Ref<Vcpu> vcpu;
 };
 
 class DescriptorTable {
@@ -39,20 +37,25 @@ class DescriptorTable {
   DescriptorTable& operator=(const DescriptorTable&) = delete;
 
   Descriptor* Find(int fd) {
-    if (fd < 0 || static_cast<size_t>(fd) >= by_fd_.size() || by_fd_[static_cast<size_t>(fd)].kind == Kind::none) {
-      return nullptr;
-    }
-    return &by_fd_[static_cast<size_t>(fd)];
+    if (fd < 0 || static_cast<size_t>(fd) >= size_ || by_fd_[fd].kind == Kind::none) return nullptr;
+    return &by_fd_[fd];
   }
 
-  // Takes over what a call returned: the descriptor, or the -errno that it passes on.
+  // Takes over what a call returned: the descriptor, or the -errno that it passes on. Without memory for it the
+  // descriptor is closed again: -ENOMEM.
   int64_t Adopt(int64_t result, Kind kind);
   // close(2).
   int64_t Close(int fd);
   void CloseAll();
 
  private:
-  std::vector<Descriptor> by_fd_;
+  bool Reserve(size_t size);
+  // Keeps a vCPU whose thread has to be told when the environment ends.
+  void KeepUnfinished(const Ref<Vcpu>& vcpu);
+
+  std::unique_ptr<Descriptor[]> by_fd_;
+  size_t size_ = 0;
+  Ref<Vcpu> first_unfinished_;
 };
 
 class Environment;
@@ -87,7 +90,9 @@ class Environment {
   static void OnRunResult(napi_env env, napi_value, void* self, void* result);
 
   napi_env env_;
-  std::deque<Binding> bindings_;
+  // One for each function that is exported.
+  Binding bindings_[128];
+  size_t binding_count_ = 0;
   napi_threadsafe_function run_results_ = nullptr;
   uint32_t runs_under_way_ = 0;
 };

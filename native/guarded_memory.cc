@@ -50,8 +50,9 @@ uint8_t* Scratch::EndingAtGuard(size_t length) {
     delete region_;
     region_ = nullptr;
     const size_t capacity = RoundUp(std::max(length, 2 * PageSize()), PageSize());
-    auto* region = new Reservation(capacity + PageSize());
-    if (region->start() == nullptr || mprotect(region->start(), capacity, PROT_READ | PROT_WRITE) != 0) {
+    auto* region = new (std::nothrow) Reservation(capacity + PageSize());
+    if (region == nullptr || region->start() == nullptr ||
+        mprotect(region->start(), capacity, PROT_READ | PROT_WRITE) != 0) {
       delete region;
       return nullptr;
     }

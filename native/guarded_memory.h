@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include "arguments.h"
+#include "counted.h"
 
 namespace kvm_bridge {
 
@@ -16,7 +17,7 @@ size_t PageSize();
 inline uint64_t RoundUp(uint64_t value, uint64_t unit) { return (value + unit - 1) & ~(unit - 1); }
 
 // A range of addresses that is ours until the object goes.
-class Reservation {
+class Reservation : public Counted {
  public:
   // Inaccessible addresses; a null start and errno when there are none.
   explicit Reservation(size_t length);
@@ -25,6 +26,7 @@ class Reservation {
   Reservation& operator=(const Reservation&) = delete;
 
   uint8_t* start() const { return start_; }
+  size_t length() const { return length_; }
   // Gives back what lies before `from` and behind `to`.
   void Trim(uint8_t* from, uint8_t* to);
   // The addresses aren't ours any more.

@@ -36,8 +36,7 @@ timespec ToTimespec(double ms) {
 
 }  // namespace
 
-// With SA_SIGINFO and without SA_RESTART: interrupting a system call is all it is for. A tick outside KVM_RUN stops the
-// timer, so that no run pays for stopping it.
+// A tick outside KVM_RUN stops the timer, so that no run pays for stopping it.
 void OnInterrupt(int, siginfo_t* info, void*) {
   if (info->si_code != SI_TIMER) return;
   auto* timer = static_cast<RunTimer*>(info->si_value.sival_ptr);
@@ -59,7 +58,8 @@ int InstallHandler() {
     if ((present.sa_flags & SA_SIGINFO) != 0 || present.sa_handler != SIG_DFL) continue;
     struct sigaction ours = {};
     ours.sa_sigaction = OnInterrupt;
-    ours.sa_flags = SA_SIGINFO;
+    // KVM_RUN ends all the same; what else the thread may be in, of others, goes on.
+    ours.sa_flags = SA_SIGINFO | SA_RESTART;
     sigfillset(&ours.sa_mask);
     if (sigaction(signal, &ours, nullptr) == 0) return signal;
   }

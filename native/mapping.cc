@@ -8,9 +8,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <memory>
 
 #include "call.h"
 #include "kvm_abi.h"
+#include "place.h"
 
 namespace kvm_bridge {
 namespace {
@@ -27,13 +29,9 @@ constexpr uint32_t kKnownProt = PROT_READ | PROT_WRITE | PROT_EXEC;
 
 // Bytes of the largest view (VIEW_WINDOW of KvmCalls).
 constexpr uint64_t kViewWindow = uint64_t{1} << 30;
-// What one page table maps on s390x.
-constexpr uint64_t kSegment = uint64_t{1} << 20;
 constexpr uint64_t kDefaultHugePage = uint64_t{2} << 20;
 // No host has more addresses for user space.
 constexpr uint64_t kMostAddresses = uint64_t{1} << 62;
-
-uint8_t* PointerTo(uint64_t address) { return reinterpret_cast<uint8_t*>(static_cast<uintptr_t>(address)); }
 
 // The host's own flags, or -EINVAL: a flag of another meaning (MAP_FIXED!) must not get through.
 int64_t HostFlags(uint32_t flags) {
@@ -93,12 +91,6 @@ bool IsDirect(Environment& environment, const MmapRequest& request, uint8_t* sta
   return request.offset <= size && length <= RoundUp(size, PageSize()) - request.offset;
 }
 
-// Where in the reservation the mapping is to begin: at a multiple of `align` plus `align_offset`.
-uint8_t* Place(uint8_t* from, uint64_t align, uint64_t align_offset) {
-  const uint64_t address = AddressOf(from);
-  return PointerTo(RoundUp(address - align_offset, align) + align_offset);
-}
-
 // What mmap is asked for, after the checks that don't depend on the place; 0, or -errno.
 int64_t ReadRequest(uint64_t length, uint32_t prot, uint32_t flags, int32_t fd, uint64_t offset, MmapRequest* request) {
   const int64_t host_flags = HostFlags(fd < 0 ? flags | kAnonymous : flags);
@@ -129,26 +121,27 @@ int64_t Mmap(Environment& environment, uint64_t length, uint32_t prot, uint32_t 
   }
   if (length > kMostAddresses || align > kMostAddresses) return -ENOMEM;
 
+  auto mapping = std::unique_ptr<Mapping>(new (std::nothrow) Mapping);
+  if (mapping == nullptr || !mapping->Reserve() || !environment.mappings.Reserve()) return -ENOMEM;
   // Memory of huge pages goes on to the end of the last one.
   const uint64_t accessible = RoundUp(length, unit);
-  auto reservation = std::make_shared<Reservation>(accessible + align + PageSize());
-  if (reservation->start() == nullptr) return -errno;
-  uint8_t* start = Place(reservation->start(), align, align_offset);
+  mapping->reservation = Ref<Reservation>::Make(accessible + align + PageSize());
+  if (!mapping->reservation) return -ENOMEM;
+  if (mapping->reservation->start() == nullptr) return -errno;
+  uint8_t* start = Place(mapping->reservation->start(), align, align_offset);
   const void* mapped = mmap(start, length, static_cast<int>(prot), request.host_flags | MAP_FIXED, request.fd,
                             static_cast<off_t>(offset));
   if (mapped == MAP_FAILED) return -errno;
   // One inaccessible page stays behind it.
-  reservation->Trim(start, start + accessible + PageSize());
+  mapping->reservation->Trim(start, start + accessible + PageSize());
 
-  auto mapping = std::make_unique<Mapping>();
   mapping->start = AddressOf(start);
   mapping->end = mapping->start + RoundUp(length, PageSize());
   mapping->is_huge = unit > PageSize();
   mapping->is_direct = IsDirect(environment, request, start, mapping->end - mapping->start, mapping->is_huge);
   mapping->is_reservation = prot == PROT_NONE && request.fd < 0 && !mapping->is_huge;
   if (mapping->is_reservation) mapping->holes.Add({mapping->start, mapping->end});
-  mapping->reservation = std::move(reservation);
-  environment.mappings.Add(std::move(mapping));
+  environment.mappings.Add(mapping.release());
   return static_cast<int64_t>(AddressOf(start));
 }
 
@@ -160,9 +153,7 @@ Mapping* FindPages(Environment& environment, uint64_t hva, uint64_t length, uint
 }
 
 // The kernel unmaps what is at the place before it knows whether the new memory can be there, and a driver may well
-// refuse. So the memory is made elsewhere and then moved, for which the kernel needs nobody's consent any more. Where a page
-// table is there for the old place, were it for a neighbour, mremap makes one for the new place: on s390x those have KVM's
-// storage keys, so the memory is made in segments of its own.
+// refuse. So the memory is made elsewhere and then moved, for which the kernel needs nobody's consent any more.
 int64_t MmapFixed(Environment& environment, uint64_t hva, uint64_t length, uint32_t prot, uint32_t flags, int32_t fd,
                   uint64_t offset) {
   MmapRequest request;
@@ -174,25 +165,21 @@ int64_t MmapFixed(Environment& environment, uint64_t hva, uint64_t length, uint3
   const uint64_t unit = UnitOf(request);
   // Memory of huge pages would reach beyond what was asked for.
   if (hva % unit != 0 || size % unit != 0) return -EINVAL;
-  const uint64_t align = std::max(unit, kSegment);
-  Reservation elsewhere(RoundUp(size, align) + align);
+  if (!mapping->Reserve()) return -ENOMEM;
+  const Range range = {hva, hva + size};
+  Elsewhere elsewhere(size, unit);
   if (elsewhere.start() == nullptr) return -errno;
-  uint8_t* const made = Place(elsewhere.start(), align, 0);
-  if (mmap(made, size, static_cast<int>(prot), request.host_flags | MAP_FIXED, request.fd, static_cast<off_t>(offset)) ==
-      MAP_FAILED) {
+  if (mmap(elsewhere.start(), size, static_cast<int>(prot), request.host_flags | MAP_FIXED, request.fd,
+           static_cast<off_t>(offset)) == MAP_FAILED) {
     return -errno;
   }
-  elsewhere.Trim(made, made + size);
-  if (mremap(made, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, PointerTo(hva)) == MAP_FAILED) {
-    const int error = errno;
-    // Should the place be empty now, nobody else may get it.
-    const void* closed = mmap(PointerTo(hva), size, PROT_NONE,
-                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
-    if (closed != MAP_FAILED) mapping->Empty({hva, hva + size});
-    return -error;
+  bool is_empty;
+  const int moved = MoveTo(elsewhere.start(), size, hva, &is_empty);
+  if (moved != 0) {
+    if (is_empty) mapping->Empty(range);
+    return moved;
   }
   elsewhere.Forget();
-  const Range range = {hva, hva + size};
   mapping->Empty(range);
   if (prot == PROT_NONE && request.fd < 0) return 0;
   mapping->holes.Remove(range);
@@ -206,17 +193,16 @@ int64_t Munmap(Environment& environment, uint64_t hva, uint64_t length) {
   Mapping* mapping = FindPages(environment, hva, length, &size);
   if (mapping == nullptr) return -EINVAL;
   if (size < mapping->end - mapping->start) {
-    const bool is_in_use = environment.mappings.DetachViews(environment.env(), *mapping) != Detached::all;
+    if (!mapping->Reserve()) return -ENOMEM;
+    mapping->DetachAll();
     mapping->is_direct = false;
-    // Whoever still looks at it through a transferred ArrayBuffer must not fault.
-    const int prot = is_in_use ? PROT_READ | PROT_WRITE : PROT_NONE;
-    const void* replaced = mmap(PointerTo(hva), size, prot,
-                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-    if (replaced == MAP_FAILED) return -errno;
+    // Whoever may still look must not fault; when nobody does any more it becomes inaccessible.
+    const int replaced = PutEmptyPages(hva, size, mapping->IsInDoubt() ? PROT_READ | PROT_WRITE : PROT_NONE);
+    if (replaced != 0) return replaced;
     mapping->Empty({hva, hva + size});
     if (mapping->is_reservation || !mapping->holes.Contains({mapping->start, mapping->end})) return 0;
   }
-  environment.mappings.Remove(environment.env(), *mapping);
+  environment.mappings.Remove(*mapping);
   return 0;
 }
 
@@ -225,7 +211,9 @@ int64_t Mprotect(Environment& environment, uint64_t hva, uint64_t length, uint32
   Mapping* mapping = FindPages(environment, hva, length, &size);
   if (mapping == nullptr || (prot & ~kKnownProt) != 0) return -EINVAL;
   if (mapping->holes.Intersects({hva, hva + size})) return -ENOMEM;
-  if (environment.mappings.DetachViews(environment.env(), *mapping) == Detached::some_transferred) return -EBUSY;
+  if (mapping->IsInDoubt()) return -EBUSY;
+  if (!mapping->Reserve()) return -ENOMEM;
+  mapping->DetachAll();
   mapping->is_direct = false;
   mapping->plain.Remove({hva, hva + size});
   return mprotect(PointerTo(hva), size, static_cast<int>(prot)) == 0 ? 0 : -errno;
@@ -249,7 +237,8 @@ int64_t Madvise(Environment& environment, uint64_t hva, uint64_t length, uint32_
   if (mapping->holes.Intersects({hva, hva + size})) return -ENOMEM;
   if (mapping->is_huge && (advice == MADV_DONTNEED || advice == MADV_REMOVE)) {
     // The pool may have no page when the memory is touched again.
-    if (environment.mappings.DetachViews(environment.env(), *mapping) == Detached::some_transferred) return -EBUSY;
+    if (mapping->IsInDoubt()) return -EBUSY;
+    mapping->DetachAll();
     mapping->is_direct = false;
   }
   return madvise(PointerTo(hva), size, static_cast<int>(advice)) == 0 ? 0 : -errno;
@@ -267,7 +256,7 @@ int64_t MemfdCreate(Environment& environment, Name name, uint64_t size, uint32_t
   return environment.descriptors.Adopt(fd, Kind::memfd);
 }
 
-napi_value ViewOf(Environment& environment, uint64_t hva, uint64_t length) {
+napi_value ViewFor(Environment& environment, uint64_t hva, uint64_t length, Audience audience) {
   const napi_env env = environment.env();
   Mapping* mapping = environment.mappings.Find(hva);
   if (mapping == nullptr || (hva - mapping->start) % kViewWindow != 0 ||
@@ -275,9 +264,19 @@ napi_value ViewOf(Environment& environment, uint64_t hva, uint64_t length) {
     return ToValue(env, int64_t{-EINVAL});
   }
   if (!mapping->is_direct) return ToValue(env, int64_t{-EACCES});
-  const napi_value view = environment.mappings.GetView(env, *mapping, hva, length);
+  const napi_value found = mapping->Find(hva, audience);
+  if (found != nullptr) return found;
+  const napi_value made = View::Make(env, *mapping, hva, length, audience, mapping->reservation);
   // Some runtimes have no ArrayBuffers over memory of others: there are the copies.
-  return view != nullptr ? view : ToValue(env, int64_t{-EACCES});
+  return made != nullptr ? made : ToValue(env, int64_t{-EACCES});
+}
+
+napi_value ViewOf(Environment& environment, uint64_t hva, uint64_t length) {
+  return ViewFor(environment, hva, length, Audience::everybody);
+}
+
+napi_value WindowOf(Environment& environment, uint64_t hva, uint64_t length) {
+  return ViewFor(environment, hva, length, Audience::caller);
 }
 
 // Bytes copied from one mapping, fewer than `length` where readable memory ends; -EFAULT when none.
@@ -384,6 +383,7 @@ void ExportMapping(Exports exports) {
   exports.Add<Madvise>("madvise");
   exports.Add<MemfdCreate>("memfdCreate");
   exports.Add<ViewOf>("view");
+  exports.Add<WindowOf>("window");
   exports.Add<ReadMemory>("readMemory");
   exports.Add<WriteMemory>("writeMemory");
   exports.Add<Gather>("gather");

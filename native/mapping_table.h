@@ -1,4 +1,4 @@
-// The host memory an environment has mapped, and the ArrayBuffers over it.
+// The host memory an environment has mapped.
 #ifndef KVM_BRIDGE_MAPPING_TABLE_H_
 #define KVM_BRIDGE_MAPPING_TABLE_H_
 
@@ -6,63 +6,31 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <memory>
-#include <vector>
-
 #include "guarded_memory.h"
+#include "ranges.h"
+#include "view.h"
 
 namespace kvm_bridge {
 
-struct Mapping;
+struct Mapping : ViewList {
+  Mapping();
 
-// An ArrayBuffer over a mapping. The object lives until V8 has let go of the memory, which can be later than the
-// ArrayBuffer's own end: its memory may have been handed on with ArrayBuffer.prototype.transfer.
-struct View {
-  uint64_t start;
-  // nullptr once the mapping is gone.
-  Mapping* mapping;
-  napi_ref buffer;
-  std::shared_ptr<Reservation> reservation;
-};
-
-struct Range {
-  uint64_t start;
-  uint64_t end;
-};
-
-// Ranges of addresses that neither overlap nor touch, sorted.
-class RangeSet {
- public:
-  void Add(Range range);
-  void Remove(Range range);
-  bool Intersects(Range range) const;
-  bool Contains(Range range) const;
-  // The first address from `address` on that is in a range, or `otherwise` when there is none before that.
-  uint64_t FirstFrom(uint64_t address, uint64_t otherwise) const;
-
- private:
-  // The first range that ends behind the address.
-  std::vector<Range>::const_iterator Behind(uint64_t address) const;
-
-  std::vector<Range> ranges_;
-};
-
-struct Mapping {
-  uint64_t start;
-  uint64_t end;
+  uint64_t start = 0;
+  uint64_t end = 0;
   // Touching it cannot fault. Only such memory is ever handed to JavaScript.
-  bool is_direct;
+  bool is_direct = false;
   // Backed by huge pages: what is given back to the pool may be gone for good.
-  bool is_huge;
+  bool is_huge = false;
   // Made without any access: addresses into which other memory may be put. It never was direct, so there are no views.
-  bool is_reservation;
+  bool is_reservation = false;
   // Parts without memory: what was unmapped, or is reserved only. Their addresses stay taken.
   RangeSet holes;
   // Parts of a reservation that cannot fault, so that they may be copied without asking the kernel.
   RangeSet plain;
-  std::vector<View*> views;
-  std::shared_ptr<Reservation> reservation;
+  Ref<Reservation> reservation;
 
+  // Before `Empty` or another change of the sets: whether there is memory for it.
+  bool Reserve() { return holes.Reserve() && plain.Reserve(); }
   // There is nothing any more.
   void Empty(Range range) {
     holes.Add(range);
@@ -74,15 +42,6 @@ struct Mapping {
   bool IsPlain(uint64_t address, size_t length) const {
     return is_direct || plain.Contains({address, address + length});
   }
-};
-
-// What happened to the views of a mapping that were to be detached.
-enum class Detached {
-  all,
-  // V8 may still hold the memory of one whose ArrayBuffer is no more.
-  some_in_doubt,
-  // One was transferred: the memory is in use by an ArrayBuffer that we don't know.
-  some_transferred,
 };
 
 class MappingTable {
@@ -98,22 +57,24 @@ class MappingTable {
   // Whether memory that may be touched ends, and inaccessible addresses begin, right behind these bytes.
   bool EndsAtGuard(const uint8_t* data, size_t length);
 
-  void Add(std::unique_ptr<Mapping> mapping);
-  // The ArrayBuffer over these bytes, the same one for as long as somebody has it; nullptr when V8 makes none.
-  napi_value GetView(napi_env env, Mapping& mapping, uint64_t start, size_t length);
-  Detached DetachViews(napi_env env, Mapping& mapping);
-  // Detaches the views and unmaps.
-  void Remove(napi_env env, Mapping& mapping);
-  void RemoveAll(napi_env env);
+  // Before `Add`: whether there is memory for it.
+  bool Reserve() { return by_start_.Reserve(); }
+  void Add(Mapping* mapping);
+  // Detaches the views and unmaps. Whoever still looks there sees zeroes of its own, and memslots find nothing.
+  void Remove(Mapping& mapping);
+  void RemoveAll();
 
  private:
-  static void FinalizeView(napi_env env, void* data, void* view);
-  size_t IndexAbove(uint64_t address) const;
-
-  // Sorted by address.
-  std::vector<std::unique_ptr<Mapping>> mappings_;
+  ReservedMap<uint64_t, Mapping*> by_start_;
   Mapping* last_found_ = nullptr;
 };
+
+// Puts memory that was made elsewhere in the place of what is there: 0, or -errno. `is_empty` says whether nothing is
+// there any more then; nobody else can have got the place.
+int MoveTo(uint8_t* made, uint64_t size, uint64_t place, bool* is_empty);
+
+// Puts new pages without contents in the place of what is there, with this protection; 0, or -errno and all is as it was.
+int PutEmptyPages(uint64_t start, uint64_t size, int prot);
 
 }  // namespace kvm_bridge
 

@@ -66,7 +66,7 @@ Kind KindReturned(uint32_t request) {
 }
 
 int64_t IoctlUnchecked(Environment& environment, OwnFd fd, uint32_t request, ValueOrStructure argument) {
-  if (request == KVM_RUN && fd.descriptor->vcpu != nullptr && argument.is_value && argument.value == 0) {
+  if (request == KVM_RUN && fd.descriptor->vcpu && argument.is_value && argument.value == 0) {
     return RunVcpu(environment, fd, 0);
   }
   if (IsBusy(fd)) return -EBUSY;

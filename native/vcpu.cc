@@ -7,27 +7,51 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <unordered_map>
 
 #include "guarded_memory.h"
 #include "kvm_abi.h"
 
 namespace kvm_bridge {
+
+// A vCPU driven by a worker can be kicked from any thread, so that this is one list for the process.
+class ProcessVcpus {
+ public:
+  void Add(Vcpu& vcpu) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    vcpu.next_open_ = first_;
+    if (first_ != nullptr) first_->previous_open_ = &vcpu;
+    first_ = &vcpu;
+  }
+
+  void Remove(Vcpu& vcpu) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    (vcpu.previous_open_ != nullptr ? vcpu.previous_open_->next_open_ : first_) = vcpu.next_open_;
+    if (vcpu.next_open_ != nullptr) vcpu.next_open_->previous_open_ = vcpu.previous_open_;
+  }
+
+  Ref<Vcpu> Find(int fd) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    Vcpu* vcpu = first_;
+    while (vcpu != nullptr && vcpu->fd_ != fd) vcpu = vcpu->next_open_;
+    return Ref<Vcpu>(vcpu);
+  }
+
+ private:
+  std::mutex mutex_;
+  // Whoever owns one that is open removes it before.
+  Vcpu* first_ = nullptr;
+};
+
 namespace {
 
 // A guest leaves KVM_RUN in microseconds once signalled. Only one whose memory is served by this very thread
 // (userfaultfd, FUSE) may not: then its own thread closes the descriptor later.
 constexpr auto kPatience = std::chrono::seconds(1);
 
-// A vCPU driven by a worker can be kicked from any thread, so that this is one table for the process.
-struct ProcessVcpus {
-  std::mutex mutex;
-  std::unordered_map<int, std::weak_ptr<Vcpu>> by_fd;
-};
-
 ProcessVcpus& AllVcpus() {
   // Never destroyed: vCPU threads may still run while the process exits.
-  static auto* all = new ProcessVcpus;
+  alignas(ProcessVcpus) static unsigned char memory[sizeof(ProcessVcpus)];
+  static auto* all = new (memory) ProcessVcpus;
   return *all;
 }
 
@@ -61,26 +85,19 @@ bool IsTerminating(napi_env env) {
 
 }  // namespace
 
-std::shared_ptr<Vcpu> Vcpu::Adopt(int fd, int* error) {
+Ref<Vcpu> Vcpu::Adopt(int fd, int* error) {
   InterruptSignal();
-  auto vcpu = std::make_shared<Vcpu>(fd);
-  *error = vcpu->MapRunPage();
+  auto vcpu = Ref<Vcpu>::Make(fd);
+  *error = vcpu ? vcpu->MapRunPage() : -ENOMEM;
   if (*error != 0) {
     close(fd);
-    return nullptr;
+    return Ref<Vcpu>();
   }
-  ProcessVcpus& all = AllVcpus();
-  std::lock_guard<std::mutex> lock(all.mutex);
-  all.by_fd[fd] = vcpu;
+  AllVcpus().Add(*vcpu);
   return vcpu;
 }
 
-std::shared_ptr<Vcpu> Vcpu::FindInProcess(int fd) {
-  ProcessVcpus& all = AllVcpus();
-  std::lock_guard<std::mutex> lock(all.mutex);
-  const auto found = all.by_fd.find(fd);
-  return found == all.by_fd.end() ? nullptr : found->second.lock();
-}
+Ref<Vcpu> Vcpu::FindInProcess(int fd) { return AllVcpus().Find(fd); }
 
 int Vcpu::MapRunPage() {
   void* page = mmap(nullptr, PageSize(), PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0);
@@ -127,25 +144,28 @@ int Vcpu::RunHere(napi_env env, RunTimer& timer, double timeout_ms) {
 }
 
 int Vcpu::RunOnOwnThread(napi_threadsafe_function results, napi_deferred deferred) {
+  const int interrupt = InterruptSignal();
+  // Without it nothing could get the guest out of there again.
+  if (interrupt == 0) return -EAGAIN;
   std::lock_guard<std::mutex> lock(mutex_);
   if (!has_thread_) {
     // The process's signals are for its other threads; only ours may interrupt a guest.
     sigset_t all;
     sigset_t before;
     sigfillset(&all);
-    sigdelset(&all, InterruptSignal());
+    sigdelset(&all, interrupt);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    auto* self = new std::shared_ptr<Vcpu>(shared_from_this());
-    const int failed = pthread_create(&thread_, nullptr, ThreadMain, self);
+    thread_keeps_ = Ref<Vcpu>(this);
+    const int failed = pthread_create(&thread_, nullptr, ThreadMain, this);
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
     if (failed != 0) {
-      delete self;
+      thread_keeps_ = Ref<Vcpu>();
       return -failed;
     }
     has_thread_ = true;
   }
   results_ = results;
-  deferred_ = deferred;
+  run_result_.deferred = deferred;
   is_requested_ = true;
   is_busy_ = true;
   changed_.notify_all();
@@ -153,9 +173,10 @@ int Vcpu::RunOnOwnThread(napi_threadsafe_function results, napi_deferred deferre
 }
 
 void* Vcpu::ThreadMain(void* self) {
-  auto* vcpu = static_cast<std::shared_ptr<Vcpu>*>(self);
-  (*vcpu)->Serve();
-  delete vcpu;
+  auto* vcpu = static_cast<Vcpu*>(self);
+  vcpu->Serve();
+  // May be the last one, after which there is no vCPU.
+  const Ref<Vcpu> kept = std::move(vcpu->thread_keeps_);
   return nullptr;
 }
 
@@ -169,8 +190,11 @@ void Vcpu::Serve() {
     const int value = RunOnce().result;
     lock.lock();
     if (results_ == nullptr) continue;
-    auto* result = new RunResult{shared_from_this(), deferred_, value};
-    if (napi_call_threadsafe_function(results_, result, napi_tsfn_nonblocking) != napi_ok) delete result;
+    run_result_.value = value;
+    run_result_.vcpu = Ref<Vcpu>(this);
+    if (napi_call_threadsafe_function(results_, &run_result_, napi_tsfn_nonblocking) != napi_ok) {
+      run_result_.vcpu = Ref<Vcpu>();
+    }
   }
   is_thread_done_ = true;
   if (closes_itself_) CloseLocked();
@@ -197,11 +221,7 @@ void Vcpu::Disconnect() {
 }
 
 int64_t Vcpu::Close() {
-  {
-    ProcessVcpus& all = AllVcpus();
-    std::lock_guard<std::mutex> lock(all.mutex);
-    all.by_fd.erase(fd_);
-  }
+  AllVcpus().Remove(*this);
   std::unique_lock<std::mutex> lock(mutex_);
   is_stopping_ = true;
   if (!has_thread_) return CloseLocked();
@@ -216,6 +236,11 @@ int64_t Vcpu::Close() {
   lock.unlock();
   pthread_join(thread_, nullptr);
   return closed;
+}
+
+bool Vcpu::is_unfinished() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return closes_itself_ && !is_thread_done_;
 }
 
 int64_t Vcpu::CloseLocked() {

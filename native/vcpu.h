@@ -7,25 +7,30 @@
 #include <stdint.h>
 
 #include <condition_variable>
-#include <memory>
 #include <mutex>
 
+#include "counted.h"
 #include "interrupt.h"
 
 namespace kvm_bridge {
 
-class Environment;
+class Vcpu;
 
-class Vcpu : public std::enable_shared_from_this<Vcpu> {
+// What a run on a vCPU's own thread sends back. A vCPU has one at a time.
+struct RunResult {
+  Ref<Vcpu> vcpu;
+  napi_deferred deferred = nullptr;
+  int value = 0;
+};
+
+class Vcpu : public Counted {
  public:
-  // Takes over `fd` in any case. `error` is 0, or -errno when there is no kvm_run page.
-  static std::shared_ptr<Vcpu> Adopt(int fd, int* error);
+  // Takes over `fd` in any case. `error` is 0, or -errno when there is no kvm_run page or no memory.
+  static Ref<Vcpu> Adopt(int fd, int* error);
   // The open vCPU of this descriptor anywhere in the process, or nullptr.
-  static std::shared_ptr<Vcpu> FindInProcess(int fd);
+  static Ref<Vcpu> FindInProcess(int fd);
 
   explicit Vcpu(int fd) : fd_(fd) {}
-  Vcpu(const Vcpu&) = delete;
-  Vcpu& operator=(const Vcpu&) = delete;
 
   // KVM_RUN on this thread, for as long as `timeout_ms` (0: without end) and `env` allow.
   int RunHere(napi_env env, RunTimer& timer, double timeout_ms);
@@ -35,9 +40,15 @@ class Vcpu : public std::enable_shared_from_this<Vcpu> {
   bool is_busy() const { return is_busy_; }
   void set_idle() { is_busy_ = false; }
   int64_t Kick();
-  // Interrupts a run, waits for its end, and closes the descriptor; no result is sent after `Disconnect`.
+  // Interrupts a run, waits for its end, and closes the descriptor. A guest that does not leave in time is left to its
+  // thread, which closes the descriptor later; `is_unfinished` says so.
   int64_t Close();
+  bool is_unfinished();
+  // No result is sent any more: the environment that waits for it ends.
   void Disconnect();
+
+  // The next vCPU that its environment has closed and that is unfinished. Used by the thread of the environment only.
+  Ref<Vcpu> next_unfinished;
 
  private:
   struct Run {
@@ -46,6 +57,7 @@ class Vcpu : public std::enable_shared_from_this<Vcpu> {
     bool is_exit_requested;
   };
 
+  friend class ProcessVcpus;
   static void* ThreadMain(void* self);
   int MapRunPage();
   Run RunOnce();
@@ -54,6 +66,9 @@ class Vcpu : public std::enable_shared_from_this<Vcpu> {
   int64_t CloseLocked();
 
   int fd_;
+  // The open vCPUs of the process, in no order; guarded by the list's mutex.
+  Vcpu* next_open_ = nullptr;
+  Vcpu* previous_open_ = nullptr;
   // Used by the thread of the environment only.
   bool is_busy_ = false;
 
@@ -66,19 +81,14 @@ class Vcpu : public std::enable_shared_from_this<Vcpu> {
   bool is_kicked_ = false;
   bool has_thread_ = false;
   pthread_t thread_ = {};
+  // Lets the vCPU live for as long as its thread.
+  Ref<Vcpu> thread_keeps_;
   bool is_requested_ = false;
   bool is_stopping_ = false;
   bool is_thread_done_ = false;
   bool closes_itself_ = false;
   napi_threadsafe_function results_ = nullptr;
-  napi_deferred deferred_ = nullptr;
-};
-
-// What a run on a vCPU's own thread sends back.
-struct RunResult {
-  std::shared_ptr<Vcpu> vcpu;
-  napi_deferred deferred;
-  int value;
+  RunResult run_result_;
 };
 
 }  // namespace kvm_bridge

@@ -10,8 +10,8 @@ namespace kvm_bridge {
 int64_t RunVcpu(Environment& environment, OwnFd vcpu, double timeout_ms) {
   if (IsBusy(vcpu)) return -EBUSY;
   // Kept alive by this reference, whatever happens meanwhile.
-  const std::shared_ptr<Vcpu> running = vcpu.descriptor->vcpu;
-  if (running == nullptr) return Ioctl(vcpu.number, KVM_RUN);
+  const Ref<Vcpu> running = vcpu.descriptor->vcpu;
+  if (!running) return Ioctl(vcpu.number, KVM_RUN);
   return running->RunHere(environment.env(), environment.run_timer, timeout_ms);
 }
 
@@ -43,7 +43,7 @@ napi_value RunAsync(napi_env env, napi_callback_info info) {
     answer = -EBADF;
   } else if (IsBusy(fd)) {
     answer = -EBUSY;
-  } else if (fd.descriptor->vcpu == nullptr) {
+  } else if (!fd.descriptor->vcpu) {
     answer = Ioctl(fd.number, KVM_RUN);
   } else {
     answer = binding.environment->StartRun(*fd.descriptor->vcpu, deferred);
@@ -56,8 +56,8 @@ napi_value RunAsync(napi_env env, napi_callback_info info) {
 // Not by way of IsKnown: a vCPU that another thread runs may be kicked from here.
 int64_t Kick(Environment& environment, int32_t fd) {
   const Descriptor* own = environment.descriptors.Find(fd);
-  const std::shared_ptr<Vcpu> vcpu = own != nullptr ? own->vcpu : Vcpu::FindInProcess(fd);
-  if (vcpu != nullptr) return vcpu->Kick();
+  const Ref<Vcpu> vcpu = own != nullptr ? own->vcpu : Vcpu::FindInProcess(fd);
+  if (vcpu) return vcpu->Kick();
   // What KVM_RUN itself says of a descriptor that is no vCPU.
   return own != nullptr ? Ioctl(fd, KVM_RUN) : -EBADF;
 }

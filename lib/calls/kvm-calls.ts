@@ -159,9 +159,15 @@ export interface KvmCalls {
    * Every view of it is detached first; −EINVAL where the range isn't inside one mapping of ours.
    */
   munmap(hva: Hva, length: U64): number;
-  /** mprotect(2) inside a mapping of ours. Views of it are detached, and there are none any more: read and write by calls. */
+  /**
+   * mprotect(2) inside a mapping of ours. Windows of it are detached, and there are none any more: read and write by
+   * calls. −EBUSY while a {@link view} of it exists that the collector has not taken: somebody may be using it.
+   */
   mprotect(hva: Hva, length: U64, prot: number): number;
-  /** madvise(2) inside a mapping of ours; the advices of uapi MADV, else −EINVAL. */
+  /**
+   * madvise(2) inside a mapping of ours; the advices of uapi MADV, else −EINVAL. −EBUSY where huge pages would go while a
+   * {@link view} of them exists.
+   */
   madvise(hva: Hva, length: U64, advice: number): number;
   /** memfd_create(2), sized and sealed against shrinking: an fd. */
   memfdCreate(name: string, size: U64, flags: number): number;
@@ -169,9 +175,15 @@ export interface KvmCalls {
    * The memory itself as an ArrayBuffer, or −errno: −EINVAL when the range isn't one window of a mapping of ours
    * (from a multiple of {@link VIEW_WINDOW} after its start, to the window's or the mapping's end); −EACCES when
    * touching it could fault (files, devices, protected or unmapped parts): use the copies then.
-   * It is detached when the mapping goes.
+   * It is detached when the mapping goes. The addresses stay taken until the collector has taken the ArrayBuffer, since
+   * a thread of Node's (fs.read, crypto, zlib) may still be writing there: it finds zeroes of its own.
    */
   view(hva: Hva, length: number): ArrayBufferLike | number;
+  /**
+   * The same for the caller alone, another ArrayBuffer than anybody else's: it must not be given to calls of Node's that
+   * work in other threads. Where {@link view} would make {@link mprotect} answer −EBUSY, this one is detached.
+   */
+  window(hva: Hva, length: number): ArrayBufferLike | number;
   /** Copies out of mapped memory, never faulting: bytes copied (fewer where memory stops being readable), −EFAULT when none. */
   readMemory(hva: Hva, into: Uint8Array): number;
   /** Copies into mapped memory, likewise. */

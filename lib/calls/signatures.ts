@@ -300,6 +300,14 @@ export const SIGNATURES: Readonly<CallsOf<Omit<KvmCalls, 'x86_64' | 's390x' | 'p
     ],
     'memory',
   ),
+  window: call(
+    'window',
+    [
+      ['hva', 'hva'],
+      ['length', 'u64'],
+    ],
+    'memory',
+  ),
   readMemory: call('process_vm_readv', [
     ['hva', 'hva'],
     ['into', 'out'],

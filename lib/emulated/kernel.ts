@@ -448,6 +448,10 @@ export class KernelCore implements KvmCalls {
     return this.#memory.view(Number(hva), length);
   }
 
+  window(hva: Hva, length: number): ArrayBuffer | number {
+    return this.view(hva, length);
+  }
+
   readMemory(hva: Hva, into: Uint8Array): number {
     const read = this.#memory.read(Number(hva), into);
     return read === 0 && into.length !== 0 ? -ERRNO.EFAULT : read;
