@@ -44,6 +44,8 @@ interface HostMapping {
   guarded: boolean;
   /** User space got a view of it, and may have touched any part. */
   viewed: boolean;
+  /** …and may have handed it on, to a thread that cannot be stopped. */
+  lent: boolean;
 }
 
 /** Hears of what user space does to its memory, other than through views of it. */
@@ -127,6 +129,7 @@ export class HostMemory {
       areas: [],
       guarded: source?.backing.kind === 'file' || (prot & (PROT.READ | PROT.WRITE)) !== (PROT.READ | PROT.WRITE),
       viewed: false,
+      lent: false,
     };
     if (!mapping.isReservation) mapping.areas.push(newArea(mapping, hva, rounded, request, source));
     this.#mappings.push(mapping);
@@ -167,6 +170,7 @@ export class HostMemory {
     const parts = partsOf(mapping, hva, end);
     if (parts === undefined) return -ERRNO.ENOMEM;
     if ((prot & PROT.WRITE) !== 0 && parts.some(({ readOnly }) => readOnly)) return -ERRNO.EACCES;
+    if (mapping.lent) return -ERRNO.EBUSY;
     this.#guard(mapping);
     this.#replace(mapping, hva, end, ...parts.map((part) => ({ ...part, prot })));
     return 0;
@@ -189,7 +193,14 @@ export class HostMemory {
     return 0;
   }
 
+  /** The same ArrayBuffer as {@link window}; it counts as in use until the mapping goes. */
   view(hva: number, length: number): ArrayBuffer | number {
+    const window = this.window(hva, length);
+    if (typeof window !== 'number') this.#find(hva)!.lent = true;
+    return window;
+  }
+
+  window(hva: number, length: number): ArrayBuffer | number {
     const mapping = this.#find(hva);
     if (mapping === undefined) return -ERRNO.EINVAL;
     const offset = hva - mapping.hva;

@@ -449,7 +449,7 @@ export class KernelCore implements KvmCalls {
   }
 
   window(hva: Hva, length: number): ArrayBuffer | number {
-    return this.view(hva, length);
+    return this.#memory.window(Number(hva), length);
   }
 
   readMemory(hva: Hva, into: Uint8Array): number {

@@ -373,11 +373,12 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
       const found = this.#place.find(at);
       if (found === undefined) throw this.#place.fault('read', at, left);
       const index = Math.floor(found.offset / VIEW_WINDOW);
-      const window = found.region.mapping.window(index);
-      if (window === undefined) throw this.#place.notDirect(at, left);
+      const { mapping } = found.region;
+      const bytes = mapping.view === undefined ? mapping.window(index)?.bytes : mapping.view(index);
+      if (bytes === undefined) throw this.#place.notDirect(at, left);
       const start = found.offset - index * VIEW_WINDOW;
-      const count = Math.min(left, found.available, window.length - start);
-      yield window.bytes.subarray(start, start + count);
+      const count = Math.min(left, found.available, bytes.length - start);
+      yield bytes.subarray(start, start + count);
       advance(at, count);
       left -= count;
     }

@@ -8,6 +8,8 @@ export interface HostMemory {
   readonly hva: number;
   /** The window with that index, of VIEW_WINDOW bytes or what is left; undefined where it isn't mapped directly. */
   window(index: number): MemoryWindow | undefined;
+  /** The same as an array that may be handed to anybody; the window's own where this is absent. */
+  view?(index: number): Uint8Array | undefined;
   /** Copies out: the bytes that could be read from the start on. */
   read(offset: number, into: Uint8Array): number;
   /** Copies in, likewise. */

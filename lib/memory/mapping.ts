@@ -1,6 +1,6 @@
 import { inspect } from 'node:util';
-import { checkSize } from '../base/arguments.ts';
-import { hex, hexRange, KvmError } from '../base/errors.ts';
+import { checkBytes, checkSize } from '../base/arguments.ts';
+import { hex, hexRange, KvmError, outOfRange } from '../base/errors.ts';
 import { humanSize } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
 import { type KvmCalls, VIEW_WINDOW } from '../calls/kvm-calls.ts';
@@ -57,8 +57,21 @@ const HUGE_PAGE = 0x20_0000;
 const SLOT_ALIGNMENT: Partial<Record<Arch, number>> = { s390x: 0x10_0000 };
 
 const dropped = new FinalizationRegistry<MappedRange>(({ calls, hva, size }) => {
+  mappedWith(calls).delete(hva);
   calls.munmap(hva, size);
 });
+
+/** The mappings that are there, by address, so that a memslot over one of them finds it. */
+const mappingsOf = new WeakMap<KvmCalls, Map<number, WeakRef<Mapping>>>();
+
+function mappedWith(calls: KvmCalls): Map<number, WeakRef<Mapping>> {
+  let mappings = mappingsOf.get(calls);
+  if (mappings === undefined) {
+    mappings = new Map();
+    mappingsOf.set(calls, mappings);
+  }
+  return mappings;
+}
 
 /** A view keeps its mapping alive, so that collecting the handle never detaches memory somebody still looks at. */
 const mappingOfView = new WeakMap<ArrayBufferLike, Mapping>();
@@ -82,6 +95,8 @@ export class Mapping implements HostMemory {
   #pins = 0;
   /** `undefined`: not looked at yet; `null`: guarded, by calls only. */
   readonly #windows: (MemoryWindow | null | undefined)[] = [];
+  /** What was handed out, by index of the window. */
+  readonly #views: (Uint8Array | undefined)[] = [];
   readonly #holders = new Set<WeakRef<ViewHolder>>();
 
   protected constructor(calls: KvmCalls, kind: MappingKind, hva: number, size: number) {
@@ -90,6 +105,7 @@ export class Mapping implements HostMemory {
     this.hva = hva;
     this.size = size;
     dropped.register(this, { calls, hva, size }, this);
+    mappedWith(calls).set(hva, new WeakRef(this));
   }
 
   /** Anonymous memory. `size` is in bytes and rounded up to whole pages. @throws KvmError ENOMEM, EINVAL */
@@ -118,6 +134,15 @@ export class Mapping implements HostMemory {
   /** Device memory behind a descriptor that can be mapped: a PCI BAR, a VFIO region. Accessed by copies. */
   static device(calls: KvmCalls, fd: number, options: DeviceMappingOptions): Mapping {
     return Mapping.#map(calls, deviceSource(calls, fd, options), options);
+  }
+
+  /** The mapping that the whole range is inside of. */
+  static containing(calls: KvmCalls, hva: number, size: number): Mapping | undefined {
+    for (const [start, weak] of mappedWith(calls)) {
+      const mapping = weak.deref();
+      if (mapping !== undefined && hva >= start && hva + size <= start + mapping.size) return mapping;
+    }
+    return undefined;
   }
 
   static #map(calls: KvmCalls, source: MappingSource, options: AddressOptions): Mapping {
@@ -192,20 +217,45 @@ export class Mapping implements HostMemory {
     this.partCall('madvise', offset, length, (hva) => this.calls.madvise(hva, length, advice));
   }
 
-  /** The window with that index, of VIEW_WINDOW bytes or what is left; undefined where access is guarded. */
+  /**
+   * The window with that index as an array that may be handed to anybody; undefined where access is guarded. From then
+   * on the mapping cannot be protected until the collector has taken the array's buffer.
+   */
+  view(index: number): Uint8Array | undefined {
+    const window = this.window(index);
+    if (window === undefined) return undefined;
+    let bytes = this.#views[index];
+    if (bytes === undefined) {
+      const { hva, length } = window;
+      const buffer = this.calls.view(hva, length);
+      if (typeof buffer === 'number') throw new KvmError(buffer, { syscall: 'view', size: length });
+      mappingOfView.set(buffer, this);
+      bytes = new Uint8Array(buffer);
+      this.#views[index] = bytes;
+    }
+    return bytes;
+  }
+
+  /**
+   * The window with that index, of VIEW_WINDOW bytes or what is left; undefined where access is guarded. It is the typed
+   * layer's own: nothing that works in another thread may get it.
+   */
   window(index: number): MemoryWindow | undefined {
     const window = this.#windows[index];
     return window === undefined ? this.#openWindow(index) : (window ?? undefined);
   }
 
-  /** Copies out of the mapping: the bytes that could be read from the start on. */
+  /**
+   * Copies out of the mapping: the bytes that could be read from the start on.
+   * @throws RangeError ERR_OUT_OF_RANGE when `offset` is not in the mapping
+   */
   read(offset: number, into: Uint8Array): number {
-    return this.#transfer(offset, into, false);
+    return this.#transfer(this.#checkOffset(offset), checkBytes(into, 'into'), false);
   }
 
-  /** Copies into the mapping, likewise. */
+  /** Copies into the mapping, likewise. @throws RangeError ERR_OUT_OF_RANGE */
   write(offset: number, from: Uint8Array): number {
-    return this.#transfer(offset, from, true);
+    return this.#transfer(this.#checkOffset(offset), checkBytes(from, 'from'), true);
   }
 
   /** Why a page may be one that cannot be accessed. */
@@ -216,6 +266,12 @@ export class Mapping implements HostMemory {
   [inspect.custom](): string {
     const state = this.#mapped ? (this.#closed ? ', closed, still used' : '') : ', closed';
     return `Mapping ${this.kind} hva ${hexRange(this.hva, this.size)} (${humanSize(this.size)}), pinned ${this.#pins} time${this.#pins === 1 ? '' : 's'}${state}`;
+  }
+
+  #checkOffset(offset: number): number {
+    if (checkSize(offset, 'offset') > this.size)
+      throw outOfRange('offset', `at most the mapping's ${hex(this.size)} bytes`, offset);
+    return offset;
   }
 
   #transfer(offset: number, bytes: Uint8Array, write: boolean): number {
@@ -243,9 +299,9 @@ export class Mapping implements HostMemory {
   #openWindow(index: number): MemoryWindow | undefined {
     const start = index * VIEW_WINDOW;
     if (!this.#mapped || start >= this.size || index < 0) return undefined;
-    const buffer = this.calls.view(this.hva + start, Math.min(VIEW_WINDOW, this.size - start));
+    const buffer = this.calls.window(this.hva + start, Math.min(VIEW_WINDOW, this.size - start));
     if (typeof buffer === 'number') {
-      if (buffer !== -ERRNO.EACCES) throw new KvmError(buffer, { syscall: 'view', size: this.size });
+      if (buffer !== -ERRNO.EACCES) throw new KvmError(buffer, { syscall: 'window', size: this.size });
       this.#windows[index] = null;
       return undefined;
     }
@@ -259,14 +315,20 @@ export class Mapping implements HostMemory {
     this.assertOpen(syscall);
     checkSize(offset, 'offset');
     checkSize(length, 'length');
-    const result = call(this.hva + offset);
+    // Behind its end there may be another mapping.
+    const inside = offset + length <= this.size;
+    const result = inside ? call(this.hva + offset) : -ERRNO.EINVAL;
     if (result < 0) {
-      const explanation =
-        result === -ERRNO.EINVAL
-          ? `offset ${hex(offset)} and length ${hex(length)} must be multiples of the page size ${hex(this.calls.pageSize)} inside the mapping's ${hex(this.size)} bytes`
-          : undefined;
-      throw new KvmError(result, { syscall, size: length, explanation });
+      throw new KvmError(result, { syscall, size: length, explanation: this.#whyRefused(result, offset, length) });
     }
+  }
+
+  #whyRefused(result: number, offset: number, length: number): string | undefined {
+    if (result === -ERRNO.EINVAL) {
+      return `offset ${hex(offset)} and length ${hex(length)} must be multiples of the page size ${hex(this.calls.pageSize)} inside the mapping's ${hex(this.size)} bytes`;
+    }
+    if (result !== -ERRNO.EBUSY) return undefined;
+    return 'a slice of the memory was handed out that the garbage collector has not taken yet, and a call of Node (fs.read, crypto, zlib) may still be using it: protect memory before slices are made of it';
   }
 
   /** @throws KvmError EBADF when the mapping is closed */
@@ -279,12 +341,14 @@ export class Mapping implements HostMemory {
     if (!this.#closed || this.#pins > 0 || !this.#mapped) return;
     this.#mapped = false;
     dropped.unregister(this);
+    mappedWith(this.calls).delete(this.hva);
     this.#dropViews();
     this.calls.munmap(this.hva, this.size);
   }
 
   #dropViews(): void {
     this.#windows.length = 0;
+    this.#views.length = 0;
     for (const holder of this.#holders) holder.deref()?.dropViews();
   }
 }

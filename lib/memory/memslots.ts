@@ -9,7 +9,7 @@ import { explain, type Rule } from '../rules/rule.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { MEM } from '../uapi/flags.ts';
 import { asIdOf, slotIdOf } from '../uapi/slot-word.ts';
-import type { Mapping } from './mapping.ts';
+import { Mapping } from './mapping.ts';
 
 /** The fields of kvm_userspace_memory_region, or with guestMemfd of kvm_userspace_memory_region2. */
 export interface UserMemoryRegion {
@@ -36,7 +36,7 @@ export interface Memslot {
   readonly npages: number;
   readonly flags: number;
   readonly hva: Hva;
-  /** The mapping that it pins; absent for slots that were set by hand. */
+  /** The mapping that it is inside of, which it pins; absent for memory that is none of ours. */
   readonly mapping: Mapping | undefined;
 }
 
@@ -196,7 +196,7 @@ export class Memslots {
     return space;
   }
 
-  #book(word: number, flags: number, gpa: U64, size: U64, hva: Hva, mapping: Mapping | undefined): void {
+  #book(word: number, flags: number, gpa: U64, size: U64, hva: Hva, shown: Mapping | undefined): void {
     const asId = asIdOf(word);
     const id = slotIdOf(word);
     const space = this.#space(asId);
@@ -204,6 +204,7 @@ export class Memslots {
     const { pageSize } = this.calls;
     if (existing === undefined) {
       const baseGfn = pages(gpa, pageSize);
+      const mapping = shown ?? Mapping.containing(this.calls, Number(hva), Number(size));
       const entry: Entry = { asId, id, word, baseGfn, npages: pages(size, pageSize), flags, hva, mapping };
       space.slots.set(id, entry);
       this.#totalPages += entry.npages;

@@ -3,6 +3,7 @@ import { checkSize } from '../base/arguments.ts';
 import { hex, hexRange } from '../base/errors.ts';
 import { humanSize, table } from '../base/text.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
+import { ERRNO } from '../uapi/errno.ts';
 import { MADV, MAP, PROT } from '../uapi/flags.ts';
 import { type AddressOptions, Mapping } from './mapping.ts';
 import {
@@ -130,7 +131,11 @@ export class Reservation extends Mapping {
     this.assertOpen('mmap');
     checkSize(offset, 'offset');
     const { kind, size, prot } = source;
-    const result = this.calls.mmapFixed(this.hva + offset, size, prot, source.flags, source.fd, source.offset);
+    // Behind its end there may be another reservation.
+    const result =
+      offset + size > this.size
+        ? -ERRNO.EINVAL
+        : this.calls.mmapFixed(this.hva + offset, size, prot, source.flags, source.fd, source.offset);
     if (result < 0) throw mmapFailure(result, this.calls, source, this.#whyNotAt(offset, source));
     this.#replace(offset, size, prot === PROT.NONE && kind === 'anonymous' ? [] : [{ kind, offset, size, prot }]);
   }

@@ -94,16 +94,17 @@ describe('views', () => {
     calls.munmap(hva, 2 * PAGE);
   });
 
-  it('are detached when the memory goes, or changes its protection', (test) => {
+  it('are detached when the memory goes, and windows when it changes its protection', (test) => {
     const calls = addon(test);
-    const change: readonly ((hva: number) => number)[] = [
-      (hva) => calls.munmap(hva, 2 * PAGE),
-      (hva) => calls.munmap(hva + PAGE, PAGE),
-      (hva) => calls.mprotect(hva, PAGE, PROT.READ),
+    const change: readonly (readonly ['view' | 'window', (hva: number) => number])[] = [
+      ['view', (hva) => calls.munmap(hva, 2 * PAGE)],
+      ['view', (hva) => calls.munmap(hva + PAGE, PAGE)],
+      ['window', (hva) => calls.munmap(hva + PAGE, PAGE)],
+      ['window', (hva) => calls.mprotect(hva, PAGE, PROT.READ)],
     ];
-    for (const apply of change) {
+    for (const [how, apply] of change) {
       const hva = anonymous(calls, 2 * PAGE);
-      const bytes = new Uint8Array(viewOf(calls, hva, 2 * PAGE));
+      const bytes = new Uint8Array(calls[how](hva, 2 * PAGE) as ArrayBuffer);
       bytes[0] = 1;
       expect(apply(hva)).toBe(0);
       expect(bytes.length).toBe(0);
@@ -134,6 +135,14 @@ describe('views', () => {
     const child = runChild('transferred-view', [], flags);
     expect(child).toMatchObject({ status: 0, signal: null, stderr: '' });
   });
+
+  it.for(['munmap', 'part', 'mprotect', 'fifo', 'end'])(
+    "are written to by the threads of Node's pool while the memory goes (%s)",
+    (how, test) => {
+      addon(test);
+      expect(runChild('pool', [how], ['--expose-gc'])).toMatchObject({ status: 0, signal: null, stderr: '' });
+    },
+  );
 
   it('leave no record behind when JavaScript drops them', (test) => {
     addon(test);
