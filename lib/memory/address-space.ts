@@ -261,6 +261,7 @@ export class AddressSpace extends GuestMemory<MemoryRegion> implements RegionOwn
     );
     mapping.pin(this);
     this.#table.insert(region);
+    this.dropViews();
     return region;
   }
 

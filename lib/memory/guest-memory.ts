@@ -78,26 +78,22 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
 
   readU8(gpa: U64): number {
     const at = this.#place.at(gpa, 1);
-    return at >= 0 ? this.#place.window!.view.getUint8(at) : this.#fetch(gpa, 1).getUint8(0);
+    return at >= 0 ? this.#place.view.getUint8(at) : this.#fetch(gpa, 1).getUint8(0);
   }
 
   readI8(gpa: U64): number {
     const at = this.#place.at(gpa, 1);
-    return at >= 0 ? this.#place.window!.view.getInt8(at) : this.#fetch(gpa, 1).getInt8(0);
+    return at >= 0 ? this.#place.view.getInt8(at) : this.#fetch(gpa, 1).getInt8(0);
   }
 
   readU16(gpa: U64, littleEndian = this.littleEndian): number {
     const at = this.#place.at(gpa, 2);
-    return at >= 0
-      ? this.#place.window!.view.getUint16(at, littleEndian)
-      : this.#fetch(gpa, 2).getUint16(0, littleEndian);
+    return at >= 0 ? this.#place.view.getUint16(at, littleEndian) : this.#fetch(gpa, 2).getUint16(0, littleEndian);
   }
 
   readI16(gpa: U64, littleEndian = this.littleEndian): number {
     const at = this.#place.at(gpa, 2);
-    return at >= 0
-      ? this.#place.window!.view.getInt16(at, littleEndian)
-      : this.#fetch(gpa, 2).getInt16(0, littleEndian);
+    return at >= 0 ? this.#place.view.getInt16(at, littleEndian) : this.#fetch(gpa, 2).getInt16(0, littleEndian);
   }
 
   /**
@@ -106,36 +102,30 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
    */
   readU32(gpa: U64, littleEndian = this.littleEndian): number {
     const at = this.#place.at(gpa, 4);
-    return at >= 0
-      ? this.#place.window!.view.getUint32(at, littleEndian)
-      : this.#fetch(gpa, 4).getUint32(0, littleEndian);
+    return at >= 0 ? this.#place.view.getUint32(at, littleEndian) : this.#fetch(gpa, 4).getUint32(0, littleEndian);
   }
 
   readI32(gpa: U64, littleEndian = this.littleEndian): number {
     const at = this.#place.at(gpa, 4);
-    return at >= 0
-      ? this.#place.window!.view.getInt32(at, littleEndian)
-      : this.#fetch(gpa, 4).getInt32(0, littleEndian);
+    return at >= 0 ? this.#place.view.getInt32(at, littleEndian) : this.#fetch(gpa, 4).getInt32(0, littleEndian);
   }
 
   readU64(gpa: U64, littleEndian = this.littleEndian): bigint {
     const at = this.#place.at(gpa, 8);
     return at >= 0
-      ? this.#place.window!.view.getBigUint64(at, littleEndian)
+      ? this.#place.view.getBigUint64(at, littleEndian)
       : this.#fetch(gpa, 8).getBigUint64(0, littleEndian);
   }
 
   readI64(gpa: U64, littleEndian = this.littleEndian): bigint {
     const at = this.#place.at(gpa, 8);
-    return at >= 0
-      ? this.#place.window!.view.getBigInt64(at, littleEndian)
-      : this.#fetch(gpa, 8).getBigInt64(0, littleEndian);
+    return at >= 0 ? this.#place.view.getBigInt64(at, littleEndian) : this.#fetch(gpa, 8).getBigInt64(0, littleEndian);
   }
 
   writeU8(gpa: U64, value: number): void {
     checkU8(value);
     const at = this.#place.at(gpa, 1);
-    if (at >= 0) this.#place.window!.view.setUint8(at, value);
+    if (at >= 0) this.#place.view.setUint8(at, value);
     else scratch.setUint8(0, value);
     this.#stored(gpa, 1, at);
   }
@@ -143,7 +133,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   writeI8(gpa: U64, value: number): void {
     checkI8(value);
     const at = this.#place.at(gpa, 1);
-    if (at >= 0) this.#place.window!.view.setInt8(at, value);
+    if (at >= 0) this.#place.view.setInt8(at, value);
     else scratch.setInt8(0, value);
     this.#stored(gpa, 1, at);
   }
@@ -151,7 +141,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   writeU16(gpa: U64, value: number, littleEndian = this.littleEndian): void {
     checkU16(value);
     const at = this.#place.at(gpa, 2);
-    if (at >= 0) this.#place.window!.view.setUint16(at, value, littleEndian);
+    if (at >= 0) this.#place.view.setUint16(at, value, littleEndian);
     else scratch.setUint16(0, value, littleEndian);
     this.#stored(gpa, 2, at);
   }
@@ -159,7 +149,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   writeI16(gpa: U64, value: number, littleEndian = this.littleEndian): void {
     checkI16(value);
     const at = this.#place.at(gpa, 2);
-    if (at >= 0) this.#place.window!.view.setInt16(at, value, littleEndian);
+    if (at >= 0) this.#place.view.setInt16(at, value, littleEndian);
     else scratch.setInt16(0, value, littleEndian);
     this.#stored(gpa, 2, at);
   }
@@ -171,7 +161,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   writeU32(gpa: U64, value: number, littleEndian = this.littleEndian): void {
     checkU32Value(value);
     const at = this.#place.at(gpa, 4);
-    if (at >= 0) this.#place.window!.view.setUint32(at, value, littleEndian);
+    if (at >= 0) this.#place.view.setUint32(at, value, littleEndian);
     else scratch.setUint32(0, value, littleEndian);
     this.#stored(gpa, 4, at);
   }
@@ -179,7 +169,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   writeI32(gpa: U64, value: number, littleEndian = this.littleEndian): void {
     checkI32(value);
     const at = this.#place.at(gpa, 4);
-    if (at >= 0) this.#place.window!.view.setInt32(at, value, littleEndian);
+    if (at >= 0) this.#place.view.setInt32(at, value, littleEndian);
     else scratch.setInt32(0, value, littleEndian);
     this.#stored(gpa, 4, at);
   }
@@ -187,7 +177,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   writeU64(gpa: U64, value: U64, littleEndian = this.littleEndian): void {
     checkU64Value(value);
     const at = this.#place.at(gpa, 8);
-    if (at >= 0) setU64(this.#place.window!.view, at, value, littleEndian);
+    if (at >= 0) setU64(this.#place.view, at, value, littleEndian);
     else setU64(scratch, 0, value, littleEndian);
     this.#stored(gpa, 8, at);
   }
@@ -195,7 +185,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   writeI64(gpa: U64, value: U64, littleEndian = this.littleEndian): void {
     const wide = checkI64(value);
     const at = this.#place.at(gpa, 8);
-    if (at >= 0) this.#place.window!.view.setBigInt64(at, wide, littleEndian);
+    if (at >= 0) this.#place.view.setBigInt64(at, wide, littleEndian);
     else scratch.setBigInt64(0, wide, littleEndian);
     this.#stored(gpa, 8, at);
   }

@@ -6,39 +6,65 @@ import { advance, joinGpa, type SplitGpa, splitGpa } from './gpa.ts';
 import type { GpaTranslation, MemoryLookup, MemoryRange } from './lookup.ts';
 import type { MemoryWindow } from './memory-window.ts';
 
-/** Indices of {@link Locator}'s bounds. */
+/** Of each place: the address of byte 0 of its window, and the range of the window's bytes that the region has. */
 const BASE = 0;
 const LOW = 1;
 const HIGH = 2;
+const BOUNDS = 3;
+const NO_BUCKETS = new Uint32Array(0);
+/** Buckets for each region: where regions are spread evenly, none has two. */
+const BUCKETS_EACH = 4;
 
-/** Finds addresses in a lookup, and remembers where the last one was. */
+/**
+ * Finds addresses in a lookup, and remembers where they were.
+ *
+ * Place 0 is that of the last access. Once the ranges have stood still for a while each has a place of its own, one further
+ * than its index, with its window of the last access there; and the span of addresses is cut into buckets that name a
+ * place each, mostly the right one. What is needed lies side by side in arrays: with regions that have
+ * mappings of their own, each object on the way from one to the next would be a cache miss.
+ */
 export class Locator<R extends MemoryRange> {
   readonly #lookup: MemoryLookup<R>;
-  /** The window that the last access was in, */
-  window: MemoryWindow | undefined;
-  /**
-   * and what of it the range has: the address of its byte 0, and the range of bytes. In an array, so that setting
-   * it allocates nothing.
-   */
-  readonly #bounds = Float64Array.of(0, 0, -1);
+  #windows: (MemoryWindow | undefined)[] = [undefined];
+  #views: (DataView | undefined)[] = [undefined];
+  /** In a typed array, so that setting them allocates nothing. */
+  #bounds = Float64Array.of(0, 0, -1);
+  /** The place of the last access. */
+  #place = 0;
+  /** A place for each bucket of addresses; empty while ranges have none. */
+  #buckets = NO_BUCKETS;
+  #first = 0;
+  #scale = 0;
+  /** Accesses elsewhere than the one before, while they have none. */
+  #seeks = 0;
 
   constructor(lookup: MemoryLookup<R>) {
     this.#lookup = lookup;
   }
 
-  /** Forgets the window of the last access: the memory behind it may be gone, or elsewhere. */
+  /** The window that the last access was in. */
+  get window(): MemoryWindow | undefined {
+    return this.#windows[this.#place];
+  }
+
+  /** Its view. */
+  get view(): DataView {
+    return this.#views[this.#place]!;
+  }
+
+  /** Forgets where accesses were: memory went, or is elsewhere. */
   forget(): void {
-    this.#bounds[HIGH] = -1;
-    this.window = undefined;
+    this.#makePlaces(0);
   }
 
   /** Offset in {@link window} of `size` bytes at `gpa`, or −1 when they are not in one window. */
   at(gpa: U64, size: number): number {
     if (typeof gpa === 'number') {
-      const bounds = this.#bounds;
-      const at = gpa - bounds[BASE]!;
-      if (at >= bounds[LOW]! && at <= bounds[HIGH]! - size && (at | 0) === at) return at;
-      return this.#seek(gpa, size);
+      const place = this.#buckets.length === 0 ? 0 : this.#placeOf(gpa);
+      const at = this.#inPlace(place, gpa, size);
+      if (at < 0) return this.#seek(gpa, size);
+      this.#place = place;
+      return at;
     }
     if (typeof gpa !== 'bigint' || gpa > Number.MAX_SAFE_INTEGER) return -1;
     return this.at(Number(gpa), size);
@@ -108,22 +134,74 @@ export class Locator<R extends MemoryRange> {
     return new KvmError(ERRNO.EACCES, { syscall: 'view', gpa, size, explanation });
   }
 
+  /** The place that the address's bucket names; 0 outside all of them. */
+  #placeOf(gpa: number): number {
+    const bucket = (gpa - this.#first) * this.#scale;
+    return bucket >= 0 && bucket < this.#buckets.length ? this.#buckets[bucket | 0]! : 0;
+  }
+
+  /** Offset of `size` bytes at `gpa` in the window of a place; −1 where they are not, or there is no window. */
+  #inPlace(place: number, gpa: number, size: number): number {
+    const bounds = this.#bounds;
+    const first = BOUNDS * place;
+    const at = gpa - bounds[first + BASE]!;
+    return at >= bounds[first + LOW]! && at <= bounds[first + HIGH]! - size && (at | 0) === at ? at : -1;
+  }
+
   #seek(gpa: number, size: number): number {
     const { ranges } = this.#lookup;
     const entry = ranges.indexOf(gpa);
     if (entry < 0 || gpa > Number.MAX_SAFE_INTEGER) return -1;
+    if (this.#buckets.length === 0 && ranges.length > 1 && ++this.#seeks > ranges.length) this.#givePlaces();
+    const place = this.#buckets.length === 0 ? 0 : entry + 1;
+    const at = this.#inPlace(place, gpa, size);
+    if (at < 0) return this.#look(entry, place, gpa, size);
+    this.#place = place;
+    return at;
+  }
+
+  /** Asks the range for its window, and remembers that. */
+  #look(entry: number, place: number, gpa: number, size: number): number {
+    const { ranges } = this.#lookup;
     const origin = ranges.originAt(entry);
     const index = Math.floor((gpa - origin) / VIEW_WINDOW);
     const window = ranges.entries[entry]!.mapping.window(index);
     if (window === undefined) return -1;
     const base = origin + index * VIEW_WINDOW;
     const high = Math.min(window.length, Math.min(ranges.endAt(entry), Number.MAX_SAFE_INTEGER) - base);
-    const bounds = this.#bounds;
-    bounds[BASE] = base;
-    bounds[LOW] = Math.max(0, ranges.startAt(entry) - base);
-    bounds[HIGH] = high;
-    this.window = window;
-    const at = gpa - base;
-    return at <= high - size && (at | 0) === at ? at : -1;
+    this.#windows[place] = window;
+    this.#views[place] = window.view;
+    this.#bounds[BOUNDS * place + BASE] = base;
+    this.#bounds[BOUNDS * place + LOW] = Math.max(0, ranges.startAt(entry) - base);
+    this.#bounds[BOUNDS * place + HIGH] = high;
+    this.#place = place;
+    return this.#inPlace(place, gpa, size);
+  }
+
+  /** Empty places, for so many ranges. */
+  #makePlaces(ranges: number): void {
+    this.#windows = new Array<MemoryWindow | undefined>(ranges + 1).fill(undefined);
+    this.#views = new Array<DataView | undefined>(ranges + 1).fill(undefined);
+    this.#bounds = new Float64Array(BOUNDS * (ranges + 1));
+    for (let place = 0; place <= ranges; place++) this.#bounds[BOUNDS * place + HIGH] = -1;
+    this.#buckets = NO_BUCKETS;
+    this.#place = 0;
+    this.#seeks = 0;
+  }
+
+  /** Gives each range a place, and each bucket that of the last range that has a part of it. */
+  #givePlaces(): void {
+    const { ranges } = this.#lookup;
+    const { length } = ranges;
+    this.#makePlaces(length);
+    this.#first = ranges.startAt(0);
+    const span = ranges.endAt(length - 1) - this.#first;
+    // Regions mostly begin at multiples of a power of two: so do buckets then.
+    this.#scale = 2 ** -Math.floor(Math.log2(span / (BUCKETS_EACH * length)));
+    const bucketOf = (gpa: number): number => Math.floor((gpa - this.#first) * this.#scale);
+    this.#buckets = new Uint32Array(bucketOf(this.#first + span - 1) + 1);
+    for (let entry = 0; entry < length; entry++) {
+      this.#buckets.fill(entry + 1, bucketOf(ranges.startAt(entry)), bucketOf(ranges.endAt(entry) - 1) + 1);
+    }
   }
 }

@@ -58,7 +58,7 @@ const actions: fc.Arbitrary<Action> = fc.oneof(
 it('a copy that takes every pass is the table, whatever happens between the passes', () => {
   fc.assert(
     fc.property(
-      fc.array(fc.tuple(actions, fc.boolean()), { minLength: 1, maxLength: 60 }),
+      fc.array(fc.tuple(actions, fc.boolean()), { minLength: 1, maxLength: 60, size: 'max' }),
       fc.constantFrom(25, 60, 4096),
       fc.constantFrom(4096, 65536),
       (steps, count, pageSize) => {
@@ -89,6 +89,7 @@ it('a copy that takes every pass is the table, whatever happens between the pass
 it('writes of well-formed chunks leave exactly what was written', () => {
   const entries = fc.array(fc.tuple(slots, fc.array(r, { maxLength: 5 }), fc.integer({ min: 0, max: 9 })), {
     maxLength: 30,
+    size: 'max',
   });
   fc.assert(
     fc.property(entries, (chunks) => {
@@ -119,7 +120,7 @@ it('hostile writes get an errno of the kernel’s, and the table stays readable'
       index: fc.oneof(fc.integer({ min: 0, max: 16400 }), fc.integer({ min: 0, max: 0xffff_ffff })),
       nValid: fc.oneof(fc.integer({ min: 0, max: 6 }), fc.integer({ min: 0, max: 0xffff })),
       nInvalid: fc.oneof(fc.integer({ min: 0, max: 20 }), fc.integer({ min: 0, max: 0xffff })),
-      body: fc.uint8Array({ maxLength: 100 }),
+      body: fc.uint8Array({ maxLength: 100, size: 'max' }),
     })
     .map(({ index, nValid, nInvalid, body }) => {
       const header = Buffer.alloc(8);
@@ -148,7 +149,7 @@ it('SlotSet is a set', () => {
   fc.assert(
     fc.property(
       fc.integer({ min: 1, max: 100_000 }),
-      fc.array(fc.tuple(fc.nat(), fc.boolean()), { maxLength: 100 }),
+      fc.array(fc.tuple(fc.nat(), fc.boolean()), { maxLength: 100, size: 'max' }),
       fc.array(fc.nat(), { maxLength: 10 }),
       (size, changes, asked) => {
         const set = new SlotSet(size);
