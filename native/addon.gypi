@@ -15,6 +15,7 @@
     'ppc64.cc',
     'ranges.cc',
     's390x.cc',
+    'slots.cc',
     'system.cc',
     'vcpu.cc',
     'vcpu_calls.cc',

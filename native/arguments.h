@@ -58,6 +58,12 @@ struct Name {
   char text[256] = {};
 };
 
+// What lies in memory that another thread may change, read once: what is checked is what is used.
+template <typename T>
+T ReadOnce(const T* from) {
+  return *static_cast<const volatile T*>(from);
+}
+
 enum class Fit { yes, wrong_type, out_of_range };
 
 Fit Read(napi_env env, napi_value value, OwnFd& out);

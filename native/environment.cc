@@ -8,17 +8,35 @@
 namespace kvm_bridge {
 
 int64_t DescriptorTable::Adopt(int64_t result, Kind kind) {
-  if (result < 0) return result;
   Descriptor descriptor;
   descriptor.kind = kind;
+  return Adopt(result, std::move(descriptor));
+}
+
+int64_t DescriptorTable::AdoptVm(int64_t result) {
+  Descriptor descriptor;
+  descriptor.kind = Kind::vm;
+  descriptor.slots = Ref<VmSlots>::Make();
+  return Adopt(result, std::move(descriptor));
+}
+
+int64_t DescriptorTable::AdoptVcpu(int64_t result, const OwnFd& vm) {
+  Descriptor descriptor;
+  descriptor.kind = Kind::vcpu;
+  descriptor.slots = vm.descriptor->slots;
+  return Adopt(result, std::move(descriptor));
+}
+
+int64_t DescriptorTable::Adopt(int64_t result, Descriptor descriptor) {
+  if (result < 0) return result;
   const auto fd = static_cast<int>(result);
-  if (!Reserve(static_cast<size_t>(fd) + 1)) {
+  if (!Reserve(static_cast<size_t>(fd) + 1) || (descriptor.kind == Kind::vm && !descriptor.slots)) {
     close(fd);
     return -ENOMEM;
   }
-  if (kind == Kind::vcpu) {
+  if (descriptor.kind == Kind::vcpu) {
     int error;
-    descriptor.vcpu = Vcpu::Adopt(fd, &error);
+    descriptor.vcpu = Vcpu::Adopt(fd, descriptor.slots, &error);
     if (error != 0) return error;
   }
   by_fd_[fd] = std::move(descriptor);

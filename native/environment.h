@@ -11,6 +11,7 @@
 #include "guarded_memory.h"
 #include "interrupt.h"
 #include "mapping_table.h"
+#include "slots.h"
 #include "vcpu.h"
 
 namespace kvm_bridge {
@@ -19,6 +20,7 @@ namespace kvm_bridge {
 enum class Kind : uint8_t {
   none,
   other,
+  vm,
   vcpu,
   // Sealed against shrinking by us.
   memfd,
@@ -28,6 +30,8 @@ enum class Kind : uint8_t {
 struct Descriptor {
   Kind kind = Kind::none;
   Ref<Vcpu> vcpu;
+  // Of a VM, and of its vCPUs.
+  Ref<VmSlots> slots;
 };
 
 class DescriptorTable {
@@ -44,11 +48,15 @@ class DescriptorTable {
   // Takes over what a call returned: the descriptor, or the -errno that it passes on. Without memory for it the
   // descriptor is closed again: -ENOMEM.
   int64_t Adopt(int64_t result, Kind kind);
+  int64_t AdoptVm(int64_t result);
+  // `vm` is whose vCPU it is.
+  int64_t AdoptVcpu(int64_t result, const OwnFd& vm);
   // close(2).
   int64_t Close(int fd);
   void CloseAll();
 
  private:
+  int64_t Adopt(int64_t result, Descriptor descriptor);
   bool Reserve(size_t size);
   // Keeps a vCPU whose thread has to be told when the environment ends.
   void KeepUnfinished(const Ref<Vcpu>& vcpu);

@@ -31,6 +31,14 @@ Reservation::Reservation(size_t length) {
   length_ = length;
 }
 
+Reservation::Reservation(uint8_t* place, size_t length) {
+  void* start = mmap(place, length, PROT_NONE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+  if (start == MAP_FAILED) return;
+  start_ = static_cast<uint8_t*>(start);
+  length_ = length;
+}
+
 Reservation::~Reservation() {
   if (start_ != nullptr) munmap(start_, length_);
 }

@@ -21,12 +21,18 @@ class Reservation : public Counted {
  public:
   // Inaccessible addresses; a null start and errno when there are none.
   explicit Reservation(size_t length);
+  // The same at a place where nothing is: EEXIST otherwise.
+  Reservation(uint8_t* place, size_t length);
   ~Reservation();
   Reservation(const Reservation&) = delete;
   Reservation& operator=(const Reservation&) = delete;
 
   uint8_t* start() const { return start_; }
   size_t length() const { return length_; }
+  bool Contains(uint64_t address, uint64_t size) const {
+    const uint64_t from = address - reinterpret_cast<uintptr_t>(start_);
+    return from <= length_ && size <= length_ - from;
+  }
   // Gives back what lies before `from` and behind `to`.
   void Trim(uint8_t* from, uint8_t* to);
   // The addresses aren't ours any more.

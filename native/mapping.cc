@@ -75,6 +75,17 @@ bool IsAllThere(Environment& environment, uint8_t* start, uint64_t length) {
   return true;
 }
 
+// Whether the kernel always has a page for a memfd when one is touched: not where it counts them one by one
+// (vm.overcommit_memory 2).
+bool PagesAreSure() {
+  const int fd = open("/proc/sys/vm/overcommit_memory", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  char mode = '2';
+  const bool is_read = read(fd, &mode, 1) == 1;
+  close(fd);
+  return is_read && mode != '2';
+}
+
 // Whether no access to the mapping can ever fault, so that JavaScript may have it.
 bool IsDirect(Environment& environment, const MmapRequest& request, uint8_t* start, uint64_t length, bool is_huge) {
   if ((request.prot & (PROT_READ | PROT_WRITE)) != (PROT_READ | PROT_WRITE)) return false;
@@ -84,7 +95,8 @@ bool IsDirect(Environment& environment, const MmapRequest& request, uint8_t* sta
   const Descriptor* own = environment.descriptors.Find(request.fd);
   if (own == nullptr) return false;
   if (own->kind == Kind::vcpu) return IsAllThere(environment, start, length);
-  if (own->kind != Kind::memfd) return false;
+  // Whoever else has the descriptor may take huge pages out, and then the pool may have none.
+  if (own->kind != Kind::memfd || is_huge || !PagesAreSure()) return false;
   struct stat status;
   if (fstat(request.fd, &status) != 0) return false;
   const uint64_t size = static_cast<uint64_t>(status.st_size);
@@ -315,8 +327,8 @@ int64_t ForEachPiece(Environment& environment, Array<double> hvas, Array<uint32_
   const size_t count = std::min(hvas.length, lengths.length);
   size_t at = 0;
   for (size_t i = 0; i < count; i++) {
-    const double address = hvas.data[i];
-    const size_t length = lengths.data[i];
+    const double address = ReadOnce(&hvas.data[i]);
+    const size_t length = ReadOnce(&lengths.data[i]);
     if (length == 0) continue;
     if (!(address >= 0 && address < static_cast<double>(kMostAddresses)) || length > room - at) {
       return static_cast<int64_t>(i);

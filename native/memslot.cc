@@ -7,19 +7,27 @@ namespace {
 
 using Use = CallerBuffer::Use;
 
-int64_t SetUserMemoryRegion(Environment&, OwnFd vm, uint32_t slot, uint32_t flags, uint64_t gpa, uint64_t size,
-                            uint64_t hva) {
+int64_t SetRegion(Environment& environment, const OwnFd& fd, unsigned long request, uint32_t slot, uint64_t size,
+                  uint64_t hva, void* region) {
+  VmSlots* const slots = fd.descriptor->slots.get();
+  // What is no VM gets the kernel's answer.
+  if (slots == nullptr || fd.descriptor->kind != Kind::vm) return Ioctl(fd.number, request, region);
+  return slots->SetRegion(environment.mappings, fd.number, request, slot, size, hva, region);
+}
+
+int64_t SetUserMemoryRegion(Environment& environment, OwnFd vm, uint32_t slot, uint32_t flags, uint64_t gpa,
+                            uint64_t size, uint64_t hva) {
   kvm_userspace_memory_region region = {};
   region.slot = slot;
   region.flags = flags;
   region.guest_phys_addr = gpa;
   region.memory_size = size;
   region.userspace_addr = hva;
-  return Ioctl(vm.number, KVM_SET_USER_MEMORY_REGION, &region);
+  return SetRegion(environment, vm, KVM_SET_USER_MEMORY_REGION, slot, size, hva, &region);
 }
 
-int64_t SetUserMemoryRegion2(Environment&, OwnFd vm, uint32_t slot, uint32_t flags, uint64_t gpa, uint64_t size,
-                             uint64_t hva, Word32 guest_memfd, uint64_t guest_memfd_offset) {
+int64_t SetUserMemoryRegion2(Environment& environment, OwnFd vm, uint32_t slot, uint32_t flags, uint64_t gpa,
+                             uint64_t size, uint64_t hva, Word32 guest_memfd, uint64_t guest_memfd_offset) {
   UserspaceMemoryRegion2 region = {};
   region.slot = slot;
   region.flags = flags;
@@ -28,7 +36,7 @@ int64_t SetUserMemoryRegion2(Environment&, OwnFd vm, uint32_t slot, uint32_t fla
   region.userspace_addr = hva;
   region.guest_memfd_offset = guest_memfd_offset;
   region.guest_memfd = guest_memfd.bits;
-  return Ioctl(vm.number, KVM_SET_USER_MEMORY_REGION2, &region);
+  return SetRegion(environment, vm, KVM_SET_USER_MEMORY_REGION2, slot, size, hva, &region);
 }
 
 int64_t GetDirtyLog(Environment& environment, OwnFd vm, uint32_t slot, Bytes bitmap) {

@@ -97,13 +97,14 @@ int64_t KeyOpCall(Environment&, OwnFd vm, uint64_t guest_addr, uint8_t operation
 
 int64_t GetCmmaBits(Environment& environment, OwnFd vm, Array<uint64_t> log, uint32_t flags, Bytes values) {
   if (log.length < 3) return -EFAULT;
+  const uint64_t count = ReadOnce(&log.data[1]);
   // The field has 32 bits.
-  if (log.data[1] > UINT32_MAX) return -EINVAL;
-  const CallerBuffer buffer(environment.scratch, values, values.length >= log.data[1], Use::filled_by_kernel);
+  if (count > UINT32_MAX) return -EINVAL;
+  const CallerBuffer buffer(environment.scratch, values, values.length >= count, Use::filled_by_kernel);
   if (!buffer.has_memory()) return -ENOMEM;
   kvm_s390_cmma_log cmma = {};
   cmma.start_gfn = log.data[0];
-  cmma.count = static_cast<uint32_t>(log.data[1]);
+  cmma.count = static_cast<uint32_t>(count);
   cmma.flags = flags;
   cmma.remaining = log.data[2];
   cmma.values = AddressOf(buffer.address());

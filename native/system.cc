@@ -26,7 +26,7 @@ int64_t GetApiVersion(Environment&, OwnFd kvm, uint64_t argument) {
 int64_t CheckExtension(Environment&, OwnFd fd, uint64_t cap) { return Ioctl(fd.number, KVM_CHECK_EXTENSION, cap); }
 
 int64_t CreateVm(Environment& environment, OwnFd kvm, uint64_t type) {
-  return environment.descriptors.Adopt(RestartedIoctl(kvm.number, KVM_CREATE_VM, type), Kind::other);
+  return environment.descriptors.AdoptVm(RestartedIoctl(kvm.number, KVM_CREATE_VM, type));
 }
 
 int64_t GetVcpuMmapSize(Environment&, OwnFd kvm, uint64_t argument) {
@@ -44,25 +44,91 @@ int64_t EnableCap(Environment&, OwnFd fd, uint32_t cap, uint32_t flags, CapArgum
 }
 
 int64_t CreateVcpu(Environment& environment, OwnFd vm, uint64_t id) {
-  return environment.descriptors.Adopt(RestartedIoctl(vm.number, KVM_CREATE_VCPU, id), Kind::vcpu);
+  return environment.descriptors.AdoptVcpu(RestartedIoctl(vm.number, KVM_CREATE_VCPU, id), vm);
 }
 
-// The kind of descriptor that a request returns, so that one made by ioctlUnchecked is ours to use and to close.
-Kind KindReturned(uint32_t request) {
+// Takes over the descriptor that a request returns, so that one made by ioctlUnchecked is ours to use and to close.
+int64_t AdoptReturned(Environment& environment, const OwnFd& fd, uint32_t request, int64_t result) {
+  DescriptorTable& descriptors = environment.descriptors;
   switch (request) {
     case KVM_CREATE_VM:
+      return descriptors.AdoptVm(result);
+    case KVM_CREATE_VCPU:
+      return descriptors.AdoptVcpu(result, fd);
     case KVM_CREATE_GUEST_MEMFD:
     case KVM_GET_STATS_FD:
-      return Kind::other;
-    case KVM_CREATE_VCPU:
-      return Kind::vcpu;
+      return descriptors.Adopt(result, Kind::other);
 #if defined(__powerpc64__)
     case KVM_PPC_GET_HTAB_FD:
-      return Kind::htab;
+      return descriptors.Adopt(result, Kind::htab);
 #endif
     default:
-      return Kind::none;
+      return result;
   }
+}
+
+// No request finds an address there.
+constexpr uint64_t kNoPointer = 4096;
+
+// Whether the argument is a number by the kernel's documentation. All others take it for an address.
+bool TakesNumber(uint32_t request) {
+  switch (request) {
+    case KVM_GET_API_VERSION:
+    case KVM_CREATE_VM:
+    case KVM_CHECK_EXTENSION:
+    case KVM_GET_VCPU_MMAP_SIZE:
+    case KVM_CREATE_VCPU:
+    case KVM_CREATE_IRQCHIP:
+    case KVM_SET_BOOT_CPU_ID:
+    case KVM_SET_NR_MMU_PAGES:
+    case KVM_GET_NR_MMU_PAGES:
+    case KVM_SET_TSS_ADDR:
+    case KVM_SET_TSC_KHZ:
+    case KVM_GET_TSC_KHZ:
+    case KVM_NMI:
+    case KVM_SMI:
+    case KVM_KVMCLOCK_CTRL:
+    case KVM_S390_ENABLE_SIE:
+    case KVM_S390_INITIAL_RESET:
+    case KVM_S390_VCPU_FAULT:
+    case KVM_S390_NORMAL_RESET:
+    case KVM_S390_CLEAR_RESET:
+    case KVM_RESET_DIRTY_RINGS:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// The requests whose structure has a memslot in it, which is not to lie over memory of others.
+bool IsSetRegion(uint32_t request, size_t length) {
+  return (request == KVM_SET_USER_MEMORY_REGION && length >= sizeof(kvm_userspace_memory_region)) ||
+         (request == KVM_SET_USER_MEMORY_REGION2 && length >= sizeof(UserspaceMemoryRegion2));
+}
+
+// `structure` is a copy that nobody else can change between the look at it and the call.
+int64_t IoctlOverStructure(Environment& environment, OwnFd fd, uint32_t request, void* structure, size_t length) {
+  if (fd.descriptor->slots && fd.descriptor->kind == Kind::vm && IsSetRegion(request, length)) {
+    kvm_userspace_memory_region region;
+    memcpy(&region, structure, sizeof region);
+    return fd.descriptor->slots->SetRegion(environment.mappings, fd.number, request, region.slot, region.memory_size,
+                                           region.userspace_addr, structure);
+  }
+#if defined(__powerpc64__)
+  // Some kernels follow a null pointer when asked for the order 0.
+  uint32_t order;
+  if (request == KVM_PPC_ALLOCATE_HTAB && length >= sizeof order) {
+    memcpy(&order, structure, sizeof order);
+    if (order == 0) return -EINVAL;
+  }
+#endif
+  const int64_t result = Ioctl(fd.number, request, structure);
+  if (request != KVM_CREATE_DEVICE || result != 0) return result;
+  kvm_create_device device;
+  memcpy(&device, structure, sizeof device);
+  if ((device.flags & KVM_CREATE_DEVICE_TEST) != 0) return result;
+  const int64_t adopted = environment.descriptors.Adopt(static_cast<int>(device.fd), Kind::other);
+  return adopted < 0 ? adopted : result;
 }
 
 int64_t IoctlUnchecked(Environment& environment, OwnFd fd, uint32_t request, ValueOrStructure argument) {
@@ -72,28 +138,14 @@ int64_t IoctlUnchecked(Environment& environment, OwnFd fd, uint32_t request, Val
   if (IsBusy(fd)) return -EBUSY;
   int64_t result;
   if (argument.is_value) {
+    if (argument.value >= kNoPointer && !TakesNumber(request)) return -EFAULT;
     result = Ioctl(fd.number, request, argument.value);
   } else {
-#if defined(__powerpc64__)
-    // Some kernels follow a null pointer when asked for the order 0.
-    uint32_t order;
-    if (request == KVM_PPC_ALLOCATE_HTAB && argument.structure.length >= sizeof order) {
-      memcpy(&order, argument.structure.data, sizeof order);
-      if (order == 0) return -EINVAL;
-    }
-#endif
     const CallerBuffer structure(environment.scratch, argument.structure, false, CallerBuffer::Use::filled_by_kernel);
     if (!structure.has_memory()) return -ENOMEM;
-    result = Ioctl(fd.number, request, structure.address());
-    if (request == KVM_CREATE_DEVICE && result == 0) {
-      kvm_create_device device;
-      memcpy(&device, structure.address(), sizeof device);
-      const bool is_test = (device.flags & KVM_CREATE_DEVICE_TEST) != 0;
-      if (!is_test) environment.descriptors.Adopt(device.fd, Kind::other);
-    }
+    result = IoctlOverStructure(environment, fd, request, structure.address(), argument.structure.length);
   }
-  const Kind kind = KindReturned(request);
-  return kind == Kind::none ? result : environment.descriptors.Adopt(result, kind);
+  return AdoptReturned(environment, fd, request, result);
 }
 
 int64_t ReadFd(Environment&, OwnFd fd, Array<uint8_t> into) {

@@ -85,9 +85,9 @@ bool IsTerminating(napi_env env) {
 
 }  // namespace
 
-Ref<Vcpu> Vcpu::Adopt(int fd, int* error) {
+Ref<Vcpu> Vcpu::Adopt(int fd, const Ref<VmSlots>& slots, int* error) {
   InterruptSignal();
-  auto vcpu = Ref<Vcpu>::Make(fd);
+  auto vcpu = Ref<Vcpu>::Make(fd, slots);
   *error = vcpu ? vcpu->MapRunPage() : -ENOMEM;
   if (*error != 0) {
     close(fd);

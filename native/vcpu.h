@@ -11,6 +11,7 @@
 
 #include "counted.h"
 #include "interrupt.h"
+#include "slots.h"
 
 namespace kvm_bridge {
 
@@ -26,11 +27,11 @@ struct RunResult {
 class Vcpu : public Counted {
  public:
   // Takes over `fd` in any case. `error` is 0, or -errno when there is no kvm_run page or no memory.
-  static Ref<Vcpu> Adopt(int fd, int* error);
+  static Ref<Vcpu> Adopt(int fd, const Ref<VmSlots>& slots, int* error);
   // The open vCPU of this descriptor anywhere in the process, or nullptr.
   static Ref<Vcpu> FindInProcess(int fd);
 
-  explicit Vcpu(int fd) : fd_(fd) {}
+  Vcpu(int fd, const Ref<VmSlots>& slots) : fd_(fd), slots_(slots) {}
 
   // KVM_RUN on this thread, for as long as `timeout_ms` (0: without end) and `env` allow.
   int RunHere(napi_env env, RunTimer& timer, double timeout_ms);
@@ -66,6 +67,8 @@ class Vcpu : public Counted {
   int64_t CloseLocked();
 
   int fd_;
+  // What the guest writes to, be it in a run that outlives all descriptors.
+  Ref<VmSlots> slots_;
   // The open vCPUs of the process, in no order; guarded by the list's mutex.
   Vcpu* next_open_ = nullptr;
   Vcpu* previous_open_ = nullptr;
