@@ -1,0 +1,80 @@
+// vCPU threads, close and kicks on the fake KVM (preload/preload.c): no hardware, and guests that don't leave when told to.
+import { readdirSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
+import { calls } from './addon.mjs';
+
+const EINTR = -4;
+const EAGAIN = -11;
+/** Such a guest leaves after that many tenths of a second, and no signal gets it out before. */
+const stuckFor = (tenths) => 100 + tenths;
+
+function equal(actual, expected, what) {
+  if (actual !== expected) throw new Error(`${what}: ${actual} instead of ${expected}`);
+}
+
+const descriptors = () => readdirSync('/proc/self/fd').length;
+
+/** A guest that stays inside for longer than close waits, in a worker that ends before it. */
+async function stuck() {
+  // What Node keeps from its first worker is Node's.
+  await new Promise((resolve) => new Worker('', { eval: true }).once('exit', resolve));
+  const before = descriptors();
+  const worker = new Worker(
+    `import(${JSON.stringify(new URL('addon.mjs', import.meta.url).href)}).then(({ calls }) => {
+      const kvm = calls.openKvm();
+      const vm = calls.createVm(kvm, 0);
+      const vcpu = calls.createVcpu(vm, ${stuckFor(18)});
+      calls.runAsync(vcpu);
+      setTimeout(() => {
+        for (const fd of [vcpu, vm, kvm]) calls.close(fd);
+        process.exit(0);
+      }, 20);
+    });`,
+    { eval: true },
+  );
+  await new Promise((resolve) => worker.once('exit', resolve));
+  await delay(1500);
+  if (descriptors() > before) throw new Error(`${before} descriptors became ${descriptors()}`);
+}
+
+/** Many runs, kicks and closes at once. */
+async function storm(rounds) {
+  const kvm = calls.openKvm();
+  const vm = calls.createVm(kvm, 0);
+  const before = descriptors();
+  let kicks = 0;
+  for (let round = 0; round < rounds; round++) {
+    const vcpus = Array.from({ length: 8 }, (_, id) => calls.createVcpu(vm, id));
+    const running = vcpus.map((vcpu) => calls.runAsync(vcpu));
+    for (let i = 0; i < 40; i++) {
+      equal(calls.kick(vcpus[(i * 5) % 8]), 0, 'kick');
+      kicks++;
+    }
+    if (round % 3 === 0) await delay(1);
+    // Some are closed while they run, the others kicked out.
+    for (const [i, vcpu] of vcpus.entries()) if (i % 2 === round % 2) equal(calls.close(vcpu), 0, 'close');
+    for (const result of await Promise.all(running)) equal(result, EINTR, 'runAsync');
+    for (const vcpu of vcpus) calls.close(vcpu);
+    equal(descriptors(), before, 'descriptors');
+  }
+  for (const fd of [vm, kvm]) calls.close(fd);
+  console.log(JSON.stringify({ rounds, kicks }));
+}
+
+switch (process.argv[2]) {
+  case 'stuck':
+    await stuck();
+    break;
+  case 'storm':
+    await storm(Number(process.argv[3]));
+    break;
+  case 'no-signal': {
+    const vcpu = calls.createVcpu(calls.createVm(calls.openKvm(), 0), 0);
+    equal(calls.run(vcpu, 5), EAGAIN, 'run');
+    equal(await calls.runAsync(vcpu), EAGAIN, 'runAsync');
+    break;
+  }
+  default:
+    throw new Error('how?');
+}

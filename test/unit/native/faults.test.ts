@@ -1,0 +1,32 @@
+import { expect, it } from 'vitest';
+import { runPreloaded } from './preload.ts';
+import { addon } from './real.ts';
+
+it('no call that fails crashes the process, leaks, or goes untold: the n-th, for every n', {
+  timeout: 180_000,
+}, (test) => {
+  addon(test);
+  const child = runPreloaded(test, 'faults');
+  expect(child).toMatchObject({ status: 0, signal: null, stderr: '' });
+  const { tried, usual, errors } = JSON.parse(child.stdout) as Record<'tried' | 'usual' | 'errors', number>;
+  expect(tried).toBeGreaterThan(50);
+  expect(errors).toBe(usual);
+});
+
+it('an environment may end while a guest that it has closed is still inside KVM_RUN', { timeout: 60_000 }, (test) => {
+  addon(test);
+  expect(runPreloaded(test, 'fake-vcpus', { args: ['stuck'] })).toMatchObject({ status: 0, signal: null, stderr: '' });
+});
+
+it('vCPU threads survive kicks and closes in every order', { timeout: 60_000 }, (test) => {
+  addon(test);
+  const child = runPreloaded(test, 'fake-vcpus', { args: ['storm', '40'] });
+  expect(child).toMatchObject({ status: 0, signal: null, stderr: '' });
+  expect(JSON.parse(child.stdout)).toEqual({ rounds: 40, kicks: 1600 });
+});
+
+it('with no realtime signal to be had neither run nor runAsync starts what nothing could stop', (test) => {
+  addon(test);
+  const child = runPreloaded(test, 'fake-vcpus', { args: ['no-signal'], env: { NO_SIGNAL: '1' } });
+  expect(child).toMatchObject({ status: 0, signal: null, stderr: '' });
+});
