@@ -31,7 +31,7 @@ export type { Vm } from './handles/vm.ts';
 export type { IoeventfdOptions, IrqfdOptions, VmIo } from './handles/vm-io.ts';
 export { AddressSpace, type Hole, type Region, type RegionOptions } from './memory/address-space.ts';
 export type { CoalescedWrite } from './memory/coalesced-mmio.ts';
-export type { DirtyPages, DirtyRun } from './memory/dirty-pages.ts';
+export type { DirtyPages, DirtyRun, RemovedPages } from './memory/dirty-pages.ts';
 export { type AtomicSize, GuestMemory, type GuestMemoryOptions } from './memory/guest-memory.ts';
 export type { GpaTranslation, HostMemory, MemoryLookup, MemoryRange } from './memory/lookup.ts';
 export {

@@ -15,8 +15,12 @@ interface OpenFd {
 const dropped = new FinalizationRegistry<OpenFd>(release);
 
 /** First the descriptor: nobody is inside KVM_RUN afterwards, and nobody looks at what was mapped. */
-function release({ calls, fd, mapped }: OpenFd): void {
-  calls.close(fd);
+function release(open: OpenFd): void {
+  open.calls.close(open.fd);
+  unmap(open);
+}
+
+function unmap({ calls, mapped }: OpenFd): void {
   for (const { hva, size } of mapped) calls.munmap(hva, size);
 }
 
@@ -55,8 +59,16 @@ export abstract class Handle implements Callee {
     this.#open = undefined;
     this.#fd = -1;
     dropped.unregister(this);
-    release(open);
+    open.calls.close(open.fd);
+    try {
+      this.fdClosed();
+    } finally {
+      unmap(open);
+    }
   }
+
+  /** The descriptor is closed, and what was mapped through it is there for the last time. */
+  protected fdClosed(): void {}
 
   [Symbol.dispose](): void {
     this.close();

@@ -59,6 +59,7 @@ export class RunLoop {
       for (;;) {
         const result = await calls.runAsync(this.#vcpu.fd);
         if (this.#vcpu.closed) throw this.#failure(-ERRNO.EBADF);
+        this.#vcpu.vm.io.drainCoalesced();
         if (this.#isOfAbort(result)) {
           signal?.throwIfAborted();
           continue;
@@ -79,6 +80,7 @@ export class RunLoop {
     const end = performance.now() + timeoutMs;
     for (let left = timeoutMs; ; left = Math.max(1, Math.ceil(end - performance.now()))) {
       const result = calls.run(this.#vcpu.fd, timeoutMs === 0 ? 0 : left);
+      this.#vcpu.vm.io.drainCoalesced();
       if (this.#isOfAbort(result)) continue;
       const exit = this.#exitOf(result);
       if (exit !== undefined) return exit;
@@ -111,7 +113,6 @@ export class RunLoop {
       return { reason: 'INTR' };
     }
     const { vm, kvmRun } = this.#vcpu;
-    vm.io.drainCoalesced();
     if (result < 0) return this.#failedRun(result);
     switch (kvmRun.exitReason) {
       case EXIT.MMIO:

@@ -27,6 +27,7 @@ export interface VcpuVm extends Callee {
   /** @throws KvmError ENOTTY on other architectures */
   readonly s390x: VmS390x;
   harvestDirtyRings(): boolean;
+  vcpuCloses(): void;
   vcpuClosed(vcpu: Vcpu): void;
 }
 
@@ -219,8 +220,20 @@ export class Vcpu extends Handle {
   override close(): void {
     if (this.closed) return;
     this.#loop.interrupt();
-    super.close();
-    this.vm.vcpuClosed(this);
+    try {
+      this.vm.vcpuCloses();
+    } finally {
+      super.close();
+    }
+  }
+
+  /** Nobody is in the guest any more: what it left in the rings is taken out. */
+  protected override fdClosed(): void {
+    try {
+      this.vm.vcpuCloses();
+    } finally {
+      this.vm.vcpuClosed(this);
+    }
   }
 
   [inspect.custom](): string {

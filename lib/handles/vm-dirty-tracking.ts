@@ -9,7 +9,7 @@ import { ERRNO } from '../uapi/errno.ts';
 /** The VM whose kernel tracks. */
 export interface TrackedVm {
   readonly calls: { readonly pageSize: number };
-  readonly vcpus: readonly { readonly dirtyRing: DirtyRing | undefined }[];
+  readonly vcpus: readonly { readonly dirtyRing: DirtyRing | undefined; readonly running: boolean }[];
   checkExtension(cap: number): number;
 }
 
@@ -35,6 +35,10 @@ export class VmDirtyTracking implements DirtyTracking {
 
   get ringWithBitmap(): boolean {
     return this.#ringWithBitmap;
+  }
+
+  get running(): boolean {
+    return this.#vm.vcpus.some(({ running }) => running);
   }
 
   *rings(): Generator<DirtyRing> {

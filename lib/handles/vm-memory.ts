@@ -42,7 +42,6 @@ export class VmMemory {
   bind(space: AddressSpace, asId: number): void {
     if (!(space instanceof AddressSpace)) throw invalidArgType('space', 'an instance of AddressSpace', space);
     const before = this.#spaces.get(checkU32(asId, 'asId'));
-    before?.dirtyPages.stop();
     before?.space.unbind(before.slots);
     try {
       this.#use(space, asId, false);
@@ -50,6 +49,7 @@ export class VmMemory {
       before?.space.bind(before.slots);
       throw error;
     }
+    before?.dirtyPages.release();
     if (before?.isPrivate === true) before.space.close();
   }
 

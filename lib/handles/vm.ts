@@ -56,6 +56,8 @@ export class Vm extends Handle {
   /** Ports, ioeventfds, irqfds, coalesced stores. */
   readonly io: VmIo;
   readonly #vcpus = new Set<Vcpu>();
+  /** One more than the highest id of a vCPU that there ever was: KVM keeps them all. */
+  #nextId = 0;
   readonly #dirty: VmDirtyTracking;
   readonly #memory: VmMemory;
   #ppc64: VmPpc64 | undefined;
@@ -142,14 +144,18 @@ export class Vm extends Handle {
     this.#memory.bind(space, asId);
   }
 
-  /** KVM_CREATE_VCPU; ids count up by default. @throws KvmError EEXIST for an id that is taken, EINVAL beyond the limit */
-  createVcpu(id: U64 = this.#nextVcpuId()): Vcpu {
+  /**
+   * KVM_CREATE_VCPU; ids count up by default.
+   * @throws KvmError EEXIST for an id that is taken, also by a vCPU that was closed; EINVAL beyond the limit
+   */
+  createVcpu(id: U64 = this.#nextId): Vcpu {
     checkU64(id, 'id');
     const runSize = this.kvm.vcpuMmapSize;
     const fd = this.calls.createVcpu(this.fd, id);
     if (fd < 0) throw this.failure('createVcpu', fd, { explanation: this.#whyNoVcpu(id, fd) });
     const vcpu = new Vcpu(this, Number(id), fd, runSize, this.#dirty.ringBytes);
     this.#vcpus.add(vcpu);
+    this.#nextId = Math.max(this.#nextId, vcpu.id + 1);
     return vcpu;
   }
 
@@ -223,6 +229,12 @@ export class Vm extends Handle {
     return this.#dirty.harvest();
   }
 
+  /** @internal A vCPU is about to be closed: what is in its rings would be lost with it. */
+  vcpuCloses(): void {
+    this.#dirty.harvest();
+    this.io.drainCoalesced();
+  }
+
   /** @internal A vCPU was closed. */
   vcpuClosed(vcpu: Vcpu): void {
     this.#vcpus.delete(vcpu);
@@ -235,17 +247,13 @@ export class Vm extends Handle {
     return `Vm fd ${this.fd}, ${arch} on the ${backend === 'native' ? 'real' : 'emulated'} kernel, ${this.#vcpus.size} vCPUs\n${inspect(this.memory, options)}\n${inspect(this.memslots, options)}`;
   }
 
-  #nextVcpuId(): number {
-    let id = 0;
-    for (const vcpu of this.#vcpus) id = Math.max(id, vcpu.id + 1);
-    return id;
-  }
-
   #whyNoVcpu(id: U64, errno: number): string | undefined {
     if (errno === -ERRNO.EINVAL) {
       return `vCPU id ${id}: ids must be below ${this.checkExtension('MAX_VCPU_ID')}, and there may be ${this.checkExtension('MAX_VCPUS')} vCPUs (there are ${this.#vcpus.size})`;
     }
-    const isTaken = this.vcpus.some((vcpu) => BigInt(vcpu.id) === BigInt(id));
-    return errno === -ERRNO.EEXIST && isTaken ? `there is a vCPU ${id} already` : undefined;
+    if (errno !== -ERRNO.EEXIST) return undefined;
+    return this.vcpus.some((vcpu) => vcpu.id === Number(id))
+      ? `there is a vCPU ${id} already`
+      : `there was a vCPU ${id}, and KVM keeps its id until the VM goes; ${this.#nextId} is the next that is free`;
   }
 }

@@ -5,7 +5,7 @@ import { humanSize, table } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
 import { explain, firstBroken } from '../rules/rule.ts';
 import { ERRNO } from '../uapi/errno.ts';
-import { exactGpa, joinGpa, type SplitGpa, splitGpa } from './gpa.ts';
+import { advance, exactGpa, joinGpa, type SplitGpa, splitGpa } from './gpa.ts';
 import { GuestMemory } from './guest-memory.ts';
 import { Mapping } from './mapping.ts';
 import { MmioBus, type MmioHandlers, type MmioRegion } from './mmio-bus.ts';
@@ -212,6 +212,19 @@ export class AddressSpace extends GuestMemory<MemoryRegion> implements RegionOwn
       this.#bindings.delete(weak);
     }
     if (this.#closed) this.#releaseWhenUnused();
+  }
+
+  /** A mapping reads otherwise than before: wherever it is shown, that is dirty. */
+  memoryChanged(mapping: Mapping, offset: number, length: number): void {
+    if (!this.written.on) return;
+    for (const region of this.#table.entries) {
+      const first = Math.max(offset, region.offset);
+      const end = Math.min(offset + length, region.offset + region.size);
+      if (region.mapping !== mapping || first >= end) continue;
+      const at = { page: region.start, rest: 0 };
+      advance(at, first - region.offset);
+      this.written.mark(joinGpa(at), end - first);
+    }
   }
 
   /** Gives the regions back: now, or when the last VM that is bound to it goes. Does nothing the second time. */

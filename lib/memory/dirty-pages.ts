@@ -27,6 +27,13 @@ export interface DirtyRun {
   readonly npages: number;
 }
 
+/** Dirty pages of a memslot that went before they were collected. */
+export interface RemovedPages {
+  readonly slot: Memslot;
+  /** The frames as they were. */
+  readonly runs: readonly DirtyRun[];
+}
+
 /** How a VM's kernel reports dirty pages. */
 export interface DirtyTracking {
   /** Bits of DIRTY_LOG that MANUAL_DIRTY_LOG_PROTECT2 was enabled with. */
@@ -34,6 +41,8 @@ export interface DirtyTracking {
   /** Bytes of each vCPU's ring; 0 = bitmaps. */
   readonly ringBytes: number;
   readonly ringWithBitmap: boolean;
+  /** Whether a vCPU is in the guest, and may store at any time. */
+  readonly running: boolean;
   /** The rings of the vCPUs there are. */
   rings(): Iterable<DirtyRing>;
   /** Everybody who collects this VM's dirty pages, by address space: one harvest serves all. */
@@ -60,11 +69,25 @@ class SlotLog implements Range {
   get end(): number {
     return this.start + this.slot.npages;
   }
+
+  /** Whether this is of the same memory at the same place. */
+  isOf({ baseGfn, npages, hva }: Memslot): boolean {
+    return this.start === baseGfn && this.slot.npages === npages && BigInt(this.slot.hva) === BigInt(hva);
+  }
+}
+
+/** A slot that went, with what was not collected of it: it may have been made anew, or gone for good. */
+interface GoneSlot {
+  readonly log: SlotLog;
+  readonly pending: PageSet;
 }
 
 /**
  * Which pages of a VM changed: by its vCPUs and by the kernel, as KVM reports them (in bitmaps or rings), and by this
- * process through typed access, of which KVM knows nothing.
+ * process through typed access and through mappings, of which KVM knows nothing.
+ *
+ * Pages keep being dirty when their region moves or changes READONLY, and when the vCPU goes that stored to them. A
+ * region that is added is new as a whole, and nothing is told of what was in it.
  *
  * @example
  * using dirty = vm.dirtyPages.start();
@@ -73,17 +96,21 @@ class SlotLog implements Range {
  */
 export class DirtyPages implements MemslotWatcher {
   readonly #space: AddressSpace;
-  readonly #binding: SpaceSlots;
+  readonly #slots: SpaceSlots;
   readonly #tracking: DirtyTracking;
   readonly #logs = new RangeTable<SlotLog>();
   readonly #bySlot = new Map<Memslot, SlotLog>();
-  /** Written by us, or harvested from rings, since the last collect. */
+  /** By the last collect. */
+  #removed: readonly RemovedPages[] = [];
+  /** Since the last collect. */
+  #gone: GoneSlot[] = [];
+  /** Since the last collect: written by us, harvested from rings, and what the kernel said before it forgot. */
   #pending = new PageSet();
   #started = false;
 
-  constructor(space: AddressSpace, binding: SpaceSlots, tracking: DirtyTracking) {
+  constructor(space: AddressSpace, slots: SpaceSlots, tracking: DirtyTracking) {
     this.#space = space;
-    this.#binding = binding;
+    this.#slots = slots;
     this.#tracking = tracking;
   }
 
@@ -98,11 +125,11 @@ export class DirtyPages implements MemslotWatcher {
    */
   start(): this {
     if (this.#started) return this;
-    const { memslots } = this.#binding;
-    this.#binding.setLogging(true);
+    const { memslots } = this.#slots;
+    this.#slots.setLogging(true);
     memslots.watch(this);
-    for (const slot of memslots.inSpace(this.#binding.asId)) this.slotAdded(slot);
-    this.#tracking.collectors.set(this.#binding.asId, this);
+    for (const slot of memslots.inSpace(this.#slots.asId)) this.slotAdded(slot);
+    this.#tracking.collectors.set(this.#slots.asId, this);
     this.#space.written.record(this.#pending);
     this.#started = true;
     return this;
@@ -112,7 +139,7 @@ export class DirtyPages implements MemslotWatcher {
   stop(): void {
     if (!this.#started) return;
     this.release();
-    if (!this.#binding.memslots.closed) this.#binding.setLogging(false);
+    if (!this.#slots.memslots.closed) this.#slots.setLogging(false);
   }
 
   [Symbol.dispose](): void {
@@ -127,6 +154,10 @@ export class DirtyPages implements MemslotWatcher {
    */
   collect({ clear = true }: { readonly clear?: boolean } = {}): this {
     this.#assertStarted('collect');
+    this.#removed = this.#gone
+      .map(({ log, pending }) => ({ slot: log.slot, runs: runsOf(pending) }))
+      .filter(({ runs }) => runs.length > 0);
+    this.#forgetGone();
     if (this.#tracking.ringBytes !== 0) {
       this.harvest();
       if (!this.#tracking.ringWithBitmap) for (const { bitmap } of this.#logs.entries) bitmap.clear();
@@ -157,6 +188,14 @@ export class DirtyPages implements MemslotWatcher {
       if (log.end <= first || log.start >= end) continue;
       this.#clearPart(log, Math.max(first, log.start) - log.start, Math.min(end, log.end) - log.start);
     }
+  }
+
+  /**
+   * What was dirty, by the last {@link collect}, of memslots that had been removed until then: nothing else tells of
+   * these pages. Their memory may still be there (`slot.mapping`, if its owner didn't close it).
+   */
+  get removed(): readonly RemovedPages[] {
+    return this.#removed;
   }
 
   /** The number of pages collected. */
@@ -201,7 +240,7 @@ export class DirtyPages implements MemslotWatcher {
       count += ring.harvest((word, offset) => collectors.get(word >>> 16)?.harvested(word & 0xffff, offset));
     }
     if (count === 0) return 0;
-    const { calls, vm } = this.#binding.memslots;
+    const { calls, vm } = this.#slots.memslots;
     const result = calls.resetDirtyRings(vm);
     if (result < 0) throw new KvmError(result, { syscall: 'ioctl(KVM_RESET_DIRTY_RINGS)' });
     return count;
@@ -209,13 +248,13 @@ export class DirtyPages implements MemslotWatcher {
 
   /** An entry of a ring. Entries of slots that are gone are ignored, as the kernel does. */
   harvested(id: number, offset: number): void {
-    const slot = this.#binding.memslots.get(id, this.#binding.asId);
+    const slot = this.#slots.memslots.get(id, this.#slots.asId);
     if (slot !== undefined && offset < slot.npages) this.#pending.add(slot.baseGfn + offset);
   }
 
   slotAdded(slot: Memslot): void {
-    if (slot.asId !== this.#binding.asId || (slot.flags & MEM.LOG_DIRTY_PAGES) === 0) return;
-    const log = new SlotLog(slot, new DirtyBitmap(this.#binding.memslots.calls, slot.npages));
+    if (slot.asId !== this.#slots.asId || (slot.flags & MEM.LOG_DIRTY_PAGES) === 0) return;
+    const log = new SlotLog(slot, this.#resurrect(slot) ?? new DirtyBitmap(this.#slots.memslots.calls, slot.npages));
     this.#bySlot.set(slot, log);
     this.#logs.insert(log);
   }
@@ -224,8 +263,20 @@ export class DirtyPages implements MemslotWatcher {
     const log = this.#bySlot.get(slot);
     if (log === undefined) return;
     this.#logs.remove(log);
+    const pending = this.#pending.take(log.start, log.end);
+    this.#pending.addAll(pending, slot.baseGfn - log.start);
     log.start = slot.baseGfn;
     this.#logs.insert(log);
+  }
+
+  /** What the kernel is going to forget is asked for now. */
+  slotChanging(slot: Memslot, goes: boolean): void {
+    const log = this.#bySlot.get(slot);
+    if (log === undefined) return;
+    if (this.#tracking.ringBytes !== 0) this.harvest();
+    const isKnown = !this.#usesBitmaps || this.#ask(log);
+    // A guest that runs may store after the answer, and nobody can be asked when the slot is gone.
+    if (!isKnown || (goes && this.#tracking.running)) this.#pending.addRange(log.start, log.end);
   }
 
   slotRemoved(slot: Memslot): void {
@@ -233,18 +284,20 @@ export class DirtyPages implements MemslotWatcher {
     if (log === undefined) return;
     this.#bySlot.delete(slot);
     this.#logs.remove(log);
-    log.bitmap.close();
+    this.#gone.push({ log, pending: this.#pending.take(log.start, log.end) });
   }
 
   /** Forgets everything without a call to the kernel: the VM is closed. */
   release(): void {
     if (!this.#started) return;
     this.#started = false;
-    this.#binding.memslots.unwatch(this);
-    this.#tracking.collectors.delete(this.#binding.asId);
+    this.#slots.memslots.unwatch(this);
+    this.#tracking.collectors.delete(this.#slots.asId);
     this.#space.written.forget(this.#pending);
     this.#pending = new PageSet();
     for (const slot of [...this.#bySlot.keys()]) this.slotRemoved(slot);
+    this.#forgetGone();
+    this.#removed = [];
   }
 
   [inspect.custom](): string {
@@ -261,8 +314,31 @@ export class DirtyPages implements MemslotWatcher {
     return this.#tracking.ringBytes === 0 || this.#tracking.ringWithBitmap;
   }
 
+  /** The bitmap of a slot that is made anew, as it was; what was pending is so again. */
+  #resurrect(slot: Memslot): DirtyBitmap | undefined {
+    const index = this.#gone.findIndex(({ log }) => log.isOf(slot));
+    if (index < 0) return undefined;
+    const [{ log, pending }] = this.#gone.splice(index, 1) as [GoneSlot];
+    this.#pending.addAll(pending);
+    return log.bitmap;
+  }
+
+  #forgetGone(): void {
+    for (const { log } of this.#gone.splice(0)) log.bitmap.close();
+  }
+
+  /** Keeps what the kernel knows of a slot; false when it doesn't say. */
+  #ask({ slot, start }: SlotLog): boolean {
+    const { calls, vm } = this.#slots.memslots;
+    const bitmap = new DirtyBitmap(calls, slot.npages);
+    const result = calls.getDirtyLog(vm, slot.word, bitmap.bytes);
+    forEachBit(bitmap.words, start, (gfn) => this.#pending.add(gfn));
+    bitmap.close();
+    return result >= 0;
+  }
+
   #fetch(log: SlotLog, clear: boolean): void {
-    const { calls, vm } = this.#binding.memslots;
+    const { calls, vm } = this.#slots.memslots;
     const result = calls.getDirtyLog(vm, log.slot.word, log.bitmap.bytes);
     if (result < 0) {
       const rules = GET_RULES[calls.arch] ?? GET_DIRTY_LOG_RULES;
@@ -278,7 +354,7 @@ export class DirtyPages implements MemslotWatcher {
   }
 
   #clearBits(slot: Memslot, firstPage: number, numPages: number, bits: Uint8Array): void {
-    const { calls, vm } = this.#binding.memslots;
+    const { calls, vm } = this.#slots.memslots;
     const result = calls.clearDirtyLog(vm, slot.word, firstPage, numPages, bits);
     if (result >= 0) return;
     const context = { ...this.#context(slot), firstPage: BigInt(firstPage), numPages };
@@ -286,7 +362,7 @@ export class DirtyPages implements MemslotWatcher {
   }
 
   #context(slot: Memslot): DirtyLogContext {
-    const { limits } = this.#binding.memslots;
+    const { limits } = this.#slots.memslots;
     return {
       slot: slot.word,
       userSlots: limits.userSlots,
@@ -297,7 +373,7 @@ export class DirtyPages implements MemslotWatcher {
   }
 
   #failure(errno: number, request: string, slot: Memslot, explanation: string | undefined): KvmError {
-    const { closed } = this.#binding.memslots;
+    const { closed } = this.#slots.memslots;
     return new KvmError(errno, {
       syscall: `ioctl(KVM_${request})`,
       slot: slot.id,
@@ -309,10 +385,24 @@ export class DirtyPages implements MemslotWatcher {
 
   #assertStarted(what: string): void {
     if (this.#started) return;
-    const explanation = this.#binding.memslots.closed ? 'the VM is closed' : 'dirty tracking is not started';
-    throw new KvmError(this.#binding.memslots.closed ? ERRNO.EBADF : ERRNO.ENOENT, {
+    const explanation = this.#slots.memslots.closed ? 'the VM is closed' : 'dirty tracking is not started';
+    throw new KvmError(this.#slots.memslots.closed ? ERRNO.EBADF : ERRNO.ENOENT, {
       syscall: `${what} dirty pages`,
       explanation,
     });
   }
+}
+
+function runsOf(pages: PageSet): DirtyRun[] {
+  const gfns: number[] = [];
+  pages.forEach((gfn) => {
+    gfns.push(gfn);
+  });
+  const runs: { gfn: number; npages: number }[] = [];
+  for (const gfn of gfns.sort((a, b) => a - b)) {
+    const last = runs.at(-1);
+    if (last !== undefined && last.gfn + last.npages === gfn) last.npages++;
+    else runs.push({ gfn, npages: 1 });
+  }
+  return runs;
 }

@@ -44,6 +44,8 @@ export interface DeviceMappingOptions extends AddressOptions, DeviceOptions {}
 /** Told when the views of a mapping have been detached, so that it can drop its own. */
 export interface ViewHolder {
   dropViews(): void;
+  /** A part of the mapping reads otherwise than before, other than by views. */
+  memoryChanged?(mapping: Mapping, offset: number, length: number): void;
 }
 
 interface MappedRange {
@@ -204,17 +206,18 @@ export class Mapping implements HostMemory {
   unmapPart(offset: number, length: number): void {
     this.partCall('munmap', offset, length, (hva) => this.calls.munmap(hva, length));
     this.#dropViews();
+    this.changed(offset, length);
   }
 
   /** Gives the pages of a part back: they read as zero again (anonymous memory), or as the file says. */
   discard(offset = 0, length = this.size): void {
-    const advice = this.kind === 'memfd' ? MADV.REMOVE : MADV.DONTNEED;
-    this.partCall('madvise', offset, length, (hva) => this.calls.madvise(hva, length, advice));
+    this.advise(this.kind === 'memfd' ? MADV.REMOVE : MADV.DONTNEED, offset, length);
   }
 
   /** madvise(2) of a part with one of MADV. */
   advise(advice: number, offset = 0, length = this.size): void {
     this.partCall('madvise', offset, length, (hva) => this.calls.madvise(hva, length, advice));
+    if (advice === MADV.DONTNEED || advice === MADV.REMOVE) this.changed(offset, length);
   }
 
   /**
@@ -255,7 +258,9 @@ export class Mapping implements HostMemory {
 
   /** Copies into the mapping, likewise. @throws RangeError ERR_OUT_OF_RANGE */
   write(offset: number, from: Uint8Array): number {
-    return this.#transfer(this.#checkOffset(offset), checkBytes(from, 'from'), true);
+    const done = this.#transfer(this.#checkOffset(offset), checkBytes(from, 'from'), true);
+    this.changed(offset, done);
+    return done;
   }
 
   /** Why a page may be one that cannot be accessed. */
@@ -335,6 +340,11 @@ export class Mapping implements HostMemory {
   assertOpen(syscall: string): void {
     if (this.#closed)
       throw new KvmError(ERRNO.EBADF, { syscall, size: this.size, explanation: 'the mapping is closed' });
+  }
+
+  /** Tells address spaces that show the memory: those who collect dirty pages hear of it. */
+  protected changed(offset: number, length: number): void {
+    for (const holder of this.#holders) holder.deref()?.memoryChanged?.(this, offset, length);
   }
 
   #unmapWhenUnused(): void {

@@ -54,6 +54,11 @@ export interface MemslotOwner {
 
 /** Slots appear and go: those who keep something per slot are told after the kernel said yes. */
 export interface MemslotWatcher {
+  /**
+   * The kernel is about to be asked for a change by which it forgets what it knows of a slot's pages. It may refuse.
+   * @param goes the slot is deleted, with whatever happens until then; else it is moved, or no longer logged
+   */
+  slotChanging?(slot: Memslot, goes: boolean): void;
   slotAdded?(slot: Memslot): void;
   slotMoved?(slot: Memslot): void;
   slotRemoved?(slot: Memslot): void;
@@ -144,6 +149,7 @@ export class Memslots {
     const hva = checkU64(region.userspaceAddr, 'userspaceAddr');
     const offset = checkU64(region.guestMemfdOffset ?? 0, 'guestMemfdOffset');
     const { guestMemfd } = region;
+    this.#announce(slot, flags, gpa, size);
     const result =
       guestMemfd === undefined
         ? this.calls.setUserMemoryRegion(this.vm, slot, flags, gpa, size, hva)
@@ -194,6 +200,14 @@ export class Memslots {
       this.#spaces[asId] = space;
     }
     return space;
+  }
+
+  #announce(word: number, flags: number, gpa: U64, size: U64): void {
+    const slot = this.get(slotIdOf(word), asIdOf(word));
+    if (slot === undefined) return;
+    const goes = BigInt(size) === 0n;
+    const stays = pages(gpa, this.calls.pageSize) === slot.baseGfn && (slot.flags & ~flags & MEM.LOG_DIRTY_PAGES) === 0;
+    if (goes || !stays) for (const watcher of this.#watchers) watcher.slotChanging?.(slot, goes);
   }
 
   #book(word: number, flags: number, gpa: U64, size: U64, hva: Hva, shown: Mapping | undefined): void {

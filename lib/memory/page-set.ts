@@ -38,6 +38,31 @@ export class PageSet {
     }
   }
 
+  /** Takes the frames of [first, end) out: a set of those. */
+  take(first: number, end: number): PageSet {
+    const taken = new PageSet();
+    for (let gfn = first; gfn < end; ) {
+      const key = Math.floor(gfn / CHUNK_PAGES);
+      const stop = Math.min(end, (key + 1) * CHUNK_PAGES);
+      const chunk = this.#chunks.get(key);
+      for (; chunk !== undefined && gfn < stop; gfn++) {
+        const bit = gfn - key * CHUNK_PAGES;
+        if ((chunk[bit >>> 5]! & (1 << (bit & 31))) === 0) continue;
+        chunk[bit >>> 5]! &= ~(1 << (bit & 31));
+        taken.add(gfn);
+      }
+      gfn = stop;
+    }
+    return taken;
+  }
+
+  /** Adds the frames of another set, each so much further on. */
+  addAll(other: PageSet, distance = 0): void {
+    other.forEach((gfn) => {
+      this.add(gfn + distance);
+    });
+  }
+
   clear(): void {
     this.#chunks.clear();
     this.#lastKey = -1;

@@ -62,7 +62,10 @@ export class MemoryRegion implements Placement {
     return this.mapping.hva + this.offset;
   }
 
-  /** Takes the region out of its address space, and its memslots out of every VM bound to it. */
+  /**
+   * Takes the region out of its address space, and its memslots out of every VM bound to it. What is dirty of it then, and
+   * was not collected, the next `collect()` tells as `dirtyPages.removed`.
+   */
   remove(): void {
     this.#owner.remove(this);
   }

@@ -91,6 +91,7 @@ export class Reservation extends Mapping {
     const { prot, flags, fd } = NOTHING;
     this.partCall('mmap', offset, length, (hva) => this.calls.mmapFixed(hva, length, prot, flags, fd, 0));
     this.#replace(offset, roundToPages(this.calls, length), []);
+    this.changed(offset, length);
   }
 
   /** mprotect(2) of a part, all of which must have memory. @throws KvmError ENOMEM where it has none, EACCES, EINVAL */
@@ -138,6 +139,7 @@ export class Reservation extends Mapping {
         : this.calls.mmapFixed(this.hva + offset, size, prot, source.flags, source.fd, source.offset);
     if (result < 0) throw mmapFailure(result, this.calls, source, this.#whyNotAt(offset, source));
     this.#replace(offset, size, prot === PROT.NONE && kind === 'anonymous' ? [] : [{ kind, offset, size, prot }]);
+    this.changed(offset, size);
   }
 
   #whyNotAt(offset: number, { kind, size }: MappingSource): string {

@@ -1,0 +1,179 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { store } from '../../../lib/emulated/guest.ts';
+import { Kvm, type Vcpu, type Vm } from '../../../lib/index.ts';
+import { backends, UNIT } from '../handles/backends.ts';
+import { loadStores, runsGuests, runsOnProcessor } from '../handles/guests.ts';
+
+/** Slots and vCPUs change or go, and nothing dirty goes with them unsaid. */
+describe.each(backends)('what the kernel forgets on $name', (backend) => {
+  let kvm: Kvm;
+  let vm: Vm;
+  let page: number;
+  const collected = (): number[] => [...vm.dirtyPages.collect().pages()];
+
+  beforeEach(() => {
+    kvm = Kvm.open(backend.options);
+    vm = kvm.createVm();
+    page = kvm.pageSize;
+  });
+  afterEach(() => {
+    vm.close();
+    kvm.close();
+  });
+
+  it('what is pending moves with its region, also where it overlaps the old place', () => {
+    const region = vm.memory.addRam(0, kvm.mapAnonymous(2 * UNIT));
+    vm.dirtyPages.start();
+    vm.memory.writeU8(0, 1);
+    vm.memory.writeU8(UNIT, 1);
+    region.move(UNIT);
+    expect(collected()).toEqual([UNIT / page, (2 * UNIT) / page]);
+    vm.memory.writeU8(2 * UNIT, 1);
+    region.move(0);
+    expect(collected()).toEqual([UNIT / page]);
+  });
+
+  it('a change of READONLY loses neither what is pending nor what was collected, done or refused', () => {
+    const region = vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+    vm.dirtyPages.start();
+    vm.memory.writeU8(3 * page, 1);
+    expect(collected()).toEqual([3]);
+    vm.memory.writeU8(5 * page, 1);
+    try {
+      region.setReadOnly(true);
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'EINVAL' });
+    }
+    expect([...vm.dirtyPages.pages()]).toEqual([3]);
+    expect(collected()).toEqual([5]);
+  });
+
+  it('a bind that is refused leaves dirty tracking as it was', () => {
+    vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+    const { dirtyPages } = vm;
+    dirtyPages.start();
+    vm.memory.writeU8(2 * page, 1);
+    const other = kvm.mapAnonymous(UNIT);
+    const byHand = { slot: 9, guestPhysAddr: 4 * UNIT, memorySize: UNIT, userspaceAddr: other.hva };
+    vm.setUserMemoryRegion(byHand);
+    const space = kvm.createAddressSpace();
+    space.addRam(4 * UNIT, kvm.mapAnonymous(UNIT));
+    expect(() => vm.bind(space)).toThrow(expect.objectContaining({ code: 'EEXIST' }));
+    expect(vm.dirtyPages).toBe(dirtyPages);
+    vm.memory.writeU8(3 * page, 1);
+    expect(collected()).toEqual([2, 3]);
+    vm.setUserMemoryRegion({ ...byHand, memorySize: 0 });
+    vm.bind(space);
+    expect(dirtyPages.started).toBe(false);
+    expect(vm.dirtyPages).not.toBe(dirtyPages);
+  });
+
+  it('a region that goes leaves its last pages to be asked for, and its place to others', () => {
+    const region = vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+    vm.dirtyPages.start();
+    for (const gfn of [1, 2, 7]) vm.memory.writeU8(gfn * page, 1);
+    region.remove();
+    vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+    expect(collected()).toEqual([]);
+    expect(vm.dirtyPages.removed).toMatchObject([
+      {
+        slot: { baseGfn: 0 },
+        runs: [
+          { gfn: 1, npages: 2 },
+          { gfn: 7, npages: 1 },
+        ],
+      },
+    ]);
+    expect(collected()).toEqual([]);
+    expect(vm.dirtyPages.removed).toEqual([]);
+  });
+
+  it('what a mapping’s own calls change is dirty wherever it is shown', () => {
+    const ram = kvm.mapAnonymous(2 * UNIT);
+    const held = kvm.reserve(UNIT);
+    vm.memory.addRam(0, ram, { offset: UNIT });
+    vm.memory.addRam(4 * UNIT, held);
+    held.mapAnonymous(0, UNIT);
+    vm.dirtyPages.start();
+    ram.discard(UNIT + page, page);
+    ram.write(UNIT + 3 * page, Uint8Array.of(1));
+    ram.write(0, Uint8Array.of(1));
+    held.mapMemfd(page, page);
+    held.unmapPart(2 * page, page);
+    held.discard(4 * page, page);
+    const first = (4 * UNIT) / page;
+    expect(collected()).toEqual([1, 3, first + 1, first + 2, first + 4]);
+  });
+
+  it('ids of vCPUs count up from the highest there was, and a refusal says so', () => {
+    vm.createVcpu();
+    vm.createVcpu().close();
+    expect(vm.createVcpu().id).toBe(2);
+    expect(() => vm.createVcpu(1)).toThrow(
+      expect.objectContaining({ code: 'EEXIST', explanation: expect.stringContaining('there was a vCPU 1') }),
+    );
+  });
+
+  if (!runsGuests(backend)) return;
+
+  describe('with a guest that stores', () => {
+    let vcpu: Vcpu;
+    const stores = async (...gfns: number[]): Promise<void> => {
+      loadStores(
+        kvm,
+        vm,
+        vcpu,
+        gfns.map((gfn) => gfn * page),
+      );
+      await vcpu.run();
+    };
+    const pages = (): number[] => collected().filter((gfn) => gfn !== 1);
+
+    it('READONLY and moves keep what only the kernel knew', async () => {
+      vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+      const region = vm.memory.addRam(UNIT, kvm.mapAnonymous(UNIT));
+      vcpu = vm.createVcpu();
+      vm.dirtyPages.start();
+      await stores(UNIT / page + 2);
+      region.setReadOnly(true);
+      expect(pages()).toEqual([UNIT / page + 2]);
+      region.setReadOnly(false);
+      await stores(UNIT / page + 3);
+      region.move(4 * UNIT);
+      expect(pages()).toEqual([(4 * UNIT) / page + 3]);
+    });
+
+    it('a closed vCPU leaves its dirty ring', async (test) => {
+      test.skip(vm.checkExtension('DIRTY_LOG_RING') === 0 || !runsOnProcessor(kvm), 'it needs a dirty ring that fills');
+      vm.enableDirtyRing(4096);
+      vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+      vcpu = vm.createVcpu();
+      vm.dirtyPages.start();
+      await stores(4, 6);
+      vcpu.close();
+      expect(pages()).toEqual([4, 6]);
+    });
+
+    it('coalesced stores reach their handlers when the last vCPU closes, and before an INTR', async (test) => {
+      test.skip(kvm.emulated === undefined, 'a real guest can’t be made to stop between a store and an exit');
+      const seen: unknown[] = [];
+      vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+      vm.memory.addMmio(8 * UNIT, 16, { write: (offset, value) => seen.push([offset, value]) });
+      vm.io.registerCoalescedMmio(8 * UNIT, 16);
+      vcpu = vm.createVcpu();
+      const script = function* (offset: number) {
+        yield store(8 * UNIT + offset, 1, 5n);
+      };
+      kvm.emulated!.loadGuest(vcpu.fd, script(1));
+      vcpu.runSync({ timeoutMs: 5 });
+      expect(seen).toEqual([[1, 5]]);
+      kvm.emulated!.loadGuest(vcpu.fd, script(2));
+      kvm.calls.run(vcpu.fd, 5);
+      vcpu.close();
+      expect(seen).toEqual([
+        [1, 5],
+        [2, 5],
+      ]);
+    });
+  });
+});
