@@ -50,6 +50,7 @@ export class VmIo {
   readonly ports: MmioBus;
   readonly #vm: IoVm;
   readonly #coalesced: CoalescedStores;
+  readonly #registrations = new Set<Registration>();
 
   /** Made by the VM. */
   constructor(vm: IoVm) {
@@ -87,9 +88,8 @@ export class VmIo {
           : explain(IOEVENTFD_RULES, { addr: BigInt(addr), len, flags }, result));
       throw callFailure('ioeventfd', result, this.#vm, { gpa: addr, explanation });
     }
-    return new Registration(() => {
-      if (this.#vm.closed || eventfd.closed) return;
-      calls.ioeventfd(this.#vm.fd, addr, len, eventfd.fd, flags | IOEVENTFD.DEASSIGN, datamatch);
+    return this.#register([eventfd], ([fd]) => {
+      calls.ioeventfd(this.#vm.fd, addr, len, fd!, flags | IOEVENTFD.DEASSIGN, datamatch);
     });
   }
 
@@ -105,8 +105,8 @@ export class VmIo {
         (result === -ERRNO.EINVAL ? 'it needs an interrupt controller in the kernel: createIrqchip()' : undefined);
       throw callFailure('irqfd', result, this.#vm, { explanation });
     }
-    return new Registration(() => {
-      if (!this.#vm.closed && !eventfd.closed) calls.irqfd(this.#vm.fd, eventfd.fd, gsi, IRQFD.DEASSIGN, 0);
+    return this.#register(resample === undefined ? [eventfd] : [eventfd, resample], ([fd]) => {
+      calls.irqfd(this.#vm.fd, fd!, gsi, IRQFD.DEASSIGN, 0);
     });
   }
 
@@ -130,8 +130,26 @@ export class VmIo {
     this.#coalesced.drain();
   }
 
+  /** @internal The VM is closed, and with it what was registered. */
+  close(): void {
+    for (const registration of [...this.#registrations]) registration.close();
+  }
+
   /** @internal */
   vcpuClosed(vcpu: CoalescingVcpu): void {
     this.#coalesced.vcpuClosed(vcpu);
+  }
+
+  /** Holds eventfds until the registration is closed, and takes it back with their descriptors if the VM is there still. */
+  #register(eventfds: readonly EventFd[], undo: (fds: readonly number[]) => void): Registration {
+    const fds = eventfds.map(({ fd }) => fd);
+    for (const eventfd of eventfds) eventfd.hold();
+    const registration = new Registration(() => {
+      this.#registrations.delete(registration);
+      if (!this.#vm.closed) undo(fds);
+      for (const eventfd of eventfds) eventfd.letGo();
+    });
+    this.#registrations.add(registration);
+    return registration;
   }
 }

@@ -221,6 +221,7 @@ export class Vm extends Handle {
     for (const vcpu of this.vcpus) vcpu.close();
     this.#ppc64?.close();
     super.close();
+    this.io.close();
     this.#memory.close();
   }
 

@@ -197,6 +197,20 @@ describe.each(x86)('a vCPU on $name', ({ options }) => {
     expect(() => eventfd.read()).toThrow(expect.objectContaining({ code: 'EBADF' }));
   });
 
+  it('an eventfd that is closed first is there for its registration until that is taken back', async () => {
+    const first = kvm.createEventFd();
+    const event = vm.io.ioeventfd({ addr: MMIO, len: 1, eventfd: first });
+    first.close();
+    expect(first.closed).toBe(true);
+    expect(() => first.read()).toThrow(expect.objectContaining({ code: 'EBADF' }));
+    event.close();
+    const second = kvm.createEventFd();
+    vm.io.ioeventfd({ addr: MMIO, len: 1, eventfd: second });
+    load({ store: MMIO, value: 1 });
+    expect((await vcpu.run()).reason).toBe('HLT');
+    expect(second.read()).toBe(1n);
+  });
+
   it('reads and sets registers by name', () => {
     vcpu.x86_64.setRegs({ rax: 0xffff_ffff_ffff_fffen, rbx: 5, rip: 0x1234 });
     expect(vcpu.x86_64.getRegs()).toMatchObject({ rax: 0xffff_ffff_ffff_fffen, rbx: 5n, rip: 0x1234n });
@@ -327,4 +341,24 @@ it('takes an EFAULT that the kernel describes for an exit', async () => {
   using vm = kvm.createVm();
   const exit = { reason: 'MEMORY_FAULT', gpa: 0x5000, size: 0x1000, flags: 8 };
   expect(await vm.createVcpu().run()).toMatchObject(exit);
+});
+
+it('closes the descriptors that registrations held when the VM goes', () => {
+  const open = new Set<string>();
+  const trace = (line: string): void => {
+    const made = /= (eventfd#\d+)$/.exec(line)?.[1];
+    const gone = /^close\((eventfd#\d+)\)/.exec(line)?.[1];
+    if (made !== undefined) open.add(made);
+    if (gone !== undefined) open.delete(gone);
+  };
+  using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64', trace });
+  const vm = kvm.createVm();
+  const eventfd = kvm.createEventFd();
+  const event = vm.io.ioeventfd({ addr: MMIO, len: 1, eventfd });
+  eventfd.close();
+  expect(open.size).toBe(1);
+  vm.close();
+  expect(open.size).toBe(0);
+  event.close();
+  eventfd.close();
 });
