@@ -2,10 +2,10 @@ export type { HtabCopyOptions, HtabCopyPass } from './arch/ppc64/handles/htab-co
 export type { HtabReadBudget, HtabReader, HtabWriter } from './arch/ppc64/handles/htab-fd.ts';
 export type { HtabReadStreamOptions, HtabWriteStreamOptions } from './arch/ppc64/handles/htab-node-streams.ts';
 export type { HtabReaderOptions, ResizeOptions, V3MmuConfig, VmHpt } from './arch/ppc64/handles/vm-hpt.ts';
-export type { ExplainedTranslation } from './arch/ppc64/model/explained-translation.ts';
+export type { ExplainedHashTranslation } from './arch/ppc64/model/explained-translation.ts';
 export type { HtabChunkBytes, HtabSlot } from './arch/ppc64/model/htab-chunk.ts';
 export {
-  type AddressSpaceOptions,
+  type AddressSpaceRangesOptions,
   addressSpaceRanges,
   type DumpedMemory,
   dumpMemory,
@@ -29,7 +29,13 @@ export type { RunOptions, RunSyncOptions } from './handles/run-loop.ts';
 export type { Vcpu } from './handles/vcpu.ts';
 export type { Vm } from './handles/vm.ts';
 export type { IoeventfdOptions, IrqfdOptions, VmIo } from './handles/vm-io.ts';
-export { AddressSpace, type Hole, type Region, type RegionOptions } from './memory/address-space.ts';
+export {
+  AddressSpace,
+  type AddressSpaceOptions,
+  type Hole,
+  type Region,
+  type RegionOptions,
+} from './memory/address-space.ts';
 export type { CoalescedWrite } from './memory/coalesced-mmio.ts';
 export type { DirtyPages, DirtyRun, RemovedPages } from './memory/dirty-pages.ts';
 export { type AtomicSize, GuestMemory, type GuestMemoryOptions } from './memory/guest-memory.ts';

@@ -42,11 +42,11 @@ export class VmMemory {
   bind(space: AddressSpace, asId: number): void {
     if (!(space instanceof AddressSpace)) throw invalidArgType('space', 'an instance of AddressSpace', space);
     const before = this.#spaces.get(checkU32(asId, 'asId'));
-    before?.space.unbind(before.slots);
+    before?.space.removeUser(before.slots);
     try {
       this.#use(space, asId, false);
     } catch (error) {
-      before?.space.bind(before.slots);
+      before?.space.addUser(before.slots);
       throw error;
     }
     before?.dirtyPages.release();
@@ -57,7 +57,7 @@ export class VmMemory {
   close(): void {
     for (const { space, slots, dirtyPages, isPrivate } of this.#spaces.values()) {
       dirtyPages.release();
-      space.unbind(slots);
+      space.removeUser(slots);
       if (isPrivate) space.close();
     }
     this.memslots.clear();
@@ -74,7 +74,7 @@ export class VmMemory {
   #use(space: AddressSpace, asId: number, isPrivate: boolean): Used {
     const slots = new SpaceSlots(this.memslots, asId);
     // A closed VM has no memslots to keep; its memory can still be looked at.
-    if (!this.#vm.closed) space.bind(slots);
+    if (!this.#vm.closed) space.addUser(slots);
     const used = { space, slots, dirtyPages: new DirtyPages(space, slots, this.#tracking), isPrivate };
     this.#spaces.set(asId, used);
     return used;

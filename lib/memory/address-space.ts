@@ -11,8 +11,9 @@ import { Mapping } from './mapping.ts';
 import { MmioBus, type MmioHandlers, type MmioRegion } from './mmio-bus.ts';
 import { RangeTable } from './range-table.ts';
 import { MemoryRegion, type Placement, type RegionOwner } from './region.ts';
-import { OWN_RULES, PLACEMENT_RULES, type RegionContext } from './region-rules.ts';
-import { type SpaceSlots, Undo } from './space-slots.ts';
+import { PLACEMENT_RULES, type RegionContext, UNCHECKED_RULES } from './region-rules.ts';
+import type { SpaceUser } from './space-user.ts';
+import { Undo } from './undo.ts';
 
 /** Options of a memory region. */
 export interface RegionOptions {
@@ -58,7 +59,7 @@ export class AddressSpace extends GuestMemory<MemoryRegion> implements RegionOwn
   readonly mmio: MmioBus;
   readonly #table: RangeTable<MemoryRegion>;
   /** Weak, so that a space which outlives a dropped VM doesn't keep it. */
-  readonly #bindings = new Map<WeakRef<SpaceSlots>, WeakRef<SpaceSlots>>();
+  readonly #users = new Map<WeakRef<SpaceUser>, WeakRef<SpaceUser>>();
   #closed = false;
 
   constructor({ littleEndian, pageSize }: AddressSpaceOptions) {
@@ -105,10 +106,10 @@ export class AddressSpace extends GuestMemory<MemoryRegion> implements RegionOwn
   remove(region: MemoryRegion): void {
     if (!this.#table.has(region)) return;
     const undo = new Undo();
-    for (const binding of this.#live()) {
+    for (const user of this.#live()) {
       undo.try(
-        () => binding.remove(region),
-        () => binding.add(region),
+        () => user.remove(region),
+        () => user.add(region),
       );
     }
     this.#table.remove(region);
@@ -123,12 +124,12 @@ export class AddressSpace extends GuestMemory<MemoryRegion> implements RegionOwn
     const before = region.start;
     if (start === before) return;
     const placement = { ...slice(region), start, end: start + region.size };
-    this.#require(OWN_RULES, 'move', this.#context(placement, region));
+    this.#require(UNCHECKED_RULES, 'move', this.#context(placement, region));
     const undo = new Undo();
-    for (const binding of this.#live()) {
+    for (const user of this.#live()) {
       undo.try(
-        () => binding.move(region, before, start),
-        () => binding.move(region, start, before),
+        () => user.move(region, before, start),
+        () => user.move(region, start, before),
       );
     }
     undo.try(
@@ -146,10 +147,10 @@ export class AddressSpace extends GuestMemory<MemoryRegion> implements RegionOwn
     this.#assertMember(region);
     if (region.readOnly === readOnly) return;
     const undo = new Undo();
-    for (const binding of this.#live()) {
+    for (const user of this.#live()) {
       undo.try(
-        () => binding.setReadOnly(region, readOnly),
-        () => binding.setReadOnly(region, !readOnly),
+        () => user.setReadOnly(region, readOnly),
+        () => user.setReadOnly(region, !readOnly),
       );
     }
     region.readOnly = readOnly;
@@ -185,31 +186,31 @@ export class AddressSpace extends GuestMemory<MemoryRegion> implements RegionOwn
     if (at < limit) yield { gpa: narrow(at), size: narrow(limit - at) };
   }
 
-  /** The VM bindings that are alive. */
-  get bindings(): SpaceSlots[] {
+  /** Those who follow it and are alive. */
+  get users(): SpaceUser[] {
     return [...this.#live()];
   }
 
   /** Gives a VM everything that is here, and all changes from now on. @throws KvmError as {@link addRam} */
-  bind(binding: SpaceSlots): void {
+  addUser(user: SpaceUser): void {
     this.#assertOpen('bind');
     const undo = new Undo();
     for (const region of this.#table.entries) {
       undo.try(
-        () => binding.add(region),
-        () => binding.remove(region),
+        () => user.add(region),
+        () => user.remove(region),
       );
     }
-    const weak = new WeakRef(binding);
-    this.#bindings.set(weak, weak);
+    const weak = new WeakRef(user);
+    this.#users.set(weak, weak);
   }
 
   /** Takes its slots away from a VM, unless that is closed. */
-  unbind(binding: SpaceSlots): void {
-    for (const weak of this.#bindings.keys()) {
-      if (weak.deref() !== binding) continue;
-      if (!binding.memslots.closed) for (const region of this.#table.entries) binding.remove(region);
-      this.#bindings.delete(weak);
+  removeUser(user: SpaceUser): void {
+    for (const weak of this.#users.keys()) {
+      if (weak.deref() !== user) continue;
+      if (!user.closed) for (const region of this.#table.entries) user.remove(region);
+      this.#users.delete(weak);
     }
     if (this.#closed) this.#releaseWhenUnused();
   }
@@ -259,13 +260,13 @@ export class AddressSpace extends GuestMemory<MemoryRegion> implements RegionOwn
     const offset = checkSize(options.offset ?? 0, 'offset');
     const size = checkSize(options.size ?? Math.max(0, mapping.size - offset), 'size');
     const placement = { start, end: start + size, size, mapping, offset, readOnly: options.readOnly ?? false };
-    this.#require(OWN_RULES, syscall, this.#context(placement));
+    this.#require(UNCHECKED_RULES, syscall, this.#context(placement));
     const region = new MemoryRegion(this, kind, placement, options.name);
     const undo = new Undo();
-    for (const binding of this.#live()) {
+    for (const user of this.#live()) {
       undo.try(
-        () => binding.add(region),
-        () => binding.remove(region),
+        () => user.add(region),
+        () => user.remove(region),
       );
     }
     undo.try(
@@ -288,7 +289,7 @@ export class AddressSpace extends GuestMemory<MemoryRegion> implements RegionOwn
     };
   }
 
-  #require(rules: typeof OWN_RULES, syscall: string, context: RegionContext): void {
+  #require(rules: typeof UNCHECKED_RULES, syscall: string, context: RegionContext): void {
     const rule = firstBroken(rules, context);
     if (rule === undefined) return;
     const { start, size } = context.placement;
@@ -297,11 +298,11 @@ export class AddressSpace extends GuestMemory<MemoryRegion> implements RegionOwn
     throw new KvmError(errno, { syscall, gpa, size, explanation: explain(rules, context, errno) });
   }
 
-  *#live(): Generator<SpaceSlots> {
-    for (const weak of this.#bindings.keys()) {
-      const binding = weak.deref();
-      if (binding === undefined || binding.memslots.closed) this.#bindings.delete(weak);
-      else yield binding;
+  *#live(): Generator<SpaceUser> {
+    for (const weak of this.#users.keys()) {
+      const user = weak.deref();
+      if (user === undefined || user.closed) this.#users.delete(weak);
+      else yield user;
     }
   }
 

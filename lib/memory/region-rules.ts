@@ -15,7 +15,7 @@ export interface RegionContext {
 const range = ({ start, size }: Placement): string => hexRange(BigInt(start), size);
 
 /** What no kernel checks: it knows neither mappings nor MMIO handlers, and takes a size of 0 for a deletion. */
-export const OWN_RULES: readonly Rule<RegionContext>[] = [
+export const UNCHECKED_RULES: readonly Rule<RegionContext>[] = [
   {
     errno: 'EINVAL',
     broken: ({ placement }) => placement.size === 0,

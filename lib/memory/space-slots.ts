@@ -3,6 +3,8 @@ import { MEM } from '../uapi/flags.ts';
 import { slotIdOf, slotWord } from '../uapi/slot-word.ts';
 import type { Memslot, Memslots } from './memslots.ts';
 import type { MemoryRegion, Placement } from './region.ts';
+import type { SpaceUser } from './space-user.ts';
+import { Undo } from './undo.ts';
 
 /** Most pages that one slot holds, cut down so that the pieces of a split region begin at whole GiB. */
 const MAX_SLOT_PAGES = 2 ** 31 - 1;
@@ -12,7 +14,7 @@ const SPLIT_UNIT = 2 ** 30;
  * A VM's use of an address space: it turns each region into memslots of one of the VM's address spaces (as_id), and
  * keeps them as the regions change. Whatever fails midway is taken back.
  */
-export class SpaceSlots {
+export class SpaceSlots implements SpaceUser {
   readonly memslots: Memslots;
   readonly asId: number;
   readonly #slots = new Map<MemoryRegion, Memslot[]>();
@@ -21,6 +23,10 @@ export class SpaceSlots {
   constructor(memslots: Memslots, asId: number) {
     this.memslots = memslots;
     this.asId = asId;
+  }
+
+  get closed(): boolean {
+    return this.memslots.closed;
   }
 
   /** Whether slots are made with LOG_DIRTY_PAGES. */
@@ -156,31 +162,6 @@ export class SpaceSlots {
     for (const slots of this.#slots.values()) {
       const index = slots.indexOf(slot);
       if (index >= 0) slots[index] = restored;
-    }
-  }
-}
-
-/** Steps that are taken back, last first, when one fails. */
-export class Undo {
-  readonly #steps: (() => void)[] = [];
-
-  try(step: () => void, undo: () => void): void {
-    try {
-      step();
-    } catch (error) {
-      this.#takeBack(error);
-      throw error;
-    }
-    this.#steps.push(undo);
-  }
-
-  #takeBack(cause: unknown): void {
-    for (const undo of this.#steps.reverse()) {
-      try {
-        undo();
-      } catch (error) {
-        throw new AggregateError([cause, error], 'A change failed, and taking back its first part failed too');
-      }
     }
   }
 }

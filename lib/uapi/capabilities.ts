@@ -73,10 +73,3 @@ export const CAP = {
 } as const;
 
 export type CapName = keyof typeof CAP;
-
-const names = new Map<number, CapName>(Object.entries(CAP).map(([name, value]) => [value, name as CapName]));
-
-/** The name of a capability number without its `KVM_CAP_` prefix, or undefined. */
-export function capName(cap: number): CapName | undefined {
-  return names.get(cap);
-}

@@ -1,5 +1,5 @@
 import { V_LO } from '../../lib/arch/ppc64/model/hpte.ts';
-import { LARGE_SIZES, ownHtabLoops } from '../../lib/arch/ppc64/model/htab-loops.ts';
+import { LARGE_SIZES, plainHtabLoops } from '../../lib/arch/ppc64/model/htab-loops.ts';
 import {
   applyHtabStream,
   encodeHpte,
@@ -67,7 +67,7 @@ export const htabStreams: Benchmark = {
           { name: 'applyHtabStream', run: (n) => repeat(n, () => applyHtabStream(target, stream, { loops })) },
           {
             name: 'without the addon',
-            run: (n) => repeat(n, () => ownHtabLoops.apply(target.bytes, stream, 1, LARGE_SIZES)),
+            run: (n) => repeat(n, () => plainHtabLoops.apply(target.bytes, stream, 1, LARGE_SIZES)),
           },
           { name: 'C', run: (n) => c.htabDecode(stream, stream.length, target.bytes, table.entryCount, n) },
           { name: 'memcpy', run: copy },
@@ -88,7 +88,7 @@ export const htabStreams: Benchmark = {
           },
           {
             name: 'without the addon',
-            run: (n) => repeat(n, () => ownHtabLoops.encode(table.bytes, 0, table.entryCount, V_LO.VALID, 1, room)),
+            run: (n) => repeat(n, () => plainHtabLoops.encode(table.bytes, 0, table.entryCount, V_LO.VALID, 1, room)),
           },
           { name: 'C', run: (n) => c.htabEncode(table.bytes, table.entryCount, room, n, length) },
           { name: 'encodeHtabStream', run: (n) => repeat(n, () => encodeHtabStream(table, { loops })) },

@@ -1,4 +1,4 @@
-import { type HtabLoops, LARGE_SIZES, ownHtabLoops } from '../../lib/arch/ppc64/model/htab-loops.ts';
+import { type HtabLoops, LARGE_SIZES, plainHtabLoops } from '../../lib/arch/ppc64/model/htab-loops.ts';
 import { applyHtabStream, encodeHtabStream, Htab, HtabStreamError } from '../../lib/arch/ppc64/model/index.ts';
 import { EmulatedKernel } from '../../lib/backends/emulated.ts';
 import type { NativeLoad } from '../../lib/backends/native.ts';
@@ -123,7 +123,7 @@ class CodecUnderTest {
   readonly #loops: readonly { name: string; loops: HtabLoops; memory: Fenced }[];
 
   constructor(addon: HtabLoops | undefined) {
-    const all = { TypeScript: ownHtabLoops, ...(addon === undefined ? {} : { addon }) };
+    const all = { TypeScript: plainHtabLoops, ...(addon === undefined ? {} : { addon }) };
     this.#loops = Object.entries(all).map(([name, loops]) => ({ name, loops, memory: new Fenced(2 ** ORDER) }));
   }
 

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
   cpuState,
-  type ExplainedTranslation,
+  type ExplainedDatTranslation,
   explainTranslation,
   featuresOf,
   mappedFrames,
@@ -216,7 +216,7 @@ describe('the address translation', () => {
           }
           seen.set(code, (seen.get(code) ?? 0) + 1);
           const fast = translate(cpu, memory, va, { access });
-          const explained: ExplainedTranslation = explainTranslation(cpu, memory, va, { access });
+          const explained: ExplainedDatTranslation = explainTranslation(cpu, memory, va, { access });
           expect([fast.code, explained.code]).toEqual([code, code]);
           if (code === 0) {
             expect(fast).toMatchObject({ absolute, real: plain.real, protection: plain.protection, iep: plain.iep });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ownHtabLoops } from '../../../lib/arch/ppc64/model/htab-loops.ts';
+import { plainHtabLoops } from '../../../lib/arch/ppc64/model/htab-loops.ts';
 import { EmulatedKernel } from '../../../lib/backends/emulated.ts';
 import type { KvmCalls } from '../../../lib/calls/kvm-calls.ts';
 import { traced } from '../../../lib/calls/recorder.ts';
@@ -38,7 +38,7 @@ function machine({ arch = 'x86_64', host = {}, files = {}, mayUse = true, calls 
     canReadAndWrite: () => mayUse,
     loadAddon: () => ({
       calls: Object.assign(kernel, calls),
-      htab: ownHtabLoops,
+      htab: plainHtabLoops,
       path: '/p/build/Release/kvm_bridge.node',
     }),
     ...host,
@@ -69,7 +69,7 @@ describe('a machine where all is well', () => {
     };
     const lines: string[] = [];
     const calls = traced(new EmulatedKernel({ arch: 'x86_64' }), (line) => lines.push(line), { observer });
-    const loadAddon = () => ({ calls, htab: ownHtabLoops, path: '/p/kvm_bridge.node' });
+    const loadAddon = () => ({ calls, htab: plainHtabLoops, path: '/p/kvm_bridge.node' });
     expect(diagnose(machine({ host: { loadAddon } })).usable).toBe(true);
     expect(lines.filter((line) => /^(openKvm|createVm|createVcpu)\(/.test(line))).toHaveLength(3);
     expect([...open, ...mapped]).toEqual([]);
@@ -79,7 +79,7 @@ describe('a machine where all is well', () => {
     expect(finding(machine(), 'addon').detail).toBe('for x86_64, built here: /p/build/Release/kvm_bridge.node');
     const path = '/p/prebuilds/linux-x64/kvm_bridge.node';
     const calls = new EmulatedKernel({ arch: 'x86_64' });
-    const prebuilt = machine({ host: { loadAddon: () => ({ calls, htab: ownHtabLoops, path }) } });
+    const prebuilt = machine({ host: { loadAddon: () => ({ calls, htab: plainHtabLoops, path }) } });
     expect(finding(prebuilt, 'addon').detail).toBe(`for x86_64, the prebuilt one: ${path}`);
     const named = machine({ host: { env: { KVM_BRIDGE_ADDON: path } } });
     expect(finding(named, 'addon').detail).toContain('named by KVM_BRIDGE_ADDON');

@@ -10,7 +10,7 @@ import { explain, type Rule } from '../../../rules/rule.ts';
 import { isLittleEndianHost } from '../../../uapi/arch.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { HTAB } from '../../../uapi/flags.ts';
-import { ExplainedTranslation } from '../model/explained-translation.ts';
+import { ExplainedHashTranslation } from '../model/explained-translation.ts';
 import { entriesOf, HPT_ORDER } from '../model/hash.ts';
 import { Htab } from '../model/htab.ts';
 import { chunksRead, type HtabChunkBytes, type HtabSlot } from '../model/htab-chunk.ts';
@@ -309,10 +309,10 @@ export class VmHpt {
    * @throws RangeError when `ea` isn't a u64; KvmError EINVAL without a table
    * @example console.log(vm.hpt.translate(0x1000, [vrmaSegment()]))
    */
-  translate(ea: U64, slb: readonly Segment[], options: TranslateOptions = {}): ExplainedTranslation {
+  translate(ea: U64, slb: readonly Segment[], options: TranslateOptions = {}): ExplainedHashTranslation {
     const order = this.#requireOrder('translate');
     const table = new LiveGroups(order, (slot) => this.#readGroup(slot));
-    return new ExplainedTranslation(BigInt(ea), explainTranslation(table, slb, ea, options));
+    return new ExplainedHashTranslation(BigInt(ea), explainTranslation(table, slb, ea, options));
   }
 
   /** KVM_PPC_GET_SMMU_INFO: what the hash MMU of the host can do. @throws KvmError EBADF */

@@ -1,13 +1,13 @@
 import { hex64 } from '../../../base/u64.ts';
-import { describeStep, type Translation, type TranslationStep } from './translate.ts';
+import { describeStep, type HashTranslation, type TranslationStep } from './translate.ts';
 
 /** A translation with its steps; printed, one line each. */
-export class ExplainedTranslation {
+export class ExplainedHashTranslation {
   readonly ea: bigint;
-  readonly result: Translation;
+  readonly result: HashTranslation;
   readonly steps: readonly TranslationStep[];
 
-  constructor(ea: bigint, { result, steps }: Pick<ExplainedTranslation, 'result' | 'steps'>) {
+  constructor(ea: bigint, { result, steps }: Pick<ExplainedHashTranslation, 'result' | 'steps'>) {
     this.ea = ea;
     this.result = result;
     this.steps = steps;

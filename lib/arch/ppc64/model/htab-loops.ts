@@ -46,7 +46,7 @@ const ofHeader = (word: number, isLittle: number): number => (isLittle ? littleE
 const SHORT_RUN = 32;
 
 /** In TypeScript. All variables of the loops are local ones, since there can be a chunk for every other slot. */
-export const ownHtabLoops: HtabLoops = {
+export const plainHtabLoops: HtabLoops = {
   apply(table, stream, isLittle, largeSizes) {
     if (stream.byteLength % HTAB_HEADER_SIZE !== 0) return 0;
     const words = wordsOf(stream);
@@ -129,4 +129,4 @@ const WORTHWHILE_BYTES = 4096;
 
 /** The loops for so many bytes: those that were handed in, where they are worth a call. */
 export const htabLoopsFor = (bytes: number, loops: HtabLoops | undefined): HtabLoops =>
-  loops === undefined || bytes < WORTHWHILE_BYTES ? ownHtabLoops : loops;
+  loops === undefined || bytes < WORTHWHILE_BYTES ? plainHtabLoops : loops;

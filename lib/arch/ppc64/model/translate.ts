@@ -42,7 +42,7 @@ export interface NotTranslated {
   readonly entry?: Hpte;
 }
 
-export type Translation = Translated | NotTranslated;
+export type HashTranslation = Translated | NotTranslated;
 
 /** One step of a translation, as {@link explainTranslation} lists them. */
 export type TranslationStep =
@@ -50,7 +50,7 @@ export type TranslationStep =
   | { readonly step: 'hash'; readonly pageIndex: number; readonly primary: number; readonly secondary: number }
   | { readonly step: 'probe'; readonly slot: number; readonly entry: Hpte; readonly verdict: ProbeVerdict }
   | { readonly step: 'access'; readonly access: AccessKind; readonly denied: Denial | undefined; readonly entry: Hpte }
-  | { readonly step: 'result'; readonly result: Translation };
+  | { readonly step: 'result'; readonly result: HashTranslation };
 
 /** What looking at one slot gave: the entry sought, or why it isn't. */
 export type ProbeVerdict =
@@ -87,7 +87,7 @@ export function translate(
   slb: readonly Segment[],
   ea: number | bigint,
   options: TranslateOptions = {},
-): Translation {
+): HashTranslation {
   if (typeof ea === 'number' && Number.isSafeInteger(ea) && ea >= 0) {
     return walk(table, slb, Math.floor(ea / 2 ** 32), ea >>> 0, options, undefined);
   }
@@ -105,7 +105,7 @@ export function explainTranslation(
   slb: readonly Segment[],
   ea: number | bigint,
   options: TranslateOptions = {},
-): { readonly result: Translation; readonly steps: readonly TranslationStep[] } {
+): { readonly result: HashTranslation; readonly steps: readonly TranslationStep[] } {
   const steps: TranslationStep[] = [];
   const wide = toU64(ea, 'ea');
   const result = walk(table, slb, highHalf(wide), lowHalf(wide), options, (step) => steps.push(step));
@@ -120,7 +120,7 @@ function walk(
   eaLo: number,
   { access = 'load', context = openContext }: TranslateOptions,
   tell: ((step: TranslationStep) => void) | undefined,
-): Translation {
+): HashTranslation {
   const segment = findSegment(slb, eaHi, eaLo);
   tell?.({ step: 'segment', segment });
   if (segment === undefined) return { ok: false, fault: 'no-segment' };

@@ -4,12 +4,12 @@ import { ASCE_REAL_SPACE } from '../model/asce.ts';
 import { type CpuState, cr0Low } from '../model/cpu-state.ts';
 import { consecutiveFrames, pageEntryOffset } from '../model/dat.ts';
 import {
+  DatTranslation,
   fetchOverridePermits,
   keyPermits,
   PGM_PROTECTION,
   selectAsce,
   storageOverridePermits,
-  Translation,
   translateFragment,
 } from '../model/index.ts';
 import { inPrivateSpace, setEffectiveAddress, teidOf, translateNextFragment } from '../model/translate.ts';
@@ -41,7 +41,7 @@ export interface PendingInterruption {
 export class LogicalAccess {
   readonly #vm: S390xVm;
   readonly #cpu: CpuState;
-  readonly #translation = new Translation();
+  readonly #translation = new DatTranslation();
   /** Absolute frame of each fragment. */
   readonly #pfns = new Float64Array(MAX_FRAGMENTS);
   #store = false;

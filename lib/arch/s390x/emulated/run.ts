@@ -4,12 +4,12 @@ import { GuestFault } from '../../../emulated/guest.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { cr0Low } from '../model/cpu-state.ts';
 import {
+  DatTranslation,
   keyPermits,
   PGM_PROTECTION,
   programInterruptionName,
   selectAsce,
   storageOverridePermits,
-  Translation,
   translateFragment,
 } from '../model/index.ts';
 import { setEffectiveAddress } from '../model/translate.ts';
@@ -77,7 +77,7 @@ function u64(value: bigint): DataView {
 export function translateGuestAccess(vm: S390xVm, state: S390xVcpu, address: number, write: boolean): number {
   const { cpu } = state;
   const access = write ? 'store' : 'fetch';
-  const translation = new Translation();
+  const translation = new DatTranslation();
   setEffectiveAddress(cpu, Math.floor(address / 2 ** 32), address >>> 0, translation);
   state.loadAccessRegisters();
   const code =

@@ -3,7 +3,7 @@ import { ERRNO } from '../../../uapi/errno.ts';
 import { KVM_RUN_S390X, KVM_SYNC } from '../../../uapi/structs.ts';
 import { type CpuState, cpuState } from '../model/index.ts';
 import { PREFIX_MASK } from '../model/prefix.ts';
-import { ADDRESS_SPACES, addressSpaceBits } from '../model/psw.ts';
+import { ADDRESS_SPACE_CONTROLS, addressSpaceBits } from '../model/psw.ts';
 import { fromHalves } from '../model/u64.ts';
 import { LogicalAccess, type PendingInterruption } from './logical-access.ts';
 import type { S390xVm } from './vm-state.ts';
@@ -73,7 +73,7 @@ export class S390xVcpu {
 
   /** Before MEM_OP: the access registers are those in kvm_run. Only access-register mode looks at them. */
   loadAccessRegisters(): void {
-    if (ADDRESS_SPACES[addressSpaceBits(this.cpu.pswMaskHi)] !== 'access-register') return;
+    if (ADDRESS_SPACE_CONTROLS[addressSpaceBits(this.cpu.pswMaskHi)] !== 'access-register') return;
     const run = this.#run;
     for (let n = 0; n < 16; n++) this.cpu.ar[n] = run.getUint32(KVM_RUN_S390X.acrs + 4 * n);
   }

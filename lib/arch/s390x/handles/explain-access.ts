@@ -20,7 +20,7 @@ export interface AccessFailure {
 }
 
 /** An access as it was asked for. */
-export interface Access {
+export interface AccessFacts {
   readonly gaddr: bigint;
   readonly size: number;
   readonly store: boolean;
@@ -28,7 +28,7 @@ export interface Access {
 }
 
 /** A logical access. */
-export interface LogicalAccess extends Access {
+export interface LogicalAccessFacts extends AccessFacts {
   readonly ar: number;
   readonly checkOnly: boolean;
 }
@@ -51,14 +51,19 @@ export function wrapHint(mode: 24 | 31 | 64, gaddr: bigint): string | undefined 
 }
 
 /** Explains a logical access that gave `code`. Nothing is said where the model's own result is another one. */
-export function explainLogical(cpu: CpuState, vm: ExplainedVm, access: LogicalAccess, code: number): AccessFailure {
+export function explainLogical(
+  cpu: CpuState,
+  vm: ExplainedVm,
+  access: LogicalAccessFacts,
+  code: number,
+): AccessFailure {
   const found = findLogical(cpu, vm, access, code);
   const hint = wrapHint(addressingMode(cpu.pswMaskHi, cpu.pswMaskLo), access.gaddr);
   if (hint === undefined) return found;
   return { ...found, explanation: found.explanation === undefined ? hint : `${found.explanation}; ${hint}` };
 }
 
-function findLogical(cpu: CpuState, vm: ExplainedVm, access: LogicalAccess, code: number): AccessFailure {
+function findLogical(cpu: CpuState, vm: ExplainedVm, access: LogicalAccessFacts, code: number): AccessFailure {
   const memory = new KernelMemory(vm.s390x, vm.fd);
   const frames: { address: bigint; absolute: bigint }[] = [];
   for (const address of fragments(access)) {
@@ -80,7 +85,7 @@ function findLogical(cpu: CpuState, vm: ExplainedVm, access: LogicalAccess, code
 }
 
 /** Explains an access to absolute storage that gave `code`. */
-export function explainAbsolute(vm: ExplainedVm, access: Access, code: number): AccessFailure {
+export function explainAbsolute(vm: ExplainedVm, access: AccessFacts, code: number): AccessFailure {
   const memory = new KernelMemory(vm.s390x, vm.fd);
   const frames: { address: bigint; absolute: bigint }[] = [];
   for (const address of fragments(access)) {
@@ -97,7 +102,7 @@ export function explainAbsolute(vm: ExplainedVm, access: Access, code: number): 
 function findKey(
   cpu: CpuState | undefined,
   { s390x, fd }: ExplainedVm,
-  { key, store }: Access,
+  { key, store }: AccessFacts,
   frames: readonly { readonly address: bigint; readonly absolute: bigint }[],
   code: number,
 ): AccessFailure | undefined {
@@ -126,7 +131,7 @@ function overridden(cpu: CpuState, storageKey: number, address: bigint, store: b
 }
 
 /** Addresses at which the pages of an access begin: the first one anywhere, the others at a page. */
-function* fragments({ gaddr, size }: Access): Generator<bigint, void> {
+function* fragments({ gaddr, size }: AccessFacts): Generator<bigint, void> {
   const end = gaddr + BigInt(size);
   for (let at = gaddr; at < end; at = ((at >> 12n) + 1n) << 12n) yield BigInt.asUintN(64, at);
 }

@@ -30,7 +30,7 @@ export interface DumpedMemory {
   readonly bytes: Uint8Array;
 }
 
-export interface AddressSpaceOptions {
+export interface AddressSpaceRangesOptions {
   /** Address-space-control element; default that of the space the PSW selects. */
   readonly asce?: U64;
   /** Facilities that the guest's machine lacks; KVM doesn't tell. */
@@ -74,7 +74,7 @@ export function* dumpMemory(vm: DumpedVm): Generator<DumpedMemory, void> {
  */
 export function* addressSpaceRanges(
   vcpu: LookingVcpu,
-  options: AddressSpaceOptions = {},
+  options: AddressSpaceRangesOptions = {},
 ): Generator<MappedRange, void> {
   const cpu = vcpu.s390x.cpuState(options.facilities);
   const asce = options.asce ?? currentAsce(cpu);

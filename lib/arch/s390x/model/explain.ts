@@ -15,10 +15,10 @@ import type { ProtectionCause } from './teid.ts';
 import {
   accessedSpace,
   accessRegister,
+  DatTranslation,
   selectAsce,
   setEffectiveAddress,
   type TranslateOptions,
-  Translation,
   translateFragment,
 } from './translate.ts';
 import { addressOf, fromHalves, hex64, highHalf, lowHalf } from './u64.ts';
@@ -36,7 +36,7 @@ export interface TableStep {
 }
 
 /** A translation with every step it took. */
-export interface ExplainedTranslation {
+export interface ExplainedDatTranslation {
   /** 0, a program-interruption code, or a negative errno: the same as of `translate`. */
   readonly code: number;
   /** Effective address. */
@@ -73,12 +73,12 @@ export function explainTranslation(
   memory: AbsoluteMemory,
   address: number | bigint,
   options: TranslateOptions = {},
-): ExplainedTranslation {
+): ExplainedDatTranslation {
   const wide = toU64(address, 'address');
   const access = options.access ?? 'fetch';
   const ar = accessRegister(options);
   const noted = new NotingMemory(memory);
-  const translation = new Translation();
+  const translation = new DatTranslation();
   setEffectiveAddress(cpu, highHalf(wide), lowHalf(wide), translation);
   const { addressHi, addressLo } = translation;
 
@@ -175,12 +175,12 @@ function describeSpace(
   return `${space} space from ${register}: ASCE ${hex64(asce)}, ${target}${privateSpace ? ', private' : ''}`;
 }
 
-function describeSuccess({ pfn, realPfn, addressLo, dat }: Translation): string {
+function describeSuccess({ pfn, realPfn, addressLo, dat }: DatTranslation): string {
   const absolute = hex64(addressOf(pfn, addressLo & 0xfff));
   return `absolute ${absolute}${pfn === realPfn ? '' : ' by prefixing'}${dat.protection ? ', protected against stores' : ''}`;
 }
 
-function describeFailure(inAccessList: boolean, { pfn, protection, dat }: Translation): string {
+function describeFailure(inAccessList: boolean, { pfn, protection, dat }: DatTranslation): string {
   if (protection !== undefined) return CAUSES[protection];
   if (inAccessList) return 'access-register translation ended here';
   if (dat.stop === 'mapped') return `no storage at absolute ${hex64(addressOf(pfn))}`;

@@ -16,11 +16,17 @@ export {
 export { type CpuState, type CpuStateInit, cpuState, featuresOf } from './cpu-state.ts';
 export { DatResult, type DatStop, walkDat } from './dat.ts';
 export { DAT_EDAT1, DAT_EDAT2, DAT_IEP, describeEntry, type TableLevel } from './dat-entries.ts';
-export { type ExplainedTranslation, explainTranslation, type TableStep } from './explain.ts';
+export { type ExplainedDatTranslation, explainTranslation, type TableStep } from './explain.ts';
 export { type AbsoluteMemory, memoryOfBytes, memoryOfFrames } from './memory.ts';
 export { realToAbsolutePfn } from './prefix.ts';
 export * from './program-interruption.ts';
-export { ADDRESS_SPACES, type AddressSpace, decodePswMask, effectiveAddress, type PswMask } from './psw.ts';
+export {
+  ADDRESS_SPACE_CONTROLS,
+  type AddressSpaceControl,
+  decodePswMask,
+  effectiveAddress,
+  type PswMask,
+} from './psw.ts';
 export { formatRange, type MappedRange, mappedFrames, mappedRanges, type RangeOptions } from './ranges.ts';
 export {
   decodeStorageKey,
@@ -36,12 +42,12 @@ export {
 } from './storage-key.ts';
 export { type Access, buildTeid, decodeTeid, type ProtectionCause, type Teid, type TeidParts } from './teid.ts';
 export {
+  DatTranslation,
   type FailedTranslation,
   isLowAddressProtected,
   selectAsce,
   type TranslatedAddress,
   type TranslateOptions,
-  Translation,
   translate,
   translateFragment,
 } from './translate.ts';

@@ -8,14 +8,14 @@ const EA_HI = 0x1;
 const BA_LO = 0x8000_0000;
 
 /** The address-space control of the PSW, by its two bits. */
-export const ADDRESS_SPACES = ['primary', 'access-register', 'secondary', 'home'] as const;
-export type AddressSpace = (typeof ADDRESS_SPACES)[number];
+export const ADDRESS_SPACE_CONTROLS = ['primary', 'access-register', 'secondary', 'home'] as const;
+export type AddressSpaceControl = (typeof ADDRESS_SPACE_CONTROLS)[number];
 
 /** The mask of a PSW, taken apart. */
 export interface PswMask {
   /** Address translation is on. */
   readonly dat: boolean;
-  readonly addressSpace: AddressSpace;
+  readonly addressSpace: AddressSpaceControl;
   /** The PSW key, 0 to 15. KVM_S390_MEM_OP never uses it. */
   readonly key: number;
   /** 24-bit, 31-bit or 64-bit addressing. EA without BA is invalid, and KVM takes it as 24-bit. */
@@ -36,7 +36,7 @@ export function decodePswMask(mask: number | bigint): PswMask {
   const hi = highHalf(value);
   return {
     dat: datIsOn(hi),
-    addressSpace: ADDRESS_SPACES[addressSpaceBits(hi)]!,
+    addressSpace: ADDRESS_SPACE_CONTROLS[addressSpaceBits(hi)]!,
     key: (hi >>> 20) & 0xf,
     addressingMode: addressingMode(hi, lowHalf(value)),
     io: (hi & 0x0200_0000) !== 0,
@@ -52,7 +52,7 @@ export function decodePswMask(mask: number | bigint): PswMask {
 /** Whether the upper half of a PSW mask has DAT on. */
 export const datIsOn = (maskHi: number): boolean => (maskHi & DAT_HI) !== 0;
 
-/** The address-space control bits of the upper half of a PSW mask: an index of `ADDRESS_SPACES`. */
+/** The address-space control bits of the upper half of a PSW mask: an index of `ADDRESS_SPACE_CONTROLS`. */
 export const addressSpaceBits = (maskHi: number): number => (maskHi >>> 14) & 3;
 
 /** The addressing mode that the halves of a PSW mask select. */

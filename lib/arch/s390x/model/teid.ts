@@ -12,7 +12,7 @@ import {
   PGM_REGION_THIRD_TRANSLATION,
   PGM_SEGMENT_TRANSLATION,
 } from './program-interruption.ts';
-import { ADDRESS_SPACES, type AddressSpace } from './psw.ts';
+import { ADDRESS_SPACE_CONTROLS, type AddressSpaceControl } from './psw.ts';
 
 /** How storage is accessed. KVM_S390_MEM_OP only fetches and stores. */
 export type Access = 'fetch' | 'store' | 'instruction-fetch';
@@ -44,7 +44,7 @@ export interface Teid {
   /** Failing address, a multiple of 4096. */
   readonly address: bigint;
   readonly access: 'fetch' | 'store' | 'unknown';
-  readonly addressSpace: AddressSpace;
+  readonly addressSpace: AddressSpaceControl;
   /** For a protection exception: its cause; absent where the bits name none (an exception marked as terminating). */
   readonly protection?: ProtectionCause;
 }
@@ -55,7 +55,7 @@ export interface TeidParts {
   /** Failing effective address. */
   readonly address: bigint;
   readonly access: Access;
-  /** Address-space control of the PSW, 0 to 3: an index of `ADDRESS_SPACES`. */
+  /** Address-space control of the PSW, 0 to 3: an index of `ADDRESS_SPACE_CONTROLS`. */
   readonly addressSpaceBits: number;
   readonly protection?: ProtectionCause | undefined;
   /** The access had begun to store (a key failed on a later page): no cause is given. */
@@ -82,7 +82,7 @@ export function decodeTeid(teid: bigint): Teid {
   return {
     address: teid & ~0xfffn,
     access: indication === 0x400n ? 'store' : indication === 0x800n ? 'fetch' : 'unknown',
-    addressSpace: ADDRESS_SPACES[Number(teid & 3n)]!,
+    addressSpace: ADDRESS_SPACE_CONTROLS[Number(teid & 3n)]!,
     ...(cause === undefined ? {} : { protection: cause }),
   };
 }

@@ -16,8 +16,8 @@ import type { AbsoluteMemory } from './memory.ts';
 import { realToAbsolutePfn } from './prefix.ts';
 import { PGM_ADDRESSING, PGM_PROTECTION, programInterruptionName } from './program-interruption.ts';
 import {
-  ADDRESS_SPACES,
-  type AddressSpace,
+  ADDRESS_SPACE_CONTROLS,
+  type AddressSpaceControl,
   addressingMode,
   addressSpaceBits,
   datIsOn,
@@ -28,7 +28,7 @@ import { type Access, buildTeid, type ProtectionCause } from './teid.ts';
 import { addressOf, fromHalves, highHalf, lowHalf } from './u64.ts';
 
 /** The state of one translation, reused from access to access so that nothing is allocated. */
-export class Translation {
+export class DatTranslation {
   /** The ASCE in use, from `selectAsce`: a real-space one when DAT is off. */
   asceHi = 0;
   asceLo = 0;
@@ -45,20 +45,20 @@ export class Translation {
 }
 
 /** Notes the effective address of a logical one in `out`: what the CPU makes of it in its addressing mode. */
-export function setEffectiveAddress(cpu: CpuState, logicalHi: number, logicalLo: number, out: Translation): void {
+export function setEffectiveAddress(cpu: CpuState, logicalHi: number, logicalLo: number, out: DatTranslation): void {
   const mode = addressingMode(cpu.pswMaskHi, cpu.pswMaskLo);
   out.addressHi = effectiveHigh(mode, logicalHi) >>> 0;
   out.addressLo = effectiveLow(mode, logicalLo) >>> 0;
 }
 
 /** Whether the access is in a private space, where low-address protection and fetch-protection override don't apply. */
-export function inPrivateSpace(cpu: CpuState, translation: Translation): boolean {
+export function inPrivateSpace(cpu: CpuState, translation: DatTranslation): boolean {
   return datIsOn(cpu.pswMaskHi) && (translation.asceLo & ASCE_PRIVATE) !== 0;
 }
 
 /** The address space of an access by the PSW: instructions come from the primary space unless it is home-space mode. */
-export function accessedSpace(cpu: CpuState, access: Access): AddressSpace {
-  const space = ADDRESS_SPACES[addressSpaceBits(cpu.pswMaskHi)]!;
+export function accessedSpace(cpu: CpuState, access: Access): AddressSpaceControl {
+  const space = ADDRESS_SPACE_CONTROLS[addressSpaceBits(cpu.pswMaskHi)]!;
   return access === 'instruction-fetch' && space !== 'home' ? 'primary' : space;
 }
 
@@ -72,7 +72,7 @@ export function selectAsce(
   memory: AbsoluteMemory,
   access: Access,
   ar: number,
-  out: Translation,
+  out: DatTranslation,
 ): number {
   out.protection = undefined;
   if (!datIsOn(cpu.pswMaskHi)) {
@@ -120,7 +120,7 @@ export function translateFragment(
   logicalHi: number,
   logicalLo: number,
   access: Access,
-  out: Translation,
+  out: DatTranslation,
 ): number {
   // Nothing is known of an earlier walk.
   out.dat.segment = -1;
@@ -134,7 +134,7 @@ export function translateNextFragment(
   logicalHi: number,
   logicalLo: number,
   access: Access,
-  out: Translation,
+  out: DatTranslation,
 ): number {
   setEffectiveAddress(cpu, logicalHi, logicalLo, out);
   out.protection = undefined;
@@ -162,7 +162,7 @@ export function translateNextFragment(
 /** The TEID of the failed access that `translation` describes, or `undefined` for codes that have none. */
 export function teidOf(
   cpu: CpuState,
-  translation: Translation,
+  translation: DatTranslation,
   code: number,
   access: Access,
   terminating = false,
@@ -172,7 +172,7 @@ export function teidOf(
     code,
     address: fromHalves(translation.addressHi, translation.addressLo),
     access,
-    addressSpaceBits: ADDRESS_SPACES.indexOf(space),
+    addressSpaceBits: ADDRESS_SPACE_CONTROLS.indexOf(space),
     terminating,
     protection: translation.protection,
   });
@@ -234,7 +234,7 @@ export function translate(
 ): TranslatedAddress | FailedTranslation {
   const wide = toU64(address, 'address');
   const access = options.access ?? 'fetch';
-  const translation = new Translation();
+  const translation = new DatTranslation();
   setEffectiveAddress(cpu, highHalf(wide), lowHalf(wide), translation);
   const code =
     selectAsce(cpu, memory, access, accessRegister(options), translation) ||
@@ -242,7 +242,7 @@ export function translate(
   return code === 0 ? translated(translation) : failed(cpu, translation, code, access);
 }
 
-function translated(translation: Translation): TranslatedAddress {
+function translated(translation: DatTranslation): TranslatedAddress {
   const { dat } = translation;
   const offset = translation.addressLo & 0xfff;
   return {
@@ -255,7 +255,7 @@ function translated(translation: Translation): TranslatedAddress {
   };
 }
 
-function failed(cpu: CpuState, translation: Translation, code: number, access: Access): FailedTranslation {
+function failed(cpu: CpuState, translation: DatTranslation, code: number, access: Access): FailedTranslation {
   const teid = teidOf(cpu, translation, code, access);
   return {
     code,

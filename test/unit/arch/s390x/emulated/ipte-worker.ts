@@ -4,9 +4,9 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { type IpteLock, SiifIpteLock, SimpleIpteLock } from '../../../../../lib/arch/s390x/emulated/ipte-lock.ts';
 import {
   cpuState,
+  DatTranslation,
   memoryOfBytes,
   selectAsce,
-  Translation,
   translateFragment,
 } from '../../../../../lib/arch/s390x/model/index.ts';
 
@@ -63,7 +63,7 @@ function remap(): IpteOutcome {
 function read(): IpteOutcome {
   const memory = memoryOfBytes(bytes);
   const cpu = cpuState({ cr: { 1: SEGMENTS } });
-  const translation = new Translation();
+  const translation = new DatTranslation();
   const data = new Uint8Array(PAGES * 4096);
   let rounds = 0;
   let mixed = 0;
