@@ -104,16 +104,16 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   async runAsync(): Promise<number> {
     if (this.#running) return -ERRNO.EBUSY;
     this.#running = true;
-    let outcome = this.#turn();
-    while ((outcome === 'continue' || outcome === 'spin') && !this.#kicked) {
-      if (outcome === 'spin') {
-        await new Promise<void>((wake) => {
-          this.#wake = wake;
-        });
-      } else {
-        await new Promise<void>((turn) => setImmediate(turn));
-        outcome = this.#turn();
-      }
+    let outcome: Outcome;
+    do {
+      outcome = this.#turn();
+      // As after a run on a thread, nobody goes on before the event loop has turned: guests that exit in a loop starve nothing.
+      await new Promise<void>((turn) => setImmediate(turn));
+    } while (outcome === 'continue' && !this.#kicked);
+    if (outcome === 'spin' && !this.#kicked) {
+      await new Promise<void>((wake) => {
+        this.#wake = wake;
+      });
     }
     return this.#finish(outcome);
   }
@@ -146,12 +146,13 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     const pending = this.#pending;
     if (pending !== undefined) {
       const outcome = pending();
+      if (outcome === 'spin' && this.#immediateExit) return -ERRNO.EINTR;
       if (outcome !== 'continue') return outcome;
       if (this.#pending !== pending && this.#pending !== undefined) return outcome;
       this.#pending = undefined;
     }
     for (let i = 0; i < OPS_PER_TURN; i++) {
-      if (this.area.view.getUint8(KVM_RUN.immediate_exit) !== 0) return -ERRNO.EINTR;
+      if (this.#immediateExit) return -ERRNO.EINTR;
       if (this.ring?.softFull === true) return this.#exit(EXIT.DIRTY_RING_FULL);
       const outcome = this.#step();
       if (outcome !== 'continue' || this.#pending !== undefined) return outcome;
@@ -159,8 +160,12 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     return 'continue';
   }
 
+  get #immediateExit(): boolean {
+    return this.area.view.getUint8(KVM_RUN.immediate_exit) !== 0;
+  }
+
   #step(): Outcome {
-    if (this.#program === undefined) return 'spin';
+    if (this.#program === undefined) return -ERRNO.EINTR;
     const next = this.#program.next(this.#result);
     if (next.done === true) return this.#halt();
     this.#result = undefined;

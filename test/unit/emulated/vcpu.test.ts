@@ -1,0 +1,93 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { type GuestProgram, halt, spin, store } from '../../../lib/emulated/guest.ts';
+import { Kvm, type Vcpu, type Vm } from '../../../lib/index.ts';
+
+const MMIO = 0xd000_0000;
+
+let kvm: Kvm;
+let vm: Vm;
+let vcpu: Vcpu;
+
+beforeEach(() => {
+  kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+  vm = kvm.createVm();
+  vcpu = vm.createVcpu();
+});
+afterEach(() => {
+  vm.close();
+  kvm.close();
+});
+
+/** Gives the vCPU these operations, the last of them for ever. */
+function load(...ops: ReturnType<typeof store>[]): void {
+  kvm.emulated!.loadGuest(
+    vcpu.fd,
+    (function* (): GuestProgram {
+      for (const op of ops) yield op;
+      for (;;) yield ops.at(-1)!;
+    })(),
+  );
+}
+
+describe('a guest that exits in a loop', () => {
+  beforeEach(() => load(store(MMIO, 1, 1n)));
+
+  it('lets timers fire between any two runs', async () => {
+    let fired = false;
+    setTimeout(() => {
+      fired = true;
+    }, 1);
+    const start = performance.now();
+    let runs = 0;
+    while (!fired && performance.now() - start < 5000) {
+      expect((await vcpu.run()).reason).toBe('MMIO');
+      runs++;
+    }
+    expect(fired).toBe(true);
+    expect(runs).toBeGreaterThan(0);
+  });
+
+  it('is stopped by a signal though handlers answer all of its exits', async () => {
+    let stores = 0;
+    vm.memory.addMmio(MMIO, 8, {
+      write: () => {
+        // A guest that cannot be stopped would never end.
+        if (++stores === 1_000_000) throw new Error('starved');
+      },
+    });
+    await expect(vcpu.run({ signal: AbortSignal.timeout(50) })).rejects.toMatchObject({ name: 'TimeoutError' });
+    expect(stores).toBeGreaterThan(0);
+  });
+});
+
+describe('immediateExit', () => {
+  it.each([
+    ['spins', [spin]],
+    ['is halted, with an interrupt controller in the kernel', [halt]],
+  ])('ends a run of a guest that %s already', async (what, ops) => {
+    if (what.startsWith('is halted')) {
+      vm.close();
+      vm = kvm.createVm();
+      kvm.calls.createIrqchip(vm.fd);
+      vcpu = vm.createVcpu();
+    }
+    load(...ops);
+    expect(vcpu.runSync().reason).toBe('INTR');
+    vcpu.kvmRun.immediateExit = true;
+    const outcome = await Promise.race([vcpu.run(), sleep(5000, 'never')]);
+    expect(outcome).toEqual({ reason: 'INTR' });
+    // And goes on once it is off again.
+    vcpu.kvmRun.immediateExit = false;
+    const running = vcpu.run();
+    expect(await Promise.race([running, sleep(20, 'running')])).toBe('running');
+    vcpu.kick();
+    expect((await running).reason).toBe('INTR');
+  });
+});
+
+it('a run without a program ends as one on this thread does', async () => {
+  const here = vcpu.runSync();
+  expect(here).toEqual({ reason: 'INTR' });
+  expect(await Promise.race([vcpu.run(), sleep(5000, 'never')])).toEqual(here);
+});
