@@ -14,6 +14,7 @@
     'memslot.cc',
     'ppc64.cc',
     'ranges.cc',
+    'riscv64.cc',
     's390x.cc',
     'slots.cc',
     'system.cc',

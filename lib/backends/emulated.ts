@@ -1,5 +1,6 @@
 import { aarch64Architecture } from '../arch/aarch64/emulated/architecture.ts';
 import { ppc64Architecture } from '../arch/ppc64/emulated/architecture.ts';
+import { riscv64Architecture } from '../arch/riscv64/emulated/architecture.ts';
 import { s390xArchitecture } from '../arch/s390x/emulated/architecture.ts';
 import { x86Architecture } from '../arch/x86_64/emulated/architecture.ts';
 import type { X86Build } from '../arch/x86_64/emulated/build.ts';
@@ -27,6 +28,7 @@ const ARCHITECTURES: Readonly<Record<Arch, (release: Release, options: EmulatedK
   s390x: (release) => s390xArchitecture(release),
   ppc64: (release, { pageSize }) => ppc64Architecture(release, pageSize),
   aarch64: (release) => aarch64Architecture(release),
+  riscv64: (release) => riscv64Architecture(release),
 };
 
 function architectureOf(options: EmulatedKernelOptions): Architecture {

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { riscv64MemslotRules } from '../arch/riscv64/rules.ts';
 import { s390xMemslotRules } from '../arch/s390x/rules.ts';
 import { x86_64MemslotRules } from '../arch/x86_64/rules.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
@@ -33,6 +34,8 @@ function prepareRules(calls: KvmCalls, vm: number): MemslotLimits['prepare'] {
       return s390xMemslotRules(calls.checkExtension(vm, CAP.S390_KEYOP) === 0, () => s390xMemoryLimit(calls, vm));
     case 'x86_64':
       return x86_64MemslotRules(2 ** (guestPhysicalBits(calls) - 12) - 1);
+    case 'riscv64':
+      return riscv64MemslotRules(calls.checkExtension(vm, CAP.VM_GPA_BITS));
     default:
       return [];
   }

@@ -42,6 +42,7 @@ const FACTS = {
     sregs: 1232,
   },
   aarch64: { nodeArch: 'arm64', littleEndian: true, pageSizes: [4096], hvaLimit: 1n << 48n },
+  riscv64: { nodeArch: 'riscv64', littleEndian: true, pageSizes: [4096], hvaLimit: 1n << 47n },
 } as const satisfies Record<string, ArchFacts>;
 
 export type Arch = keyof typeof FACTS;

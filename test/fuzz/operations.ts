@@ -398,7 +398,7 @@ const PPC64: Record<string, Kind> = {
 export function kindsFor(arch: string, guests: boolean): Record<string, Kind> {
   return {
     ...COMMON,
-    ...(arch === 'x86_64' || arch === 'aarch64' ? MANUAL : {}),
+    ...(['x86_64', 'aarch64', 'riscv64'].includes(arch) ? MANUAL : {}),
     ...(guests ? GUESTS : {}),
     ...(arch === 's390x' ? S390X : {}),
     ...(arch === 'ppc64' ? PPC64 : {}),

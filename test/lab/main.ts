@@ -12,7 +12,7 @@ const USAGE = `usage: npm run lab -- ARCH [--kernel SERIES] [--migrate] [--recor
        npm run lab -- capture s390x|ppc64 [--kernel SERIES] [--out FOLDER] [--refresh]
        npm run lab -- --list
 
-ARCH is s390x, ppc64, x86_64, aarch64, or all.
+ARCH is s390x, ppc64, x86_64, aarch64, riscv64, or all.
   --kernel   the kernel's series, such as 6.1; --list has them, the default first
   --migrate  ppc64: then also move a running guest with its page table to other VMs, and a captured table in and out
   --record   write the recordings of the real kernel

@@ -1,7 +1,7 @@
 import { kernelPart, nodePart, type Part, qemuPart } from './archive/parts.ts';
 
 /** The architectures of the labs, by the names that `KvmCalls` uses. */
-export type LabArch = 's390x' | 'ppc64' | 'x86_64' | 'aarch64';
+export type LabArch = 's390x' | 'ppc64' | 'x86_64' | 'aarch64' | 'riscv64';
 
 /** What differs between the labs' machines. Everything else is the same code for all of them. */
 export interface Machine {
@@ -151,6 +151,26 @@ const aarch64: Machine = {
   nodeOptions: [],
 };
 
+const riscv64: Machine = {
+  arch: 'riscv64',
+  debianArch: 'riscv64',
+  triplet: 'riscv64-linux-gnu',
+  compilerPackages: ['g++-riscv64-linux-gnu', 'libc6-dev-riscv64-cross'],
+  qemu: 'qemu-system-riscv64',
+  qemuPackage: 'qemu-system-misc',
+  // The firmware, OpenSBI, comes with QEMU's packages.
+  machine: [
+    ...['-M', 'virt', '-cpu', 'rv64,h=true,sstc=true'],
+    ...['-m', '1536M', '-accel', 'tcg,tb-size=256', '-nodefaults'],
+  ],
+  serialController: 'virtio-serial-pci',
+  append: `console=ttyS0 ${QUIET}`,
+  kernelFlavour: 'riscv64',
+  modules: ['virtio_pci', 'virtio_console', 'kvm'],
+  beforeNode: [],
+  nodeOptions: [],
+};
+
 function variant(machine: Machine, series: KernelSeries, note: string, oldestQemu?: QemuVersion): Variant {
   const { arch, debianArch, kernelFlavour, qemu } = machine;
   return {
@@ -174,6 +194,7 @@ export const VARIANTS: readonly Variant[] = [
   variant(x86_64, '7.2', 'guest_memfd that can be mapped, for every type of VM'),
   variant(x86_64, '6.1', 'kvm-amd before guest_memfd and memory attributes'),
   variant(aarch64, '6.12', 'EL2 host: dirty ring with bitmap'),
+  variant(riscv64, '6.12', 'H extension'),
 ];
 
 /**

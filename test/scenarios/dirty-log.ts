@@ -82,7 +82,7 @@ export const dirtyLogScenarios: readonly Scenario[] = [
   },
   {
     name: 'dirty-log/initially-set',
-    arches: ['x86_64', 'aarch64'],
+    arches: ['x86_64', 'aarch64', 'riscv64'],
     run: (s) => {
       const { vm } = s.vm();
       const { calls, unit } = s;

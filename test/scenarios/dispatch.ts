@@ -57,7 +57,7 @@ export const dispatchScenarios: readonly Scenario[] = [
   {
     name: 'dispatch/vcpus',
     // What a duplicate id gets on ppc64 depends on the processor.
-    arches: ['x86_64', 's390x', 'aarch64'],
+    arches: ['x86_64', 's390x', 'aarch64', 'riscv64'],
     run: (s) => {
       const { calls } = s;
       const { vm } = s.vm();

@@ -2,7 +2,7 @@ import { IOEVENTFD } from '../../lib/uapi/flags.ts';
 import { type Guest, guest, load, run } from './guest-memory.ts';
 import type { Scenario, ScenarioHost, ScriptOp } from './scenario.ts';
 
-const WITH_GUESTS = ['x86_64', 'aarch64'] as const;
+const WITH_GUESTS = ['x86_64', 'aarch64', 'riscv64'] as const;
 const PAGE = 0x1000;
 const DEVICE = 0xd000_0000;
 const ZONE = 0x100;

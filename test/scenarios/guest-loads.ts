@@ -47,7 +47,7 @@ class LoadingGuest {
 }
 
 function scenario(name: string, body: (s: ScenarioHost) => void): Scenario {
-  return { name: `guest-loads/${name}`, arches: ['x86_64', 'aarch64'], runsGuest: true, run: body };
+  return { name: `guest-loads/${name}`, arches: ['x86_64', 'aarch64', 'riscv64'], runsGuest: true, run: body };
 }
 
 /** What the log says of pages that a guest only loads from. */

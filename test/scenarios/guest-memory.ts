@@ -62,7 +62,7 @@ const store = (address: number, value: number, size: 1 | 2 | 4 = 1): ScriptOp =>
 const pause: ScriptOp = { op: 'pause' };
 const done: ScriptOp = { op: 'done' };
 /** Where guest code can be run on the real kernel, and MMIO exits are made. */
-const WITH_GUESTS = ['x86_64', 'aarch64'] as const;
+const WITH_GUESTS = ['x86_64', 'aarch64', 'riscv64'] as const;
 const PAGE = 4096;
 
 /** What a running guest does to memory, and what KVM_RUN says about it. */

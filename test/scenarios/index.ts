@@ -11,6 +11,7 @@ import { hptMmioScenarios } from './hpt-mmio.ts';
 import { ioBusScenarios } from './io-bus.ts';
 import { memslotScenarios } from './memslots.ts';
 import { reservationScenarios } from './reservations.ts';
+import { riscv64Scenarios } from './riscv64.ts';
 import { s390xCmmaScenarios } from './s390x-cmma.ts';
 import { s390xDatScenarios } from './s390x-dat.ts';
 import { s390xKeyScenarios } from './s390x-keys.ts';
@@ -38,6 +39,7 @@ export const SCENARIOS: readonly Scenario[] = [
   ...s390xDatScenarios,
   ...s390xVcpuScenarios,
   ...reservationScenarios,
+  ...riscv64Scenarios,
 ];
 
 /** Those that apply to an architecture. */

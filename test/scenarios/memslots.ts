@@ -172,7 +172,7 @@ export const memslotScenarios: readonly Scenario[] = [
   },
   {
     name: 'memslots/largest',
-    arches: ['x86_64', 'aarch64'],
+    arches: ['x86_64', 'aarch64', 'riscv64'],
     run: (s) => {
       const { vm } = s.vm();
       const { calls } = s;

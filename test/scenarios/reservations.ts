@@ -70,7 +70,7 @@ class Pages {
 const store = (address: number, value: number): ScriptOp => ({ op: 'store', address, size: 1, value });
 const pause: ScriptOp = { op: 'pause' };
 const done: ScriptOp = { op: 'done' };
-const WITH_GUESTS = ['x86_64', 'aarch64'] as const;
+const WITH_GUESTS = ['x86_64', 'aarch64', 'riscv64'] as const;
 const PAGE = 4096;
 
 /** One KVM_RUN that fails, and on x86 what kvm_run says about it. */

@@ -24,7 +24,7 @@ export interface Scenario {
 }
 
 /** The arches whose memory side every generic scenario is for. */
-export const EVERYWHERE: readonly Arch[] = ['x86_64', 's390x', 'ppc64', 'aarch64'];
+export const EVERYWHERE: readonly Arch[] = ['x86_64', 's390x', 'ppc64', 'aarch64', 'riscv64'];
 
 /** What guest code a scenario's vCPU executes: machine code for real kernels, a program for the emulated one. */
 export interface GuestLoader {

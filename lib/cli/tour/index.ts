@@ -9,7 +9,7 @@ import { type Act, differingRows, perform } from './act.ts';
 import { CODE_GPA, DEVICE_GPA, type Instruction, MACHINE_CODE, RAM_SIZE } from './guest.ts';
 import { sideBySide } from './layout.ts';
 
-const EMULATED: readonly Arch[] = ['x86_64', 's390x', 'ppc64'];
+const EMULATED: readonly Arch[] = ['x86_64', 's390x', 'ppc64', 'riscv64'];
 
 /**
  * `kvm-bridge tour`: one guest on the real kernel, if there is one that can be used, and on emulated ones.

@@ -15,8 +15,11 @@ export function startGuest(vm: Vm, vcpu: Vcpu, pc: number): void {
     case 'aarch64':
       startAarch64(vm, vcpu, pc);
       break;
-    case 's390x':
-      throw new Error('there is no machine code for s390x');
+    case 'riscv64':
+      vcpu.setOneReg(RISCV64_PC, pc);
+      break;
+    default:
+      throw new Error(`there is no machine code for ${vm.kvm.arch}`);
   }
 }
 
@@ -40,6 +43,9 @@ const KVM_ARM_PREFERRED_TARGET = 0x8020_aeaf;
 const VCPU_INIT_BYTES = 32;
 /** KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE, and where the program counter is, in words. */
 const CORE_PC = 0x6030_0000_0010_0040n;
+
+/** KVM_REG_RISCV | KVM_REG_SIZE_U64 | KVM_REG_RISCV_CORE: the program counter is the first. */
+const RISCV64_PC = 0x8030_0000_0200_0000n;
 
 function startAarch64(vm: Vm, vcpu: Vcpu, pc: number): void {
   const init = new Uint8Array(VCPU_INIT_BYTES);

@@ -2,6 +2,7 @@ import type { KvmCalls } from '../../../lib/calls/kvm-calls.ts';
 import type { GuestLoader } from '../scenario.ts';
 import { aarch64GuestLoader } from './aarch64.ts';
 import { ppc64GuestLoader } from './ppc64.ts';
+import { riscv64GuestLoader } from './riscv64.ts';
 import { x86GuestLoader } from './x86_64.ts';
 
 /** How guest code gets into a real vCPU of this architecture; undefined where we have no machine code for it. */
@@ -11,6 +12,8 @@ export function nativeGuestLoader(calls: KvmCalls): GuestLoader | undefined {
       return x86GuestLoader(calls);
     case 'aarch64':
       return aarch64GuestLoader(calls);
+    case 'riscv64':
+      return riscv64GuestLoader(calls);
     case 'ppc64':
       return ppc64GuestLoader(calls);
     default:

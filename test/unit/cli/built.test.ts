@@ -76,7 +76,7 @@ describe('lines from a pipe', { timeout: LIMIT }, () => {
   });
 
   it('are of the kernel that was asked for', async () => {
-    for (const arch of ['s390x', 'ppc64', 'aarch64', 'x86_64']) {
+    for (const arch of ['s390x', 'ppc64', 'aarch64', 'riscv64', 'x86_64']) {
       const { out } = await lines(['--arch', arch, ...EMULATED], '.kernel', 'kvm.arch', 'vm instanceof Vm');
       expect(out).toMatch(new RegExp(`^${arch}, the emulated kernel [\\d.]+\\n'${arch}'\\n`));
     }

@@ -13,6 +13,7 @@ export const emulatedBackends: readonly Backend[] = [
   { name: 'emulated ppc64, 4K pages', options: { backend: 'emulated', arch: 'ppc64', pageSize: 4096 } },
   { name: 'emulated ppc64, 64K pages', options: { backend: 'emulated', arch: 'ppc64', pageSize: 65536 } },
   { name: 'emulated aarch64', options: { backend: 'emulated', arch: 'aarch64' } },
+  { name: 'emulated riscv64', options: { backend: 'emulated', arch: 'riscv64' } },
 ];
 
 function openNative(): Kvm | Error {

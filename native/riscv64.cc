@@ -1,0 +1,12 @@
+// What only riscv64 has: so far nothing.
+#if defined(__riscv) && __riscv_xlen == 64
+
+#include "call.h"
+
+namespace kvm_bridge {
+
+void ExportArchitecture(Exports) {}
+
+}  // namespace kvm_bridge
+
+#endif
