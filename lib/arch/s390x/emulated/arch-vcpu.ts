@@ -1,11 +1,15 @@
 import type { ArchVcpu } from '../../../emulated/arch-state.ts';
 import type { GuestFault, GuestResult } from '../../../emulated/guest.ts';
+import { preFault } from '../../../emulated/pre-fault.ts';
 import type { EmulatedVcpu } from '../../../emulated/vcpu.ts';
+import { ERRNO } from '../../../uapi/errno.ts';
 import { type DatFacilities, PGM_ADDRESSING } from '../model/index.ts';
 import { executeInstruction } from './instructions.ts';
 import { beforeRun, programInterruption, translateGuestAccess } from './run.ts';
 import { S390xVcpu } from './vcpu-state.ts';
 import type { S390xVm } from './vm-state.ts';
+
+const PAGE = 4096;
 
 /** The machine has all facilities that a translation knows. */
 const FACILITIES: DatFacilities = { edat1: true, edat2: true, iep: true };
@@ -34,6 +38,16 @@ export class S390xArchVcpu implements ArchVcpu {
 
   setMpState(state: number): number {
     return this.state.setMpState(state);
+  }
+
+  preFaultMemory(range: BigUint64Array, flags: bigint): number {
+    if (!this.vm.release.since(7, 2)) return -ERRNO.ENOTTY;
+    return preFault(range, flags, PAGE, (gpa) => {
+      const gfn = Number(gpa / BigInt(PAGE));
+      const slot = this.vm.storage.slot(gfn);
+      if (slot === undefined) return -ERRNO.ENOENT;
+      return this.vm.faultIn(slot, gfn) ? PAGE : -ERRNO.EFAULT;
+    });
   }
 
   beforeRun(): number {

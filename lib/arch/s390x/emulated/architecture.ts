@@ -51,7 +51,10 @@ function s390xMachine(release: Release): Machine {
       [CAP.S390_SKEYS, 1],
       [CAP.S390_CMMA_MIGRATION, 1],
       [CAP.S390_MEM_OP_EXTENSION, release.since(6, 3) ? 3 : release.since(5, 18) ? 1 : 0],
+      [CAP.S390_USER_OPEREXEC, release.since(6, 19) ? 1 : 0],
       [CAP.S390_KEYOP, release.since(7, 0) ? 1 : 0],
+      [CAP.S390_VSIE_ESAMODE, release.since(7, 1) ? 1 : 0],
+      [CAP.PRE_FAULT_MEMORY, release.since(7, 2) ? 1 : 0],
     ]),
   };
 }

@@ -65,9 +65,7 @@ export function s390xCalls(files: KernelFiles<S390xVm, S390xArchVcpu>): S390xCal
 function vcpuFault(vm: S390xVm, address: bigint): number {
   const gfn = Number(address >> 12n);
   const slot = vm.storage.slot(gfn);
-  if (slot === undefined || !vm.storage.faultIn(slot, gfn, false)) return -ERRNO.EFAULT;
-  vm.linkSegment(gfn);
-  return 0;
+  return slot === undefined || !vm.faultIn(slot, gfn) ? -ERRNO.EFAULT : 0;
 }
 
 function done(reset: () => void): number {

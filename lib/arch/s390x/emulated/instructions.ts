@@ -121,23 +121,23 @@ function cspg({ vm, state }: Guest, [expected = 0n, replacement = 0n, address = 
 /** SSKE: sets the key of the frame at a real address. */
 function sske(guest: Guest, [key = 0n, address = 0n]: readonly bigint[]): undefined {
   const { gfn, slot } = frameAt(guest, address);
-  guest.vm.enableKeys();
-  guest.vm.setKey(slot, gfn, Number(key) & 0xfe);
+  guest.vm.states.enableKeys();
+  guest.vm.states.setKey(slot, gfn, Number(key) & 0xfe);
 }
 
 /** ISKE: the key of the frame at a real address. */
 function iske(guest: Guest, [address = 0n]: readonly bigint[]): bigint {
   const { gfn, slot } = frameAt(guest, address);
-  guest.vm.enableKeys();
+  guest.vm.states.enableKeys();
   return BigInt(guest.vm.states.key(slot, gfn));
 }
 
 /** RRBE: resets the reference bit of the frame at a real address. The condition code is R and C as they were. */
 function rrbe(guest: Guest, [address = 0n]: readonly bigint[]): bigint {
   const { gfn, slot } = frameAt(guest, address);
-  guest.vm.enableKeys();
+  guest.vm.states.enableKeys();
   const key = guest.vm.states.key(slot, gfn);
-  guest.vm.setKey(slot, gfn, key & ~KEY_REFERENCE);
+  guest.vm.states.setKey(slot, gfn, key & ~KEY_REFERENCE);
   return BigInt((key & 0x06) >> 1);
 }
 
@@ -164,7 +164,7 @@ function frameAt({ vm, state }: Guest, real: bigint): { gfn: number; slot: Emula
   const gfn = realToAbsolutePfn(Number(real >> 12n), state.cpu.prefixPfn);
   const slot = vm.storage.slot(gfn);
   if (slot === undefined) throw programInterruption(PGM_ADDRESSING, Number(real));
-  vm.linkSegment(gfn);
+  vm.link(gfn);
   return { gfn, slot };
 }
 
@@ -187,6 +187,6 @@ function move(vm: S390xVm, absolute: bigint, doubleword: DataView, store: boolea
   const bytes = new Uint8Array(doubleword.buffer);
   const code = vm.storage.move(gfn, Number(absolute & 0xff8n), bytes, 0, 8, store);
   if (code !== 0) throw programInterruption(code > 0 ? code : PGM_PROTECTION, Number(absolute));
-  vm.linkSegment(gfn);
+  vm.link(gfn);
   return doubleword;
 }

@@ -59,6 +59,10 @@ class SparseBytes {
   clear(page: number, length: number): void {
     for (const { bytes } of this.runs(page, length, false)) bytes?.fill(0);
   }
+
+  clearAll(): void {
+    this.#chunks.clear();
+  }
 }
 
 /** Storage keys and CMMA values of the pages of a process, or of a VM. */
@@ -75,6 +79,8 @@ export class PageStates implements MemoryObserver {
   /** Segments of user space that have a page table, as far as kernel calls made it; and the last of them. */
   readonly #pageTables = new Set<number>();
   #lastPageTable = -1;
+  /** Guest frames that the VM's own page tables lead to; from 7.0 on. */
+  readonly present = new Set<number>();
 
   constructor(byGfn: boolean) {
     this.#byGfn = byGfn;
@@ -82,6 +88,26 @@ export class PageStates implements MemoryObserver {
 
   #page(slot: EmulatedMemslot, gfn: number): number {
     return this.#byGfn ? gfn : Math.floor(slot.hostAddress / 4096) + (gfn - slot.baseGfn);
+  }
+
+  /** The first use of keys by SET_SKEYS or the guest. From 7.0 on those that KEYOP set before are cleared. */
+  enableKeys(): void {
+    if (!this.keysEnabled && this.#byGfn) {
+      this.#keys.clearAll();
+      this.#lastSet.clearAll();
+    }
+    this.keysEnabled = true;
+  }
+
+  /** The VM's own page tables for some frames go, with all that is in them. */
+  forget(gfn: number, count: number): void {
+    for (const states of [this.#keys, this.#lastSet, this.#cmma]) states.clear(gfn, count);
+    this.absent(gfn, gfn + count);
+  }
+
+  /** User space's pages behind frames are others, or gone; what is beside them stays. */
+  absent(first: number, end: number): void {
+    for (const gfn of this.present) if (gfn >= first && gfn < end) this.present.delete(gfn);
   }
 
   key(slot: EmulatedMemslot, gfn: number): number {
@@ -122,9 +148,13 @@ export class PageStates implements MemoryObserver {
     }
   }
 
-  /** Notes an access: the machine sets R, and C for a store, in the key of the page. */
+  /**
+   * Notes an access: the machine sets R, and C for a store, in the key of the page. From 7.0 on this is not the guest's key
+   * unless its own tables lead to the page, and a change is noted by who made it.
+   */
   accessed(slot: EmulatedMemslot, gfn: number, store: boolean): void {
-    const bits = this.#bitsOf(store);
+    if (this.#byGfn && !this.present.has(gfn)) return;
+    const bits = this.#byGfn ? this.#bitsOf(store) & KEY_BITS : this.#bitsOf(store);
     if (bits !== 0) this.#addBits(this.#page(slot, gfn), bits);
   }
 

@@ -34,7 +34,7 @@ export function beforeRun(vm: S390xVm, state: S390xVcpu): number {
   for (const pfn of [state.cpu.prefixPfn, state.cpu.prefixPfn + 1]) {
     const slot = vm.storage.slot(pfn);
     if (slot === undefined || !vm.storage.canStore(slot, pfn)) return -ERRNO.EFAULT;
-    vm.linkSegment(pfn);
+    vm.link(pfn);
   }
   deliver(vm, state);
   return 0;
@@ -92,7 +92,7 @@ export function translateGuestAccess(vm: S390xVm, state: S390xVcpu, address: num
     throw programInterruption(PGM_PROTECTION, address);
   }
   vm.states.accessed(slot, translation.pfn, write);
-  vm.linkSegment(translation.pfn);
+  vm.link(translation.pfn);
   return translation.pfn * 4096 + (translation.addressLo & 0xfff);
 }
 

@@ -5,7 +5,7 @@ import { copyOut } from '../../../emulated/user-memory.ts';
 import { refusal } from '../../../rules/rule.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { KEYOP, S390_GET_SKEYS_NONE } from '../../../uapi/flags.ts';
-import { KEY_REFERENCE, PGM_ADDRESSING } from '../model/index.ts';
+import { KEY_CHANGE, KEY_REFERENCE } from '../model/index.ts';
 import { SKEYS_COUNT_RULES, SKEYS_FLAGS_RULES } from '../rules.ts';
 import type { S390xVm } from './vm-state.ts';
 
@@ -34,8 +34,8 @@ export function setSkeys(vm: S390xVm, startGfn: bigint, count: bigint, flags: nu
   if (refused !== 0) return refused;
   const length = Number(count);
   if (from === null || from.length < length) return -ERRNO.EFAULT;
-  vm.enableKeys();
-  if (vm.release.since(7, 0)) {
+  vm.states.enableKeys();
+  if (vm.ownsPageTables) {
     if (validKeys(from, 0, length) < length) return -ERRNO.EINVAL;
   }
   for (let done = 0; done < length; ) {
@@ -67,19 +67,22 @@ interface Run {
   readonly length: number;
 }
 
-/** The run from `startGfn + done` on, empty where user space has nothing mapped; 5 or −EFAULT where there is no slot. */
+/**
+ * The run from `startGfn + done` on; −EFAULT where there is no slot. Up to 6.19 it is empty where user space has nothing
+ * mapped; from 7.0 on keys need no memory.
+ */
 function nextRun(vm: S390xVm, startGfn: bigint, done: number, count: number): Run | number {
   const gfn = gfnAt(startGfn, done);
   const slot = vm.storage.slot(gfn);
-  if (slot === undefined) return missingFrame(vm);
-  const mapped = vm.storage.mappedFrames(slot, gfn);
+  if (slot === undefined) return -ERRNO.EFAULT;
+  const mapped = vm.ownsPageTables ? slot.npages : vm.storage.mappedFrames(slot, gfn);
   return { slot, gfn, length: Math.min(count - done, slot.baseGfn + slot.npages - gfn, mapped) };
 }
 
 /** Sets the keys of a run; up to 6.19 each segment of user space without a page table loses one. */
 function setRun(vm: S390xVm, { slot, gfn }: Run, keys: Uint8Array, at: number, length: number): number {
-  if (vm.release.since(7, 0)) {
-    vm.setKeys(slot, gfn, keys, at, length);
+  if (vm.ownsPageTables) {
+    vm.states.writeKeys(slot, gfn, keys, at, length);
     return 0;
   }
   /** What was looked at; and what of it has been set. */
@@ -88,38 +91,32 @@ function setRun(vm: S390xVm, { slot, gfn }: Run, keys: Uint8Array, at: number, l
   for (let end = 0; i < length; i = end) {
     end = Math.min(length, i + vm.storage.framesOfSegment(slot, gfn + i));
     if (vm.storage.hasPageTable(slot, gfn + i)) continue;
-    vm.setKeys(slot, gfn + set, keys, at + set, i - set);
+    vm.states.writeKeys(slot, gfn + set, keys, at + set, i - set);
     // Keys of 0 are there already. For the first other one the page is faulted in, and then the key isn't set.
     while (i < end && keys[at + i] === 0) i++;
     if (i < end && !vm.storage.faultIn(slot, gfn + i, true)) return -ERRNO.EFAULT;
     set = Math.min(end, i + 1);
   }
-  vm.setKeys(slot, gfn + set, keys, at + set, length - set);
+  vm.states.writeKeys(slot, gfn + set, keys, at + set, length - set);
   return 0;
 }
 
-/** KVM_S390_KEYOP (7.0): `key` is in and out. */
+/** KVM_S390_KEYOP (7.0): `key` is in and out. It doesn't turn keys on. */
 export function keyOp(vm: S390xVm, guestAddress: bigint, operation: number, key: Uint8Array): number {
-  if (!vm.release.since(7, 0)) return -ERRNO.ENOTTY;
+  if (!vm.ownsPageTables) return -ERRNO.ENOTTY;
   if (key.length < 1) return -ERRNO.EFAULT;
   if (!Object.values<number>(KEYOP).includes(operation)) return -ERRNO.EINVAL;
   const gfn = Number(guestAddress >> 12n);
   const slot = vm.storage.slot(gfn);
-  if (slot === undefined) return PGM_ADDRESSING;
+  if (slot === undefined) return -ERRNO.EFAULT;
   const before = vm.states.key(slot, gfn);
-  vm.enableKeys();
-  if (operation === KEYOP.RRBE) vm.setKey(slot, gfn, before & ~KEY_REFERENCE);
-  if (operation === KEYOP.SSKE) vm.setKey(slot, gfn, key[0]! & ~UNUSED_BIT);
-  key[0] = operation === KEYOP.RRBE ? before & 0x06 : before;
+  if (operation === KEYOP.RRBE) vm.states.setKey(slot, gfn, before & ~KEY_REFERENCE);
+  if (operation === KEYOP.SSKE) vm.states.setKey(slot, gfn, key[0]! & ~UNUSED_BIT);
+  key[0] = operation === KEYOP.RRBE ? before & (KEY_REFERENCE | KEY_CHANGE) : before;
   return 0;
 }
 
 /** gfns wrap at 64 bits; nothing is ever there. */
 function gfnAt(start: bigint, index: number): number {
   return Number(BigInt.asUintN(64, start + BigInt(index)));
-}
-
-/** Up to 6.19 EFAULT; 7.0 lets the addressing code through. */
-function missingFrame(vm: S390xVm): number {
-  return vm.release.since(7, 0) ? PGM_ADDRESSING : -ERRNO.EFAULT;
 }

@@ -34,7 +34,7 @@ export class S390xVm implements ArchVm {
 
   constructor(vm: EmulatedVm) {
     this.#vm = vm;
-    this.states = vm.machine.release.since(7, 0) ? new PageStates(true) : processPageStates(vm.memory);
+    this.states = this.ownsPageTables ? new PageStates(true) : processPageStates(vm.memory);
     this.storage = new GuestStorage(vm, this.states);
   }
 
@@ -51,25 +51,22 @@ export class S390xVm implements ArchVm {
     return [...this.#vm.spaces[0]!];
   }
 
-  /** The first use of keys: those that were there are cleared, and from now on they are maintained. */
-  enableKeys(): void {
-    this.states.keysEnabled = true;
+  /** KVM has page tables of its own for each VM, with keys and CMMA values in them. */
+  get ownsPageTables(): boolean {
+    return this.release.since(7, 0);
   }
 
-  setKey(slot: EmulatedMemslot, gfn: number, key: number): void {
-    if (this.release.since(7, 0) && this.states.key(slot, gfn) !== key) this.#vm.dirtyLog.mark(slot, gfn);
-    this.states.setKey(slot, gfn, key);
+  /** Makes the guest's page present, as a load of the guest's does; false where user space has none. */
+  faultIn(slot: EmulatedMemslot, gfn: number): boolean {
+    if (!this.storage.faultIn(slot, gfn, false)) return false;
+    this.link(gfn);
+    return true;
   }
 
-  /** Sets the keys of frames that follow one another. */
-  setKeys(slot: EmulatedMemslot, gfn: number, keys: Uint8Array, at: number, length: number): void {
-    if (!this.release.since(7, 0)) this.states.writeKeys(slot, gfn, keys, at, length);
-    else for (let i = 0; i < length; i++) this.setKey(slot, gfn + i, keys[at + i]!);
-  }
-
-  /** The guest touched the page: its own tables point to the process's page table for the segment. */
-  linkSegment(gfn: number): void {
-    this.#linked.add(Math.floor(gfn / SEGMENT_PAGES));
+  /** The guest touched the page: its own tables lead to it, up to 6.19 by way of the process's page table for the segment. */
+  link(gfn: number): void {
+    if (this.ownsPageTables) this.states.present.add(gfn);
+    else this.#linked.add(Math.floor(gfn / SEGMENT_PAGES));
   }
 
   memslotCommitted(slot: EmulatedMemslot): void {
@@ -77,9 +74,14 @@ export class S390xVm implements ArchVm {
     if ((slot.flags & MEM.LOG_DIRTY_PAGES) === 0) this.migrating = false;
   }
 
-  /** The slot's part of the guest's own tables goes. */
+  /** The slot's part of the guest's own tables goes; from 7.0 on with what was in them. */
   memslotFlushed(slot: EmulatedMemslot): void {
+    if (this.ownsPageTables) this.states.forget(slot.baseGfn, slot.npages);
     for (const segment of this.#linkedOf(slot)) this.#linked.delete(segment);
+  }
+
+  pagesInvalidated(first: number, end: number): void {
+    if (this.ownsPageTables) this.states.absent(first, end);
   }
 
   setDeviceAttr(group: number, attr: bigint, value: Uint8Array | null): number {
@@ -95,11 +97,14 @@ export class S390xVm implements ArchVm {
   }
 
   /**
-   * Brings the dirty bitmap of a slot up to date: up to 6.19 with every change of the pages that the guest's own
-   * tables lead to, also those by user space and of keys.
+   * Brings the dirty bitmap of a slot up to date with the changes of the pages that the guest's own tables lead to: of
+   * their keys, and up to 6.19 those by user space too.
    */
   syncDirtyLog(slot: EmulatedMemslot): void {
-    if (this.release.since(7, 0)) return;
+    for (const gfn of this.states.present) {
+      const inSlot = gfn >= slot.baseGfn && gfn < slot.baseGfn + slot.npages;
+      if (inSlot && this.states.takeChanged(slot, gfn)) this.#vm.dirtyLog.mark(slot, gfn);
+    }
     for (const segment of this.#linkedOf(slot)) {
       const start = Math.max(segment * SEGMENT_PAGES, slot.baseGfn);
       const end = Math.min((segment + 1) * SEGMENT_PAGES, slot.baseGfn + slot.npages);

@@ -14,7 +14,7 @@ import {
   type StorageKey,
 } from '../model/storage-key.ts';
 import { SKEYS_COUNT_RULES, SKEYS_FLAGS_RULES } from '../rules.ts';
-import { interruption, plus } from './mem-op.ts';
+import { plus } from './mem-op.ts';
 
 /** A run of guest frames that have memory. */
 interface Slot {
@@ -92,7 +92,9 @@ export class VmStorageKeys {
     this.setBytes(startGfn, Uint8Array.from(keys, encodeStorageKey));
   }
 
-  /** KVM_S390_KEYOP (7.0 and later), insert storage key extended: the key. @throws ProgramInterruption 5; KvmError ENOTTY */
+  /** KVM_S390_KEYOP (7.0 and later), insert storage key extended: the key. It doesn't begin the use of keys, and the first {@link setBytes} clears what {@link sske} set
+   * before.
+   * @throws KvmError EFAULT without a memslot, ENOTTY */
   iske(gaddr: U64): StorageKey {
     return decodeStorageKey(this.#keyOp(gaddr, KEYOP.ISKE, 0));
   }
@@ -111,12 +113,14 @@ export class VmStorageKeys {
   #keyOp(gaddr: U64, operation: number, value: number): number {
     const key = Uint8Array.of(value);
     const result = this.#s390x.keyOp(this.#owner.fd, checkU64(gaddr, 'gaddr'), operation, key);
-    if (result > 0) throw interruption(result, gaddr, { explanation: `no memslot has absolute ${hex(gaddr)}` });
-    if (result < 0) {
-      const explanation = result === -ERRNO.ENOTTY ? 'kernels before 7.0 have no KEYOP' : undefined;
-      throw callFailure('keyOp', result, this.#owner, { gpa: gaddr, explanation });
-    }
-    return key[0]!;
+    if (result === 0) return key[0]!;
+    const explanation =
+      result === -ERRNO.ENOTTY
+        ? 'kernels before 7.0 have no KEYOP'
+        : result === -ERRNO.EFAULT
+          ? `no memslot has absolute ${hex(gaddr)}`
+          : undefined;
+    throw callFailure('keyOp', result, this.#owner, { gpa: gaddr, explanation });
   }
 
   #set(gfn: U64, keys: Uint8Array): void {
@@ -141,13 +145,11 @@ export class VmStorageKeys {
       this.#whyFrames(gfn, keys.length, result) ??
       (call === 'setSkeys' ? whyKey(gfn, keys, result) : undefined) ??
       explain([...SKEYS_FLAGS_RULES, ...SKEYS_COUNT_RULES], { flags: 0, count: BigInt(keys.length) }, result);
-    const errno = result > 0 ? -ERRNO.EFAULT : result;
-    return callFailure(call, errno, this.#owner, { gpa: BigInt(gfn) << 12n, explanation });
+    return callFailure(call, result, this.#owner, { gpa: BigInt(gfn) << 12n, explanation });
   }
 
-  /** 7.0 answers 5 (addressing) where others answer EFAULT. */
   #whyFrames(startGfn: U64, count: number, result: number): string | undefined {
-    if (result !== -ERRNO.EFAULT && result <= 0) return undefined;
+    if (result !== -ERRNO.EFAULT) return undefined;
     const slots = [...this.#owner.memslots];
     let gfn = Number(startGfn);
     const end = gfn + count;

@@ -1,6 +1,7 @@
 import type { ArchVcpu } from '../../../emulated/arch-state.ts';
 import type { HostMemory } from '../../../emulated/host-memory.ts';
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
+import { preFault } from '../../../emulated/pre-fault.ts';
 import type { EmulatedVcpu } from '../../../emulated/vcpu.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { EXIT, MEM } from '../../../uapi/flags.ts';
@@ -56,22 +57,15 @@ export class X86Vcpu implements ArchVcpu {
   preFaultMemory(range: BigUint64Array, flags: bigint): number {
     const { vm } = this.#vcpu;
     if (!vm.machine.release.since(6, 11)) return vm.machine.unknownVcpuRequest;
-    const page = BigInt(PAGE);
-    const [gpa = 0n, size = 0n] = range;
-    if (flags !== 0n || gpa % page !== 0n || size % page !== 0n || gpa + size >= 1n << 64n || size === 0n) {
-      return -ERRNO.EINVAL;
-    }
-    if (!this.#build.tdp) return -ERRNO.EOPNOTSUPP;
-    for (let left = size; left > 0n; left -= page) {
-      const gfn = Number(range[0]! / page);
+    return preFault(range, flags, PAGE, (gpa) => {
+      if (!this.#build.tdp) return -ERRNO.EOPNOTSUPP;
+      const gfn = Number(gpa / BigInt(PAGE));
       const slot = vm.usableSlot(gfn);
-      if (slot === undefined) return left === size ? -ERRNO.ENOENT : 0;
-      if (!vm.memory.canAccess(vm.hostAddress(slot, gfn), false)) return left === size ? -ERRNO.EFAULT : 0;
+      if (slot === undefined) return -ERRNO.ENOENT;
+      if (!vm.memory.canAccess(vm.hostAddress(slot, gfn), false)) return -ERRNO.EFAULT;
       this.#map(slot, gfn);
-      range[0] = range[0]! + page;
-      range[1] = left - page;
-    }
-    return 0;
+      return PAGE;
+    });
   }
 }
 

@@ -59,12 +59,33 @@ describe('GET_SKEYS and SET_SKEYS, recorded', () => {
 });
 
 describe('keys of other kernels and processes', () => {
-  it('7.0 validates all before it sets any, and gives 5 for a hole', () => {
+  it('7.0 validates all before it sets any, and keeps what came before a hole', () => {
     const machine = new Machine({ release: '7.0' }).addMemory();
     expect(machine.setKeys(0x10, 0x60, 0x61)).toBe(EINVAL);
     expect(machine.keys(0x10, 1)).toEqual(Uint8Array.of(0));
-    expect(machine.setKeys(0x3ff, 0x40, 0x50)).toBe(5);
-    expect(machine.s390x.getSkeys(machine.vm, 0x400, 1, 0, new Uint8Array(1))).toBe(5);
+    expect(machine.setKeys(0x3ff, 0x40, 0x50)).toBe(EFAULT);
+    expect(machine.keys(0x3ff, 1)).toEqual(Uint8Array.of(0x40));
+    expect(machine.s390x.getSkeys(machine.vm, 0x400, 1, 0, new Uint8Array(1))).toBe(EFAULT);
+  });
+
+  it('KEYOP does not turn keys on, and the first SET_SKEYS clears what it set', () => {
+    const { s390x, vm, ...machine } = new Machine({ release: '7.0' }).addMemory();
+    expect(s390x.keyOp(vm, 0x5000, 3, Uint8Array.of(0x51))).toBe(0);
+    const key = new Uint8Array(1);
+    expect(s390x.keyOp(vm, 0x5000, 1, key)).toBe(0);
+    expect(key[0]).toBe(0x50);
+    expect(s390x.getSkeys(vm, 5, 1, 0, key)).toBe(1);
+    expect(s390x.setSkeys(vm, 6, 1, 0, Uint8Array.of(0x70))).toBe(0);
+    const keys = new Uint8Array(2);
+    expect(s390x.getSkeys(vm, 5, 2, 0, keys)).toBe(0);
+    expect(keys).toEqual(Uint8Array.of(0, 0x70));
+    // From here on they stay until their slot goes or moves.
+    expect(machine.kernel.madvise(machine.hva, MIB, 4)).toBe(0);
+    expect(s390x.getSkeys(vm, 5, 2, 0, keys)).toBe(0);
+    expect(keys).toEqual(Uint8Array.of(0, 0x70));
+    expect(machine.kernel.setUserMemoryRegion(vm, 0, 0, 16 * MIB, 4 * MIB, machine.hva)).toBe(0);
+    expect(s390x.getSkeys(vm, 0x1005, 2, 0, keys)).toBe(0);
+    expect(keys).toEqual(Uint8Array.of(0, 0));
   });
 
   it.each([

@@ -98,7 +98,7 @@ describe('vm.storageKeys', () => {
     expect(g.vm.storageKeys.rrbe(0x1000)).toEqual({ reference: true, change: true });
     expect(g.vm.storageKeys.iske(0x1000).reference).toBe(false);
     expect(() => g.vm.storageKeys.iske(16 * MIB)).toThrow(
-      expect.objectContaining({ name: 'ProgramInterruption', code: 5 }),
+      expect.objectContaining({ code: 'EFAULT', explanation: 'no memslot has absolute 0x1000000' }),
     );
   });
 });
