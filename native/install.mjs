@@ -7,14 +7,17 @@
 //
 // npm_config_build_from_source=true (npm install --build-from-source) compiles in any case.
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
-import { findNodeGyp, packageRoot, runNodeGyp } from './node-gyp.mjs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { explainFailure } from './build-failure.mjs';
+import { attempt, findNodeGyp, packageRoot, runNodeGyp } from './node-gyp.mjs';
 import { addonOf, GLIBC, whyNot } from './prebuilt/prebuilds.mjs';
 
 const sanitize = process.argv.includes('--sanitize');
 const strict = sanitize || process.argv.includes('--strict');
 const buildRoot = sanitize ? join(packageRoot, 'native', 'sanitize') : packageRoot;
+const log = join(buildRoot, 'build', 'install.log');
 const addon = join(buildRoot, 'build', 'Release', 'kvm_bridge.node');
 const platform = `${process.platform}-${process.arch}`;
 
@@ -48,23 +51,21 @@ function whyCompile() {
   return `the prebuilt one (for glibc ${GLIBC} and later) does not load here: ${error.replace(`${path}: `, '')}`;
 }
 
-/** @param {string} output what node-gyp printed */
-function explain(output) {
-  if (/ERR! find Python/.test(output)) return 'Python 3, which node-gyp needs, was not found';
-  if (/not found: make|make: not found|spawn make ENOENT/i.test(output)) return '`make` was not found';
-  if (
-    /[gc]\+\+: (not found|No such file)|command not found|No such file or directory: '[^']*(cc|\+\+)'/i.test(output)
-  ) {
-    return 'a C++ compiler was not found';
-  }
-  if (/linux\/kvm\.h: No such file/.test(output)) return 'the header linux/kvm.h was not found';
-  if (/getaddrinfo|ECONNREFUSED|ETIMEDOUT|ENOTFOUND|response downloading/.test(output)) {
-    return "the headers of this Node.js could not be downloaded (set npm_config_nodedir to Node's prefix)";
-  }
-  const error = output
-    .split('\n')
-    .find((line) => /\berror\b/i.test(line) && !/gyp ERR! (stack|build error)/.test(line));
-  return `compiling failed (${error?.trim() ?? 'node-gyp said no more'})`;
+/**
+ * Keeps what node-gyp printed, since npm shows nothing of it: in the package, or where that cannot be written, elsewhere.
+ * @param {string} output
+ * @returns {string | undefined} where it is
+ */
+function keepLog(output) {
+  const write = (path) => {
+    writeFileSync(path, output);
+    return path;
+  };
+  const inPackage = attempt(() => {
+    mkdirSync(dirname(log), { recursive: true });
+    return write(log);
+  });
+  return inPackage ?? attempt(() => write(join(mkdtempSync(join(tmpdir(), 'kvm-bridge-')), 'install.log')));
 }
 
 const arches = ['x64', 's390x', 'ppc64', 'arm64'];
@@ -81,21 +82,19 @@ const nodeGyp = findNodeGyp();
 if (nodeGyp === undefined) giveUp('node-gyp was not found', 'run this through npm: `npm rebuild kvm-bridge`');
 if (!strict) say(`compiling the addon with node-gyp (half a minute), since ${why}.`);
 
-let status = 0;
+attempt(() => rmSync(log));
 let output = '';
 for (const step of [
   ['configure', `--warnings_are_errors=${strict ? 1 : 0}`],
   ['build', '-j', 'max'],
 ]) {
   const result = runNodeGyp(nodeGyp, buildRoot, step);
-  status = result.status;
   output += result.output;
-  if (status !== 0) break;
-}
-if (status !== 0) {
+  if (result.status === 0) continue;
   if (strict) process.stderr.write(output);
-  const packages = 'Debian, Ubuntu: `apt-get install g++ make python3`; Fedora: `dnf install gcc-c++ make python3`';
-  giveUp(explain(output), `install what is missing (${packages}) and run \`npm rebuild kvm-bridge\``);
+  const { reason, mend } = explainFailure(output);
+  const kept = keepLog(output);
+  giveUp(reason, kept === undefined ? mend : `${mend}. What was printed is in ${kept}`);
 }
 if (strict && /warning:/.test(output)) {
   process.stderr.write(output);
