@@ -52,6 +52,7 @@ export {
 export type { DeviceOptions, FileOptions, MemfdOptions, MemoryKind, MemoryOptions } from './memory/mapping-source.ts';
 export type { Memslot, Memslots, UserMemoryRegion } from './memory/memslots.ts';
 export { MmioBus, type MmioHandlers, type MmioRegion } from './memory/mmio-bus.ts';
+export { type Range, RangeTable } from './memory/range-table.ts';
 export type { MemoryRegion } from './memory/region.ts';
 export { type MappedPiece, Reservation } from './memory/reservation.ts';
 export { type Arch, CAP, DIRTY_LOG, EXIT, MADV, MEM, MEMORY_ATTRIBUTE_PRIVATE, PROT } from './uapi/index.ts';

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type GuestProgram, spin, store } from '../../lib/emulated/guest.ts';
 import { type AddressSpace, Kvm, type Mapping, type MemoryRegion, type Vcpu, type Vm } from '../../lib/index.ts';
+import { type GuestProgram, spin, store } from '../../lib/raw.ts';
 import { emulatedBackends, UNIT } from '../unit/handles/backends.ts';
 
 /** Regions there can be, places where each can be, and pages of a region that are stored to. */

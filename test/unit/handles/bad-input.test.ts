@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { EmulatedKernel } from '../../../lib/backends/emulated.ts';
 import { Kvm, type KvmError, type Mapping, type Vm } from '../../../lib/index.ts';
+import { EmulatedKernel } from '../../../lib/raw.ts';
 import { backends, UNIT } from './backends.ts';
 
 const BAD_ADDRESSES: readonly [string, unknown, string][] = [

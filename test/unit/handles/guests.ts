@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
-import { type GuestOp, type GuestProgram, halt, input, load, out, store } from '../../../lib/emulated/guest.ts';
 import type { Kvm, Mapping, Vcpu, Vm } from '../../../lib/index.ts';
+import { type GuestOp, type GuestProgram, halt, input, load, out, store } from '../../../lib/raw.ts';
 import type { Backend } from './backends.ts';
 
 /** Where the machine code of the real kernel's guests lies: the second page. */

@@ -1,10 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { EmulatedKernel } from '../../../lib/backends/emulated.ts';
-import { hypercall, spin } from '../../../lib/emulated/guest.ts';
 import { Kvm, type Vcpu, type Vm } from '../../../lib/index.ts';
-import { ERRNO } from '../../../lib/uapi/errno.ts';
-import { EXIT } from '../../../lib/uapi/flags.ts';
-import { KVM_RUN } from '../../../lib/uapi/structs.ts';
+import { EmulatedKernel, ERRNO, EXIT, hypercall, KVM_RUN, spin } from '../../../lib/raw.ts';
 import { backends, UNIT } from './backends.ts';
 import { loadGuest, type Step } from './guests.ts';
 

@@ -9,9 +9,9 @@ import {
   VRMA_VSID,
   vrmaSegment,
 } from '../../../lib/arch/ppc64/model/index.ts';
-import type { EmulatedKernel } from '../../../lib/backends/emulated.ts';
-import { type GuestOp, type GuestProgram, load, spin, store } from '../../../lib/emulated/guest.ts';
 import { Kvm, PROT, type Vcpu, type Vm } from '../../../lib/index.ts';
+import type { EmulatedKernel } from '../../../lib/raw.ts';
+import { type GuestOp, type GuestProgram, load, spin, store } from '../../../lib/raw.ts';
 import { backends, UNIT } from '../handles/backends.ts';
 import { loadGuest } from '../handles/guests.ts';
 

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { store } from '../../../lib/emulated/guest.ts';
 import { Kvm, type Vcpu, type Vm } from '../../../lib/index.ts';
+import { store } from '../../../lib/raw.ts';
 import { backends, UNIT } from '../handles/backends.ts';
 import { loadStores, runsGuests, runsOnProcessor } from '../handles/guests.ts';
 

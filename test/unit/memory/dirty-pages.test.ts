@@ -1,7 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { EmulatedKernel } from '../../../lib/backends/emulated.ts';
 import { DIRTY_LOG, Kvm, type Vcpu, type Vm } from '../../../lib/index.ts';
-import { ERRNO } from '../../../lib/uapi/errno.ts';
+import { EmulatedKernel, ERRNO } from '../../../lib/raw.ts';
 import { backends, UNIT } from '../handles/backends.ts';
 import { CODE, loadStores, NEEDS_PROCESSOR, runsGuests, runsOnProcessor } from '../handles/guests.ts';
 

@@ -1,6 +1,5 @@
 import { expect, it } from 'vitest';
-import { GuestMemory, type HostMemory, Kvm, type MemoryLookup } from '../../../lib/index.ts';
-import { RangeTable } from '../../../lib/memory/range-table.ts';
+import { GuestMemory, type HostMemory, Kvm, type MemoryLookup, RangeTable } from '../../../lib/index.ts';
 
 const UNIT = 0x10_0000;
 

@@ -6,8 +6,8 @@ import {
   VRMA_VSID,
   vrmaSegment,
 } from '../../../../../lib/arch/ppc64/model/index.ts';
-import { type GuestOp, type GuestProgram, hypercall, spin, store } from '../../../../../lib/emulated/guest.ts';
 import { Kvm, type Vcpu, type Vm } from '../../../../../lib/index.ts';
+import { type GuestOp, type GuestProgram, hypercall, spin, store } from '../../../../../lib/raw.ts';
 
 export const ORDER = 18;
 export const PAGE_SIZES = [4096, 65536] as const;

@@ -9,8 +9,8 @@ import {
   HtabStreamError,
   verifyHtab,
 } from '../../../../../lib/arch/ppc64/model/index.ts';
-import { type GuestProgram, spin } from '../../../../../lib/emulated/guest.ts';
 import type { HtabCopyPass } from '../../../../../lib/index.ts';
+import { type GuestProgram, spin } from '../../../../../lib/raw.ts';
 import { chunkOf, collect, enter, hptVm, identity, ORDER, PAGE_SIZES, remove, runGuest } from './emulated-hpt.ts';
 
 /** A table with many entries that stand where they can be found. */

@@ -5,8 +5,7 @@
 
 import { describe, expect, it } from 'vitest';
 import { KvmError, type Vcpu, type Vm } from '../../../../../lib/index.ts';
-import { ERRNO } from '../../../../../lib/uapi/errno.ts';
-import { MEMOP } from '../../../../../lib/uapi/flags.ts';
+import { ERRNO, MEMOP } from '../../../../../lib/raw.ts';
 import { CHECK_ONLY, INJECT, Machine, MIB, SKEY } from '../emulated/machine.ts';
 import { TypedGuest } from './typed-guest.ts';
 

@@ -2,7 +2,7 @@
 
 import { afterAll, describe, expect, it } from 'vitest';
 import { addressSpaceRanges, Kvm, ProgramInterruption } from '../../../../../lib/index.ts';
-import { KVM_RUN_S390X, KVM_SYNC } from '../../../../../lib/uapi/structs.ts';
+import { KVM_RUN_S390X, KVM_SYNC } from '../../../../../lib/raw.ts';
 import { CAPTURES, captureDirectories, loadCapture } from '../../../../captures/s390x.ts';
 
 const HOME_64 = 0x0400_c001_8000_0000n;

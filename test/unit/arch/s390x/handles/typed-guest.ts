@@ -1,5 +1,5 @@
 import { Kvm, type Vcpu, type Vm } from '../../../../../lib/index.ts';
-import { KVM_RUN_S390X, KVM_SYNC } from '../../../../../lib/uapi/structs.ts';
+import { KVM_RUN_S390X, KVM_SYNC } from '../../../../../lib/raw.ts';
 
 export const MIB = 0x10_0000;
 export const DAT_64 = 0x0400_0001_8000_0000n;
