@@ -39,16 +39,16 @@ export class RunLoop {
     this.#vcpu = vcpu;
   }
 
-  /** Whether a run is under way on the vCPU's thread. */
+  /** Whether a run is under way, on the vCPU's thread or on this one: its handlers see true. */
   get running(): boolean {
     return this.#running;
   }
 
   /** @throws the signal's reason when aborted; KvmError EBUSY while another run is under way, EFAULT, EBADF … */
   async run({ signal }: RunOptions): Promise<VcpuExit> {
-    const { calls, id } = this.#vcpu;
+    const { calls } = this.#vcpu;
     signal?.throwIfAborted();
-    if (this.#running) throw this.#failure(-ERRNO.EBUSY, `vCPU ${id} is running already`);
+    this.#assertIdle();
     const abort = (): void => {
       this.#staleKick = true;
       calls.kick(this.#vcpu.fd);
@@ -76,15 +76,12 @@ export class RunLoop {
   /** @throws KvmError EBUSY, EFAULT, EBADF … */
   runSync({ timeoutMs = 0 }: RunSyncOptions): VcpuExit {
     checkU32(timeoutMs, 'timeoutMs');
-    const { calls } = this.#vcpu;
-    const end = performance.now() + timeoutMs;
-    for (let left = timeoutMs; ; left = Math.max(1, Math.ceil(end - performance.now()))) {
-      const result = calls.run(this.#vcpu.fd, timeoutMs === 0 ? 0 : left);
-      this.#vcpu.vm.io.drainCoalesced();
-      if (this.#isOfAbort(result)) continue;
-      const exit = this.#exitOf(result);
-      if (exit !== undefined) return exit;
-      if (timeoutMs !== 0 && performance.now() >= end) return { reason: 'INTR' };
+    this.#assertIdle();
+    this.#running = true;
+    try {
+      return this.#runUntil(timeoutMs);
+    } finally {
+      this.#running = false;
     }
   }
 
@@ -98,6 +95,24 @@ export class RunLoop {
   /** The vCPU is about to be closed: a run under way is interrupted, and rejects with EBADF. */
   interrupt(): void {
     if (this.#running) this.#vcpu.calls.kick(this.#vcpu.fd);
+  }
+
+  /** One exit is answered at a time: a run from within a handler would swallow that of the run under way. */
+  #assertIdle(): void {
+    if (this.#running) throw this.#failure(-ERRNO.EBUSY, `vCPU ${this.#vcpu.id} is running already`);
+  }
+
+  #runUntil(timeoutMs: number): VcpuExit {
+    const { calls } = this.#vcpu;
+    const end = performance.now() + timeoutMs;
+    for (let left = timeoutMs; ; left = Math.max(1, Math.ceil(end - performance.now()))) {
+      const result = calls.run(this.#vcpu.fd, timeoutMs === 0 ? 0 : left);
+      this.#vcpu.vm.io.drainCoalesced();
+      if (this.#isOfAbort(result)) continue;
+      const exit = this.#exitOf(result);
+      if (exit !== undefined) return exit;
+      if (timeoutMs !== 0 && performance.now() >= end) return { reason: 'INTR' };
+    }
   }
 
   #isOfAbort(result: number): boolean {

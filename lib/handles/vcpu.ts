@@ -76,7 +76,7 @@ export class Vcpu extends Handle {
     return buffer;
   }
 
-  /** Whether a run is under way on the vCPU's thread. */
+  /** Whether a run is under way, on the vCPU's thread or on this one: handlers see true. */
   get running(): boolean {
     return this.#loop.running;
   }
@@ -94,7 +94,7 @@ export class Vcpu extends Handle {
 
   /**
    * Runs the guest on this thread (in a worker: the main thread's event loop stands still meanwhile) until an exit
-   * that no handler takes. @throws KvmError EBUSY, EFAULT, EBADF …
+   * that no handler takes. @throws KvmError EBUSY while another run is under way, also from its handlers; EFAULT, EBADF …
    */
   runSync(options: RunSyncOptions = {}): VcpuExit {
     return this.#loop.runSync(options);

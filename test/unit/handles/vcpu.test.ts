@@ -143,6 +143,32 @@ describe.each(x86)('a vCPU on $name', ({ options }) => {
     expect(vcpu.runSync({ timeoutMs: 50 })).toEqual({ reason: 'INTR' });
   });
 
+  it.for(['run', 'runSync'] as const)('refuses a run from within a handler of %s, and loses no exit', async (how) => {
+    const answers: unknown[] = [];
+    const attempt = (run: () => unknown): void => {
+      try {
+        answers.push(run());
+      } catch (error) {
+        answers.push((error as { code: string }).code);
+      }
+    };
+    let later: Promise<unknown> | undefined;
+    vm.memory.addMmio(MMIO, 8, {
+      write: () => {
+        answers.push(vcpu.running);
+        attempt(() => vcpu.runSync());
+        later = vcpu.run().catch((error: { code: string }) => error.code);
+      },
+    });
+    load({ store: MMIO, value: 1 }, { out: 0x10, value: 1 });
+    const exit = how === 'run' ? await vcpu.run() : vcpu.runSync({ timeoutMs: 5000 });
+    expect(exit).toMatchObject({ reason: 'IO', port: 0x10 });
+    expect(answers).toEqual([true, 'EBUSY']);
+    expect(await later).toBe('EBUSY');
+    expect(vcpu.running).toBe(false);
+    expect(await vcpu.run()).toEqual({ reason: 'HLT' });
+  });
+
   it('rejects the run under way with EBADF when it is closed', async () => {
     spinForever();
     const run = vcpu.run();

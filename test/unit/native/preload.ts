@@ -28,6 +28,7 @@ export function runPreloaded(
   name: string,
   { args = [], env = {} }: { args?: readonly string[]; env?: NodeJS.ProcessEnv } = {},
 ): ChildResult {
+  if (process.env.LD_PRELOAD) return test.skip(`another library must be loaded first: ${process.env.LD_PRELOAD}`);
   library ??= build();
   if (library === undefined) return test.skip(`the fake KVM cannot be compiled: ${why}`);
   const { status, signal, stdout, stderr } = spawnSync(process.execPath, ['--expose-gc', childPath(name), ...args], {
