@@ -111,7 +111,13 @@ describe.each(backends)('bad input on $name', ({ options }) => {
     expect(() => vm.memory.addRam(2 * UNIT, ram, { offset: UNIT })).toThrow(/empty/);
     expect(() => kvm.mapAnonymous(0)).toThrow(expect.objectContaining({ code: 'EINVAL', syscall: 'mmap' }));
     expect(() => kvm.mapAnonymous(UNIT, { align: 3 })).toThrow(expect.objectContaining({ code: 'EINVAL' }));
-    expect(() => kvm.createVm({ type: 0xffff_ffff })).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+  });
+
+  it('a type of VM that the kernel does not have is refused', () => {
+    const create = () => kvm.createVm({ type: 0xffff_ffff });
+    // riscv64's does not look at it.
+    if (kvm.arch === 'riscv64') create().close();
+    else expect(create).toThrow(expect.objectContaining({ code: 'EINVAL' }));
   });
 
   it('everything on closed handles is EBADF and says what is closed', () => {

@@ -92,8 +92,8 @@ describe.each(backends)('what the kernel forgets on $name', (backend) => {
     const ram = kvm.mapAnonymous(2 * UNIT);
     const held = kvm.reserve(UNIT);
     vm.memory.addRam(0, ram, { offset: UNIT });
-    vm.memory.addRam(4 * UNIT, held);
     held.mapAnonymous(0, UNIT);
+    vm.memory.addRam(4 * UNIT, held);
     vm.dirtyPages.start();
     ram.discard(UNIT + page, page);
     ram.write(UNIT + 3 * page, Uint8Array.of(1));

@@ -21,7 +21,33 @@ const code = (act: () => unknown): unknown => {
   }
 };
 
-describe.each(backends)('a reservation on $name', ({ options }) => {
+/** riscv64's KVM looks at what the process may write when a slot is made, so that a region cannot come before its memory. */
+const memoryFirst = backends.filter(({ options }) => {
+  using kvm = Kvm.open(options);
+  return kvm.arch === 'riscv64';
+});
+const laterMemory = backends.filter((backend) => !memoryFirst.includes(backend));
+
+describe.each(memoryFirst)('a reservation on $name', ({ options }) => {
+  it('is a region once all of it has memory that the process may write', () => {
+    using kvm = Kvm.open(options);
+    using vm = kvm.createVm();
+    using ram = kvm.reserve(UNIT);
+    const add = () => vm.memory.addRam(0, ram);
+    const refusal = expect.objectContaining({ code: 'EPERM', explanation: expect.stringContaining('may not write') });
+    expect(add).toThrow(refusal);
+    ram.mapAnonymous(0, UNIT / 2);
+    expect(add).toThrow(refusal);
+    ram.mapAnonymous(UNIT / 2, UNIT / 2);
+    add();
+    vm.memory.writeU8(UNIT - 1, 7);
+    ram.unmapPart(0, kvm.pageSize);
+    expect(() => vm.memory.readU8(0)).toThrow(expect.objectContaining({ code: 'EFAULT' }));
+    expect(vm.memory.readU8(UNIT - 1)).toBe(7);
+  });
+});
+
+describe.each(laterMemory)('a reservation on $name', ({ options }) => {
   let kvm: Kvm;
   let vm: Vm;
   let ram: Reservation;
@@ -218,7 +244,7 @@ describe.each(backends)('a reservation on $name', ({ options }) => {
   });
 });
 
-describe.each(backends)('device memory in a reservation on $name', ({ options }) => {
+describe.each(laterMemory)('device memory in a reservation on $name', ({ options }) => {
   it('is passed through page by page, with RAM of other kinds beside it', () => {
     using kvm = Kvm.open(options);
     using vm = kvm.createVm();
