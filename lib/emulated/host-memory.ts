@@ -4,13 +4,14 @@ import { MADV, MAP, PROT } from '../uapi/flags.ts';
 import { type Backing, type MapRequest, type MapSource, MemoryBacking } from './backing.ts';
 
 /**
- * Where made-up host virtual addresses begin; they grow upwards and are never used twice, so that a stale address
- * faults instead of reaching somebody else's memory.
+ * Where made-up host virtual addresses begin, and where they end. They grow upwards, and none is used again while there
+ * are new ones, so that a stale address faults instead of reaching somebody else's memory.
  */
 const FIRST_HVA = 0x7000_0000_0000;
+const END_HVA = 0x8000_0000_0000;
 
-/** Largest mapping: so many that a few hundred fit below the end of user space. */
-const MAX_LENGTH = 2 ** 44;
+/** Largest mapping: all there is. */
+const MAX_LENGTH = END_HVA - FIRST_HVA;
 
 const HUGE_PAGE = 0x20_0000;
 const ALL_PROT = PROT.READ | PROT.WRITE | PROT.EXEC;
@@ -119,9 +120,8 @@ export class HostMemory {
     const isHuge = (flags & MAP.HUGETLB) !== 0;
     const unit = Math.max(align, isHuge ? HUGE_PAGE : this.pageSize);
     const rounded = roundUp(length, this.pageSize);
-    const hva = roundUp(this.#next, unit) + (align === 0 ? 0 : alignOffset % align);
-    // One page stays free behind each mapping.
-    this.#next = hva + rounded + this.pageSize;
+    const hva = this.#place(rounded, unit, align === 0 ? 0 : alignOffset % align);
+    if (hva === undefined) return -ERRNO.ENOMEM;
     const mapping: HostMapping = {
       hva,
       length: rounded,
@@ -132,8 +132,27 @@ export class HostMemory {
       lent: false,
     };
     if (!mapping.isReservation) mapping.areas.push(newArea(mapping, hva, rounded, request, source));
-    this.#mappings.push(mapping);
+    this.#mappings.splice(this.#mappings.findLastIndex((other) => other.hva < hva) + 1, 0, mapping);
     return hva;
+  }
+
+  /** Addresses for a new mapping: ones that nobody had, or else the first that are free. One page stays free behind each. */
+  #place(length: number, unit: number, offset: number): number | undefined {
+    const from = (at: number): number => {
+      const hva = at - (at % unit) + offset;
+      return hva < at ? hva + unit : hva;
+    };
+    const fresh = from(this.#next);
+    if (fresh + length <= END_HVA) {
+      this.#next = fresh + length + this.pageSize;
+      return fresh;
+    }
+    let hva = from(FIRST_HVA);
+    for (const mapping of this.#mappings) {
+      if (hva + length + this.pageSize <= mapping.hva) return hva;
+      hva = from(mapping.hva + mapping.length + this.pageSize);
+    }
+    return hva + length <= END_HVA ? hva : undefined;
   }
 
   /** mmap with MAP_FIXED, inside a reservation only. `source` finds out what to show, or −errno. */

@@ -1,3 +1,4 @@
+import { checkSize } from '../base/arguments.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { DIRTY_LOG_PAGE_OFFSET, EXIT, MEM } from '../uapi/flags.ts';
 import { IO_DIRECTION, KVM_RUN, KVM_RUN_S390X, REGS_SIZE } from '../uapi/structs.ts';
@@ -94,28 +95,37 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     if (this.#running) return -ERRNO.EBUSY;
     this.#running = true;
     const deadline = timeoutMs === 0 ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
-    let outcome: Outcome;
-    do {
-      outcome = this.#turn();
-    } while (outcome === 'continue' && performance.now() < deadline);
-    return this.#finish(outcome);
+    try {
+      let outcome: Outcome;
+      do {
+        outcome = this.#turn();
+      } while (outcome === 'continue' && performance.now() < deadline);
+      return this.#finish(outcome);
+    } finally {
+      // Also where the program itself threw.
+      this.#running = false;
+    }
   }
 
   async runAsync(): Promise<number> {
     if (this.#running) return -ERRNO.EBUSY;
     this.#running = true;
-    let outcome: Outcome;
-    do {
-      outcome = this.#turn();
-      // As after a run on a thread, nobody goes on before the event loop has turned: guests that exit in a loop starve nothing.
-      await new Promise<void>((turn) => setImmediate(turn));
-    } while (outcome === 'continue' && !this.#kicked);
-    if (outcome === 'spin' && !this.#kicked) {
-      await new Promise<void>((wake) => {
-        this.#wake = wake;
-      });
+    try {
+      let outcome: Outcome;
+      do {
+        outcome = this.#turn();
+        // As after a run on a thread, nobody goes on before the event loop has turned: guests that exit in a loop starve nothing.
+        await new Promise<void>((turn) => setImmediate(turn));
+      } while (outcome === 'continue' && !this.#kicked);
+      if (outcome === 'spin' && !this.#kicked) {
+        await new Promise<void>((wake) => {
+          this.#wake = wake;
+        });
+      }
+      return this.#finish(outcome);
+    } finally {
+      this.#running = false;
     }
-    return this.#finish(outcome);
   }
 
   /** The run under way, or else the next one, ends with EINTR. */
@@ -127,7 +137,6 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   }
 
   #finish(outcome: Outcome): number {
-    this.#running = false;
     this.#wake = undefined;
     if (outcome === 'exit') return 0;
     if (typeof outcome === 'number' && outcome !== -ERRNO.EINTR) return outcome;
@@ -191,6 +200,8 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   }
 
   #execute(op: GuestOp): Outcome {
+    // From 2^53 on a number may have been rounded.
+    if ('address' in op) checkSize(op.address, 'address');
     switch (op.op) {
       case 'store':
         return this.#access(this.#fragments(op.address, this.#bytesOf(op.value, op.size), true), true);

@@ -86,6 +86,22 @@ describe('immediateExit', () => {
   });
 });
 
+it.each([2 ** 53, 2 ** 60, -1, 0.5])(
+  'an address that is no exact one is refused, and the vCPU stays usable: %d',
+  async (address) => {
+    load(store(address, 1, 1n));
+    const refused = expect.objectContaining({
+      code: 'ERR_OUT_OF_RANGE',
+      message: expect.stringContaining('"address"'),
+    });
+    expect(() => vcpu.runSync()).toThrow(refused);
+    load(store(address, 1, 1n));
+    await expect(vcpu.run()).rejects.toEqual(refused);
+    load(store(2 ** 52, 1, 1n));
+    expect(vcpu.runSync()).toMatchObject({ reason: 'MMIO', gpa: 2 ** 52 });
+  },
+);
+
 it('a run without a program ends as one on this thread does', async () => {
   const here = vcpu.runSync();
   expect(here).toEqual({ reason: 'INTR' });
