@@ -21,10 +21,10 @@ export type { X86DescriptorTable, X86Regs, X86Segment, X86Sregs } from './arch/x
 export { type OpenOptions, openCalls } from './backends/open.ts';
 export { KvmError, type KvmErrorInfo, ProgramInterruption, type ProgramInterruptionInfo } from './base/errors.ts';
 export type { Capability } from './handles/capabilities.ts';
-export { EventFd, Registration } from './handles/eventfd.ts';
 export type { GuestMemfd } from './handles/guest-memfd.ts';
 export { type CreateVmOptions, Kvm } from './handles/kvm.ts';
 export type * from './handles/kvm-run.ts';
+export { Registration } from './handles/registration.ts';
 export type { RunOptions, RunSyncOptions } from './handles/run-loop.ts';
 export type { Vcpu } from './handles/vcpu.ts';
 export type { Vm } from './handles/vm.ts';
@@ -55,4 +55,7 @@ export { MmioBus, type MmioHandlers, type MmioRegion } from './memory/mmio-bus.t
 export { type Range, RangeTable } from './memory/range-table.ts';
 export type { MemoryRegion } from './memory/region.ts';
 export { type MappedPiece, Reservation } from './memory/reservation.ts';
+export { Descriptor } from './sharing/descriptor.ts';
+export { EventFd, type WaitOptions } from './sharing/eventfd.ts';
+export { type PeerCredentials, UnixConnection, UnixListener, type UnixSocketOptions } from './sharing/socket.ts';
 export { type Arch, CAP, DIRTY_LOG, EXIT, MADV, MEM, MEMORY_ATTRIBUTE_PRIVATE, PROT } from './uapi/index.ts';

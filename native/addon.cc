@@ -29,6 +29,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   ExportEventfd(calls);
   ExportVcpu(calls);
   ExportHtab(calls);
+  ExportSharing(calls);
   ExportArchitecture(calls);
   return exports;
 }

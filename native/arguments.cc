@@ -101,6 +101,10 @@ Fit Read(napi_env env, napi_value value, Array<uint8_t>& out) {
   return ReadArray(env, value, napi_uint8_array, out);
 }
 
+Fit Read(napi_env env, napi_value value, Array<int32_t>& out) {
+  return ReadArray(env, value, napi_int32_array, out);
+}
+
 Fit Read(napi_env env, napi_value value, Array<uint32_t>& out) {
   return ReadArray(env, value, napi_uint32_array, out);
 }

@@ -74,6 +74,7 @@ Fit Read(napi_env env, napi_value value, Word32& out);
 Fit Read(napi_env env, napi_value value, uint64_t& out);
 Fit Read(napi_env env, napi_value value, Bytes& out);
 Fit Read(napi_env env, napi_value value, Array<uint8_t>& out);
+Fit Read(napi_env env, napi_value value, Array<int32_t>& out);
 Fit Read(napi_env env, napi_value value, Array<uint32_t>& out);
 Fit Read(napi_env env, napi_value value, Array<double>& out);
 Fit Read(napi_env env, napi_value value, Array<uint64_t>& out);
@@ -90,6 +91,7 @@ inline const char* Expected(const Word32&) { return "an integer of 32 bits"; }
 inline const char* Expected(uint64_t) { return "a safe integer >= 0 or a bigint of 64 bits"; }
 inline const char* Expected(const Bytes&) { return "a Uint8Array or null"; }
 inline const char* Expected(const Array<uint8_t>&) { return "a Uint8Array"; }
+inline const char* Expected(const Array<int32_t>&) { return "an Int32Array"; }
 inline const char* Expected(const Array<uint32_t>&) { return "a Uint32Array"; }
 inline const char* Expected(const Array<double>&) { return "a Float64Array"; }
 inline const char* Expected(const Array<uint64_t>&) { return "a BigUint64Array"; }

@@ -42,36 +42,81 @@ inline bool IsBusy(const OwnFd& fd) { return fd.descriptor->vcpu && fd.descripto
 // KVM_RUN on the calling thread; see KvmCalls.run.
 int64_t RunVcpu(Environment& environment, OwnFd vcpu, double timeout_ms);
 
+// The arguments of one call.
+template <typename... Parameters>
+struct Arguments {
+  Binding* binding = nullptr;
+  std::tuple<std::decay_t<Parameters>...> values;
+
+  // False when an exception is on its way.
+  bool AreRead(napi_env env, napi_callback_info info) { return AreRead(env, info, Indices()); }
+  bool AreKnown() { return AreKnown(Indices()); }
+
+ private:
+  using Indices = std::index_sequence_for<Parameters...>;
+
+  template <size_t... I>
+  bool AreRead(napi_env env, napi_callback_info info, std::index_sequence<I...>) {
+    napi_value given[sizeof...(Parameters) + 1];
+    size_t count = sizeof...(Parameters);
+    void* data;
+    if (napi_get_cb_info(env, info, &count, given, nullptr, &data) != napi_ok) return false;
+    binding = static_cast<Binding*>(data);
+    return (IsRead(env, I, given[I], std::get<I>(values)) && ...);
+  }
+
+  template <typename T>
+  bool IsRead(napi_env env, size_t index, napi_value value, T& out) {
+    const Fit fit = Read(env, value, out);
+    if (fit == Fit::yes) return true;
+    ThrowMisfit(env, binding->name, index, Expected(out), fit);
+    return false;
+  }
+
+  template <size_t... I>
+  bool AreKnown(std::index_sequence<I...>) {
+    return (IsKnown(*binding->environment, std::get<I>(values)) && ...);
+  }
+};
+
 template <auto Function>
 struct Entry;
 
 template <typename Result, typename... Parameters, Result (*Function)(Environment&, Parameters...)>
 struct Entry<Function> {
   static napi_value Call(napi_env env, napi_callback_info info) {
-    return Call(env, info, std::index_sequence_for<Parameters...>{});
+    Arguments<Parameters...> arguments;
+    if (!arguments.AreRead(env, info)) return nullptr;
+    if (!arguments.AreKnown()) return ToValue(env, int64_t{-EBADF});
+    return std::apply(
+        [&](auto&... values) { return ToValue(env, Function(*arguments.binding->environment, values...)); },
+        arguments.values);
   }
+};
 
- private:
-  template <size_t... I>
-  static napi_value Call(napi_env env, napi_callback_info info, std::index_sequence<I...>) {
-    napi_value values[sizeof...(Parameters) + 1];
-    size_t count = sizeof...(Parameters);
-    void* data;
-    if (napi_get_cb_info(env, info, &count, values, nullptr, &data) != napi_ok) return nullptr;
-    const Binding& binding = *static_cast<Binding*>(data);
-    std::tuple<std::decay_t<Parameters>...> arguments;
-    if (!(IsRead(env, binding, I, values[I], std::get<I>(arguments)) && ...)) return nullptr;
-    Environment& environment = *binding.environment;
-    if (!(IsKnown(environment, std::get<I>(arguments)) && ...)) return ToValue(env, int64_t{-EBADF});
-    return ToValue(env, Function(environment, std::get<I>(arguments)...));
-  }
+// What a function returns whose promise is settled later.
+constexpr int64_t kLater = INT64_MIN;
 
-  template <typename T>
-  static bool IsRead(napi_env env, const Binding& binding, size_t index, napi_value value, T& out) {
-    const Fit fit = Read(env, value, out);
-    if (fit == Fit::yes) return true;
-    ThrowMisfit(env, binding.name, index, Expected(out), fit);
-    return false;
+// `int64_t Name(Environment&, napi_deferred, parameters...)`, whose result comes as a promise.
+template <auto Function>
+struct AsyncEntry;
+
+template <typename... Parameters, int64_t (*Function)(Environment&, napi_deferred, Parameters...)>
+struct AsyncEntry<Function> {
+  static napi_value Call(napi_env env, napi_callback_info info) {
+    Arguments<Parameters...> arguments;
+    napi_deferred deferred;
+    napi_value promise;
+    if (!arguments.AreRead(env, info)) return nullptr;
+    if (napi_create_promise(env, &deferred, &promise) != napi_ok) return nullptr;
+    int64_t result = -EBADF;
+    if (arguments.AreKnown()) {
+      result = std::apply(
+          [&](auto&... values) { return Function(*arguments.binding->environment, deferred, values...); },
+          arguments.values);
+    }
+    if (result != kLater) napi_resolve_deferred(env, deferred, ToValue(env, result));
+    return promise;
   }
 };
 
@@ -83,6 +128,11 @@ class Exports {
   template <auto Function>
   void Add(const char* name) {
     AddCallback(name, Entry<Function>::Call);
+  }
+
+  template <auto Function>
+  void AddAsync(const char* name) {
+    AddCallback(name, AsyncEntry<Function>::Call);
   }
 
   void AddCallback(const char* name, napi_callback callback) {
@@ -112,6 +162,8 @@ void ExportEventfd(Exports exports);
 void ExportVcpu(Exports exports);
 // Loops over bytes, not calls of the kernel.
 void ExportHtab(Exports exports);
+// What is shared with other processes: sockets, and whose descriptors are ours.
+void ExportSharing(Exports exports);
 // The group of the architecture's own calls, where it has some.
 void ExportArchitecture(Exports exports);
 

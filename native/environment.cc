@@ -57,6 +57,7 @@ bool DescriptorTable::Reserve(size_t size) {
 int64_t DescriptorTable::Close(int fd) {
   Descriptor* found = Find(fd);
   if (found == nullptr) return -EBADF;
+  poller_.Forget(found->watch, -EBADF);
   const Descriptor descriptor = std::move(*found);
   *found = Descriptor();
   if (!descriptor.vcpu) return close(fd) == 0 ? 0 : -errno;
@@ -89,7 +90,7 @@ void DescriptorTable::CloseAll() {
   for (size_t fd = 0; fd < size_; fd++) Close(static_cast<int>(fd));
 }
 
-Environment::Environment(napi_env env) : env_(env) {
+Environment::Environment(napi_env env) : poller(env), descriptors(poller), env_(env) {
   napi_value name;
   napi_create_string_utf8(env, "kvm-bridge.run", NAPI_AUTO_LENGTH, &name);
   napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this, OnRunResult, &run_results_);
@@ -127,6 +128,7 @@ void Environment::OnRunResult(napi_env env, napi_value, void* self, void* data) 
 // At process exit and when a worker ends: first no guest runs any more, then no descriptor, then no memory.
 void Environment::OnCleanup(void* self) {
   auto* environment = static_cast<Environment*>(self);
+  environment->poller.End();
   environment->descriptors.CloseAll();
   napi_handle_scope scope;
   if (napi_open_handle_scope(environment->env_, &scope) == napi_ok) {

@@ -11,6 +11,7 @@
 #include "guarded_memory.h"
 #include "interrupt.h"
 #include "mapping_table.h"
+#include "poller.h"
 #include "slots.h"
 #include "vcpu.h"
 
@@ -32,11 +33,13 @@ struct Descriptor {
   Ref<Vcpu> vcpu;
   // Of a VM, and of its vCPUs.
   Ref<VmSlots> slots;
+  // Made when it is first waited for.
+  Watch* watch = nullptr;
 };
 
 class DescriptorTable {
  public:
-  DescriptorTable() = default;
+  explicit DescriptorTable(Poller& poller) : poller_(poller) {}
   DescriptorTable(const DescriptorTable&) = delete;
   DescriptorTable& operator=(const DescriptorTable&) = delete;
 
@@ -61,6 +64,7 @@ class DescriptorTable {
   // Keeps a vCPU whose thread has to be told when the environment ends.
   void KeepUnfinished(const Ref<Vcpu>& vcpu);
 
+  Poller& poller_;
   std::unique_ptr<Descriptor[]> by_fd_;
   size_t size_ = 0;
   Ref<Vcpu> first_unfinished_;
@@ -85,6 +89,7 @@ class Environment {
   // A run of `vcpu` on its own thread; its result settles the promise of `deferred`. 0, or -errno when there is no thread.
   int StartRun(Vcpu& vcpu, napi_deferred deferred);
 
+  Poller poller;
   DescriptorTable descriptors;
   MappingTable mappings;
   GuardedCopier copier;

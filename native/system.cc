@@ -1,5 +1,6 @@
 // /dev/kvm and VMs: opening, capabilities, creation; and what works on any descriptor of ours.
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -163,6 +164,17 @@ int64_t WriteFd(Environment& environment, OwnFd fd, Array<uint8_t> from) {
   return count < 0 ? -errno : count;
 }
 
+int64_t Poll(Environment& environment, napi_deferred deferred, OwnFd fd, uint32_t events) {
+  Watch*& watch = fd.descriptor->watch;
+  if ((events & ~uint32_t{POLLIN | POLLOUT}) != 0) return -EINVAL;
+  if (events != 0) {
+    const int refused = environment.poller.Wait(fd.number, watch, events, deferred);
+    return refused == 0 ? kLater : refused;
+  }
+  if (watch != nullptr) environment.poller.Settle(*watch, 0);
+  return 0;
+}
+
 }  // namespace
 
 void ExportSystem(Exports exports) {
@@ -177,6 +189,7 @@ void ExportSystem(Exports exports) {
   exports.Add<IoctlUnchecked>("ioctlUnchecked");
   exports.Add<ReadFd>("read");
   exports.Add<WriteFd>("write");
+  exports.AddAsync<Poll>("poll");
 }
 
 }  // namespace kvm_bridge

@@ -23,34 +23,11 @@ int64_t Run(Environment& environment, OwnFd vcpu, Milliseconds timeout) {
   return RunVcpu(environment, vcpu, timeout.value);
 }
 
-napi_value RunAsync(napi_env env, napi_callback_info info) {
-  napi_value argument;
-  size_t count = 1;
-  void* data;
-  if (napi_get_cb_info(env, info, &count, &argument, nullptr, &data) != napi_ok) return nullptr;
-  const Binding& binding = *static_cast<Binding*>(data);
-  OwnFd fd;
-  const Fit fit = Read(env, argument, fd);
-  if (fit != Fit::yes) {
-    ThrowMisfit(env, binding.name, 0, Expected(fd), fit);
-    return nullptr;
-  }
-  napi_deferred deferred;
-  napi_value promise;
-  if (napi_create_promise(env, &deferred, &promise) != napi_ok) return nullptr;
-  int64_t answer;
-  if (!IsKnown(*binding.environment, fd)) {
-    answer = -EBADF;
-  } else if (IsBusy(fd)) {
-    answer = -EBUSY;
-  } else if (!fd.descriptor->vcpu) {
-    answer = Ioctl(fd.number, KVM_RUN);
-  } else {
-    answer = binding.environment->StartRun(*fd.descriptor->vcpu, deferred);
-    if (answer == 0) return promise;
-  }
-  napi_resolve_deferred(env, deferred, ToValue(env, answer));
-  return promise;
+int64_t RunAsync(Environment& environment, napi_deferred deferred, OwnFd vcpu) {
+  if (IsBusy(vcpu)) return -EBUSY;
+  if (!vcpu.descriptor->vcpu) return Ioctl(vcpu.number, KVM_RUN);
+  const int refused = environment.StartRun(*vcpu.descriptor->vcpu, deferred);
+  return refused == 0 ? kLater : refused;
 }
 
 // Not by way of IsKnown: a vCPU that another thread runs may be kicked from here.
@@ -123,7 +100,7 @@ int64_t SetMpState(Environment&, OwnFd vcpu, uint32_t value) {
 
 void ExportVcpu(Exports exports) {
   exports.Add<Run>("run");
-  exports.AddCallback("runAsync", RunAsync);
+  exports.AddAsync<RunAsync>("runAsync");
   exports.Add<Kick>("kick");
   exports.Add<GetRegs>("getRegs");
   exports.Add<SetRegs>("setRegs");

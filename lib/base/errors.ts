@@ -34,9 +34,20 @@ const STRERROR: Readonly<Record<string, string>> = {
   EFBIG: 'file too large',
   ENOSPC: 'no space left on device',
   ESPIPE: 'invalid seek',
+  EPIPE: 'broken pipe',
+  ENAMETOOLONG: 'name too long',
   ENOSYS: 'function not implemented',
+  EPROTO: 'protocol error',
   EOVERFLOW: 'value too large for defined data type',
+  EMSGSIZE: 'message too long',
   EOPNOTSUPP: 'operation not supported',
+  EADDRINUSE: 'address already in use',
+  ECONNABORTED: 'software caused connection abort',
+  ECONNRESET: 'connection reset by peer',
+  ENOTCONN: 'socket is not connected',
+  ETIMEDOUT: 'connection timed out',
+  ECONNREFUSED: 'connection refused',
+  ECANCELED: 'operation canceled',
 };
 
 /** What a {@link KvmError} knows besides the error number. */

@@ -70,6 +70,10 @@ function checkArgument(name: string, kind: ParameterKind, value: unknown): void 
     case 'u32s':
       if (!(value instanceof Uint32Array)) throw invalidArgType(name, 'an instance of Uint32Array', value);
       return;
+    case 'fds':
+    case 'outfds':
+      if (!(value instanceof Int32Array)) throw invalidArgType(name, 'an instance of Int32Array', value);
+      return;
     case 'text':
       if (typeof value !== 'string') throw invalidArgType(name, 'of type string', value);
       return;

@@ -12,10 +12,10 @@ interface OpenFd {
   readonly mapped: { readonly hva: number; readonly size: number }[];
 }
 
-const dropped = new FinalizationRegistry<OpenFd>(release);
+const dropped = new FinalizationRegistry<OpenFd>(closeAll);
 
 /** First the descriptor: nobody is inside KVM_RUN afterwards, and nobody looks at what was mapped. */
-function release(open: OpenFd): void {
+function closeAll(open: OpenFd): void {
   open.calls.close(open.fd);
   unmap(open);
 }
@@ -67,6 +67,15 @@ export abstract class Handle implements Callee {
     }
   }
 
+  /** Gives the descriptor up: it stays open and is the caller's, and this handle is closed. −1 when it was so already. */
+  protected giveUp(): number {
+    const { fd } = this;
+    this.#open = undefined;
+    this.#fd = -1;
+    dropped.unregister(this);
+    return fd;
+  }
+
   /** The descriptor is closed, and what was mapped through it is there for the last time. */
   protected fdClosed(): void {}
 
@@ -77,6 +86,25 @@ export abstract class Handle implements Callee {
   /** Unmaps a range of memory when the handle is closed. */
   protected unmapLater(hva: number, size: number): void {
     this.#open?.mapped.push({ hva, size });
+  }
+
+  /**
+   * Waits until one of the events (bits of POLL) is true, and gives those that are.
+   * @throws KvmError EBADF when it is closed, also meanwhile; the signal's reason when that is aborted
+   */
+  protected async untilReady(events: number, signal?: AbortSignal): Promise<number> {
+    // This ends the waits of others too; they find that out, and wait on.
+    const stop = () => void this.calls.poll(this.fd, 0);
+    signal?.addEventListener('abort', stop);
+    try {
+      for (;;) {
+        signal?.throwIfAborted();
+        const ready = this.check('poll', await this.calls.poll(this.fd, events));
+        if (ready !== 0) return ready;
+      }
+    } finally {
+      signal?.removeEventListener('abort', stop);
+    }
   }
 
   /** @internal The result of a call on this descriptor, or the error that it stands for. */

@@ -60,6 +60,12 @@ export interface KvmCalls {
   read(fd: number, into: Uint8Array): number;
   /** write(2) to an fd of ours: bytes taken. */
   write(fd: number, from: Uint8Array): number;
+  /**
+   * poll(2) of an fd of ours (eventfd, socket), waited for by the event loop: resolves to those of `events` (POLL.IN, POLL.OUT)
+   * that came true, or POLL.ERR. Who waits keeps the process alive. `events` 0 ends all waits for the fd: they resolve to 0.
+   * Closing the fd resolves them to −EBADF. −EINVAL for other bits, −EPERM for an fd that is always ready (a memfd).
+   */
+  poll(fd: number, events: number): Promise<number>;
 
   // Memslots and dirty tracking (VM fd)
 
@@ -201,6 +207,43 @@ export interface KvmCalls {
   readonly x86_64?: X86Calls;
   readonly s390x?: S390xCalls;
   readonly ppc64?: Ppc64Calls;
+
+  /** What is shared with other processes; only the addon has it. */
+  readonly sharing?: SharingCalls;
+}
+
+/**
+ * Descriptors that come from other processes and go to them. All that is received or made is ours, close-on-exec, and
+ * sockets are non-blocking. `type` is SOCK.STREAM or SOCK.SEQPACKET.
+ */
+export interface SharingCalls {
+  /** socketpair(2): 0, and the two fds in `fds`. */
+  socketPair(type: number, fds: Int32Array): number;
+  /** socket, bind and listen at a path of at most 107 bytes: an fd; −EADDRINUSE, −ENAMETOOLONG. */
+  socketListen(path: string, type: number, backlog: number): number;
+  /** socket and connect: an fd; −ECONNREFUSED, −ENOENT, −EAGAIN when the listener has as many waiting as it takes. */
+  socketConnect(path: string, type: number): number;
+  /** accept4(2): an fd; −EAGAIN when nobody waits. */
+  socketAccept(listener: number): number;
+  /**
+   * sendmsg(2) with at most 253 descriptors, which may be anybody's: the bytes taken. The descriptors went with the first of
+   * them. −EAGAIN, −EPIPE; −EINVAL for descriptors without a byte.
+   */
+  sendMessage(socket: number, bytes: Uint8Array, fds: Int32Array): number;
+  /**
+   * recvmsg(2): the bytes, 0 at the end; −EAGAIN, −ECONNRESET. What descriptors came with them is in `fds`, followed by −1;
+   * those for which it has no room are closed. −EMFILE when some could not be received (then all are closed), −EMSGSIZE for a
+   * SEQPACKET message longer than `into`.
+   */
+  receiveMessage(socket: number, into: Uint8Array, fds: Int32Array): number;
+  /** SO_PEERCRED: 0, and the peer's pid, uid and gid. */
+  peerCredentials(socket: number, into: Uint32Array): number;
+  /** F_DUPFD_CLOEXEC: an fd of ours for what any descriptor of the process names. */
+  duplicate(fd: number): number;
+  /** F_GET_SEALS: bits of SEAL; −EINVAL for what has none. */
+  getSeals(fd: number): number;
+  /** F_ADD_SEALS. */
+  addSeals(fd: number, seals: number): number;
 }
 
 /** What calls say of their host, without the calls. */

@@ -63,7 +63,7 @@ function wrapGroup(
       const before = signature.parameters.map(([, kind, set], i) => formatArgument(kind, args[i], names, set));
       const note = (result: unknown): void => {
         // What a call leaves in its buffers counts only where it says that it succeeded.
-        const filled = typeof result === 'number' && result < 0 ? [] : formatFilled(signature, args, before);
+        const filled = typeof result === 'number' && result < 0 ? [] : formatFilled(signature, args, before, names);
         if (exits !== undefined) filled.push(...exits.after(name, args, result));
         const tail = filled.length === 0 ? '' : ` -> ${filled.join(', ')}`;
         sink(`${name}(${before.join(', ')}) = ${formatResult(signature, result, args, names)}${tail}`);
@@ -198,6 +198,10 @@ function formatArgument(kind: ParameterKind, value: unknown, names: Names, set?:
       return `[${Array.from(value as Float64Array, (hva) => names.hva(hva)).join(', ')}]`;
     case 'u32s':
       return `[${(value as Uint32Array).join(', ')}]`;
+    case 'fds':
+      return `[${Array.from(value as Int32Array, (fd) => names.fd(fd)).join(', ')}]`;
+    case 'outfds':
+      return `${(value as Int32Array).length} descriptors`;
     case 'text':
       return JSON.stringify(value);
     case 'in':
@@ -212,12 +216,21 @@ function formatArgument(kind: ParameterKind, value: unknown, names: Names, set?:
   }
 }
 
-function formatFilled(signature: Signature, args: readonly unknown[], before: readonly string[]): string[] {
+function formatFilled(
+  signature: Signature,
+  args: readonly unknown[],
+  before: readonly string[],
+  names: Names,
+): string[] {
   return signature.parameters.flatMap(([name, kind], i) => {
     const value = args[i];
     if (kind === 'inout64') {
       const after = `[${Array.from(value as BigUint64Array, hex).join(', ')}]`;
       return after === before[i] ? [] : [`${name} ${after}`];
+    }
+    if (kind === 'outfds') {
+      const fds = Array.from(value as Int32Array).filter((fd) => fd >= 0);
+      return fds.length === 0 ? [] : [`${name} [${fds.map((fd) => names.opened(fd, 'fd')).join(', ')}]`];
     }
     if (!(value instanceof Uint8Array) || (kind !== 'out' && kind !== 'inout' && kind !== 'arg')) return [];
     const after = formatBytes(value);

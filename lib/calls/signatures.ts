@@ -1,5 +1,5 @@
 import type { SymbolSet } from '../uapi/symbols.ts';
-import type { KvmCalls, Ppc64Calls, S390xCalls, X86Calls } from './kvm-calls.ts';
+import type { KvmCalls, Ppc64Calls, S390xCalls, SharingCalls, X86Calls } from './kvm-calls.ts';
 
 /**
  * What a parameter of a call is: how it is checked (calls/checked.ts), printed and recorded (calls/recorder.ts).
@@ -17,6 +17,8 @@ import type { KvmCalls, Ppc64Calls, S390xCalls, X86Calls } from './kvm-calls.ts'
  * | inout64 | BigUint64Array | its values before, and after |
  * | hvas | Float64Array of hvas | list |
  * | u32s | Uint32Array | list |
+ * | fds | Int32Array of descriptors that go in | list of names |
+ * | outfds | Int32Array of descriptors that come out, −1 for none | list of names |
  * | text | string | quoted |
  * | arg | u64 or Uint8Array | hex, or bytes in and out |
  */
@@ -35,6 +37,8 @@ export type ParameterKind =
   | 'inout64'
   | 'hvas'
   | 'u32s'
+  | 'fds'
+  | 'outfds'
   | 'text'
   | 'arg';
 
@@ -63,7 +67,7 @@ const call = (syscall: string, parameters: readonly Parameter[], result: ResultK
 const ioctl = (request: string, parameters: readonly Parameter[], result: ResultKind = 'number'): Signature =>
   call(`ioctl(KVM_${request})`, parameters, result);
 
-export const SIGNATURES: Readonly<CallsOf<Omit<KvmCalls, 'x86_64' | 's390x' | 'ppc64'>>> = {
+export const SIGNATURES: Readonly<CallsOf<Omit<KvmCalls, 'x86_64' | 's390x' | 'ppc64' | 'sharing'>>> = {
   openKvm: call('open(/dev/kvm)', [], { fd: 'kvm' }),
   close: call('close', [['fd', 'fd']]),
   getApiVersion: ioctl('GET_API_VERSION', [
@@ -113,6 +117,13 @@ export const SIGNATURES: Readonly<CallsOf<Omit<KvmCalls, 'x86_64' | 's390x' | 'p
     ['fd', 'fd'],
     ['from', 'in'],
   ]),
+  poll: {
+    ...call('poll', [
+      ['fd', 'fd'],
+      ['events', 'x32'],
+    ]),
+    async: true,
+  },
   setUserMemoryRegion: ioctl('SET_USER_MEMORY_REGION', [
     ['vm', 'fd'],
     ['slot', 'u32'],
@@ -447,22 +458,67 @@ const PPC64: Readonly<CallsOf<Ppc64Calls>> = {
   ]),
 };
 
-/** The architectures' own calls, by the group of {@link KvmCalls} they are in. */
-export const ARCH_SIGNATURES = { x86_64: X86_64, s390x: S390X, ppc64: PPC64 } as const;
+const SHARING: Readonly<CallsOf<SharingCalls>> = {
+  socketPair: call('socketpair', [
+    ['type', 'u32'],
+    ['fds', 'outfds'],
+  ]),
+  socketListen: call(
+    'listen',
+    [
+      ['path', 'text'],
+      ['type', 'u32'],
+      ['backlog', 'u32'],
+    ],
+    { fd: 'socket' },
+  ),
+  socketConnect: call(
+    'connect',
+    [
+      ['path', 'text'],
+      ['type', 'u32'],
+    ],
+    { fd: 'socket' },
+  ),
+  socketAccept: call('accept', [['listener', 'fd']], { fd: 'socket' }),
+  sendMessage: call('sendmsg', [
+    ['socket', 'fd'],
+    ['bytes', 'in'],
+    ['fds', 'fds'],
+  ]),
+  receiveMessage: call('recvmsg', [
+    ['socket', 'fd'],
+    ['into', 'out'],
+    ['fds', 'outfds'],
+  ]),
+  peerCredentials: call('getsockopt(SO_PEERCRED)', [
+    ['socket', 'fd'],
+    ['into', 'u32s'],
+  ]),
+  duplicate: call('fcntl(F_DUPFD_CLOEXEC)', [['fd', 'fd']], { fd: 'duplicate' }),
+  getSeals: call('fcntl(F_GET_SEALS)', [['fd', 'fd']]),
+  addSeals: call('fcntl(F_ADD_SEALS)', [
+    ['fd', 'fd'],
+    ['seals', 'x32'],
+  ]),
+};
 
-export type CallGroup = keyof typeof ARCH_SIGNATURES;
+/** The calls that not every machine has, by the group of {@link KvmCalls} they are in. */
+export const GROUP_SIGNATURES = { x86_64: X86_64, s390x: S390X, ppc64: PPC64, sharing: SHARING } as const;
 
-/** The name of any call, of an architecture's too: no two have the same. */
-export type CallName = keyof typeof SIGNATURES | { [G in CallGroup]: keyof (typeof ARCH_SIGNATURES)[G] }[CallGroup];
+export type CallGroup = keyof typeof GROUP_SIGNATURES;
 
-const BY_NAME: Readonly<Record<CallName, Signature>> = { ...SIGNATURES, ...X86_64, ...S390X, ...PPC64 };
+/** The name of any call, of a group's too: no two have the same. */
+export type CallName = keyof typeof SIGNATURES | { [G in CallGroup]: keyof (typeof GROUP_SIGNATURES)[G] }[CallGroup];
+
+const BY_NAME: Readonly<Record<CallName, Signature>> = { ...SIGNATURES, ...X86_64, ...S390X, ...PPC64, ...SHARING };
 
 /** What the kernel's users call a call, for errors: `ioctl(KVM_RUN)`. */
 export const syscallOf = (name: CallName): string => BY_NAME[name].syscall;
 
-export const CALL_GROUPS = Object.keys(ARCH_SIGNATURES) as readonly CallGroup[];
+export const CALL_GROUPS = Object.keys(GROUP_SIGNATURES) as readonly CallGroup[];
 
 /** Signatures of one group, or the common ones for `undefined`, as a plain map for code that walks them. */
 export function signaturesOf(group: CallGroup | undefined): Readonly<Record<string, Signature>> {
-  return group === undefined ? SIGNATURES : ARCH_SIGNATURES[group];
+  return group === undefined ? SIGNATURES : GROUP_SIGNATURES[group];
 }

@@ -8,6 +8,7 @@ import type { GuestProgram } from './guest.ts';
 import { HostMemory } from './host-memory.ts';
 import type { Machine } from './machine.ts';
 import { EmulatedEventfd, EmulatedMemfd, type OpenFile } from './open-file.ts';
+import { pollFile } from './poll.ts';
 import { rawIoctl } from './raw-ioctl.ts';
 import { copyIn, copyOut, movePieces } from './user-memory.ts';
 import { EmulatedVcpu } from './vcpu.ts';
@@ -109,6 +110,7 @@ export class KernelCore implements KvmCalls {
     if (file === undefined) return -ERRNO.EBADF;
     this.#files.delete(fd);
     this.#freeFds.push(fd);
+    file.polled?.settle(-ERRNO.EBADF);
     file.released?.();
     return 0;
   }
@@ -123,6 +125,11 @@ export class KernelCore implements KvmCalls {
     const file = this.#files.get(fd);
     if (file === undefined) return -ERRNO.EBADF;
     return file.write === undefined ? -ERRNO.EINVAL : file.write(from);
+  }
+
+  async poll(fd: number, events: number): Promise<number> {
+    const file = this.#files.get(fd);
+    return file === undefined ? -ERRNO.EBADF : pollFile(file.polled, events);
   }
 
   ioctlUnchecked(fd: number, request: number, arg: U64 | Uint8Array): number {

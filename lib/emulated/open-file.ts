@@ -1,5 +1,7 @@
 import { ERRNO } from '../uapi/errno.ts';
+import { POLL } from '../uapi/flags.ts';
 import { type MapSource, MemoryBacking } from './backing.ts';
+import { PollQueue } from './poll.ts';
 
 /**
  * What an emulated file descriptor stands for. An operation that a kind of file lacks is answered as the kernel's
@@ -11,6 +13,8 @@ export interface OpenFile {
   write?(from: Uint8Array): number;
   /** The memory that mmap at `offset` shows, or −errno. */
   mmap?(offset: number, length: number): MapSource | number;
+  /** Those who wait for the descriptor; absent where that isn't possible. */
+  readonly polled?: PollQueue;
   /** The last descriptor was closed. */
   released?(): void;
 }
@@ -23,6 +27,7 @@ export class EmulatedEventfd implements OpenFile {
   #count: bigint;
   /** Told when the last descriptor is closed: irqfds end then. */
   readonly onReleased = new Set<() => void>();
+  readonly polled = new PollQueue(() => (this.#count > 0n ? POLL.IN : 0) | (this.#count < COUNTER_MAX ? POLL.OUT : 0));
 
   readonly #little: boolean;
 
@@ -40,6 +45,7 @@ export class EmulatedEventfd implements OpenFile {
     if (this.#count === 0n) return -ERRNO.EAGAIN;
     viewOf(into).setBigUint64(0, this.#count, this.#little);
     this.#count = 0n;
+    this.polled.changed();
     return 8;
   }
 
@@ -49,12 +55,14 @@ export class EmulatedEventfd implements OpenFile {
     if (value > COUNTER_MAX) return -ERRNO.EINVAL;
     if (this.#count + value > COUNTER_MAX) return -ERRNO.EAGAIN;
     this.#count += value;
+    this.polled.changed();
     return 8;
   }
 
   /** What the kernel does when an ioeventfd matches. */
   signal(): void {
     if (this.#count < COUNTER_MAX) this.#count += 1n;
+    this.polled.changed();
   }
 
   released(): void {

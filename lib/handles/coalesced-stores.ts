@@ -2,7 +2,7 @@ import type { U64 } from '../base/u64.ts';
 import { type Callee, callFailure } from '../calls/failure.ts';
 import { CoalescedMmioRing, type CoalescedWrite } from '../memory/coalesced-mmio.ts';
 import { CAP } from '../uapi/capabilities.ts';
-import { Registration } from './eventfd.ts';
+import { Registration } from './registration.ts';
 
 /** A vCPU through which the VM's ring is seen. */
 export interface CoalescingVcpu {

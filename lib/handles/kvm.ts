@@ -16,12 +16,12 @@ import {
   type MemfdMappingOptions,
 } from '../memory/mapping.ts';
 import { Reservation } from '../memory/reservation.ts';
+import { EventFd } from '../sharing/eventfd.ts';
 import { type Arch, isLittleEndianHost } from '../uapi/arch.ts';
 import { CAP, type CapName } from '../uapi/capabilities.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { releaseOfHost } from '../uapi/release.ts';
 import { type Capability, capNumber } from './capabilities.ts';
-import { EventFd } from './eventfd.ts';
 import { Vm } from './vm.ts';
 
 export interface CreateVmOptions {

@@ -7,11 +7,12 @@ import type { CoalescedWrite } from '../memory/coalesced-mmio.ts';
 import { MmioBus } from '../memory/mmio-bus.ts';
 import { IOEVENTFD_RULES } from '../rules/io-bus.ts';
 import { explain } from '../rules/rule.ts';
+import type { EventFd } from '../sharing/eventfd.ts';
 import { isLittleEndianHost } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { IOEVENTFD, IRQFD } from '../uapi/flags.ts';
 import { CoalescedStores, type CoalescingVcpu } from './coalesced-stores.ts';
-import { type EventFd, Registration } from './eventfd.ts';
+import { Registration } from './registration.ts';
 
 export interface IoeventfdOptions {
   /** Address, or port with `pio`. */

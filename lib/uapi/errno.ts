@@ -26,9 +26,20 @@ export const ERRNO = {
   EFBIG: 27,
   ENOSPC: 28,
   ESPIPE: 29,
+  EPIPE: 32,
+  ENAMETOOLONG: 36,
   ENOSYS: 38,
+  EPROTO: 71,
   EOVERFLOW: 75,
+  EMSGSIZE: 90,
   EOPNOTSUPP: 95,
+  EADDRINUSE: 98,
+  ECONNABORTED: 103,
+  ECONNRESET: 104,
+  ENOTCONN: 107,
+  ETIMEDOUT: 110,
+  ECONNREFUSED: 111,
+  ECANCELED: 125,
 } as const;
 
 export type ErrnoName = keyof typeof ERRNO;

@@ -94,6 +94,15 @@ export const MAP = { SHARED: 1, PRIVATE: 2, ANONYMOUS: 0x20, NORESERVE: 0x4000, 
 /** Advice values that `madvise` of {@link KvmCalls} accepts (asm-generic). */
 export const MADV = { NORMAL: 0, WILLNEED: 3, DONTNEED: 4, REMOVE: 9, HUGEPAGE: 14, NOHUGEPAGE: 15 } as const;
 
+/** Events that {@link KvmCalls.poll} waits for and reports (poll.h). */
+export const POLL = { IN: 1, OUT: 4, ERR: 8 } as const;
+
+/** Types of Unix sockets (asm-generic). */
+export const SOCK = { STREAM: 1, SEQPACKET: 5 } as const;
+
+/** What can be forbidden to everybody who has a memfd (`F_SEAL_*`). */
+export const SEAL = { SEAL: 1, SHRINK: 2, GROW: 4, WRITE: 8 } as const;
+
 /** Operations of KVM_S390_MEM_OP and its flags (uAPI `KVM_S390_MEMOP_*`). */
 export const MEMOP = {
   LOGICAL_READ: 0,

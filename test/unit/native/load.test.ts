@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { loadNative } from '../../../lib/backends/native.ts';
 import { checked } from '../../../lib/calls/checked.ts';
-import { ARCH_SIGNATURES, SIGNATURES } from '../../../lib/calls/signatures.ts';
+import { GROUP_SIGNATURES, SIGNATURES } from '../../../lib/calls/signatures.ts';
 import { addon } from './real.ts';
 
 afterEach(() => {
@@ -35,11 +35,12 @@ describe('loadNative', () => {
     for (const name of Object.keys(SIGNATURES)) expect(calls).toHaveProperty(name, expect.any(Function));
     for (const group of ['x86_64', 's390x', 'ppc64'] as const) {
       if (group === calls.arch) {
-        expect(Object.keys(calls[group] ?? {}).sort()).toEqual(Object.keys(ARCH_SIGNATURES[group]).sort());
+        expect(Object.keys(calls[group] ?? {}).sort()).toEqual(Object.keys(GROUP_SIGNATURES[group]).sort());
       } else {
         expect(calls[group]).toBe(undefined);
       }
     }
+    expect(Object.keys(calls.sharing ?? {}).sort()).toEqual(Object.keys(GROUP_SIGNATURES.sharing).sort());
     expect(checked(calls).backend).toBe('native');
   });
 });

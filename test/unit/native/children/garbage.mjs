@@ -1,4 +1,7 @@
 // Calls every function with arguments that make no sense, thousands of times, and then checks that the addon still works.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { calls, spinningVcpu } from './addon.mjs';
 
 const seed = Number(process.argv[2] ?? 1);
@@ -11,10 +14,15 @@ function random(below) {
   return Math.floor((state / 2 ** 32) * below);
 }
 
+// Any text is a path to somebody.
+const folder = mkdtempSync(join(tmpdir(), 'kvm-bridge-garbage-'));
+process.chdir(folder);
 const { kvm, vm, vcpu, run } = spinningVcpu();
 const memfd = calls.memfdCreate('garbage', 0x10000, 0);
 const event = calls.eventfd(0);
 const ram = calls.mmap(0x10000, 3, 0x22, -1, 0, 0, 0);
+const ends = new Int32Array(2);
+calls.sharing.socketPair(1, ends);
 const detached = new Uint8Array(16);
 structuredClone(detached.buffer, { transfer: [detached.buffer] });
 const frozenGetter = Object.defineProperty([1, 2], '0', {
@@ -70,11 +78,19 @@ const garbage = [
     new Float64Array(3),
     new Float64Array([ram, Number.NaN, -1, 1e308]),
   ],
-  ...[new Uint32Array(4), new Uint32Array([1, 2, 0xffffffff, 4]), new ArrayBuffer(8), frozenGetter, 'x'.repeat(5000)],
-  ...[kvm, vm, vcpu, memfd, event, ram, BigInt(ram), ram + 1, 1, 2, 0x22, 4096, 8],
+  ...[
+    new Uint32Array(4),
+    new Int32Array(0),
+    new Int32Array([event, -1, ...ends]),
+    new Uint32Array([1, 2, 0xffffffff, 4]),
+    new ArrayBuffer(8),
+    frozenGetter,
+    'x'.repeat(5000),
+  ],
+  ...[kvm, vm, vcpu, memfd, event, ...ends, ram, BigInt(ram), ram + 1, 1, 2, 0x22, 4096, 8],
 ];
 
-const functions = [calls, calls.x86_64, calls.s390x, calls.ppc64, calls.htab]
+const functions = [calls, calls.x86_64, calls.s390x, calls.ppc64, calls.htab, calls.sharing]
   .filter((group) => group !== undefined)
   .flatMap((group) => Object.entries(group))
   // A structure's own pointers are not checked: that is what its name says.
@@ -113,7 +129,10 @@ function callUntilAnswered(name, call, args) {
   }
 }
 
-const creates = ['openKvm', 'createVm', 'createVcpu', 'eventfd', 'memfdCreate', 'createGuestMemfd'];
+const creates = [
+  ...['openKvm', 'createVm', 'createVcpu', 'eventfd', 'memfdCreate', 'createGuestMemfd'],
+  ...['socketListen', 'socketConnect', 'socketAccept', 'duplicate'],
+];
 for (let round = 0; round < rounds; round++) {
   for (const [name, call] of functions) {
     callUntilAnswered(
@@ -138,6 +157,8 @@ for (const argument of [{}, null, undefined, 1.5, -1n, 'x', detached]) {
     thrown++;
   }
 }
+for (const fd of [event, ...ends]) promises.push(calls.poll(fd, 0));
 await Promise.all(promises);
+rmSync(folder, { recursive: true });
 const works = calls.getApiVersion(kvm, 0) === 12 && calls.run(vcpu, 0) === -4;
 console.log(JSON.stringify({ thrown, answered, works }));

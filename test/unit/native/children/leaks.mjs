@@ -15,6 +15,15 @@ for (let i = 0; i < 20; i++) {
   const hva = calls.mmap(0x10000, 3, 0x22, -1, 0, 0, 0);
   calls.view(hva, 0x10000);
   if (i % 2 === 0) calls.munmap(hva, 0x10000);
+  const ends = new Int32Array(2);
+  calls.sharing.socketPair(1, ends);
+  const waits = [calls.poll(ends[0], 1), calls.poll(ends[0], 1), calls.poll(ends[1], 4)];
+  calls.sharing.sendMessage(ends[1], new Uint8Array(1), ends);
+  await Promise.all(waits);
+  const received = new Int32Array(3);
+  calls.sharing.receiveMessage(ends[0], new Uint8Array(1), received);
+  calls.poll(received[0], 1);
+  if (i % 2 === 0) for (const fd of [...ends, ...received]) calls.close(fd);
 }
 for (const how of ['run', 'runAsync']) {
   const worker = new Worker(new URL('worker-in-guest.mjs', import.meta.url), { workerData: { how } });

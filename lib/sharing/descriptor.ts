@@ -1,0 +1,39 @@
+import { checkInteger } from '../base/arguments.ts';
+import { KvmError } from '../base/errors.ts';
+import { Handle } from '../calls/handle.ts';
+import type { KvmCalls, SharingCalls } from '../calls/kvm-calls.ts';
+import { type CallName, syscallOf } from '../calls/signatures.ts';
+import { ERRNO } from '../uapi/errno.ts';
+
+/** The calls that share things with other processes. @throws KvmError ENOSYS where there are none */
+export function sharingOf(calls: KvmCalls, name: CallName): SharingCalls {
+  if (calls.sharing !== undefined) return calls.sharing;
+  const explanation =
+    'only the addon hands descriptors to other processes, and these are the calls of the emulated kernel';
+  throw new KvmError(ERRNO.ENOSYS, { syscall: syscallOf(name), explanation });
+}
+
+/** A descriptor of ours for a file that another process may have as well: received over a socket, or inherited. */
+export class Descriptor extends Handle {
+  override readonly noun = 'the descriptor';
+
+  /** Takes over one that is ours already. */
+  constructor(calls: KvmCalls, fd: number) {
+    super(calls, fd);
+  }
+
+  /**
+   * One of our own for any descriptor of the process, such as one that was inherited; that stays open.
+   * @throws KvmError EBADF, EMFILE
+   */
+  static duplicate(calls: KvmCalls, fd: number): Descriptor {
+    const own = sharingOf(calls, 'duplicate').duplicate(checkInteger(fd, 'fd', 0, 0x7fff_ffff));
+    if (own < 0) throw new KvmError(own, { syscall: syscallOf('duplicate'), explanation: `descriptor ${fd}` });
+    return new Descriptor(calls, own);
+  }
+
+  /** Gives the descriptor up: it stays open and is the caller's, and this handle is closed. −1 when it was so already. */
+  override giveUp(): number {
+    return super.giveUp();
+  }
+}

@@ -1,0 +1,231 @@
+import { lstatSync, unlinkSync } from 'node:fs';
+import { invalidArgType, KvmError } from '../base/errors.ts';
+import { Handle } from '../calls/handle.ts';
+import type { KvmCalls } from '../calls/kvm-calls.ts';
+import { syscallOf } from '../calls/signatures.ts';
+import { ERRNO } from '../uapi/errno.ts';
+import { POLL, SOCK } from '../uapi/flags.ts';
+import { Descriptor, sharingOf } from './descriptor.ts';
+import type { WaitOptions } from './eventfd.ts';
+
+export interface UnixSocketOptions {
+  /** A stream of bytes (the default), or messages that keep their boundaries. */
+  readonly type?: 'stream' | 'seqpacket';
+}
+
+/** Who is at the other end: whoever connected or listened. */
+export interface PeerCredentials {
+  readonly pid: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** The most descriptors that one message carries. */
+const MOST_DESCRIPTORS = 253;
+/** Connections that may wait to be accepted. */
+const BACKLOG = 128;
+/** A listener whose queue is full doesn't say when it has room again. */
+const RETRY_CONNECT_MS = 10;
+
+// Filled and emptied within one call.
+const received = new Int32Array(MOST_DESCRIPTORS);
+const NO_DESCRIPTORS = new Int32Array(0);
+
+/** One end of a Unix socket, over which descriptors can be sent beside bytes. */
+export class UnixConnection extends Handle {
+  override readonly noun = 'the socket';
+  #sending: Promise<void> | undefined;
+
+  /** Takes over a socket that is ours already. */
+  constructor(calls: KvmCalls, fd: number | Descriptor) {
+    super(calls, typeof fd === 'number' ? fd : fd.giveUp());
+  }
+
+  /**
+   * Connects to a listener at a path; waits while that has as many others waiting as it takes.
+   * @throws KvmError ENOENT, ECONNREFUSED when nobody listens, ENAMETOOLONG for more than 107 bytes; the signal's reason
+   */
+  static async connect(
+    calls: KvmCalls,
+    path: string,
+    { type, signal }: UnixSocketOptions & WaitOptions = {},
+  ): Promise<UnixConnection> {
+    const sharing = sharingOf(calls, 'socketConnect');
+    for (;;) {
+      signal?.throwIfAborted();
+      const fd = sharing.socketConnect(checkPath(path), typeNumber(type));
+      if (fd >= 0) return new UnixConnection(calls, fd);
+      if (fd !== -ERRNO.EAGAIN) throw new KvmError(fd, { syscall: 'connect', explanation: path });
+      await new Promise((resolve) => setTimeout(resolve, RETRY_CONNECT_MS));
+    }
+  }
+
+  /** Two connected ends. @throws KvmError EMFILE */
+  static pair(calls: KvmCalls, { type }: UnixSocketOptions = {}): [UnixConnection, UnixConnection] {
+    const fds = new Int32Array(2);
+    const result = sharingOf(calls, 'socketPair').socketPair(typeNumber(type), fds);
+    if (result < 0) throw new KvmError(result, { syscall: syscallOf('socketPair') });
+    return [new UnixConnection(calls, fds[0]!), new UnixConnection(calls, fds[1]!)];
+  }
+
+  /** The process at the other end, as the kernel knows it. @throws KvmError EBADF */
+  get peer(): PeerCredentials {
+    const [pid, uid, gid] = this.#credentials();
+    return { pid, uid, gid };
+  }
+
+  /**
+   * Sends all bytes, and descriptors with the first of them; what was sent before goes first. Descriptors may be anybody's, and
+   * must stay open until it is done. @throws KvmError EPIPE, ECONNRESET when the peer is gone, EBADF
+   */
+  send(bytes: Uint8Array, descriptors: readonly number[] = []): Promise<void> {
+    const before = this.#sending;
+    const sending =
+      before === undefined ? this.#send(bytes, descriptors) : before.then(() => this.#send(bytes, descriptors));
+    const settled = sending
+      .catch(() => {})
+      .then(() => {
+        if (this.#sending === settled) this.#sending = undefined;
+      });
+    this.#sending = settled;
+    return sending;
+  }
+
+  /**
+   * Receives what there is, at most `into.length` bytes, and puts the descriptors that came along into `descriptors`, whose
+   * they are from now on.
+   * @returns the number of bytes; 0 when the peer has closed
+   * @throws KvmError ECONNRESET, EBADF when it is closed meanwhile, EMFILE when there is no room for a descriptor; the signal's reason
+   */
+  async receive(into: Uint8Array, descriptors: Descriptor[], { signal }: WaitOptions = {}): Promise<number> {
+    const sharing = sharingOf(this.calls, 'receiveMessage');
+    for (;;) {
+      signal?.throwIfAborted();
+      const result = sharing.receiveMessage(this.fd, into, received);
+      if (result !== -ERRNO.EAGAIN) {
+        for (let i = 0; i < received.length && received[i]! >= 0; i++) {
+          descriptors.push(new Descriptor(this.calls, received[i]!));
+        }
+        return this.check('receiveMessage', result);
+      }
+      await this.untilReady(POLL.IN, signal);
+    }
+  }
+
+  /**
+   * Receives until the array is full.
+   * @returns false when the peer has closed before the first byte
+   * @throws KvmError as {@link receive}; ECONNRESET when it closed later
+   */
+  async receiveAll(into: Uint8Array, descriptors: Descriptor[], options: WaitOptions = {}): Promise<boolean> {
+    for (let done = 0; done < into.length; ) {
+      const count = await this.receive(into.subarray(done), descriptors, options);
+      if (count === 0 && done === 0) return false;
+      if (count === 0) {
+        const explanation = `the peer closed in the middle of a message, after ${done} of ${into.length} bytes`;
+        throw new KvmError(ERRNO.ECONNRESET, { syscall: 'recvmsg', size: into.length, explanation });
+      }
+      done += count;
+    }
+    return true;
+  }
+
+  async #send(bytes: Uint8Array, descriptors: readonly number[]): Promise<void> {
+    const sharing = sharingOf(this.calls, 'sendMessage');
+    let fds = descriptors.length === 0 ? NO_DESCRIPTORS : Int32Array.from(descriptors);
+    for (let done = 0; done < bytes.length; ) {
+      const sent = sharing.sendMessage(this.fd, done === 0 ? bytes : bytes.subarray(done), fds);
+      if (sent === -ERRNO.EAGAIN) {
+        await this.untilReady(POLL.OUT);
+        continue;
+      }
+      done += this.check('sendMessage', sent, { size: bytes.length });
+      fds = NO_DESCRIPTORS;
+    }
+  }
+
+  #credentials(): [number, number, number] {
+    const values = new Uint32Array(3);
+    const result = sharingOf(this.calls, 'peerCredentials').peerCredentials(this.fd, values);
+    this.check('peerCredentials', result);
+    return [values[0]!, values[1]!, values[2]!];
+  }
+}
+
+/**
+ * Listens at a path, which is removed when it is closed. An iteration gets each connection, and is over then.
+ *
+ * @example
+ * using listener = UnixListener.listen(calls, '/run/disk.sock');
+ * for await (const connection of listener) serve(connection);
+ */
+export class UnixListener extends Handle implements AsyncIterable<UnixConnection> {
+  override readonly noun = 'the listener';
+  readonly path: string;
+  /** The file at the path as we made it. */
+  readonly #file: { readonly dev: number; readonly ino: number };
+
+  private constructor(calls: KvmCalls, fd: number, path: string) {
+    super(calls, fd);
+    this.path = path;
+    this.#file = lstatSync(path);
+  }
+
+  /** @throws KvmError EADDRINUSE when there is a file already, ENOENT, EACCES, ENAMETOOLONG for more than 107 bytes */
+  static listen(calls: KvmCalls, path: string, { type }: UnixSocketOptions = {}): UnixListener {
+    const sharing = sharingOf(calls, 'socketListen');
+    const fd = sharing.socketListen(checkPath(path), typeNumber(type), BACKLOG);
+    if (fd >= 0) return new UnixListener(calls, fd, path);
+    const explanation = fd === -ERRNO.EADDRINUSE ? whyInUse(calls, path, type) : path;
+    throw new KvmError(fd, { syscall: 'listen', explanation });
+  }
+
+  /** The next connection. @throws KvmError EBADF when it is closed, also meanwhile; EMFILE; the signal's reason */
+  async accept({ signal }: WaitOptions = {}): Promise<UnixConnection> {
+    const sharing = sharingOf(this.calls, 'socketAccept');
+    for (;;) {
+      signal?.throwIfAborted();
+      const fd = sharing.socketAccept(this.fd);
+      if (fd >= 0) return new UnixConnection(this.calls, fd);
+      // One that gave up before it was accepted is no concern of ours.
+      if (fd !== -ERRNO.EAGAIN && fd !== -ERRNO.ECONNABORTED)
+        this.check('socketAccept', fd, { explanation: this.path });
+      await this.untilReady(POLL.IN, signal);
+    }
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<UnixConnection, void> {
+    while (!this.closed) {
+      try {
+        yield await this.accept();
+      } catch (error) {
+        if (!this.closed) throw error;
+      }
+    }
+  }
+
+  override close(): void {
+    if (this.closed) return;
+    super.close();
+    const file = lstatSync(this.path, { throwIfNoEntry: false });
+    // Somebody else may have put another file there.
+    if (file?.dev === this.#file.dev && file.ino === this.#file.ino) unlinkSync(this.path);
+  }
+}
+
+function checkPath(path: string): string {
+  if (typeof path !== 'string') throw invalidArgType('path', 'of type string', path);
+  return path;
+}
+
+function typeNumber(type: UnixSocketOptions['type'] = 'stream'): number {
+  return type === 'stream' ? SOCK.STREAM : SOCK.SEQPACKET;
+}
+
+function whyInUse(calls: KvmCalls, path: string, type: UnixSocketOptions['type']): string {
+  const fd = sharingOf(calls, 'socketConnect').socketConnect(path, typeNumber(type));
+  if (fd >= 0) calls.close(fd);
+  return fd === -ERRNO.ECONNREFUSED
+    ? `${path} is left of a listener that is gone: remove it`
+    : `${path} is there already, and somebody listens or it is no socket`;
+}

@@ -1,0 +1,217 @@
+// Unix sockets that carry descriptors (SCM_RIGHTS), and descriptors that come from elsewhere. Everything is non-blocking
+// and close-on-exec.
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "call.h"
+
+namespace kvm_bridge {
+namespace {
+
+// The most descriptors that one message carries (SCM_MAX_FD of the kernel).
+constexpr size_t kMostDescriptors = 253;
+// 0, 1 and 2 mean something to whoever is started.
+constexpr int kFirstOwn = 3;
+
+int64_t Result(int64_t result) { return result < 0 ? -errno : result; }
+
+// A descriptor that somebody else made. Only what can't shrink under its mappings may be mapped for JavaScript, and pages of a
+// huge pool that another process punches out may not come back.
+Kind KindOf(int fd) {
+  const int seals = fcntl(fd, F_GET_SEALS);
+  if (seals < 0 || (seals & F_SEAL_SHRINK) == 0) return Kind::other;
+  struct statfs status;
+  return fstatfs(fd, &status) == 0 && status.f_type != HUGETLBFS_MAGIC ? Kind::memfd : Kind::other;
+}
+
+int64_t AdoptSocket(Environment& environment, int fd) {
+  return environment.descriptors.Adopt(fd < 0 ? -errno : fd, Kind::other);
+}
+
+int64_t SocketType(uint32_t type) {
+  return type == SOCK_STREAM || type == SOCK_SEQPACKET ? int64_t{type} | SOCK_CLOEXEC | SOCK_NONBLOCK : -EINVAL;
+}
+
+// Room for one message's descriptors.
+union Control {
+  char bytes[CMSG_SPACE(kMostDescriptors * sizeof(int))];
+  cmsghdr aligned;
+};
+
+struct Address {
+  sockaddr_un address = {};
+
+  bool Set(const Name& path) {
+    address.sun_family = AF_UNIX;
+    const size_t length = strlen(path.text);
+    if (length >= sizeof address.sun_path) return false;
+    memcpy(address.sun_path, path.text, length + 1);
+    return true;
+  }
+  const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&address); }
+};
+
+int64_t SocketPair(Environment& environment, uint32_t type, Array<int32_t> fds) {
+  const int64_t wanted = SocketType(type);
+  if (wanted < 0 || fds.length < 2) return -EINVAL;
+  int pair[2];
+  if (socketpair(AF_UNIX, static_cast<int>(wanted), 0, pair) != 0) return -errno;
+  for (size_t i = 0; i < 2; i++) fds.data[i] = static_cast<int32_t>(AdoptSocket(environment, pair[i]));
+  return 0;
+}
+
+// A new socket on which `use` succeeded.
+template <typename Use>
+int64_t MakeSocket(Environment& environment, const Name& path, uint32_t type, Use use) {
+  const int64_t wanted = SocketType(type);
+  if (wanted < 0) return wanted;
+  Address address;
+  if (!address.Set(path)) return -ENAMETOOLONG;
+  const int fd = socket(AF_UNIX, static_cast<int>(wanted), 0);
+  if (fd < 0) return -errno;
+  int result;
+  do {
+    result = use(fd, address.get());
+  } while (result != 0 && errno == EINTR);
+  if (result == 0) return AdoptSocket(environment, fd);
+  const int error = errno;
+  close(fd);
+  return -error;
+}
+
+int64_t SocketListen(Environment& environment, Name path, uint32_t type, uint32_t backlog) {
+  const int most = static_cast<int>(std::min<uint32_t>(backlog, SOMAXCONN));
+  return MakeSocket(environment, path, type, [&](int fd, const sockaddr* address) {
+    return bind(fd, address, sizeof(sockaddr_un)) == 0 ? listen(fd, most) : -1;
+  });
+}
+
+int64_t SocketConnect(Environment& environment, Name path, uint32_t type) {
+  return MakeSocket(environment, path, type,
+                    [](int fd, const sockaddr* address) { return connect(fd, address, sizeof(sockaddr_un)); });
+}
+
+int64_t SocketAccept(Environment& environment, OwnFd listener) {
+  int fd;
+  do {
+    fd = accept4(listener.number, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  } while (fd < 0 && errno == EINTR);
+  return AdoptSocket(environment, fd);
+}
+
+int64_t SendMessage(Environment&, OwnFd socket, Array<uint8_t> bytes, Array<int32_t> fds) {
+  // Descriptors travel with a byte; without one they would be lost.
+  if (fds.length > kMostDescriptors || (fds.length > 0 && bytes.length == 0)) return -EINVAL;
+  iovec data = {bytes.data, bytes.length};
+  msghdr message = {};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  Control control = {};
+  if (fds.length > 0) {
+    const size_t length = fds.length * sizeof(int);
+    message.msg_control = control.bytes;
+    message.msg_controllen = CMSG_SPACE(length);
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(length);
+    memcpy(CMSG_DATA(header), fds.data, length);
+  }
+  ssize_t sent;
+  do {
+    sent = sendmsg(socket.number, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+  } while (sent < 0 && errno == EINTR);
+  return Result(sent);
+}
+
+// Takes over the descriptors of a message, as many as `fds` has room for, and closes the others.
+void TakeDescriptors(Environment& environment, msghdr& message, Array<int32_t> fds) {
+  size_t taken = 0;
+  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+    const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; i++) {
+      int fd;
+      memcpy(&fd, CMSG_DATA(header) + i * sizeof fd, sizeof fd);
+      if (taken < fds.length) {
+        fds.data[taken++] = static_cast<int32_t>(environment.descriptors.Adopt(fd, KindOf(fd)));
+      } else {
+        close(fd);
+      }
+    }
+  }
+  std::fill(fds.data + taken, fds.data + fds.length, -1);
+}
+
+int64_t ReceiveMessage(Environment& environment, OwnFd socket, Array<uint8_t> into, Array<int32_t> fds) {
+  iovec data = {into.data, into.length};
+  msghdr message = {};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  Control control;
+  message.msg_control = control.bytes;
+  message.msg_controllen = sizeof control.bytes;
+  ssize_t received;
+  do {
+    received = recvmsg(socket.number, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  } while (received < 0 && errno == EINTR);
+  if (received < 0) {
+    std::fill(fds.data, fds.data + fds.length, -1);
+    return -errno;
+  }
+  // Descriptors are missing, since the process has no room for more: what is left of them is of no use. Likewise a datagram's part.
+  const bool is_cut = (message.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) != 0;
+  TakeDescriptors(environment, message, is_cut ? Array<int32_t>{fds.data, 0} : fds);
+  if (!is_cut) return received;
+  std::fill(fds.data, fds.data + fds.length, -1);
+  return (message.msg_flags & MSG_CTRUNC) != 0 ? -EMFILE : -EMSGSIZE;
+}
+
+int64_t PeerCredentials(Environment&, OwnFd socket, Array<uint32_t> into) {
+  if (into.length < 3) return -EINVAL;
+  ucred peer;
+  socklen_t length = sizeof peer;
+  if (getsockopt(socket.number, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return -errno;
+  into.data[0] = static_cast<uint32_t>(peer.pid);
+  into.data[1] = peer.uid;
+  into.data[2] = peer.gid;
+  return 0;
+}
+
+// A descriptor of our own for what any descriptor of the process names.
+int64_t Duplicate(Environment& environment, int32_t fd) {
+  const int own = fcntl(fd, F_DUPFD_CLOEXEC, kFirstOwn);
+  return environment.descriptors.Adopt(own < 0 ? -errno : own, own < 0 ? Kind::none : KindOf(own));
+}
+
+int64_t GetSeals(Environment&, OwnFd fd) { return Result(fcntl(fd.number, F_GET_SEALS)); }
+
+int64_t AddSeals(Environment&, OwnFd fd, uint32_t seals) {
+  return Result(fcntl(fd.number, F_ADD_SEALS, static_cast<int>(seals)));
+}
+
+}  // namespace
+
+void ExportSharing(Exports exports) {
+  Exports sharing = exports.Group("sharing");
+  sharing.Add<SocketPair>("socketPair");
+  sharing.Add<SocketListen>("socketListen");
+  sharing.Add<SocketConnect>("socketConnect");
+  sharing.Add<SocketAccept>("socketAccept");
+  sharing.Add<SendMessage>("sendMessage");
+  sharing.Add<ReceiveMessage>("receiveMessage");
+  sharing.Add<PeerCredentials>("peerCredentials");
+  sharing.Add<Duplicate>("duplicate");
+  sharing.Add<GetSeals>("getSeals");
+  sharing.Add<AddSeals>("addSeals");
+}
+
+}  // namespace kvm_bridge
