@@ -1,9 +1,8 @@
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { Worker, type WorkerOptions } from 'node:worker_threads';
 
-/** What runs TypeScript in processes and threads of the tests' own. */
-export const TYPESCRIPT = ['--import', new URL('../../typescript/register.mjs', import.meta.url).href] as const;
+/** What runs TypeScript in processes of the tests' own. */
+const TYPESCRIPT = ['--import', new URL('../../typescript/register.mjs', import.meta.url).href] as const;
 
 export interface ChildResult {
   readonly status: number | null;
@@ -19,11 +18,6 @@ function childPath(name: string): string {
 /** Starts one of the programs of `children/`. */
 export function spawnChild(name: string, args: readonly string[] = [], options: SpawnOptions = {}): ChildProcess {
   return spawn(process.execPath, [...TYPESCRIPT, childPath(name), ...args], options);
-}
-
-/** Starts one of them in a worker. */
-export function startWorker(name: string, options: WorkerOptions = {}): Worker {
-  return new Worker(childPath(name), { ...options, execArgv: [...TYPESCRIPT] });
 }
 
 /** Runs one of them to its end. */

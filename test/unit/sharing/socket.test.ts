@@ -13,10 +13,11 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Descriptor, EventFd, Kvm, UnixConnection, UnixListener } from '../../../lib/index.ts';
 import { ERRNO, type KvmCalls, SEAL, SOCK } from '../../../lib/raw.ts';
-import { ended, runChild, spawnChild, startWorker } from './child.ts';
+import { ended, runChild, spawnChild } from './child.ts';
 import { hostCalls, openDescriptors } from './host.ts';
 
 const PAGE = 4096;
@@ -302,7 +303,7 @@ describe('between processes', () => {
 
   it('a worker that is terminated while it waits leaves nothing', async () => {
     for (let i = 0; i < 5; i++) {
-      const worker = startWorker('waits');
+      const worker = new Worker(new URL('../native/children/worker-waits.mjs', import.meta.url));
       await once(worker, 'message');
       await worker.terminate();
     }
