@@ -134,7 +134,7 @@ describe.each(backends)('an eventfd on $name', (backend) => {
 
 const someBackends = backends.filter(({ options }) => options.backend === 'native' || options.arch === 's390x');
 
-describe.each(someBackends)('a process with $name', ({ options }) => {
+describe.each(someBackends)('a process with $name', { timeout: 120_000 }, ({ options }) => {
   const kernel = JSON.stringify(options);
 
   it.for([

@@ -267,7 +267,8 @@ describe('a listener', () => {
   });
 });
 
-describe('between processes', () => {
+// Processes and workers start slowly on a machine that has other things to do.
+describe('between processes', { timeout: 120_000 }, () => {
   it('descriptors and bytes arrive, and a peer that is killed is noticed', async () => {
     const at = join(folder, 'between');
     using listener = UnixListener.listen(calls, at);
@@ -302,7 +303,7 @@ describe('between processes', () => {
   });
 
   it('a worker that is terminated while it waits leaves nothing', async () => {
-    for (let i = 0; i < 5; i++) {
+    for (let i = 0; i < 3; i++) {
       const worker = new Worker(new URL('../native/children/worker-waits.mjs', import.meta.url));
       await once(worker, 'message');
       await worker.terminate();
