@@ -16,6 +16,8 @@ export interface MapSource {
   readonly offset: number;
   /** It can never become writable: a shared file that is only open for reading. */
   readonly readOnly?: boolean;
+  /** Touching it may fault, so there is no view of it. */
+  readonly guarded?: boolean;
 }
 
 /**

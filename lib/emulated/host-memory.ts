@@ -127,7 +127,10 @@ export class HostMemory {
       length: rounded,
       isReservation: prot === PROT.NONE && source === undefined && !isHuge,
       areas: [],
-      guarded: source?.backing.kind === 'file' || (prot & (PROT.READ | PROT.WRITE)) !== (PROT.READ | PROT.WRITE),
+      guarded:
+        source?.backing.kind === 'file' ||
+        source?.guarded === true ||
+        (prot & (PROT.READ | PROT.WRITE)) !== (PROT.READ | PROT.WRITE),
       viewed: false,
       lent: false,
     };

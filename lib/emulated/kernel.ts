@@ -1,10 +1,11 @@
 import type { Bytes, Hva, KvmCalls, Ppc64Calls, S390xCalls, U64, X86Calls } from '../calls/kvm-calls.ts';
 import type { Arch } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
-import { IOEVENTFD, IRQFD, MAP } from '../uapi/flags.ts';
+import { GUEST_MEMFD_FLAG, IOEVENTFD, IRQFD, MAP } from '../uapi/flags.ts';
 import type { Architecture } from './architecture.ts';
 import { FileBacking, type MapRequest, type MapSource } from './backing.ts';
 import type { GuestProgram } from './guest.ts';
+import { EmulatedGuestMemfd } from './guest-memfd.ts';
 import { HostMemory } from './host-memory.ts';
 import type { Machine } from './machine.ts';
 import { EmulatedEventfd, EmulatedMemfd, type OpenFile } from './open-file.ts';
@@ -254,11 +255,12 @@ export class KernelCore implements KvmCalls {
     if (typeof vm === 'number') return vm;
     if (this.#machine.guestMemfdFlags < 0) return this.#machine.unknownVmRequest;
     const bytes = BigInt(size);
-    if ((BigInt(flags) & ~BigInt(this.#machine.guestMemfdFlags)) !== 0n) return -ERRNO.EINVAL;
+    // Where private pages are told from shared ones, all are private in the beginning.
+    const known = this.#machine.guestMemfdFlags & (vm.type.privateMemory ? GUEST_MEMFD_FLAG.MMAP : -1);
+    if ((BigInt(flags) & ~BigInt(known)) !== 0n) return -ERRNO.EINVAL;
     // The kernel's loff_t is signed.
     if (BigInt.asIntN(64, bytes) <= 0n || bytes % BigInt(this.pageSize) !== 0n) return -ERRNO.EINVAL;
-    const file: GuestMemfd = { kind: 'guest_memfd', vm, size: Number(bytes), bindings: [] };
-    return this.#open(file);
+    return this.#open(new EmulatedGuestMemfd(vm, Number(bytes), Number(flags)));
   }
 
   setMemoryAttributes(fd: number, address: U64, size: U64, attributes: U64, flags: U64): number {
@@ -431,7 +433,7 @@ export class KernelCore implements KvmCalls {
     if (fd < -1 || offset % this.pageSize !== 0) return -ERRNO.EINVAL;
     if (fd === -1 || (request.flags & MAP.ANONYMOUS) !== 0) return undefined;
     const file = this.#files.get(fd);
-    if (file !== undefined) return file.mmap?.(offset, request.length) ?? -ERRNO.ENODEV;
+    if (file !== undefined) return file.mmap?.(offset, request.length, request.flags) ?? -ERRNO.ENODEV;
     return FileBacking.source(fd, offset, this.pageSize, request);
   }
 

@@ -62,6 +62,8 @@ export interface Machine {
   readonly dirtyLogSurvivesFault: boolean;
   /** Flags that CREATE_GUEST_MEMFD knows; −1 where the kernel has no guest_memfd. */
   readonly guestMemfdFlags: number;
+  /** A slot's guest_memfd must be one that can be mapped. */
+  readonly bindsMappableOnly: boolean;
   readonly hasMemoryAttributes: boolean;
   /** Guest code goes through KVM's instruction emulator, to which a page that the host lacks looks like a device. */
   readonly emulatesGuestCode: boolean;
@@ -99,6 +101,7 @@ export function commonMachine(arch: Arch, release: Release) {
     dirtyLogRules: GET_DIRTY_LOG_RULES,
     dirtyLogSurvivesFault: false,
     guestMemfdFlags: -1,
+    bindsMappableOnly: false,
     hasMemoryAttributes: false,
     emulatesGuestCode: false,
   } satisfies Partial<Machine>;

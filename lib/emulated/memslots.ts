@@ -1,5 +1,6 @@
 import type { KnownMemslot } from '../rules/memslot.ts';
 import { MEM } from '../uapi/flags.ts';
+import type { MemoryBacking } from './backing.ts';
 import { SlotDirty } from './slot-dirty.ts';
 
 /** A memslot of an emulated VM. `invalid` is the state while it is deleted or moved: found, but not to be used. */
@@ -36,6 +37,8 @@ export class EmulatedMemslot implements KnownMemslot {
 /** The pages of a guest_memfd and which slots are bound to which of them. */
 export interface GuestMemfdPages {
   readonly size: number;
+  /** Its bytes, if it can be mapped: the guest's accesses to a slot that is bound to it go there. */
+  readonly backing?: MemoryBacking | undefined;
   readonly bindings: { slot: EmulatedMemslot; start: number; end: number }[];
 }
 

@@ -12,7 +12,7 @@ export interface OpenFile {
   read?(into: Uint8Array): number;
   write?(from: Uint8Array): number;
   /** The memory that mmap at `offset` shows, or −errno. */
-  mmap?(offset: number, length: number): MapSource | number;
+  mmap?(offset: number, length: number, flags: number): MapSource | number;
   /** Those who wait for the descriptor; absent where that isn't possible. */
   readonly polled?: PollQueue;
   /** The last descriptor was closed. */

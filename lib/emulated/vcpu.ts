@@ -318,7 +318,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     const gfn = Math.floor(gpa / vm.pageSize);
     const slot = vm.usableSlot(gfn);
     if (slot === undefined || (slot.flags & MEM.READONLY) !== 0) return this.#mmio(gpa, bytes, true);
-    if (vm.memory.write(vm.hostAddress(slot, gfn) + (gpa % vm.pageSize), bytes) !== bytes.length) {
+    if (vm.moveGuest(slot, gpa, bytes, true) !== bytes.length) {
       return this.#memoryFault(gpa, bytes, true);
     }
     this.#accessed(slot, gfn, true);
@@ -331,8 +331,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     const gfn = Math.floor(gpa / vm.pageSize);
     const slot = vm.usableSlot(gfn);
     if (slot === undefined) return this.#mmio(gpa, bytes, false);
-    const read = vm.memory.read(vm.hostAddress(slot, gfn) + (gpa % vm.pageSize), bytes);
-    if (read !== bytes.length) return this.#memoryFault(gpa, bytes, false);
+    if (vm.moveGuest(slot, gpa, bytes, false) !== bytes.length) return this.#memoryFault(gpa, bytes, false);
     this.#accessed(slot, gfn, false);
     return 'continue';
   }

@@ -1,3 +1,4 @@
+import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import {
   type MemslotContext,
   type MemslotLimits,
@@ -13,20 +14,17 @@ import { asIdOf, slotIdOf } from '../uapi/slot-word.ts';
 import type { ArchVm } from './arch-state.ts';
 import { DirtyLog } from './dirty-log.ts';
 import type { DirtyRing } from './dirty-ring.ts';
+import type { EmulatedGuestMemfd } from './guest-memfd.ts';
 import type { HostMemory, MmuNotifier } from './host-memory.ts';
 import { IoBus, Irqfds } from './io-bus.ts';
 import type { Machine, VmType } from './machine.ts';
-import { EmulatedMemslot, type GuestMemfdPages, MemslotSet } from './memslots.ts';
+import { EmulatedMemslot, MemslotSet } from './memslots.ts';
 import type { OpenFile } from './open-file.ts';
 import { RangeSet } from './range-set.ts';
 
 const U64 = 1n << 64n;
 
-/** A guest_memfd of a VM; its bytes are nobody's but the guest's. */
-export interface GuestMemfd extends OpenFile, GuestMemfdPages {
-  readonly kind: 'guest_memfd';
-  readonly vm: EmulatedVm;
-}
+export type GuestMemfd = EmulatedGuestMemfd<EmulatedVm>;
 
 /** What a VM knows of one of its vCPUs. */
 export interface VcpuOfVm {
@@ -151,7 +149,10 @@ export class EmulatedVm<Arch extends ArchVm = ArchVm> implements OpenFile, MmuNo
     const start = Number(request.guestMemfdOffset);
     const end = start + Number(request.size);
     if (file.vm !== this || end > file.size) return -ERRNO.EINVAL;
-    if (file.bindings.some((binding) => binding.start < end && binding.end > start)) return -ERRNO.EINVAL;
+    if (file.bindings.some((binding) => binding.start < end && binding.end > start)) {
+      return this.machine.release.since(7, 0) ? -ERRNO.EEXIST : -ERRNO.EINVAL;
+    }
+    if (this.machine.bindsMappableOnly && file.backing === undefined) return -ERRNO.EINVAL;
     file.bindings.push({ slot, start, end });
     slot.guestMemfd = { pages: file, offset: start };
     return 0;
@@ -164,6 +165,29 @@ export class EmulatedVm<Arch extends ArchVm = ArchVm> implements OpenFile, MmuNo
       bindings.findIndex((binding) => binding.slot === slot),
       1,
     );
+  }
+
+  /**
+   * Moves bytes of the guest's between a part of one page of a slot and `bytes`; how many could be moved. A guest_memfd that
+   * can be mapped is the guest's memory, while what KVM itself does for it goes to user space's address.
+   */
+  moveGuest(slot: EmulatedMemslot, gpa: number, bytes: Uint8Array, write: boolean): number {
+    const offset = gpa - slot.baseGfn * this.pageSize;
+    const backing = slot.guestMemfd?.pages.backing;
+    if (backing === undefined || this.machine.emulatesGuestCode) {
+      const hva = slot.hostAddress + offset;
+      return write ? this.memory.write(hva, bytes) : this.memory.read(hva, bytes);
+    }
+    const at = slot.guestMemfd!.offset + offset;
+    const page = new Uint8Array(backing.window(at), at % VIEW_WINDOW, bytes.length);
+    if (write) page.set(bytes);
+    else bytes.set(page);
+    return bytes.length;
+  }
+
+  /** Whether a page of a slot is there for the guest. */
+  hasGuestPage(slot: EmulatedMemslot, gfn: number, write: boolean): boolean {
+    return slot.guestMemfd?.pages.backing !== undefined || this.memory.canAccess(this.hostAddress(slot, gfn), write);
   }
 
   /** The slot that holds a gfn and may be used: absent while it is being deleted or moved. */

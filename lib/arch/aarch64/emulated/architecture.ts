@@ -1,12 +1,14 @@
 import type { Architecture } from '../../../emulated/architecture.ts';
-import { commonCapabilities, commonMachine, type Machine } from '../../../emulated/machine.ts';
+import { commonCapabilities, commonMachine, type Machine, PLAIN_VM } from '../../../emulated/machine.ts';
 import { CAP } from '../../../uapi/capabilities.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
-import { DIRTY_LOG } from '../../../uapi/flags.ts';
+import { DIRTY_LOG, GUEST_MEMFD_FLAG } from '../../../uapi/flags.ts';
 import type { Release } from '../../../uapi/release.ts';
 
 const MAX_VCPUS = 512;
 const MAX_DIRTY_RING_BYTES = 0x10_0000;
+/** What CREATE_GUEST_MEMFD of 6.18 knows. */
+const GUEST_MEMFD_FLAGS = GUEST_MEMFD_FLAG.MMAP | GUEST_MEMFD_FLAG.INIT_SHARED;
 
 /** The generic memory side of aarch64: read-only slots, dirty logs with manual protect, rings with a bitmap. */
 export function aarch64Architecture(release: Release): Architecture {
@@ -18,6 +20,7 @@ function aarch64Machine(release: Release): Machine {
   const coalescedMmioPage = 1;
   const manualProtect = DIRTY_LOG.MANUAL_PROTECT_ENABLE | DIRTY_LOG.INITIALLY_SET;
   const ring = release.since(6, 2);
+  const guestMemfd = release.since(6, 18);
   return {
     ...common,
     vcpuMmapSize: 2 * common.pageSize,
@@ -27,6 +30,9 @@ function aarch64Machine(release: Release): Machine {
     manualProtect,
     readonlyMem: true,
     unknownVmRequest: -ERRNO.EINVAL,
+    vmTypes: [{ ...PLAIN_VM, guestMemfd }],
+    guestMemfdFlags: guestMemfd ? GUEST_MEMFD_FLAGS : -1,
+    bindsMappableOnly: true,
     capabilities: new Map([
       ...commonCapabilities(release),
       [CAP.NR_VCPUS, 1],
@@ -42,6 +48,8 @@ function aarch64Machine(release: Release): Machine {
       [CAP.MANUAL_DIRTY_LOG_PROTECT2, manualProtect],
       [CAP.DIRTY_LOG_RING_ACQ_REL, ring ? MAX_DIRTY_RING_BYTES : 0],
       [CAP.DIRTY_LOG_RING_WITH_BITMAP, ring ? 1 : 0],
+      [CAP.GUEST_MEMFD, guestMemfd ? 1 : 0],
+      [CAP.GUEST_MEMFD_FLAGS, guestMemfd ? GUEST_MEMFD_FLAGS : 0],
     ]),
   };
 }

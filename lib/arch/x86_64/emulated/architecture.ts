@@ -10,7 +10,7 @@ import {
 } from '../../../emulated/machine.ts';
 import { CAP } from '../../../uapi/capabilities.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
-import { DIRTY_LOG, MEMORY_ATTRIBUTE_PRIVATE } from '../../../uapi/flags.ts';
+import { DIRTY_LOG, GUEST_MEMFD_FLAG, MEMORY_ATTRIBUTE_PRIVATE } from '../../../uapi/flags.ts';
 import type { Release } from '../../../uapi/release.ts';
 import { x86_64MemslotRules } from '../rules.ts';
 import { DEBIAN_BUILD, type X86Build } from './build.ts';
@@ -21,8 +21,6 @@ const MAX_VCPUS = 1024;
 const MAX_VCPU_ID = 4096;
 const MAX_DIRTY_RING_BYTES = 0x10_0000;
 const SW_PROTECTED_VM = 1n;
-/** What 6.18 knows: GUEST_MEMFD_FLAG_MMAP and _INIT_SHARED. */
-const GUEST_MEMFD_FLAGS = 3;
 
 /** KVM of x86_64: memory, dirty logs and rings, port I/O; no interrupts, no paging of the guest's. */
 export function x86Architecture(release: Release, options: Partial<X86Build> = {}): Architecture<X86Vm, X86Vcpu> {
@@ -56,6 +54,9 @@ function x86Machine(release: Release, build: X86Build): Machine {
   return { ...facts, capabilities: capabilities(facts, build) };
 }
 
+/** What CREATE_GUEST_MEMFD of 6.18 knows. */
+const GUEST_MEMFD_FLAGS = GUEST_MEMFD_FLAG.MMAP | GUEST_MEMFD_FLAG.INIT_SHARED;
+
 /** Ordinary VMs, and those with private memory. */
 function vmTypes(release: Release, { smm, swProtectedVm }: X86Build): VmType[] {
   const guestMemfd = release.since(6, 18);
@@ -76,6 +77,7 @@ function vmTypes(release: Release, { smm, swProtectedVm }: X86Build): VmType[] {
     capabilities: new Map([
       [CAP.MULTI_ADDRESS_SPACE, smm ? 1 : 0],
       [CAP.MEMORY_ATTRIBUTES, MEMORY_ATTRIBUTE_PRIVATE],
+      [CAP.GUEST_MEMFD_FLAGS, guestMemfd ? GUEST_MEMFD_FLAG.MMAP : 0],
     ]),
   };
   return swProtectedVm ? [plain, swProtected] : [plain];

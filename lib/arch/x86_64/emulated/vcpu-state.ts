@@ -62,7 +62,7 @@ export class X86Vcpu implements ArchVcpu {
       const gfn = Number(gpa / BigInt(PAGE));
       const slot = vm.usableSlot(gfn);
       if (slot === undefined) return -ERRNO.ENOENT;
-      if (!vm.memory.canAccess(vm.hostAddress(slot, gfn), false)) return -ERRNO.EFAULT;
+      if (!vm.hasGuestPage(slot, gfn, false)) return -ERRNO.EFAULT;
       this.#map(slot, gfn);
       return PAGE;
     });
