@@ -45,7 +45,7 @@ const NOTHING = { prot: PROT.NONE, flags: MAP.PRIVATE | MAP.ANONYMOUS | MAP.NORE
  */
 export class Reservation extends Mapping {
   /** Sorted by offset. */
-  #pieces: readonly MappedPiece[] = [];
+  readonly #pieces: MappedPiece[] = [];
 
   /** @throws KvmError EINVAL, ENOMEM */
   static make(calls: KvmCalls, size: number, options: AddressOptions): Reservation {
@@ -111,8 +111,8 @@ export class Reservation extends Mapping {
   }
 
   override whyNot(offset: number): string {
-    const piece = this.#pieces.find(({ offset: start, size }) => offset >= start && offset < start + size);
-    return piece === undefined
+    const piece = this.#pieces[this.#firstBehind(offset)];
+    return piece === undefined || piece.offset > offset
       ? `nothing is at ${hex(offset)} of its reservation`
       : `the ${piece.kind} memory there is protected, or ends before`;
   }
@@ -155,14 +155,40 @@ export class Reservation extends Mapping {
   #within(offset: number, length: number): MappedPiece[] {
     const end = offset + length;
     return this.#pieces
-      .filter((piece) => piece.offset < end && piece.offset + piece.size > offset)
+      .slice(this.#firstBehind(offset), this.#firstFrom(end))
       .map((piece) => cut(piece, Math.max(piece.offset, offset), Math.min(piece.offset + piece.size, end)));
   }
 
   /** Books what is in a range from now on. */
   #replace(offset: number, size: number, pieces: readonly MappedPiece[]): void {
     const end = offset + size;
-    this.#pieces = [...this.#within(0, offset), ...pieces, ...this.#within(end, this.size - end)];
+    const first = this.#firstBehind(offset);
+    const touched = this.#pieces.slice(first, this.#firstFrom(end));
+    const before = touched.filter((piece) => piece.offset < offset).map((piece) => cut(piece, piece.offset, offset));
+    const behind = touched
+      .filter((piece) => piece.offset + piece.size > end)
+      .map((piece) => cut(piece, end, piece.offset + piece.size));
+    this.#pieces.splice(first, touched.length, ...before, ...pieces, ...behind);
+  }
+
+  /** The index of the first piece that ends behind an offset. */
+  #firstBehind(offset: number): number {
+    return this.#first((piece) => piece.offset + piece.size > offset);
+  }
+
+  /** The index of the first piece that begins there or behind. */
+  #firstFrom(offset: number): number {
+    return this.#first((piece) => piece.offset >= offset);
+  }
+
+  #first(is: (piece: MappedPiece) => boolean): number {
+    let low = 0;
+    for (let high = this.#pieces.length; low < high; ) {
+      const middle = (low + high) >>> 1;
+      if (is(this.#pieces[middle]!)) high = middle;
+      else low = middle + 1;
+    }
+    return low;
   }
 }
 
