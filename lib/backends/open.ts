@@ -1,5 +1,6 @@
 import type { HtabLoops } from '../arch/ppc64/model/htab-loops.ts';
 import { KvmError } from '../base/errors.ts';
+import { checked } from '../calls/checked.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { traced } from '../calls/recorder.ts';
 import { type Arch, archOfNode } from '../uapi/arch.ts';
@@ -70,7 +71,8 @@ function choose(options: OpenOptions): Chosen {
     ...(release === undefined ? {} : { release }),
     ...(pageSize === undefined ? {} : { pageSize }),
   });
-  return { calls: emulated, emulated, fallbackReason };
+  // The addon looks at its arguments itself.
+  return { calls: checked(emulated), emulated, fallbackReason };
 }
 
 function addonHtabLoops(): HtabLoops | undefined {

@@ -22,20 +22,53 @@ export function checked(calls: KvmCalls): KvmCalls {
   return wrapped as unknown as KvmCalls;
 }
 
+/** What a parameter takes that is not told by how it is recorded. */
+type Particular = 'word' | 'bytes' | 'milliseconds';
+
+const PARTICULAR: Readonly<Record<string, Particular | undefined>> = {
+  // A descriptor inside a structure: any 32 bits.
+  'setUserMemoryRegion2.guestMemfd': 'word',
+  'ioeventfd.fd': 'word',
+  'irqfd.fd': 'word',
+  'irqfd.resamplefd': 'word',
+  // No pointer, but memory that must be there.
+  'read.into': 'bytes',
+  'write.from': 'bytes',
+  'readMemory.into': 'bytes',
+  'writeMemory.from': 'bytes',
+  'gather.into': 'bytes',
+  'scatter.from': 'bytes',
+  'keyOp.key': 'bytes',
+  'run.timeoutMs': 'milliseconds',
+};
+
 function checkGroup(target: object, group: Parameters<typeof signaturesOf>[0]): Record<string, AnyCall> {
   const methods = target as Record<string, AnyCall>;
   const wrapped: Record<string, AnyCall> = {};
   for (const [name, { parameters }] of Object.entries(signaturesOf(group))) {
     wrapped[name] = (...args) => {
-      for (let i = 0; i < parameters.length; i++) checkArgument(parameters[i]![0], parameters[i]![1], args[i]);
+      for (let i = 0; i < parameters.length; i++) {
+        const [parameter, kind] = parameters[i]!;
+        checkArgument(parameter, PARTICULAR[`${name}.${parameter}`] ?? kind, args[i]);
+      }
       return methods[name]!.apply(target, args as unknown[]);
     };
   }
   return wrapped;
 }
 
-function checkArgument(name: string, kind: ParameterKind, value: unknown): void {
+function checkArgument(name: string, kind: ParameterKind | Particular, value: unknown): void {
   switch (kind) {
+    case 'word':
+      checkInteger(name, value, -0x8000_0000, MAX_U32);
+      return;
+    case 'bytes':
+      if (!(value instanceof Uint8Array)) throw invalidArgType(name, 'an instance of Uint8Array', value);
+      return;
+    case 'milliseconds':
+      if (typeof value !== 'number') throw invalidArgType(name, 'of type number', value);
+      if (!(value >= 0)) throw outOfRange(name, '>= 0', value);
+      return;
     case 'fd':
     case 'i32':
       checkInteger(name, value, -0x8000_0000, 0x7fff_ffff);
