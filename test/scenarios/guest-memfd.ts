@@ -88,6 +88,7 @@ export const guestMemfdScenarios: readonly Scenario[] = [
       const unshared = calls.createGuestMemfd(vm, 4 * unit, MMAP);
       map(unshared, MAP.PRIVATE);
       const closed = map(unshared, MAP.SHARED);
+      if (closed < 0) return; // Before 6.18 there is none to be mapped.
       look(closed);
       calls.writeMemory(closed, Uint8Array.of(1));
       // What is shared is the same everywhere, up to the end of the file.
@@ -144,6 +145,7 @@ export const guestMemfdScenarios: readonly Scenario[] = [
       const g = guest(s);
       const memfd = calls.createGuestMemfd(g.vm, 4 * unit, SHARED_MEMORY);
       const hva = calls.mmap(4 * unit, RW, MAP.SHARED, memfd, 0, 0, 0);
+      if (hva < 0) return; // Before 6.18 there is none to be mapped.
       // Its addresses in user space are others than the guest's memory.
       const elsewhere = s.memory(4);
       calls.setUserMemoryRegion2(g.vm, 1, GUEST_MEMFD, 4 * unit, 4 * unit, elsewhere, memfd, 0);
