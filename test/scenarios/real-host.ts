@@ -60,8 +60,17 @@ export function applicable(calls: KvmCalls, emulation: EmulatedKernelOptions): r
   const runsGuests = nativeGuestLoader(calls) !== undefined;
   const onProcessor = emulation.x86?.emulatesRealMode !== true;
   return scenariosFor(calls.arch).filter(
-    ({ runsGuest, needsProcessor }) => (runsGuest !== true || runsGuests) && (needsProcessor !== true || onProcessor),
+    ({ runsGuest, needsProcessor, entersSie }) =>
+      (runsGuest !== true || runsGuests) &&
+      (needsProcessor !== true || onProcessor) &&
+      (entersSie !== true || survivesSie(emulation)),
   );
+}
+
+/** Whether a process may enter a vCPU of s390x: on a processor without SIE only up to 6.19. */
+function survivesSie({ arch, release: text }: EmulatedKernelOptions): boolean {
+  if (arch !== 's390x' || !parseRelease(text ?? release()).since(7, 0)) return true;
+  return /^features\s*:.*\bsie\b/m.test(readFileSync('/proc/cpuinfo', 'utf8'));
 }
 
 /** What the machine is, for a recording's header. */

@@ -318,46 +318,49 @@ export const s390xDatScenarios: readonly Scenario[] = [
     m.probe(IN_SEGMENT);
     m.read(0x2000_0000, 8);
   }),
-  s390xScenario('dat/injected', (s) => {
-    const m = new PagedGuest(s);
-    const prefix = 0x20_0000;
-    // The new PSW of program interruptions: an odd address, so that nothing runs.
-    m.store(m.hva + prefix + 0x1d0, 0x1_8000_0000n, 0x3000n);
-    m.page(1, 1, PROTECTED);
-    const inject = (what: () => void, registers: Readonly<Record<number, bigint>> = {}, mask = DAT_64) => {
-      m.enter(BigInt(ST) | 3n, mask, { 7: BigInt(ST) | 1n, 13: BigInt(R1), ...registers });
-      what();
-      // What the interruption leaves in the low core: access id and TEID. Its code is soon replaced by another: the
-      // lab's processor can't run guests, which the kernel turns into addressing exceptions.
-      s.calls.writeMemory(m.hva + prefix + 0x80, Buffer.alloc(0x30));
-      m.store(m.area + KVM_RUN_S390X.s, BigInt(prefix));
-      m.store(m.area + KVM_RUN_S390X.kvm_dirty_regs, 1n);
-      s.calls.run(m.vcpu, 30);
-      m.load(m.hva + prefix + 0xa0, 16);
-    };
-    inject(() => m.read(IN_SEGMENT + 0x5123n, 8, { flags: INJECT }));
-    inject(() => m.write(IN_SEGMENT + 0x5123n, 8, { flags: INJECT }));
-    inject(() => m.read(0x20_0123, 8, { flags: INJECT | CHECK_ONLY }));
-    inject(() => m.read(2n ** 53n + 0x123n, 8, { flags: INJECT }));
-    inject(() => m.write(IN_SEGMENT + 0x1ff8n, 8, { flags: INJECT }));
-    inject(() => m.write(IN_SEGMENT + 0xff8n, 16, { flags: INJECT }));
-    inject(() => m.write(0x123, 8, { flags: INJECT }), { 0: LAP });
-    inject(() => m.read(0x5000_0000, 8, { flags: INJECT }), { 1: REAL_SPACE });
-    inject(() => m.read(0x4000_0123, 8, { flags: INJECT }), {}, DAT_64 | PSW.SECONDARY);
-    inject(() => m.read(0x123, 8, { flags: INJECT }), {}, DAT_64 | PSW.HOME);
-    inject(() => m.read(IN_SEGMENT + 0x5123n, 8, { flags: INJECT, ar: 5 }));
-    m.setKeys(DATA / 4096, 0x38);
-    inject(() => m.write(IN_SEGMENT + 0x12n, 8, { flags: INJECT | CHECK_ONLY | SKEY, key: 4 }));
-    inject(() => m.read(IN_SEGMENT + 0x12n, 8, { flags: INJECT | CHECK_ONLY | SKEY, key: 4 }));
-    m.entry(ST, 1, BigInt(PT) | 4n);
-    inject(() => m.read(IN_SEGMENT, 8, { flags: INJECT }));
-    // A reset takes it back. The address of the PSW, 0x1000, is mapped so that no other interruption comes instead.
-    m.entry(ST, 0, BigInt(PT));
-    inject(() => {
-      m.read(0x20_0123, 8, { flags: INJECT });
-      m.s390x.normalReset(m.vcpu);
-    });
-  }),
+  {
+    ...s390xScenario('dat/injected', (s) => {
+      const m = new PagedGuest(s);
+      const prefix = 0x20_0000;
+      // The new PSW of program interruptions: an odd address, so that nothing runs.
+      m.store(m.hva + prefix + 0x1d0, 0x1_8000_0000n, 0x3000n);
+      m.page(1, 1, PROTECTED);
+      const inject = (what: () => void, registers: Readonly<Record<number, bigint>> = {}, mask = DAT_64) => {
+        m.enter(BigInt(ST) | 3n, mask, { 7: BigInt(ST) | 1n, 13: BigInt(R1), ...registers });
+        what();
+        // What the interruption leaves in the low core: access id and TEID. Its code is soon replaced by another: the
+        // lab's processor can't run guests, which the kernel turns into addressing exceptions.
+        s.calls.writeMemory(m.hva + prefix + 0x80, Buffer.alloc(0x30));
+        m.store(m.area + KVM_RUN_S390X.s, BigInt(prefix));
+        m.store(m.area + KVM_RUN_S390X.kvm_dirty_regs, 1n);
+        s.calls.run(m.vcpu, 30);
+        m.load(m.hva + prefix + 0xa0, 16);
+      };
+      inject(() => m.read(IN_SEGMENT + 0x5123n, 8, { flags: INJECT }));
+      inject(() => m.write(IN_SEGMENT + 0x5123n, 8, { flags: INJECT }));
+      inject(() => m.read(0x20_0123, 8, { flags: INJECT | CHECK_ONLY }));
+      inject(() => m.read(2n ** 53n + 0x123n, 8, { flags: INJECT }));
+      inject(() => m.write(IN_SEGMENT + 0x1ff8n, 8, { flags: INJECT }));
+      inject(() => m.write(IN_SEGMENT + 0xff8n, 16, { flags: INJECT }));
+      inject(() => m.write(0x123, 8, { flags: INJECT }), { 0: LAP });
+      inject(() => m.read(0x5000_0000, 8, { flags: INJECT }), { 1: REAL_SPACE });
+      inject(() => m.read(0x4000_0123, 8, { flags: INJECT }), {}, DAT_64 | PSW.SECONDARY);
+      inject(() => m.read(0x123, 8, { flags: INJECT }), {}, DAT_64 | PSW.HOME);
+      inject(() => m.read(IN_SEGMENT + 0x5123n, 8, { flags: INJECT, ar: 5 }));
+      m.setKeys(DATA / 4096, 0x38);
+      inject(() => m.write(IN_SEGMENT + 0x12n, 8, { flags: INJECT | CHECK_ONLY | SKEY, key: 4 }));
+      inject(() => m.read(IN_SEGMENT + 0x12n, 8, { flags: INJECT | CHECK_ONLY | SKEY, key: 4 }));
+      m.entry(ST, 1, BigInt(PT) | 4n);
+      inject(() => m.read(IN_SEGMENT, 8, { flags: INJECT }));
+      // A reset takes it back. The address of the PSW, 0x1000, is mapped so that no other interruption comes instead.
+      m.entry(ST, 0, BigInt(PT));
+      inject(() => {
+        m.read(0x20_0123, 8, { flags: INJECT });
+        m.s390x.normalReset(m.vcpu);
+      });
+    }),
+    entersSie: true,
+  },
   s390xScenario('dat/a-slot-moves-under-the-tables', (s) => {
     const m = new PagedGuest(s);
     m.enter(BigInt(ST) | 3n);

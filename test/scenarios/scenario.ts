@@ -20,6 +20,11 @@ export interface Scenario {
    * that exits come late where it runs the guest (kvm_pvm in real mode).
    */
   readonly needsProcessor?: boolean;
+  /**
+   * A vCPU of s390x with everything that it needs to run is entered. Where the processor has no SIE (QEMU's TCG), kernels up to 6.19 turn that
+   * into an exception of the guest; from 7.0 on the process that did it is killed by SIGSEGV.
+   */
+  readonly entersSie?: boolean;
   readonly run: (s: ScenarioHost) => void | Promise<void>;
 }
 
