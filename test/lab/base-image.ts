@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { copyFile, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { appendFile, copyFile, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { lockDigest, type ObtainedPackage, obtainPart } from './archive/obtain.ts';
@@ -9,7 +9,7 @@ import { type Entry, readTree, writeCpio } from './cpio.ts';
 import { guestModules, MODULES_FOLDER } from './guest-modules.ts';
 import { LabError } from './lab-error.ts';
 import { LOCKS_FOLDER } from './project.ts';
-import type { Variant } from './variants.ts';
+import type { Machine, Variant } from './variants.ts';
 
 /** What a lab boots: a kernel, and the initramfs with busybox, Node and the kernel's modules. */
 export interface BaseImage {
@@ -34,6 +34,9 @@ export interface BaseImageOptions {
 
 /** Room for the packages, what is unpacked of them, and the image. */
 const ROOM_TO_BUILD = 1500 * 1024 ** 2;
+
+/** For what a run appends to the initramfs, where the firmware limits its size. */
+const ROOM_FOR_A_RUN = 24 * 1024 ** 2;
 
 /** The sources of this file's own work: a change in any of them makes a cached image out of date. */
 const RECIPE_SOURCES = ['base-image', 'cpio', 'elf', 'guest-modules', 'kernel-module', 's390x-kvm-patch'];
@@ -84,7 +87,7 @@ async function recipeOf(variant: Variant): Promise<string> {
 }
 
 async function readImage(folder: string, recipe: string): Promise<BaseImage | undefined> {
-  const image = { kernel: join(folder, 'kernel'), initramfs: join(folder, 'initramfs.cpio') };
+  const image = { kernel: join(folder, 'kernel'), initramfs: join(folder, 'initramfs') };
   try {
     const manifest = JSON.parse(await readFile(join(folder, 'manifest.json'), 'utf8')) as Manifest;
     const whole =
@@ -122,8 +125,23 @@ async function buildImage(
     ...(await readTree(root, belongsInGuest)).filter((entry) => !/^(s?bin|lib|lib64)\//.test(entry.path)),
     ...(await guestModules(variant, kernelRoot, signal)),
   ];
-  const initramfs = await writeCpio(join(work, 'image/initramfs.cpio'), entries);
-  return { kernel: (await stat(kernel)).size, initramfs };
+  const archive = join(work, 'initramfs.cpio');
+  const initramfs = join(work, 'image/initramfs');
+  const bytes = await writeCpio(archive, entries);
+  if (fits(variant.machine, bytes)) await rename(archive, initramfs);
+  else await compress(archive, initramfs, signal);
+  return { kernel: (await stat(kernel)).size, initramfs: (await stat(initramfs)).size };
+}
+
+function fits({ maxInitramfsBytes }: Machine, bytes: number): boolean {
+  return maxInitramfsBytes === undefined || bytes + ROOM_FOR_A_RUN <= maxInitramfsBytes;
+}
+
+/** As a frame of zstd, which the kernels can read, filled up so that the run's archive after it starts where one must: at a multiple of 4. */
+async function compress(archive: string, into: string, signal: AbortSignal | undefined): Promise<void> {
+  await runCommand('zstd', ['-q', '-1', archive, '-o', into], { signal, timeoutMs: 300_000 });
+  const { size } = await stat(into);
+  await appendFile(into, Buffer.alloc((4 - (size % 4)) % 4));
 }
 
 /** Unpacks packages into a new folder; nothing of them is run. */

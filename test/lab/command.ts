@@ -87,8 +87,9 @@ export async function runToEnd(command: string, args: readonly string[], options
   }
 }
 
-/** The line of a program's stderr that says why: an error line if there is one, else the last. */
+/** The line of a program's stderr that says why: that the disk is full, which programs say among other things, or an error line, else the last. */
 function reason(stderr: string): string | undefined {
   const lines = stderr.split('\n').filter((line) => line.trim() !== '');
-  return (lines.find((line) => /^E:|error:/.test(line)) ?? lines.at(-1))?.trim();
+  const full = lines.find((line) => line.includes('No space left on device'));
+  return (full ?? lines.find((line) => /^E:|error:/.test(line)) ?? lines.at(-1))?.trim();
 }

@@ -20,6 +20,7 @@ export function toolsFor(machine: Machine): readonly HostTool[] {
     { needs: 'apt-get', packages: ['apt'] },
     { needs: 'curl', packages: ['curl'] },
     { needs: 'xz', packages: ['xz-utils'] },
+    ...(machine.maxInitramfsBytes === undefined ? [] : [{ needs: 'zstd', packages: ['zstd'] }]),
     { needs: 'setpriv', packages: ['util-linux'] },
     { needs: 'flock', packages: ['util-linux'] },
     { needs: DEBIAN_KEYRING, packages: ['debian-archive-keyring'] },

@@ -7,8 +7,8 @@ import { LabError } from './lab-error.ts';
 import type { Qemu } from './qemu.ts';
 import type { Machine } from './variants.ts';
 
-/** Linux and Node must be up by then; under TCG on a busy machine this takes some ten seconds. */
-const BOOT_TIMEOUT_MS = 180_000;
+/** Linux and Node must be up by then: some fifteen seconds under TCG, and minutes where several others want the processors. */
+const BOOT_TIMEOUT_MS = 300_000;
 /** Time for the rest of a panic's lines to arrive. */
 const AFTERMATH_MS = 1000;
 const SHOWN_LINES = 25;

@@ -103,7 +103,7 @@ async function withMachine<T>(
   const run = await makeRunFolder(cache);
   try {
     const qemu = await prepareQemu(variant, { cache, locks: LOCKS_FOLDER, refresh, onProgress, signal });
-    const boot: Boot = { machine, qemu, kernel: join(run, 'kernel'), initramfs: join(run, 'initramfs.cpio') };
+    const boot: Boot = { machine, qemu, kernel: join(run, 'kernel'), initramfs: join(run, 'initramfs') };
     const onWait = () => onProgress('waiting for another lab that is filling the cache');
     const addon = await withLock(join(cache, `${machine.debianArch}.lock`), { signal, onWait }, async () => {
       const base = await prepareBaseImage(variant, { cache, refresh, onProgress, signal });

@@ -189,12 +189,17 @@ export const VARIANTS: readonly Variant[] = [
   variant(s390x, '7.2', 'KVM with page tables of its own: no rule of 1 MiB, keys for each VM', [10, 0]),
   variant(s390x, '6.1', 'before MEM_OP cmpxchg and SET_USER_MEMORY_REGION2'),
   variant(ppc64, '6.12', 'Book3S HV on powernv9, 4 KiB pages'),
+  variant(ppc64, '7.2', 'Book3S HV on powernv9'),
   variant(ppc64, '6.1', 'Book3S HV on powernv9, 64 KiB pages'),
   variant(x86_64, '6.12', 'kvm-amd with nested paging, under emulated SVM'),
   variant(x86_64, '7.2', 'guest_memfd that can be mapped, for every type of VM'),
+  variant(x86_64, '6.18', 'the first with guest_memfd that can be mapped'),
   variant(x86_64, '6.1', 'kvm-amd before guest_memfd and memory attributes'),
   variant(aarch64, '6.12', 'EL2 host: dirty ring with bitmap'),
+  variant(aarch64, '7.2', 'guest_memfd'),
+  variant(aarch64, '6.18', 'the first with guest_memfd'),
   variant(riscv64, '6.12', 'H extension'),
+  variant(riscv64, '7.2', 'dirty ring'),
 ];
 
 /**

@@ -33,8 +33,27 @@ export async function locateFiles(
   }
   const lost = files.find((file) => !located.has(file));
   const reason = lost === undefined ? undefined : silent.get(hostOf(places.get(lost)![0]!));
-  if (reason !== undefined) throw new LabError(`The Debian archive at ${archive.apt} cannot be reached: ${reason}.`);
+  if (reason !== undefined) throw unreachable(archive, reason);
   return located;
+}
+
+/** Throws a LabError unless somebody answers in the main archive's name, whatever that is. Of apt, it would take a minute for each suite. */
+export async function checkReachable(archive: Archive, path: string, signal?: AbortSignal): Promise<void> {
+  const answers = [
+    ...(
+      await ask(
+        archive.main.map((base) => `${base}/${path}`),
+        signal,
+      )
+    ).values(),
+  ];
+  const [first] = answers;
+  if (first?.kind === 'silent' && answers.every(({ kind }) => kind === 'silent'))
+    throw unreachable(archive, first.reason);
+}
+
+function unreachable(archive: Archive, reason: string): LabError {
+  return new LabError(`The Debian archive at ${archive.apt} cannot be reached: ${reason}.`);
 }
 
 /** One file is asked for first: where nobody answers, it shall not take as long as all of them. */

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { LabError } from '../lab-error.ts';
 import { withLock } from '../lock.ts';
 import { readSuiteIndex } from './apt.ts';
-import { locateFiles } from './locate.ts';
+import { checkReachable, locateFiles } from './locate.ts';
 import { findArchive } from './mirror.ts';
 import { formatLock, type PartLock, parseLock } from './part-lock.ts';
 import type { Part } from './parts.ts';
@@ -79,6 +79,7 @@ async function fromLock(
 async function anew(part: Part, options: ObtainOptions): Promise<ResolvedSet> {
   const archive = findArchive();
   const { cache, onProgress, signal } = options;
+  await checkReachable(archive, `dists/${part.suites[0]}/InRelease`, signal);
   const resolved = new Date();
   const { packages, located } = await resolvePart(part, {
     readIndex: (suite) => {

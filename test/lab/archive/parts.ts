@@ -41,7 +41,9 @@ export function kernelPart(debianArch: string, series: string, flavour: string, 
     wish: (indexes) => ({
       roots: [kernelImages(indexes, series, flavour).map((name) => ({ name }))],
       // From 6.19 on the image's package may have nothing in it but the names of these; the base has the list of what is built in.
-      follows: (name) => /^linux-(base|binary|modules)-\d/.test(name),
+      // Where the archive lost the base of an image that has everything in it, that is no loss.
+      follows: (name) =>
+        /^linux-(base|binary|modules)-\d/.test(name) && indexes.some((each) => each.find(name).length > 0),
     }),
   };
 }

@@ -7,8 +7,6 @@ import { LabError } from '../lab-error.ts';
 import { type Download, download } from './http.ts';
 import type { PackageFile } from './suite-index.ts';
 
-/** So little is free on the disk of a download that failed if this is why. */
-const FULL_DISK_BYTES = 1024 ** 2;
 const PROGRESS_EVERY_MS = 5000;
 
 interface Transfer extends Download {
@@ -64,13 +62,18 @@ export class PackageStore {
     }
     const [first] = left;
     if (first === undefined) return;
-    const { bavail, bsize } = await statfs(this.folder);
-    if (bavail * bsize < FULL_DISK_BYTES)
-      throw new LabError(`No space left on device: the disk of ${this.folder} is full.`);
+    if (await this.isFull(left)) throw new LabError(`No space left on device for the packages in ${this.folder}.`);
     const others = left.length === 1 ? '' : ` (nor did ${left.length - 1} other packages)`;
     throw new LabError(
       `${fileName(first)} of ${first.suite} did not arrive${others}: ${reasons.get(first) ?? 'no place is known'}.`,
     );
+  }
+
+  /** Whether the disk has no room for the rest of these. */
+  private async isFull(files: readonly PackageFile[]): Promise<boolean> {
+    const parts = await Promise.all(files.map(async (file) => file.bytes - (await sizeOf(this.partialPath(file)))));
+    const { bavail, bsize } = await statfs(this.folder);
+    return bavail * bsize < parts.reduce((sum, bytes) => sum + bytes, 0);
   }
 
   private async fetchRound(round: readonly Transfer[], { onProgress, signal }: TransferOptions) {

@@ -60,11 +60,11 @@ describe.skipIf(tools.length > 0)(`fetching what a lock names (needs ${tools.joi
     );
   }
 
-  const obtain = () =>
+  const obtain = (refresh = false) =>
     obtainPart(part, {
       cache: join(folder, 'cache'),
       locks: join(folder, 'locks'),
-      refresh: false,
+      refresh,
       onProgress: (line) => told.push(line),
     });
   const cached = () =>
@@ -162,9 +162,11 @@ describe.skipIf(tools.length > 0)(`fetching what a lock names (needs ${tools.joi
     const { port } = closed.address() as { port: number };
     await new Promise((resolve) => closed.close(resolve));
     vi.stubEnv('KVM_BRIDGE_DEBIAN_MIRROR', `http://127.0.0.1:${port}/debian`);
-    await expect(obtain()).rejects.toThrow(
-      `The Debian archive at http://127.0.0.1:${port}/debian cannot be reached: Failed to connect to 127.0.0.1 port ${port}`,
-    );
+    for (const refresh of [false, true]) {
+      await expect(obtain(refresh)).rejects.toThrow(
+        `The Debian archive at http://127.0.0.1:${port}/debian cannot be reached: Failed to connect to 127.0.0.1 port ${port}`,
+      );
+    }
   });
 
   it('is done once where two labs want it at the same time', async () => {
