@@ -2,7 +2,7 @@ import type { DirtyLog } from '../../../emulated/dirty-log.ts';
 import type { HostMemory } from '../../../emulated/host-memory.ts';
 import type { EmulatedMemslot, MemslotSet } from '../../../emulated/memslots.ts';
 import { entriesOf } from '../model/hash.ts';
-import { frameOf, HPTES_PER_GROUP, keyOf, R_HI, R_LO, V_HI, V_LO } from '../model/hpte.ts';
+import { frameOf, HPTES_PER_GROUP, R_HI, R_LO, V_HI, V_LO } from '../model/hpte.ts';
 import { Htab } from '../model/htab.ts';
 import { pageShift } from '../model/page-sizes.ts';
 import { H } from './papr.ts';
@@ -117,11 +117,6 @@ export class Hpt {
 
   isPresent(slot: number): boolean {
     return (this.real.vLo(slot) & (V_LO.VALID | V_LO.ABSENT)) !== 0;
-  }
-
-  /** Whether the entry is KVM's form of emulated MMIO. */
-  isMmio(slot: number): boolean {
-    return (this.real.vLo(slot) & V_LO.ABSENT) !== 0 && keyOf(this.real.rHi(slot), this.real.rLo(slot)) === MMIO_KEY;
   }
 
   // Hypercalls
