@@ -23,7 +23,10 @@ export default defineConfig(({ mode }) => ({
     rollupOptions: {
       // What modules share goes into chunks, and not into the names that users see.
       preserveEntrySignatures: 'strict',
-      input: mode === 'cjs' ? MODULES : { ...MODULES, 'cli/main': 'lib/cli/main.ts' },
+      input:
+        mode === 'cjs'
+          ? MODULES
+          : { ...MODULES, 'cli/main': 'lib/cli/main.ts', 'cli/script-hooks': 'lib/cli/run/script-hooks.ts' },
       output: {
         format: mode === 'cjs' ? 'cjs' : 'es',
         entryFileNames: '[name].js',

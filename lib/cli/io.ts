@@ -11,9 +11,16 @@ export interface Io {
 
 export type OutputStream = NodeJS.WritableStream & { readonly isTTY?: boolean; readonly columns?: number };
 
-/** A mistake on the command line: the message, then the usage; exit status 2. */
+/** A mistake on the command line: exit status 2. */
 export class UsageError extends Error {
   override readonly name = 'UsageError';
+  /** The command that was misused, where it is known. */
+  readonly command: string | undefined;
+
+  constructor(message: string, command?: string) {
+    super(message);
+    this.command = command;
+  }
 }
 
 const FORMATS = ['bold', 'dim', 'red', 'green', 'yellow', 'cyan'] as const;

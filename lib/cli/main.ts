@@ -7,4 +7,6 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exit();
 });
 
-process.exitCode = await cli(process.argv.slice(2), process);
+const status = await cli(process.argv.slice(2), process);
+// A script may have set another.
+if (status !== 0) process.exitCode = status;

@@ -1,4 +1,5 @@
 import { table } from '../../base/text.ts';
+import type { Command } from '../command.ts';
 import { columnsOf, type Io, type Style, styleFor, wrap } from '../io.ts';
 import { examineDevice } from './device.ts';
 import type { Finding } from './finding.ts';
@@ -51,6 +52,14 @@ export function doctorCommand(io: Io, { json }: { readonly json: boolean }, host
   );
   return diagnosis.usable ? 0 : 1;
 }
+
+export const doctor: Command = {
+  summary: 'what the real KVM has and lacks here, and what mends it',
+  usage: '[--json]',
+  details: 'The status is 0 where the real KVM is usable, else 1.',
+  options: { json: { type: 'boolean', help: 'the same as JSON' } },
+  run: (values, _, io) => doctorCommand(io, { json: values.json === true }),
+};
 
 /** The diagnosis as text. */
 export function report({ usable, findings, capabilities }: Diagnosis, style: Style, columns: number): string {

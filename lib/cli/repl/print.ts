@@ -1,7 +1,9 @@
 import { inspect } from 'node:util';
 import { hex } from '../../base/errors.ts';
 import { table } from '../../base/text.ts';
+import { DirtyPages } from '../../memory/dirty-pages.ts';
 import { explainError } from '../explain-error.ts';
+import { dump } from './dump.ts';
 
 /** Fields that hold addresses, or what is reckoned with them. */
 const HEX_FIELDS: ReadonlySet<string> = new Set(
@@ -9,8 +11,9 @@ const HEX_FIELDS: ReadonlySet<string> = new Set(
     ' ',
   ),
 );
-const DUMP_BYTES = 512;
-const DUMP_LINE = 16;
+const DUMP_LINES = 32;
+const MOST_ROWS = 64;
+const MOST_COUNTED = 100_000;
 const INLINE_BYTES = 16;
 
 /** A value as the prompt shows it: tables with hexadecimal addresses, bytes as a dump, errors as their explanation. */
@@ -20,24 +23,51 @@ export function show(value: unknown, { colors = false } = {}): string {
   if (typeof value === 'bigint') return `${value}n  ${hexOf(value)}`;
   if (typeof value === 'number' && isWorthHex(value)) return `${value}  ${hexOf(value)}`;
   if (value instanceof Uint8Array) return hexDump(value);
+  if (value instanceof DirtyPages) return dirtyPages(value);
+  if (isGenerator(value)) return sequence(value, colors);
   if (isRecord(value) && Object.keys(value).length > 0) return fieldTable(value);
   if (Array.isArray(value) && value.length > 0 && value.every(isRecord)) return rowTable(value);
   return inspect(value, { colors });
 }
 
-/** Bytes as hexdump(1) shows them, beginning at offset 0. */
+/** Bytes as hexdump(1) shows them, beginning at offset 0, equal lines folded. */
 export function hexDump(bytes: Uint8Array): string {
   if (bytes.length === 0) return 'no bytes';
-  const lines: string[] = [];
-  const shown = Math.min(bytes.length, DUMP_BYTES);
-  for (let at = 0; at < shown; at += DUMP_LINE) {
-    const part = bytes.subarray(at, Math.min(at + DUMP_LINE, shown));
-    const text = Array.from(part, (byte) => (byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : '.')).join('');
-    lines.push(`  ${at.toString(16).padStart(4, '0')}  ${byteText(part).padEnd(DUMP_LINE * 3)} ${text}`);
-  }
-  if (bytes.length > shown) lines.push(`  … ${bytes.length} bytes in all`);
-  return lines.join('\n');
+  const format = { count: bytes.length, letter: 'x', size: 1 } as const;
+  const lines = dump(0n, bytes, format, true).split('\n');
+  const shown = lines.slice(0, DUMP_LINES).map((line) => `  ${line}`);
+  return [...shown, ...(lines.length > DUMP_LINES ? [`  … ${bytes.length} bytes in all`] : [])].join('\n');
 }
+
+/** What was collected, beside what the object says of itself. */
+function dirtyPages(pages: DirtyPages): string {
+  const head = inspect(pages);
+  if (!pages.started || pages.count === 0) return head;
+  const runs = pages.runs();
+  const rows = runs.slice(0, MOST_ROWS).map(({ gfn, npages }) => ({ gfn: hex(gfn), pages: `${npages}` }));
+  return `${head}\n${rowTable(rows)}${more(runs.length - rows.length)}`;
+}
+
+const GENERATOR: object = Object.getPrototypeOf(Object.getPrototypeOf((function* () {})()) as object) as object;
+
+const isGenerator = (value: unknown): value is Iterable<unknown> =>
+  typeof value === 'object' && value !== null && Object.prototype.isPrototypeOf.call(GENERATOR, value);
+
+/** What a generator gives, which it gives only once. */
+function sequence(values: Iterable<unknown>, colors: boolean): string {
+  const taken: unknown[] = [];
+  let left = 0;
+  for (const value of values) {
+    if (taken.length < MOST_ROWS) taken.push(value);
+    else if (++left >= MOST_COUNTED) break;
+  }
+  if (taken.length === 0) return 'nothing';
+  const text = taken.every(isRecord) ? rowTable(taken) : taken.map((value) => show(value, { colors })).join('\n');
+  return `${text}${more(left)}`;
+}
+
+const more = (count: number): string =>
+  count === 0 ? '' : `\n  … and ${count >= MOST_COUNTED ? `${MOST_COUNTED} or more` : count} more`;
 
 const byteText = (bytes: Uint8Array): string =>
   Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(' ');

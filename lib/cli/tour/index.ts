@@ -1,6 +1,7 @@
 import { release } from 'node:os';
 import { hex, KvmError } from '../../base/errors.ts';
 import { type Arch, archOfNode } from '../../uapi/arch.ts';
+import type { Command } from '../command.ts';
 import { diagnose } from '../doctor/index.ts';
 import { explainError } from '../explain-error.ts';
 import { columnsOf, type Io, type Style, styleFor, wrap } from '../io.ts';
@@ -54,6 +55,12 @@ export function tourCommand(io: Io): number {
   paragraph('Next: npx kvm-bridge (a prompt), npx kvm-bridge doctor, and the examples in examples/.', style.dim);
   return 0;
 }
+
+export const tour: Command = {
+  summary: 'one guest on the real kernel and on emulated ones, side by side',
+  usage: '',
+  run: (_values, _positionals, io) => tourCommand(io),
+};
 
 function comparison(acts: readonly Act[]): string[] {
   const real = acts.find(({ backend }) => backend === 'native');

@@ -19,7 +19,7 @@ export class BuiltPackage {
   readonly folder = mkdtempSync(join(tmpdir(), 'kvm-bridge-'));
 
   async build(): Promise<void> {
-    for (const name of ['package.json', 'examples', 'README.md']) {
+    for (const name of ['package.json', 'examples', 'README.md', 'docs']) {
       cpSync(join(root, name), join(this.folder, name), { recursive: true });
     }
     // The addon is found in build/, its loader's dependencies in node_modules/.

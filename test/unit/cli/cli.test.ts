@@ -26,22 +26,36 @@ describe('the command line', () => {
   });
 
   it.each([
-    [['frob'], 'there is no command "frob"'],
-    [['tour', '--quick'], "Unknown option '--quick'"],
-    [['doctor', 'now'], "Unexpected argument 'now'"],
-    [['run'], 'run takes one script, or - for standard input, not 0'],
-    [['run', 'a', 'b'], 'not 2'],
-    [['--arch', 'vax'], `--arch is one of ${ARCHES.join(', ')}, not "vax"`],
-    [['--backend', 'fake'], '--backend is one of auto, native, emulated, not "fake"'],
-    [['--arch'], '--arch'],
-    [['repl', 'file'], "Unexpected argument 'file'"],
-  ])('takes %j for a mistake', async (argv, sentence) => {
+    [['frob'], 'kvm-bridge: there is no command frob', 'kvm-bridge'],
+    [['docter'], 'kvm-bridge: there is no command docter; did you mean doctor?', 'kvm-bridge'],
+    [['toString'], 'kvm-bridge: there is no command toString', 'kvm-bridge'],
+    [['tour', '--quick'], 'kvm-bridge tour: there is no option --quick', 'kvm-bridge tour'],
+    [['doctor', '--jsno'], 'kvm-bridge doctor: there is no option --jsno; did you mean --json?', 'kvm-bridge doctor'],
+    [['doctor', 'now'], 'kvm-bridge doctor: it takes no arguments, not 1: now', 'kvm-bridge doctor'],
+    [['run'], 'kvm-bridge run: it takes at least 1 argument, not 0: none was given', 'kvm-bridge run'],
+    [['--arch', 'vax'], `kvm-bridge repl: --arch is one of ${ARCHES.join(', ')}, not "vax"`, 'kvm-bridge repl'],
+    [['--arch', 's390'], 'not "s390"; did you mean s390x?', 'kvm-bridge repl'],
+    [['--backend', 'fake'], '--backend is one of auto, native, emulated, not "fake"', 'kvm-bridge repl'],
+    [['run', '--page-size', '17', 'x.mjs'], '--page-size is 4096 or 65536, not "17"', 'kvm-bridge run'],
+    [['--arch'], "the option '--arch <value>' argument missing", 'kvm-bridge repl'],
+    [['--load', '/nonexistent'], '/nonexistent holds no capture', 'kvm-bridge'],
+    [['hpt', 'stat', 'x'], 'kvm-bridge hpt: there is no command stat; did you mean stats?', 'kvm-bridge hpt'],
+  ])('takes %j for a mistake', async (argv, sentence, help) => {
     const { status, out, err } = await run(...argv);
     expect({ status, out }).toEqual({ status: 2, out: '' });
-    const [first = '', second, third = ''] = err.split('\n');
+    const [first = '', second, ...rest] = err.split('\n');
     expect(first).toContain(sentence);
-    expect(second).toBe('');
-    expect(third).toMatch(/^usage: kvm-bridge/);
+    expect([second, ...rest]).toEqual([`\`${help} --help\` says what there is.`, '']);
+  });
+
+  it.each(['repl', 'run', 'tour', 'doctor', 'hpt'])('helps with %s', async (name) => {
+    const { status, out, err } = await run(name, '--help');
+    expect({ status, err }).toEqual({ status: 0, err: '' });
+    expect(out).toMatch(new RegExp(`^usage: kvm-bridge ${name}`));
+    expect(out).toContain('--help');
+    expect((await run('help', name)).out).toBe(out);
+    expect((await run(name, '-h')).out).toBe(out);
+    for (const line of out.split('\n')) expect(line.length).toBeLessThanOrEqual(140);
   });
 
   it('hands over to the HPT tools', async () => {
@@ -53,7 +67,7 @@ describe('the command line', () => {
   it('says which script cannot be read', async () => {
     const { status, out, err } = await run('run', '/nonexistent');
     expect({ status, out }).toEqual({ status: 1, out: '' });
-    expect(err).toBe("kvm-bridge: Error: ENOENT: no such file or directory, open '/nonexistent'\n");
+    expect(err).toBe("kvm-bridge: Error: ENOENT: no such file or directory, access '/nonexistent'\n");
   });
 
   it('explains why the real kernel cannot be had, and points to the doctor', async () => {

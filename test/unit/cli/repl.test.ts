@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { loadNative } from '../../../lib/backends/native.ts';
 import { replCommand } from '../../../lib/cli/repl/index.ts';
-import { closeSession, openSession, type SessionOptions } from '../../../lib/cli/repl/session.ts';
+import { closeSession, openSession, type SessionOptions } from '../../../lib/cli/session.ts';
 import { Kvm, KvmError } from '../../../lib/index.ts';
 import { whyNoKvm } from '../../scenarios/real-host.ts';
 import { fakeIo, plain } from './fake-io.ts';
@@ -12,7 +12,7 @@ import { fakeIo, plain } from './fake-io.ts';
 const state = mkdtempSync(join(tmpdir(), 'state-'));
 afterAll(() => rmSync(state, { recursive: true }));
 
-const S390X: SessionOptions = { backend: 'emulated', arch: 's390x', trace: undefined };
+const S390X: SessionOptions = { backend: 'emulated', arch: 's390x' };
 
 /** What a terminal shows of a session in which these lines are typed. */
 async function typed(lines: readonly string[], options: SessionOptions = S390X, home = state): Promise<string> {

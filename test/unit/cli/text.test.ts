@@ -65,11 +65,17 @@ describe('show', () => {
     expect(hexDump(new Uint8Array())).toBe('no bytes');
     const text = show(Buffer.from('Hello, guest!\n\0\x7f#'));
     expect(text.split('\n')).toEqual([
-      '  0000  48 65 6c 6c 6f 2c 20 67 75 65 73 74 21 0a 00 7f  Hello, guest!...',
-      '  0010  23                                               #',
+      '  0x00000000  48 65 6c 6c 6f 2c 20 67 75 65 73 74 21 0a 00 7f  Hello, guest!...',
+      '  0x00000010  23                                               #',
     ]);
-    expect(show(new Uint8Array(5000)).split('\n').at(-1)).toBe('  … 5000 bytes in all');
-    expect(show(new Uint8Array(512)).split('\n')).toHaveLength(32);
+    const different = (length: number) => Uint8Array.from({ length }, (_, at) => at >> 4);
+    expect(show(different(4000)).split('\n').at(-1)).toBe('  … 4000 bytes in all');
+    expect(show(different(512)).split('\n')).toHaveLength(32);
+    expect(
+      show(new Uint8Array(5000))
+        .split('\n')
+        .map((line) => line.slice(0, 12).trim()),
+    ).toEqual(['0x00000000', '*', '0x00001380']);
   });
 
   it('makes tables of plain objects, with addresses in hexadecimal', () => {

@@ -1,9 +1,11 @@
 import { readFileSync } from 'node:fs';
+import { Writable } from 'node:stream';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { decodeHtabStream, encodeHtabStream, Htab } from '../../../../lib/arch/ppc64/model/index.ts';
-import { hptCommand } from '../../../../lib/cli/hpt/index.ts';
+import { cli } from '../../../../lib/cli/cli.ts';
+import { fakeIo } from '../fake-io.ts';
 import { run, scratch } from './run.ts';
 
 const { file } = scratch();
@@ -159,8 +161,9 @@ it('an empty table verifies nothing', async () => {
 it('writes no faster than is read', async () => {
   const chunk = Buffer.concat([header(0, 4000, 0), Buffer.alloc(4000 * 16, Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 1))]);
   let [open, most, blocks] = [0, 0, 0];
-  const slow = {
-    write: (_text: string, done: () => void) => {
+  const slow = new Writable({
+    highWaterMark: 1,
+    write(_text, _encoding, done) {
       open++;
       blocks++;
       most = Math.max(most, open);
@@ -169,8 +172,8 @@ it('writes no faster than is read', async () => {
         done();
       });
     },
-  };
-  expect(await hptCommand(['dump', file('many', chunk)], slow, slow)).toBe(0);
+  });
+  expect(await cli(['hpt', 'dump', file('many', chunk)], { ...fakeIo(), stdout: slow })).toBe(0);
   expect(most).toBe(1);
   // 4000 lines of more than 100 characters.
   expect(blocks).toBeGreaterThan(4);

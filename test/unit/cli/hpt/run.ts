@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll } from 'vitest';
-import { hptCommand } from '../../../../lib/cli/hpt/index.ts';
+import { cli } from '../../../../lib/cli/cli.ts';
 import { fakeIo } from '../fake-io.ts';
 
 /** A folder for the files of one test file. */
@@ -22,6 +22,6 @@ export function scratch(): { readonly folder: string; file(name: string, bytes: 
 /** `kvm-bridge hpt …`, and what it said. */
 export async function run(...argv: string[]): Promise<{ status: number; out: string; err: string }> {
   const io = fakeIo();
-  const status = await hptCommand(argv, io.stdout, io.stderr);
+  const status = await cli(['hpt', ...argv], io);
   return { status, out: io.out(), err: io.err() };
 }

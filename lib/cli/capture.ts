@@ -1,0 +1,123 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
+import type { VmHpt } from '../arch/ppc64/handles/vm-hpt.ts';
+import { decodeHtabStream, pageShift, type Segment, segment } from '../arch/ppc64/model/index.ts';
+import type { DatFacilities } from '../arch/s390x/model/index.ts';
+import { humanSize } from '../base/text.ts';
+import type { Vcpu } from '../handles/vcpu.ts';
+import { KVM_RUN_S390X, KVM_SYNC } from '../uapi/structs.ts';
+import { UsageError } from './io.ts';
+import type { Session } from './session.ts';
+
+/** A stopped guest in a folder: capture.json, pages.bin, and skeys.bin or htab.stream; each may be gzipped. */
+export interface Capture {
+  readonly arch: 's390x' | 'ppc64';
+  readonly json: CaptureJson;
+  /** Pages by guest physical (absolute, real) address. */
+  readonly pages: ReadonlyMap<number, Uint8Array>;
+  readonly keys: Uint8Array | undefined;
+  readonly htab: Uint8Array | undefined;
+}
+
+interface CaptureJson {
+  readonly kernel?: string;
+  readonly memory?: string;
+  readonly edat1?: boolean;
+  readonly edat2?: boolean;
+  readonly cpus?: readonly {
+    readonly psw: { readonly mask: string; readonly addr: string };
+    readonly prefix: string;
+    readonly cr: readonly string[];
+    readonly gpr?: readonly string[];
+  }[];
+  readonly htab_shift?: number;
+  readonly slb?: readonly { readonly esid: string; readonly vsid: string }[];
+}
+
+const PAGE = 4096;
+const RECORD = 8 + PAGE;
+const MIB = 1 << 20;
+
+function readOptional(folder: string, name: string): Uint8Array | undefined {
+  const plain = join(folder, name);
+  if (existsSync(plain)) return readFileSync(plain);
+  return existsSync(`${plain}.gz`) ? gunzipSync(readFileSync(`${plain}.gz`)) : undefined;
+}
+
+/** Reads a captured guest. @throws UsageError where the folder holds none */
+export function readCapture(folder: string): Capture {
+  const text = readOptional(folder, 'capture.json');
+  const records = readOptional(folder, 'pages.bin');
+  if (text === undefined || records === undefined) {
+    throw new UsageError(`${folder} holds no capture: capture.json and pages.bin (or .gz of both) are wanted`);
+  }
+  const json = JSON.parse(Buffer.from(text).toString('utf8')) as CaptureJson;
+  const pages = new Map<number, Uint8Array>();
+  const view = new DataView(records.buffer, records.byteOffset, records.byteLength);
+  for (let at = 0; at + RECORD <= records.length; at += RECORD) {
+    pages.set(Number(view.getBigUint64(at)), records.subarray(at + 8, at + RECORD));
+  }
+  const htab = readOptional(folder, 'htab.stream');
+  const keys = readOptional(folder, 'skeys.bin');
+  return { arch: htab === undefined ? 's390x' : 'ppc64', json, pages, keys, htab };
+}
+
+/** What a loaded guest adds to a session. */
+export type Loaded = Pick<Session, 'loaded' | 'facilities' | 'segments'>;
+
+/** Makes the session's VM the captured guest, stopped. */
+export function loadCapture({ kvm, vm }: Session, capture: Capture): Loaded {
+  const { arch, json, pages, keys, htab } = capture;
+  const last = Math.max(0, ...pages.keys());
+  const size = json.memory === undefined ? (Math.floor(last / MIB) + 1) * MIB : Number(BigInt(json.memory));
+  const vcpu = vm.createVcpu();
+  // While there is no memory behind the prefix, KVM_RUN takes the registers and gives EFAULT.
+  if (arch === 's390x') takeRegisters(vcpu, json);
+  vm.memory.addRam(0, kvm.mapAnonymous(size), { name: 'captured RAM' });
+  for (const [address, bytes] of pages) vm.memory.writeExact(address, bytes);
+  if (keys !== undefined) vm.storageKeys.setBytes(0, keys.subarray(0, size / PAGE));
+  const leftOut = htab === undefined ? 0 : loadTable(vm.hpt, htab, kvm.pageSize);
+  const segments: readonly Segment[] | undefined = json.slb?.map(({ esid, vsid }) =>
+    segment(BigInt(esid), BigInt(vsid)),
+  );
+  const facilities: Partial<DatFacilities> = { edat1: json.edat1 === true, edat2: json.edat2 === true, iep: true };
+  const of = json.kernel === undefined ? '' : ` of ${json.kernel.split(' (', 1)[0]}`;
+  const lacking =
+    leftOut === 0
+      ? ''
+      : ` ${leftOut} entries of its table are left out: their pages are larger than the host's, ${humanSize(kvm.pageSize)}.`;
+  return {
+    loaded: `A captured ${arch} guest${of}: ${humanSize(size)}, of which ${pages.size} pages were kept.${lacking} Try .mem, .regs and .walk.`,
+    ...(arch === 's390x' ? { facilities } : {}),
+    ...(segments === undefined ? {} : { segments }),
+  };
+}
+
+/** Gives the VM the table, but for entries that KVM would refuse; how many those are. */
+function loadTable(hpt: VmHpt, stream: Uint8Array, hostPage: number): number {
+  const table = decodeHtabStream(stream);
+  let leftOut = 0;
+  for (let slot = 0; slot < table.entryCount; slot++) {
+    if (!table.isValid(slot) || 2 ** pageShift(table.vLo(slot), table.rLo(slot)) <= hostPage) continue;
+    table.clear(slot, 1);
+    leftOut++;
+  }
+  hpt.allocate(table.order);
+  hpt.write(table);
+  return leftOut;
+}
+
+function takeRegisters(vcpu: Vcpu, { cpus = [] }: CaptureJson): void {
+  const [cpu] = cpus;
+  if (cpu === undefined) return;
+  const run = vcpu.kvmRun.view;
+  const { psw_mask, psw_addr, s, gprs, crs, kvm_dirty_regs } = KVM_RUN_S390X;
+  run.setBigUint64(psw_mask, BigInt(cpu.psw.mask));
+  run.setBigUint64(psw_addr, BigInt(cpu.psw.addr));
+  run.setBigUint64(s, BigInt(cpu.prefix));
+  for (const [n, value] of cpu.cr.entries()) run.setBigUint64(crs + 8 * n, BigInt(value));
+  for (const [n, value] of (cpu.gpr ?? []).entries()) run.setBigUint64(gprs + 8 * n, BigInt(value));
+  run.setBigUint64(kvm_dirty_regs, BigInt(KVM_SYNC.PREFIX | KVM_SYNC.GPRS | KVM_SYNC.CRS));
+  vcpu.calls.run(vcpu.fd, 0);
+}

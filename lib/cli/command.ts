@@ -1,0 +1,114 @@
+import { type ParseArgsConfig, parseArgs } from 'node:util';
+import { type Io, UsageError } from './io.ts';
+import { suggestion } from './nearest.ts';
+
+/** An option of a command, as `util.parseArgs` takes it, and as `--help` shows it. */
+export interface Option {
+  readonly type: 'string' | 'boolean';
+  readonly short?: string;
+  /** What stands for its value in the help. */
+  readonly value?: string;
+  readonly help: string;
+}
+
+export type Options = Readonly<Record<string, Option>>;
+
+export type Values = Readonly<Record<string, string | boolean | undefined>>;
+
+/** A command of the command line. */
+export interface Command {
+  /** One line for the list of commands. */
+  readonly summary: string;
+  /** What may follow the name. */
+  readonly usage: string;
+  /** Paragraphs for `--help`. */
+  readonly details?: string;
+  readonly options?: Options;
+  /** How many other arguments there may be; none by default. */
+  readonly positionals?: { readonly least: number; readonly most: number };
+  /** The first argument that is no option ends the options: what follows is somebody else's. */
+  readonly passesOn?: boolean;
+  run(values: Values, positionals: readonly string[], io: Io): number | Promise<number>;
+}
+
+const HELP: Option = { type: 'boolean', short: 'h', help: 'this text' };
+
+/** What `--help` says. */
+export function helpOf(name: string, { usage, summary, details, options = {} }: Command): string {
+  const all = Object.entries({ ...options, help: HELP });
+  const left = all.map(([option, { short, value }]) => {
+    const long = `--${option}${value === undefined ? '' : ` ${value}`}`;
+    return short === undefined ? `    ${long}` : `-${short}, ${long}`;
+  });
+  const width = Math.max(...left.map((text) => text.length));
+  const rows = all.map(([, { help }], index) => `  ${left[index]!.padEnd(width)}  ${help}`);
+  return [
+    `usage: kvm-bridge ${name}${usage === '' ? '' : ` ${usage}`}`,
+    '',
+    `${summary[0]!.toUpperCase()}${summary.slice(1)}.`,
+    ...(details === undefined ? [] : ['', details]),
+    '',
+    ...rows,
+    '',
+  ].join('\n');
+}
+
+/**
+ * Reads a command's arguments and runs it.
+ * @throws UsageError
+ */
+export async function runCommandLine(name: string, command: Command, args: readonly string[], io: Io): Promise<number> {
+  const { values, positionals } = parse(name, command, args);
+  if (values.help === true) {
+    io.stdout.write(helpOf(name, command));
+    return 0;
+  }
+  return await command.run(values, positionals, io);
+}
+
+function parse(
+  name: string,
+  { options = {}, positionals: wanted, passesOn = false }: Command,
+  args: readonly string[],
+) {
+  const known: NonNullable<ParseArgsConfig['options']> = {};
+  for (const [option, { type, short }] of Object.entries({ ...options, help: HELP })) {
+    known[option] = { type, ...(short === undefined ? {} : { short }) };
+  }
+  const own = passesOn ? beforeFirstPositional(args, known) : args;
+  let parsed: { values: Values; positionals: string[] };
+  try {
+    parsed = parseArgs({ args: [...own], options: known, allowPositionals: true }) as typeof parsed;
+  } catch (error) {
+    throw new UsageError(sentence(error, known), name);
+  }
+  const positionals = [...parsed.positionals, ...args.slice(own.length)];
+  const { least, most } = wanted ?? { least: 0, most: 0 };
+  if (parsed.values.help !== true && (positionals.length < least || positionals.length > most)) {
+    const count =
+      least === most
+        ? `${least || 'no'} argument${least === 1 ? '' : 's'}`
+        : `at least ${least} argument${least === 1 ? '' : 's'}`;
+    throw new UsageError(
+      `it takes ${count}, not ${positionals.length}: ${positionals.join(' ') || 'none was given'}`,
+      name,
+    );
+  }
+  return { values: parsed.values, positionals };
+}
+
+/** The options and the first argument after them, which leaves the rest for that one. */
+function beforeFirstPositional(args: readonly string[], options: NonNullable<ParseArgsConfig['options']>) {
+  const { tokens } = parseArgs({ args: [...args], options, strict: false, allowPositionals: true, tokens: true });
+  const first = tokens.find(({ kind }) => kind === 'positional' || kind === 'option-terminator');
+  return first === undefined ? args : args.slice(0, first.index + 1);
+}
+
+/** Node's error in our words: what is wrong with which option, and which one was meant. */
+function sentence(error: unknown, options: object): string {
+  if (!(error instanceof Error)) return String(error);
+  const unknown = /Unknown option '(-[^']*)'/.exec(error.message)?.[1];
+  if (unknown === undefined) return (error.message.split('. ', 1)[0] ?? error.message).replace(/^Option/, 'the option');
+  const names = Object.keys(options).map((option) => `--${option}`);
+  return `there is no option ${unknown}${suggestion(unknown, names)}`;
+}

@@ -1,0 +1,50 @@
+import { Handle } from '../../calls/handle.ts';
+import { Kvm } from '../../handles/kvm.ts';
+import { Vcpu } from '../../handles/vcpu.ts';
+import { Vm } from '../../handles/vm.ts';
+import { VmIo } from '../../handles/vm-io.ts';
+import { GuestMemory } from '../../memory/guest-memory.ts';
+import { Mapping } from '../../memory/mapping.ts';
+import type { DotCommand, Prompt } from './dot-command.ts';
+
+type Complete = (line: string, done: (error: Error | null, result: [string[], string]) => void) => void;
+
+/** Names that TypeScript hides (protected, @internal) and JavaScript doesn't, by the class that has them. */
+export const HIDDEN: readonly (readonly [{ readonly prototype: object }, readonly string[]])[] = [
+  [Handle, ['check', 'checkIoctl', 'failure', 'unmapLater', 'giveUp', 'fdClosed', 'untilReady']],
+  [Kvm, ['htabLoops']],
+  [Vm, ['harvestDirtyRings', 'vcpuClosed', 'vcpuCloses']],
+  [Vcpu, ['mapPart']],
+  [VmIo, ['close', 'drainCoalesced', 'vcpuClosed']],
+  [Mapping, ['changed', 'partCall']],
+  [GuestMemory, ['written']],
+];
+
+/** Node's completion, but without what is not public, and with what may follow a dot command. */
+export function completer(own: Complete, commands: Readonly<Record<string, DotCommand>>, prompt: Prompt): Complete {
+  return (line, done) => {
+    const [, name = '', start] = /^\.(\w+)\s+(\S*)$/.exec(line) ?? [];
+    if (start !== undefined) {
+      const words = Object.hasOwn(commands, name) ? (commands[name]?.words?.(prompt) ?? []) : [];
+      done(null, [words.filter((word) => word.startsWith(start)), start]);
+      return;
+    }
+    own(line, (error, result) => {
+      if (error !== null || result === undefined) done(error, result);
+      else done(null, [result[0].filter((name) => isPublic(name)), result[1]]);
+    });
+  };
+}
+
+/** Whether `vm.memory.table` and the like may be shown. */
+function isPublic(name: string): boolean {
+  const path = name.split('.');
+  const member = path.pop()!;
+  if (path.length === 0 || !path.every((part) => /^[\w$]+$/.test(part))) return !member.startsWith('_');
+  let owner: unknown = globalThis;
+  for (const part of path) owner = owner === null || owner === undefined ? undefined : Reflect.get(Object(owner), part);
+  const object = Object(owner) as object;
+  return !HIDDEN.some(
+    ([{ prototype }, names]) => names.includes(member) && Object.prototype.isPrototypeOf.call(prototype, object),
+  );
+}

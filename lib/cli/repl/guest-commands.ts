@@ -1,0 +1,143 @@
+import { htabStats } from '../../arch/ppc64/model/index.ts';
+import { formatStorageKeys } from '../../arch/s390x/model/index.ts';
+import { hex } from '../../base/errors.ts';
+import { table } from '../../base/text.ts';
+import type { Vcpu } from '../../handles/vcpu.ts';
+import type { Arch } from '../../uapi/arch.ts';
+import { KVM_RUN_S390X, REGS_SIZE } from '../../uapi/structs.ts';
+import { type DotCommand, DotUsageError, numberOf, type Prompt, wordsOf } from './dot-command.ts';
+import { walk } from './walk.ts';
+
+function requireArch({ session }: Prompt, arch: string, what: string): void {
+  if (session.kvm.arch !== arch) throw new DotUsageError(`${what} are ${arch}'s, and this is ${session.kvm.arch}`);
+}
+
+const walkCommand: DotCommand = {
+  usage: 'ADDRESS',
+  help: 'How a virtual address of the first vCPU is translated, step by step',
+  run: (argument, prompt) => walk(numberOf(argument, 'the address', prompt), prompt).text,
+};
+
+const keys: DotCommand = {
+  usage: '[FRAME [COUNT]]',
+  help: 's390x: storage keys of frames, equal ones in one line',
+  run(argument, prompt) {
+    requireArch(prompt, 's390x', 'storage keys');
+    const [first = '0', count = '256'] = wordsOf(argument);
+    const from = numberOf(first, 'the frame', prompt);
+    const bytes = prompt.session.vm.storageKeys.getBytes(from, Number(numberOf(count, 'the count', prompt)));
+    if (bytes === null) return 'the guest uses no storage keys';
+    return foldedKeys(bytes, Number(from)).join('\n');
+  },
+};
+
+function foldedKeys(bytes: Uint8Array, from: number): string[] {
+  const lines = [...formatStorageKeys(bytes, from)];
+  const folded: string[] = [];
+  for (let at = 0; at < bytes.length; ) {
+    let end = at + 1;
+    while (end < bytes.length && bytes[end] === bytes[at]) end++;
+    folded.push(
+      end - at > 1 ? `${lines[at]}  (and ${end - at - 1} more, to frame ${hex(from + end - 1)})` : lines[at]!,
+    );
+    at = end;
+  }
+  return folded;
+}
+
+const hpt: DotCommand = {
+  help: "ppc64: what is in the guest's hashed page table",
+  run(_, prompt) {
+    requireArch(prompt, 'ppc64', 'hashed page tables');
+    const { vm } = prompt.session;
+    const order = vm.hpt.getOrder();
+    if (order === undefined) return 'there is no table: vm.hpt.allocate(24) makes one of 16 MiB';
+    const found = htabStats(vm.hpt.read());
+    const rows: [string, string][] = [
+      ['order', `${order}`],
+      ['slots', `${found.slots} in ${found.groups} groups`],
+      ['valid', `${found.valid}`],
+      ['bolted', `${found.bolted}`],
+      ['secondary', `${found.secondary}`],
+      ['referenced', `${found.referenced}`],
+      ['changed', `${found.changed}`],
+      ...[...found.pageSizes].map(([size, count]): [string, string] => [`page size ${size}`, `${count}`]),
+    ];
+    return table(['hashed page table', ''], rows);
+  },
+};
+
+const regs: DotCommand = {
+  usage: '[VCPU]',
+  help: 'Registers of a vCPU, the first one by default',
+  run(argument, prompt) {
+    const { vm, kvm } = prompt.session;
+    const id = argument === '' ? undefined : Number(numberOf(argument, 'the vCPU', prompt));
+    const vcpu = id === undefined ? vm.vcpus[0] : vm.vcpus.find((each) => each.id === id);
+    if (vcpu === undefined) {
+      const there = vm.vcpus.map((each) => each.id).join(', ') || 'none: vm.createVcpu() makes one';
+      throw new DotUsageError(`there is no vCPU${id === undefined ? '' : ` ${id}`}; there is ${there}`);
+    }
+    return inColumns(REGISTERS[kvm.arch](vcpu));
+  },
+};
+
+type Register = readonly [name: string, value: bigint];
+
+const IN_A_ROW = 4;
+
+function inColumns(registers: readonly Register[]): string {
+  const width = Math.max(...registers.map(([name]) => name.length));
+  const cells = registers.map(([name, value]) => `${name.padStart(width)} ${value.toString(16).padStart(16, '0')}`);
+  const rows: string[] = [];
+  for (let at = 0; at < cells.length; at += IN_A_ROW) rows.push(cells.slice(at, at + IN_A_ROW).join('  '));
+  return rows.join('\n');
+}
+
+const numbered = (prefix: string, count: number, read: (n: number) => bigint): Register[] =>
+  Array.from({ length: count }, (_, n): Register => [`${prefix}${n}`, read(n)]);
+
+/** `struct kvm_regs` of ppc64: these, and 32 general-purpose registers. */
+const PPC64_SPECIAL = 'pc cr ctr lr xer msr srr0 srr1 pid sprg0 sprg1 sprg2 sprg3 sprg4 sprg5 sprg6 sprg7'.split(' ');
+/** KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE; the index counts words of `struct kvm_regs`. */
+const ARM64_CORE = 0x6030_0000_0010_0000n;
+
+/** KVM_REG_RISCV | KVM_REG_SIZE_U64 | KVM_REG_RISCV_CORE; the index counts doublewords, the PC before x1. */
+const RISCV64_CORE = 0x8030_0000_0200_0000n;
+
+const REGISTERS: Readonly<Record<Arch, (vcpu: Vcpu) => Register[]>> = {
+  x86_64(vcpu) {
+    const general = Object.entries(vcpu.x86_64.getRegs()) as Register[];
+    const { cr0, cr2, cr3, cr4, efer, cs, ds, es, ss } = vcpu.x86_64.getSregs();
+    const segments = Object.entries({ cs, ds, es, ss }).map(([name, { base }]): Register => [`${name}.base`, base]);
+    return [...general, ...Object.entries({ cr0, cr2, cr3, cr4, efer }), ...segments];
+  },
+  s390x(vcpu) {
+    const run = vcpu.kvmRun.view;
+    const { psw_mask, psw_addr, s, gprs, crs } = KVM_RUN_S390X;
+    return [
+      ['psw mask', run.getBigUint64(psw_mask)],
+      ['psw addr', run.getBigUint64(psw_addr)],
+      ['prefix', run.getBigUint64(s)],
+      ...numbered('r', 16, (n) => run.getBigUint64(gprs + 8 * n)),
+      ...numbered('cr', 16, (n) => run.getBigUint64(crs + 8 * n)),
+    ];
+  },
+  ppc64(vcpu) {
+    const bytes = vcpu.getRegsBytes(REGS_SIZE.ppc64.regs ?? 0);
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const word = (n: number): bigint => view.getBigUint64(8 * n, true);
+    const special = PPC64_SPECIAL.map((name, n): Register => [name, word(n)]);
+    return [...special, ...numbered('r', 32, (n) => word(PPC64_SPECIAL.length + n))];
+  },
+  aarch64(vcpu) {
+    const core = (n: number): bigint => vcpu.getOneReg(ARM64_CORE | BigInt(2 * n));
+    return [...numbered('x', 31, core), ['sp', core(31)], ['pc', core(32)], ['pstate', core(33)]];
+  },
+  riscv64(vcpu) {
+    const core = (n: number): bigint => vcpu.getOneReg(RISCV64_CORE | BigInt(n));
+    return [['pc', core(0)], ...Array.from({ length: 31 }, (_, n): Register => [`x${n + 1}`, core(n + 1)])];
+  },
+};
+
+export const GUEST_COMMANDS: Readonly<Record<string, DotCommand>> = { walk: walkCommand, keys, hpt, regs };

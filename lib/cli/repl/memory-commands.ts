@@ -1,0 +1,181 @@
+import { hex } from '../../base/errors.ts';
+import { humanSize, table } from '../../base/text.ts';
+import type { U64 } from '../../base/u64.ts';
+import { MemoryRegion } from '../../memory/region.ts';
+import { MEM } from '../../uapi/flags.ts';
+import { type DotCommand, DotUsageError, numberOf, type Prompt, wordsOf } from './dot-command.ts';
+import { dump, dumpFormat } from './dump.ts';
+import { virtualToPhysical } from './walk.ts';
+
+const span = (start: U64, size: U64): readonly [string, string] => [hex(start), hex(BigInt(start) + BigInt(size) - 1n)];
+
+const mem: DotCommand = {
+  help: 'The memory map: regions, what is behind them, and the holes',
+  run(_, { session: { vm } }) {
+    const regions = [...vm.memory.regions()].map((region) => ({ at: BigInt(region.start), row: regionRow(region) }));
+    if (regions.length === 0) return 'there are no regions: vm.memory.addRam(0, kvm.mapAnonymous(16 << 20)) makes one';
+    const [last] = [...vm.memory.regions()].slice(-1);
+    const holes = [...vm.memory.holes(last!.end)].map(({ gpa, size }) => ({
+      at: BigInt(gpa),
+      row: [...span(gpa, size), humanSize(Number(size)), 'hole', '', ''],
+    }));
+    const rows = [...regions, ...holes].sort((a, b) => (a.at < b.at ? -1 : 1)).map(({ row }) => row);
+    return table(['first', 'last', 'size', 'kind', 'behind it', 'name'], rows);
+  },
+};
+
+function regionRow(
+  region: MemoryRegion | { readonly start: number; readonly size: number; readonly name?: string | undefined },
+): string[] {
+  const place = [...span(region.start, region.size), humanSize(region.size)];
+  if (!(region instanceof MemoryRegion)) return [...place, 'mmio', 'handlers', region.name ?? ''];
+  const kind = `${region.kind}${region.readOnly ? ', read-only' : ''}`;
+  return [...place, kind, `${region.mapping.kind} at ${hex(region.hva)}`, region.name ?? ''];
+}
+
+const slots: DotCommand = {
+  help: 'The memslots, as the kernel has them',
+  run(_, { session: { kvm, vm } }) {
+    const rows = [...vm.memslots].map(({ asId, id, baseGfn, npages, hva, flags }) => [
+      asId === 0 ? `${id}` : `${asId}:${id}`,
+      ...span(BigInt(baseGfn) * BigInt(kvm.pageSize), BigInt(npages) * BigInt(kvm.pageSize)),
+      humanSize(npages * kvm.pageSize),
+      hex(hva),
+      Object.entries(MEM)
+        .flatMap(([name, bit]) => ((flags & bit) === 0 ? [] : [name]))
+        .join(' | ') || '-',
+    ]);
+    return rows.length === 0 ? 'there are no memslots' : table(['slot', 'first', 'last', 'size', 'hva', 'flags'], rows);
+  },
+};
+
+function examine(argument: string, prompt: Prompt, locate: (address: bigint, prompt: Prompt) => bigint): string {
+  const [first = '', ...rest] = wordsOf(argument);
+  const hasFormat = first.startsWith('/');
+  const format = dumpFormat(hasFormat ? first : '');
+  if (format === undefined)
+    throw new DotUsageError(`the format is /COUNT, one of x d u c s, one of b h w g, not ${first}`);
+  const address = numberOf((hasFormat ? rest : [first, ...rest]).join(' '), 'the address', prompt);
+  const { memory } = prompt.session.vm;
+  const wanted = Math.min(format.count * format.size, 1 << 20);
+  const pages: Uint8Array[] = [];
+  // Neighbouring virtual pages may be anywhere.
+  for (let done = 0; done < wanted; ) {
+    const at = address + BigInt(done);
+    const inPage = 4096 - Number(at & 4095n);
+    const bytes = new Uint8Array(Math.min(inPage, wanted - done));
+    const got = memory.read(locate(at, prompt), bytes);
+    pages.push(bytes.subarray(0, got));
+    done += bytes.length;
+    if (got < bytes.length) break;
+  }
+  const bytes = Buffer.concat(pages);
+  const text = dump(address, bytes, format, memory.littleEndian);
+  return bytes.length < wanted && format.letter !== 's'
+    ? `${text}\nand no memory from ${hex(address + BigInt(bytes.length))} on`
+    : text;
+}
+
+const xp: DotCommand = {
+  usage: '[/FMT] ADDRESS',
+  help: 'Memory at a guest physical address: .xp /16xb 0x1000',
+  run: (argument, prompt) => examine(argument, prompt, (address) => address),
+};
+
+const x: DotCommand = {
+  usage: '[/FMT] ADDRESS',
+  help: 'Memory at a virtual address of the first vCPU',
+  run: (argument, prompt) => examine(argument, prompt, virtualToPhysical),
+};
+
+const poke: DotCommand = {
+  usage: 'ADDRESS BYTES|NUMBER[/SIZE]|"TEXT"',
+  help: 'Writes at a guest physical address: .poke 0x1000 0xcafe/4',
+  run(argument, prompt) {
+    const [address = '', ...rest] = wordsOf(argument);
+    const at = numberOf(address, 'the address', prompt);
+    const { memory } = prompt.session.vm;
+    const bytes = bytesOf(rest, memory.littleEndian, prompt);
+    memory.writeExact(at, bytes);
+    return `${bytes.length} byte${bytes.length === 1 ? '' : 's'} at ${hex(at)}`;
+  },
+};
+
+/** `"text"`, `0xcafe/4`, or bytes in hexadecimal such as `de ad be ef`. */
+function bytesOf(words: readonly string[], littleEndian: boolean, prompt: Prompt): Uint8Array {
+  const text = words.join(' ');
+  const quoted = /^(["'])(.*)\1$/.exec(text);
+  if (quoted !== null) return Buffer.from(quoted[2]!, 'utf8');
+  const sized = /^(.*)\/([1248])$/.exec(text);
+  if (sized !== null) {
+    const size = Number(sized[2]);
+    const value = numberOf(sized[1]!, 'the value', prompt);
+    if (value >= 1n << BigInt(8 * size)) throw new DotUsageError(`${hex(value)} does not fit ${size} bytes`);
+    const bytes = Buffer.from(value.toString(16).padStart(2 * size, '0'), 'hex');
+    return littleEndian ? bytes.reverse() : bytes;
+  }
+  const digits = text.replaceAll(/\s|0x/g, '');
+  if (digits === '' || digits.length % 2 !== 0 || /[^0-9a-f]/i.test(digits)) {
+    throw new DotUsageError(
+      `what is written is bytes (de ad), a number with a size (0xcafe/4) or "text", not ${text || 'nothing'}`,
+    );
+  }
+  return Buffer.from(digits, 'hex');
+}
+
+const MOST_FOUND = 32;
+const WINDOW = 1 << 20;
+
+const find: DotCommand = {
+  usage: 'BYTES|NUMBER/SIZE|"TEXT"',
+  help: 'Where something is in the guest\'s RAM: .find "Linux version"',
+  run(argument, prompt) {
+    const { memory } = prompt.session.vm;
+    const wanted = Buffer.from(bytesOf(wordsOf(argument), memory.littleEndian, prompt));
+    const found: string[] = [];
+    for (const region of memory.regions()) {
+      if (!(region instanceof MemoryRegion)) continue;
+      const window = new Uint8Array(WINDOW + wanted.length - 1);
+      for (let at = region.start; at < region.end && found.length < MOST_FOUND; at += WINDOW) {
+        const part = window.subarray(0, Math.min(window.length, region.end - at));
+        const bytes = Buffer.from(part.buffer, 0, memory.read(at, part));
+        for (
+          let i = bytes.indexOf(wanted);
+          i >= 0 && i < WINDOW && found.length < MOST_FOUND;
+          i = bytes.indexOf(wanted, i + 1)
+        ) {
+          found.push(hex(at + i));
+        }
+      }
+    }
+    if (found.length === 0) return 'nowhere';
+    return [...found, ...(found.length === MOST_FOUND ? ['… and maybe more'] : [])].join('\n');
+  },
+};
+
+const dirty: DotCommand = {
+  usage: '[stop]',
+  help: 'What was written since the last .dirty; the first one starts the log',
+  words: () => ['stop'],
+  run(argument, { session: { kvm, vm } }) {
+    if (argument !== '' && argument !== 'stop')
+      throw new DotUsageError(`.dirty or .dirty stop, not .dirty ${argument}`);
+    if (argument === 'stop') {
+      vm.dirtyPages.stop();
+      return 'stopped';
+    }
+    if (!vm.dirtyPages.started) {
+      vm.dirtyPages.start();
+      return 'started: what is written from now on is dirty';
+    }
+    const runs = vm.dirtyPages.collect().runs();
+    if (runs.length === 0) return 'nothing was written';
+    const rows = runs.map(({ gfn, npages }) => {
+      const size = npages * kvm.pageSize;
+      return [...span(BigInt(gfn) * BigInt(kvm.pageSize), size), `${npages}`, humanSize(size)];
+    });
+    return table(['first', 'last', 'pages', 'size'], rows);
+  },
+};
+
+export const MEMORY_COMMANDS: Readonly<Record<string, DotCommand>> = { mem, slots, x, xp, poke, find, dirty };

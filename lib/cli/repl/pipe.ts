@@ -1,0 +1,55 @@
+import { createInterface } from 'node:readline';
+import { runInThisContext } from 'node:vm';
+import { explainError } from '../explain-error.ts';
+import { columnsOf, type Io, styleFor, wantsColour } from '../io.ts';
+import type { Session } from '../session.ts';
+import { traceTo } from '../trace-lines.ts';
+import { dotHelp, runDotCommand } from './commands.ts';
+import type { Prompt } from './dot-command.ts';
+import { LineEvaluator } from './line-evaluator.ts';
+import { show } from './print.ts';
+
+/**
+ * Lines from a pipe: what they give is printed as at the prompt. An error goes to standard error and ends only its statement.
+ * @returns the status: 1 if anything failed
+ */
+export async function takeLines(io: Io, session: Session, setTrace: Prompt['setTrace']): Promise<number> {
+  let status = 0;
+  const fail = (text: string): void => {
+    status = 1;
+    io.stderr.write(`${text}\n`);
+  };
+  if (session.loaded !== undefined) io.stderr.write(`${session.loaded}\n`);
+  const typed: string[] = [];
+  const prompt: Prompt = {
+    session,
+    typed,
+    setTrace,
+    style: styleFor(io.stdout, io.env),
+    columns: columnsOf(io.stdout),
+    evaluate: (expression) => runInThisContext(`(${expression})`),
+    showTrace: traceTo(io.stderr, io.env),
+  };
+  const evaluator = new LineEvaluator((error) => fail(explainError(error)));
+  let unfinished = false;
+  for await (const line of createInterface({ input: io.stdin, crlfDelay: Number.POSITIVE_INFINITY })) {
+    const dot = unfinished ? null : /^\s*\.([a-z]+)(?:\s+(.*))?$/.exec(line);
+    if (dot !== null) {
+      const { ok, text } =
+        dot[1] === 'help' ? { ok: true, text: dotHelp() } : await runDotCommand(dot[1]!, dot[2] ?? '', prompt);
+      if (ok) io.stdout.write(`${text}\n`);
+      else fail(text);
+      continue;
+    }
+    const outcome = await evaluator.take(line);
+    unfinished = outcome.status === 'more' && line.trim() !== '';
+    if (outcome.status === 'failed') fail(explainError(outcome.error));
+    if (outcome.status !== 'failed') typed.push(line);
+    if (outcome.status === 'done' && outcome.value !== undefined) {
+      io.stdout.write(`${show(outcome.value, { colors: wantsColour(io.stdout, io.env) })}\n`);
+    }
+  }
+  const failure = await evaluator.end();
+  if (failure !== undefined) fail(explainError(failure.error));
+  return status;
+}

@@ -1,0 +1,91 @@
+import { once } from 'node:events';
+import { mkdirSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { type REPLEval, type REPLServer, start, writer } from 'node:repl';
+import { runInThisContext } from 'node:vm';
+import { columnsOf, type Io, styleFor, wantsColour } from '../io.ts';
+import type { Session } from '../session.ts';
+import { banner } from './banner.ts';
+import { DOT_COMMANDS, runDotCommand } from './commands.ts';
+import { completer } from './completion.ts';
+import type { Prompt } from './dot-command.ts';
+import { show } from './print.ts';
+
+/** The prompt of a terminal, until its input ends. */
+export async function prompt(io: Io, session: Session, setTrace: Prompt['setTrace']): Promise<number> {
+  io.stdout.write(banner(io, session));
+  const colors = wantsColour(io.stdout, io.env);
+  // An error that is longer than this would begin in a line of its own.
+  writer.options.breakLength = Number.POSITIVE_INFINITY;
+  const server = start({
+    prompt: `${session.kvm.arch}> `,
+    input: io.stdin,
+    output: io.stdout,
+    useColors: colors,
+    useGlobal: true,
+    ignoreUndefined: true,
+    breakEvalOnSigint: true,
+    writer: (value: unknown) => show(value, { colors }),
+  });
+  const typed: string[] = [];
+  const style = styleFor(io.stdout, io.env);
+  const context: Prompt = {
+    session,
+    typed,
+    setTrace,
+    style,
+    columns: columnsOf(io.stdout),
+    evaluate: (expression) => runInThisContext(`(${expression})`),
+    showTrace: (line) => io.stdout.write(`${style.dim(line)}\n`),
+  };
+  addDotCommands(server, io, context);
+  Object.assign(server, {
+    eval: evaluating(server.eval, typed),
+    completer: completer(server.completer as Parameters<typeof completer>[0], DOT_COMMANDS, context),
+  });
+  // Ctrl-C ends an `await`; the guest is to leave, too.
+  server.on('SIGINT', () => {
+    for (const vcpu of session.vm.vcpus) if (vcpu.running) vcpu.kick();
+  });
+  // Before anything else can end it.
+  const ended = once(server, 'exit');
+  useHistory(server, io.env);
+  await ended;
+  return 0;
+}
+
+function addDotCommands(server: REPLServer, io: Io, context: Prompt): void {
+  for (const [name, { help, usage = '' }] of Object.entries(DOT_COMMANDS)) {
+    server.defineCommand(name, {
+      help: `${help}${usage === '' ? '' : `  (${usage})`}`,
+      async action(argument) {
+        this.clearBufferedCommand();
+        const { ok, text } = await runDotCommand(name, argument, context);
+        io.stdout.write(`${ok ? text : context.style.red(text)}\n`);
+        this.displayPrompt();
+      },
+    });
+  }
+}
+
+/** Node's evaluation, which also remembers what went well. */
+function evaluating(own: REPLEval, typed: string[]): REPLEval {
+  return function (this: REPLServer, code, context, file, done) {
+    own.call(this, code, context, file, (error, value) => {
+      if (error === null && code.trim() !== '') typed.push(code.trimEnd());
+      done(error, value);
+    });
+  };
+}
+
+/** Lines are remembered where the XDG base directories say; without such a place they are forgotten. */
+function useHistory(server: REPLServer, env: NodeJS.ProcessEnv): void {
+  const folder = join(env.XDG_STATE_HOME || join(homedir(), '.local', 'state'), 'kvm-bridge');
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+  } catch {
+    return;
+  }
+  server.setupHistory(join(folder, 'repl_history'), () => {});
+}

@@ -1,0 +1,87 @@
+import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { packageRoot } from '../../backends/package-root.ts';
+import { table } from '../../base/text.ts';
+import { ERRNO } from '../../uapi/errno.ts';
+import { diagnose, report } from '../doctor/index.ts';
+import { suggestion } from '../nearest.ts';
+import { describeKernel } from './banner.ts';
+import { type DotCommand, DotUsageError } from './dot-command.ts';
+import { EXAMPLES } from './examples.ts';
+
+const caps: DotCommand = {
+  usage: '[NAME]',
+  help: "The kernel's capabilities that are there, or those whose name has a part",
+  run(argument, { session: { kvm } }) {
+    const all = Object.entries(kvm.capabilities());
+    const part = argument.toUpperCase();
+    const chosen = all.filter(([name, value]) => (part === '' ? value !== 0 : name.includes(part)));
+    if (chosen.length === 0) throw new DotUsageError(`no capability has ${argument} in its name`);
+    return table(
+      ['capability', 'value'],
+      chosen.map(([name, value]) => [name, `${value}`]),
+    );
+  },
+};
+
+const explain: DotCommand = {
+  usage: 'ERRNO',
+  help: 'What an error of the kernel means, call by call: .explain EEXIST',
+  words: () => Object.keys(ERRNO),
+  run(argument) {
+    const byNumber = Object.entries(ERRNO).find(([, number]) => number === Math.abs(Number(argument || Number.NaN)));
+    const name = byNumber?.[0] ?? argument.toUpperCase();
+    const root = packageRoot();
+    if (root === undefined) throw new DotUsageError('the documents are not here');
+    const sections = readFileSync(join(root, 'docs/errors.md'), 'utf8').split(/^## /m).slice(1);
+    const section = sections.find((text) => new RegExp(`^${name.replace(/\W/g, '')}\\b`).test(text));
+    if (section !== undefined) return section.trimEnd();
+    throw new DotUsageError(`there is nothing on ${name || 'no errno'}${suggestion(name, Object.keys(ERRNO))}`);
+  },
+};
+
+let traceFile: number | undefined;
+
+const trace: DotCommand = {
+  usage: 'on|off|FILE',
+  help: 'Calls to the kernel as lines: here, nowhere, or in a file',
+  words: () => ['on', 'off'],
+  run(argument, prompt) {
+    if (argument === '') throw new DotUsageError('.trace on, .trace off or .trace FILE');
+    if (traceFile !== undefined) closeSync(traceFile);
+    traceFile = undefined;
+    if (argument === 'on' || argument === 'off') {
+      prompt.setTrace(argument === 'on' ? prompt.showTrace : undefined);
+      return `trace ${argument}`;
+    }
+    const file = openSync(argument, 'w');
+    traceFile = file;
+    prompt.setTrace((line) => writeSync(file, `${line}\n`));
+    return `trace goes to ${argument}`;
+  },
+};
+
+const save: DotCommand = {
+  usage: 'FILE',
+  help: 'What was typed, as a script for kvm-bridge run',
+  run(argument, { typed, session: { kvm } }) {
+    if (argument === '') throw new DotUsageError('.save FILE');
+    const options =
+      kvm.backend === 'native' ? '' : ` --backend emulated --arch ${kvm.arch} --release ${kvm.emulated?.release}`;
+    writeFileSync(argument, `// kvm-bridge run${options} ${argument}\n${typed.map((line) => `${line}\n`).join('')}`);
+    return `${typed.length} lines in ${argument}`;
+  },
+};
+
+export const SESSION_COMMANDS: Readonly<Record<string, DotCommand>> = {
+  caps,
+  explain,
+  trace,
+  save,
+  examples: { help: 'Lines to try', run: (_, { session: { kvm } }) => EXAMPLES[kvm.arch] },
+  kernel: { help: 'Which kernel kvm and vm are of', run: (_, { session }) => describeKernel(session.kvm) },
+  doctor: {
+    help: 'What the real KVM has and lacks on this machine',
+    run: (_, { style, columns }) => report(diagnose(), style, columns).trimEnd(),
+  },
+};

@@ -1,0 +1,51 @@
+import { accessSync, constants } from 'node:fs';
+import { register } from 'node:module';
+import { extname, join, resolve } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { pathToFileURL } from 'node:url';
+import { packageRoot } from '../../backends/package-root.ts';
+import type { Io } from '../io.ts';
+import { closeSession, openSession, type SessionOptions, shareGlobals } from '../session.ts';
+import type { ScriptHookData } from './script-hooks.ts';
+
+/** Left to Node: CommonJS where that is said, and TypeScript where Node takes it. */
+const OTHER_FORMATS = new Set(['.cjs', '.cts', '.ts', '.mts']);
+
+/**
+ * `kvm-bridge run`: a file, or standard input for `-`, as Node runs an ES module: `import`, `await` at top level, its own
+ * arguments in `process.argv`, an uncaught error's stack and status. Beside that everything the package exports is global, and
+ * `kvm` and `vm` are open until the process ends.
+ *
+ * @throws KvmError when the wanted backend cannot be had; Node's own errors for the file; whatever the script throws
+ */
+export async function runScript(
+  io: Io,
+  file: string,
+  args: readonly string[],
+  options: SessionOptions,
+): Promise<number> {
+  const fromInput = file === '-';
+  const path = fromInput ? join(process.cwd(), 'standard-input') : resolve(file);
+  if (!fromInput) accessSync(path, constants.R_OK);
+  const source = fromInput ? await text(io.stdin) : undefined;
+  const url = pathToFileURL(path).href;
+  if (!OTHER_FORMATS.has(extname(path))) {
+    const data: ScriptHookData = {
+      script: url,
+      source,
+      home: pathToFileURL(join(packageRoot()!, 'package.json')).href,
+    };
+    register(pathToFileURL(join(packageRoot()!, 'dist/cli/script-hooks.js')), { data });
+  }
+  const session = openSession(options);
+  process.once('exit', () => closeSession(session));
+  shareGlobals(session);
+  process.argv = [process.argv[0]!, fromInput ? '-' : path, ...args];
+  // Ours may be ten deep, which is all that Node shows otherwise.
+  Error.stackTraceLimit = 50;
+  // Nobody handles its failure here: Node tells of it, and ends, as it does for a file of its own.
+  await new Promise<void>((evaluated) => {
+    void import(url).then(() => evaluated());
+  });
+  return 0;
+}

@@ -1,0 +1,118 @@
+import type { Segment } from '../arch/ppc64/model/index.ts';
+import * as ppc64 from '../arch/ppc64/model/index.ts';
+import type { DatFacilities } from '../arch/s390x/model/index.ts';
+import * as s390x from '../arch/s390x/model/index.ts';
+import * as x86_64 from '../arch/x86_64/model/registers.ts';
+import type { OpenOptions } from '../backends/open.ts';
+import { KvmError } from '../base/errors.ts';
+import { Kvm } from '../handles/kvm.ts';
+import type { Vm } from '../handles/vm.ts';
+import * as api from '../index.ts';
+import * as raw from '../raw.ts';
+import { ARCHES, type Arch } from '../uapi/arch.ts';
+import type { Options, Values } from './command.ts';
+import { UsageError } from './io.ts';
+import { suggestion } from './nearest.ts';
+
+const BACKENDS = ['auto', 'native', 'emulated'] as const;
+
+/** The options of every command that opens a kernel. */
+export const SESSION_OPTIONS: Options = {
+  arch: { type: 'string', value: 'ARCH', help: `${ARCHES.join(', ')}; another than this machine's is emulated` },
+  backend: {
+    type: 'string',
+    value: 'BACKEND',
+    help: 'native (the real kernel), emulated, or auto (the real one where it can be used)',
+  },
+  release: { type: 'string', value: 'RELEASE', help: 'release of the emulated kernel, such as 6.1' },
+  'page-size': {
+    type: 'string',
+    value: 'BYTES',
+    help: 'host page size of the emulated kernel: 4096, or 65536 on ppc64',
+  },
+  trace: { type: 'boolean', help: 'every call to the kernel as one line on standard error' },
+};
+
+export interface SessionOptions {
+  readonly backend: NonNullable<OpenOptions['backend']>;
+  readonly arch?: Arch | undefined;
+  readonly release?: string | undefined;
+  readonly pageSize?: number | undefined;
+  /** Gets one line for each call to the kernel. */
+  readonly trace?: ((line: string) => void) | undefined;
+}
+
+/** An open /dev/kvm with a VM, to play with. */
+export interface Session {
+  readonly kvm: Kvm;
+  readonly vm: Vm;
+  /** Why it is not the real kernel although that was not ruled out. */
+  readonly fallbackReason: string | undefined;
+  /** What was loaded, in a sentence. */
+  readonly loaded?: string;
+  /** s390x: what the loaded guest's machine has. */
+  readonly facilities?: Partial<DatFacilities>;
+  /** ppc64: the loaded guest's segments. */
+  readonly segments?: readonly Segment[];
+}
+
+/** Reads {@link SESSION_OPTIONS}. @throws UsageError */
+export function sessionOptions(command: string, values: Values, trace: (line: string) => void): SessionOptions {
+  const oneOf = <T extends string>(choices: readonly T[], option: string): T | undefined => {
+    const value = values[option];
+    if (value === undefined) return undefined;
+    const found = choices.find((choice) => choice === value);
+    if (found !== undefined) return found;
+    const hint = suggestion(String(value), choices);
+    throw new UsageError(`--${option} is one of ${choices.join(', ')}, not "${value}"${hint}`, command);
+  };
+  const text = (option: string) => (values[option] === undefined ? undefined : String(values[option]));
+  const pageSize = text('page-size');
+  if (pageSize !== undefined && !/^(4096|65536)$/.test(pageSize)) {
+    throw new UsageError(`--page-size is 4096 or 65536, not "${pageSize}"`, command);
+  }
+  return {
+    backend: oneOf(BACKENDS, 'backend') ?? 'auto',
+    arch: oneOf(ARCHES, 'arch'),
+    release: text('release'),
+    pageSize: pageSize === undefined ? undefined : Number(pageSize),
+    trace: values.trace === true ? trace : undefined,
+  };
+}
+
+/**
+ * Opens the wanted backend and makes a VM. With `auto` a real kernel that makes no VM is given up for the emulated one.
+ * @throws KvmError
+ */
+export function openSession({ backend, ...others }: SessionOptions): Session {
+  const given = Object.entries(others).filter(([, value]) => value !== undefined);
+  const options = Object.fromEntries(given) as OpenOptions;
+  const kvm = Kvm.open({ ...options, backend });
+  try {
+    return { kvm, vm: kvm.createVm(), fallbackReason: kvm.fallbackReason };
+  } catch (error) {
+    kvm.close();
+    if (backend !== 'auto' || kvm.backend !== 'native' || !(error instanceof KvmError)) throw error;
+    const emulated = Kvm.open({ ...options, backend: 'emulated' });
+    return { kvm: emulated, vm: emulated.createVm(), fallbackReason: error.message };
+  }
+}
+
+export function closeSession({ kvm, vm }: Session): void {
+  vm.close();
+  kvm.close();
+}
+
+/** What lines at the prompt, and scripts, can name: the session, and everything that the package exports. */
+export function sessionGlobals({ kvm, vm }: Session): Record<string, unknown> {
+  return { ...api, raw, s390x, ppc64, x86_64, kvm, vm };
+}
+
+/** Makes the session's names global; and what takes them away again. */
+export function shareGlobals(session: Session): () => void {
+  const globals = sessionGlobals(session);
+  Object.assign(globalThis, globals);
+  return () => {
+    for (const name of Object.keys(globals)) Reflect.deleteProperty(globalThis, name);
+  };
+}
