@@ -1,3 +1,5 @@
+import type { MemslotContext } from '../rules/memslot.ts';
+import type { Rule } from '../rules/rule.ts';
 import type { GuestFault, GuestInstruction, GuestResult } from './guest.ts';
 import type { EmulatedMemslot } from './memslots.ts';
 
@@ -16,6 +18,8 @@ export interface ArchVm {
   getDeviceAttr?(group: number, attr: bigint, value: Uint8Array | null): number;
   hasDeviceAttr?(group: number, attr: bigint): number;
 
+  /** The architecture's memslot checks, where they are the VM's own and not those of every VM of the machine. */
+  readonly memslotRules?: readonly Rule<MemslotContext>[];
   /** A slot is about to lose its old place (deleted or moved): guest mappings through it are dropped. */
   memslotFlushed?(slot: EmulatedMemslot): void;
   /** A slot was created, moved or changed its flags. */

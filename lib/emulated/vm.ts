@@ -61,6 +61,7 @@ export class EmulatedVm<Arch extends ArchVm = ArchVm> implements OpenFile, MmuNo
     this.spaces = Array.from({ length: type.addressSpaces }, () => new MemslotSet());
     this.dirtyLog = new DirtyLog(machine, this.spaces);
     this.bus = new IoBus(machine);
+    this.arch = createArch(this);
     this.#limits = {
       pageSize: machine.pageSize,
       userSlots: machine.userSlots,
@@ -69,11 +70,10 @@ export class EmulatedVm<Arch extends ArchVm = ArchVm> implements OpenFile, MmuNo
       guestMemfd: type.guestMemfd,
       version1RefusesFlags: machine.release.since(6, 8),
       hvaLimit: machine.hvaLimit,
-      prepare: machine.memslotRules,
+      prepare: this.arch.memslotRules ?? machine.memslotRules,
     };
     this.#rules = memslotRules(this.#limits);
     memory.notify(this);
-    this.arch = createArch(this);
   }
 
   get pageSize(): number {

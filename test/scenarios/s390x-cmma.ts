@@ -108,6 +108,39 @@ export const s390xCmmaScenarios: readonly Scenario[] = [
     calls.setUserMemoryRegion(vm, 1, 0, 2 ** 47 - MIB, MIB, hva);
     calls.setUserMemoryRegion(vm, 2, 0, 2 ** 47, MIB, hva);
   }),
+  s390xScenario('cmma/memory-limit-with-slots', (s) => {
+    const { calls } = s;
+    const { vm } = s.vm();
+    const limit = Buffer.alloc(8);
+    const limitTo = (value: bigint): void => {
+      limit.writeBigUInt64BE(value);
+      calls.setDeviceAttr(vm, MEM_CTRL, LIMIT_SIZE, limit);
+    };
+    const slot = (id: number, gpa: number, size: number): void => {
+      calls.setUserMemoryRegion(vm, id, 0, gpa, size, hva);
+    };
+    const hva = s.memory(3);
+    slot(0, 0, 3 * MIB);
+    slot(1, 2 ** 32, MIB);
+    for (const value of [2n ** 31n, 2n ** 32n, 2n ** 32n + 0x10_0000n]) limitTo(value);
+    slot(1, 2 ** 32, 0);
+    // Rounded up to the end of the slot; and one that nothing is left of when it is rounded up.
+    for (const value of [0x20_0001n, 0x20_0000n, 2n ** 64n - 1n]) limitTo(value);
+    // What the tables reach then: 2 GiB, 4 TiB, and all that there is.
+    for (const [value, gpa] of [
+      [2n ** 31n, 2 ** 31],
+      [2n ** 31n + 1n, 2 ** 42],
+      [2n ** 42n + 1n, 2 ** 46],
+    ] as const) {
+      limitTo(value);
+      slot(2, gpa - MIB, MIB);
+      slot(3, gpa, MIB);
+      for (const id of [2, 3]) slot(id, 0, 0);
+    }
+    // Not once there are vCPUs.
+    calls.createVcpu(vm, 0);
+    limitTo(2n ** 47n);
+  }),
   s390xScenario('cmma/not-enabled', (s) => {
     const m = new S390xVm(s);
     m.memory(2);

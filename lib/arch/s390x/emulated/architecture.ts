@@ -4,10 +4,10 @@ import { GET_DIRTY_LOG_RULES_ONE_SPACE } from '../../../rules/dirty-log.ts';
 import { CAP } from '../../../uapi/capabilities.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import type { Release } from '../../../uapi/release.ts';
-import { MEM_OP_MAX_SIZE, s390xMemslotRules } from '../rules.ts';
+import { MEM_OP_MAX_SIZE } from '../rules.ts';
 import { S390xArchVcpu } from './arch-vcpu.ts';
 import { s390xCalls } from './calls.ts';
-import { MEMORY_LIMIT, S390xVm } from './vm-state.ts';
+import { S390xVm } from './vm-state.ts';
 
 /** Of a machine without SIGP interpretation, which the recordings are from; others have 248. */
 const MAX_VCPUS = 255;
@@ -34,7 +34,6 @@ function s390xMachine(release: Release): Machine {
     userSlots,
     dirtyLogRules: GET_DIRTY_LOG_RULES_ONE_SPACE,
     dirtyLogSurvivesFault: true,
-    memslotRules: s390xMemslotRules(!release.since(7, 0), () => MEMORY_LIMIT),
     capabilities: new Map([
       ...commonCapabilities(release),
       [CAP.NR_VCPUS, 1],

@@ -16,6 +16,9 @@ const ENABLE_CMMA = 0n;
 const CLR_CMMA = 1n;
 const LIMIT_SIZE = 2n;
 
+/** From 7.0 on a limit is rounded up to whole ones. */
+const SEGMENT = 0x10_0000n;
+
 /** Attributes of MIGRATION. */
 const MIGRATION_STOP = 0n;
 const MIGRATION_START = 1n;
@@ -24,6 +27,8 @@ const MIGRATION_STATUS = 2n;
 /** What the attributes show and change of a VM. */
 interface AttributedVm {
   readonly hasVcpus: boolean;
+  readonly ownsPageTables: boolean;
+  limitTables(limit: bigint): number;
   /** Highest guest address + 1. */
   readonly memoryLimit: bigint;
   readonly states: PageStates;
@@ -53,11 +58,12 @@ function setMemoryControl(vm: AttributedVm, attr: bigint, value: Uint8Array | nu
       return 0;
     case LIMIT_SIZE: {
       if (value === null || value.length < 8) return -ERRNO.EFAULT;
-      const limit = new DataView(value.buffer, value.byteOffset, 8).getBigUint64(0);
+      const asked = new DataView(value.buffer, value.byteOffset, 8).getBigUint64(0);
+      const limit = vm.ownsPageTables ? BigInt.asUintN(64, (asked + SEGMENT - 1n) & ~(SEGMENT - 1n)) : asked;
       if (limit > vm.memoryLimit) return -ERRNO.E2BIG;
       if (limit === 0n) return -ERRNO.EINVAL;
-      // The size of the guest's own page table changes; the limit that memslots are held against does not.
-      return vm.hasVcpus ? -ERRNO.EBUSY : 0;
+      // The size of the guest's own page table changes, not the limit itself.
+      return vm.hasVcpus ? -ERRNO.EBUSY : vm.limitTables(limit);
     }
     default:
       return -ERRNO.ENXIO;

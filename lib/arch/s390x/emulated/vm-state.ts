@@ -1,8 +1,12 @@
 import type { ArchVm } from '../../../emulated/arch-state.ts';
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
 import type { EmulatedVm } from '../../../emulated/vm.ts';
+import type { MemslotContext } from '../../../rules/memslot.ts';
+import type { Rule } from '../../../rules/rule.ts';
+import { ERRNO } from '../../../uapi/errno.ts';
 import { MEM } from '../../../uapi/flags.ts';
 import type { Release } from '../../../uapi/release.ts';
+import { s390xMemslotRules } from '../rules.ts';
 import { getAttribute, hasAttribute, setAttribute } from './attributes.ts';
 import { CmmaDirty } from './cmma-dirty.ts';
 import { GuestStorage } from './guest-storage.ts';
@@ -13,7 +17,10 @@ import { PageStates, processPageStates } from './page-states.ts';
 const SEGMENT_PAGES = 256;
 
 /** Of the machine that the recordings are from: what SCLP says of its highest guest address. */
-export const MEMORY_LIMIT = 1n << 47n;
+const MEMORY_LIMIT = 1n << 47n;
+
+/** What tables of two, three and four levels reach. */
+const TABLE_REACH = [1n << 31n, 1n << 42n, 1n << 53n] as const;
 
 /** What an emulated s390x VM has beside its memslots. */
 export class S390xVm implements ArchVm {
@@ -21,6 +28,7 @@ export class S390xVm implements ArchVm {
   readonly states: PageStates;
   /** Highest guest address + 1. */
   readonly memoryLimit = MEMORY_LIMIT;
+  readonly memslotRules: readonly Rule<MemslotContext>[];
   cmmaEnabled = false;
   /** User space used SET_MP_STATE: whether vCPUs are stopped is its affair alone. */
   userSetsMpState = false;
@@ -31,11 +39,15 @@ export class S390xVm implements ArchVm {
   /** Segments in the guest's own tables. */
   readonly #linked = new Set<number>();
   readonly #vm: EmulatedVm;
+  /** First address that the VM's own page tables don't reach; from 7.0 on. */
+  #reach: bigint = TABLE_REACH[2];
 
   constructor(vm: EmulatedVm) {
     this.#vm = vm;
     this.states = this.ownsPageTables ? new PageStates(true) : processPageStates(vm.memory);
     this.storage = new GuestStorage(vm, this.states);
+    const limit = () => (this.#reach < MEMORY_LIMIT ? this.#reach : MEMORY_LIMIT);
+    this.memslotRules = s390xMemslotRules(!this.ownsPageTables, limit);
   }
 
   get release(): Release {
@@ -49,6 +61,18 @@ export class S390xVm implements ArchVm {
   /** In ascending order of guest address. */
   slots(): readonly EmulatedMemslot[] {
     return [...this.#vm.spaces[0]!];
+  }
+
+  /**
+   * The page tables are to reach no further than they must for a limit. Up to 6.19 it is no matter of the memslots, and
+   * from 7.0 on −EBUSY where one lies beyond.
+   */
+  limitTables(limit: bigint): number {
+    if (!this.ownsPageTables) return 0;
+    const isBeyond = ({ baseGfn, npages }: EmulatedMemslot): boolean => BigInt(baseGfn + npages) << 12n > limit;
+    if (this.slots().some(isBeyond)) return -ERRNO.EBUSY;
+    this.#reach = TABLE_REACH.find((reach) => limit <= reach) ?? TABLE_REACH[2];
+    return 0;
   }
 
   /** KVM has page tables of its own for each VM, with keys and CMMA values in them. */
