@@ -1,8 +1,9 @@
-import { MEM, MEMOP_FLAG, PROT } from '../../lib/uapi/flags.ts';
+import { KEYOP, MADV, MEM, MEMOP_FLAG, PROT } from '../../lib/uapi/flags.ts';
 import { MIB, PSW, pattern, S390xVm, s390xScenario } from './s390x-vm.ts';
 import type { Scenario, ScenarioHost } from './scenario.ts';
 
 const { CHECK_ONLY, SKEY } = MEMOP_FLAG;
+const { ISKE, RRBE, SSKE } = KEYOP;
 
 /** Control bits of CR0. */
 const FETCH_OVERRIDE = 0x200_0000n;
@@ -304,5 +305,104 @@ export const s390xKeyScenarios: readonly Scenario[] = [
   s390xScenario('keys/keyop', (s) => {
     const m = new KeyedVm(s);
     for (const operation of [0, 1, 2, 3, 4]) m.s390x.keyOp(m.vm, MIB, operation, Uint8Array.of(0x10));
+  }),
+  s390xScenario('keys/keyop-before-keys-are-used', (s) => {
+    const m = new S390xVm(s);
+    m.memory(2);
+    const keyOp = (gaddr: number, operation: number, key = 0): void => {
+      m.s390x.keyOp(m.vm, gaddr, operation, Uint8Array.of(key));
+    };
+    keyOp(0x5000, ISKE);
+    keyOp(0x5000, SSKE, 0x50);
+    m.getKeys(4, 3);
+    // With the bit that no key has; and what comes in where nothing should.
+    keyOp(0x6000, SSKE, 0x51);
+    keyOp(0x6000, ISKE, 0xff);
+    keyOp(0x7000, SSKE, 0x36);
+    for (const operation of [RRBE, ISKE, RRBE, ISKE]) keyOp(0x7000, operation);
+    // The first keys that are set are the only ones then.
+    m.setKeys(8, 0x70);
+    m.getKeys(4, 6);
+    keyOp(0x8000, SSKE, 0x40);
+    m.setKeys(9, 0x10);
+    m.getKeys(4, 6);
+    // Where there is no slot, inside a page, and at the end of everything.
+    for (const operation of [ISKE, RRBE, SSKE, 9]) keyOp(2 * MIB, operation, 0x10);
+    for (const gaddr of [0x8123, 2 * MIB - 1]) keyOp(gaddr, ISKE);
+    m.s390x.keyOp(m.vm, 2n ** 64n - 4096n, ISKE, Uint8Array.of(0));
+  }),
+  s390xScenario('keys/slots-and-holes', (s) => {
+    const m = new KeyedVm(s);
+    // Keys of the frames before a hole stay set, and nothing is read over one.
+    m.setKeys(0x1fe, 0x10, 0x20, 0x30, 0x40);
+    m.getKeys(0x1fe, 2);
+    m.getKeys(0x1fe, 4);
+    m.memory(1, 3 * MIB, 1);
+    m.setKeys(0x2ff, 0x50, 0x60);
+    m.getKeys(0x300, 1);
+    // A reserved bit before a hole, and behind one.
+    m.setKeys(0x1fe, 0x51, 0x50, 0x50);
+    m.setKeys(0x1fe, 0x50, 0x50, 0x51);
+    m.getKeys(0x1fe, 2);
+    // What is not needed keeps its key, also when it is there again; a slot that is deleted or moved does not.
+    m.setKeys(0x100, 0x90, 0xa0);
+    s.calls.madvise(m.hva, 2 * MIB, MADV.DONTNEED);
+    m.getKeys(0x100, 2);
+    s.calls.writeMemory(m.hva + MIB, new Uint8Array(0x2000));
+    m.getKeys(0x100, 2);
+    m.slot(m.hva, 2, 16 * MIB);
+    m.getKeys(0x100, 1);
+    m.getKeys(0x1100, 2);
+    m.setKeys(0x1100, 0xb0);
+    s.calls.setUserMemoryRegion(m.vm, 0, 0, 0, 0, 0);
+    m.slot(m.hva, 2, 16 * MIB);
+    m.getKeys(0x1100, 2);
+  }),
+  s390xScenario('keys/of-pages-that-are-there', (s) => {
+    const m = new KeyedVm(s, MEM.LOG_DIRTY_PAGES);
+    const log = (): void => {
+      s.dirtyLog(m.vm, 0, 512);
+    };
+    log();
+    const preFault = (gpa: number, size: number): void => {
+      s.calls.preFaultMemory(m.vcpu, BigUint64Array.of(BigInt(gpa), BigInt(size)), 0);
+    };
+    // Pages that nobody has, and those that the guest has.
+    m.setKeys(0x120, 0x10, 0x20);
+    log();
+    m.s390x.vcpuFault(m.vcpu, 0x14_0000);
+    log();
+    m.setKeys(0x140, 0x10, 0x20);
+    log();
+    m.setKeys(0x140, 0x10, 0x20);
+    log();
+    preFault(0x16_0000, 0x2000);
+    log();
+    for (const operation of [SSKE, RRBE, ISKE]) m.s390x.keyOp(m.vm, 0x16_0000, operation, Uint8Array.of(0x36));
+    log();
+    m.getKeys(0x160, 2);
+    // The page goes and comes again.
+    m.setKeys(0x161, 0x44);
+    s.calls.madvise(m.hva + 0x16_0000, 0x2000, MADV.DONTNEED);
+    log();
+    preFault(0x16_0000, 0x2000);
+    log();
+    m.getKeys(0x160, 2);
+  }),
+  s390xScenario('keys/pre-fault', (s) => {
+    const m = new S390xVm(s);
+    const hva = m.memory(2);
+    const preFault = (gpa: number | bigint, size: number | bigint, flags = 0): void => {
+      s.calls.preFaultMemory(m.vcpu, BigUint64Array.of(BigInt(gpa), BigInt(size)), flags);
+    };
+    preFault(0x1_0000, 0x1_0000);
+    preFault(2 * MIB - 0x2000, 0x4000);
+    preFault(2 * MIB, 0x1000);
+    preFault(0x1000, 0x1000, 1);
+    s.calls.munmap(hva + 0x8000, 4096);
+    s.calls.mprotect(hva + 0x9000, 4096, PROT.READ);
+    s.calls.mprotect(hva + 0xa000, 4096, PROT.NONE);
+    for (const page of [8, 9, 10]) preFault(page * 4096, 4096);
+    preFault(0x7000, 0x4000);
   }),
 ];

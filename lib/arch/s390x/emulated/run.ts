@@ -6,6 +6,7 @@ import { cr0Low } from '../model/cpu-state.ts';
 import {
   DatTranslation,
   keyPermits,
+  PGM_ADDRESSING,
   PGM_PROTECTION,
   programInterruptionName,
   selectAsce,
@@ -25,7 +26,7 @@ const LOWCORE = {
   PROGRAM_NEW_PSW: 0x1d0,
 } as const;
 
-/** 0, or −errno: −EINVAL for unknown register sets, −EFAULT without storage behind the prefix area. */
+/** 0, or −errno: −EINVAL for unknown register sets, −EFAULT (from 7.0 on 5) without storage behind the prefix area. */
 export function beforeRun(vm: S390xVm, state: S390xVcpu): number {
   // Interrupted before anything is taken from kvm_run.
   if (state.immediateExit) return 0;
@@ -33,7 +34,9 @@ export function beforeRun(vm: S390xVm, state: S390xVcpu): number {
   if (refused !== 0) return refused;
   for (const pfn of [state.cpu.prefixPfn, state.cpu.prefixPfn + 1]) {
     const slot = vm.storage.slot(pfn);
-    if (slot === undefined || !vm.storage.canStore(slot, pfn)) return -ERRNO.EFAULT;
+    // From 7.0 on the code of the interruption that nobody gets.
+    if (slot === undefined) return vm.ownsPageTables ? PGM_ADDRESSING : -ERRNO.EFAULT;
+    if (!vm.storage.canStore(slot, pfn)) return -ERRNO.EFAULT;
     vm.link(pfn);
   }
   deliver(vm, state);
