@@ -53,7 +53,7 @@ interface HostMapping {
 export interface MemoryObserver {
   touched(hva: number, length: number, write: boolean): void;
   /** Whatever was there is no more; something else may be. */
-  unmapped(start: number, end: number): void;
+  unmapped?(start: number, end: number): void;
 }
 
 /** Told of pages that may be others from now on, or not there: what was mapped for a guest must be looked up again. */
@@ -78,11 +78,11 @@ export class HostMemory {
   available = 0;
 
   readonly #views = new WeakMap<ArrayBuffer, Uint8Array>();
-  observer: MemoryObserver | undefined;
   /** Counts the changes after which an address may mean other bytes, or none: what was resolved before is void. */
   generation = 0;
   /** Weak, so that a VM which was dropped is not kept. */
   readonly #notifiers = new Set<WeakRef<MmuNotifier>>();
+  readonly #observers = new Set<WeakRef<MemoryObserver>>();
 
   constructor(pageSize: number) {
     this.pageSize = pageSize;
@@ -91,6 +91,19 @@ export class HostMemory {
   /** Tells somebody of invalidated pages, for as long as it lives. */
   notify(notifier: MmuNotifier): void {
     this.#notifiers.add(new WeakRef(notifier));
+  }
+
+  /** Tells somebody what user space does, for as long as it lives. */
+  observe(observer: MemoryObserver): void {
+    this.#observers.add(new WeakRef(observer));
+  }
+
+  #tell(what: (observer: MemoryObserver) => void): void {
+    for (const reference of this.#observers) {
+      const observer = reference.deref();
+      if (observer === undefined) this.#observers.delete(reference);
+      else what(observer);
+    }
   }
 
   /** Whether user space got a view of the memory at an address: what it does there, nobody hears. */
@@ -168,7 +181,7 @@ export class HostMemory {
     if (typeof found === 'number') return found;
     const isNothing = request.prot === PROT.NONE && found === undefined;
     this.#replace(mapping, hva, hva + length, ...(isNothing ? [] : [newArea(mapping, hva, length, request, found)]));
-    this.observer?.unmapped(hva, hva + length);
+    this.#tell((observer) => observer.unmapped?.(hva, hva + length));
     return 0;
   }
 
@@ -178,7 +191,7 @@ export class HostMemory {
     this.#guard(mapping);
     const size = roundUp(length, this.pageSize);
     this.#replace(mapping, hva, hva + size);
-    this.observer?.unmapped(hva, hva + size);
+    this.#tell((observer) => observer.unmapped?.(hva, hva + size));
     // What part by part became empty goes as a whole.
     const isGone = mapping.isReservation ? size === mapping.length : mapping.areas.length === 0;
     if (isGone) this.#mappings.splice(this.#mappings.indexOf(mapping), 1);
@@ -313,7 +326,7 @@ export class HostMemory {
       const at = hva + done;
       if (this.resolve(at, write)) {
         const length = Math.min(this.available, bytes.length - done);
-        this.observer?.touched(at, length, write);
+        if (this.#observers.size !== 0) this.#tell((observer) => observer.touched(at, length, write));
         if (write) this.bytes.set(bytes.subarray(done, done + length), this.at);
         else bytes.set(this.bytes.subarray(this.at, this.at + length), done);
         done += length;

@@ -129,6 +129,8 @@ export class RunLoop {
     }
     const { vm, kvmRun } = this.#vcpu;
     if (result < 0) return this.#failedRun(result);
+    // s390x from 7.0 on: an interruption code that is meant for nobody, where older kernels answer EFAULT.
+    if (result > 0) throw this.#failure(-ERRNO.EFAULT, "no memslot is behind the vCPU's prefix area");
     switch (kvmRun.exitReason) {
       case EXIT.MMIO:
         return this.#answerMmio() ? undefined : kvmRun.exit();

@@ -29,7 +29,7 @@ const FACTS = {
     nodeArch: 's390x',
     littleEndian: false,
     pageSizes: [4096],
-    hvaLimit: (1n << 64n) - 4096n,
+    hvaLimit: 1n << 65n,
     regs: 128,
     sregs: 192,
   },

@@ -49,6 +49,18 @@ export const memslotScenarios: readonly Scenario[] = [
     },
   },
   {
+    name: 'memslots/last-host-addresses',
+    arches: EVERYWHERE,
+    run: (s) => {
+      const { vm } = s.vm();
+      const { calls, unit } = s;
+      // To the end of 64 bits, and over it.
+      for (const [slot, units] of [1, 2].entries()) {
+        calls.setUserMemoryRegion(vm, slot, 0, slot * 4 * unit, units * unit, U64_MAX - BigInt(unit) + 1n);
+      }
+    },
+  },
+  {
     name: 'memslots/delete-is-validated-too',
     arches: EVERYWHERE,
     run: (s) => {

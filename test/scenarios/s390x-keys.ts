@@ -320,6 +320,13 @@ export const s390xKeyScenarios: readonly Scenario[] = [
     keyOp(0x6000, ISKE, 0xff);
     keyOp(0x7000, SSKE, 0x36);
     for (const operation of [RRBE, ISKE, RRBE, ISKE]) keyOp(0x7000, operation);
+    // Of pages that MEM_OP loaded from, and stored to.
+    m.absoluteRead(0x9000, 8);
+    m.absoluteWrite(0xa000, 8);
+    for (const gaddr of [0x9000, 0xa000]) keyOp(gaddr, ISKE);
+    keyOp(0xa000, SSKE, 0x10);
+    m.absoluteRead(0xa000, 8);
+    keyOp(0xa000, ISKE);
     // The first keys that are set are the only ones then.
     m.setKeys(8, 0x70);
     m.getKeys(4, 6);

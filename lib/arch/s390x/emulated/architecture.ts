@@ -7,6 +7,7 @@ import type { Release } from '../../../uapi/release.ts';
 import { MEM_OP_MAX_SIZE } from '../rules.ts';
 import { S390xArchVcpu } from './arch-vcpu.ts';
 import { s390xCalls } from './calls.ts';
+import { processPageStates } from './page-states.ts';
 import { S390xVm } from './vm-state.ts';
 
 /** Of a machine without SIGP interpretation, which the recordings are from; others have 248. */
@@ -18,7 +19,11 @@ export function s390xArchitecture(release: Release): Architecture<S390xVm, S390x
     machine: s390xMachine(release),
     createVm: (vm) => new S390xVm(vm),
     createVcpu: (vcpu, vm) => new S390xArchVcpu(vcpu, vm),
-    calls: (files) => ({ s390x: s390xCalls(files) }),
+    calls: (files) => {
+      // Up to 6.19 what user space touches is noted from the beginning.
+      if (!release.since(7, 0)) processPageStates(files.memory);
+      return { s390x: s390xCalls(files) };
+    },
   };
 }
 

@@ -4,7 +4,6 @@ import { ERRNO } from '../../../uapi/errno.ts';
 import type { S390xArchVcpu } from './arch-vcpu.ts';
 import { getCmmaBits, setCmmaBits } from './cmma.ts';
 import { vcpuMemOp, vmMemOp } from './memop.ts';
-import { processPageStates } from './page-states.ts';
 import { getSkeys, keyOp, setSkeys } from './skeys.ts';
 import type { S390xVcpu } from './vcpu-state.ts';
 import type { S390xVm } from './vm-state.ts';
@@ -19,8 +18,6 @@ export function s390xCalls(files: KernelFiles<S390xVm, S390xArchVcpu>): S390xCal
     const vcpu = files.vcpu(fd);
     return typeof vcpu === 'number' ? vcpu : call(vcpu.state);
   };
-  // From here on what user space touches is noted.
-  processPageStates(files.memory);
   return {
     memOp(
       fd: number,

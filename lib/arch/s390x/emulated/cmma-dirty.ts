@@ -31,6 +31,18 @@ export class CmmaDirty {
     bits[gfn - slot.baseGfn] = 1;
   }
 
+  /** The slot's pages are no longer counted. */
+  forget(slot: EmulatedMemslot): void {
+    const bits = this.#bits.get(slot);
+    if (bits === undefined) return;
+    this.count -= bits.reduce((sum, bit) => sum + bit, 0);
+    this.#bits.delete(slot);
+  }
+
+  isDirty(slot: EmulatedMemslot, gfn: number): boolean {
+    return this.#bits.get(slot)?.[gfn - slot.baseGfn] === 1;
+  }
+
   take(slot: EmulatedMemslot, gfn: number): void {
     const bits = this.#bits.get(slot);
     if (bits === undefined || bits[gfn - slot.baseGfn] === 0) return;

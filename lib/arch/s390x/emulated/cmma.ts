@@ -1,5 +1,6 @@
 /** KVM_S390_GET_CMMA_BITS and SET_CMMA_BITS, and the migration mode that makes pages CMMA-dirty. */
 
+import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
 import { copyOut } from '../../../emulated/user-memory.ts';
 import { refusal } from '../../../rules/rule.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
@@ -24,6 +25,7 @@ export function getCmmaBits(vm: S390xVm, log: BigUint64Array, flags: number, int
     return 0;
   }
   const values = new Uint8Array(size);
+  if (!peek && vm.ownsPageTables) return harvestOwn(vm, log, values, into);
   const start = peek ? Number(log[0]) : vm.cmmaDirty.next(vm.slots(), Number(log[0]));
   const found = peek ? peekValues(vm, start, values) : harvest(vm, start, values);
   if (found < 0) return found;
@@ -64,6 +66,36 @@ function harvest(vm: S390xVm, start: number, values: Uint8Array): number {
   return found;
 }
 
+/** From 7.0 on: from the first dirty page, beginning anew at 0, to the last one before a gap; clean pages are 0. */
+function harvestOwn(vm: S390xVm, log: BigUint64Array, values: Uint8Array, into: Uint8Array | null): number {
+  const from = Number(log[0]);
+  let start = -1;
+  let end = 0;
+  const dirty = (at: number, until: number) => dirtyFrames(vm, at, until);
+  for (const { slot, gfn } of [...dirty(from, Number.POSITIVE_INFINITY), ...dirty(0, from)]) {
+    if (start !== -1 && (gfn < start || gfn - end > MAX_DISTANCE || gfn - start >= values.length)) break;
+    if (start === -1) start = gfn;
+    vm.cmmaDirty.take(slot, gfn);
+    values[gfn - start] = vm.states.cmma(slot, gfn);
+    end = gfn + 1;
+  }
+  const found = start === -1 ? 0 : end - start;
+  const copied = copyOut(values.subarray(0, found), into);
+  if (copied !== 0) return copied;
+  if (start !== -1) log[0] = BigInt(start);
+  log[1] = BigInt(found);
+  log[2] = BigInt(vm.cmmaDirty.count);
+  return 0;
+}
+
+function* dirtyFrames(vm: S390xVm, from: number, until: number) {
+  for (const slot of vm.slots()) {
+    const end = Math.min(until, slot.baseGfn + slot.npages);
+    for (let gfn = Math.max(from, slot.baseGfn); gfn < end; gfn++)
+      if (vm.cmmaDirty.isDirty(slot, gfn)) yield { slot, gfn };
+  }
+}
+
 /** SET_CMMA_BITS. */
 export function setCmmaBits(
   vm: S390xVm,
@@ -79,6 +111,7 @@ export function setCmmaBits(
   if (from === null || from.length < count) return -ERRNO.EFAULT;
   // The mask is of the page-table extension's word, where the value is 24 bits up.
   const settable = Number((mask >> 24n) & BigInt(CMMA_BITS));
+  if (vm.ownsPageTables) return setOwn(vm, startGfn, from.subarray(0, count), settable);
   let result = 0;
   for (let i = 0; i < count; i++) {
     const gfn = Number(BigInt.asUintN(64, startGfn + BigInt(i)));
@@ -91,4 +124,27 @@ export function setCmmaBits(
   }
   vm.states.cmmaUsed = true;
   return result;
+}
+
+/** Frames of one page table. */
+const TABLE_FRAMES = 256n;
+
+/**
+ * From 7.0 on: the whole values, of which nothing but what the mask has is left. All page tables are made first, so that none is
+ * set where a slot has nothing in one of them.
+ */
+function setOwn(vm: S390xVm, startGfn: bigint, values: Uint8Array, settable: number): number {
+  vm.states.cmmaUsed = true;
+  const end = startGfn + BigInt(values.length);
+  for (let table = startGfn - (startGfn % TABLE_FRAMES); table < end; table += TABLE_FRAMES) {
+    const reaches = ({ baseGfn, npages }: EmulatedMemslot): boolean =>
+      BigInt(baseGfn) < table + TABLE_FRAMES && BigInt(baseGfn + npages) > table;
+    if (!vm.slots().some(reaches)) return -ERRNO.EFAULT;
+  }
+  for (const [i, value] of values.entries()) {
+    const gfn = Number(startGfn) + i;
+    const slot = vm.storage.slot(gfn);
+    if (slot !== undefined) vm.states.setCmma(slot, gfn, value & settable);
+  }
+  return 0;
 }

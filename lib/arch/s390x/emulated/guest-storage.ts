@@ -30,13 +30,14 @@ export class GuestStorage implements AbsoluteMemory {
     const at = placeIn(run, pfn) + offset;
     this.hi = run.view.getUint32(at);
     this.lo = run.view.getUint32(at + 4);
-    this.#accessedIn(run, pfn, false);
+    if (!run.touched) this.#touch(run);
+    if (this.states.notesLoads) this.states.walked(run.slot, pfn);
     return 0;
   }
 
   #accessedIn(run: FrameRun, pfn: number, store: boolean): void {
     if (!run.touched) this.#touch(run);
-    if (store || this.states.keysEnabled) this.states.accessed(run.slot, pfn, store);
+    if (store || this.states.notesLoads) this.states.accessed(run.slot, pfn, store);
   }
 
   #touch(run: FrameRun): void {
@@ -53,7 +54,8 @@ export class GuestStorage implements AbsoluteMemory {
     const doubleword = new DataView(this.#scratch.buffer);
     this.hi = doubleword.getUint32(0);
     this.lo = doubleword.getUint32(4);
-    this.#accessed(slot, pfn, hva, false);
+    this.states.makePageTable(hva);
+    this.states.walked(slot, pfn);
     return 0;
   }
 
@@ -113,17 +115,19 @@ export class GuestStorage implements AbsoluteMemory {
   /**
    * Whether the machine's move with an access key gets at the frame.
    * @returns 0; 5; 4 where the key forbids it, or the host page is missing or may not be accessed that way (before
-   * 7.0 KVM can't tell the two apart); −EFAULT and −EOPNOTSUPP for the latter from 7.0 on.
+   * 7.0 KVM can't tell the two apart); −EFAULT for the latter from 7.0 on, which is looked at before the key.
    */
   permits(gfn: number, store: boolean, key: number): number {
     const run = this.#frames.find(gfn);
     const slot = run?.slot ?? this.#vm.usableSlot(gfn);
     if (slot === undefined) return PGM_ADDRESSING;
     if (run !== undefined && !run.touched) this.#touch(run);
-    if (key !== 0 && !keyPermits(key, this.states.key(slot, gfn), store)) return PGM_PROTECTION;
-    if (run !== undefined && (store ? run.writable : run.readable)) return 0;
-    const hva = this.#vm.hostAddress(slot, gfn);
-    return this.#vm.memory.canAccess(hva, store) ? 0 : this.#hostFault(hva, store);
+    const isThere =
+      (run !== undefined && (store ? run.writable : run.readable)) ||
+      this.#vm.memory.canAccess(this.#vm.hostAddress(slot, gfn), store);
+    if (!isThere && this.states.collectsStores) return -ERRNO.EFAULT;
+    const permitted = key === 0 || keyPermits(key, this.states.key(slot, gfn), store);
+    return isThere && permitted ? 0 : PGM_PROTECTION;
   }
 
   /**
@@ -139,7 +143,7 @@ export class GuestStorage implements AbsoluteMemory {
     if (store) copyBytes(data, at, run.bytes, place, length);
     else copyBytes(run.bytes, place, data, at, length);
     this.#accessedIn(run, gfn, store);
-    if (store) this.#vm.dirtyLog.mark(run.slot, gfn);
+    if (store && !this.states.collectsStores) this.#vm.dirtyLog.mark(run.slot, gfn);
     return 0;
   }
 
@@ -147,7 +151,7 @@ export class GuestStorage implements AbsoluteMemory {
   fetchFrom(run: FrameRun, pfn: number, offset: number, data: Uint8Array, at: number, length: number): void {
     copyBytes(run.bytes, placeIn(run, pfn) + offset, data, at, length);
     if (!run.touched) this.#touch(run);
-    if (!this.states.keysEnabled) return;
+    if (!this.states.notesLoads) return;
     for (let done = -offset; done < length; done += PAGE) {
       this.states.accessed(run.slot, pfn + (done + offset) / PAGE, false);
     }
@@ -161,13 +165,8 @@ export class GuestStorage implements AbsoluteMemory {
     const hva = this.#vm.hostAddress(slot, gfn) + offset;
     if ((store ? memory.write(hva, part) : memory.read(hva, part)) !== part.length) return -ERRNO.EFAULT;
     this.#accessed(slot, gfn, hva, store);
-    if (store) this.#vm.dirtyLog.mark(slot, gfn);
+    if (store && !this.states.collectsStores) this.#vm.dirtyLog.mark(slot, gfn);
     return 0;
-  }
-
-  #hostFault(hva: number, store: boolean): number {
-    if (!this.#vm.machine.release.since(7, 0)) return PGM_PROTECTION;
-    return store && this.#vm.memory.canAccess(hva, false) ? -ERRNO.EOPNOTSUPP : -ERRNO.EFAULT;
   }
 }
 

@@ -246,7 +246,7 @@ export class LogicalAccess {
     const { storage } = this.#vm;
     const { pfn } = this.#translation;
     const slot = storage.slot(pfn)!;
-    if (!storage.isMapped(slot, pfn)) return -ERRNO.EFAULT;
+    if (!this.#vm.ownsPageTables && !storage.isMapped(slot, pfn)) return -ERRNO.EFAULT;
     const key = storage.states.key(slot, pfn);
     if (keyPermits(this.#key, key, this.#store)) return 0;
     if (!this.#store && this.#fetchOverride(length)) return 0;

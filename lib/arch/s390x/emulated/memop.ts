@@ -134,7 +134,7 @@ function absolute(vm: S390xVm, mop: MemOp): number {
   if (store && !checkOnly) {
     const shortBuffer = mop.buf === null || mop.buf.length < mop.size ? -ERRNO.EFAULT : 0;
     // 7.0 copies in before it looks at the address.
-    const failure = vm.release.since(7, 0) ? shortBuffer || missing : missing || shortBuffer;
+    const failure = vm.ownsPageTables ? shortBuffer || missing : missing || shortBuffer;
     return failure || moveAbsolute(vm, mop, mop.buf!, true, key);
   }
   if (missing !== 0) return missing;
@@ -172,11 +172,11 @@ function checkAbsolute(vm: S390xVm, mop: MemOp, store: boolean, key: number): nu
   const pages = Math.ceil((offsetOf(mop.gaddr) + mop.size) / 4096);
   for (let gfn = first; gfn < first + pages; gfn++) {
     // With key 0 nothing is looked up before 7.0: pages after the first may be missing.
-    if (key === 0 && !vm.release.since(7, 0)) continue;
+    if (key === 0 && !vm.ownsPageTables) continue;
     const slot = storage.slot(gfn);
     if (slot === undefined) return PGM_ADDRESSING;
     if (key === 0) continue;
-    if (!storage.isMapped(slot, gfn)) return -ERRNO.EFAULT;
+    if (!vm.ownsPageTables && !storage.isMapped(slot, gfn)) return -ERRNO.EFAULT;
     if (!keyPermits(key, storage.states.key(slot, gfn), store)) return PGM_PROTECTION;
   }
   return 0;
@@ -194,13 +194,15 @@ function compareExchange(vm: S390xVm, mop: MemOp): number {
   const offset = offsetOf(mop.gaddr);
   const aligned = (offset & (mop.size - 1)) === 0;
   const present = vm.storage.hasFrame(gfn);
-  if (vm.release.since(7, 0) ? !aligned : present && !aligned) return -ERRNO.EINVAL;
+  if (vm.ownsPageTables ? !aligned : present && !aligned) return -ERRNO.EINVAL;
   if (!present) return PGM_ADDRESSING;
   if ((mop.size & (mop.size - 1)) !== 0) return -ERRNO.EINVAL;
 
   const slot = vm.storage.slot(gfn)!;
   const key = accessKey(mop);
   const current = new Uint8Array(mop.size);
+  // From 7.0 on the host's page is made present before the key is looked at.
+  if (vm.ownsPageTables && !vm.storage.canStore(slot, gfn)) return -ERRNO.EFAULT;
   // A compare and swap stores, or may: it needs a key and a host page that permit a store.
   const storable = keyPermits(key, vm.storage.states.key(slot, gfn), true) && vm.storage.canStore(slot, gfn);
   if (!storable) return copyOut(current, mop.oldValue) || PGM_PROTECTION;

@@ -1,15 +1,12 @@
-/**
- * What KVM keeps beside each page: storage key and CMMA state. Up to 6.19 they belong to the process's page tables, so
- * to the host page; from 7.0 on to the VM's own, so to the guest frame.
- */
+/** What KVM keeps beside each page: storage key and CMMA state. */
 
 import type { HostMemory, MemoryObserver } from '../../../emulated/host-memory.ts';
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
 import { KEY_CHANGE, KEY_REFERENCE } from '../model/storage-key.ts';
 
 /** A page's byte beside its key: it was changed since the dirty log was last brought up to date. Keys don't use the bit. */
-const USER_CHANGED = 1;
-const KEY_BITS = 0xfe;
+export const USER_CHANGED = 1;
+export const KEY_BITS = 0xfe;
 
 /** What one page table spans. */
 const SEGMENT = 0x10_0000;
@@ -60,72 +57,69 @@ class SparseBytes {
     for (const { bytes } of this.runs(page, length, false)) bytes?.fill(0);
   }
 
-  clearAll(): void {
-    this.#chunks.clear();
+  /** Keeps only some bits of every byte. */
+  mask(bits: number): void {
+    for (const chunk of this.#chunks.values()) for (let i = 0; i < chunk.length; i++) chunk[i]! &= bits;
+  }
+
+  /** Keeps only some bits of a run of pages. */
+  maskRun(page: number, length: number, bits: number): void {
+    for (const { bytes } of this.runs(page, length, false)) {
+      if (bytes !== undefined) for (let i = 0; i < bytes.length; i++) bytes[i]! &= bits;
+    }
   }
 }
 
-/** Storage keys and CMMA values of the pages of a process, or of a VM. */
+/**
+ * Storage keys and CMMA values of the pages of a process. Up to 6.19 they are in its own page tables, and so belong to the
+ * host page.
+ */
 export class PageStates implements MemoryObserver {
   /** Keys are maintained: a guest or SET_SKEYS used them. */
   keysEnabled = false;
   /** CMMA was used: the guest executed ESSA, or SET_CMMA_BITS was called. */
   cmmaUsed = false;
-  readonly #byGfn: boolean;
-  readonly #keys = new SparseBytes();
+  protected readonly keys = new SparseBytes();
   /** Keys as they were set, without the R and C of accesses since. */
-  readonly #lastSet = new SparseBytes();
-  readonly #cmma = new SparseBytes();
+  protected readonly lastSet = new SparseBytes();
+  protected readonly cmmaValues = new SparseBytes();
   /** Segments of user space that have a page table, as far as kernel calls made it; and the last of them. */
   readonly #pageTables = new Set<number>();
   #lastPageTable = -1;
-  /** Guest frames that the VM's own page tables lead to; from 7.0 on. */
-  readonly present = new Set<number>();
+  /** What guests and MEM_OP store is told to the dirty log when that is read, not at once. */
+  readonly collectsStores: boolean = false;
 
-  constructor(byGfn: boolean) {
-    this.#byGfn = byGfn;
+  /** Where the arrays have a page. */
+  protected page(slot: EmulatedMemslot, gfn: number): number {
+    return Math.floor(slot.hostAddress / 4096) + (gfn - slot.baseGfn);
   }
 
-  #page(slot: EmulatedMemslot, gfn: number): number {
-    return this.#byGfn ? gfn : Math.floor(slot.hostAddress / 4096) + (gfn - slot.baseGfn);
-  }
-
-  /** The first use of keys by SET_SKEYS or the guest. From 7.0 on those that KEYOP set before are cleared. */
+  /** The first use of keys by SET_SKEYS or the guest. */
   enableKeys(): void {
-    if (!this.keysEnabled && this.#byGfn) {
-      this.#keys.clearAll();
-      this.#lastSet.clearAll();
-    }
     this.keysEnabled = true;
   }
 
-  /** The VM's own page tables for some frames go, with all that is in them. */
-  forget(gfn: number, count: number): void {
-    for (const states of [this.#keys, this.#lastSet, this.#cmma]) states.clear(gfn, count);
-    this.absent(gfn, gfn + count);
-  }
-
-  /** User space's pages behind frames are others, or gone; what is beside them stays. */
-  absent(first: number, end: number): void {
-    for (const gfn of this.present) if (gfn >= first && gfn < end) this.present.delete(gfn);
+  /** Whether loads make a difference to what is kept. */
+  get notesLoads(): boolean {
+    return this.keysEnabled;
   }
 
   key(slot: EmulatedMemslot, gfn: number): number {
-    return this.#keys.get(this.#page(slot, gfn)) & KEY_BITS;
+    return this.keys.get(this.page(slot, gfn)) & KEY_BITS;
   }
 
   /** Sets a key. Another one than the key that was set before counts as a change of the page, whatever R and C are now. */
   setKey(slot: EmulatedMemslot, gfn: number, key: number): void {
-    const page = this.#page(slot, gfn);
-    const changed = this.#lastSet.get(page) === key ? this.#keys.get(page) & USER_CHANGED : USER_CHANGED;
-    this.#lastSet.set(page, key);
-    this.#keys.set(page, key | changed);
+    const page = this.page(slot, gfn);
+    const changed = this.lastSet.get(page) === key ? this.keys.get(page) & USER_CHANGED : USER_CHANGED;
+    this.lastSet.set(page, key);
+    this.keys.set(page, key | changed);
   }
 
   /** Reads the keys of frames that follow one another into `keys` from `at` on. */
   readKeys(slot: EmulatedMemslot, gfn: number, keys: Uint8Array, at: number, length: number): void {
     let to = at;
-    for (const { bytes, length: size } of this.#keys.runs(this.#page(slot, gfn), length, false)) {
+    for (const { bytes, length: size } of this.keys.runs(this.page(slot, gfn), length, false)) {
       if (bytes === undefined) keys.fill(0, to, to + size);
       else for (let i = 0; i < size; i++) keys[to + i] = bytes[i]! & KEY_BITS;
       to += size;
@@ -134,10 +128,10 @@ export class PageStates implements MemoryObserver {
 
   /** Sets the keys of frames that follow one another, as {@link setKey} does. */
   writeKeys(slot: EmulatedMemslot, gfn: number, keys: Uint8Array, at: number, length: number): void {
-    const page = this.#page(slot, gfn);
-    const before = this.#lastSet.runs(page, length, true);
+    const page = this.page(slot, gfn);
+    const before = this.lastSet.runs(page, length, true);
     let from = at;
-    for (const { bytes: states } of this.#keys.runs(page, length, true)) {
+    for (const { bytes: states } of this.keys.runs(page, length, true)) {
       const last = before.next().value!.bytes!;
       for (let i = 0; i < last.length; i++) {
         const key = keys[from + i]!;
@@ -148,50 +142,51 @@ export class PageStates implements MemoryObserver {
     }
   }
 
-  /**
-   * Notes an access: the machine sets R, and C for a store, in the key of the page. From 7.0 on this is not the guest's key
-   * unless its own tables lead to the page, and a change is noted by who made it.
-   */
+  /** Notes an access: the machine sets R, and C for a store, in the key of the page. */
   accessed(slot: EmulatedMemslot, gfn: number, store: boolean): void {
-    if (this.#byGfn && !this.present.has(gfn)) return;
-    const bits = this.#byGfn ? this.#bitsOf(store) & KEY_BITS : this.#bitsOf(store);
-    if (bits !== 0) this.#addBits(this.#page(slot, gfn), bits);
+    const bits = this.#bitsOf(store);
+    if (bits !== 0) this.addBits(this.page(slot, gfn), bits);
+  }
+
+  /** Notes that a translation read an entry of the guest's tables. */
+  walked(slot: EmulatedMemslot, gfn: number): void {
+    this.accessed(slot, gfn, false);
   }
 
   #bitsOf(store: boolean): number {
     return (this.keysEnabled ? KEY_REFERENCE | (store ? KEY_CHANGE : 0) : 0) | (store ? USER_CHANGED : 0);
   }
 
-  #addBits(page: number, bits: number): void {
-    const state = this.#keys.get(page);
-    if ((state & bits) !== bits) this.#keys.set(page, state | bits);
+  protected addBits(page: number, bits: number): void {
+    const state = this.keys.get(page);
+    if ((state & bits) !== bits) this.keys.set(page, state | bits);
   }
 
   /** Notes an access by user space itself: up to 6.19 the keys are those of its own pages, so R and C are set there too. */
   touched(hva: number, length: number, write: boolean): void {
     for (let at = hva; at < hva + length; at = (Math.floor(at / SEGMENT) + 1) * SEGMENT) this.makePageTable(at);
     const bits = this.#bitsOf(write);
-    if (bits === 0 || this.#byGfn) return;
-    for (let page = Math.floor(hva / 4096); page * 4096 < hva + length; page++) this.#addBits(page, bits);
+    if (bits === 0) return;
+    for (let page = Math.floor(hva / 4096); page * 4096 < hva + length; page++) this.addBits(page, bits);
   }
 
   /** Other pages are there now, or none. A page table whose segment was emptied has gone, with all that was in it. */
   unmapped(start: number, end: number): void {
     const first = Math.ceil(start / SEGMENT);
     const last = Math.floor(end / SEGMENT);
-    if (this.#byGfn || first >= last) return;
+    if (first >= last) return;
     for (const segment of this.#pageTables) if (segment >= first && segment < last) this.#pageTables.delete(segment);
     this.#lastPageTable = -1;
     const [page, pages] = [(first * SEGMENT) / 4096, ((last - first) * SEGMENT) / 4096];
-    for (const states of [this.#keys, this.#lastSet, this.#cmma]) states.clear(page, pages);
+    for (const states of [this.keys, this.lastSet, this.cmmaValues]) states.clear(page, pages);
   }
 
   /** Whether the page was changed since this was last asked, by MEM_OP, SET_SKEYS or user space. */
   takeChanged(slot: EmulatedMemslot, gfn: number): boolean {
-    const page = this.#page(slot, gfn);
-    const state = this.#keys.get(page);
+    const page = this.page(slot, gfn);
+    const state = this.keys.get(page);
     if ((state & USER_CHANGED) === 0) return false;
-    this.#keys.set(page, state & KEY_BITS);
+    this.keys.set(page, state & KEY_BITS);
     return true;
   }
 
@@ -208,11 +203,11 @@ export class PageStates implements MemoryObserver {
   }
 
   cmma(slot: EmulatedMemslot, gfn: number): number {
-    return this.#cmma.get(this.#page(slot, gfn));
+    return this.cmmaValues.get(this.page(slot, gfn));
   }
 
   setCmma(slot: EmulatedMemslot, gfn: number, value: number): void {
-    this.#cmma.set(this.#page(slot, gfn), value);
+    this.cmmaValues.set(this.page(slot, gfn), value);
   }
 }
 
@@ -222,8 +217,8 @@ const processes = new WeakMap<HostMemory, PageStates>();
 export function processPageStates(memory: HostMemory): PageStates {
   let states = processes.get(memory);
   if (states === undefined) {
-    states = new PageStates(false);
-    memory.observer = states;
+    states = new PageStates();
+    memory.observe(states);
     processes.set(memory, states);
   }
   return states;

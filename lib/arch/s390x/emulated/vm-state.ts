@@ -1,4 +1,5 @@
 import type { ArchVm } from '../../../emulated/arch-state.ts';
+import type { MemoryObserver } from '../../../emulated/host-memory.ts';
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
 import type { EmulatedVm } from '../../../emulated/vm.ts';
 import type { MemslotContext } from '../../../rules/memslot.ts';
@@ -9,10 +10,12 @@ import type { Release } from '../../../uapi/release.ts';
 import { s390xMemslotRules } from '../rules.ts';
 import { getAttribute, hasAttribute, setAttribute } from './attributes.ts';
 import { CmmaDirty } from './cmma-dirty.ts';
+import { GuestPageStates } from './guest-page-states.ts';
 import { GuestStorage } from './guest-storage.ts';
 import type { IpteLock } from './ipte-lock.ts';
-import { PageStates, processPageStates } from './page-states.ts';
+import { type PageStates, processPageStates } from './page-states.ts';
 
+const PAGE = 4096;
 /** Pages of 1 MiB. */
 const SEGMENT_PAGES = 256;
 
@@ -23,9 +26,11 @@ const MEMORY_LIMIT = 1n << 47n;
 const TABLE_REACH = [1n << 31n, 1n << 42n, 1n << 53n] as const;
 
 /** What an emulated s390x VM has beside its memslots. */
-export class S390xVm implements ArchVm {
+export class S390xVm implements ArchVm, MemoryObserver {
   readonly storage: GuestStorage;
   readonly states: PageStates;
+  /** The same, where they are the VM's own; from 7.0 on. */
+  readonly #own: GuestPageStates | undefined;
   /** Highest guest address + 1. */
   readonly memoryLimit = MEMORY_LIMIT;
   readonly memslotRules: readonly Rule<MemslotContext>[];
@@ -44,7 +49,9 @@ export class S390xVm implements ArchVm {
 
   constructor(vm: EmulatedVm) {
     this.#vm = vm;
-    this.states = this.ownsPageTables ? new PageStates(true) : processPageStates(vm.memory);
+    this.#own = vm.machine.release.since(7, 0) ? new GuestPageStates() : undefined;
+    this.states = this.#own ?? processPageStates(vm.memory);
+    if (this.#own !== undefined) vm.memory.observe(this);
     this.storage = new GuestStorage(vm, this.states);
     const limit = () => (this.#reach < MEMORY_LIMIT ? this.#reach : MEMORY_LIMIT);
     this.memslotRules = s390xMemslotRules(!this.ownsPageTables, limit);
@@ -77,7 +84,7 @@ export class S390xVm implements ArchVm {
 
   /** KVM has page tables of its own for each VM, with keys and CMMA values in them. */
   get ownsPageTables(): boolean {
-    return this.release.since(7, 0);
+    return this.#own !== undefined;
   }
 
   /** Makes the guest's page present, as a load of the guest's does; false where user space has none. */
@@ -89,7 +96,7 @@ export class S390xVm implements ArchVm {
 
   /** The guest touched the page: its own tables lead to it, up to 6.19 by way of the process's page table for the segment. */
   link(gfn: number): void {
-    if (this.ownsPageTables) this.states.present.add(gfn);
+    if (this.#own !== undefined) this.#own.link(gfn);
     else this.#linked.add(Math.floor(gfn / SEGMENT_PAGES));
   }
 
@@ -100,12 +107,22 @@ export class S390xVm implements ArchVm {
 
   /** The slot's part of the guest's own tables goes; from 7.0 on with what was in them. */
   memslotFlushed(slot: EmulatedMemslot): void {
-    if (this.ownsPageTables) this.states.forget(slot.baseGfn, slot.npages);
+    this.#own?.forget(slot.baseGfn, slot.npages);
+    if (this.ownsPageTables) this.cmmaDirty.forget(slot);
     for (const segment of this.#linkedOf(slot)) this.#linked.delete(segment);
   }
 
   pagesInvalidated(first: number, end: number): void {
-    if (this.ownsPageTables) this.states.absent(first, end);
+    this.#own?.absent(first, end);
+  }
+
+  /** User space itself accessed memory. */
+  touched(hva: number, length: number, write: boolean): void {
+    for (const slot of this.slots()) {
+      const first = Math.max(0, Math.floor((hva - slot.hostAddress) / PAGE));
+      const end = Math.min(slot.npages, Math.ceil((hva + length - slot.hostAddress) / PAGE));
+      if (first < end) this.#own?.userAccessed(slot.baseGfn + first, end - first, write);
+    }
   }
 
   setDeviceAttr(group: number, attr: bigint, value: Uint8Array | null): number {
@@ -121,14 +138,11 @@ export class S390xVm implements ArchVm {
   }
 
   /**
-   * Brings the dirty bitmap of a slot up to date with the changes of the pages that the guest's own tables lead to: of
-   * their keys, and up to 6.19 those by user space too.
+   * Brings the dirty bitmap of a slot up to date with the changes of the pages that the guest's own tables lead to, keys
+   * included: up to 6.19 those by user space too.
    */
   syncDirtyLog(slot: EmulatedMemslot): void {
-    for (const gfn of this.states.present) {
-      const inSlot = gfn >= slot.baseGfn && gfn < slot.baseGfn + slot.npages;
-      if (inSlot && this.states.takeChanged(slot, gfn)) this.#vm.dirtyLog.mark(slot, gfn);
-    }
+    for (const gfn of this.#own?.takeAllChanged(slot) ?? []) this.#vm.dirtyLog.mark(slot, gfn);
     for (const segment of this.#linkedOf(slot)) {
       const start = Math.max(segment * SEGMENT_PAGES, slot.baseGfn);
       const end = Math.min((segment + 1) * SEGMENT_PAGES, slot.baseGfn + slot.npages);

@@ -144,10 +144,12 @@ describe('with DAT off, as the real kernel answered', () => {
     expect(machine.exchange(0x30_0000, 8, new Uint8Array(8), new Uint8Array(8))).toBe(4);
   });
 
-  it('tells the two apart from 7.0 on', () => {
+  it('is EFAULT from 7.0 on, before the key is looked at', () => {
     const machine = new Machine({ release: '7.0' }).addMemory();
     machine.kernel.mprotect(machine.hva + 0x30_0000, 4096, PROT.READ);
-    expect(machine.absoluteWrite(0x30_0000, 8)).toBe(-95);
+    expect(machine.absoluteWrite(0x30_0000, 8)).toBe(EFAULT);
+    machine.setKeys(0x300, 0x40);
+    expect(machine.absoluteWrite(0x30_0000, 8, { flags: SKEY, key: 5 })).toBe(EFAULT);
     machine.kernel.munmap(machine.hva + 0x30_0000, 4096);
     expect(machine.absoluteRead(0x30_0000, 8)).toBe(EFAULT);
   });
