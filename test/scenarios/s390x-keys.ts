@@ -309,10 +309,11 @@ export const s390xKeyScenarios: readonly Scenario[] = [
   s390xScenario('keys/keyop-before-keys-are-used', (s) => {
     const m = new S390xVm(s);
     m.memory(2);
-    const keyOp = (gaddr: number, operation: number, key = 0): void => {
+    const keyOp = (gaddr: number, operation: number, key = 0): number =>
       m.s390x.keyOp(m.vm, gaddr, operation, Uint8Array.of(key));
-    };
-    keyOp(0x5000, ISKE);
+    // Up to 6.19 there is none, and keys are in use already, if anybody in this process used some.
+    if (keyOp(0x5000, ISKE) < 0) return;
+    // A page that is there has the key of its host frame meanwhile, which is anybody's: none is asked for.
     keyOp(0x5000, SSKE, 0x50);
     m.getKeys(4, 3);
     // With the bit that no key has; and what comes in where nothing should.
@@ -320,13 +321,6 @@ export const s390xKeyScenarios: readonly Scenario[] = [
     keyOp(0x6000, ISKE, 0xff);
     keyOp(0x7000, SSKE, 0x36);
     for (const operation of [RRBE, ISKE, RRBE, ISKE]) keyOp(0x7000, operation);
-    // Of pages that MEM_OP loaded from, and stored to.
-    m.absoluteRead(0x9000, 8);
-    m.absoluteWrite(0xa000, 8);
-    for (const gaddr of [0x9000, 0xa000]) keyOp(gaddr, ISKE);
-    keyOp(0xa000, SSKE, 0x10);
-    m.absoluteRead(0xa000, 8);
-    keyOp(0xa000, ISKE);
     // The first keys that are set are the only ones then.
     m.setKeys(8, 0x70);
     m.getKeys(4, 6);
