@@ -162,7 +162,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     }
     for (let i = 0; i < OPS_PER_TURN; i++) {
       if (this.#immediateExit) return -ERRNO.EINTR;
-      if (this.ring?.softFull === true) return this.#exit(EXIT.DIRTY_RING_FULL);
+      if (this.ring?.checkRequest() === true) return this.#exit(EXIT.DIRTY_RING_FULL);
       const outcome = this.#step();
       if (outcome !== 'continue' || this.#pending !== undefined) return outcome;
     }

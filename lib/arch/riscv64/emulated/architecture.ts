@@ -19,7 +19,8 @@ export function riscv64Architecture(release: Release): Architecture {
 function riscv64Machine(release: Release): Machine {
   const common = commonMachine('riscv64', release);
   const coalescedMmioPage = 1;
-  const manualProtect = DIRTY_LOG.MANUAL_PROTECT_ENABLE;
+  // 6.12 doesn't know INITIALLY_SET and 7.2 does; of the releases between none was asked.
+  const manualProtect = DIRTY_LOG.MANUAL_PROTECT_ENABLE | (release.since(7, 2) ? DIRTY_LOG.INITIALLY_SET : 0);
   return {
     ...common,
     vcpuMmapSize: 2 * common.pageSize,
