@@ -4,11 +4,11 @@ import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { availableParallelism, homedir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
-import { runCommand } from './command.ts';
+import { runCommand } from '../../lib/lab/command.ts';
+import { LabError } from '../../lib/lab/lab-error.ts';
+import { PROJECT_ROOT } from '../../lib/lab/project.ts';
+import type { Machine } from '../../lib/lab/variants.ts';
 import { readGypTarget } from './gyp.ts';
-import { LabError } from './lab-error.ts';
-import { PROJECT_ROOT } from './project.ts';
-import type { Machine } from './variants.ts';
 
 const FLAGS = ['-O2', '-fPIC', '-pthread', '-Werror'];
 

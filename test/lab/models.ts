@@ -1,13 +1,13 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import ts from 'typescript';
-import { type Entry, readTree } from './cpio.ts';
+import { type Entry, readTree } from '../../lib/lab/cpio.ts';
+import { LabError } from '../../lib/lab/lab-error.ts';
+import { PROJECT_ROOT } from '../../lib/lab/project.ts';
+import type { Variant } from '../../lib/lab/variants.ts';
 import type { ModelResult } from './guest/run-models.ts';
-import { LabError } from './lab-error.ts';
 import { packageClosure, packageEntries } from './node-packages.ts';
-import { PROJECT_ROOT } from './project.ts';
 import { type LabOptions, runInLab } from './run-in-lab.ts';
-import type { Variant } from './variants.ts';
 
 /*
  * The unit and property tests of the architecture models, run by the guest's Node: the one of s390x is big-endian.

@@ -1,8 +1,8 @@
 import { join } from 'node:path';
-import { type Entry, readTree } from './cpio.ts';
+import { type Entry, readTree } from '../../lib/lab/cpio.ts';
+import { PROJECT_ROOT } from '../../lib/lab/project.ts';
 import { CAPTURE } from './guest/replay-table.ts';
 import type { ScenarioRun } from './guest/run-scenarios.ts';
-import { PROJECT_ROOT } from './project.ts';
 
 /** The files of the captured table, for the guest. */
 export async function captureEntries(): Promise<Entry[]> {

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Entry, readTree } from './cpio.ts';
-import { PROJECT_ROOT } from './project.ts';
+import { type Entry, readTree } from '../../lib/lab/cpio.ts';
+import { PROJECT_ROOT } from '../../lib/lab/project.ts';
 
 /** Installed packages, and all that they depend on, by name. */
 export async function packageClosure(names: readonly string[]): Promise<string[]> {

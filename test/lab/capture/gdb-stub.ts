@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { createConnection, type Socket } from 'node:net';
-import { LabError } from '../lab-error.ts';
+import { LabError } from '../../../lib/lab/lab-error.ts';
 
 interface Register {
   readonly number: number;

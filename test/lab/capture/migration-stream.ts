@@ -1,5 +1,5 @@
 import { HPTE_SIZE, Htab } from '../../../lib/arch/ppc64/model/index.ts';
-import { LabError } from '../lab-error.ts';
+import { LabError } from '../../../lib/lab/lab-error.ts';
 
 /*
  * What QEMU writes when it migrates a pseries machine, up to where the memory and the hashed page table are complete. QEMU

@@ -15,7 +15,7 @@ import {
   verifyHtab,
   virtualPage,
 } from '../../../lib/arch/ppc64/model/index.ts';
-import { LabError } from '../lab-error.ts';
+import { LabError } from '../../../lib/lab/lab-error.ts';
 import type { Look, Verified } from './capture.ts';
 import { readPseriesStream } from './migration-stream.ts';
 import type { Qmp } from './qmp.ts';

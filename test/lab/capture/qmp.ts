@@ -1,8 +1,8 @@
 import { once } from 'node:events';
 import { createConnection, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
-import type { Json } from '../frames.ts';
-import { LabError } from '../lab-error.ts';
+import type { Json } from '../../../lib/lab/frames.ts';
+import { LabError } from '../../../lib/lab/lab-error.ts';
 
 interface Reply {
   readonly return?: Json;

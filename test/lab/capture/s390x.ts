@@ -9,9 +9,9 @@ import {
   memoryOfBytes,
   translate,
 } from '../../../lib/arch/s390x/model/index.ts';
+import { LabError } from '../../../lib/lab/lab-error.ts';
 import { type Capture, loadCapture, oracleCpu } from '../../captures/s390x.ts';
 import type { CapturedProcess } from '../guest/captured.ts';
-import { LabError } from '../lab-error.ts';
 import type { Look, Verified } from './capture.ts';
 import { addressesOf, askOracle, hex64, type OracleAnswer, packPages, sample } from './stopped.ts';
 

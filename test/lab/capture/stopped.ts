@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { LabError } from '../../../lib/lab/lab-error.ts';
+import type { Controls } from '../../../lib/lab/machine.ts';
 import type { CapturedProcess } from '../guest/captured.ts';
-import { LabError } from '../lab-error.ts';
-import type { Controls } from '../machine.ts';
 import { GdbStub } from './gdb-stub.ts';
 import { Qmp } from './qmp.ts';
 

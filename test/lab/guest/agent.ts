@@ -2,7 +2,15 @@ import { openSync, readdirSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
-import { encodeFrame, type Frame, GUEST_ROOT, type GuestScript, JOB_FILE, type Job, PORT_NAME } from '../frames.ts';
+import {
+  encodeFrame,
+  type Frame,
+  GUEST_ROOT,
+  type GuestScript,
+  JOB_FILE,
+  type Job,
+  PORT_NAME,
+} from '../../../lib/lab/frames.ts';
 
 /*
  * The first program of the guest: runs the job's script and sends what it returns through the virtio-serial port. The console stays

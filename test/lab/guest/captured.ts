@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { loadNative } from '../../../lib/backends/native.ts';
+import type { Json } from '../../../lib/lab/frames.ts';
 import { MAP, PROT } from '../../../lib/uapi/flags.ts';
-import type { Json } from '../frames.ts';
 
 /** What a process that is about to be captured says of itself. */
 export interface CapturedProcess {

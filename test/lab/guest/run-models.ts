@@ -1,7 +1,7 @@
 import { endianness } from 'node:os';
 import { startTests, type Task, type VitestRunner } from '@vitest/runner';
 import * as fc from 'fast-check';
-import type { Json } from '../frames.ts';
+import type { Json } from '../../../lib/lab/frames.ts';
 
 /** What one test file gave. */
 export interface ModelFile {

@@ -3,6 +3,7 @@ import type { Imports } from './imports.ts';
 /** The floors of lib from the top; an import goes to the same floor or to a lower one. */
 const FLOORS = [
   'cli',
+  'lab',
   // index.ts and raw.ts: what users import, and the command line does as they do.
   '',
   'migration',

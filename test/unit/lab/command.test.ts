@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { runCommand } from '../../lab/command.ts';
-import { isPresent } from '../../lab/host-tools.ts';
-import { sentenceOf } from '../../lab/lab-error.ts';
+import { runCommand } from '../../../lib/lab/command.ts';
+import { isPresent } from '../../../lib/lab/host-tools.ts';
+import { sentenceOf } from '../../../lib/lab/lab-error.ts';
 
 describe.skipIf(!isPresent('setpriv'))('a program that fails (needs setpriv)', () => {
   const failing = (lines: string) => runCommand('sh', ['-c', `printf '${lines}' >&2; exit 2`]);

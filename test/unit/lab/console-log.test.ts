@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ConsoleLog } from '../../lab/console-log.ts';
+import { ConsoleLog } from '../../../lib/lab/console-log.ts';
 
 function logOf(...chunks: string[]): ConsoleLog {
   const log = new ConsoleLog();

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type Entry, packCpio } from '../../lab/cpio.ts';
+import { type Entry, packCpio } from '../../../lib/lab/cpio.ts';
 
 /** Reads the format's fields back: name, mode, content. */
 function unpack(archive: Buffer): { name: string; mode: number; content: string }[] {

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { encodeFrame, type Frame, FrameReader, type Json } from '../../lab/frames.ts';
+import { encodeFrame, type Frame, FrameReader, type Json } from '../../../lib/lab/frames.ts';
 
 const frame: fc.Arbitrary<Frame> = fc.oneof(
   fc.constant<Frame>({ kind: 'started' }),

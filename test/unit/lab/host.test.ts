@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { networkSettings } from '../../lab/archive/apt.ts';
-import { configuredProxy } from '../../lab/archive/http.ts';
-import { describeMissing, toolsFor } from '../../lab/host-tools.ts';
-import { parseQemuVersion } from '../../lab/qemu.ts';
-import { VARIANTS } from '../../lab/variants.ts';
+import { networkSettings } from '../../../lib/lab/archive/apt.ts';
+import { configuredProxy } from '../../../lib/lab/archive/http.ts';
+import { describeMissing, toolsFor } from '../../../lib/lab/host-tools.ts';
+import { parseQemuVersion } from '../../../lib/lab/qemu.ts';
+import { VARIANTS } from '../../../lib/lab/variants.ts';
 
 describe('missing tools', () => {
   const s390x = VARIANTS[0]!.machine;

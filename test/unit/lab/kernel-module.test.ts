@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { ElfObject } from '../../lab/elf.ts';
-import { canonicalModuleName, dependenciesOf, withoutSignature } from '../../lab/kernel-module.ts';
+import { ElfObject } from '../../../lib/lab/elf.ts';
+import { canonicalModuleName, dependenciesOf, withoutSignature } from '../../../lib/lab/kernel-module.ts';
 import { writeElf } from './synthetic-elf.ts';
 
 const TRAILER = '~Module signature appended~\n';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { ElfObject } from '../../lab/elf.ts';
-import { patchS390xKvm } from '../../lab/s390x-kvm-patch.ts';
+import { ElfObject } from '../../../lib/lab/elf.ts';
+import { patchS390xKvm } from '../../../lib/lab/s390x-kvm-patch.ts';
 import { writeElf } from './synthetic-elf.ts';
 
 const EM_S390 = 22;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { initScript } from '../../lab/init-script.ts';
-import { selectVariants, VARIANTS } from '../../lab/variants.ts';
+import { initScript } from '../../../lib/lab/init-script.ts';
+import { selectVariants, VARIANTS } from '../../../lib/lab/variants.ts';
 
 describe('the labs', () => {
   it('have names of their own', () => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { resolveClosure } from '../../../lab/archive/closure.ts';
-import { isPoolPath, type PackageFile, SuiteIndex } from '../../../lab/archive/suite-index.ts';
+import { resolveClosure } from '../../../../lib/lab/archive/closure.ts';
+import { isPoolPath, type PackageFile, SuiteIndex } from '../../../../lib/lab/archive/suite-index.ts';
 import { sha256 } from './tiny-archive.ts';
 
 /** An index of packages given as `name version` and what they depend on. */

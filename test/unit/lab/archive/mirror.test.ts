@@ -4,7 +4,7 @@ import {
   mirrorFromSources,
   mirrorFromTemplate,
   securityFromSources,
-} from '../../../lab/archive/mirror.ts';
+} from '../../../../lib/lab/archive/mirror.ts';
 
 const list = (text: string) => [{ name: '/etc/apt/sources.list', text }];
 const deb822 = (text: string) => [{ name: '/etc/apt/sources.list.d/debian.sources', text }];

@@ -4,12 +4,12 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { readSuiteIndex } from '../../../lab/archive/apt.ts';
-import { obtainPart } from '../../../lab/archive/obtain.ts';
-import { formatLock } from '../../../lab/archive/part-lock.ts';
-import type { Part } from '../../../lab/archive/parts.ts';
-import type { PackageFile } from '../../../lab/archive/suite-index.ts';
-import { isPresent } from '../../../lab/host-tools.ts';
+import { readSuiteIndex } from '../../../../lib/lab/archive/apt.ts';
+import { obtainPart } from '../../../../lib/lab/archive/obtain.ts';
+import { formatLock } from '../../../../lib/lab/archive/part-lock.ts';
+import type { Part } from '../../../../lib/lab/archive/parts.ts';
+import type { PackageFile } from '../../../../lib/lab/archive/suite-index.ts';
+import { isPresent } from '../../../../lib/lab/host-tools.ts';
 import { packageOf, TinyArchive } from './tiny-archive.ts';
 
 const tools = ['curl', 'flock', 'setpriv', 'apt-config', 'apt-get'].filter((tool) => !isPresent(tool));

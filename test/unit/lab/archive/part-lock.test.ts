@@ -1,9 +1,9 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { formatLock, parseLock } from '../../../lab/archive/part-lock.ts';
-import { LOCKS_FOLDER } from '../../../lab/project.ts';
-import { VARIANTS } from '../../../lab/variants.ts';
+import { formatLock, parseLock } from '../../../../lib/lab/archive/part-lock.ts';
+import { LOCKS_FOLDER } from '../../../../lib/lab/project.ts';
+import { VARIANTS } from '../../../../lib/lab/variants.ts';
 import { packageOf } from './tiny-archive.ts';
 
 const lock = {

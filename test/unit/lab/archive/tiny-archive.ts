@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import type { PackageFile } from '../../../lab/archive/suite-index.ts';
+import type { PackageFile } from '../../../../lib/lab/archive/suite-index.ts';
 
 /** An archive on this machine, with whatever faults a test gives it. */
 export class TinyArchive {

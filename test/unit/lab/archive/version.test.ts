@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { compareVersions } from '../../../lab/archive/version.ts';
-import { runCommand } from '../../../lab/command.ts';
-import { isPresent } from '../../../lab/host-tools.ts';
+import { compareVersions } from '../../../../lib/lab/archive/version.ts';
+import { runCommand } from '../../../../lib/lab/command.ts';
+import { isPresent } from '../../../../lib/lab/host-tools.ts';
 
 /** In ascending order; those of Debian's packages, and the corners of the rule. */
 const ORDERED = [

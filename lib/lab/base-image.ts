@@ -1,14 +1,13 @@
 import { createHash } from 'node:crypto';
 import { appendFile, copyFile, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { lockDigest, type ObtainedPackage, obtainPart } from './archive/obtain.ts';
 import { checkRoom } from './cache.ts';
 import { runCommand } from './command.ts';
 import { type Entry, readTree, writeCpio } from './cpio.ts';
 import { guestModules, MODULES_FOLDER } from './guest-modules.ts';
 import { LabError } from './lab-error.ts';
-import { LOCKS_FOLDER } from './project.ts';
+import { LOCKS_FOLDER, PROJECT_ROOT } from './project.ts';
 import type { Machine, Variant } from './variants.ts';
 
 /** What a lab boots: a kernel, and the initramfs with busybox, Node and the kernel's modules. */
@@ -38,7 +37,7 @@ const ROOM_TO_BUILD = 1500 * 1024 ** 2;
 /** For what a run appends to the initramfs, where the firmware limits its size. */
 const ROOM_FOR_A_RUN = 24 * 1024 ** 2;
 
-/** The sources of this file's own work: a change in any of them makes a cached image out of date. */
+/** The sources of this file's own work, which are in the package too: a change in any of them makes a cached image out of date. */
 const RECIPE_SOURCES = ['base-image', 'cpio', 'elf', 'guest-modules', 'kernel-module', 's390x-kvm-patch'];
 
 /**
@@ -80,9 +79,7 @@ export async function prepareBaseImage(variant: Variant, options: BaseImageOptio
 async function recipeOf(variant: Variant): Promise<string> {
   const hash = createHash('sha256').update(JSON.stringify(variant.machine.modules)).update(variant.kernel.series);
   for (const part of [variant.node, variant.kernelPart]) hash.update(await lockDigest(part, LOCKS_FOLDER));
-  const own = fileURLToPath(import.meta.url);
-  const extension = own.slice(own.lastIndexOf('.'));
-  for (const name of RECIPE_SOURCES) hash.update(await readFile(join(own, '..', `${name}${extension}`)));
+  for (const name of RECIPE_SOURCES) hash.update(await readFile(join(PROJECT_ROOT, `lib/lab/${name}.ts`)));
   return hash.digest('hex').slice(0, 16);
 }
 

@@ -9,7 +9,7 @@ export const PROJECT_ROOT = findRoot(dirname(fileURLToPath(import.meta.url)));
 export const OUT_FOLDER = join(PROJECT_ROOT, 'out');
 
 /** What was resolved of Debian's packages, for each part of a lab. */
-export const LOCKS_FOLDER = join(PROJECT_ROOT, 'test/lab/locks');
+export const LOCKS_FOLDER = join(PROJECT_ROOT, 'lib/lab/locks');
 
 function findRoot(folder: string): string {
   if (existsSync(join(folder, 'package.json'))) return folder;
