@@ -13,9 +13,10 @@ export {
 } from './arch/s390x/handles/guest-tools.ts';
 export type { AccessCheck, AccessOptions, LogicalAccessOptions } from './arch/s390x/handles/mem-op.ts';
 export type { VcpuMemOp } from './arch/s390x/handles/vcpu-mem-op.ts';
-export { CMMA_NO_DAT, CMMA_USAGE, type CmmaValues, type VmCmma } from './arch/s390x/handles/vm-cmma.ts';
+export type { CmmaValues, VmCmma } from './arch/s390x/handles/vm-cmma.ts';
 export type { CompareExchangeOptions, CompareExchangeResult, VmMemOp } from './arch/s390x/handles/vm-mem-op.ts';
 export type { VmStorageKeys } from './arch/s390x/handles/vm-storage-keys.ts';
+export { CMMA_NO_DAT, CMMA_USAGE } from './arch/s390x/model/cmma.ts';
 export { formatRange } from './arch/s390x/model/ranges.ts';
 export type { X86DescriptorTable, X86Regs, X86Segment, X86Sregs } from './arch/x86_64/model/registers.ts';
 export { type OpenOptions, openCalls } from './backends/open.ts';

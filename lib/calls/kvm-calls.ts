@@ -84,7 +84,7 @@ export interface KvmCalls {
   ): number;
   /** KVM_GET_DIRTY_LOG: fills one bit per page, bit i of byte i >> 3 little-endian, in whole 8-byte words. */
   getDirtyLog(vm: number, slot: number, bitmap: Bytes): number;
-  /** KVM_CLEAR_DIRTY_LOG (x86, aarch64): clears the bits that are set in `bitmap`, whose bit 0 is `firstPage`. */
+  /** KVM_CLEAR_DIRTY_LOG (KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2; not on s390x and ppc64): clears the bits that are set in `bitmap`, whose bit 0 is `firstPage`. */
   clearDirtyLog(vm: number, slot: number, firstPage: U64, numPages: number, bitmap: Bytes): number;
   /** KVM_RESET_DIRTY_RINGS: the number of entries given back. */
   resetDirtyRings(vm: number): number;

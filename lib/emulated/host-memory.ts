@@ -1,6 +1,6 @@
 import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { ERRNO } from '../uapi/errno.ts';
-import { MADV, MAP, PROT } from '../uapi/flags.ts';
+import { MADV, MAP, MAP_HUGE_BITS, PROT } from '../uapi/flags.ts';
 import { type Backing, type MapRequest, type MapSource, MemoryBacking } from './backing.ts';
 
 /**
@@ -15,8 +15,6 @@ const MAX_LENGTH = END_HVA - FIRST_HVA;
 
 const HUGE_PAGE = 0x20_0000;
 const ALL_PROT = PROT.READ | PROT.WRITE | PROT.EXEC;
-/** The page size of MAP_HUGETLB stands in the upper bits. */
-const HUGETLB_SIZE_BITS = 0xfc00_0000;
 const ALL_MAP = Object.values<number>(MAP).reduce((all, flag) => all | flag);
 
 /** Neighbouring pages that show the same thing with the same protection (the kernel's VMA). */
@@ -113,7 +111,7 @@ export class HostMemory {
 
   /** What mmap refuses whatever the place and the descriptor: −errno, or 0. */
   static refusal({ length, prot, flags }: MapRequest): number {
-    const known = (flags & MAP.HUGETLB) === 0 ? ALL_MAP : ALL_MAP | HUGETLB_SIZE_BITS;
+    const known = (flags & MAP.HUGETLB) === 0 ? ALL_MAP : ALL_MAP | MAP_HUGE_BITS;
     const sharing = flags & (MAP.SHARED | MAP.PRIVATE);
     const refused =
       (flags & ~known) !== 0 ||

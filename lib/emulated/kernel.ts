@@ -1,7 +1,7 @@
 import type { Bytes, Hva, KvmCalls, Ppc64Calls, S390xCalls, U64, X86Calls } from '../calls/kvm-calls.ts';
 import type { Arch } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
-import { GUEST_MEMFD_FLAG, IOEVENTFD, IRQFD, MAP } from '../uapi/flags.ts';
+import { API_VERSION, GUEST_MEMFD_FLAG, IOEVENTFD, IRQFD, MAP } from '../uapi/flags.ts';
 import type { Architecture } from './architecture.ts';
 import { FileBacking, type MapRequest, type MapSource } from './backing.ts';
 import type { GuestProgram } from './guest.ts';
@@ -15,7 +15,6 @@ import { copyIn, copyOut, movePieces } from './user-memory.ts';
 import { EmulatedVcpu } from './vcpu.ts';
 import { EmulatedVm, type GuestMemfd } from './vm.ts';
 
-const API_VERSION = 12;
 /** Numbers of emulated descriptors start far above real ones, so that neither is ever taken for the other. */
 const FIRST_FD = 0x10_0000;
 const DEFAULT_MAX_FDS = 1024 * 1024;

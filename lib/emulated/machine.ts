@@ -1,4 +1,4 @@
-import { type DirtyLogContext, GET_DIRTY_LOG_RULES } from '../rules/dirty-log.ts';
+import { type DirtyLogContext, getDirtyLogRules } from '../rules/dirty-log.ts';
 import type { MemslotContext } from '../rules/memslot.ts';
 import type { Rule } from '../rules/rule.ts';
 import { ARCH_FACTS, type Arch } from '../uapi/arch.ts';
@@ -98,7 +98,7 @@ export function commonMachine(arch: Arch, release: Release) {
     readonlyMem: false,
     memslotRules: [],
     manualProtect: 0,
-    dirtyLogRules: GET_DIRTY_LOG_RULES,
+    dirtyLogRules: getDirtyLogRules(arch),
     dirtyLogSurvivesFault: false,
     guestMemfdFlags: -1,
     bindsMappableOnly: false,

@@ -69,11 +69,13 @@ export function rawIoctl(calls: KvmCalls, fd: number, request: number, arg: U64 
   return BY_STRUCT[name]?.(calls, fd, new Fields(arg, isLittleEndianHost(calls.arch))) ?? -ERRNO.EFAULT;
 }
 
-/** Requests of other files or architectures, and one of 7.3, which no recording is of. */
+/** Requests of other files or architectures, and what isn't emulated: one of 7.3, which no recording is of, and translations. */
 function belongsElsewhere(name: RequestName, calls: KvmCalls): boolean {
   return (
     name.startsWith('UFFDIO_') ||
     name === 'KVM_PPC_GET_COMPAT_CAPS' ||
+    name === 'KVM_TRANSLATE' ||
+    name.startsWith('KVM_ARM_') ||
     (name.startsWith('KVM_S390_') && calls.arch !== 's390x') ||
     (name.startsWith('KVM_PPC_') && calls.arch !== 'ppc64')
   );

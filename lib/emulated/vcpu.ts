@@ -1,6 +1,6 @@
 import { checkSize } from '../base/arguments.ts';
 import { ERRNO } from '../uapi/errno.ts';
-import { DIRTY_LOG_PAGE_OFFSET, EXIT, MEM } from '../uapi/flags.ts';
+import { DIRTY_LOG_PAGE_OFFSET, EXIT, MEM, PIO_PAGE_OFFSET } from '../uapi/flags.ts';
 import { IO_DIRECTION, KVM_RUN, KVM_RUN_S390X, REGS_SIZE } from '../uapi/structs.ts';
 import type { ArchVcpu } from './arch-state.ts';
 import { type MapSource, SharedArea } from './backing.ts';
@@ -11,8 +11,6 @@ import type { EmulatedMemslot } from './memslots.ts';
 import type { OpenFile } from './open-file.ts';
 import type { EmulatedVm } from './vm.ts';
 
-/** Page of the vCPU's mapping that holds the data of port I/O (`KVM_PIO_PAGE_OFFSET`). */
-const PIO_PAGE = 1;
 /** An asynchronous run gives the event loop a turn after so many operations. */
 const OPS_PER_TURN = 1000;
 
@@ -360,7 +358,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   #port(port: number, bytes: Uint8Array, write: boolean): Outcome {
     if (write && this.vm.bus.write(BigInt(port), bytes, true)) return 'continue';
     const { io } = KVM_RUN;
-    const offset = PIO_PAGE * this.vm.pageSize;
+    const offset = PIO_PAGE_OFFSET * this.vm.pageSize;
     if (write) this.area.bytes(offset, bytes.length).set(bytes);
     this.area.view.setUint8(io.direction, write ? IO_DIRECTION.OUT : IO_DIRECTION.IN);
     this.area.view.setUint8(io.size, bytes.length);

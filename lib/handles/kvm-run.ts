@@ -1,7 +1,7 @@
 import type { U64 } from '../base/u64.ts';
 import { type Arch, isLittleEndianHost } from '../uapi/arch.ts';
 import { EXIT, exitName } from '../uapi/flags.ts';
-import { IO_DIRECTION, KVM_RUN, KVM_RUN_S390X } from '../uapi/structs.ts';
+import { IO_DIRECTION, KVM_RUN, KVM_RUN_S390X, PAPR_HCALL_ARGS } from '../uapi/structs.ts';
 
 /** The guest's load from, or store to, an address without memory and without a handler. */
 export interface MmioExit {
@@ -62,8 +62,6 @@ export type VcpuExit =
   | { readonly reason: 'S390_SIEIC'; readonly icptcode: number; readonly ipa: number; readonly ipb: number }
   /** Any other, by its number and the name we know for it. */
   | { readonly reason: 'OTHER'; readonly exitReason: number; readonly name: string };
-
-const HCALL_ARGS = 9;
 
 /** The kvm_run area that a vCPU shares with the kernel. */
 export class KvmRun {
@@ -190,10 +188,10 @@ export class KvmRun {
     return {
       reason: 'PAPR_HCALL',
       nr: Number(this.address(papr_hcall.nr)),
-      args: Array.from({ length: HCALL_ARGS }, (_, index) => this.u64(papr_hcall.args + 8 * index)),
+      args: Array.from({ length: PAPR_HCALL_ARGS }, (_, index) => this.u64(papr_hcall.args + 8 * index)),
       setReturn(code, ...values) {
         view.setBigUint64(papr_hcall.ret, BigInt.asUintN(64, code), little);
-        for (const [index, value] of values.slice(0, HCALL_ARGS).entries()) {
+        for (const [index, value] of values.slice(0, PAPR_HCALL_ARGS).entries()) {
           view.setBigUint64(papr_hcall.args + 8 * index, BigInt.asUintN(64, value), little);
         }
       },

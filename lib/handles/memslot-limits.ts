@@ -6,10 +6,8 @@ import type { KvmCalls } from '../calls/kvm-calls.ts';
 import type { MemslotLimits } from '../rules/memslot.ts';
 import { ARCH_FACTS } from '../uapi/arch.ts';
 import { CAP } from '../uapi/capabilities.ts';
+import { S390_VM_ATTRIBUTE } from '../uapi/flags.ts';
 
-/** VM device attribute LIMIT_SIZE in group MEM_CTRL: the highest guest address + 1 on s390x. */
-const S390X_MEM_CTRL = 0;
-const S390X_MEM_LIMIT_SIZE = 2;
 const GUEST_PHYSICAL_BITS = 48;
 
 /** What a VM allows, asked from its kernel. */
@@ -41,9 +39,10 @@ function prepareRules(calls: KvmCalls, vm: number): MemslotLimits['prepare'] {
   }
 }
 
+/** The highest guest address + 1. */
 function s390xMemoryLimit(calls: KvmCalls, vm: number): bigint {
   const limit = new Uint8Array(8);
-  const result = calls.getDeviceAttr(vm, S390X_MEM_CTRL, S390X_MEM_LIMIT_SIZE, limit);
+  const result = calls.getDeviceAttr(vm, ...S390_VM_ATTRIBUTE.MEM_LIMIT_SIZE, limit);
   return result < 0 ? 1n << 64n : new DataView(limit.buffer).getBigUint64(0);
 }
 

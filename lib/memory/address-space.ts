@@ -21,7 +21,7 @@ export interface RegionOptions {
   readonly offset?: number;
   /** Bytes; by default the rest of the mapping. */
   readonly size?: number;
-  /** Guests may only read (READONLY_MEM: x86_64, aarch64). A guest's store is then an MMIO exit. */
+  /** Guests may only read (KVM_CAP_READONLY_MEM). A guest's store is then an MMIO exit. */
   readonly readOnly?: boolean;
   readonly name?: string;
 }

@@ -2,14 +2,8 @@ import { inspect } from 'node:util';
 import { checkSize } from '../base/arguments.ts';
 import { KvmError } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
-import {
-  CLEAR_DIRTY_LOG_RULES,
-  type DirtyLogContext,
-  GET_DIRTY_LOG_RULES,
-  GET_DIRTY_LOG_RULES_ONE_SPACE,
-} from '../rules/dirty-log.ts';
-import { explain, type Rule } from '../rules/rule.ts';
-import type { Arch } from '../uapi/arch.ts';
+import { CLEAR_DIRTY_LOG_RULES, type DirtyLogContext, getDirtyLogRules } from '../rules/dirty-log.ts';
+import { explain } from '../rules/rule.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { MEM } from '../uapi/flags.ts';
 import type { AddressSpace } from './address-space.ts';
@@ -48,11 +42,6 @@ export interface DirtyTracking {
   /** Everybody who collects this VM's dirty pages, by address space: one harvest serves all. */
   readonly collectors: Map<number, DirtyPages>;
 }
-
-const GET_RULES: Partial<Record<Arch, readonly Rule<DirtyLogContext>[]>> = {
-  s390x: GET_DIRTY_LOG_RULES_ONE_SPACE,
-  ppc64: GET_DIRTY_LOG_RULES_ONE_SPACE,
-};
 
 /** A slot's bitmap, by the guest frames it covers. */
 class SlotLog implements Range {
@@ -341,8 +330,8 @@ export class DirtyPages implements MemslotWatcher {
     const { calls, vm } = this.#slots.memslots;
     const result = calls.getDirtyLog(vm, log.slot.word, log.bitmap.bytes);
     if (result < 0) {
-      const rules = GET_RULES[calls.arch] ?? GET_DIRTY_LOG_RULES;
-      throw this.#failure(result, 'GET_DIRTY_LOG', log.slot, explain(rules, this.#context(log.slot), result));
+      const explanation = explain(getDirtyLogRules(calls.arch), this.#context(log.slot), result);
+      throw this.#failure(result, 'GET_DIRTY_LOG', log.slot, explanation);
     }
     if (clear && this.#manual && countBits(log.bitmap.words) > 0)
       this.#clearBits(log.slot, 0, log.slot.npages, log.bitmap.bytes);

@@ -5,7 +5,7 @@ import { humanSize } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { ERRNO } from '../uapi/errno.ts';
-import { MAP, PROT } from '../uapi/flags.ts';
+import { MAP, MFD, PROT } from '../uapi/flags.ts';
 
 /** What host memory is made of. */
 export type MemoryKind = 'anonymous' | 'memfd' | 'hugetlb' | 'file' | 'device';
@@ -48,8 +48,6 @@ export interface MappingSource {
   readonly offset: U64;
 }
 
-const MFD_CLOEXEC = 1;
-
 export function anonymousSource(calls: KvmCalls, size: number, options: MemoryOptions): MappingSource {
   return sourceOf(calls, 'anonymous', size, MAP.PRIVATE | MAP.ANONYMOUS | MAP.NORESERVE, -1, 0, options);
 }
@@ -71,7 +69,7 @@ export function withMemfd<T>(
   use: (source: MappingSource) => T,
 ): T {
   const length = roundToPages(calls, checkSize(size, 'size'));
-  const fd = calls.memfdCreate(options.name ?? 'guest', length, MFD_CLOEXEC);
+  const fd = calls.memfdCreate(options.name ?? 'guest', length, MFD.CLOEXEC);
   if (fd < 0) throw new KvmError(fd, { syscall: 'memfd_create', size: length });
   try {
     return use(sourceOf(calls, 'memfd', length, MAP.SHARED | MAP.NORESERVE, fd, 0, options));

@@ -4,7 +4,7 @@ import { hex, hexRange, KvmError, outOfRange } from '../base/errors.ts';
 import { humanSize } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
 import { type KvmCalls, VIEW_WINDOW } from '../calls/kvm-calls.ts';
-import type { Arch } from '../uapi/arch.ts';
+import { ARCH_FACTS, type Arch } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { MADV } from '../uapi/flags.ts';
 import type { HostMemory } from './lookup.ts';
@@ -55,8 +55,6 @@ interface MappedRange {
 }
 
 const HUGE_PAGE = 0x20_0000;
-/** What userspace_addr of a memslot must be a multiple of, where that is more than a page. */
-const SLOT_ALIGNMENT: Partial<Record<Arch, number>> = { s390x: 0x10_0000 };
 
 const dropped = new FinalizationRegistry<MappedRange>(({ calls, hva, size }) => {
   mappedWith(calls).delete(hva);
@@ -382,5 +380,5 @@ function moveDirect(window: MemoryWindow, at: number, part: Uint8Array, write: b
 }
 
 function defaultAlignment(arch: Arch, size: number): number {
-  return size >= HUGE_PAGE ? HUGE_PAGE : (SLOT_ALIGNMENT[arch] ?? 0);
+  return size >= HUGE_PAGE ? HUGE_PAGE : (ARCH_FACTS[arch].memslotAlignment ?? 0);
 }

@@ -1,4 +1,5 @@
 import { normalU64 } from '../base/arguments.ts';
+import { MAX_SLOT_PAGES } from '../rules/memslot.ts';
 import { MEM } from '../uapi/flags.ts';
 import { slotIdOf, slotWord } from '../uapi/slot-word.ts';
 import type { Memslot, Memslots } from './memslots.ts';
@@ -6,8 +7,7 @@ import type { MemoryRegion, Placement } from './region.ts';
 import type { SpaceUser } from './space-user.ts';
 import { Undo } from './undo.ts';
 
-/** Most pages that one slot holds, cut down so that the pieces of a split region begin at whole GiB. */
-const MAX_SLOT_PAGES = 2 ** 31 - 1;
+/** What the pieces of a region begin at that is too large for one slot: whole GiB. */
 const SPLIT_UNIT = 2 ** 30;
 
 /**

@@ -1,4 +1,5 @@
 import { hex } from '../base/errors.ts';
+import { ARCH_FACTS, type Arch } from '../uapi/arch.ts';
 import { MEM } from '../uapi/flags.ts';
 import { asIdOf, slotIdOf } from '../uapi/slot-word.ts';
 import type { KnownMemslot } from './memslot.ts';
@@ -45,8 +46,8 @@ const hasLog: Rule<DirtyLogContext> = {
       : `slot ${slotIdOf(slot)} was made without LOG_DIRTY_PAGES`,
 };
 
-/** KVM_GET_DIRTY_LOG of x86, aarch64 and riscv (`virt/kvm/kvm_main.c`). */
-export const GET_DIRTY_LOG_RULES: readonly Rule<DirtyLogContext>[] = [ringOnly, slotInRange, hasLog];
+/** The generic KVM_GET_DIRTY_LOG (`virt/kvm/kvm_main.c`). */
+const GENERIC: readonly Rule<DirtyLogContext>[] = [ringOnly, slotInRange, hasLog];
 
 const wholeSlotWord: Rule<DirtyLogContext> = {
   errno: 'EINVAL',
@@ -54,8 +55,12 @@ const wholeSlotWord: Rule<DirtyLogContext> = {
   why: ({ slot, userSlots }) => `the slot word ${hex(slot)} is beyond the last slot, ${userSlots - 1}`,
 };
 
-/** KVM_GET_DIRTY_LOG of s390x and of Book3S HV: the whole slot word is compared first, so address spaces are refused. */
-export const GET_DIRTY_LOG_RULES_ONE_SPACE: readonly Rule<DirtyLogContext>[] = [wholeSlotWord, hasLog];
+/** That of s390x and of Book3S HV: the whole slot word is compared first, so address spaces are refused. */
+const ONE_SPACE: readonly Rule<DirtyLogContext>[] = [wholeSlotWord, hasLog];
+
+/** KVM_GET_DIRTY_LOG of an architecture. */
+export const getDirtyLogRules = (arch: Arch): readonly Rule<DirtyLogContext>[] =>
+  ARCH_FACTS[arch].dirtyLogOfOneSpace === true ? ONE_SPACE : GENERIC;
 
 /** KVM_CLEAR_DIRTY_LOG. */
 export const CLEAR_DIRTY_LOG_RULES: readonly Rule<ClearDirtyLogContext>[] = [

@@ -1,4 +1,5 @@
 import { hex } from '../base/errors.ts';
+import { KVM_DIRTY_GFN } from '../uapi/structs.ts';
 import type { Rule } from './rule.ts';
 
 /** What the rules of ENABLE_CAP(DIRTY_LOG_RING or _ACQ_REL) look at. */
@@ -14,7 +15,9 @@ export interface DirtyRingContext {
 
 /** Entries of a ring that are kept free for what one exit may still push (`KVM_DIRTY_RING_RSVD_ENTRIES`). */
 export const DIRTY_RING_RESERVED = 64;
-const ENTRY_BYTES = 16;
+const ENTRY_BYTES = KVM_DIRTY_GFN.size;
+/** The largest ring, where there are any (`KVM_DIRTY_RING_MAX_ENTRIES`). */
+export const DIRTY_RING_MAX_BYTES = 65536 * ENTRY_BYTES;
 
 /** The checks of enabling a dirty ring, in order (`kvm_vm_ioctl_enable_dirty_log_ring`). */
 export const DIRTY_RING_RULES: readonly Rule<DirtyRingContext>[] = [

@@ -57,7 +57,8 @@ export interface MemslotContext {
 }
 
 const U64 = 1n << 64n;
-const MAX_NPAGES = 0x7fffffffn;
+/** Most pages that one slot holds (`KVM_MEM_MAX_NR_PAGES`). */
+export const MAX_SLOT_PAGES = 2 ** 31 - 1;
 const V1_FLAGS = MEM.LOG_DIRTY_PAGES | MEM.READONLY;
 
 export type MemslotChange = 'create' | 'delete' | 'move' | 'flags-only' | 'none';
@@ -167,9 +168,9 @@ const GENERIC: readonly Rule<MemslotContext>[] = [
   },
   {
     errno: 'EINVAL',
-    broken: ({ request, limits }) => request.size / BigInt(limits.pageSize) > MAX_NPAGES,
+    broken: ({ request, limits }) => request.size / BigInt(limits.pageSize) > MAX_SLOT_PAGES,
     why: ({ request, limits }) =>
-      `memory_size ${hex(request.size)} is ${request.size / BigInt(limits.pageSize)} pages; one slot holds at most ${MAX_NPAGES}`,
+      `memory_size ${hex(request.size)} is ${request.size / BigInt(limits.pageSize)} pages; one slot holds at most ${MAX_SLOT_PAGES}`,
   },
   {
     errno: 'EINVAL',

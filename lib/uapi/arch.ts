@@ -12,6 +12,10 @@ interface ArchFacts {
   readonly regs?: number;
   /** The same of GET_SREGS and SET_SREGS. */
   readonly sregs?: number;
+  /** What a memslot's host address must be a multiple of on some kernels, where that is more than a page. */
+  readonly memslotAlignment?: number;
+  /** GET_DIRTY_LOG compares the whole slot word with the number of slots, so that it knows one address space only. */
+  readonly dirtyLogOfOneSpace?: boolean;
 }
 
 /** The architectures whose KVM this project knows. `ppc64` is Book3S HV, whatever its byte order. */
@@ -32,6 +36,8 @@ const FACTS = {
     hvaLimit: 1n << 65n,
     regs: 128,
     sregs: 192,
+    memslotAlignment: 0x10_0000,
+    dirtyLogOfOneSpace: true,
   },
   ppc64: {
     nodeArch: 'ppc64',
@@ -40,6 +46,7 @@ const FACTS = {
     hvaLimit: 1n << 52n,
     regs: 392,
     sregs: 1232,
+    dirtyLogOfOneSpace: true,
   },
   aarch64: { nodeArch: 'arm64', littleEndian: true, pageSizes: [4096], hvaLimit: 1n << 48n },
   riscv64: { nodeArch: 'riscv64', littleEndian: true, pageSizes: [4096], hvaLimit: 1n << 47n },

@@ -1,5 +1,5 @@
 /**
- * Linux error numbers of the calls this project makes, the same on x86_64, s390x, ppc64, aarch64 and riscv64
+ * Linux error numbers of the calls this project makes, the same on every architecture
  * (uAPI `asm-generic/errno-base.h`, `errno.h`). Kept as data so that the emulated kernel answers in
  * Linux numbers on every host.
  */

@@ -1,3 +1,6 @@
+/** What GET_API_VERSION answers (uAPI `KVM_API_VERSION`). */
+export const API_VERSION = 12;
+
 /** Flags of a memslot (uAPI `KVM_MEM_*`). */
 export const MEM = { LOG_DIRTY_PAGES: 1, READONLY: 2, GUEST_MEMFD: 4 } as const;
 
@@ -17,6 +20,9 @@ export const DIRTY_LOG = { MANUAL_PROTECT_ENABLE: 1, INITIALLY_SET: 2 } as const
 
 /** Flags of a dirty-ring entry (uAPI `KVM_DIRTY_GFN_F_*`). */
 export const DIRTY_GFN = { DIRTY: 1, RESET: 2 } as const;
+
+/** Page offset at which the data of port I/O is mapped on a vCPU fd (uAPI `KVM_PIO_PAGE_OFFSET`, x86). */
+export const PIO_PAGE_OFFSET = 1;
 
 /** Page offset at which the dirty ring is mapped on a vCPU fd (uAPI `KVM_DIRTY_LOG_PAGE_OFFSET`). */
 export const DIRTY_LOG_PAGE_OFFSET = 64;
@@ -90,6 +96,11 @@ export function exitName(reason: number): ExitName | `EXIT_${number}` {
  */
 export const PROT = { NONE: 0, READ: 1, WRITE: 2, EXEC: 4 } as const;
 export const MAP = { SHARED: 1, PRIVATE: 2, ANONYMOUS: 0x20, NORESERVE: 0x4000, HUGETLB: 0x4_0000 } as const;
+/** With HUGETLB: log2 of the page size that is asked for (`MAP_HUGE_MASK << MAP_HUGE_SHIFT`). */
+export const MAP_HUGE_BITS = 0xfc00_0000;
+
+/** Flags of memfd_create(2) (`MFD_*`). */
+export const MFD = { CLOEXEC: 1 } as const;
 
 /** Advice values that `madvise` of {@link KvmCalls} accepts (asm-generic). */
 export const MADV = { NORMAL: 0, WILLNEED: 3, DONTNEED: 4, REMOVE: 9, HUGEPAGE: 14, NOHUGEPAGE: 15 } as const;
@@ -102,6 +113,24 @@ export const SOCK = { STREAM: 1, SEQPACKET: 5 } as const;
 
 /** What can be forbidden to everybody who has a memfd (`F_SEAL_*`). */
 export const SEAL = { SEAL: 1, SHRINK: 2, GROW: 4, WRITE: 8 } as const;
+
+/** Values of GET_MP_STATE and SET_MP_STATE (uAPI `KVM_MP_STATE_*`). */
+export const MP_STATE = {
+  RUNNABLE: 0,
+  UNINITIALIZED: 1,
+  INIT_RECEIVED: 2,
+  HALTED: 3,
+  SIPI_RECEIVED: 4,
+  STOPPED: 5,
+  CHECK_STOP: 6,
+  OPERATING: 7,
+  LOAD: 8,
+  AP_RESET_HOLD: 9,
+  SUSPENDED: 10,
+} as const;
+
+/** Types of CREATE_VM beside 0 (uAPI `KVM_X86_SW_PROTECTED_VM`, `KVM_VM_S390_UCONTROL`, `KVM_VM_PPC_HV`). */
+export const VM_TYPE = { X86_SW_PROTECTED: 1, S390_UCONTROL: 1, PPC_HV: 1 } as const;
 
 /** Operations of KVM_S390_MEM_OP and its flags (uAPI `KVM_S390_MEMOP_*`). */
 export const MEMOP = {
@@ -121,13 +150,29 @@ export const S390_GET_SKEYS_NONE = 1;
 /** Largest count of GET_SKEYS, SET_SKEYS (`KVM_S390_SKEYS_MAX`) and of CMMA bits. */
 export const S390_SKEYS_MAX = 1048576;
 
+/** Flag of GET_CMMA_BITS: look without clearing dirty bits (uAPI `KVM_S390_CMMA_PEEK`). */
+export const CMMA_PEEK = 1;
+
+/** Where the byte of GET_CMMA_BITS stands in the words that the mask of SET_CMMA_BITS is of (`_PGSTE_GPS_*`). */
+export const CMMA_MASK_SHIFT = 24n;
+
+/** Device attributes of an s390x VM: group and attribute (uAPI `KVM_S390_VM_*`). */
+export const S390_VM_ATTRIBUTE = {
+  MEM_ENABLE_CMMA: [0, 0],
+  MEM_CLR_CMMA: [0, 1],
+  MEM_LIMIT_SIZE: [0, 2],
+  MIGRATION_STOP: [4, 0],
+  MIGRATION_START: [4, 1],
+  MIGRATION_STATUS: [4, 2],
+} as const;
+
 /** Operations of KVM_S390_KEYOP. */
 export const KEYOP = { ISKE: 1, RRBE: 2, SSKE: 3 } as const;
 
 /** Bits of `compat_capabilities` of KVM_PPC_GET_COMPAT_CAPS (7.3): the processors that guests can be told they run on. */
 export const PPC_COMPAT_CAP = { POWER9: 1n << 62n, POWER10: 1n << 61n, POWER11: 1n << 60n } as const;
 
-/** Bit of the type of an aarch64 VM (uAPI `KVM_VM_TYPE_ARM_PROTECTED`); the low eight are the bits of its physical addresses. */
+/** Bit of a VM's type on arm64 (uAPI `KVM_VM_TYPE_ARM_PROTECTED`); the low eight are the bits of its physical addresses. */
 export const VM_TYPE_ARM_PROTECTED = 0x8000_0000;
 
 /** Bit of `kvm_run.arm_sea.flags`: `gpa` says where (uAPI `KVM_EXIT_ARM_SEA_FLAG_GPA_VALID`). */
@@ -135,3 +180,21 @@ export const ARM_SEA_GPA_VALID = 1;
 
 /** Flags of GET_HTAB_FD (uAPI `KVM_GET_HTAB_*`). */
 export const HTAB = { BOLTED_ONLY: 1, WRITE: 2 } as const;
+
+/** Flags of KVM_PPC_CONFIGURE_V3_MMU (uAPI `KVM_PPC_MMUV3_*`): a radix guest; the guest may use tlbie. */
+export const MMUV3 = { RADIX: 1n, GTSE: 2n } as const;
+
+/** Flags of `struct kvm_ppc_smmu_info`: pages must be real in the host; segments of 1 TiB; no hash guests (uAPI `KVM_PPC_*`). */
+export const SMMU_INFO = { PAGE_SIZES_REAL: 1, '1T_SEGMENTS': 2, NO_HASH: 4 } as const;
+
+/**
+ * Ids of registers that GET_ONE_REG and SET_ONE_REG take (uAPI `KVM_REG_*`). Those of ARM64_CORE count in words of the
+ * architecture's `struct kvm_regs`, those of RISCV_CORE in doublewords, from the program counter and x1 on.
+ */
+export const ONE_REG = {
+  PPC_DAR: 0x1030_0000_0000_000cn,
+  PPC_DSISR: 0x1020_0000_0000_000dn,
+  PPC_AMR: 0x1030_0000_0000_000en,
+  ARM64_CORE: 0x6030_0000_0010_0000n,
+  RISCV_CORE: 0x8030_0000_0200_0000n,
+} as const;

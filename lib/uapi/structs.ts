@@ -17,6 +17,7 @@ export const KVM_RUN = {
   snp_req_certs: { gpa: 32, npages: 40, ret: 48 },
   /** What follows `ret` depends on `nr`. */
   tdx: { flags: 32, nr: 40, ret: 48, data: 56 },
+  /** With nine arguments. */
   papr_hcall: { nr: 32, ret: 40, args: 48 },
   internal: { suberror: 32 },
   fail_entry: { reason: 32, cpu: 40 },
@@ -37,13 +38,32 @@ export const KVM_RUN_S390X = {
   kvm_dirty_regs: 312,
   /** `struct kvm_sync_regs`: prefix, gprs, access registers, control registers. */
   s: 320,
+  /** The half of the prefix's u64 that has it. */
+  prefix: 324,
   gprs: 328,
   acrs: 456,
   crs: 520,
 } as const;
 
-/** Bits of `kvm_dirty_regs` on s390x (uAPI `KVM_SYNC_*`). */
-export const KVM_SYNC = { PREFIX: 1, GPRS: 2, ACRS: 4, CRS: 8 } as const;
+/** Arguments of `kvm_run.papr_hcall`, 8 bytes each. */
+export const PAPR_HCALL_ARGS = 9;
+
+/** Bits of `kvm_valid_regs` and `kvm_dirty_regs` on s390x (uAPI `KVM_SYNC_*`). */
+export const KVM_SYNC = {
+  PREFIX: 1,
+  GPRS: 2,
+  ACRS: 4,
+  CRS: 8,
+  ARCH0: 0x10,
+  PFAULT: 0x20,
+  VRS: 0x40,
+  RICCB: 0x80,
+  FPRS: 0x100,
+  GSCB: 0x200,
+  BPBC: 0x400,
+  ETOKEN: 0x800,
+  DIAG318: 0x1000,
+} as const;
 
 /** Values of `kvm_run.io.direction`. */
 export const IO_DIRECTION = { IN: 0, OUT: 1 } as const;
@@ -68,6 +88,30 @@ export const KVM_S390_KEYOP = { guest_addr: 0, key: 8, operation: 9, structSize:
 
 /** Layout of the structure of KVM_PPC_GET_COMPAT_CAPS (`struct kvm_ppc_compat_caps`, 7.3); `size` goes in. */
 export const KVM_PPC_COMPAT_CAPS = { size: 0, flags: 8, compat_capabilities: 16, structSize: 24 } as const;
+
+/** Layout of `struct kvm_regs` on ppc64, as far as it is looked at: 32 general-purpose registers at the end. */
+export const KVM_REGS_PPC64 = { pc: 0, msr: 40, gpr: 136 } as const;
+
+/** Layout of `struct kvm_sregs` on ppc64, as far as it is looked at: the 64 pairs of doublewords of the SLB. */
+export const KVM_SREGS_PPC64 = { slb: 16, slbEntries: 64 } as const;
+
+/** Layout of `struct kvm_sregs` on s390x: 16 access registers of 4 bytes, 16 control registers of 8. */
+export const KVM_SREGS_S390X = { acrs: 0, crs: 64 } as const;
+
+/** Layout of `struct kvm_ppc_smmu_info`: up to eight base page sizes (`sps`), each with up to eight page sizes (`enc`). */
+export const KVM_PPC_SMMU_INFO = {
+  flags: 0,
+  slb_size: 8,
+  data_keys: 12,
+  instr_keys: 14,
+  sps: 16,
+  structSize: 592,
+  maxSizes: 8,
+  /** Of one in `sps`. */
+  segment: { page_shift: 0, slb_enc: 4, enc: 8, structSize: 72 },
+  /** Of one in `enc`. */
+  page: { page_shift: 0, pte_enc: 4, structSize: 8 },
+} as const;
 
 /** Sizes of the register structures of GET/SET_REGS and GET/SET_SREGS; absent where the architecture has none. */
 export const REGS_SIZE: Readonly<Record<Arch, { readonly regs?: number; readonly sregs?: number }>> = ARCH_FACTS;

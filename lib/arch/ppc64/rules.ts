@@ -1,6 +1,6 @@
 import { hex } from '../../base/errors.ts';
 import type { Rule } from '../../rules/rule.ts';
-import { HTAB } from '../../uapi/flags.ts';
+import { HTAB, MMUV3 } from '../../uapi/flags.ts';
 import { HPT_ORDER } from './model/hash.ts';
 import { pageSizeName } from './model/page-sizes.ts';
 
@@ -113,8 +113,6 @@ export interface ConfigureV3Context {
   readonly processTable: bigint;
 }
 
-/** Flags of CONFIGURE_V3_MMU: a radix guest; the guest may use tlbie. */
-export const MMUV3 = { RADIX: 1n, GTSE: 2n } as const;
 /** GR of the process table's doubleword: the guest uses radix. */
 export const PATB_GR = 1n << 63n;
 /** Size of the process table: 2^(12 + this) bytes. */

@@ -2,7 +2,8 @@ import { hex, hexRange } from '../../base/errors.ts';
 import type { U64 } from '../../base/u64.ts';
 import { isPlaced, type MemslotContext } from '../../rules/memslot.ts';
 import type { Rule } from '../../rules/rule.ts';
-import { MEMOP, MEMOP_FLAG, S390_SKEYS_MAX } from '../../uapi/flags.ts';
+import { CMMA_PEEK, MEMOP, MEMOP_FLAG, S390_SKEYS_MAX } from '../../uapi/flags.ts';
+import { SEGMENT_SIZE } from './model/dat-entries.ts';
 
 /** Largest transfer of one KVM_S390_MEM_OP: the value of KVM_CAP_S390_MEM_OP. */
 export const MEM_OP_MAX_SIZE = 65536;
@@ -147,9 +148,6 @@ export interface CmmaContext {
   readonly migrating: boolean;
 }
 
-/** Flag of GET_CMMA_BITS: look without clearing dirty bits (uAPI `KVM_S390_CMMA_PEEK`). */
-export const CMMA_PEEK = 1;
-
 const cmmaOff: Rule<CmmaContext> = {
   errno: 'ENXIO',
   broken: ({ enabled }) => !enabled,
@@ -184,7 +182,7 @@ export const SET_CMMA_RULES: readonly Rule<CmmaContext>[] = [
   },
 ];
 
-const SEGMENT = 0x10_0000n;
+const SEGMENT = BigInt(SEGMENT_SIZE);
 
 /** Up to 6.19, whose guests share page tables with the process: slots are made of whole segments of it. */
 const SEGMENT_RULES: readonly Rule<MemslotContext>[] = [

@@ -2,6 +2,7 @@ import { type Segment, slbOfSregs, vrmaSegment } from '../../arch/ppc64/model/in
 import { explainTranslation } from '../../arch/s390x/model/index.ts';
 import { hex } from '../../base/errors.ts';
 import type { Vcpu } from '../../handles/vcpu.ts';
+import { requestNumber, requestSize } from '../../uapi/requests.ts';
 import { REGS_SIZE } from '../../uapi/structs.ts';
 import { DotUsageError, type Prompt } from './dot-command.ts';
 
@@ -55,8 +56,6 @@ function firstVcpu(vcpus: readonly Vcpu[]): Vcpu {
 
 /** Paging is on (CR0). */
 const PG = 0x8000_0000n;
-/** _IOWR(KVMIO, 0x85, struct kvm_translation): linear_address, physical_address, valid. */
-const KVM_TRANSLATE = 0xc018_ae85;
 
 function walkX86(address: bigint, vcpu: Vcpu): Walk {
   if ((vcpu.x86_64.getSregs().cr0 & PG) === 0n) {
@@ -65,9 +64,10 @@ function walkX86(address: bigint, vcpu: Vcpu): Walk {
       text: `paging is off: linear address ${hex(address)} is guest physical ${hex(address)}`,
     };
   }
-  const translation = new DataView(new ArrayBuffer(24));
+  // linear_address, physical_address, valid
+  const translation = new DataView(new ArrayBuffer(requestSize('KVM_TRANSLATE')));
   translation.setBigUint64(0, address, true);
-  vcpu.ioctl(KVM_TRANSLATE, new Uint8Array(translation.buffer));
+  vcpu.ioctl(requestNumber('KVM_TRANSLATE', 'x86_64'), new Uint8Array(translation.buffer));
   const physical = translation.getUint8(16) === 0 ? undefined : translation.getBigUint64(8, true);
   const to = physical === undefined ? 'is not mapped' : `is guest physical ${hex(physical)}`;
   return { physical, text: `linear address ${hex(address)} ${to} (KVM_TRANSLATE)` };

@@ -36,6 +36,25 @@ const CONSTANTS: readonly (readonly [string, number | bigint])[] = [
   // The header has a name only for the bit's number.
   ['1 << kvm_ioeventfd_flag_nr_fast_mmio', FAST_MMIO],
   ...prefixed('KVM_IRQFD_FLAG_', uapi.IRQFD),
+  ...prefixed('KVM_MP_STATE_', uapi.MP_STATE),
+  ...prefixed('KVM_SYNC_', uapi.KVM_SYNC),
+  ...prefixed('KVM_PPC_MMUV3_', uapi.MMUV3),
+  ...prefixed('KVM_PPC_', uapi.SMMU_INFO),
+  ...Object.entries(uapi.S390_VM_ATTRIBUTE).flatMap(([name, [group, attribute]]): [string, number][] => [
+    [`KVM_S390_VM_${/^(MEM|MIGRATION)_/.exec(name)![1] === 'MEM' ? 'MEM_CTRL' : 'MIGRATION'}`, group],
+    [`KVM_S390_VM_${name}`, attribute],
+  ]),
+  ['KVM_X86_SW_PROTECTED_VM', uapi.VM_TYPE.X86_SW_PROTECTED],
+  ['KVM_VM_S390_UCONTROL', uapi.VM_TYPE.S390_UCONTROL],
+  ['KVM_VM_PPC_HV', uapi.VM_TYPE.PPC_HV],
+  ['KVM_REG_PPC_DAR', uapi.ONE_REG.PPC_DAR],
+  ['KVM_REG_PPC_DSISR', uapi.ONE_REG.PPC_DSISR],
+  ['KVM_REG_PPC_AMR', uapi.ONE_REG.PPC_AMR],
+  ['KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE', uapi.ONE_REG.ARM64_CORE],
+  ['KVM_REG_RISCV | KVM_REG_SIZE_U64 | KVM_REG_RISCV_CORE', uapi.ONE_REG.RISCV_CORE],
+  ['KVM_API_VERSION', uapi.API_VERSION],
+  ['KVM_PIO_PAGE_OFFSET', uapi.PIO_PAGE_OFFSET],
+  ['KVM_S390_CMMA_PEEK', uapi.CMMA_PEEK],
   ...prefixed('KVM_S390_MEMOP_', uapi.MEMOP),
   ...prefixed('KVM_S390_KEYOP_', uapi.KEYOP),
   ...prefixed('KVM_GET_HTAB_', uapi.HTAB),
@@ -59,8 +78,11 @@ const CONSTANTS: readonly (readonly [string, number | bigint])[] = [
 
 /** What only one architecture's headers have. */
 const OF_ONE: readonly (readonly [RegExp, Arch])[] = [
-  [/^KVM_S390_/, 's390x'],
-  [/^KVM_(PPC|GET_HTAB)_/, 'ppc64'],
+  [/^KVM_(S390|SYNC)_/, 's390x'],
+  [/^KVM_(PPC|GET_HTAB|REG_PPC)_/, 'ppc64'],
+  [/^KVM_(ARM_|REG_ARM64)/, 'aarch64'],
+  [/^KVM_REG_RISCV/, 'riscv64'],
+  [/^KVM_(X86|PIO)_/, 'x86_64'],
 ];
 
 const expected = (arch: Arch): (readonly [string, number | bigint])[] =>
@@ -102,6 +124,10 @@ const { structSize: compatSize, ...compat } = uapi.KVM_PPC_COMPAT_CAPS;
 const { structSize: rwprotectSize, start, len, mode } = uapi.UFFDIO_RWPROTECT;
 const { structSize: setModeSize, ...setMode } = uapi.UFFDIO_SET_MODE;
 
+const { structSize: smmuInfoSize, maxSizes: _, segment, page, ...smmuInfo } = uapi.KVM_PPC_SMMU_INFO;
+const { structSize: smmuSegmentSize, ...smmuSegment } = segment;
+const { structSize: smmuPageSize, ...smmuPage } = page;
+
 const LATER = ['arm_sea', 'snp_req_certs', 'tdx', 'memory_fault'];
 
 function layouts(arch: Arch): Layout[] {
@@ -115,16 +141,31 @@ function layouts(arch: Arch): Layout[] {
       size: rwprotectSize,
     },
     { since: 'UFFDIO_SET_MODE', type: 'struct uffdio_set_mode', members: setMode, size: setModeSize },
+    { type: 'struct kvm_ppc_smmu_info', members: smmuInfo, size: smmuInfoSize },
+    { type: 'struct kvm_ppc_one_seg_page_size', members: smmuSegment, size: smmuSegmentSize },
+    { type: 'struct kvm_ppc_one_page_size', members: smmuPage, size: smmuPageSize },
     { type: 'struct kvm_dirty_gfn', members: only(uapi.KVM_DIRTY_GFN, ['flags', 'slot', 'offset']), size: 16 },
   ];
   if (arch === 's390x') {
-    const { union: _, s: _s, gprs: _g, acrs: _a, crs: _c, ...fields } = uapi.KVM_RUN_S390X;
-    return [...common, { type: 'struct kvm_run', members: membersOf(fields) }];
+    const { union: _, s: _s, prefix: _p, gprs: _g, acrs: _a, crs: _c, ...fields } = uapi.KVM_RUN_S390X;
+    return [
+      ...common,
+      { type: 'struct kvm_run', members: membersOf(fields) },
+      { type: 'struct kvm_sregs', members: uapi.KVM_SREGS_S390X, size: uapi.REGS_SIZE.s390x.sregs! },
+    ];
   }
   return [
     ...common,
     ...(arch === 'ppc64'
-      ? [{ since: 'KVM_PPC_GET_COMPAT_CAPS', type: 'struct kvm_ppc_compat_caps', members: compat, size: compatSize }]
+      ? [
+          { since: 'KVM_PPC_GET_COMPAT_CAPS', type: 'struct kvm_ppc_compat_caps', members: compat, size: compatSize },
+          { type: 'struct kvm_regs', members: uapi.KVM_REGS_PPC64, size: uapi.REGS_SIZE.ppc64.regs! },
+          {
+            type: 'struct kvm_sregs',
+            members: { 'u.s.ppc64.slb': uapi.KVM_SREGS_PPC64.slb },
+            size: uapi.REGS_SIZE.ppc64.sregs!,
+          },
+        ]
       : []),
     { type: 'struct kvm_run', members: without(run, ['union', 'fail_entry', 's', ...LATER]) },
     {

@@ -1,12 +1,12 @@
 import type { Architecture } from '../../../emulated/architecture.ts';
 import { commonCapabilities, commonMachine, type Machine, PLAIN_VM } from '../../../emulated/machine.ts';
+import { DIRTY_RING_MAX_BYTES } from '../../../rules/dirty-ring.ts';
 import { CAP } from '../../../uapi/capabilities.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { DIRTY_LOG, GUEST_MEMFD_FLAG } from '../../../uapi/flags.ts';
 import type { Release } from '../../../uapi/release.ts';
 
 const MAX_VCPUS = 512;
-const MAX_DIRTY_RING_BYTES = 0x10_0000;
 /** What CREATE_GUEST_MEMFD of 6.18 knows. */
 const GUEST_MEMFD_FLAGS = GUEST_MEMFD_FLAG.MMAP | GUEST_MEMFD_FLAG.INIT_SHARED;
 
@@ -46,7 +46,7 @@ function aarch64Machine(release: Release): Machine {
       [CAP.IRQFD_RESAMPLE, 1],
       [CAP.READONLY_MEM, 1],
       [CAP.MANUAL_DIRTY_LOG_PROTECT2, manualProtect],
-      [CAP.DIRTY_LOG_RING_ACQ_REL, ring ? MAX_DIRTY_RING_BYTES : 0],
+      [CAP.DIRTY_LOG_RING_ACQ_REL, ring ? DIRTY_RING_MAX_BYTES : 0],
       [CAP.DIRTY_LOG_RING_WITH_BITMAP, ring ? 1 : 0],
       [CAP.GUEST_MEMFD, guestMemfd ? 1 : 0],
       [CAP.GUEST_MEMFD_FLAGS, guestMemfd ? GUEST_MEMFD_FLAGS : 0],

@@ -2,10 +2,10 @@ import type { Ppc64Calls } from '../../../calls/kvm-calls.ts';
 import type { Architecture, KernelFiles } from '../../../emulated/architecture.ts';
 import { commonCapabilities, commonMachine, type Machine, PLAIN_VM } from '../../../emulated/machine.ts';
 import { copyOut } from '../../../emulated/user-memory.ts';
-import { GET_DIRTY_LOG_RULES_ONE_SPACE } from '../../../rules/dirty-log.ts';
 import { refusal } from '../../../rules/rule.ts';
 import { CAP } from '../../../uapi/capabilities.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
+import { VM_TYPE } from '../../../uapi/flags.ts';
 import type { Release } from '../../../uapi/release.ts';
 import { HTAB_FD_RULES } from '../rules.ts';
 import type { HashMmu } from './hash-mmu.ts';
@@ -15,8 +15,6 @@ import { Ppc64Vcpu } from './vcpu-state.ts';
 import { Ppc64Vm } from './vm-state.ts';
 
 const MAX_VCPUS = 2048;
-/** The type of VM that Book3S HV makes when asked for it by name. */
-const HV = 1n;
 
 /** ppc64, Book3S HV on a little-endian POWER9 host. */
 export function ppc64Architecture(release: Release, pageSize?: number): Architecture<Ppc64Vm, Ppc64Vcpu> {
@@ -34,11 +32,10 @@ function ppc64Machine(release: Release, size: number | undefined): Machine {
   return {
     ...common,
     pageSize,
-    vmTypes: [PLAIN_VM, { ...PLAIN_VM, type: HV }],
+    vmTypes: [PLAIN_VM, { ...PLAIN_VM, type: BigInt(VM_TYPE.PPC_HV) }],
     vcpuIds: MAX_VCPUS,
     maxVcpus: MAX_VCPUS,
     vcpuMmapSize: pageSize,
-    dirtyLogRules: GET_DIRTY_LOG_RULES_ONE_SPACE,
     irqfdWithoutIrqchip: -ERRNO.EAGAIN,
     capabilities: new Map([
       ...commonCapabilities(release),

@@ -1,6 +1,8 @@
 import { GuestFault } from '../../../emulated/guest.ts';
 import type { EmulatedVcpu } from '../../../emulated/vcpu.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
+import { ONE_REG } from '../../../uapi/flags.ts';
+import { KVM_REGS_PPC64 } from '../../../uapi/structs.ts';
 import { findHpte, NOT_FOUND } from '../model/hash.ts';
 import { frameOf, V_LO } from '../model/hpte.ts';
 import { pageShift } from '../model/page-sizes.ts';
@@ -13,14 +15,6 @@ import { DSISR, INTERRUPT } from './interrupts.ts';
 const MSR_PR = 0x4000;
 const MSR_DR = 0x10;
 const MSR_IR = 0x20;
-
-/** `struct kvm_regs`: msr. */
-const REGS_MSR = 40;
-
-/** KVM_REG_PPC_DAR, KVM_REG_PPC_DSISR, KVM_REG_PPC_AMR. */
-const REG_DAR = 0x1030_0000_0000_000cn;
-const REG_DSISR = 0x1020_0000_0000_000dn;
-const REG_AMR = 0x1030_0000_0000_000en;
 
 const realMode = protectionContext();
 
@@ -35,24 +29,24 @@ export class GuestAccess {
   constructor(vcpu: EmulatedVcpu, mmu: HashMmu) {
     this.#vcpu = vcpu;
     this.#mmu = mmu;
-    vcpu.oneRegs.set(REG_AMR, new Uint8Array(8));
-    vcpu.oneRegs.set(REG_DAR, new Uint8Array(8));
-    vcpu.oneRegs.set(REG_DSISR, new Uint8Array(4));
+    vcpu.oneRegs.set(ONE_REG.PPC_AMR, new Uint8Array(8));
+    vcpu.oneRegs.set(ONE_REG.PPC_DAR, new Uint8Array(8));
+    vcpu.oneRegs.set(ONE_REG.PPC_DSISR, new Uint8Array(4));
   }
 
   /** DAR and DSISR: what the last data storage interrupt was about. */
   get dar(): bigint {
-    return this.#register(REG_DAR).getBigUint64(0, true);
+    return this.#register(ONE_REG.PPC_DAR).getBigUint64(0, true);
   }
 
   get dsisr(): bigint {
-    return BigInt(this.#register(REG_DSISR).getUint32(0, true));
+    return BigInt(this.#register(ONE_REG.PPC_DSISR).getUint32(0, true));
   }
 
   /** A data storage interrupt, to be thrown. */
   dataStorage(ea: number, why: number, store: boolean, what: string): GuestFault {
-    this.#register(REG_DAR).setBigUint64(0, BigInt(ea), true);
-    this.#register(REG_DSISR).setUint32(0, why | (store ? DSISR.STORE : 0), true);
+    this.#register(ONE_REG.PPC_DAR).setBigUint64(0, BigInt(ea), true);
+    this.#register(ONE_REG.PPC_DSISR).setUint32(0, why | (store ? DSISR.STORE : 0), true);
     return new GuestFault(INTERRUPT.DATA_STORAGE, what);
   }
 
@@ -60,7 +54,7 @@ export class GuestAccess {
   translate(ea: number, access: AccessKind): number {
     const { hpt } = this.#mmu;
     if (this.#mmu.radix || hpt === undefined) return ea;
-    const msr = this.#view(this.#vcpu.regs).getUint32(REGS_MSR, true);
+    const msr = this.#view(this.#vcpu.regs).getUint32(KVM_REGS_PPC64.msr, true);
     const relocated = (msr & (access === 'fetch' ? MSR_IR : MSR_DR)) !== 0;
     const eaHi = Math.floor(ea / 2 ** 32);
     const eaLo = ea >>> 0;
@@ -114,7 +108,7 @@ export class GuestAccess {
   #noSegment(ea: number, access: AccessKind): GuestFault {
     const what = `no segment for 0x${ea.toString(16)}`;
     if (access === 'fetch') return new GuestFault(INTERRUPT.INSTRUCTION_SEGMENT, what);
-    this.#register(REG_DAR).setBigUint64(0, BigInt(ea), true);
+    this.#register(ONE_REG.PPC_DAR).setBigUint64(0, BigInt(ea), true);
     return new GuestFault(INTERRUPT.DATA_SEGMENT, what);
   }
 
@@ -143,7 +137,7 @@ export class GuestAccess {
   }
 
   #context(problemState: boolean): ProtectionContext {
-    return protectionContext({ problemState, amr: this.#register(REG_AMR).getBigUint64(0, true) });
+    return protectionContext({ problemState, amr: this.#register(ONE_REG.PPC_AMR).getBigUint64(0, true) });
   }
 
   #readSlb(): readonly Segment[] {

@@ -1,12 +1,10 @@
 import { GuestFault, type GuestInstruction } from '../../../emulated/guest.ts';
 import type { EmulatedVcpu } from '../../../emulated/vcpu.ts';
+import { KVM_REGS_PPC64 } from '../../../uapi/structs.ts';
 import type { GuestAccess } from './guest-access.ts';
 import { decodeLoadStore, isCacheOperation, isPrefix, type LoadStore, looksLikeStore } from './instruction.ts';
 import { DSISR, INTERRUPT } from './interrupts.ts';
 
-/** `struct kvm_regs`: pc, gpr[32]. */
-const REGS_PC = 0;
-const REGS_GPR = 136;
 const GPRS = 32;
 
 /** Guest code that is in the guest's memory: loads and stores of general-purpose registers, one at a time. */
@@ -58,7 +56,7 @@ export class GuestCode {
   }
 
   get pc(): bigint {
-    return this.#view().getBigUint64(REGS_PC, true);
+    return this.#view().getBigUint64(KVM_REGS_PPC64.pc, true);
   }
 
   /** Fetches from the PC, which sets R in the page's entry. */
@@ -67,11 +65,11 @@ export class GuestCode {
   }
 
   gpr(number: number): bigint {
-    return this.#view().getBigUint64(REGS_GPR + 8 * number, true);
+    return this.#view().getBigUint64(KVM_REGS_PPC64.gpr + 8 * number, true);
   }
 
   setGpr(number: number, value: bigint): void {
-    this.#view().setBigUint64(REGS_GPR + 8 * number, BigInt.asUintN(64, value), true);
+    this.#view().setBigUint64(KVM_REGS_PPC64.gpr + 8 * number, BigInt.asUintN(64, value), true);
   }
 
   #gprs(): readonly bigint[] {

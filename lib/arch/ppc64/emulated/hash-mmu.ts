@@ -2,6 +2,7 @@ import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
 import type { EmulatedVm } from '../../../emulated/vm.ts';
 import { refusal } from '../../../rules/rule.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
+import { MMUV3 } from '../../../uapi/flags.ts';
 import { groupsOf } from '../model/hash.ts';
 import { HPTES_PER_GROUP, R_LO, V_LO } from '../model/hpte.ts';
 import { pageEncoding } from '../model/page-sizes.ts';
@@ -11,7 +12,6 @@ import {
   type AllocateHtabContext,
   COMMIT_HPT_RULES,
   CONFIGURE_V3_RULES,
-  MMUV3,
   NEW_HTAB_RULES,
   RESIZE_HPT_RULES,
   SWITCH_MMU_RULES,

@@ -1,6 +1,5 @@
-/** Flags of `struct kvm_ppc_smmu_info`: pages must be real in the host; segments of 1 TiB exist. */
-const REAL = 1n;
-const SEGMENTS_1T = 2n;
+import { SMMU_INFO } from '../../../uapi/flags.ts';
+import { KVM_PPC_SMMU_INFO } from '../../../uapi/structs.ts';
 
 const SLB_SIZE = 32;
 const STORAGE_KEYS = 32;
@@ -28,19 +27,21 @@ const SEGMENTS: readonly [shift: number, sllp: number, pages: readonly [shift: n
 
 /** What GET_SMMU_INFO fills in on a little-endian Book3S HV host since POWER8. */
 export function smmuInfo(): Uint8Array {
-  const info = new Uint8Array(592);
+  const { structSize, sps, segment, page, ...at } = KVM_PPC_SMMU_INFO;
+  const info = new Uint8Array(structSize);
   const view = new DataView(info.buffer);
-  view.setBigUint64(0, REAL | SEGMENTS_1T, true);
-  view.setUint32(8, SLB_SIZE, true);
-  view.setUint16(12, STORAGE_KEYS, true);
-  view.setUint16(14, STORAGE_KEYS, true);
+  view.setBigUint64(at.flags, BigInt(SMMU_INFO.PAGE_SIZES_REAL | SMMU_INFO['1T_SEGMENTS']), true);
+  view.setUint32(at.slb_size, SLB_SIZE, true);
+  view.setUint16(at.data_keys, STORAGE_KEYS, true);
+  view.setUint16(at.instr_keys, STORAGE_KEYS, true);
   SEGMENTS.forEach(([shift, sllp, pages], i) => {
-    const at = 16 + i * 72;
-    view.setUint32(at, shift, true);
-    view.setUint32(at + 4, sllp, true);
+    const base = sps + i * segment.structSize;
+    view.setUint32(base + segment.page_shift, shift, true);
+    view.setUint32(base + segment.slb_enc, sllp, true);
     pages.forEach(([pageShift, lp], j) => {
-      view.setUint32(at + 8 + j * 8, pageShift, true);
-      view.setUint32(at + 12 + j * 8, lp, true);
+      const one = base + segment.enc + j * page.structSize;
+      view.setUint32(one + page.page_shift, pageShift, true);
+      view.setUint32(one + page.pte_enc, lp, true);
     });
   });
   return info;

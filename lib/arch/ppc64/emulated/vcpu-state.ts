@@ -5,7 +5,7 @@ import type { EmulatedVcpu } from '../../../emulated/vcpu.ts';
 import { CAP } from '../../../uapi/capabilities.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { EXIT } from '../../../uapi/flags.ts';
-import { KVM_RUN } from '../../../uapi/structs.ts';
+import { KVM_RUN, PAPR_HCALL_ARGS } from '../../../uapi/structs.ts';
 import { GuestAccess } from './guest-access.ts';
 import { GuestCode } from './guest-code.ts';
 import { answerHypercall } from './hcalls.ts';
@@ -13,8 +13,6 @@ import { INTERRUPT } from './interrupts.ts';
 import type { Ppc64Vm } from './vm-state.ts';
 
 const SPR = { DSISR: 18n, DAR: 19n } as const;
-/** Arguments that `kvm_run.papr_hcall` has. */
-const HCALL_ARGS = 9;
 
 /** What ppc64 keeps of a vCPU and does for it. */
 export class Ppc64Vcpu implements ArchVcpu {
@@ -105,10 +103,12 @@ export class Ppc64Vcpu implements ArchVcpu {
     const { papr_hcall } = KVM_RUN;
     const { view } = this.#vcpu.area;
     view.setBigUint64(papr_hcall.nr, BigInt(nr), true);
-    for (let i = 0; i < HCALL_ARGS; i++) view.setBigUint64(papr_hcall.args + i * 8, args[i] ?? 0n, true);
+    for (let i = 0; i < PAPR_HCALL_ARGS; i++) view.setBigUint64(papr_hcall.args + i * 8, args[i] ?? 0n, true);
     return () => {
       const after = this.#vcpu.area.view;
-      const registers = Array.from({ length: HCALL_ARGS }, (_, i) => after.getBigUint64(papr_hcall.args + i * 8, true));
+      const registers = Array.from({ length: PAPR_HCALL_ARGS }, (_, i) =>
+        after.getBigUint64(papr_hcall.args + i * 8, true),
+      );
       return [after.getBigUint64(papr_hcall.ret, true), ...registers];
     };
   }

@@ -9,7 +9,8 @@ import type { CallName } from '../../../calls/signatures.ts';
 import { explain, type Rule } from '../../../rules/rule.ts';
 import { isLittleEndianHost } from '../../../uapi/arch.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
-import { HTAB } from '../../../uapi/flags.ts';
+import { HTAB, MMUV3 } from '../../../uapi/flags.ts';
+import { KVM_PPC_SMMU_INFO } from '../../../uapi/structs.ts';
 import { ExplainedHashTranslation } from '../model/explained-translation.ts';
 import { entriesOf, HPT_ORDER } from '../model/hash.ts';
 import { Htab } from '../model/htab.ts';
@@ -22,7 +23,7 @@ import {
   type HtabStreamFormat,
 } from '../model/htab-stream.ts';
 import type { Segment } from '../model/slb.ts';
-import { decodeSmmuInfo, SMMU_INFO_SIZE, type SmmuInfo } from '../model/smmu-info.ts';
+import { decodeSmmuInfo, type SmmuInfo } from '../model/smmu-info.ts';
 import { explainTranslation, type TranslateOptions } from '../model/translate.ts';
 import {
   ALLOCATE_HTAB_RULES,
@@ -30,7 +31,6 @@ import {
   CONFIGURE_V3_RULES,
   HTAB_CHUNK_RULES,
   HTAB_WRITE_RULES,
-  MMUV3,
   NEW_HTAB_RULES,
   PATB_GR,
   REHASH_COLLISION,
@@ -317,7 +317,7 @@ export class VmHpt {
 
   /** KVM_PPC_GET_SMMU_INFO: what the hash MMU of the host can do. @throws KvmError EBADF */
   smmuInfo(): SmmuInfo {
-    const bytes = new Uint8Array(SMMU_INFO_SIZE);
+    const bytes = new Uint8Array(KVM_PPC_SMMU_INFO.structSize);
     const result = this.#ppc64.getSmmuInfo(this.#owner.fd, bytes);
     if (result < 0) throw this.#error(result, 'getSmmuInfo');
     return decodeSmmuInfo(bytes, this.format.headers === 'little');

@@ -1,5 +1,6 @@
 import { toU64 } from '../../../base/arguments.ts';
 import { fromHalves, hex64, highHalf, lowHalf } from '../../../base/u64.ts';
+import { KVM_SREGS_PPC64 } from '../../../uapi/structs.ts';
 import type { SegmentSize } from './hpte.ts';
 import { pageSizeName, SLB_PAGE_ENCODINGS } from './page-sizes.ts';
 
@@ -144,9 +145,9 @@ export function vrmaSegment(baseShift = 12): Segment {
   return encodeSegment({ ea: 0, vsid: VRMA_VSID, segmentSize: '1T', baseShift });
 }
 
-/** In `struct kvm_sregs`: 64 pairs of doublewords, which are those of {@link segment}. */
-const SREGS_SLB = 16;
-const SREGS_SLB_END = SREGS_SLB + 64 * 16;
+/** Where the SLB is in `struct kvm_sregs`: pairs of doublewords, which are those of {@link segment}. */
+const SREGS_SLB = KVM_SREGS_PPC64.slb;
+const SREGS_SLB_END = SREGS_SLB + KVM_SREGS_PPC64.slbEntries * 16;
 
 /**
  * The valid segments of a vCPU, from its `struct kvm_sregs` in a little-endian host's order.

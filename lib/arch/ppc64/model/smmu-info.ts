@@ -1,10 +1,5 @@
-/** Bytes of `struct kvm_ppc_smmu_info`. */
-export const SMMU_INFO_SIZE = 592;
-
-const FLAGS = { PAGE_SIZES_REAL: 1, SEGMENTS_1T: 2, NO_HASH: 4 } as const;
-/** Up to eight base page sizes, each with up to eight page sizes. */
-const SEGMENTS = { AT: 16, SIZE: 72, COUNT: 8 } as const;
-const PAGES = { AT: 8, SIZE: 8, COUNT: 8 } as const;
+import { SMMU_INFO } from '../../../uapi/flags.ts';
+import { KVM_PPC_SMMU_INFO } from '../../../uapi/structs.ts';
 
 /** A base page size that segments can have. */
 export interface SmmuSegment {
@@ -35,29 +30,30 @@ export interface SmmuInfo {
  * @throws RangeError when there are fewer than 592 bytes.
  */
 export function decodeSmmuInfo(bytes: Uint8Array, littleEndian = true): SmmuInfo {
-  if (bytes.length < SMMU_INFO_SIZE) throw new RangeError(`smmu_info has ${SMMU_INFO_SIZE} bytes: got ${bytes.length}`);
+  const { structSize, maxSizes, sps, segment, page, ...at } = KVM_PPC_SMMU_INFO;
+  if (bytes.length < structSize) throw new RangeError(`smmu_info has ${structSize} bytes: got ${bytes.length}`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const u32 = (at: number): number => view.getUint32(at, littleEndian);
-  const flags = Number(view.getBigUint64(0, littleEndian));
+  const u32 = (offset: number): number => view.getUint32(offset, littleEndian);
+  const flags = Number(view.getBigUint64(at.flags, littleEndian));
   const segments: SmmuSegment[] = [];
-  for (let i = 0; i < SEGMENTS.COUNT; i++) {
-    const at = SEGMENTS.AT + i * SEGMENTS.SIZE;
-    if (u32(at) === 0) break;
+  for (let i = 0; i < maxSizes; i++) {
+    const base = sps + i * segment.structSize;
+    if (u32(base + segment.page_shift) === 0) break;
     const pages: { shift: number; lp: number }[] = [];
-    for (let j = 0; j < PAGES.COUNT; j++) {
-      const page = at + PAGES.AT + j * PAGES.SIZE;
-      if (u32(page) === 0) break;
-      pages.push({ shift: u32(page), lp: u32(page + 4) });
+    for (let j = 0; j < maxSizes; j++) {
+      const one = base + segment.enc + j * page.structSize;
+      if (u32(one + page.page_shift) === 0) break;
+      pages.push({ shift: u32(one + page.page_shift), lp: u32(one + page.pte_enc) });
     }
-    segments.push({ baseShift: u32(at), sllp: u32(at + 4), pages });
+    segments.push({ baseShift: u32(base + segment.page_shift), sllp: u32(base + segment.slb_enc), pages });
   }
   return {
-    pageSizesReal: (flags & FLAGS.PAGE_SIZES_REAL) !== 0,
-    segments1T: (flags & FLAGS.SEGMENTS_1T) !== 0,
-    noHash: (flags & FLAGS.NO_HASH) !== 0,
-    slbSize: u32(8),
-    dataKeys: view.getUint16(12, littleEndian),
-    instrKeys: view.getUint16(14, littleEndian),
+    pageSizesReal: (flags & SMMU_INFO.PAGE_SIZES_REAL) !== 0,
+    segments1T: (flags & SMMU_INFO['1T_SEGMENTS']) !== 0,
+    noHash: (flags & SMMU_INFO.NO_HASH) !== 0,
+    slbSize: u32(at.slb_size),
+    dataKeys: view.getUint16(at.data_keys, littleEndian),
+    instrKeys: view.getUint16(at.instr_keys, littleEndian),
     segments,
   };
 }

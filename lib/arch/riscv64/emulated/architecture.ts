@@ -1,5 +1,6 @@
 import type { Architecture } from '../../../emulated/architecture.ts';
 import { commonCapabilities, commonMachine, type Machine } from '../../../emulated/machine.ts';
+import { DIRTY_RING_MAX_BYTES } from '../../../rules/dirty-ring.ts';
 import { CAP } from '../../../uapi/capabilities.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { DIRTY_LOG } from '../../../uapi/flags.ts';
@@ -9,7 +10,6 @@ import { riscv64MemslotRules } from '../rules.ts';
 const MAX_VCPUS = 1024;
 /** With Sv57x4 page tables. */
 const GPA_BITS = 59;
-const MAX_DIRTY_RING_BYTES = 0x10_0000;
 
 /** The generic memory side of riscv64: read-only slots, dirty logs with manual protect, since 6.17 rings. */
 export function riscv64Architecture(release: Release): Architecture {
@@ -47,7 +47,7 @@ function riscv64Machine(release: Release): Machine {
       [CAP.IRQFD_RESAMPLE, 1],
       [CAP.READONLY_MEM, 1],
       [CAP.MANUAL_DIRTY_LOG_PROTECT2, manualProtect],
-      [CAP.DIRTY_LOG_RING_ACQ_REL, release.since(6, 17) ? MAX_DIRTY_RING_BYTES : 0],
+      [CAP.DIRTY_LOG_RING_ACQ_REL, release.since(6, 17) ? DIRTY_RING_MAX_BYTES : 0],
     ]),
   };
 }

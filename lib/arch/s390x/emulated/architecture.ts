@@ -1,6 +1,5 @@
 import type { Architecture } from '../../../emulated/architecture.ts';
 import { commonCapabilities, commonMachine, type Machine } from '../../../emulated/machine.ts';
-import { GET_DIRTY_LOG_RULES_ONE_SPACE } from '../../../rules/dirty-log.ts';
 import { CAP } from '../../../uapi/capabilities.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import type { Release } from '../../../uapi/release.ts';
@@ -37,7 +36,6 @@ function s390xMachine(release: Release): Machine {
     vcpuMmapSize: common.pageSize,
     unknownVcpuRequest: -ERRNO.ENOTTY,
     userSlots,
-    dirtyLogRules: GET_DIRTY_LOG_RULES_ONE_SPACE,
     dirtyLogSurvivesFault: true,
     capabilities: new Map([
       ...commonCapabilities(release),

@@ -3,26 +3,23 @@
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
 import { copyOut } from '../../../emulated/user-memory.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
-import { MEM } from '../../../uapi/flags.ts';
+import { MEM, S390_VM_ATTRIBUTE } from '../../../uapi/flags.ts';
+import { SEGMENT_SIZE } from '../model/dat-entries.ts';
 import type { CmmaDirty } from './cmma-dirty.ts';
 import type { PageStates } from './page-states.ts';
 
-/** Groups (uAPI `KVM_S390_VM_*`). */
-const MEM_CTRL = 0;
-const MIGRATION = 4;
-
-/** Attributes of MEM_CTRL. */
-const ENABLE_CMMA = 0n;
-const CLR_CMMA = 1n;
-const LIMIT_SIZE = 2n;
+const [MEM_CTRL] = S390_VM_ATTRIBUTE.MEM_ENABLE_CMMA;
+const [MIGRATION] = S390_VM_ATTRIBUTE.MIGRATION_START;
+const attributeOf = (name: keyof typeof S390_VM_ATTRIBUTE): bigint => BigInt(S390_VM_ATTRIBUTE[name][1]);
+const ENABLE_CMMA = attributeOf('MEM_ENABLE_CMMA');
+const CLR_CMMA = attributeOf('MEM_CLR_CMMA');
+const LIMIT_SIZE = attributeOf('MEM_LIMIT_SIZE');
+const MIGRATION_STOP = attributeOf('MIGRATION_STOP');
+const MIGRATION_START = attributeOf('MIGRATION_START');
+const MIGRATION_STATUS = attributeOf('MIGRATION_STATUS');
 
 /** From 7.0 on a limit is rounded up to whole ones. */
-const SEGMENT = 0x10_0000n;
-
-/** Attributes of MIGRATION. */
-const MIGRATION_STOP = 0n;
-const MIGRATION_START = 1n;
-const MIGRATION_STATUS = 2n;
+const SEGMENT = BigInt(SEGMENT_SIZE);
 
 /** What the attributes show and change of a VM. */
 interface AttributedVm {

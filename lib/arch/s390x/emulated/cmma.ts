@@ -4,12 +4,12 @@ import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
 import { copyOut } from '../../../emulated/user-memory.ts';
 import { refusal } from '../../../rules/rule.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
-import { S390_SKEYS_MAX } from '../../../uapi/flags.ts';
-import { CMMA_PEEK, GET_CMMA_RULES, SET_CMMA_RULES } from '../rules.ts';
+import { CMMA_MASK_SHIFT, CMMA_PEEK, S390_SKEYS_MAX } from '../../../uapi/flags.ts';
+import { CMMA_BITS } from '../model/cmma.ts';
+import { SEGMENT_PAGES } from '../model/dat-entries.ts';
+import { GET_CMMA_RULES, SET_CMMA_RULES } from '../rules.ts';
 import type { S390xVm } from './vm-state.ts';
 
-/** Usage state and no-DAT: the bits of a page's CMMA value that can be read and set. */
-const CMMA_BITS = 0x43;
 /** A run of values goes on over clean pages while the next dirty one is at most so far ahead. */
 const MAX_DISTANCE = 16;
 
@@ -109,8 +109,7 @@ export function setCmmaBits(
   const refused = refusal(SET_CMMA_RULES, { enabled: vm.cmmaEnabled, flags, count: wide, migrating: vm.migrating });
   if (refused !== 0 || count === 0) return refused;
   if (from === null || from.length < count) return -ERRNO.EFAULT;
-  // The mask is of the page-table extension's word, where the value is 24 bits up.
-  const settable = Number((mask >> 24n) & BigInt(CMMA_BITS));
+  const settable = Number((mask >> CMMA_MASK_SHIFT) & BigInt(CMMA_BITS));
   if (vm.ownsPageTables) return setOwn(vm, startGfn, from.subarray(0, count), settable);
   let result = 0;
   for (let i = 0; i < count; i++) {
@@ -126,8 +125,7 @@ export function setCmmaBits(
   return result;
 }
 
-/** Frames of one page table. */
-const TABLE_FRAMES = 256n;
+const TABLE_FRAMES = BigInt(SEGMENT_PAGES);
 
 /**
  * From 7.0 on: the whole values, of which nothing but what the mask has is left. All page tables are made first, so that none is

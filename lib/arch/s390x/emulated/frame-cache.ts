@@ -1,10 +1,9 @@
 import type { HostMemory } from '../../../emulated/host-memory.ts';
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
 import type { EmulatedVm } from '../../../emulated/vm.ts';
+import { SEGMENT_PAGES } from '../model/dat-entries.ts';
 
 const PAGE = 4096;
-/** Frames that one page table of user space, and so one run, can span. */
-const SEGMENT_FRAMES = 256;
 /** Runs that are remembered, by the lower bits of their segment's number; a power of two. */
 const RUNS = 4096;
 
@@ -67,7 +66,7 @@ export class FrameCache {
     if (slot === undefined) return undefined;
     const hva = this.#vm.hostAddress(slot, pfn);
     // From the segment's first frame if that is in one piece with this one, else from this one on.
-    const before = Math.min(pfn % SEGMENT_FRAMES, pfn - slot.baseGfn, Math.floor(hva / PAGE) % SEGMENT_FRAMES);
+    const before = Math.min(pfn % SEGMENT_PAGES, pfn - slot.baseGfn, Math.floor(hva / PAGE) % SEGMENT_PAGES);
     const run = this.#runFrom(slot, pfn - before, before) ?? this.#runFrom(slot, pfn, 0);
     if (run !== undefined) this.#runs[(pfn >>> 8) & (RUNS - 1)] = run;
     return run;
@@ -81,7 +80,7 @@ export class FrameCache {
     const readable = memory.resolve(hva, false);
     if (!readable && !(writable && memory.resolve(hva, true))) return undefined;
     const { bytes, at: start, available } = memory;
-    const inSegment = SEGMENT_FRAMES - Math.max(first % SEGMENT_FRAMES, Math.floor(hva / PAGE) % SEGMENT_FRAMES);
+    const inSegment = SEGMENT_PAGES - Math.max(first % SEGMENT_PAGES, Math.floor(hva / PAGE) % SEGMENT_PAGES);
     const length = Math.min(inSegment, slot.baseGfn + slot.npages - first, Math.floor(available / PAGE));
     if (length <= needed) return undefined;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

@@ -1,13 +1,12 @@
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
 import type { EmulatedVm } from '../../../emulated/vm.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
+import { SEGMENT_SIZE } from '../model/dat-entries.ts';
 import { type AbsoluteMemory, keyPermits, PGM_ADDRESSING, PGM_PROTECTION } from '../model/index.ts';
 import { FrameCache, type FrameRun, placeIn } from './frame-cache.ts';
 import type { PageStates } from './page-states.ts';
 
 const PAGE = 4096;
-/** What a page table of user space spans. */
-const SEGMENT = 0x10_0000;
 
 /** Absolute storage of a guest: what its memslots show of the process's memory. */
 export class GuestStorage implements AbsoluteMemory {
@@ -90,7 +89,7 @@ export class GuestStorage implements AbsoluteMemory {
 
   /** Frames from the page on that share its segment of user space, and so a page table. */
   framesOfSegment(slot: EmulatedMemslot, gfn: number): number {
-    return (SEGMENT - (this.#vm.hostAddress(slot, gfn) % SEGMENT)) / PAGE;
+    return (SEGMENT_SIZE - (this.#vm.hostAddress(slot, gfn) % SEGMENT_SIZE)) / PAGE;
   }
 
   /** Whether there is a page table for the page; up to 6.19 that is where its key is. */

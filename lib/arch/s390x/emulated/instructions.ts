@@ -5,6 +5,8 @@
 
 import type { GuestResult } from '../../../emulated/guest.ts';
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
+import { CMMA_NO_DAT, CMMA_USAGE, CMMA_USAGE_BITS } from '../model/cmma.ts';
+import { ENTRY_INVALID, PAGE_INVALID } from '../model/dat-entries.ts';
 import {
   decodePswMask,
   KEY_REFERENCE,
@@ -27,10 +29,6 @@ interface Guest {
 
 type Instruction = (guest: Guest, operands: readonly bigint[]) => GuestResult;
 
-/** Invalid bits of page-table entries and of the others. */
-const PAGE_INVALID = 0x400n;
-const ENTRY_INVALID = 0x20n;
-
 /** Bits of IDTE's second operand: clearing by ASCE instead of invalidating, and how many more entries. */
 const IDTE_CLEAR_BY_ASCE = 0x800n;
 const IDTE_MORE_ENTRIES = 0x7ffn;
@@ -49,9 +47,6 @@ const ESSA_USAGE: ReadonlyMap<number, number> = new Map([
   [6, 0],
   [7, 0],
 ]);
-const USAGE = 0x03;
-const NO_DAT = 0x40;
-const VOLATILE = 3;
 
 /** Carried out alone: no host walk is under way meanwhile, and none begins. */
 const INVALIDATIONS: ReadonlyMap<string, Instruction> = new Map<string, Instruction>([
@@ -97,7 +92,7 @@ export function executeInstruction(
 /** IPTE: the page-table origin, and an address whose page's entry becomes invalid. */
 function ipte({ vm }: Guest, [origin = 0n, address = 0n]: readonly bigint[]): undefined {
   const entry = (origin & ~0x7ffn) + ((address >> 12n) & 0xffn) * 8n;
-  setBits(vm, entry, PAGE_INVALID);
+  setBits(vm, entry, BigInt(PAGE_INVALID));
 }
 
 /** IDTE: a table's origin with its designation type in bits 0x0c, and an address whose entry becomes invalid, or more. */
@@ -106,7 +101,7 @@ function idte({ vm }: Guest, [designation = 0n, address = 0n]: readonly bigint[]
   const shift = INDEX_SHIFTS[Number((designation >> 2n) & 3n)]!;
   const first = (address >> shift) & MAX_INDEX;
   for (let index = first; index <= first + (address & IDTE_MORE_ENTRIES) && index <= MAX_INDEX; index++) {
-    setBits(vm, (designation & ~0xfffn) + index * 8n, ENTRY_INVALID);
+    setBits(vm, (designation & ~0xfffn) + index * 8n, BigInt(ENTRY_INVALID));
   }
 }
 
@@ -151,13 +146,13 @@ function essa(guest: Guest, [request = 0n, address = 0n]: readonly bigint[]): bi
   const { gfn, slot } = frameAt(guest, address);
   const before = vm.states.cmma(slot, gfn);
   vm.states.cmmaUsed = true;
-  const keeps = code === ESSA.SET_STABLE_IF_NOT_DISCARDED && (before & USAGE) === VOLATILE;
+  const keeps = code === ESSA.SET_STABLE_IF_NOT_DISCARDED && (before & CMMA_USAGE_BITS) === CMMA_USAGE.VOLATILE;
   if (usage !== undefined && !keeps) {
-    const noDat = code === ESSA.SET_STABLE_NODAT ? NO_DAT : before & NO_DAT;
+    const noDat = code === ESSA.SET_STABLE_NODAT ? CMMA_NO_DAT : before & CMMA_NO_DAT;
     vm.states.setCmma(slot, gfn, usage | noDat);
     if (vm.migrating) vm.cmmaDirty.mark(slot, gfn);
   }
-  return BigInt(before & USAGE);
+  return BigInt(before & CMMA_USAGE_BITS);
 }
 
 function frameAt({ vm, state }: Guest, real: bigint): { gfn: number; slot: EmulatedMemslot } {

@@ -2,14 +2,12 @@
 
 import type { HostMemory, MemoryObserver } from '../../../emulated/host-memory.ts';
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
+import { SEGMENT_SIZE } from '../model/dat-entries.ts';
 import { KEY_CHANGE, KEY_REFERENCE } from '../model/storage-key.ts';
 
 /** A page's byte beside its key: it was changed since the dirty log was last brought up to date. Keys don't use the bit. */
 export const USER_CHANGED = 1;
 export const KEY_BITS = 0xfe;
-
-/** What one page table spans. */
-const SEGMENT = 0x10_0000;
 
 /** Pages of one chunk of the sparse array. */
 const CHUNK = 32768;
@@ -164,7 +162,8 @@ export class PageStates implements MemoryObserver {
 
   /** Notes an access by user space itself: up to 6.19 the keys are those of its own pages, so R and C are set there too. */
   touched(hva: number, length: number, write: boolean): void {
-    for (let at = hva; at < hva + length; at = (Math.floor(at / SEGMENT) + 1) * SEGMENT) this.makePageTable(at);
+    for (let at = hva; at < hva + length; at = (Math.floor(at / SEGMENT_SIZE) + 1) * SEGMENT_SIZE)
+      this.makePageTable(at);
     const bits = this.#bitsOf(write);
     if (bits === 0) return;
     for (let page = Math.floor(hva / 4096); page * 4096 < hva + length; page++) this.addBits(page, bits);
@@ -172,12 +171,12 @@ export class PageStates implements MemoryObserver {
 
   /** Other pages are there now, or none. A page table whose segment was emptied has gone, with all that was in it. */
   unmapped(start: number, end: number): void {
-    const first = Math.ceil(start / SEGMENT);
-    const last = Math.floor(end / SEGMENT);
+    const first = Math.ceil(start / SEGMENT_SIZE);
+    const last = Math.floor(end / SEGMENT_SIZE);
     if (first >= last) return;
     for (const segment of this.#pageTables) if (segment >= first && segment < last) this.#pageTables.delete(segment);
     this.#lastPageTable = -1;
-    const [page, pages] = [(first * SEGMENT) / 4096, ((last - first) * SEGMENT) / 4096];
+    const [page, pages] = [(first * SEGMENT_SIZE) / 4096, ((last - first) * SEGMENT_SIZE) / 4096];
     for (const states of [this.keys, this.lastSet, this.cmmaValues]) states.clear(page, pages);
   }
 
@@ -192,14 +191,14 @@ export class PageStates implements MemoryObserver {
 
   /** Something at the host address was touched. */
   makePageTable(hva: number): void {
-    const segment = Math.floor(hva / SEGMENT);
+    const segment = Math.floor(hva / SEGMENT_SIZE);
     if (segment === this.#lastPageTable) return;
     this.#lastPageTable = segment;
     this.#pageTables.add(segment);
   }
 
   hasPageTable(hva: number): boolean {
-    return this.#pageTables.has(Math.floor(hva / SEGMENT));
+    return this.#pageTables.has(Math.floor(hva / SEGMENT_SIZE));
   }
 
   cmma(slot: EmulatedMemslot, gfn: number): number {

@@ -1,6 +1,7 @@
 import type { EmulatedVcpu } from '../../../emulated/vcpu.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
-import { KVM_RUN_S390X, KVM_SYNC } from '../../../uapi/structs.ts';
+import { MP_STATE } from '../../../uapi/flags.ts';
+import { KVM_RUN_S390X, KVM_SREGS_S390X, KVM_SYNC } from '../../../uapi/structs.ts';
 import { type CpuState, cpuState } from '../model/index.ts';
 import { PREFIX_MASK } from '../model/prefix.ts';
 import { ADDRESS_SPACE_CONTROLS, addressSpaceBits } from '../model/psw.ts';
@@ -8,25 +9,16 @@ import { fromHalves } from '../model/u64.ts';
 import { LogicalAccess, type PendingInterruption } from './logical-access.ts';
 import type { S390xVm } from './vm-state.ts';
 
-/** MP states of s390x (uAPI `KVM_MP_STATE_*`). */
-export const MP_STOPPED = 5;
-export const MP_OPERATING = 7;
-
 /** kvm_valid_regs of a new vCPU, and the fields that a user may name there and in kvm_dirty_regs. */
-const VALID_REGS = 0x107fn;
-const KNOWN_REGS = 0x1fffn;
-
-/** struct kvm_sregs: 16 access registers of 4 bytes, 16 control registers of 8. */
-const SREGS_CRS = 64;
+const { PREFIX, GPRS, ACRS, CRS, ARCH0, PFAULT, VRS, DIAG318 } = KVM_SYNC;
+const VALID_REGS = BigInt(PREFIX | GPRS | ACRS | CRS | ARCH0 | PFAULT | VRS | DIAG318);
+const KNOWN_REGS = BigInt(Object.values<number>(KVM_SYNC).reduce((all, bit) => all | bit));
 
 const INITIAL_CR0 = 0xe0;
 const INITIAL_CR14 = 0xc200_0000;
 
 /** In the upper half of a PSW mask. */
 const PSW_HI_RUNTIME_INSTRUMENTATION = 0x80;
-
-/** Where the significant half of kvm_run's prefix (a u64) is. */
-const PREFIX_FIELD = KVM_RUN_S390X.s + 4;
 
 /**
  * The hardware state of an emulated vCPU, as far as memory accesses look at it. It is not the state in kvm_run: that
@@ -49,7 +41,7 @@ export class S390xVcpu {
     this.#vcpu = vcpu;
     this.cpu = cpuState({ pswMask: 0, facilities });
     this.access = new LogicalAccess(vm, this.cpu);
-    vcpu.mpState = MP_STOPPED;
+    vcpu.mpState = MP_STATE.STOPPED;
     this.#run.setBigUint64(KVM_RUN_S390X.kvm_valid_regs, VALID_REGS);
   }
 
@@ -86,13 +78,13 @@ export class S390xVcpu {
     const run = this.#run;
     const dirty = run.getBigUint64(KVM_RUN_S390X.kvm_dirty_regs);
     if (((run.getBigUint64(KVM_RUN_S390X.kvm_valid_regs) | dirty) & ~KNOWN_REGS) !== 0n) return -ERRNO.EINVAL;
-    if (!this.#vm.userSetsMpState) this.#vcpu.mpState = MP_OPERATING;
-    else if (this.#vcpu.mpState === MP_STOPPED) return -ERRNO.EINVAL;
+    if (!this.#vm.userSetsMpState) this.#vcpu.mpState = MP_STATE.OPERATING;
+    else if (this.#vcpu.mpState === MP_STATE.STOPPED) return -ERRNO.EINVAL;
     this.cpu.pswMaskHi = run.getUint32(KVM_RUN_S390X.psw_mask);
     this.cpu.pswMaskLo = run.getUint32(KVM_RUN_S390X.psw_mask + 4);
     this.pswAddress = run.getBigUint64(KVM_RUN_S390X.psw_addr);
-    if ((dirty & BigInt(KVM_SYNC.PREFIX)) !== 0n) this.#setPrefix(run.getUint32(PREFIX_FIELD));
-    if ((dirty & BigInt(KVM_SYNC.CRS)) !== 0n) {
+    if ((dirty & BigInt(PREFIX)) !== 0n) this.#setPrefix(run.getUint32(KVM_RUN_S390X.prefix));
+    if ((dirty & BigInt(CRS)) !== 0n) {
       for (let n = 0; n < 32; n++) this.cpu.cr[n] = run.getUint32(KVM_RUN_S390X.crs + 4 * n);
     }
     run.setBigUint64(KVM_RUN_S390X.kvm_dirty_regs, 0n);
@@ -108,16 +100,16 @@ export class S390xVcpu {
   loadSregs(): void {
     const sregs = this.#sregs;
     for (let n = 0; n < 16; n++) this.#run.setUint32(KVM_RUN_S390X.acrs + 4 * n, sregs.getUint32(4 * n));
-    for (let n = 0; n < 32; n++) this.cpu.cr[n] = sregs.getUint32(SREGS_CRS + 4 * n);
+    for (let n = 0; n < 32; n++) this.cpu.cr[n] = sregs.getUint32(KVM_SREGS_S390X.crs + 4 * n);
   }
 
   /** Before GET_REGS and GET_SREGS: general and access registers are those in kvm_run. */
   storeRegisters(): void {
     const { gprs, acrs } = KVM_RUN_S390X;
     this.#vcpu.regs.set(this.#vcpu.area.bytes(gprs, this.#vcpu.regs.length));
-    this.#vcpu.sregs.set(this.#vcpu.area.bytes(acrs, SREGS_CRS));
+    this.#vcpu.sregs.set(this.#vcpu.area.bytes(acrs, KVM_SREGS_S390X.crs));
     const sregs = this.#sregs;
-    for (let n = 0; n < 32; n++) sregs.setUint32(SREGS_CRS + 4 * n, this.cpu.cr[n]!);
+    for (let n = 0; n < 32; n++) sregs.setUint32(KVM_SREGS_S390X.crs + 4 * n, this.cpu.cr[n]!);
   }
 
   /** SET_REGS puts them into kvm_run. */
@@ -129,7 +121,7 @@ export class S390xVcpu {
   storeRun(): void {
     this.#storePsw();
     this.#storeControlRegisters();
-    this.#run.setUint32(PREFIX_FIELD, this.cpu.prefixPfn << 12);
+    this.#run.setUint32(KVM_RUN_S390X.prefix, this.cpu.prefixPfn << 12);
   }
 
   #storePsw(): void {
@@ -146,7 +138,7 @@ export class S390xVcpu {
   /** KVM_S390_NORMAL_RESET: pending interruptions go, the vCPU stops. */
   normalReset(): void {
     this.pending = undefined;
-    if (!this.#vm.userSetsMpState) this.#vcpu.mpState = MP_STOPPED;
+    if (!this.#vm.userSetsMpState) this.#vcpu.mpState = MP_STATE.STOPPED;
     this.cpu.pswMaskHi &= ~PSW_HI_RUNTIME_INSTRUMENTATION;
   }
 
@@ -175,7 +167,7 @@ export class S390xVcpu {
 
   /** KVM_S390_SET_INITIAL_PSW: only kvm_run; −EBUSY unless the vCPU is stopped. */
   setInitialPsw(mask: bigint, address: bigint): number {
-    if (this.#vcpu.mpState !== MP_STOPPED) return -ERRNO.EBUSY;
+    if (this.#vcpu.mpState !== MP_STATE.STOPPED) return -ERRNO.EBUSY;
     this.#run.setBigUint64(KVM_RUN_S390X.psw_mask, mask);
     this.#run.setBigUint64(KVM_RUN_S390X.psw_addr, address);
     return 0;
@@ -184,7 +176,7 @@ export class S390xVcpu {
   /** SET_MP_STATE: from then on KVM_RUN doesn't start a stopped vCPU, and resets don't stop one. */
   setMpState(state: number): number {
     this.#vm.userSetsMpState = true;
-    if (state !== MP_STOPPED && state !== MP_OPERATING) return -ERRNO.ENXIO;
+    if (state !== MP_STATE.STOPPED && state !== MP_STATE.OPERATING) return -ERRNO.ENXIO;
     this.#vcpu.mpState = state;
     return 0;
   }

@@ -7,6 +7,7 @@ import type { Rule } from '../../../rules/rule.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { MEM } from '../../../uapi/flags.ts';
 import type { Release } from '../../../uapi/release.ts';
+import { SEGMENT_PAGES } from '../model/dat-entries.ts';
 import { s390xMemslotRules } from '../rules.ts';
 import { getAttribute, hasAttribute, setAttribute } from './attributes.ts';
 import { CmmaDirty } from './cmma-dirty.ts';
@@ -16,8 +17,6 @@ import type { IpteLock } from './ipte-lock.ts';
 import { type PageStates, processPageStates } from './page-states.ts';
 
 const PAGE = 4096;
-/** Pages of 1 MiB. */
-const SEGMENT_PAGES = 256;
 
 /** Of the machine that the recordings are from: what SCLP says of its highest guest address. */
 const MEMORY_LIMIT = 1n << 47n;

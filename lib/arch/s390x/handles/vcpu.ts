@@ -4,7 +4,7 @@ import { type Callee, callFailure } from '../../../calls/failure.ts';
 import type { S390xCalls } from '../../../calls/kvm-calls.ts';
 import type { CallName } from '../../../calls/signatures.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
-import { KVM_RUN_S390X, REGS_SIZE } from '../../../uapi/structs.ts';
+import { KVM_RUN_S390X, KVM_SREGS_S390X, REGS_SIZE } from '../../../uapi/structs.ts';
 import type { DatFacilities } from '../model/control-registers.ts';
 import { type CpuState, cpuState } from '../model/cpu-state.ts';
 import { PREFIX_MASK } from '../model/prefix.ts';
@@ -17,9 +17,6 @@ export interface VcpuS390xOwner extends Callee {
   readonly kvmRun: { readonly view: DataView };
   getSregsBytes(size: number): Uint8Array;
 }
-
-/** In struct kvm_sregs, 16 access registers of 4 bytes come before the control registers. */
-const SREGS_CRS = 64;
 
 /** What only a vCPU of s390x has: `vcpu.s390x`. */
 export class VcpuS390x {
@@ -51,10 +48,10 @@ export class VcpuS390x {
     const registers = new DataView(sregs.buffer, sregs.byteOffset);
     const state = cpuState({
       pswMask: run.getBigUint64(KVM_RUN_S390X.psw_mask),
-      prefix: run.getUint32(KVM_RUN_S390X.s + 4) & PREFIX_MASK,
+      prefix: run.getUint32(KVM_RUN_S390X.prefix) & PREFIX_MASK,
       facilities,
     });
-    for (let n = 0; n < 32; n++) state.cr[n] = registers.getUint32(SREGS_CRS + 4 * n);
+    for (let n = 0; n < 32; n++) state.cr[n] = registers.getUint32(KVM_SREGS_S390X.crs + 4 * n);
     for (let n = 0; n < 16; n++) state.ar[n] = run.getUint32(KVM_RUN_S390X.acrs + 4 * n);
     return state;
   }

@@ -1,17 +1,8 @@
 import type { U64 } from '../../../base/u64.ts';
 import { type Callee, callFailure } from '../../../calls/failure.ts';
+import type { S390_VM_ATTRIBUTE } from '../../../uapi/flags.ts';
 
-/** Device attributes of an s390x VM: group and attribute (uAPI `KVM_S390_VM_*`). */
-export const ATTRIBUTE = {
-  ENABLE_CMMA: [0, 0],
-  CLR_CMMA: [0, 1],
-  LIMIT_SIZE: [0, 2],
-  MIGRATION_STOP: [4, 0],
-  MIGRATION_START: [4, 1],
-  MIGRATION_STATUS: [4, 2],
-} as const;
-
-export type Attribute = (typeof ATTRIBUTE)[keyof typeof ATTRIBUTE];
+type Attribute = (typeof S390_VM_ATTRIBUTE)[keyof typeof S390_VM_ATTRIBUTE];
 
 /** Integers behind attributes are in the host's byte order, which is big-endian on s390x. */
 export class VmAttributes {

@@ -5,14 +5,10 @@ import { type Callee, callFailure } from '../../../calls/failure.ts';
 import type { S390xCalls } from '../../../calls/kvm-calls.ts';
 import { explain } from '../../../rules/rule.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
-import { MEM, S390_SKEYS_MAX } from '../../../uapi/flags.ts';
-import { CMMA_PEEK, GET_CMMA_RULES, SET_CMMA_RULES } from '../rules.ts';
-import { ATTRIBUTE, type VmAttributes } from './vm-attributes.ts';
-
-/** Usage of a frame by what the guest told with ESSA. */
-export const CMMA_USAGE = { STABLE: 0, UNUSED: 1, POTENTIALLY_VOLATILE: 2, VOLATILE: 3 } as const;
-/** The frame isn't used by DAT tables. */
-export const CMMA_NO_DAT = 0x40;
+import { CMMA_MASK_SHIFT, CMMA_PEEK, MEM, S390_SKEYS_MAX, S390_VM_ATTRIBUTE } from '../../../uapi/flags.ts';
+import { CMMA_BITS } from '../model/cmma.ts';
+import { GET_CMMA_RULES, SET_CMMA_RULES } from '../rules.ts';
+import type { VmAttributes } from './vm-attributes.ts';
 
 /** Values of consecutive frames. */
 export interface CmmaValues {
@@ -28,9 +24,6 @@ export interface CmmaValues {
 export interface CmmaOwner extends Callee {
   readonly memslots: Iterable<{ readonly id: number; readonly flags: number }>;
 }
-
-/** Where a frame's value is in the word that `mask` of SET_CMMA_BITS is about. */
-const VALUE_SHIFT = 24n;
 
 /**
  * Collaborative memory management (KVM_CAP_S390_CMMA_MIGRATION, 4.13 and later): what the guest told of its frames,
@@ -56,7 +49,7 @@ export class VmCmma {
 
   /** Switches CMMA on. @throws KvmError EBUSY once there is a vCPU, ENXIO where the machine has no CMMA, EINVAL */
   enable(): void {
-    this.#attributes.set(ATTRIBUTE.ENABLE_CMMA, null, (errno) =>
+    this.#attributes.set(S390_VM_ATTRIBUTE.MEM_ENABLE_CMMA, null, (errno) =>
       errno === -ERRNO.EBUSY ? 'CMMA is switched on before the first vCPU is made' : undefined,
     );
     this.#enabled = true;
@@ -64,7 +57,7 @@ export class VmCmma {
 
   /** Makes all frames stable. @throws KvmError EINVAL unless CMMA is enabled */
   reset(): void {
-    this.#attributes.set(ATTRIBUTE.CLR_CMMA, null, () => 'CMMA is not enabled');
+    this.#attributes.set(S390_VM_ATTRIBUTE.MEM_CLR_CMMA, null, () => 'CMMA is not enabled');
   }
 
   /**
@@ -91,9 +84,9 @@ export class VmCmma {
    * @param mask which bits of a value are set, of 0x43
    * @throws KvmError EFAULT where a frame has no memory: those before are set; ENXIO unless CMMA is enabled
    */
-  set(startGfn: U64, values: Uint8Array, mask = 0x43): void {
+  set(startGfn: U64, values: Uint8Array, mask = CMMA_BITS): void {
     checkBytes(values, 'values');
-    const wide = BigInt(checkInteger(mask, 'mask', 0, 0xff)) << VALUE_SHIFT;
+    const wide = BigInt(checkInteger(mask, 'mask', 0, 0xff)) << CMMA_MASK_SHIFT;
     const { fd } = this.#owner;
     const result = this.#s390x.setCmmaBits(fd, checkU64(startGfn, 'startGfn'), values.length, 0, wide, values);
     if (result < 0) throw this.#failure('setCmmaBits', result, SET_CMMA_RULES, 0, values.length);
@@ -104,7 +97,7 @@ export class VmCmma {
    * @throws KvmError EINVAL without memslots, or with one that isn't logged
    */
   startMigration(): void {
-    this.#attributes.set(ATTRIBUTE.MIGRATION_START, null, () => {
+    this.#attributes.set(S390_VM_ATTRIBUTE.MIGRATION_START, null, () => {
       const slots = [...this.#owner.memslots];
       if (slots.length === 0) return 'there is no memslot';
       const unlogged = slots.find(({ flags }) => (flags & MEM.LOG_DIRTY_PAGES) === 0);
@@ -114,12 +107,12 @@ export class VmCmma {
 
   /** Ends migration mode. */
   stopMigration(): void {
-    this.#attributes.set(ATTRIBUTE.MIGRATION_STOP, null);
+    this.#attributes.set(S390_VM_ATTRIBUTE.MIGRATION_STOP, null);
   }
 
   /** Whether migration mode is on. */
   get migrating(): boolean {
-    return this.#attributes.getU64(ATTRIBUTE.MIGRATION_STATUS) !== 0n;
+    return this.#attributes.getU64(S390_VM_ATTRIBUTE.MIGRATION_STATUS) !== 0n;
   }
 
   #get(startGfn: U64, count: number, flags: number): CmmaValues {

@@ -4,10 +4,11 @@ import type { U64 } from '../../../base/u64.ts';
 import type { S390xCalls } from '../../../calls/kvm-calls.ts';
 import { CAP } from '../../../uapi/capabilities.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
+import { S390_VM_ATTRIBUTE } from '../../../uapi/flags.ts';
 import type { AbsoluteMemory } from '../model/memory.ts';
 import { MEM_OP_MAX_SIZE } from '../rules.ts';
 import { KernelMemory } from './kernel-memory.ts';
-import { ATTRIBUTE, VmAttributes } from './vm-attributes.ts';
+import { VmAttributes } from './vm-attributes.ts';
 import { type CmmaOwner, VmCmma } from './vm-cmma.ts';
 import { VmMemOp } from './vm-mem-op.ts';
 import { type KeysOwner, VmStorageKeys } from './vm-storage-keys.ts';
@@ -48,13 +49,13 @@ export class VmS390x {
 
   /** How much memory the guest can have, in bytes. @throws KvmError EBADF */
   get memoryLimit(): bigint {
-    return this.#attributes.getU64(ATTRIBUTE.LIMIT_SIZE);
+    return this.#attributes.getU64(S390_VM_ATTRIBUTE.MEM_LIMIT_SIZE);
   }
 
   /** Sets it. @throws KvmError EBUSY once there is a vCPU, E2BIG for more than it is, EINVAL for 0 */
   setMemoryLimit(bytes: U64): void {
     checkU64(bytes, 'bytes');
-    this.#attributes.set(ATTRIBUTE.LIMIT_SIZE, bytes, (errno) => {
+    this.#attributes.set(S390_VM_ATTRIBUTE.MEM_LIMIT_SIZE, bytes, (errno) => {
       if (errno === -ERRNO.EBUSY) return 'the limit is set before the first vCPU is made';
       if (errno === -ERRNO.E2BIG) return `${hex(bytes)} is more than the limit now, ${hex(this.memoryLimit)}`;
       return bytes === 0 || bytes === 0n ? 'a limit of 0 leaves no memory' : undefined;

@@ -20,6 +20,11 @@ export const levelName = (level: number): TableLevel => LEVEL_NAMES[level + 1]!;
 const SPAN_SHIFTS = [12, 20, 31, 42, 53] as const;
 export const spanShift = (level: number): number => SPAN_SHIFTS[level + 1]!;
 
+/** Bytes that one page table maps. */
+export const SEGMENT_SIZE = 2 ** spanShift(LEVEL_SEGMENT);
+/** The same in pages. */
+export const SEGMENT_PAGES = SEGMENT_SIZE / 4096;
+
 /** Bits of the lower half of an entry. Each means the same on every level that has it. */
 export const ENTRY_PROTECTION = 0x200;
 export const ENTRY_INVALID = 0x20;

@@ -8,9 +8,10 @@ import {
   PLAIN_VM,
   type VmType,
 } from '../../../emulated/machine.ts';
+import { DIRTY_RING_MAX_BYTES } from '../../../rules/dirty-ring.ts';
 import { CAP } from '../../../uapi/capabilities.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
-import { DIRTY_LOG, GUEST_MEMFD_FLAG, MEMORY_ATTRIBUTE_PRIVATE } from '../../../uapi/flags.ts';
+import { DIRTY_LOG, GUEST_MEMFD_FLAG, MEMORY_ATTRIBUTE_PRIVATE, VM_TYPE } from '../../../uapi/flags.ts';
 import type { Release } from '../../../uapi/release.ts';
 import { x86_64MemslotRules } from '../rules.ts';
 import { DEBIAN_BUILD, type X86Build } from './build.ts';
@@ -19,8 +20,6 @@ import { X86Vm } from './vm-state.ts';
 
 const MAX_VCPUS = 1024;
 const MAX_VCPU_ID = 4096;
-const MAX_DIRTY_RING_BYTES = 0x10_0000;
-const SW_PROTECTED_VM = 1n;
 
 /** KVM of x86_64: memory, dirty logs and rings, port I/O; no interrupts, no paging of the guest's. */
 export function x86Architecture(release: Release, options: Partial<X86Build> = {}): Architecture<X86Vm, X86Vcpu> {
@@ -71,7 +70,7 @@ function vmTypes(release: Release, { smm, swProtectedVm }: X86Build): VmType[] {
   };
   const swProtected: VmType = {
     ...PLAIN_VM,
-    type: SW_PROTECTED_VM,
+    type: BigInt(VM_TYPE.X86_SW_PROTECTED),
     guestMemfd: true,
     privateMemory: true,
     capabilities: new Map([
@@ -105,8 +104,8 @@ function capabilities(machine: Omit<Machine, 'capabilities'>, build: X86Build): 
     [CAP.ENABLE_CAP, release.since(6, 0) ? 1 : 0],
     [CAP.MULTI_ADDRESS_SPACE, build.smm ? 2 : 0],
     [CAP.MANUAL_DIRTY_LOG_PROTECT2, machine.manualProtect],
-    [CAP.DIRTY_LOG_RING, MAX_DIRTY_RING_BYTES],
-    [CAP.DIRTY_LOG_RING_ACQ_REL, MAX_DIRTY_RING_BYTES],
+    [CAP.DIRTY_LOG_RING, DIRTY_RING_MAX_BYTES],
+    [CAP.DIRTY_LOG_RING_ACQ_REL, DIRTY_RING_MAX_BYTES],
     [CAP.MEMORY_FAULT_INFO, guestMemfd ? 1 : 0],
     [CAP.VM_TYPES, guestMemfd ? (build.swProtectedVm ? 3 : 1) : 0],
     [CAP.GUEST_MEMFD, guestMemfd ? 1 : 0],
