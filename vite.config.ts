@@ -6,6 +6,7 @@ const MODULES = {
   raw: 'lib/raw.ts',
   's390x/index': 'lib/arch/s390x/model/index.ts',
   'ppc64/index': 'lib/arch/ppc64/model/index.ts',
+  'vhost-user/index': 'lib/vhost-user/index.ts',
 };
 
 /**

@@ -6,6 +6,7 @@ const FLOORS = [
   'lab',
   // index.ts and raw.ts: what users import, and the command line does as they do.
   '',
+  'vhost-user',
   'migration',
   'handles',
   'backends',

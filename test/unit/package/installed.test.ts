@@ -51,7 +51,7 @@ describe('the package', { timeout: LIMIT }, () => {
   });
 
   it('has the same names for import and require', async () => {
-    for (const name of ['index', 'raw', 's390x/index', 'ppc64/index']) {
+    for (const name of ['index', 'raw', 's390x/index', 'ppc64/index', 'vhost-user/index']) {
       const names = `const { createRequire } = await import('node:module');
         const [cjs, esm] = [createRequire('/')(process.argv[1]), await import(process.argv[2])];
         console.log(Object.keys(cjs).sort().join() === Object.keys(esm).sort().join());`;

@@ -1,0 +1,25 @@
+import type { Chain } from './virtqueue/chain.ts';
+
+/** A virtio device, as whoever serves it sees it: chains of its queues, and its configuration space. */
+export interface VirtioDevice {
+  /** Bits of the device type's own that it offers; those of the transport are added. */
+  readonly features?: bigint;
+  /** How many queues it has. */
+  readonly queues: number;
+  /** The most descriptors of a queue; 1024 by default. */
+  readonly maxQueueSize?: number;
+  /** What a driver reads of the configuration space, of up to 256 bytes. */
+  readonly config?: Uint8Array;
+  /** A driver writes to the configuration space. @throws what is reported as an error, and changes nothing */
+  writeConfig?(offset: number, bytes: Uint8Array): void;
+  /**
+   * Serves a chain, at once or later, and any number of them at the same time.
+   * @returns how many bytes it wrote into it, from the beginning of what is writable
+   * @throws what stops the queue until the driver begins anew: answer what a driver can do wrong in the chain instead
+   */
+  handle(chain: Chain, queue: number): number | Promise<number>;
+  /** The driver begins anew. */
+  reset?(): void;
+}
+
+export const DEFAULT_QUEUE_SIZE = 1024;

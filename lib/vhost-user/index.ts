@@ -1,0 +1,14 @@
+/**
+ * Devices in other processes: a front end gives a guest's memory and queues to a program that serves a device, a back end
+ * serves a device to a program that has a guest.
+ */
+
+export { type BackEndOptions, VhostUserBackEnd } from './back-end/back-end.ts';
+export { BLOCK, BLOCK_FEATURE, BlockDevice, type BlockDeviceOptions } from './block-device.ts';
+export type { VirtioDevice } from './device.ts';
+export { PageLog } from './log.ts';
+export { FEATURE, PROTOCOL_FEATURE } from './protocol.ts';
+export { Chain } from './virtqueue/chain.ts';
+export { DeviceQueue } from './virtqueue/device-queue.ts';
+export { DriverQueue, type UsedChain } from './virtqueue/driver-queue.ts';
+export { layOut, type QueueLayout, type QueueOptions, type Segment } from './virtqueue/layout.ts';
