@@ -21,9 +21,12 @@ export type Bytes = Uint8Array | null;
  * is one implementation, {@link EmulatedKernel} the other; nothing above can tell them apart.
  *
  * File descriptors are real numbers, but only those that these calls returned are accepted: any other is −EBADF,
- * so that no call can close or drive a descriptor of somebody else's. Argument types are checked by
+ * so that no call can close or drive a descriptor of somebody else's. A request on a descriptor of another kind is −ENOTTY, or
+ * −EINVAL: what its kind's unknown requests get on the architecture. Argument types are checked by
  * `checkedCalls` (calls/checked.ts) before an implementation sees them; implementations may rely on it, except that
  * wrong types must never crash.
+ *
+ * Each call names its own errors; where a name is followed by architectures in brackets, it is theirs alone.
  */
 export interface KvmCalls {
   readonly backend: 'native' | 'emulated';
@@ -43,35 +46,57 @@ export interface KvmCalls {
   getApiVersion(kvm: number, arg: U64): number;
   /** KVM_CHECK_EXTENSION on the /dev/kvm fd or a VM fd: 0 = absent. */
   checkExtension(fd: number, cap: U64): number;
-  /** KVM_CREATE_VM: a VM fd. */
+  /** KVM_CREATE_VM: a VM fd; −EINVAL for a type that the architecture doesn't have. riscv64 doesn't look at it. */
   createVm(kvm: number, type: U64): number;
   /** KVM_GET_VCPU_MMAP_SIZE in bytes; −EINVAL when `arg` is not 0. */
   getVcpuMmapSize(kvm: number, arg: U64): number;
-  /** KVM_ENABLE_CAP on a VM or vCPU fd; up to four arguments, absent ones are 0. */
+  /**
+   * KVM_ENABLE_CAP on a VM or vCPU fd; up to four arguments, absent ones are 0. −EINVAL for what cannot be turned on there, for flags
+   * and for arguments that it doesn't know; −E2BIG (x86_64, aarch64, riscv64) for a dirty ring that is too large.
+   */
   enableCap(fd: number, cap: number, flags: number, args: readonly U64[]): number;
-  /** KVM_CREATE_VCPU: a vCPU fd. */
+  /**
+   * KVM_CREATE_VCPU: a vCPU fd; −EINVAL for an id that is too large, −EEXIST (x86_64, s390x, aarch64, riscv64) for one that is taken,
+   * which is −EINVAL on ppc64 too.
+   */
   createVcpu(vm: number, id: U64): number;
   /**
    * Any ioctl on one of our fds, over a number (passed by value) or the caller's structure. Not checked: what the
    * request does with pointers inside the structure. A structure shorter than the request's size gives −EFAULT.
    */
   ioctlUnchecked(fd: number, request: number, arg: U64 | Uint8Array): number;
-  /** read(2) from an fd of ours (eventfd, HTAB fd): bytes read. */
+  /**
+   * read(2) from an fd of ours (eventfd, HTAB fd): bytes read. Of an eventfd −EAGAIN when its count is 0, −EINVAL for less than
+   * 8 bytes; −EBADF for an HTAB fd that was opened to be written.
+   */
   read(fd: number, into: Uint8Array): number;
-  /** write(2) to an fd of ours: bytes taken. */
+  /**
+   * write(2) to an fd of ours: bytes taken. Of an eventfd −EAGAIN when its count would become too large, −EINVAL for less than 8 bytes
+   * or for 2^64 − 1. Of an HTAB fd −EBADF when it was opened to be read, −EINVAL for a chunk that is no whole one or not in the table,
+   * −EIO (ppc64) for an entry that isn't valid, −EBUSY (ppc64) while a vCPU runs.
+   */
   write(fd: number, from: Uint8Array): number;
   /**
    * poll(2) of an fd of ours (eventfd, socket), waited for by the event loop: resolves to those of `events` (POLL.IN, POLL.OUT)
    * that came true, or POLL.ERR. Who waits keeps the process alive. `events` 0 ends all waits for the fd: they resolve to 0.
-   * Closing the fd resolves them to −EBADF. −EINVAL for other bits, −EPERM for an fd that is always ready (a memfd).
+   * Closing the fd resolves them to −EBADF, which is also what one that isn't ours gives. −EINVAL for other bits, −EPERM for an fd that is always ready (a memfd).
    */
   poll(fd: number, events: number): Promise<number>;
 
   // Memslots and dirty tracking (VM fd)
 
-  /** KVM_SET_USER_MEMORY_REGION. */
+  /**
+   * KVM_SET_USER_MEMORY_REGION: 0. −EINVAL for what isn't aligned, too large, or no address; for flags that the kernel doesn't have;
+   * and for what a slot can't change: its size, its memory, whether it is read-only. −EEXIST where it would overlap another slot.
+   * −EFAULT (riscv64) where it doesn't end below the highest guest physical address, −EPERM (riscv64) over memory that the process
+   * may not write.
+   */
   setUserMemoryRegion(vm: number, slot: number, flags: number, gpa: U64, size: U64, hva: Hva): number;
-  /** KVM_SET_USER_MEMORY_REGION2 (6.8+; −ENOTTY before). `guestMemfd` is the raw u32 field, read only with MEM.GUEST_MEMFD. */
+  /**
+   * KVM_SET_USER_MEMORY_REGION2 (6.8+). `guestMemfd` is the raw u32 field, read only with MEM.GUEST_MEMFD. −EINVAL and −EEXIST as the
+   * first version; with a guest_memfd also −EBADF (x86_64, aarch64) where there is no such fd, −EINVAL where it is none, or another
+   * VM's, or too short, and for a range of it that has a slot already, which is −EEXIST from 7.0 on.
+   */
   setUserMemoryRegion2(
     vm: number,
     slot: number,
@@ -82,67 +107,107 @@ export interface KvmCalls {
     guestMemfd: number,
     guestMemfdOffset: U64,
   ): number;
-  /** KVM_GET_DIRTY_LOG: fills one bit per page, bit i of byte i >> 3 little-endian, in whole 8-byte words. */
+  /**
+   * KVM_GET_DIRTY_LOG: fills one bit per page, bit i of byte i >> 3 little-endian, in whole 8-byte words. −ENOENT for a slot that isn't
+   * there or isn't logged, −EINVAL for a number that none can have, −EFAULT where the bitmap doesn't fit, −ENXIO (x86_64, aarch64, riscv64)
+   * for a VM with dirty rings.
+   */
   getDirtyLog(vm: number, slot: number, bitmap: Bytes): number;
-  /** KVM_CLEAR_DIRTY_LOG (KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2; not on s390x and ppc64): clears the bits that are set in `bitmap`, whose bit 0 is `firstPage`. */
+  /**
+   * KVM_CLEAR_DIRTY_LOG (KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2; not on s390x and ppc64): clears the bits that are set in `bitmap`, whose
+   * bit 0 is `firstPage`. −EINVAL for
+   * pages that are no multiple of 64 or not the slot's; −ENOENT, −EFAULT and −ENXIO as GET_DIRTY_LOG.
+   */
   clearDirtyLog(vm: number, slot: number, firstPage: U64, numPages: number, bitmap: Bytes): number;
-  /** KVM_RESET_DIRTY_RINGS: the number of entries given back. */
+  /** KVM_RESET_DIRTY_RINGS (not on s390x and ppc64): the number of entries given back; −EINVAL for a VM without rings. */
   resetDirtyRings(vm: number): number;
-  /** KVM_CREATE_GUEST_MEMFD: an fd. */
+  /** KVM_CREATE_GUEST_MEMFD (x86_64 6.8+, aarch64 6.18+): an fd; −EINVAL for flags it doesn't know, and for a size of 0 or not of whole pages. */
   createGuestMemfd(vm: number, size: U64, flags: U64): number;
-  /** KVM_SET_MEMORY_ATTRIBUTES. */
+  /** KVM_SET_MEMORY_ATTRIBUTES (x86_64 6.8+): 0; −EINVAL for flags, for attributes that the VM's type doesn't have, and for no whole pages. */
   setMemoryAttributes(vm: number, address: U64, size: U64, attributes: U64, flags: U64): number;
-  /** KVM_PRE_FAULT_MEMORY on a vCPU fd. `range` is [gpa, size], updated to what is left. */
+  /**
+   * KVM_PRE_FAULT_MEMORY on a vCPU fd (x86_64 6.11+, s390x 7.2+). `range` is [gpa, size], updated to what is left. −EINVAL for flags and
+   * for no whole pages; −ENOENT where the first page is in no slot, −EFAULT where the host lacks it; −EOPNOTSUPP (x86_64) without
+   * nested paging.
+   */
   preFaultMemory(vcpu: number, range: BigUint64Array, flags: U64): number;
 
   // Device attributes (VM fd)
 
-  /** KVM_SET_DEVICE_ATTR; `value` is what the attribute's address points to. */
+  /**
+   * KVM_SET_DEVICE_ATTR; `value` is what the attribute's address points to. −ENXIO (s390x, aarch64) for one that isn't there; of
+   * s390x's −EFAULT (s390x) without a value, −EINVAL (s390x), −EBUSY (s390x) once there are vCPUs, −E2BIG (s390x) for a memory limit
+   * above the present one.
+   */
   setDeviceAttr(fd: number, group: number, attr: U64, value: Bytes): number;
-  /** KVM_GET_DEVICE_ATTR. */
+  /** KVM_GET_DEVICE_ATTR: 0; −ENXIO (s390x) for one that isn't there, −EFAULT (s390x) where the value doesn't fit. */
   getDeviceAttr(fd: number, group: number, attr: U64, value: Bytes): number;
-  /** KVM_HAS_DEVICE_ATTR. */
+  /** KVM_HAS_DEVICE_ATTR: 0, or −ENXIO (s390x, aarch64). */
   hasDeviceAttr(fd: number, group: number, attr: U64): number;
 
   // Eventfds and I/O buses (VM fd)
 
   /** eventfd(2), always close-on-exec and non-blocking: an fd. */
   eventfd(initial: number): number;
-  /** KVM_IOEVENTFD. */
+  /**
+   * KVM_IOEVENTFD: 0. −EINVAL for a length or an end that cannot be, for flags it doesn't know and for what is no eventfd; −EBADF for no
+   * descriptor at all; −EEXIST where one that matches is there; −ENOENT where the one to be taken away isn't.
+   */
   ioeventfd(vm: number, addr: U64, len: number, fd: number, flags: number, datamatch: U64): number;
-  /** KVM_IRQFD. */
+  /**
+   * KVM_IRQFD: 0. −EINVAL for flags it doesn't know and for what is no eventfd, −EBADF for no descriptor at all, −EBUSY (x86_64, s390x,
+   * riscv64) for an eventfd that has one, −EAGAIN (ppc64, aarch64) before the VM has an interrupt controller.
+   */
   irqfd(vm: number, fd: number, gsi: number, flags: number, resamplefd: number): number;
-  /** KVM_REGISTER_COALESCED_MMIO (x86, ppc64; −ENOTTY on s390x). */
+  /** KVM_REGISTER_COALESCED_MMIO (x86_64, aarch64, riscv64): 0; −EINVAL for a `pio` that is neither 0 nor 1. */
   registerCoalescedMmio(vm: number, addr: U64, size: number, pio: number): number;
-  /** KVM_UNREGISTER_COALESCED_MMIO. */
+  /** KVM_UNREGISTER_COALESCED_MMIO: 0, also where there is no such zone; −EINVAL for a `pio` that is neither 0 nor 1. */
   unregisterCoalescedMmio(vm: number, addr: U64, size: number, pio: number): number;
-  /** KVM_CREATE_IRQCHIP. */
+  /**
+   * KVM_CREATE_IRQCHIP (x86_64, s390x, aarch64): 0. −EEXIST (x86_64) when there is one, −EINVAL (x86_64, s390x) after the first vCPU and
+   * before ENABLE_CAP(S390_IRQCHIP), −ENODEV (aarch64) on a host whose GIC has no version 2.
+   */
   createIrqchip(vm: number): number;
 
   // vCPUs (vCPU fd)
 
   /**
    * KVM_RUN on the calling thread. Returns 0 with kvm_run filled, or −errno. With `timeoutMs` > 0 a run that long is
-   * interrupted: −EINTR. A worker that is being terminated gets out of it too.
+   * interrupted: −EINTR. A worker that is being terminated gets out of it too. −EFAULT for memory that the host lacks, −EBUSY while
+   * it runs already, −ENOEXEC (aarch64) before KVM_ARM_VCPU_INIT.
    */
   run(vcpu: number, timeoutMs: number): number;
   /**
-   * KVM_RUN on the vCPU's own thread; resolves to what {@link run} would return. Until then every other call on this
+   * KVM_RUN on the vCPU's own thread; resolves to what {@link run} would return, −EINTR after a {@link kick}. Until then every other call on this
    * vCPU but {@link kick} is −EBUSY: the kernel would make the caller wait, who is the one to kick it.
    */
   runAsync(vcpu: number): Promise<number>;
-  /** Sets kvm_run.immediate_exit and signals the thread inside KVM_RUN: that run, or the next one, returns −EINTR. */
+  /** Sets kvm_run.immediate_exit and signals the thread inside KVM_RUN: that run, or the next one, is interrupted. */
   kick(vcpu: number): number;
-  /** KVM_GET_REGS into a structure of the architecture's size (uapi REGS_SIZE), in host byte order. */
+  /**
+   * KVM_GET_REGS into a structure of the architecture's size (uapi REGS_SIZE), in host byte order: 0; −EFAULT (x86_64, s390x, ppc64)
+   * where it doesn't fit, −EINVAL (aarch64, riscv64) where registers are got one by one.
+   */
   getRegs(vcpu: number, regs: Bytes): number;
+  /** KVM_SET_REGS, likewise: −EFAULT (x86_64, s390x, ppc64), −EINVAL (riscv64). */
   setRegs(vcpu: number, regs: Bytes): number;
+  /** KVM_GET_SREGS: −EFAULT (x86_64, s390x, ppc64), −EINVAL (aarch64, riscv64). */
   getSregs(vcpu: number, sregs: Bytes): number;
+  /**
+   * KVM_SET_SREGS: −EFAULT (x86_64, s390x, ppc64); −EINVAL (x86_64, ppc64, aarch64, riscv64), also for control bits that don't go together
+   * and for another processor than the host's.
+   */
   setSregs(vcpu: number, sregs: Bytes): number;
-  /** KVM_GET_ONE_REG; the size of `value` must be the one that the id encodes (2^((id >> 52) & 15) bytes). */
+  /**
+   * KVM_GET_ONE_REG; the size of `value` must be the one that the id encodes (2^((id >> 52) & 15) bytes), else −EFAULT. −EINVAL (x86_64,
+   * s390x, ppc64, aarch64) or −ENOENT (riscv64) for what is no register, −ENOEXEC (aarch64) before KVM_ARM_VCPU_INIT.
+   */
   getOneReg(vcpu: number, id: U64, value: Bytes): number;
+  /** KVM_SET_ONE_REG: −EFAULT, −EINVAL (x86_64, s390x, ppc64, aarch64), −ENOENT (riscv64), −ENOEXEC (aarch64). */
   setOneReg(vcpu: number, id: U64, value: Bytes): number;
-  /** KVM_GET_MP_STATE: the state itself (≥ 0). */
+  /** KVM_GET_MP_STATE: the state itself (≥ 0); −EINVAL (ppc64), which has none. */
   getMpState(vcpu: number): number;
+  /** KVM_SET_MP_STATE: 0; −EINVAL (x86_64, ppc64, aarch64, riscv64) or −ENXIO (s390x) for a state that there isn't. */
   setMpState(vcpu: number, state: number): number;
 
   // Host memory
@@ -151,13 +216,14 @@ export interface KvmCalls {
    * mmap(2): a host virtual address, a multiple of `align` (0 = the page size) plus `alignOffset`.
    * `fd` −1 is anonymous memory; a memfd, a vCPU (kvm_run; the dirty ring at page offset 64), or a file's or device's
    * descriptor otherwise. Whatever lies behind the end is inaccessible. Anonymous memory with PROT.NONE is a
-   * reservation: addresses without memory, into which {@link mmapFixed} puts some.
+   * reservation: addresses without memory, into which {@link mmapFixed} puts some. −EINVAL for no length and for flags that are neither
+   * SHARED nor PRIVATE, −EBADF for no descriptor, −ENODEV for one that has no memory.
    */
   mmap(length: U64, prot: number, flags: number, fd: number, offset: U64, align: U64, alignOffset: U64): number;
   /**
    * mmap(2) with MAP_FIXED inside a reservation: page-aligned addresses of it show other memory from now on, whatever
    * was there. With PROT.NONE and no descriptor there is nothing again. 0; −EINVAL where the range isn't inside one
-   * reservation of ours. When it fails, what was there stays.
+   * reservation of ours, −EBADF and −ENODEV as {@link mmap}. When it fails, what was there stays.
    */
   mmapFixed(hva: Hva, length: U64, prot: number, flags: number, fd: number, offset: U64): number;
   /**
@@ -166,16 +232,16 @@ export interface KvmCalls {
    */
   munmap(hva: Hva, length: U64): number;
   /**
-   * mprotect(2) inside a mapping of ours. Windows of it are detached, and there are none any more: read and write by
+   * mprotect(2) inside a mapping of ours, else −EINVAL; −ENOMEM for a part that has no memory. Windows of it are detached, and there are none any more: read and write by
    * calls. −EBUSY while a {@link view} of it exists that the collector has not taken: somebody may be using it.
    */
   mprotect(hva: Hva, length: U64, prot: number): number;
   /**
-   * madvise(2) inside a mapping of ours; the advices of uapi MADV, else −EINVAL. −EBUSY where huge pages would go while a
+   * madvise(2) inside a mapping of ours; the advices of uapi MADV, else −EINVAL; −ENOMEM for a part that has no memory. −EBUSY where huge pages would go while a
    * {@link view} of them exists.
    */
   madvise(hva: Hva, length: U64, advice: number): number;
-  /** memfd_create(2), sized and sealed against shrinking: an fd. */
+  /** memfd_create(2), sized and sealed against shrinking: an fd; −EINVAL for flags it doesn't know. */
   memfdCreate(name: string, size: U64, flags: number): number;
   /**
    * The memory itself as an ArrayBuffer, or −errno: −EINVAL when the range isn't one window of a mapping of ours
@@ -186,13 +252,13 @@ export interface KvmCalls {
    */
   view(hva: Hva, length: number): ArrayBufferLike | number;
   /**
-   * The same for the caller alone, another ArrayBuffer than anybody else's: it must not be given to calls of Node's that
-   * work in other threads. Where {@link view} would make {@link mprotect} answer −EBUSY, this one is detached.
+   * The same for the caller alone, −EINVAL and −EACCES included: another ArrayBuffer than anybody else's: it must not be given to calls of Node's that
+   * work in other threads. Where {@link view} would keep {@link mprotect} from its work, this one is detached.
    */
   window(hva: Hva, length: number): ArrayBufferLike | number;
   /** Copies out of mapped memory, never faulting: bytes copied (fewer where memory stops being readable), −EFAULT when none. */
   readMemory(hva: Hva, into: Uint8Array): number;
-  /** Copies into mapped memory, likewise. */
+  /** Copies into mapped memory, likewise; −EFAULT. */
   writeMemory(hva: Hva, from: Uint8Array): number;
   /**
    * Gathers many small pieces: piece i is `lengths[i]` bytes at `hvas[i]`, back to back in `into`. The number of
@@ -258,9 +324,9 @@ export function hostOf({
 
 /** Calls that only x86_64 has. */
 export interface X86Calls {
-  /** KVM_SET_TSS_ADDR (VM fd). */
+  /** KVM_SET_TSS_ADDR (VM fd): 0; −EINVAL where three pages don't fit below 4 GiB. */
   setTssAddr(vm: number, addr: U64): number;
-  /** KVM_SET_IDENTITY_MAP_ADDR (VM fd). */
+  /** KVM_SET_IDENTITY_MAP_ADDR (VM fd): 0; −EINVAL after the first vCPU. */
   setIdentityMapAddr(vm: number, addr: U64): number;
 }
 
@@ -268,7 +334,9 @@ export interface X86Calls {
 export interface S390xCalls {
   /**
    * KVM_S390_MEM_OP on a vCPU fd (logical, SIDA) or VM fd (absolute): 0, −errno, or a positive program-interruption
-   * code. `buf` is filled or read according to `op`; `oldValue` only by compare-exchange.
+   * code. `buf` is filled or read according to `op`; `oldValue` only by compare-exchange. −EINVAL for an operation that the descriptor
+   * doesn't have, for flags, keys and access registers that there aren't, and for a size of 0; −E2BIG for a size that is too large;
+   * −EFAULT for a buffer that doesn't fit and for memory that the host lacks.
    */
   memOp(
     fd: number,
@@ -282,20 +350,26 @@ export interface S390xCalls {
     oldValue: Bytes,
     sidaOffset: number,
   ): number;
-  /** KVM_S390_GET_SKEYS: 0, 1 when the guest uses no keys, −errno. One byte per page in `keys`. */
+  /**
+   * KVM_S390_GET_SKEYS: 0, or 1 when the guest uses no keys. One byte per page in `keys`. −EINVAL for flags, and for a count of 0 or above
+   * 1048576; −EFAULT for keys that don't fit, and for a page in no slot.
+   */
   getSkeys(vm: number, startGfn: U64, count: U64, flags: number, keys: Bytes): number;
-  /** KVM_S390_SET_SKEYS. */
+  /** KVM_S390_SET_SKEYS: 0; −EINVAL and −EFAULT likewise, and −EINVAL for a key with its lowest bit set. */
   setSkeys(vm: number, startGfn: U64, count: U64, flags: number, keys: Bytes): number;
-  /** KVM_S390_KEYOP (7.0+): `key` is one byte, in and out. */
+  /** KVM_S390_KEYOP (7.0+): `key` is one byte, in and out. −EINVAL for an operation that there isn't, −EFAULT for a page in no slot. */
   keyOp(vm: number, guestAddr: U64, operation: number, key: Uint8Array): number;
-  /** KVM_S390_GET_CMMA_BITS. `log` is [start_gfn, count, remaining], updated. */
+  /**
+   * KVM_S390_GET_CMMA_BITS. `log` is [start_gfn, count, remaining], updated. −ENXIO where CMMA isn't enabled, −EINVAL for flags it doesn't know
+   * and without migration mode, −EFAULT for values that don't fit or a page in no slot.
+   */
   getCmmaBits(vm: number, log: BigUint64Array, flags: number, values: Bytes): number;
-  /** KVM_S390_SET_CMMA_BITS. */
+  /** KVM_S390_SET_CMMA_BITS: 0; −ENXIO where CMMA isn't enabled, −EINVAL for flags and a count that is too large, −EFAULT likewise. */
   setCmmaBits(vm: number, startGfn: U64, count: number, flags: number, mask: U64, values: Bytes): number;
   /** KVM_S390_UCAS_MAP (vCPU fd of a ucontrol VM). */
   ucasMap(vcpu: number, userAddr: U64, vcpuAddr: U64, length: U64): number;
   ucasUnmap(vcpu: number, userAddr: U64, vcpuAddr: U64, length: U64): number;
-  /** KVM_S390_VCPU_FAULT. */
+  /** KVM_S390_VCPU_FAULT: 0; −EFAULT for a page in no slot, and for memory that the host lacks. */
   vcpuFault(vcpu: number, addr: U64): number;
   /** KVM_S390_INITIAL_RESET, _NORMAL_RESET, _CLEAR_RESET. */
   initialReset(vcpu: number): number;
@@ -307,16 +381,19 @@ export interface S390xCalls {
 
 /** Calls that only ppc64 (Book3S HV) has. */
 export interface Ppc64Calls {
-  /** KVM_PPC_ALLOCATE_HTAB. Order 0 is never sent (it oopses known kernels): −EINVAL. */
+  /**
+   * KVM_PPC_ALLOCATE_HTAB: 0. −EINVAL for an order that no table has; order 0 is never sent, since it oopses known kernels. −EBUSY while a
+   * vCPU runs.
+   */
   allocateHtab(vm: number, order: number): number;
-  /** KVM_PPC_GET_HTAB_FD: an fd for `read` and `write`. */
+  /** KVM_PPC_GET_HTAB_FD: an fd for `read` and `write`; −EINVAL for flags it doesn't know. */
   getHtabFd(vm: number, flags: U64, startIndex: U64): number;
-  /** KVM_PPC_RESIZE_HPT_PREPARE: 0 = ready, > 0 = milliseconds to wait. */
+  /** KVM_PPC_RESIZE_HPT_PREPARE: 0 = ready, > 0 = milliseconds to wait; −EINVAL for flags, an order that no table has, and a radix guest. */
   resizeHptPrepare(vm: number, flags: U64, shift: number): number;
-  /** KVM_PPC_RESIZE_HPT_COMMIT. */
+  /** KVM_PPC_RESIZE_HPT_COMMIT: 0; −EINVAL likewise, −EIO for a table that isn't in use yet, −ENXIO for an order that isn't prepared, −ENOSPC where bolted entries collide. */
   resizeHptCommit(vm: number, flags: U64, shift: number): number;
-  /** KVM_PPC_GET_SMMU_INFO into a 592-byte structure. */
+  /** KVM_PPC_GET_SMMU_INFO into a 592-byte structure: 0; −EFAULT where it doesn't fit. */
   getSmmuInfo(vm: number, info: Bytes): number;
-  /** KVM_PPC_CONFIGURE_V3_MMU. */
+  /** KVM_PPC_CONFIGURE_V3_MMU: 0; −EINVAL for flags and a table that don't fit the host's MMU, −EBUSY while a vCPU runs. */
   configureV3Mmu(vm: number, flags: U64, processTable: U64): number;
 }

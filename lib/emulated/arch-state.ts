@@ -1,7 +1,11 @@
 import type { MemslotContext } from '../rules/memslot.ts';
 import type { Rule } from '../rules/rule.ts';
+import type { RequestName } from '../uapi/requests.ts';
 import type { GuestFault, GuestInstruction, GuestResult } from './guest.ts';
 import type { EmulatedMemslot } from './memslots.ts';
+
+/** Requests over a structure for which there is no call of their own: 0 or −errno. */
+type OwnRequests = Partial<Record<RequestName, (struct: Uint8Array) => number>>;
 
 /**
  * What an architecture keeps of a VM and does for it (`kvm->arch` and the `kvm_arch_…` functions). What is absent, the
@@ -10,6 +14,7 @@ import type { EmulatedMemslot } from './memslots.ts';
 export interface ArchVm {
   /** There is an interrupt controller in the kernel. */
   readonly irqchip?: boolean;
+  readonly requests?: OwnRequests;
   /** KVM_CREATE_IRQCHIP. */
   createIrqchip?(): number;
   /** ENABLE_CAP for a capability that isn't generic: 0 or −errno. */
@@ -32,6 +37,11 @@ export interface ArchVm {
 
 /** The requests on a vCPU's descriptor that an architecture answers in its own way. */
 interface VcpuRequests {
+  readonly requests?: OwnRequests;
+  /** Before GET_ONE_REG and SET_ONE_REG: 0 or −errno. */
+  refusesOneReg?(): number;
+  /** GET_MP_STATE, where it isn't the state alone. */
+  getMpState?(): number;
   enableCap?(cap: number, flags: number, args: readonly bigint[]): number;
   /** KVM_PRE_FAULT_MEMORY: `range` is [gpa, size], updated. */
   preFaultMemory?(range: BigUint64Array, flags: bigint): number;
@@ -41,12 +51,16 @@ interface VcpuRequests {
   registersAsked?(): void;
   /** SET_REGS was carried out. */
   regsSet?(): void;
+  /** Whether SET_SREGS takes these. */
+  acceptsSregs?(sregs: Uint8Array): boolean;
   /** SET_SREGS was carried out. */
   sregsSet?(): void;
 }
 
 /** What an architecture's processor and KVM do while a scripted guest runs. */
 interface GuestExecution {
+  /** A scripted guest was loaded. */
+  loaded?(): void;
   /** Before the guest goes on: 0, or −errno with which KVM_RUN ends. */
   beforeRun?(): number;
   /** A halted vCPU makes an exit, as its waking is user space's affair. */

@@ -295,16 +295,15 @@ export class HostMemory {
     return this.#inside(hva, length) !== undefined;
   }
 
-  /** Whether a range has pages that may not be written. Where nothing is mapped, there are none. */
+  /**
+   * Whether a range has pages that may not be written. Where nothing is mapped, a slot has inaccessible pages, so that nothing
+   * else will ever be under it.
+   */
   hasUnwritable(start: number, size: number): boolean {
-    return this.#mappings
-      .filter(({ hva, length }) => hva < start + size && hva + length > start)
-      .some((mapping) => {
-        const from = Math.max(start, mapping.hva);
-        const end = Math.min(start + size, mapping.hva + mapping.length);
-        // What is in none of its areas is reserved, and inaccessible.
-        return partsOf(mapping, from, end)?.every(({ prot }) => (prot & PROT.WRITE) !== 0) !== true;
-      });
+    const mapping = this.#inside(start, size);
+    // What is in none of its areas is reserved, and inaccessible.
+    const parts = mapping === undefined ? undefined : partsOf(mapping, start, start + size);
+    return parts?.every(({ prot }) => (prot & PROT.WRITE) !== 0) !== true;
   }
 
   /** Bytes from an address to the end of its mapping; 0 where there is none. */

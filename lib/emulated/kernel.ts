@@ -2,6 +2,7 @@ import type { Bytes, Hva, KvmCalls, Ppc64Calls, S390xCalls, U64, X86Calls } from
 import type { Arch } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { API_VERSION, GUEST_MEMFD_FLAG, IOEVENTFD, IRQFD, MAP } from '../uapi/flags.ts';
+import { type RequestName, requestName, requestSize } from '../uapi/requests.ts';
 import type { Architecture } from './architecture.ts';
 import { FileBacking, type MapRequest, type MapSource } from './backing.ts';
 import type { GuestProgram } from './guest.ts';
@@ -17,6 +18,8 @@ import { EmulatedVm, type GuestMemfd } from './vm.ts';
 
 /** Numbers of emulated descriptors start far above real ones, so that neither is ever taken for the other. */
 const FIRST_FD = 0x10_0000;
+/** What memfd_create knows: CLOEXEC, ALLOW_SEALING, HUGETLB with a size of pages, NOEXEC_SEAL and EXEC. */
+const MEMFD_FLAGS = 0xfc00_001f;
 const DEFAULT_MAX_FDS = 1024 * 1024;
 
 /** Linux's KVM over one architecture: every call, its checks and their order, apart from what the architecture does. */
@@ -135,7 +138,17 @@ export class KernelCore implements KvmCalls {
   ioctlUnchecked(fd: number, request: number, arg: U64 | Uint8Array): number {
     const file = this.#files.get(fd);
     if (file === undefined) return -ERRNO.EBADF;
-    return rawIoctl(this, fd, request, arg) ?? unknownRequest(file, this.#machine);
+    const name = requestName(request, this.arch);
+    if (name === undefined) return unknownRequest(file, this.#machine);
+    return rawIoctl(this, fd, name, arg) ?? this.#archRequest(file, name, arg) ?? unknownRequest(file, this.#machine);
+  }
+
+  /** What only an architecture's VMs or vCPUs know. */
+  #archRequest(file: OpenFile, name: RequestName, arg: U64 | Uint8Array): number | undefined {
+    const isOurs = file instanceof EmulatedVm || file instanceof EmulatedVcpu;
+    const answer = isOurs ? file.arch.requests?.[name] : undefined;
+    if (answer === undefined) return undefined;
+    return arg instanceof Uint8Array && arg.length >= requestSize(name) ? answer(arg) : -ERRNO.EFAULT;
   }
 
   // /dev/kvm
@@ -180,7 +193,7 @@ export class KernelCore implements KvmCalls {
     if (typeof vm === 'number') return vm;
     const { vcpuIds, maxVcpus } = this.#machine;
     if (BigInt(id) >= BigInt(vcpuIds) || vm.vcpus.size >= maxVcpus) return -ERRNO.EINVAL;
-    if (vm.vcpus.has(Number(id))) return -ERRNO.EEXIST;
+    if (vm.vcpus.has(Number(id))) return this.#machine.duplicateVcpuId;
     return this.#open(new EmulatedVcpu(vm, Number(id), (vcpu) => this.#architecture.createVcpu(vcpu, vm.arch)));
   }
 
@@ -271,17 +284,23 @@ export class KernelCore implements KvmCalls {
 
   setDeviceAttr(fd: number, group: number, attr: U64, value: Bytes): number {
     const vm = this.#vm(fd);
-    return typeof vm === 'number' ? vm : (vm.arch.setDeviceAttr?.(group, BigInt(attr), value) ?? -ERRNO.ENOTTY);
+    return typeof vm === 'number'
+      ? vm
+      : (vm.arch.setDeviceAttr?.(group, BigInt(attr), value) ?? this.#machine.unknownVmRequest);
   }
 
   getDeviceAttr(fd: number, group: number, attr: U64, value: Bytes): number {
     const vm = this.#vm(fd);
-    return typeof vm === 'number' ? vm : (vm.arch.getDeviceAttr?.(group, BigInt(attr), value) ?? -ERRNO.ENOTTY);
+    return typeof vm === 'number'
+      ? vm
+      : (vm.arch.getDeviceAttr?.(group, BigInt(attr), value) ?? this.#machine.unknownVmRequest);
   }
 
   hasDeviceAttr(fd: number, group: number, attr: U64): number {
     const vm = this.#vm(fd);
-    return typeof vm === 'number' ? vm : (vm.arch.hasDeviceAttr?.(group, BigInt(attr)) ?? -ERRNO.ENOTTY);
+    return typeof vm === 'number'
+      ? vm
+      : (vm.arch.hasDeviceAttr?.(group, BigInt(attr)) ?? this.#machine.unknownVmRequest);
   }
 
   eventfd(initial: number): number {
@@ -307,7 +326,8 @@ export class KernelCore implements KvmCalls {
       vm.irqfds.delete(event, gsi);
       return 0;
     }
-    if (vm.arch.irqchip !== true) return this.#machine.irqfdWithoutIrqchip;
+    const { irqfdWithoutIrqchip } = this.#machine;
+    if (vm.arch.irqchip !== true && irqfdWithoutIrqchip !== 0) return irqfdWithoutIrqchip;
     if (typeof event === 'number') return event;
     if ((flags & IRQFD.RESAMPLE) !== 0) {
       const resample = this.#eventfd(resamplefd);
@@ -328,7 +348,7 @@ export class KernelCore implements KvmCalls {
 
   createIrqchip(fd: number): number {
     const vm = this.#vm(fd);
-    return typeof vm === 'number' ? vm : (vm.arch.createIrqchip?.() ?? -ERRNO.ENOTTY);
+    return typeof vm === 'number' ? vm : (vm.arch.createIrqchip?.() ?? this.#machine.unknownVmRequest);
   }
 
   // vCPU
@@ -364,6 +384,8 @@ export class KernelCore implements KvmCalls {
   setRegs(fd: number, regs: Bytes): number {
     const vcpu = this.#idleVcpu(fd);
     if (typeof vcpu === 'number') return vcpu;
+    const { unusedRegsBytes } = this.#machine;
+    if (unusedRegsBytes !== undefined && copyIn(regs, unusedRegsBytes) === undefined) return -ERRNO.EFAULT;
     const result = writeRegisters(vcpu.regs, regs);
     if (result === 0) vcpu.arch.regsSet?.();
     return result;
@@ -379,29 +401,32 @@ export class KernelCore implements KvmCalls {
   setSregs(fd: number, sregs: Bytes): number {
     const vcpu = this.#idleVcpu(fd);
     if (typeof vcpu === 'number') return vcpu;
-    const result = writeRegisters(vcpu.sregs, sregs);
+    const result = writeRegisters(vcpu.sregs, sregs, (bytes) => vcpu.arch.acceptsSregs?.(bytes) ?? true);
     if (result === 0) vcpu.arch.sregsSet?.();
     return result;
   }
 
   getOneReg(fd: number, id: U64, value: Bytes): number {
-    const vcpu = this.#idleVcpu(fd);
-    if (typeof vcpu === 'number') return vcpu;
-    const register = vcpu.oneRegs.get(BigInt(id));
-    return register === undefined ? this.#machine.unknownOneReg : copyOut(register, value);
+    const { oneRegOfVm } = this.#machine;
+    if (oneRegOfVm !== undefined && this.#files.get(fd)?.kind === 'vm') return oneRegOfVm;
+    const register = this.#oneReg(fd, id);
+    return typeof register === 'number' ? register : copyOut(register, value);
   }
 
   setOneReg(fd: number, id: U64, value: Bytes): number {
+    const register = this.#oneReg(fd, id);
+    return typeof register === 'number' ? register : writeRegisters(register, value);
+  }
+
+  #oneReg(fd: number, id: U64): Uint8Array | number {
     const vcpu = this.#idleVcpu(fd);
     if (typeof vcpu === 'number') return vcpu;
-    const register = vcpu.oneRegs.get(BigInt(id));
-    if (register === undefined) return this.#machine.unknownOneReg;
-    return writeRegisters(register, value);
+    return vcpu.arch.refusesOneReg?.() || (vcpu.oneRegs.get(BigInt(id)) ?? this.#machine.unknownOneReg);
   }
 
   getMpState(fd: number): number {
     const vcpu = this.#idleVcpu(fd);
-    return typeof vcpu === 'number' ? vcpu : vcpu.mpState;
+    return typeof vcpu === 'number' ? vcpu : (vcpu.arch.getMpState?.() ?? vcpu.mpState);
   }
 
   setMpState(fd: number, state: number): number {
@@ -448,7 +473,8 @@ export class KernelCore implements KvmCalls {
     return this.#memory.advise(Number(hva), Number(length), advice);
   }
 
-  memfdCreate(_name: string, size: U64, _flags: number): number {
+  memfdCreate(_name: string, size: U64, flags: number): number {
+    if ((flags & ~MEMFD_FLAGS) !== 0) return -ERRNO.EINVAL;
     return this.#open(new EmulatedMemfd(Number(size)));
   }
 
@@ -471,11 +497,15 @@ export class KernelCore implements KvmCalls {
   }
 
   gather(hvas: Float64Array, lengths: Uint32Array, into: Uint8Array): number {
-    return movePieces(hvas, lengths, into, (hva, bytes) => this.#memory.read(hva, bytes));
+    return movePieces(hvas, lengths, into, (hva, bytes) =>
+      this.#memory.mappedBytes(hva) >= bytes.length ? this.#memory.read(hva, bytes) : 0,
+    );
   }
 
   scatter(hvas: Float64Array, lengths: Uint32Array, from: Uint8Array): number {
-    return movePieces(hvas, lengths, from, (hva, bytes) => this.#memory.write(hva, bytes));
+    return movePieces(hvas, lengths, from, (hva, bytes) =>
+      this.#memory.mappedBytes(hva) >= bytes.length ? this.#memory.write(hva, bytes) : 0,
+    );
   }
 }
 
@@ -508,10 +538,15 @@ function readRegisters(registers: Uint8Array, into: Bytes): number {
   return registers.length === 0 ? -ERRNO.EINVAL : copyOut(registers, into);
 }
 
-function writeRegisters(registers: Uint8Array, from: Bytes): number {
+function writeRegisters(
+  registers: Uint8Array,
+  from: Bytes,
+  accepts: (bytes: Uint8Array) => boolean = () => true,
+): number {
   if (registers.length === 0) return -ERRNO.EINVAL;
   const bytes = copyIn(from, registers.length);
   if (bytes === undefined) return -ERRNO.EFAULT;
+  if (!accepts(bytes)) return -ERRNO.EINVAL;
   registers.set(bytes);
   return 0;
 }

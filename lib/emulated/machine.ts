@@ -45,7 +45,13 @@ export interface Machine {
   readonly unknownVcpuRequest: number;
   /** What GET_ONE_REG and SET_ONE_REG get for an id that isn't there. */
   readonly unknownOneReg: number;
-  /** What IRQFD gets on a VM without an interrupt controller. */
+  /** What GET_ONE_REG gets on a VM fd, where its number is another request's there. */
+  readonly oneRegOfVm?: number;
+  /** Bytes that SET_REGS reads before it says that there is no such thing. */
+  readonly unusedRegsBytes?: number;
+  /** What CREATE_VCPU gets for an id that is taken. */
+  readonly duplicateVcpuId: number;
+  /** What IRQFD gets on a VM without an interrupt controller; 0 where it does without. */
   readonly irqfdWithoutIrqchip: number;
   /** Memslots of an address space. */
   readonly userSlots: number;
@@ -93,6 +99,7 @@ export function commonMachine(arch: Arch, release: Release) {
     unknownVmRequest: -ERRNO.ENOTTY,
     unknownVcpuRequest: -ERRNO.EINVAL,
     unknownOneReg: -ERRNO.EINVAL,
+    duplicateVcpuId: -ERRNO.EEXIST,
     irqfdWithoutIrqchip: -ERRNO.EINVAL,
     userSlots: 32767,
     readonlyMem: false,

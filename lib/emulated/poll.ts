@@ -63,6 +63,8 @@ export async function pollFile(queue: PollQueue | undefined, events: number): Pr
   if ((events & ~(POLL.IN | POLL.OUT)) !== 0) return -ERRNO.EINVAL;
   if (events === 0) {
     queue?.settle(0);
+    // Those who waited hear of it first.
+    await new Promise((turn) => setImmediate(turn));
     return 0;
   }
   return queue === undefined ? -ERRNO.EPERM : queue.wait(events);

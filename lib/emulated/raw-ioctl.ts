@@ -1,7 +1,7 @@
 import type { KvmCalls, U64 } from '../calls/kvm-calls.ts';
 import { isLittleEndianHost } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
-import { type RequestName, requestName, requestSize } from '../uapi/requests.ts';
+import { type RequestName, requestSize } from '../uapi/requests.ts';
 
 type ByValue = (calls: KvmCalls, fd: number, arg: bigint) => number;
 type ByStruct = (calls: KvmCalls, fd: number, struct: Fields) => number;
@@ -57,12 +57,11 @@ const BY_STRUCT: Partial<Record<RequestName, ByStruct>> = {
 };
 
 /**
- * An ioctl by its number. Undefined when the number is no request that the emulated kernel knows on any descriptor;
+ * An ioctl by its name. Undefined when it is no request that one of the calls makes;
  * −EFAULT when a structure is shorter than the request's, or full of pointers.
  */
-export function rawIoctl(calls: KvmCalls, fd: number, request: number, arg: U64 | Uint8Array): number | undefined {
-  const name = requestName(request, calls.arch);
-  if (name === undefined || belongsElsewhere(name, calls)) return undefined;
+export function rawIoctl(calls: KvmCalls, fd: number, name: RequestName, arg: U64 | Uint8Array): number | undefined {
+  if (belongsElsewhere(name, calls)) return undefined;
   const byValue = BY_VALUE[name];
   if (byValue !== undefined) return byValue(calls, fd, arg instanceof Uint8Array ? 1n : BigInt(arg));
   if (!(arg instanceof Uint8Array) || arg.length < requestSize(name)) return -ERRNO.EFAULT;

@@ -25,6 +25,7 @@ export function movePieces(
   let at = 0;
   for (let i = 0; i < count; i++) {
     const length = lengths[i]!;
+    if (length === 0) continue;
     if (at + length > bytes.length || move(hvas[i]!, bytes.subarray(at, at + length)) !== length) return i;
     at += length;
   }

@@ -84,6 +84,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   /** What the guest executes from the next KVM_RUN on. */
   load(program: GuestProgram): void {
     this.#program = program;
+    this.arch.loaded?.();
     this.#result = undefined;
     this.#pending = undefined;
   }

@@ -57,6 +57,8 @@ export class Vm extends Handle {
   readonly io: VmIo;
   readonly #vcpus = new Set<Vcpu>();
   /** One more than the highest id of a vCPU that there ever was: KVM keeps them all. */
+  /** Of every vCPU that there was. */
+  readonly #ids = new Set<number>();
   #nextId = 0;
   readonly #dirty: VmDirtyTracking;
   readonly #memory: VmMemory;
@@ -146,7 +148,7 @@ export class Vm extends Handle {
 
   /**
    * KVM_CREATE_VCPU; ids count up by default.
-   * @throws KvmError EEXIST for an id that is taken, also by a vCPU that was closed; EINVAL beyond the limit
+   * @throws KvmError EEXIST for an id that is taken (EINVAL on ppc64), also by a vCPU that was closed; EINVAL beyond the limit
    */
   createVcpu(id: U64 = this.#nextId): Vcpu {
     checkU64(id, 'id');
@@ -155,6 +157,7 @@ export class Vm extends Handle {
     if (fd < 0) throw this.failure('createVcpu', fd, { explanation: this.#whyNoVcpu(id, fd) });
     const vcpu = new Vcpu(this, Number(id), fd, runSize, this.#dirty.ringBytes);
     this.#vcpus.add(vcpu);
+    this.#ids.add(vcpu.id);
     this.#nextId = Math.max(this.#nextId, vcpu.id + 1);
     return vcpu;
   }
@@ -249,10 +252,11 @@ export class Vm extends Handle {
   }
 
   #whyNoVcpu(id: U64, errno: number): string | undefined {
-    if (errno === -ERRNO.EINVAL) {
+    // For an id that is taken ppc64 says EINVAL too.
+    if (errno === -ERRNO.EINVAL && !(this.calls.arch === 'ppc64' && this.#ids.has(Number(id)))) {
       return `vCPU id ${id}: ids must be below ${this.checkExtension('MAX_VCPU_ID')}, and there may be ${this.checkExtension('MAX_VCPUS')} vCPUs (there are ${this.#vcpus.size})`;
     }
-    if (errno !== -ERRNO.EEXIST) return undefined;
+    if (errno !== -ERRNO.EEXIST && errno !== -ERRNO.EINVAL) return undefined;
     return this.vcpus.some((vcpu) => vcpu.id === Number(id))
       ? `there is a vCPU ${id} already`
       : `there was a vCPU ${id}, and KVM keeps its id until the VM goes; ${this.#nextId} is the next that is free`;

@@ -92,8 +92,8 @@ export const KVM_PPC_COMPAT_CAPS = { size: 0, flags: 8, compat_capabilities: 16,
 /** Layout of `struct kvm_regs` on ppc64, as far as it is looked at: 32 general-purpose registers at the end. */
 export const KVM_REGS_PPC64 = { pc: 0, msr: 40, gpr: 136 } as const;
 
-/** Layout of `struct kvm_sregs` on ppc64, as far as it is looked at: the 64 pairs of doublewords of the SLB. */
-export const KVM_SREGS_PPC64 = { slb: 16, slbEntries: 64 } as const;
+/** Layout of `struct kvm_sregs` on ppc64, as far as it is looked at: the processor's version, and the 64 pairs of doublewords of the SLB. */
+export const KVM_SREGS_PPC64 = { pvr: 0, slb: 16, slbEntries: 64 } as const;
 
 /** Layout of `struct kvm_sregs` on s390x: 16 access registers of 4 bytes, 16 control registers of 8. */
 export const KVM_SREGS_S390X = { acrs: 0, crs: 64 } as const;

@@ -4,11 +4,15 @@ import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { availableParallelism, homedir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
+import { checkRoom } from '../../lib/lab/cache.ts';
 import { runCommand } from '../../lib/lab/command.ts';
 import { LabError } from '../../lib/lab/lab-error.ts';
 import { PROJECT_ROOT } from '../../lib/lab/project.ts';
 import type { Machine } from '../../lib/lab/variants.ts';
 import { readGypTarget } from './gyp.ts';
+
+/** What compiling needs on the disk, several times over. */
+const ROOM = 32 * 1024 ** 2;
 
 const FLAGS = ['-O2', '-fPIC', '-pthread', '-Werror'];
 
@@ -43,6 +47,7 @@ export async function prepareAddon(machine: Machine, options: AddonOptions): Pro
   const built = join(folder, digest, `${target.name}.node`);
   if (existsSync(built)) return built;
 
+  await checkRoom(options.cache, ROOM);
   options.onProgress(`compiling the addon for ${machine.arch}`);
   await rm(folder, { recursive: true, force: true }); // What was compiled from other sources; a lab that runs has its own copy.
   const work = join(folder, 'building');

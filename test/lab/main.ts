@@ -8,14 +8,15 @@ import type { ScenarioRun } from './guest/run-scenarios.ts';
 import { captureEntries, movesTable } from './moves.ts';
 import { type LabOptions, openShell, runInLab } from './run-in-lab.ts';
 
-const USAGE = `usage: npm run lab -- ARCH [--kernel SERIES] [--migrate] [--record | --models | --shell] [--refresh]
+const USAGE = `usage: npm run lab -- ARCH [--kernel SERIES] [--migrate] [--only NAMES] [--record | --models | --shell] [--refresh]
        npm run lab -- capture s390x|ppc64 [--kernel SERIES] [--out FOLDER] [--refresh]
        npm run lab -- --list
 
 ARCH is s390x, ppc64, x86_64, aarch64, riscv64, or all.
   --kernel   the kernel's series, such as 6.1; --list has them, the default first
   --migrate  ppc64: then also move a running guest with its page table to other VMs, and a captured table in and out
-  --record   write the recordings of the real kernel
+  --only     the scenarios whose names begin so, with commas between: memslots/,dirty-log/
+  --record   write the recordings of the real kernel; with --only those alone
   --models   run the tests of the architecture models on the machine's Node instead of the scenarios
   --shell    our REPL on the machine's console
   --out      where a capture goes; the default is a folder in out/captures
@@ -35,6 +36,7 @@ function parse() {
     options: {
       kernel: { type: 'string' },
       migrate: { type: 'boolean', default: false },
+      only: { type: 'string', default: '' },
       record: { type: 'boolean', default: false },
       models: { type: 'boolean', default: false },
       shell: { type: 'boolean', default: false },
@@ -91,6 +93,7 @@ function refuse(sentence: string): number {
 
 interface Options {
   readonly migrate: boolean;
+  readonly only: string;
   readonly record: boolean;
   readonly refresh: boolean;
   readonly out?: string | undefined;
@@ -126,15 +129,18 @@ async function models(variant: Variant, options: Options): Promise<void> {
 
 async function run(variant: Variant, options: Options): Promise<void> {
   const { migrate } = options;
+  const only = options.only.split(',').filter((beginning) => beginning !== '');
   const entries = migrate ? await captureEntries() : [];
   const result = await runInLab(variant, {
     ...labOptions(variant, options),
     script: PAYLOAD,
-    args: { migrate },
+    args: { migrate, only },
     entries,
   });
   const { set, tour, moved } = result as unknown as ScenarioRun;
-  if (options.record) writeRecordings(RECORDINGS, variant.id, set, recordingCommand(variant));
+  if (set.taken.length === 0) throw new LabError(`No scenario of ${variant.id} begins with ${only.join(' or ')}.`);
+  const others = only.length > 0 ? 'kept' : 'removed';
+  if (options.record) writeRecordings(RECORDINGS, variant.id, set, recordingCommand(variant), others);
   const compared = await compareWithEmulated(set);
   console.log(comparisonTable(compared));
   const different = compared.filter(({ difference }) => difference !== undefined).length;

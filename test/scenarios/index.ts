@@ -5,11 +5,14 @@ import { guestIoBusScenarios } from './guest-io-bus.ts';
 import { guestLoadScenarios } from './guest-loads.ts';
 import { guestMemfdScenarios } from './guest-memfd.ts';
 import { guestMemoryScenarios } from './guest-memory.ts';
+import { hostMemoryScenarios } from './host-memory.ts';
 import { hptScenarios } from './hpt.ts';
 import { hptGuestScenarios } from './hpt-guest.ts';
 import { hptMmioScenarios } from './hpt-mmio.ts';
 import { ioBusScenarios } from './io-bus.ts';
 import { memslotScenarios } from './memslots.ts';
+import { registerScenarios } from './registers.ts';
+import { requestScenarios } from './requests.ts';
 import { reservationScenarios } from './reservations.ts';
 import { riscv64Scenarios } from './riscv64.ts';
 import { s390xCmmaScenarios } from './s390x-cmma.ts';
@@ -40,6 +43,9 @@ export const SCENARIOS: readonly Scenario[] = [
   ...s390xVcpuScenarios,
   ...reservationScenarios,
   ...riscv64Scenarios,
+  ...requestScenarios,
+  ...registerScenarios,
+  ...hostMemoryScenarios,
 ];
 
 /** Those that apply to an architecture. */

@@ -25,6 +25,7 @@ export function emulationOf(calls: KvmCalls): EmulatedKernelOptions {
             swProtectedVm: (calls.checkExtension(kvm, CAP.VM_TYPES) & 2) !== 0,
             memoryAttributes: calls.checkExtension(kvm, CAP.MEMORY_ATTRIBUTES) !== 0,
             tdp: hasNestedPaging(),
+            svm: existsSync('/sys/module/kvm_amd'),
             emulatesRealMode: existsSync('/sys/module/kvm_pvm'),
           },
         };

@@ -37,10 +37,16 @@ export function readRecordings(root: string): { readonly id: string; readonly se
     });
 }
 
-/** Replaces a set of recordings. */
-export function writeRecordings(root: string, id: string, { taken, ...host }: TakenSet, how: string): void {
+/** Replaces a set of recordings, or only those of the scenarios in it where others are to be kept. */
+export function writeRecordings(
+  root: string,
+  id: string,
+  { taken, ...host }: TakenSet,
+  how: string,
+  others: 'removed' | 'kept' = 'removed',
+): void {
   const folder = join(root, id);
-  rmSync(folder, { recursive: true, force: true });
+  if (others === 'removed') rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
   const head: HostFile = { ...host, how };
   writeFileSync(join(folder, HOST_FILE), `${JSON.stringify(head, null, 2)}\n`);

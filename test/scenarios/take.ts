@@ -20,12 +20,20 @@ export interface TakenSet {
   readonly taken: readonly Taken[];
 }
 
-/** Runs every applicable scenario on the real kernel behind `calls`. */
-export async function takeRecordings(calls: KvmCalls, progress: (text: string) => void): Promise<TakenSet> {
+/**
+ * Runs every applicable scenario on the real kernel behind `calls`.
+ * @param only beginnings of names: those scenarios alone, where there are any
+ */
+export async function takeRecordings(
+  calls: KvmCalls,
+  progress: (text: string) => void,
+  only: readonly string[] = [],
+): Promise<TakenSet> {
   const emulate = emulationOf(calls);
   const loader = nativeGuestLoader(calls) ?? noGuestLoader;
   const taken: Taken[] = [];
   for (const scenario of applicable(calls, emulate)) {
+    if (only.length > 0 && !only.some((beginning) => scenario.name.startsWith(beginning))) continue;
     progress(scenario.name);
     const start = performance.now();
     const lines = await record(scenario, calls, loader);

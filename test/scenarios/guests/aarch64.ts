@@ -1,12 +1,11 @@
 import type { KvmCalls } from '../../../lib/calls/kvm-calls.ts';
+import { ONE_REG } from '../../../lib/uapi/flags.ts';
+import { requestNumber, requestSize } from '../../../lib/uapi/requests.ts';
 import type { GuestLoader } from '../scenario.ts';
 import { assembleWords, orFail, UsedVcpus, type WordMachine, writeCode } from './machine-code.ts';
 
-const KVM_ARM_VCPU_INIT = 0x4020_aeae;
-const KVM_ARM_PREFERRED_TARGET = 0x8020_aeaf;
-const VCPU_INIT_BYTES = 32;
-/** ONE_REG id of the program counter: KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE | offset in words. */
-const CORE_PC = 0x6030_0000_0010_0040n;
+/** The program counter, in words of the structure. */
+const CORE_PC = ONE_REG.ARM64_CORE + 0x40n;
 
 /** movz and movk of 16 bits each; `wide` is the bit of the 64-bit forms. */
 function set(code: number[], register: number, value: number, wide: number): void {
@@ -24,14 +23,23 @@ const AARCH64: WordMachine = {
   spin: 0x1400_0000,
 };
 
+/** What a vCPU needs before anything else: a processor, the one that the host prefers. */
+export function initialiseAarch64(calls: KvmCalls, vm: number, vcpu: number): void {
+  const init = new Uint8Array(requestSize('KVM_ARM_VCPU_INIT'));
+  for (const [fd, name] of [
+    [vm, 'KVM_ARM_PREFERRED_TARGET'],
+    [vcpu, 'KVM_ARM_VCPU_INIT'],
+  ] as const) {
+    orFail(calls.ioctlUnchecked(fd, requestNumber(name, 'aarch64'), init), name);
+  }
+}
+
 /** Loads machine code into a real aarch64 vCPU, which is initialised when it is created. */
 export function aarch64GuestLoader(calls: KvmCalls): GuestLoader {
   const used = new UsedVcpus(calls);
   return {
     created(vm, vcpu) {
-      const init = new Uint8Array(VCPU_INIT_BYTES);
-      orFail(calls.ioctlUnchecked(vm, KVM_ARM_PREFERRED_TARGET, init), 'KVM_ARM_PREFERRED_TARGET');
-      orFail(calls.ioctlUnchecked(vcpu, KVM_ARM_VCPU_INIT, init), 'KVM_ARM_VCPU_INIT');
+      initialiseAarch64(calls, vm, vcpu);
       used.created(vcpu);
     },
     load(_vm, vcpu, codeHva, codeGpa, ops) {

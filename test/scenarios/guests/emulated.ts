@@ -3,6 +3,7 @@ import { GuestFault, type GuestOp, type GuestProgram } from '../../../lib/emulat
 import { CAP } from '../../../lib/uapi/capabilities.ts';
 import { REGS_SIZE } from '../../../lib/uapi/structs.ts';
 import { type GuestLoader, type ScriptOp, scripted } from '../scenario.ts';
+import { initialiseAarch64 } from './aarch64.ts';
 
 /** `blr`, which is after the instruction that a guest executes. */
 const BLR = 0x4e80_0020;
@@ -11,8 +12,9 @@ const REGS_PC = 0;
 
 /** Loads the operations themselves into an emulated vCPU. */
 export const emulatedGuestLoader = (kernel: EmulatedKernel): GuestLoader => ({
-  created(_vm, vcpu) {
+  created(vm, vcpu) {
     if (kernel.arch === 'ppc64') kernel.enableCap(vcpu, CAP.PPC_PAPR, 0, []);
+    if (kernel.arch === 'aarch64') initialiseAarch64(kernel, vm, vcpu);
   },
   load(_vm, vcpu, codeHva, codeGpa, ops) {
     for (const op of ops) {

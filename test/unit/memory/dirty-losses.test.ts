@@ -110,7 +110,10 @@ describe.each(backends)('what the kernel forgets on $name', (backend) => {
     vm.createVcpu().close();
     expect(vm.createVcpu().id).toBe(2);
     expect(() => vm.createVcpu(1)).toThrow(
-      expect.objectContaining({ code: 'EEXIST', explanation: expect.stringContaining('there was a vCPU 1') }),
+      expect.objectContaining({
+        code: vm.calls.arch === 'ppc64' ? 'EINVAL' : 'EEXIST',
+        explanation: expect.stringContaining('there was a vCPU 1'),
+      }),
     );
   });
 

@@ -1,3 +1,4 @@
+import type { ArchVm } from '../../../emulated/arch-state.ts';
 import type { Architecture } from '../../../emulated/architecture.ts';
 import { commonCapabilities, commonMachine, type Machine, PLAIN_VM } from '../../../emulated/machine.ts';
 import { DIRTY_RING_MAX_BYTES } from '../../../rules/dirty-ring.ts';
@@ -5,15 +6,36 @@ import { CAP } from '../../../uapi/capabilities.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { DIRTY_LOG, GUEST_MEMFD_FLAG } from '../../../uapi/flags.ts';
 import type { Release } from '../../../uapi/release.ts';
+import { Aarch64Vcpu, TARGET_GENERIC_V8 } from './vcpu-state.ts';
 
 const MAX_VCPUS = 512;
+/** Of `struct kvm_regs`, whose fields are got one by one. */
+const REGS_BYTES = 864;
 /** What CREATE_GUEST_MEMFD of 6.18 knows. */
 const GUEST_MEMFD_FLAGS = GUEST_MEMFD_FLAG.MMAP | GUEST_MEMFD_FLAG.INIT_SHARED;
 
 /** The generic memory side of aarch64: read-only slots, dirty logs with manual protect, rings with a bitmap. */
 export function aarch64Architecture(release: Release): Architecture {
-  return { machine: aarch64Machine(release), createVm: () => ({}), createVcpu: () => ({}) };
+  return {
+    machine: aarch64Machine(release),
+    createVm: () => AARCH64_VM,
+    createVcpu: (vcpu) => new Aarch64Vcpu(vcpu),
+  };
 }
+
+/** No attribute of a VM has to do with memory; and its interrupt controller is none of version 2, as on the recorded machine. */
+const AARCH64_VM: ArchVm = {
+  createIrqchip: () => -ERRNO.ENODEV,
+  hasDeviceAttr: () => -ERRNO.ENXIO,
+  setDeviceAttr: () => -ERRNO.ENXIO,
+  requests: {
+    KVM_ARM_PREFERRED_TARGET(struct) {
+      struct.fill(0);
+      struct[0] = TARGET_GENERIC_V8;
+      return 0;
+    },
+  },
+};
 
 function aarch64Machine(release: Release): Machine {
   const common = commonMachine('aarch64', release);
@@ -30,6 +52,9 @@ function aarch64Machine(release: Release): Machine {
     manualProtect,
     readonlyMem: true,
     unknownVmRequest: -ERRNO.EINVAL,
+    oneRegOfVm: -ERRNO.ENODEV,
+    unusedRegsBytes: REGS_BYTES,
+    irqfdWithoutIrqchip: -ERRNO.EAGAIN,
     vmTypes: [{ ...PLAIN_VM, guestMemfd }],
     guestMemfdFlags: guestMemfd ? GUEST_MEMFD_FLAGS : -1,
     bindsMappableOnly: true,

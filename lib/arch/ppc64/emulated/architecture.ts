@@ -36,6 +36,7 @@ function ppc64Machine(release: Release, size: number | undefined): Machine {
     vcpuIds: MAX_VCPUS,
     maxVcpus: MAX_VCPUS,
     vcpuMmapSize: pageSize,
+    duplicateVcpuId: -ERRNO.EINVAL,
     irqfdWithoutIrqchip: -ERRNO.EAGAIN,
     capabilities: new Map([
       ...commonCapabilities(release),
@@ -62,7 +63,11 @@ function ppc64Calls(files: KernelFiles<Ppc64Vm, Ppc64Vcpu>): Ppc64Calls {
   };
   return {
     // Known kernels crash on order 0, so neither this one nor the addon ever gets to see it.
-    allocateHtab: (fd, order) => onMmu(fd, (mmu) => (order === 0 ? -ERRNO.EINVAL : mmu.allocate(order))),
+    allocateHtab: (fd, order) => {
+      const vm = files.vm(fd);
+      if (order === 0 && vm !== -ERRNO.EBADF) return -ERRNO.EINVAL;
+      return typeof vm === 'number' ? vm : vm.mmu.allocate(order);
+    },
     getHtabFd: (fd, flags, startIndex) => onMmu(fd, (mmu) => openHtab(files, mmu, BigInt(flags), Number(startIndex))),
     resizeHptPrepare: (fd, flags, shift) => onMmu(fd, (mmu) => mmu.prepareResize(BigInt(flags), shift)),
     resizeHptCommit: (fd, flags, shift) => onMmu(fd, (mmu) => mmu.commitResize(BigInt(flags), shift)),

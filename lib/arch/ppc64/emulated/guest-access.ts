@@ -30,6 +30,7 @@ export class GuestAccess {
     this.#vcpu = vcpu;
     this.#mmu = mmu;
     vcpu.oneRegs.set(ONE_REG.PPC_AMR, new Uint8Array(8));
+    vcpu.oneRegs.set(ONE_REG.PPC_UAMOR, new Uint8Array(8));
     vcpu.oneRegs.set(ONE_REG.PPC_DAR, new Uint8Array(8));
     vcpu.oneRegs.set(ONE_REG.PPC_DSISR, new Uint8Array(4));
   }

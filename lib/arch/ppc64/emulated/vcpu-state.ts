@@ -5,12 +5,17 @@ import type { EmulatedVcpu } from '../../../emulated/vcpu.ts';
 import { CAP } from '../../../uapi/capabilities.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { EXIT } from '../../../uapi/flags.ts';
-import { KVM_RUN, PAPR_HCALL_ARGS } from '../../../uapi/structs.ts';
+import { KVM_REGS_PPC64, KVM_RUN, KVM_SREGS_PPC64, PAPR_HCALL_ARGS } from '../../../uapi/structs.ts';
 import { GuestAccess } from './guest-access.ts';
 import { GuestCode } from './guest-code.ts';
 import { answerHypercall } from './hcalls.ts';
 import { INTERRUPT } from './interrupts.ts';
 import type { Ppc64Vm } from './vm-state.ts';
+
+/** The processor's version: POWER9, as QEMU's is. */
+const POWER9 = 0x4e_1200;
+/** Machine checks, which a guest cannot do without. */
+const MSR_ME = 0x1000n;
 
 const SPR = { DSISR: 18n, DAR: 19n } as const;
 
@@ -30,6 +35,8 @@ export class Ppc64Vcpu implements ArchVcpu {
     this.#vm = vm;
     this.#access = new GuestAccess(vcpu, vm.mmu);
     this.#code = new GuestCode(vcpu, this.#access);
+    new DataView(vcpu.sregs.buffer).setUint32(KVM_SREGS_PPC64.pvr, POWER9, true);
+    this.#forceMsr();
   }
 
   enableCap(cap: number, flags: number): number {
@@ -38,7 +45,28 @@ export class Ppc64Vcpu implements ArchVcpu {
     return 0;
   }
 
+  /** The processor is the host's, and nothing else. */
+  acceptsSregs(sregs: Uint8Array): boolean {
+    return new DataView(sregs.buffer, sregs.byteOffset).getUint32(KVM_SREGS_PPC64.pvr, true) === POWER9;
+  }
+
+  /** There is no such state. */
+  getMpState(): number {
+    return -ERRNO.EINVAL;
+  }
+
+  setMpState(): number {
+    return -ERRNO.EINVAL;
+  }
+
+  #forceMsr(): void {
+    const regs = new DataView(this.#vcpu.regs.buffer);
+    const msr = regs.getBigUint64(KVM_REGS_PPC64.msr, true);
+    regs.setBigUint64(KVM_REGS_PPC64.msr, msr | MSR_ME, true);
+  }
+
   regsSet(): void {
+    this.#forceMsr();
     this.#hasCode = true;
   }
 

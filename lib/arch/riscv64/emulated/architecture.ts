@@ -6,6 +6,7 @@ import { ERRNO } from '../../../uapi/errno.ts';
 import { DIRTY_LOG } from '../../../uapi/flags.ts';
 import type { Release } from '../../../uapi/release.ts';
 import { riscv64MemslotRules } from '../rules.ts';
+import { Riscv64Vcpu } from './vcpu-state.ts';
 
 const MAX_VCPUS = 1024;
 /** With Sv57x4 page tables. */
@@ -13,7 +14,7 @@ const GPA_BITS = 59;
 
 /** The generic memory side of riscv64: read-only slots, dirty logs with manual protect, since 6.17 rings. */
 export function riscv64Architecture(release: Release): Architecture {
-  return { machine: riscv64Machine(release), createVm: () => ({}), createVcpu: () => ({}) };
+  return { machine: riscv64Machine(release), createVm: () => ({}), createVcpu: (vcpu) => new Riscv64Vcpu(vcpu) };
 }
 
 function riscv64Machine(release: Release): Machine {
@@ -28,6 +29,7 @@ function riscv64Machine(release: Release): Machine {
     maxVcpus: MAX_VCPUS,
     ignoresVmType: true,
     unknownVmRequest: -ERRNO.EINVAL,
+    irqfdWithoutIrqchip: 0,
     memslotRules: riscv64MemslotRules(GPA_BITS),
     coalescedMmioPage,
     manualProtect,

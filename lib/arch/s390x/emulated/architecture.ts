@@ -35,6 +35,7 @@ function s390xMachine(release: Release): Machine {
     maxVcpus: MAX_VCPUS,
     vcpuMmapSize: common.pageSize,
     unknownVcpuRequest: -ERRNO.ENOTTY,
+    irqfdWithoutIrqchip: 0,
     userSlots,
     dirtyLogSurvivesFault: true,
     capabilities: new Map([

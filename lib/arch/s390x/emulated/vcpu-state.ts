@@ -1,6 +1,6 @@
 import type { EmulatedVcpu } from '../../../emulated/vcpu.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
-import { MP_STATE } from '../../../uapi/flags.ts';
+import { MP_STATE, ONE_REG } from '../../../uapi/flags.ts';
 import { KVM_RUN_S390X, KVM_SREGS_S390X, KVM_SYNC } from '../../../uapi/structs.ts';
 import { type CpuState, cpuState } from '../model/index.ts';
 import { PREFIX_MASK } from '../model/prefix.ts';
@@ -20,6 +20,18 @@ const INITIAL_CR14 = 0xc200_0000;
 /** In the upper half of a PSW mask. */
 const PSW_HI_RUNTIME_INSTRUMENTATION = 0x80;
 
+/** Registers of 8 bytes that GET_ONE_REG knows, apart from timers that run. */
+const ONE_REGS = [
+  ONE_REG.S390_CLOCK_COMP,
+  ONE_REG.S390_PFTOKEN,
+  ONE_REG.S390_PFCOMPARE,
+  ONE_REG.S390_PFSELECT,
+  ONE_REG.S390_PP,
+  ONE_REG.S390_GBEA,
+];
+/** What the token is while the guest doesn't ask for page faults to be told. */
+const NO_TOKEN = 2n ** 64n - 1n;
+
 /**
  * The hardware state of an emulated vCPU, as far as memory accesses look at it. It is not the state in kvm_run: that
  * takes effect only at the next KVM_RUN, except for the access registers, which are read from there.
@@ -28,8 +40,6 @@ export class S390xVcpu {
   readonly cpu: CpuState;
   /** Made pending by MEM_OP with INJECT, delivered by the next KVM_RUN. */
   pending: PendingInterruption | undefined;
-  /** Breaking-event address; MEM_OP's SIDA operations misread it as a size. */
-  breakingEvent = 0n;
   /** The PSW's address, which an interruption stores. */
   pswAddress = 0n;
   readonly access: LogicalAccess;
@@ -42,7 +52,19 @@ export class S390xVcpu {
     this.cpu = cpuState({ pswMask: 0, facilities });
     this.access = new LogicalAccess(vm, this.cpu);
     vcpu.mpState = MP_STATE.STOPPED;
+    for (const id of ONE_REGS) this.#setOneReg(id, id === ONE_REG.S390_PFTOKEN ? NO_TOKEN : 0n);
     this.#run.setBigUint64(KVM_RUN_S390X.kvm_valid_regs, VALID_REGS);
+  }
+
+  /** Breaking-event address; MEM_OP's SIDA operations misread it as a size. */
+  get breakingEvent(): bigint {
+    return Buffer.from(this.#vcpu.oneRegs.get(ONE_REG.S390_GBEA)!).readBigUInt64BE();
+  }
+
+  #setOneReg(id: bigint, value: bigint): void {
+    const bytes = Buffer.alloc(8);
+    bytes.writeBigUInt64BE(value);
+    this.#vcpu.oneRegs.set(id, bytes);
   }
 
   get pswMask(): bigint {
@@ -149,7 +171,10 @@ export class S390xVcpu {
     this.cpu.pswMaskLo = 0;
     this.pswAddress = 0n;
     this.cpu.prefixPfn = 0;
-    this.breakingEvent = 1n;
+    this.#setOneReg(ONE_REG.S390_CLOCK_COMP, 0n);
+    this.#setOneReg(ONE_REG.S390_PFTOKEN, NO_TOKEN);
+    this.#setOneReg(ONE_REG.S390_PP, 0n);
+    this.#setOneReg(ONE_REG.S390_GBEA, 1n);
     this.cpu.cr.fill(0);
     this.cpu.cr[1] = INITIAL_CR0;
     this.cpu.cr[2 * 14 + 1] = INITIAL_CR14;

@@ -4,6 +4,7 @@ import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
 import type { EmulatedVm } from '../../../emulated/vm.ts';
 import type { MemslotContext } from '../../../rules/memslot.ts';
 import type { Rule } from '../../../rules/rule.ts';
+import { CAP } from '../../../uapi/capabilities.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { MEM } from '../../../uapi/flags.ts';
 import type { Release } from '../../../uapi/release.ts';
@@ -34,6 +35,8 @@ export class S390xVm implements ArchVm, MemoryObserver {
   readonly memoryLimit = MEMORY_LIMIT;
   readonly memslotRules: readonly Rule<MemslotContext>[];
   cmmaEnabled = false;
+  /** ENABLE_CAP(S390_IRQCHIP) was done: user space may make the interrupt controller. */
+  #irqchip = false;
   /** User space used SET_MP_STATE: whether vCPUs are stopped is its affair alone. */
   userSetsMpState = false;
   migrating = false;
@@ -122,6 +125,17 @@ export class S390xVm implements ArchVm, MemoryObserver {
       const end = Math.min(slot.npages, Math.ceil((hva + length - slot.hostAddress) / PAGE));
       if (first < end) this.#own?.userAccessed(slot.baseGfn + first, end - first, write);
     }
+  }
+
+  enableCap(cap: number): number {
+    if (cap !== CAP.S390_IRQCHIP) return -ERRNO.EINVAL;
+    this.#irqchip = true;
+    return 0;
+  }
+
+  /** Made by the capability; this only makes its routing. */
+  createIrqchip(): number {
+    return this.#irqchip ? 0 : -ERRNO.EINVAL;
   }
 
   setDeviceAttr(group: number, attr: bigint, value: Uint8Array | null): number {

@@ -122,7 +122,7 @@ function x86Calls(files: KernelFiles<X86Vm, X86Vcpu>): X86Calls {
   };
   return {
     // Three pages must fit below 4 GiB.
-    setTssAddr: (fd, addr) => onVm(fd, () => (BigInt(addr) > 0xffff_ffffn - 0x3000n ? -ERRNO.EINVAL : 0)),
+    setTssAddr: (fd, addr) => onVm(fd, () => (BigInt(addr) > 0x1_0000_0000n - 0x3000n ? -ERRNO.EINVAL : 0)),
     setIdentityMapAddr: (fd, _addr) => onVm(fd, (vm) => (vm.hasVcpus ? -ERRNO.EINVAL : 0)),
   };
 }

@@ -10,6 +10,8 @@ export interface X86Build {
   readonly guestPhysicalBits: number;
   /** The MMU translates guest physical addresses itself (nested paging), so memory can be faulted in beforehand. */
   readonly tdp: boolean;
+  /** It is AMD's SVM and not Intel's VMX that runs guests: some segments of a new vCPU are others. */
+  readonly svm: boolean;
   /** Real mode goes through KVM's instruction emulator (kvm_pvm; Intel processors before unrestricted guest). */
   readonly emulatesRealMode: boolean;
 }
@@ -21,5 +23,6 @@ export const DEBIAN_BUILD: X86Build = {
   memoryAttributes: true,
   guestPhysicalBits: 48,
   tdp: true,
+  svm: true,
   emulatesRealMode: false,
 };

@@ -4,12 +4,22 @@ import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
 import { preFault } from '../../../emulated/pre-fault.ts';
 import type { EmulatedVcpu } from '../../../emulated/vcpu.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
-import { EXIT, MEM } from '../../../uapi/flags.ts';
+import { EXIT, MEM, MP_STATE } from '../../../uapi/flags.ts';
 import { KVM_RUN } from '../../../uapi/structs.ts';
 import type { X86Build } from './build.ts';
+import { fixFlags, isValid, resetRegisters } from './registers.ts';
 import type { X86Vm } from './vm-state.ts';
 
 const PAGE = 4096;
+
+/** States of vCPUs that don't run. */
+const WAITING: readonly number[] = [
+  MP_STATE.UNINITIALIZED,
+  MP_STATE.INIT_RECEIVED,
+  MP_STATE.HALTED,
+  MP_STATE.SIPI_RECEIVED,
+  MP_STATE.AP_RESET_HOLD,
+];
 
 /** What x86_64 does for a vCPU. */
 export class X86Vcpu implements ArchVcpu {
@@ -21,11 +31,29 @@ export class X86Vcpu implements ArchVcpu {
     this.#vcpu = vcpu;
     this.#vm = vm;
     this.#build = build;
+    resetRegisters(vcpu.regs, vcpu.sregs, vcpu.id, build.svm);
+    if (vm.irqchip && vcpu.id !== 0) vcpu.mpState = MP_STATE.UNINITIALIZED;
   }
 
   /** With an interrupt controller in the kernel, it is the kernel that waits. */
   get exitsOnHalt(): boolean {
     return !this.#vm.irqchip;
+  }
+
+  regsSet(): void {
+    fixFlags(this.#vcpu.regs);
+  }
+
+  acceptsSregs(sregs: Uint8Array): boolean {
+    return isValid(sregs);
+  }
+
+  /** Without an interrupt controller in the kernel nobody waits there. */
+  setMpState(state: number): number {
+    if (state !== MP_STATE.RUNNABLE && !(this.#vm.irqchip && WAITING.includes(state))) return -ERRNO.EINVAL;
+    // One that has received SIPI is started when somebody looks.
+    this.#vcpu.mpState = state === MP_STATE.SIPI_RECEIVED ? MP_STATE.RUNNABLE : state;
+    return 0;
   }
 
   /** Where a run fails, nothing is left in kvm_run of the exit before: KVM describes faults in private memory only. */

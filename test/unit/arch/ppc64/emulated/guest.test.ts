@@ -144,6 +144,7 @@ describe('a guest with relocation', () => {
     const { v, r } = encodeHpte({ ...fields, ...entry });
     expect(vm.write(slot, [[v, r]])).toBe(24);
     const sregs = Buffer.alloc(1232);
+    vm.ok(vm.kernel.getSregs(vm.vcpu, sregs));
     sregs.writeBigUInt64LE(segment.esidWord, 16);
     sregs.writeBigUInt64LE(segment.vsidWord, 24);
     vm.ok(vm.kernel.setSregs(vm.vcpu, sregs));

@@ -327,9 +327,13 @@ describe('storage keys', () => {
     expect(new DataView(machine.peek(0x10_00a8, 8).buffer).getBigUint64(0)).toBe(0x2_1400n);
   });
 
-  it('one on the first page is named in the TEID', () => {
+  it.each([
+    ['checked', 0x2_0010, 8, SKEY | INJECT | CHECK_ONLY],
+    ['moved in the page', 0x2_0010, 8, SKEY | INJECT],
+    ['moved across pages', 0x2_0ff8, 16, SKEY | INJECT],
+  ])('one on the first page is named in the TEID: %s', (_how, gaddr, size, flags) => {
     const machine = keyed();
-    expect(machine.write(0x2_0010, 8, { key: 2, flags: SKEY | INJECT | CHECK_ONLY })).toBe(4);
+    expect(machine.write(gaddr, size, { key: 2, flags })).toBe(4);
     machine.latch(REAL64, {}, 0x10_0000);
     expect(new DataView(machine.peek(0x10_00a8, 8).buffer).getBigUint64(0)).toBe(0x2_0408n);
   });

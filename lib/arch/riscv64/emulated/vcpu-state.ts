@@ -1,0 +1,30 @@
+import type { ArchVcpu } from '../../../emulated/arch-state.ts';
+import type { EmulatedVcpu } from '../../../emulated/vcpu.ts';
+import { ERRNO } from '../../../uapi/errno.ts';
+import { MP_STATE, ONE_REG } from '../../../uapi/flags.ts';
+
+/** The core registers: the program counter, x1 to x31, and the mode. */
+const CORE_REGISTERS = 33;
+const MODE = 32;
+const SUPERVISOR = 1;
+
+/** What riscv64 keeps of a vCPU: its core registers, and whether it is stopped, as all but the first are at first. */
+export class Riscv64Vcpu implements ArchVcpu {
+  readonly #vcpu: EmulatedVcpu;
+
+  constructor(vcpu: EmulatedVcpu) {
+    this.#vcpu = vcpu;
+    vcpu.mpState = vcpu.id === 0 ? MP_STATE.RUNNABLE : MP_STATE.STOPPED;
+    for (let index = 0; index < CORE_REGISTERS; index++) {
+      const value = new Uint8Array(8);
+      if (index === MODE) value[0] = SUPERVISOR;
+      vcpu.oneRegs.set(ONE_REG.RISCV_CORE + BigInt(index), value);
+    }
+  }
+
+  setMpState(state: number): number {
+    if (state !== MP_STATE.RUNNABLE && state !== MP_STATE.STOPPED) return -ERRNO.EINVAL;
+    this.#vcpu.mpState = state;
+    return 0;
+  }
+}
