@@ -54,7 +54,7 @@ export type { DeviceOptions, FileOptions, MemfdOptions, MemoryKind, MemoryOption
 export type { Memslot, Memslots, UserMemoryRegion } from './memory/memslots.ts';
 export { MmioBus, type MmioHandlers, type MmioRegion } from './memory/mmio-bus.ts';
 export { type Range, RangeTable } from './memory/range-table.ts';
-export type { MemoryRegion } from './memory/region.ts';
+export type { MemoryRegion, StoreHandler } from './memory/region.ts';
 export { type MappedPiece, Reservation } from './memory/reservation.ts';
 export { Descriptor } from './sharing/descriptor.ts';
 export { EventFd, type WaitOptions } from './sharing/eventfd.ts';

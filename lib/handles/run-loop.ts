@@ -1,5 +1,6 @@
 import { checkU32 } from '../base/arguments.ts';
 import type { KvmError } from '../base/errors.ts';
+import type { U64 } from '../base/u64.ts';
 import { type Callee, callFailure } from '../calls/failure.ts';
 import type { MmioBus } from '../memory/mmio-bus.ts';
 import { ERRNO } from '../uapi/errno.ts';
@@ -21,7 +22,7 @@ export interface RunVcpu extends Callee {
   readonly id: number;
   readonly kvmRun: KvmRun;
   readonly vm: {
-    readonly memory: { readonly mmio: MmioBus };
+    readonly memory: { answerGuest(gpa: U64, data: Uint8Array, isStore: boolean): boolean };
     readonly io: { readonly ports: MmioBus; drainCoalesced(): void };
     harvestDirtyRings(): boolean;
   };
@@ -167,10 +168,9 @@ export class RunLoop {
   #answerMmio(): boolean {
     const { kvmRun: run, vm } = this.#vcpu;
     const { mmio } = KVM_RUN;
-    const gpa = Number(run.address(mmio.phys_addr));
+    const gpa = run.address(mmio.phys_addr);
     const data = run.bytes.subarray(mmio.data, mmio.data + run.u32(mmio.len));
-    const bus = vm.memory.mmio;
-    return run.bytes[mmio.is_write] === 0 ? bus.read(gpa, data) : bus.write(gpa, data);
+    return vm.memory.answerGuest(gpa, data, run.bytes[mmio.is_write] !== 0);
   }
 
   #answerIo(): boolean {

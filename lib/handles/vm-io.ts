@@ -58,8 +58,7 @@ export class VmIo {
     this.#vm = vm;
     this.ports = new MmioBus('port', isLittleEndianHost(vm.calls.arch));
     this.#coalesced = new CoalescedStores(vm, ({ pio, gpa, data }) => {
-      const bus = pio ? this.ports : vm.memory.mmio;
-      return bus.write(Number(gpa), data);
+      return pio ? this.ports.write(gpa, data) : vm.memory.answerGuest(gpa, data, true);
     });
   }
 

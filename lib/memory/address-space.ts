@@ -8,9 +8,9 @@ import { ERRNO } from '../uapi/errno.ts';
 import { advance, exactGpa, joinGpa, type SplitGpa, splitGpa } from './gpa.ts';
 import { GuestMemory } from './guest-memory.ts';
 import { Mapping } from './mapping.ts';
-import { MmioBus, type MmioHandlers, type MmioRegion } from './mmio-bus.ts';
+import { MmioBus, type MmioHandlers, type MmioRegion, takeValue } from './mmio-bus.ts';
 import { RangeTable } from './range-table.ts';
-import { MemoryRegion, type Placement, type RegionOwner } from './region.ts';
+import { MemoryRegion, type Placement, type RegionOwner, type StoreHandler } from './region.ts';
 import { PLACEMENT_RULES, type RegionContext, UNCHECKED_RULES } from './region-rules.ts';
 import type { SpaceUser } from './space-user.ts';
 import { Undo } from './undo.ts';
@@ -21,8 +21,13 @@ export interface RegionOptions {
   readonly offset?: number;
   /** Bytes; by default the rest of the mapping. */
   readonly size?: number;
-  /** Guests may only read (KVM_CAP_READONLY_MEM). A guest's store is then an MMIO exit. */
+  /** Guests may only read (KVM_CAP_READONLY_MEM; not on s390x). A guest's store is then an MMIO exit. */
   readonly readOnly?: boolean;
+  /**
+   * Takes guests' stores while the region is read-only, as a flash chip takes commands: `offset` is from the region's start,
+   * the value as for {@link MmioHandlers.write}. Stores across the region's end stay exits.
+   */
+  readonly onStore?: StoreHandler;
   readonly name?: string;
 }
 
@@ -64,7 +69,7 @@ export class AddressSpace extends GuestMemory<MemoryRegion> implements RegionOwn
 
   constructor({ littleEndian, pageSize }: AddressSpaceOptions) {
     const table = new RangeTable<MemoryRegion>();
-    const mmio = new MmioBus('mmio', littleEndian);
+    const mmio = new MmioBus('mmio', littleEndian, (start, end) => table.overlapping(start, end));
     super({ ranges: table, describe: (at) => describe(table, mmio, at) }, { littleEndian, pageSize });
     this.#table = table;
     this.mmio = mmio;
@@ -88,17 +93,12 @@ export class AddressSpace extends GuestMemory<MemoryRegion> implements RegionOwn
   }
 
   /**
-   * Adds handlers for a range of addresses, which may begin and end at any byte.
-   * @throws KvmError EEXIST naming both ranges when it overlaps another region
+   * Adds handlers for a range of addresses, which may begin and end at any byte below 2^53, and at whole 4096-byte pages
+   * from there on.
+   * @throws KvmError EEXIST naming both ranges when it overlaps another region, EINVAL when it is empty; RangeError
    */
   addMmio(gpa: U64, size: number, handlers: MmioHandlers, { name }: { readonly name?: string } = {}): MmioRegion {
     this.#assertOpen('addMmio');
-    const start = exactGpa(gpa);
-    const region = this.#table.overlapping(start, start + checkSize(size, 'size'));
-    if (region !== undefined) {
-      const explanation = `mmio${name === undefined ? '' : ` '${name}'`} ${hexRange(gpa, size)} overlaps ${region}`;
-      throw new KvmError(ERRNO.EEXIST, { syscall: 'addMmio', gpa, size, explanation });
-    }
     return this.mmio.add(gpa, size, handlers, name);
   }
 
@@ -159,7 +159,19 @@ export class AddressSpace extends GuestMemory<MemoryRegion> implements RegionOwn
   /** The region at an address, whatever its kind. */
   find(gpa: U64): Region | undefined {
     const at = splitGpa(gpa);
-    return this.#table.find(at.page) ?? this.mmio.find(at.page + at.rest);
+    return this.#table.find(at.page) ?? this.mmio.find(gpa);
+  }
+
+  /** @internal Answers an access that took a guest out of KVM_RUN; false when nobody is there for it. */
+  answerGuest(gpa: U64, data: Uint8Array, isStore: boolean): boolean {
+    if (!isStore) return this.mmio.read(gpa, data);
+    const at = splitGpa(gpa);
+    const region = this.#table.find(at.page);
+    if (region?.onStore === undefined || !region.readOnly) return this.mmio.write(gpa, data);
+    const offset = at.page - region.start + at.rest;
+    if (offset + data.length > region.size) return this.mmio.write(gpa, data);
+    region.onStore(offset, takeValue(data, this.littleEndian), data.length);
+    return true;
   }
 
   /** All regions in ascending order of address. */
@@ -259,9 +271,11 @@ export class AddressSpace extends GuestMemory<MemoryRegion> implements RegionOwn
     const start = exactGpa(gpa);
     const offset = checkSize(options.offset ?? 0, 'offset');
     const size = checkSize(options.size ?? Math.max(0, mapping.size - offset), 'size');
-    const placement = { start, end: start + size, size, mapping, offset, readOnly: options.readOnly ?? false };
+    const { onStore, readOnly = false } = options;
+    if (onStore !== undefined && typeof onStore !== 'function') throw invalidArgType('onStore', 'a function', onStore);
+    const placement = { start, end: start + size, size, mapping, offset, readOnly };
     this.#require(UNCHECKED_RULES, syscall, this.#context(placement));
-    const region = new MemoryRegion(this, kind, placement, options.name);
+    const region = new MemoryRegion(this, kind, placement, options);
     const undo = new Undo();
     for (const user of this.#live()) {
       undo.try(
@@ -342,7 +356,7 @@ function narrow(value: bigint): U64 {
 
 /** What is at an address that has no memory. */
 function describe(table: RangeTable<MemoryRegion>, bus: MmioBus, at: SplitGpa): string {
-  const mmio = bus.find(at.page + at.rest);
+  const mmio = bus.find(joinGpa(at));
   if (mmio !== undefined) return `that is ${mmio}, which has no memory`;
   const index = table.lastAtOrBelow(at.page);
   const near = [table.entries[index], table.entries[index + 1]].filter((region) => region !== undefined);

@@ -49,3 +49,16 @@ export function exactGpa(gpa: U64, name = 'gpa'): number {
   if (sum - page !== rest) throw outOfRange(name, 'a multiple of 4096 when it is 2^53 or more', gpa);
   return sum;
 }
+
+/**
+ * The end of a range of bytes as a double, exact likewise.
+ * @throws RangeError when it is not: beyond 2^53 a range is made of whole 4096-byte pages
+ */
+export function exactEnd(gpa: U64, size: number, name = 'gpa'): number {
+  const start = exactGpa(gpa, name);
+  const end = start + size;
+  if (end > Number.MAX_SAFE_INTEGER && (start % MIN_PAGE !== 0 || size % MIN_PAGE !== 0)) {
+    throw outOfRange('size', `a multiple of 4096, and so ${name}, when the range ends at 2^53 or beyond`, size);
+  }
+  return end;
+}

@@ -4,7 +4,7 @@ import { hexRange, invalidArgType, KvmError } from '../base/errors.ts';
 import { table } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
 import { ERRNO } from '../uapi/errno.ts';
-import { exactGpa } from './gpa.ts';
+import { exactEnd, exactGpa, splitGpa } from './gpa.ts';
 import { type Range, RangeTable } from './range-table.ts';
 
 /** What a device does with the guest's loads and stores. Values of up to 4 bytes are numbers, longer ones bigints. */
@@ -20,11 +20,12 @@ export interface MmioHandlers {
 /** A range of addresses, or of ports, with handlers. */
 export class MmioRegion implements Range {
   readonly kind: 'mmio' | 'port';
-  readonly start: number;
   readonly size: number;
   readonly name: string | undefined;
   readonly handlers: MmioHandlers;
   readonly #bus: MmioBus;
+  /** As a double, which is exact. Changed by the bus only. */
+  start: number;
 
   constructor(bus: MmioBus, start: number, size: number, name: string | undefined, handlers: MmioHandlers) {
     this.#bus = bus;
@@ -44,6 +45,15 @@ export class MmioRegion implements Range {
     return normalU64(this.start);
   }
 
+  /**
+   * Moves the handlers to another address, as a BAR is moved: each of the guest's accesses meets them at the old place or at
+   * the new one. What the kernel does there (ioeventfds, coalescing) stays where it is registered.
+   * @throws KvmError EEXIST naming what is there, EINVAL out of reach: then nothing is changed; EBADF once it was removed
+   */
+  move(address: U64): void {
+    this.#bus.move(this, address);
+  }
+
   /** Takes the handlers off the bus; the guest's accesses are exits again. Does nothing the second time. */
   remove(): void {
     this.#bus.remove(this);
@@ -54,7 +64,7 @@ export class MmioRegion implements Range {
   }
 
   toString(): string {
-    return `${this.kind}${this.name === undefined ? '' : ` '${this.name}'`} ${hexRange(BigInt(this.start), this.size)}`;
+    return describeRange(this, this.start);
   }
 }
 
@@ -64,11 +74,23 @@ const PORTS = 0x1_0000;
 export class MmioBus {
   readonly kind: 'mmio' | 'port';
   readonly littleEndian: boolean;
+  /**
+   * What the guest meets where nobody answers. False, as at first: its access is an exit. True: loads read all ones and
+   * stores go nowhere, as on a bus without a device.
+   */
+  openBus = false;
   readonly #table = new RangeTable<MmioRegion>();
+  readonly #elsewhere: (start: number, end: number) => object | undefined;
 
-  constructor(kind: 'mmio' | 'port', littleEndian: boolean) {
+  /** @param elsewhere what else has a part of a range, and so is in the way */
+  constructor(
+    kind: 'mmio' | 'port',
+    littleEndian: boolean,
+    elsewhere: (start: number, end: number) => object | undefined = () => undefined,
+  ) {
     this.kind = kind;
     this.littleEndian = littleEndian;
+    this.#elsewhere = elsewhere;
   }
 
   /** In ascending order of address. */
@@ -78,22 +100,28 @@ export class MmioBus {
 
   /**
    * Puts handlers on a range of addresses.
-   * @throws KvmError EEXIST naming both ranges when it overlaps another, EINVAL when it is empty or out of reach
+   * @throws KvmError EEXIST naming both ranges when it overlaps another, EINVAL when it is empty or out of reach;
+   *   RangeError when it reaches to 2^53 or beyond and is not made of whole 4096-byte pages
    * @example vm.ports.add(0x3f8, 8, { write: (offset, value) => uart.write(offset, value) }, 'uart')
    */
   add(address: U64, size: number, handlers: MmioHandlers, name?: string): MmioRegion {
-    const start = exactGpa(address, this.kind === 'mmio' ? 'gpa' : 'port');
-    checkSize(size, 'size');
+    const start = this.#exactStart(address, checkSize(size, 'size'));
     if (typeof handlers !== 'object' || handlers === null) throw invalidArgType('handlers', 'an object', handlers);
     const region = new MmioRegion(this, start, size, name, handlers);
-    const limit = this.kind === 'port' ? PORTS : 2 ** 64;
-    if (size === 0 || region.end > limit) {
-      throw this.#refusal(ERRNO.EINVAL, region, `${region} is empty or reaches beyond ${limit.toString(16)}`);
-    }
-    const other = this.#table.overlapping(start, region.end);
-    if (other !== undefined) throw this.#refusal(ERRNO.EEXIST, region, `${region} overlaps ${other}`);
+    this.#requireFree(region, start, 'add');
     this.#table.insert(region);
     return region;
+  }
+
+  move(region: MmioRegion, address: U64): void {
+    if (!this.#table.has(region)) {
+      throw this.#refusal(ERRNO.EBADF, region, region.start, 'move', `${region} was removed from its bus`);
+    }
+    const start = this.#exactStart(address, region.size);
+    this.#requireFree(region, start, 'move');
+    this.#table.remove(region);
+    region.start = start;
+    this.#table.insert(region);
   }
 
   remove(region: MmioRegion): void {
@@ -101,8 +129,9 @@ export class MmioBus {
   }
 
   /** The range that contains an address. */
-  find(address: number): MmioRegion | undefined {
-    return this.#table.find(address);
+  find(address: U64): MmioRegion | undefined {
+    // Beyond 2^53 only whole pages are exact, and ranges are made of these.
+    return this.#table.find(typeof address === 'number' ? address : splitGpa(address).page);
   }
 
   /** A range that has a part of [start, end). */
@@ -111,20 +140,25 @@ export class MmioBus {
   }
 
   /** Answers a guest's load by filling `data`; false when no handler is there for it. */
-  read(address: number, data: Uint8Array): boolean {
-    const region = this.#table.find(address);
-    if (region?.handlers.read === undefined || address + data.length > region.end) return false;
-    const value = region.handlers.read(address - region.start, data.length);
+  read(address: U64, data: Uint8Array): boolean {
+    const region = this.find(address);
+    const offset = region === undefined ? 0 : offsetIn(region, address);
+    if (region?.handlers.read === undefined || offset + data.length > region.size) {
+      if (this.openBus) data.fill(0xff);
+      return this.openBus;
+    }
+    const value = region.handlers.read(offset, data.length);
     putValue(data, value, region.handlers.littleEndian ?? this.littleEndian);
     return true;
   }
 
   /** Carries out a guest's store of `data`; false when no handler is there for it. */
-  write(address: number, data: Uint8Array): boolean {
-    const region = this.#table.find(address);
-    if (region?.handlers.write === undefined || address + data.length > region.end) return false;
+  write(address: U64, data: Uint8Array): boolean {
+    const region = this.find(address);
+    const offset = region === undefined ? 0 : offsetIn(region, address);
+    if (region?.handlers.write === undefined || offset + data.length > region.size) return this.openBus;
     const value = takeValue(data, region.handlers.littleEndian ?? this.littleEndian);
-    region.handlers.write(address - region.start, value, data.length);
+    region.handlers.write(offset, value, data.length);
     return true;
   }
 
@@ -134,9 +168,41 @@ export class MmioBus {
     return rows.length === 0 ? head : `${head}\n${table([this.kind, 'name'], rows)}`;
   }
 
-  #refusal(errno: number, region: MmioRegion, explanation: string): KvmError {
-    return new KvmError(errno, { syscall: `add ${this.kind} range`, gpa: region.gpa, size: region.size, explanation });
+  #exactStart(address: U64, size: number): number {
+    const name = this.kind === 'mmio' ? 'gpa' : 'port';
+    exactEnd(address, size, name);
+    return exactGpa(address, name);
   }
+
+  #requireFree(region: MmioRegion, start: number, what: string): void {
+    const { kind, size } = region;
+    const end = start + size;
+    const limit = kind === 'port' ? PORTS : 2 ** 64;
+    const place = describeRange(region, start);
+    if (size === 0 || end > limit) {
+      throw this.#refusal(
+        ERRNO.EINVAL,
+        region,
+        start,
+        what,
+        `${place} is empty or reaches beyond ${limit.toString(16)}`,
+      );
+    }
+    const other = this.#table.overlapping(start, end, region) ?? this.#elsewhere(start, end);
+    if (other !== undefined) throw this.#refusal(ERRNO.EEXIST, region, start, what, `${place} overlaps ${other}`);
+  }
+
+  #refusal(errno: number, { kind, size }: MmioRegion, start: number, what: string, explanation: string): KvmError {
+    return new KvmError(errno, { syscall: `${what} ${kind} range`, gpa: normalU64(start), size, explanation });
+  }
+}
+
+function describeRange({ kind, name, size }: MmioRegion, start: number): string {
+  return `${kind}${name === undefined ? '' : ` '${name}'`} ${hexRange(BigInt(start), size)}`;
+}
+
+function offsetIn({ start }: MmioRegion, address: U64): number {
+  return typeof address === 'number' ? address - start : Number(address - BigInt(start));
 }
 
 /** The integer that bytes stand for. */

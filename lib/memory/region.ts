@@ -12,6 +12,15 @@ export interface Placement extends MemoryRange {
   readonly readOnly: boolean;
 }
 
+/** What a guest's store of `size` bytes at `offset` from a range's start does. Values of up to 4 bytes are numbers, longer ones bigints. */
+export type StoreHandler = (offset: number, value: number | bigint, size: number) => void;
+
+/** What a region has beside its place. */
+interface RegionParts {
+  readonly name?: string;
+  readonly onStore?: StoreHandler;
+}
+
 /** The address space's side of a region, through which the region's own methods change it. */
 export interface RegionOwner {
   remove(region: MemoryRegion): void;
@@ -26,13 +35,15 @@ export class MemoryRegion implements Placement {
   readonly offset: number;
   readonly size: number;
   readonly name: string | undefined;
+  /** Takes guests' stores while it is read-only. */
+  readonly onStore: StoreHandler | undefined;
   readonly #owner: RegionOwner;
   /** First byte, as a double that is exact since it is a whole page. Changed by the address space only. */
   start: number;
   /** Whether guests may only read. The host may write nevertheless. Changed by the address space only. */
   readOnly: boolean;
 
-  constructor(owner: RegionOwner, kind: 'ram' | 'device', placement: Placement, name: string | undefined) {
+  constructor(owner: RegionOwner, kind: 'ram' | 'device', placement: Placement, { name, onStore }: RegionParts) {
     this.#owner = owner;
     this.kind = kind;
     this.mapping = placement.mapping;
@@ -41,6 +52,7 @@ export class MemoryRegion implements Placement {
     this.start = placement.start;
     this.readOnly = placement.readOnly;
     this.name = name;
+    this.onStore = onStore;
   }
 
   get end(): number {

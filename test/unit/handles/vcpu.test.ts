@@ -257,6 +257,57 @@ describe.each(x86)('a vCPU on $name', ({ options }) => {
     expect(() => vm.createVcpu(-1)).toThrow(expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' }));
   });
 
+  it('moves handlers to another address between two accesses', async () => {
+    const seen: string[] = [];
+    const bar = vm.memory.addMmio(
+      MMIO,
+      8,
+      { write: (offset, value) => seen.push(`bar ${offset} ${value}`) },
+      { name: 'bar' },
+    );
+    vm.memory.addMmio(MMIO + 0x100, 4, { write: () => bar.move(MMIO + 0x1000) });
+    load(
+      { store: MMIO + 4, value: 1 },
+      { store: MMIO + 0x100, value: 0 },
+      { store: MMIO + 0x1004, value: 2 },
+      { store: MMIO + 4, value: 3 },
+    );
+    expect(await vcpu.run()).toMatchObject({ reason: 'MMIO', gpa: MMIO + 4, data: Uint8Array.of(3) });
+    expect(seen).toEqual(['bar 4 1', 'bar 4 2']);
+    expect(bar.gpa).toBe(MMIO + 0x1000);
+  });
+
+  it('with an open bus loads read all ones, and stores go nowhere', async () => {
+    vm.memory.mmio.openBus = true;
+    vm.io.ports.openBus = true;
+    vm.memory.addMmio(MMIO, 4, { write: () => {} });
+    load(
+      { load: MMIO + 0x100, storedAt: 0x3000 },
+      { load: MMIO, storedAt: 0x3001 },
+      { store: MMIO + 0x100, value: 1 },
+      { in: 0x21, storedAt: 0x3002 },
+      { out: 0x21, value: 1 },
+    );
+    expect(await vcpu.run()).toEqual({ reason: 'HLT' });
+    expect([...vm.memory.readExact(0x3000, 4)]).toEqual([0xff, 0xff, 0xff, 0]);
+  });
+
+  it('gives stores to a read-only region to its handler, and none while it is writable', async () => {
+    const seen: unknown[] = [];
+    const onStore = (offset: number, value: number | bigint, size: number): void =>
+      void seen.push([offset, value, size]);
+    const flash = vm.memory.addRam(UNIT, kvm.mapAnonymous(UNIT), { readOnly: true, onStore });
+    load({ store: UNIT + 0x5555, value: 0xaa }, { load: UNIT + 0x5555, storedAt: 0x3000 });
+    expect(await vcpu.run()).toEqual({ reason: 'HLT' });
+    expect(seen).toEqual([[0x5555, 0xaa, 1]]);
+    expect(vm.memory.readU8(0x3000)).toBe(0);
+    flash.setReadOnly(false);
+    load({ store: UNIT + 0x5555, value: 0xaa });
+    expect(await vcpu.run()).toEqual({ reason: 'HLT' });
+    expect(seen).toHaveLength(1);
+    expect(vm.memory.readU8(UNIT + 0x5555)).toBe(0xaa);
+  });
+
   it('stores to a read-only region as MMIO, leaving the memory as it is', async () => {
     vm.memory.addRam(UNIT, kvm.mapAnonymous(UNIT), { readOnly: true });
     vm.memory.writeU8(UNIT, 7);
