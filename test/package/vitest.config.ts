@@ -1,0 +1,9 @@
+import { defineConfig } from 'vitest/config';
+
+// What is packed, installed and compiled, for every platform: minutes, where the other tests take seconds.
+export default defineConfig({
+  test: {
+    include: ['test/package/**/*.test.ts'],
+    pool: 'forks',
+  },
+});
