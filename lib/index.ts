@@ -18,7 +18,7 @@ export type { CompareExchangeOptions, CompareExchangeResult, VmMemOp } from './a
 export type { VmStorageKeys } from './arch/s390x/handles/vm-storage-keys.ts';
 export { CMMA_NO_DAT, CMMA_USAGE } from './arch/s390x/model/cmma.ts';
 export { formatRange } from './arch/s390x/model/ranges.ts';
-export type { X86DescriptorTable, X86Regs, X86Segment, X86Sregs } from './arch/x86_64/model/registers.ts';
+export type { X86_64DescriptorTable, X86_64Regs, X86_64Segment, X86_64Sregs } from './arch/x86_64/model/registers.ts';
 export { type OpenOptions, openCalls } from './backends/open.ts';
 export { KvmError, type KvmErrorInfo, ProgramInterruption, type ProgramInterruptionInfo } from './base/errors.ts';
 export type { Capability } from './handles/capabilities.ts';

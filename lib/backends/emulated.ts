@@ -2,8 +2,8 @@ import { aarch64Architecture } from '../arch/aarch64/emulated/architecture.ts';
 import { ppc64Architecture } from '../arch/ppc64/emulated/architecture.ts';
 import { riscv64Architecture } from '../arch/riscv64/emulated/architecture.ts';
 import { s390xArchitecture } from '../arch/s390x/emulated/architecture.ts';
-import { x86Architecture } from '../arch/x86_64/emulated/architecture.ts';
-import type { X86Build } from '../arch/x86_64/emulated/build.ts';
+import { x86_64Architecture } from '../arch/x86_64/emulated/architecture.ts';
+import type { X86_64Build } from '../arch/x86_64/emulated/build.ts';
 import type { Architecture } from '../emulated/architecture.ts';
 import { KernelCore } from '../emulated/kernel.ts';
 import { ARCH_FACTS, type Arch } from '../uapi/arch.ts';
@@ -17,14 +17,14 @@ export interface EmulatedKernelOptions {
   /** Host page size of ppc64: 4096 or 65536. The other architectures have 4096. */
   readonly pageSize?: number;
   /** How the x86_64 KVM was built; Debian's way unless given. */
-  readonly x86?: Partial<X86Build>;
+  readonly x86?: Partial<X86_64Build>;
   /** Descriptors that may be open at once (RLIMIT_NOFILE). */
   readonly maxFds?: number;
 }
 
 /** The architectures that there are. */
 const ARCHITECTURES: Readonly<Record<Arch, (release: Release, options: EmulatedKernelOptions) => Architecture>> = {
-  x86_64: (release, { x86 }) => x86Architecture(release, x86),
+  x86_64: (release, { x86 }) => x86_64Architecture(release, x86),
   s390x: (release) => s390xArchitecture(release),
   ppc64: (release, { pageSize }) => ppc64Architecture(release, pageSize),
   aarch64: (release) => aarch64Architecture(release),

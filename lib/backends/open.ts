@@ -1,6 +1,7 @@
 import type { HtabLoops } from '../arch/ppc64/model/htab-loops.ts';
 import { KvmError } from '../base/errors.ts';
 import { checked } from '../calls/checked.ts';
+import { callError } from '../calls/failure.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { traced } from '../calls/recorder.ts';
 import { type Arch, archOfNode } from '../uapi/arch.ts';
@@ -118,5 +119,5 @@ const HINTS: ReadonlyMap<number, string> = new Map([
 
 /** The error of opening /dev/kvm, with what to do about it. */
 export function openFailure(errno: number): KvmError {
-  return new KvmError(errno, { syscall: 'open(/dev/kvm)', explanation: HINTS.get(Math.abs(errno)) });
+  return callError('openKvm', errno, { explanation: HINTS.get(Math.abs(errno)) });
 }

@@ -1,6 +1,13 @@
 import { invalidArgType, outOfRange } from './errors.ts';
 import type { U64 } from './u64.ts';
 
+/** Whether a number is whole and in [min, max]. */
+export const isIntegerIn = (value: number, min: number, max: number): boolean =>
+  value >= min && value <= max && Number.isInteger(value);
+
+/** Whether a number is whole and was not rounded: one between −2^53 and 2^53. */
+export const isExact = (value: number): boolean => Number.isSafeInteger(value);
+
 const U64_RANGE = 'an integer in [0, 2^53) as a number, or in [0, 2^64) as a bigint';
 
 /**
@@ -11,7 +18,7 @@ const U64_RANGE = 'an integer in [0, 2^53) as a number, or in [0, 2^64) as a big
  */
 export function checkU64(value: U64, name: string): U64 {
   if (typeof value === 'number') {
-    if (!(value >= 0 && Number.isSafeInteger(value))) throw outOfRange(name, U64_RANGE, value);
+    if (!(value >= 0 && isExact(value))) throw outOfRange(name, U64_RANGE, value);
     return value;
   }
   if (typeof value !== 'bigint') throw invalidArgType(name, 'a number or bigint', value);
@@ -25,7 +32,7 @@ export const toU64 = (value: U64, name: string): bigint => BigInt(checkU64(value
 /** Checks a whole number in [min, max]; a bigint in that range is taken for the number it is. */
 export function checkInteger(value: U64, name: string, min: number, max: number): number {
   if (typeof value !== 'number' && typeof value !== 'bigint') throw invalidArgType(name, 'a number', value);
-  if (!(value >= min && value <= max) || (typeof value === 'number' && !Number.isInteger(value))) {
+  if (typeof value === 'bigint' ? value < min || value > max : !isIntegerIn(value, min, max)) {
     throw outOfRange(name, `an integer in [${min}, ${max}]`, value);
   }
   return Number(value);

@@ -8,7 +8,7 @@ export function humanSize(bytes: number): string {
     value /= 1024;
     unit++;
   }
-  return `${Number.isInteger(value) ? value : value.toFixed(2)} ${UNITS[unit]}`;
+  return `${value % 1 === 0 ? value : value.toFixed(2)} ${UNITS[unit]}`;
 }
 
 /** Lays rows out in columns under their headings. */

@@ -1,16 +1,18 @@
+import { checkBytes, checkInteger, checkU64 } from '../base/arguments.ts';
 import { invalidArgType, outOfRange } from '../base/errors.ts';
+import type { U64 } from '../base/u64.ts';
 import { hostOf, type KvmCalls } from './kvm-calls.ts';
 import { CALL_GROUPS, type ParameterKind, signaturesOf } from './signatures.ts';
 
 type AnyCall = (...args: readonly unknown[]) => unknown;
 
 const MAX_U32 = 0xffff_ffff;
-const MAX_U64 = 0xffff_ffff_ffff_ffffn;
 
 /**
  * The same calls with their argument types checked first: what isn't a value of the parameter's type at all throws
  * `ERR_INVALID_ARG_TYPE` or `ERR_OUT_OF_RANGE`, as Node's own functions do. Everything the structure can hold goes to
- * the kernel, which knows better.
+ * the kernel, which knows better. This stands in front of the emulated kernel; the addon, which must not crash whatever
+ * it gets, does the same in C++ (native/arguments.cc), and needs no second look.
  */
 export function checked(calls: KvmCalls): KvmCalls {
   const wrapped: Record<string, unknown> = { ...hostOf(calls) };
@@ -60,10 +62,10 @@ function checkGroup(target: object, group: Parameters<typeof signaturesOf>[0]): 
 function checkArgument(name: string, kind: ParameterKind | Particular, value: unknown): void {
   switch (kind) {
     case 'word':
-      checkInteger(name, value, -0x8000_0000, MAX_U32);
+      checkNumber(name, value, -0x8000_0000, MAX_U32);
       return;
     case 'bytes':
-      if (!(value instanceof Uint8Array)) throw invalidArgType(name, 'an instance of Uint8Array', value);
+      checkBytes(value as Uint8Array, name);
       return;
     case 'milliseconds':
       if (typeof value !== 'number') throw invalidArgType(name, 'of type number', value);
@@ -71,21 +73,21 @@ function checkArgument(name: string, kind: ParameterKind | Particular, value: un
       return;
     case 'fd':
     case 'i32':
-      checkInteger(name, value, -0x8000_0000, 0x7fff_ffff);
+      checkNumber(name, value, -0x8000_0000, 0x7fff_ffff);
       return;
     case 'u32':
     case 'x32':
-      checkInteger(name, value, 0, MAX_U32);
+      checkNumber(name, value, 0, MAX_U32);
       return;
     case 'u64':
     case 'x64':
     case 'hva':
-      checkU64(name, value);
+      checkU64(value as U64, name);
       return;
     case 'u64s':
       if (!Array.isArray(value)) throw invalidArgType(name, 'an array of numbers or bigints', value);
       if (value.length > 4) throw outOfRange(`${name}.length`, '>= 0 && <= 4', value.length);
-      for (const [i, word] of value.entries()) checkU64(`${name}[${i}]`, word);
+      for (const [i, word] of value.entries()) checkU64(word as U64, `${name}[${i}]`);
       return;
     case 'in':
     case 'out':
@@ -111,25 +113,12 @@ function checkArgument(name: string, kind: ParameterKind | Particular, value: un
       if (typeof value !== 'string') throw invalidArgType(name, 'of type string', value);
       return;
     case 'arg':
-      if (!(value instanceof Uint8Array)) checkU64(name, value);
+      if (!(value instanceof Uint8Array)) checkU64(value as U64, name);
   }
 }
 
-function checkInteger(name: string, value: unknown, min: number, max: number): void {
+/** An integer as the call takes it: a bigint is none. */
+function checkNumber(name: string, value: unknown, min: number, max: number): void {
   if (typeof value !== 'number') throw invalidArgType(name, 'of type number', value);
-  if (!Number.isInteger(value) || value < min || value > max) {
-    throw outOfRange(name, `an integer >= ${min} && <= ${max}`, value);
-  }
-}
-
-function checkU64(name: string, value: unknown): void {
-  if (typeof value === 'number') {
-    if (!Number.isSafeInteger(value) || value < 0) {
-      throw outOfRange(name, 'an integer >= 0 && <= 2 ** 53 - 1, or a bigint below 2n ** 64n', value);
-    }
-  } else if (typeof value === 'bigint') {
-    if (value < 0n || value > MAX_U64) throw outOfRange(name, '>= 0n && < 2n ** 64n', value);
-  } else {
-    throw invalidArgType(name, 'of type number or bigint', value);
-  }
+  checkInteger(value, name, min, max);
 }

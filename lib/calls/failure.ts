@@ -15,18 +15,25 @@ export interface Callee {
 
 export type FailureInfo = Omit<KvmErrorInfo, 'syscall'>;
 
-/** The error of a call that gave −errno: with its system call's name, and with what was closed where that is why. */
+/** The error of a call that gave −errno, with its system call's name. */
+export function callError(name: CallName, errno: number, info?: FailureInfo): KvmError {
+  return new KvmError(errno, { ...info, syscall: syscallOf(name) });
+}
+
+/** The same of a call on an open file, with what was closed where that is why. */
 export function callFailure(
   name: CallName,
   errno: number,
   callee: Pick<Callee, 'closed' | 'noun'>,
   info?: FailureInfo,
 ): KvmError {
-  const explanation = whyClosed(errno, callee) ?? info?.explanation;
-  return new KvmError(errno, { ...info, syscall: syscallOf(name), explanation });
+  return callError(name, errno, { ...info, explanation: whyClosed(errno, callee) ?? info?.explanation });
 }
+
+/** What is said of something that cannot be used any more. */
+export const isClosed = (noun: string): string => `${noun} is closed`;
 
 /** Says that something is closed, if that is what EBADF means. */
 export function whyClosed(errno: number, { closed, noun }: Pick<Callee, 'closed' | 'noun'>): string | undefined {
-  return Math.abs(errno) === ERRNO.EBADF && closed ? `${noun} is closed` : undefined;
+  return Math.abs(errno) === ERRNO.EBADF && closed ? isClosed(noun) : undefined;
 }

@@ -270,7 +270,7 @@ export interface KvmCalls {
 
   // The architectures' own calls: present only where the architecture has them
 
-  readonly x86_64?: X86Calls;
+  readonly x86_64?: X86_64Calls;
   readonly s390x?: S390xCalls;
   readonly ppc64?: Ppc64Calls;
 
@@ -323,7 +323,7 @@ export function hostOf({
 }
 
 /** Calls that only x86_64 has. */
-export interface X86Calls {
+export interface X86_64Calls {
   /** KVM_SET_TSS_ADDR (VM fd): 0; −EINVAL where three pages don't fit below 4 GiB. */
   setTssAddr(vm: number, addr: U64): number;
   /** KVM_SET_IDENTITY_MAP_ADDR (VM fd): 0; −EINVAL after the first vCPU. */

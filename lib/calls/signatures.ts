@@ -1,5 +1,5 @@
 import type { SymbolSet } from '../uapi/symbols.ts';
-import type { KvmCalls, Ppc64Calls, S390xCalls, SharingCalls, X86Calls } from './kvm-calls.ts';
+import type { KvmCalls, Ppc64Calls, S390xCalls, SharingCalls, X86_64Calls } from './kvm-calls.ts';
 
 /**
  * What a parameter of a call is: how it is checked (calls/checked.ts), printed and recorded (calls/recorder.ts).
@@ -339,7 +339,7 @@ export const SIGNATURES: Readonly<CallsOf<Omit<KvmCalls, 'x86_64' | 's390x' | 'p
   ]),
 };
 
-const X86_64: Readonly<CallsOf<X86Calls>> = {
+const X86_64: Readonly<CallsOf<X86_64Calls>> = {
   setTssAddr: ioctl('SET_TSS_ADDR', [
     ['vm', 'fd'],
     ['addr', 'x64'],

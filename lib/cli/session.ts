@@ -104,7 +104,7 @@ export function closeSession({ kvm, vm }: Session): void {
 }
 
 /** What lines at the prompt, and scripts, can name: the session, and everything that the package exports. */
-export function sessionGlobals({ kvm, vm }: Session): Record<string, unknown> {
+function sessionGlobals({ kvm, vm }: Session): Record<string, unknown> {
   return { ...api, raw, s390x, ppc64, x86_64, kvm, vm };
 }
 

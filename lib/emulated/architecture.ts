@@ -1,6 +1,6 @@
-import type { Ppc64Calls, S390xCalls, X86Calls } from '../calls/kvm-calls.ts';
+import type { Ppc64Calls, S390xCalls, X86_64Calls } from '../calls/kvm-calls.ts';
 import type { ArchVcpu, ArchVm } from './arch-state.ts';
-import type { HostMemory } from './host-memory.ts';
+import type { EmulatedHostMemory } from './host-memory.ts';
 import type { Machine } from './machine.ts';
 import type { OpenFile } from './open-file.ts';
 import type { EmulatedVcpu } from './vcpu.ts';
@@ -8,7 +8,7 @@ import type { EmulatedVm } from './vm.ts';
 
 /** The kernel's file descriptors, for the architectures' own calls. Each lookup gives −errno for a wrong fd. */
 export interface KernelFiles<Vm, Vcpu> {
-  readonly memory: HostMemory;
+  readonly memory: EmulatedHostMemory;
   /** What the architecture keeps of the VM. */
   vm(fd: number): Vm | number;
   /** What the architecture keeps of the vCPU; −EBUSY while it runs. */
@@ -19,7 +19,7 @@ export interface KernelFiles<Vm, Vcpu> {
 
 /** The groups of {@link KvmCalls} that an architecture has. */
 export interface ArchitectureCalls {
-  readonly x86_64?: X86Calls;
+  readonly x86_64?: X86_64Calls;
   readonly s390x?: S390xCalls;
   readonly ppc64?: Ppc64Calls;
 }

@@ -4,7 +4,7 @@ import { refusal } from '../rules/rule.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { DIRTY_LOG } from '../uapi/flags.ts';
 import { asIdOf, slotIdOf, slotWord } from '../uapi/slot-word.ts';
-import { DirtyRing } from './dirty-ring.ts';
+import { EmulatedDirtyRing } from './dirty-ring.ts';
 import type { Machine } from './machine.ts';
 import type { EmulatedMemslot, MemslotSet } from './memslots.ts';
 import { copyOut } from './user-memory.ts';
@@ -33,8 +33,8 @@ export class DirtyLog {
   }
 
   /** The ring of a new vCPU, if the VM has them. */
-  newRing(): DirtyRing | undefined {
-    return this.usesRings ? new DirtyRing(this.#ringBytes, this.#machine.littleEndian) : undefined;
+  newRing(): EmulatedDirtyRing | undefined {
+    return this.usesRings ? new EmulatedDirtyRing(this.#ringBytes, this.#machine.littleEndian) : undefined;
   }
 
   // Slots and their pages
@@ -50,7 +50,7 @@ export class DirtyLog {
   }
 
   /** Notes that a page was changed on the guest's behalf; in the ring of the vCPU that runs, if one does. */
-  mark(slot: EmulatedMemslot, gfn: number, ring?: DirtyRing): void {
+  mark(slot: EmulatedMemslot, gfn: number, ring?: EmulatedDirtyRing): void {
     if (!slot.logged) return;
     const page = gfn - slot.baseGfn;
     if (ring === undefined) slot.dirty.mark(page, 1);
@@ -96,7 +96,7 @@ export class DirtyLog {
   }
 
   /** RESET_DIRTY_RINGS. */
-  resetRings(rings: Iterable<DirtyRing | undefined>): number {
+  resetRings(rings: Iterable<EmulatedDirtyRing | undefined>): number {
     if (!this.usesRings) return -ERRNO.EINVAL;
     let count = 0;
     for (const ring of rings) {

@@ -4,7 +4,7 @@ import { KVM_DIRTY_GFN } from '../uapi/structs.ts';
 import { SharedArea } from './backing.ts';
 
 /** One vCPU's dirty ring, in memory that user space maps. */
-export class DirtyRing {
+export class EmulatedDirtyRing {
   readonly area: SharedArea;
   readonly #entries: number;
   readonly #little: boolean;

@@ -63,7 +63,7 @@ export interface MmuNotifier {
  * The emulated process's memory: made-up addresses over real bytes. What may be touched is decided per page when it
  * is touched, as on a real host.
  */
-export class HostMemory {
+export class EmulatedHostMemory {
   readonly pageSize: number;
   #next = FIRST_HVA;
   /** In ascending order of hva. */
@@ -125,7 +125,7 @@ export class HostMemory {
   /** mmap of what an fd gave, or of anonymous memory. */
   map(request: MapRequest, align: number, alignOffset: number, source: MapSource | undefined): number {
     const { length, prot, flags } = request;
-    if (align !== 0 && (align < this.pageSize || !Number.isInteger(Math.log2(align)))) return -ERRNO.EINVAL;
+    if (align !== 0 && (align < this.pageSize || 2 ** Math.round(Math.log2(align)) !== align)) return -ERRNO.EINVAL;
     if (alignOffset % this.pageSize !== 0) return -ERRNO.EINVAL;
     if (length > MAX_LENGTH) return -ERRNO.ENOMEM;
     const isHuge = (flags & MAP.HUGETLB) !== 0;

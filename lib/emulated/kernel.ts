@@ -1,4 +1,4 @@
-import type { Bytes, Hva, KvmCalls, Ppc64Calls, S390xCalls, U64, X86Calls } from '../calls/kvm-calls.ts';
+import type { Bytes, Hva, KvmCalls, Ppc64Calls, S390xCalls, U64, X86_64Calls } from '../calls/kvm-calls.ts';
 import type { Arch } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { API_VERSION, GUEST_MEMFD_FLAG, IOEVENTFD, IRQFD, MAP } from '../uapi/flags.ts';
@@ -7,14 +7,14 @@ import type { Architecture } from './architecture.ts';
 import { FileBacking, type MapRequest, type MapSource } from './backing.ts';
 import type { GuestProgram } from './guest.ts';
 import { EmulatedGuestMemfd } from './guest-memfd.ts';
-import { HostMemory } from './host-memory.ts';
+import { EmulatedHostMemory } from './host-memory.ts';
 import type { Machine } from './machine.ts';
 import { EmulatedEventfd, EmulatedMemfd, type OpenFile } from './open-file.ts';
 import { pollFile } from './poll.ts';
 import { rawIoctl } from './raw-ioctl.ts';
 import { copyIn, copyOut, movePieces } from './user-memory.ts';
 import { EmulatedVcpu } from './vcpu.ts';
-import { EmulatedVm, type GuestMemfd } from './vm.ts';
+import { EmulatedVm, type GuestMemfdOfVm } from './vm.ts';
 
 /** Numbers of emulated descriptors start far above real ones, so that neither is ever taken for the other. */
 const FIRST_FD = 0x10_0000;
@@ -28,12 +28,12 @@ export class KernelCore implements KvmCalls {
   readonly arch: Arch;
   readonly release: string;
   readonly pageSize: number;
-  readonly x86_64?: X86Calls;
+  readonly x86_64?: X86_64Calls;
   readonly s390x?: S390xCalls;
   readonly ppc64?: Ppc64Calls;
   readonly #architecture: Architecture;
   readonly #machine: Machine;
-  readonly #memory: HostMemory;
+  readonly #memory: EmulatedHostMemory;
   readonly #files = new Map<number, OpenFile>();
   readonly #freeFds: number[] = [];
   readonly #maxFds: number;
@@ -47,7 +47,7 @@ export class KernelCore implements KvmCalls {
     this.arch = machine.arch;
     this.release = machine.release.text;
     this.pageSize = machine.pageSize;
-    this.#memory = new HostMemory(this.pageSize);
+    this.#memory = new EmulatedHostMemory(this.pageSize);
     this.#maxFds = maxFds;
     const groups = architecture.calls?.({
       memory: this.#memory,
@@ -243,7 +243,7 @@ export class KernelCore implements KvmCalls {
     return vm.setUserMemoryRegion(request, () => {
       const file = this.#files.get(guestMemfd);
       if (file === undefined) return -ERRNO.EBADF;
-      return file.kind === 'guest_memfd' ? (file as GuestMemfd) : -ERRNO.EINVAL;
+      return file.kind === 'guest_memfd' ? (file as GuestMemfdOfVm) : -ERRNO.EINVAL;
     });
   }
 
@@ -441,14 +441,14 @@ export class KernelCore implements KvmCalls {
 
   mmap(length: U64, prot: number, flags: number, fd: number, offset: U64, align: U64, alignOffset: U64): number {
     const request = { length: Number(length), prot, flags };
-    const source = HostMemory.refusal(request) || this.#source(request, fd, Number(offset));
+    const source = EmulatedHostMemory.refusal(request) || this.#source(request, fd, Number(offset));
     if (typeof source === 'number') return source;
     return this.#memory.map(request, Number(align), Number(alignOffset), source);
   }
 
   mmapFixed(hva: Hva, length: U64, prot: number, flags: number, fd: number, offset: U64): number {
     const request = { length: Number(length), prot, flags };
-    const refused = HostMemory.refusal(request);
+    const refused = EmulatedHostMemory.refusal(request);
     return refused || this.#memory.mapFixed(Number(hva), request, () => this.#source(request, fd, Number(offset)));
   }
 

@@ -4,7 +4,7 @@ import { DIRTY_LOG_PAGE_OFFSET, EXIT, MEM, PIO_PAGE_OFFSET } from '../uapi/flags
 import { IO_DIRECTION, KVM_RUN, KVM_RUN_S390X, REGS_SIZE } from '../uapi/structs.ts';
 import type { ArchVcpu } from './arch-state.ts';
 import { type MapSource, SharedArea } from './backing.ts';
-import type { DirtyRing } from './dirty-ring.ts';
+import type { EmulatedDirtyRing } from './dirty-ring.ts';
 import { GuestFault, type GuestOp, type GuestProgram, type GuestResult } from './guest.ts';
 import type { Machine } from './machine.ts';
 import type { EmulatedMemslot } from './memslots.ts';
@@ -35,7 +35,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   readonly arch: Arch;
   /** The mapping's pages: kvm_run, port I/O data, and the rest up to KVM_GET_VCPU_MMAP_SIZE. */
   readonly area: SharedArea;
-  readonly ring: DirtyRing | undefined;
+  readonly ring: EmulatedDirtyRing | undefined;
   readonly regs: Uint8Array;
   readonly sregs: Uint8Array;
   readonly oneRegs: Map<bigint, Uint8Array> = new Map();

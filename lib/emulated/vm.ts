@@ -13,31 +13,30 @@ import { MEM, MEMORY_ATTRIBUTE_PRIVATE } from '../uapi/flags.ts';
 import { asIdOf, slotIdOf } from '../uapi/slot-word.ts';
 import type { ArchVm } from './arch-state.ts';
 import { DirtyLog } from './dirty-log.ts';
-import type { DirtyRing } from './dirty-ring.ts';
+import type { EmulatedDirtyRing } from './dirty-ring.ts';
 import type { EmulatedGuestMemfd } from './guest-memfd.ts';
-import type { HostMemory, MmuNotifier } from './host-memory.ts';
+import type { EmulatedHostMemory, MmuNotifier } from './host-memory.ts';
 import { IoBus, Irqfds } from './io-bus.ts';
 import type { Machine, VmType } from './machine.ts';
 import { EmulatedMemslot, MemslotSet } from './memslots.ts';
 import type { OpenFile } from './open-file.ts';
-import { RangeSet } from './range-set.ts';
 
 const U64 = 1n << 64n;
 
-export type GuestMemfd = EmulatedGuestMemfd<EmulatedVm>;
+export type GuestMemfdOfVm = EmulatedGuestMemfd<EmulatedVm>;
 
 /** What a VM knows of one of its vCPUs. */
 export interface VcpuOfVm {
   readonly id: number;
   readonly running: boolean;
-  readonly ring: DirtyRing | undefined;
+  readonly ring: EmulatedDirtyRing | undefined;
 }
 
 /** One VM of the emulated kernel: address spaces of memslots, dirty tracking, buses, vCPUs. */
 export class EmulatedVm<Arch extends ArchVm = ArchVm> implements OpenFile, MmuNotifier {
   readonly kind = 'vm';
   readonly machine: Machine;
-  readonly memory: HostMemory;
+  readonly memory: EmulatedHostMemory;
   readonly type: VmType;
   /** What the architecture keeps of it. */
   readonly arch: Arch;
@@ -51,10 +50,9 @@ export class EmulatedVm<Arch extends ArchVm = ArchVm> implements OpenFile, MmuNo
   readonly onMemslotsChanged = new Set<() => void>();
   readonly #limits: MemslotLimits;
   readonly #rules: readonly Rule<MemslotContext>[];
-  readonly #private = new RangeSet();
   #totalPages = 0;
 
-  constructor(machine: Machine, memory: HostMemory, type: VmType, createArch: (vm: EmulatedVm) => Arch) {
+  constructor(machine: Machine, memory: EmulatedHostMemory, type: VmType, createArch: (vm: EmulatedVm) => Arch) {
     this.machine = machine;
     this.memory = memory;
     this.type = type;
@@ -82,7 +80,7 @@ export class EmulatedVm<Arch extends ArchVm = ArchVm> implements OpenFile, MmuNo
 
   // Memslots
 
-  setUserMemoryRegion(request: MemslotRequest, guestMemfd: () => GuestMemfd | number): number {
+  setUserMemoryRegion(request: MemslotRequest, guestMemfd: () => GuestMemfdOfVm | number): number {
     const space = this.spaces[asIdOf(request.slot)];
     const id = slotIdOf(request.slot);
     const existing = space?.get(id);
@@ -144,7 +142,7 @@ export class EmulatedVm<Arch extends ArchVm = ArchVm> implements OpenFile, MmuNo
     this.dirtyLog.flagsChanged(slot);
   }
 
-  #bind(slot: EmulatedMemslot, request: MemslotRequest, file: GuestMemfd | number): number {
+  #bind(slot: EmulatedMemslot, request: MemslotRequest, file: GuestMemfdOfVm | number): number {
     if (typeof file === 'number') return file;
     const start = Number(request.guestMemfdOffset);
     const end = start + Number(request.size);
@@ -196,7 +194,7 @@ export class EmulatedVm<Arch extends ArchVm = ArchVm> implements OpenFile, MmuNo
     return slot === undefined || slot.invalid ? undefined : slot;
   }
 
-  /** Host virtual address behind a guest frame of a slot. Whether anything is there is for {@link HostMemory} to say. */
+  /** Host virtual address behind a guest frame of a slot. Whether anything is there is for {@link EmulatedHostMemory} to say. */
   hostAddress(slot: EmulatedMemslot, gfn: number): number {
     return slot.hostAddress + (gfn - slot.baseGfn) * this.pageSize;
   }
@@ -243,19 +241,15 @@ export class EmulatedVm<Arch extends ArchVm = ArchVm> implements OpenFile, MmuNo
     }
   }
 
+  /**
+   * SET_MEMORY_ATTRIBUTES checks what the kernel checks, and remembers nothing: all that a scripted guest accesses is shared
+   * memory, so that nobody sees MEMORY_FAULT exits or the pages of a guest_memfd that are private.
+   */
   setMemoryAttributes(address: bigint, size: bigint, attributes: bigint, flags: bigint): number {
     const supported = this.type.privateMemory ? BigInt(MEMORY_ATTRIBUTE_PRIVATE) : 0n;
     const page = BigInt(this.pageSize);
     if (flags !== 0n || (attributes & ~supported) !== 0n) return -ERRNO.EINVAL;
     if (size === 0n || address + size >= U64 || address % page !== 0n || size % page !== 0n) return -ERRNO.EINVAL;
-    const start = Number(address / page);
-    const end = Number((address + size) / page);
-    if (attributes === 0n) this.#private.delete(start, end);
-    else this.#private.add(start, end);
     return 0;
-  }
-
-  isPrivate(gfn: number): boolean {
-    return this.#private.has(gfn);
   }
 }

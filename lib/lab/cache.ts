@@ -1,6 +1,7 @@
 import { mkdir, mkdtemp, readdir, rm, statfs } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { isIntegerIn } from '../base/arguments.ts';
 import { LabError } from './lab-error.ts';
 
 /** The labs' folder for downloads, initramfs and runs; outside the repository, and safe to delete at any time. */
@@ -30,7 +31,7 @@ export async function makeRunFolder(cache: string): Promise<string> {
 }
 
 function isAlive(pid: number): boolean {
-  if (!Number.isInteger(pid) || pid <= 0) return false;
+  if (!isIntegerIn(pid, 1, 2 ** 31)) return false;
   try {
     process.kill(pid, 0);
     return true;

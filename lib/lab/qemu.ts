@@ -9,7 +9,7 @@ import { LabError } from './lab-error.ts';
 import type { QemuVersion, Variant } from './variants.ts';
 
 /** The oldest QEMU that the labs were tried with. */
-export const OLDEST_QEMU: QemuVersion = [7, 2];
+const OLDEST_QEMU: QemuVersion = [7, 2];
 
 /** A QEMU to start machines with. */
 export interface Qemu {

@@ -3,6 +3,7 @@ import { checkSize } from '../base/arguments.ts';
 import { hex, hexRange, invalidArgType, KvmError } from '../base/errors.ts';
 import { humanSize, table } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
+import { isClosed } from '../calls/failure.ts';
 import { explain, firstBroken } from '../rules/rule.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { advance, exactGpa, joinGpa, type SplitGpa, splitGpa } from './gpa.ts';
@@ -333,7 +334,7 @@ export class AddressSpace extends GuestMemory<MemoryRegion> implements RegionOwn
   }
 
   #assertOpen(syscall: string): void {
-    if (this.#closed) throw new KvmError(ERRNO.EBADF, { syscall, explanation: 'the address space is closed' });
+    if (this.#closed) throw new KvmError(ERRNO.EBADF, { syscall, explanation: isClosed('the address space') });
   }
 
   #releaseWhenUnused(): void {

@@ -2,10 +2,13 @@ import { inspect } from 'node:util';
 import { checkSize } from '../base/arguments.ts';
 import { KvmError } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
+import { callFailure, isClosed } from '../calls/failure.ts';
+import type { CallName } from '../calls/signatures.ts';
 import { CLEAR_DIRTY_LOG_RULES, type DirtyLogContext, getDirtyLogRules } from '../rules/dirty-log.ts';
 import { explain } from '../rules/rule.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { MEM } from '../uapi/flags.ts';
+import { asIdOf, slotIdOf } from '../uapi/slot-word.ts';
 import type { AddressSpace } from './address-space.ts';
 import { countBits, DirtyBitmap, forEachBit, forEachBitRun } from './dirty-bitmap.ts';
 import type { DirtyRing } from './dirty-ring.ts';
@@ -226,12 +229,12 @@ export class DirtyPages implements MemslotWatcher {
     const { rings, collectors } = this.#tracking;
     let count = 0;
     for (const ring of rings.call(this.#tracking)) {
-      count += ring.harvest((word, offset) => collectors.get(word >>> 16)?.harvested(word & 0xffff, offset));
+      count += ring.harvest((word, offset) => collectors.get(asIdOf(word))?.harvested(slotIdOf(word), offset));
     }
     if (count === 0) return 0;
     const { calls, vm } = this.#slots.memslots;
     const result = calls.resetDirtyRings(vm);
-    if (result < 0) throw new KvmError(result, { syscall: 'ioctl(KVM_RESET_DIRTY_RINGS)' });
+    if (result < 0) throw callFailure('resetDirtyRings', result, this.#slots.memslots);
     return count;
   }
 
@@ -331,7 +334,7 @@ export class DirtyPages implements MemslotWatcher {
     const result = calls.getDirtyLog(vm, log.slot.word, log.bitmap.bytes);
     if (result < 0) {
       const explanation = explain(getDirtyLogRules(calls.arch), this.#context(log.slot), result);
-      throw this.#failure(result, 'GET_DIRTY_LOG', log.slot, explanation);
+      throw this.#failure('getDirtyLog', result, log.slot, explanation);
     }
     if (clear && this.#manual && countBits(log.bitmap.words) > 0)
       this.#clearBits(log.slot, 0, log.slot.npages, log.bitmap.bytes);
@@ -347,7 +350,7 @@ export class DirtyPages implements MemslotWatcher {
     const result = calls.clearDirtyLog(vm, slot.word, firstPage, numPages, bits);
     if (result >= 0) return;
     const context = { ...this.#context(slot), firstPage: BigInt(firstPage), numPages };
-    throw this.#failure(result, 'CLEAR_DIRTY_LOG', slot, explain(CLEAR_DIRTY_LOG_RULES, context, result));
+    throw this.#failure('clearDirtyLog', result, slot, explain(CLEAR_DIRTY_LOG_RULES, context, result));
   }
 
   #context(slot: Memslot): DirtyLogContext {
@@ -361,23 +364,21 @@ export class DirtyPages implements MemslotWatcher {
     };
   }
 
-  #failure(errno: number, request: string, slot: Memslot, explanation: string | undefined): KvmError {
-    const { closed } = this.#slots.memslots;
-    return new KvmError(errno, {
-      syscall: `ioctl(KVM_${request})`,
+  #failure(call: CallName, errno: number, slot: Memslot, explanation: string | undefined): KvmError {
+    return callFailure(call, errno, this.#slots.memslots, {
       slot: slot.id,
       gpa: slot.baseGfn * this.#space.pageSize,
       size: checkSize(slot.npages, 'npages') * this.#space.pageSize,
-      explanation: errno === -ERRNO.EBADF && closed ? 'the VM is closed' : explanation,
+      explanation,
     });
   }
 
   #assertStarted(what: string): void {
     if (this.#started) return;
-    const explanation = this.#slots.memslots.closed ? 'the VM is closed' : 'dirty tracking is not started';
-    throw new KvmError(this.#slots.memslots.closed ? ERRNO.EBADF : ERRNO.ENOENT, {
+    const { closed, noun } = this.#slots.memslots;
+    throw new KvmError(closed ? ERRNO.EBADF : ERRNO.ENOENT, {
       syscall: `${what} dirty pages`,
-      explanation,
+      explanation: closed ? isClosed(noun) : 'dirty tracking is not started',
     });
   }
 }

@@ -1,5 +1,5 @@
 import { endianness } from 'node:os';
-import { checkBytes, checkInteger, checkSize, checkU64 } from '../base/arguments.ts';
+import { checkBytes, checkInteger, checkSize, checkU64, isIntegerIn } from '../base/arguments.ts';
 import { hex, outOfRange } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
@@ -410,7 +410,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
     for (let piece = 0; piece < gpas.length; piece++) {
       const gpa = gpas[piece]!;
       const length = typeof lengths === 'number' ? lengths : (lengths[piece] ?? 0);
-      if (!(length >= 0 && length <= bytes.length - batch.end && Number.isInteger(length))) {
+      if (!isIntegerIn(length, 0, bytes.length - batch.end)) {
         const range = `an integer in [0, ${bytes.length - batch.end}], what is left of the array`;
         throw outOfRange(`lengths[${piece}]`, range, length);
       }

@@ -1,8 +1,9 @@
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { checkInteger, checkSize } from '../base/arguments.ts';
-import { hex, invalidArgType, KvmError } from '../base/errors.ts';
+import { hex, invalidArgType, type KvmError } from '../base/errors.ts';
 import { humanSize } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
+import { callError } from '../calls/failure.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { MAP, MFD, PROT } from '../uapi/flags.ts';
@@ -70,7 +71,7 @@ export function withMemfd<T>(
 ): T {
   const length = roundToPages(calls, checkSize(size, 'size'));
   const fd = calls.memfdCreate(options.name ?? 'guest', length, MFD.CLOEXEC);
-  if (fd < 0) throw new KvmError(fd, { syscall: 'memfd_create', size: length });
+  if (fd < 0) throw callError('memfdCreate', fd, { size: length });
   try {
     return use(sourceOf(calls, 'memfd', length, MAP.SHARED | MAP.NORESERVE, fd, 0, options));
   } finally {
@@ -113,8 +114,7 @@ function sourceOf(
 
 /** What mmap answered, as an error. `addresses` says what may be wrong with those, if nothing is with the source. */
 export function mmapFailure(errno: number, calls: KvmCalls, source: MappingSource, addresses: string): KvmError {
-  return new KvmError(errno, {
-    syscall: 'mmap',
+  return callError('mmap', errno, {
     size: source.size,
     explanation: mmapExplanation(errno, calls, source, addresses),
   });

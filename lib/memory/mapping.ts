@@ -3,7 +3,9 @@ import { checkBytes, checkSize } from '../base/arguments.ts';
 import { hex, hexRange, KvmError, outOfRange } from '../base/errors.ts';
 import { humanSize } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
+import { callError, isClosed } from '../calls/failure.ts';
 import { type KvmCalls, VIEW_WINDOW } from '../calls/kvm-calls.ts';
+import { type CallName, syscallOf } from '../calls/signatures.ts';
 import { ARCH_FACTS, type Arch } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { MADV } from '../uapi/flags.ts';
@@ -229,7 +231,7 @@ export class Mapping implements HostMemory {
     if (bytes === undefined) {
       const { hva, length } = window;
       const buffer = this.calls.view(hva, length);
-      if (typeof buffer === 'number') throw new KvmError(buffer, { syscall: 'view', size: length });
+      if (typeof buffer === 'number') throw callError('view', buffer, { size: length });
       mappingOfView.set(buffer, this);
       bytes = new Uint8Array(buffer);
       this.#views[index] = bytes;
@@ -304,7 +306,7 @@ export class Mapping implements HostMemory {
     if (!this.#mapped || start >= this.size || index < 0) return undefined;
     const buffer = this.calls.window(this.hva + start, Math.min(VIEW_WINDOW, this.size - start));
     if (typeof buffer === 'number') {
-      if (buffer !== -ERRNO.EACCES) throw new KvmError(buffer, { syscall: 'window', size: this.size });
+      if (buffer !== -ERRNO.EACCES) throw callError('window', buffer, { size: this.size });
       this.#windows[index] = null;
       return undefined;
     }
@@ -314,15 +316,15 @@ export class Mapping implements HostMemory {
     return window;
   }
 
-  protected partCall(syscall: string, offset: number, length: number, call: (hva: number) => number): void {
-    this.assertOpen(syscall);
+  protected partCall(name: CallName, offset: number, length: number, call: (hva: number) => number): void {
+    this.assertOpen(syscallOf(name));
     checkSize(offset, 'offset');
     checkSize(length, 'length');
     // Behind its end there may be another mapping.
     const inside = offset + length <= this.size;
     const result = inside ? call(this.hva + offset) : -ERRNO.EINVAL;
     if (result < 0) {
-      throw new KvmError(result, { syscall, size: length, explanation: this.#whyRefused(result, offset, length) });
+      throw callError(name, result, { size: length, explanation: this.#whyRefused(result, offset, length) });
     }
   }
 
@@ -337,7 +339,7 @@ export class Mapping implements HostMemory {
   /** @throws KvmError EBADF when the mapping is closed */
   assertOpen(syscall: string): void {
     if (this.#closed)
-      throw new KvmError(ERRNO.EBADF, { syscall, size: this.size, explanation: 'the mapping is closed' });
+      throw new KvmError(ERRNO.EBADF, { syscall, size: this.size, explanation: isClosed('the mapping') });
   }
 
   /** Tells address spaces that show the memory: those who collect dirty pages hear of it. */

@@ -1,8 +1,9 @@
 import { inspect } from 'node:util';
 import { checkU32, checkU64 } from '../base/arguments.ts';
-import { hexRange, KvmError } from '../base/errors.ts';
+import { hexRange, type KvmError } from '../base/errors.ts';
 import { humanSize, table } from '../base/text.ts';
 import type { Hva, U64 } from '../base/u64.ts';
+import { callFailure } from '../calls/failure.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { type KnownMemslot, type MemslotContext, type MemslotLimits, memslotRules } from '../rules/memslot.ts';
 import { explain, type Rule } from '../rules/rule.ts';
@@ -50,6 +51,7 @@ export interface MemslotOwner {
   readonly calls: KvmCalls;
   readonly fd: number;
   readonly closed: boolean;
+  readonly noun: string;
 }
 
 /** Slots appear and go: those who keep something per slot are told after the kernel said yes. */
@@ -91,6 +93,11 @@ export class Memslots {
   /** Descriptor of the VM; −1 once it is closed. */
   get vm(): number {
     return this.#owner.fd;
+  }
+
+  /** Whose slots they are, as errors name it. */
+  get noun(): string {
+    return this.#owner.noun;
   }
 
   get closed(): boolean {
@@ -139,9 +146,10 @@ export class Memslots {
 
   /**
    * KVM_SET_USER_MEMORY_REGION (or 2), and the books after it.
+   * @returns the slot as it is then; undefined when it was deleted
    * @throws KvmError EINVAL, EEXIST, ENOMEM, EBADF … with slot, gpa, size and the rule that was broken
    */
-  set(region: UserMemoryRegion, mapping?: Mapping): void {
+  set(region: UserMemoryRegion, mapping?: Mapping): Memslot | undefined {
     const slot = checkU32(region.slot, 'slot');
     const flags = checkU32(region.flags ?? 0, 'flags');
     const gpa = checkU64(region.guestPhysAddr, 'guestPhysAddr');
@@ -155,7 +163,7 @@ export class Memslots {
         ? this.calls.setUserMemoryRegion(this.vm, slot, flags, gpa, size, hva)
         : this.calls.setUserMemoryRegion2(this.vm, slot, flags, gpa, size, hva, guestMemfd, offset);
     if (result < 0) throw this.#refusal(result, { ...region, flags });
-    this.#book(slot, flags, gpa, size, hva, mapping);
+    return this.#book(slot, flags, gpa, size, hva, mapping);
   }
 
   /** Deletes a slot. @throws KvmError EINVAL when there is none */
@@ -210,7 +218,7 @@ export class Memslots {
     if (goes || !stays) for (const watcher of this.#watchers) watcher.slotChanging?.(slot, goes);
   }
 
-  #book(word: number, flags: number, gpa: U64, size: U64, hva: Hva, shown: Mapping | undefined): void {
+  #book(word: number, flags: number, gpa: U64, size: U64, hva: Hva, shown: Mapping | undefined): Entry | undefined {
     const asId = asIdOf(word);
     const id = slotIdOf(word);
     const space = this.#space(asId);
@@ -224,31 +232,33 @@ export class Memslots {
       this.#totalPages += entry.npages;
       mapping?.pin();
       for (const watcher of this.#watchers) watcher.slotAdded?.(entry);
-    } else if (size === 0 || size === 0n) {
+      return entry;
+    }
+    if (size === 0 || size === 0n) {
       space.slots.delete(id);
       space.recycled.push(id);
       this.#totalPages -= existing.npages;
       for (const watcher of this.#watchers) watcher.slotRemoved?.(existing);
       existing.mapping?.unpin();
-    } else {
-      const baseGfn = pages(gpa, pageSize);
-      existing.flags = flags;
-      if (baseGfn === existing.baseGfn) return;
+      return undefined;
+    }
+    const baseGfn = pages(gpa, pageSize);
+    existing.flags = flags;
+    if (baseGfn !== existing.baseGfn) {
       existing.baseGfn = baseGfn;
       for (const watcher of this.#watchers) watcher.slotMoved?.(existing);
     }
+    return existing;
   }
 
   #refusal(errno: number, region: UserMemoryRegion & { readonly flags: number }): KvmError {
     const { slot, guestPhysAddr, memorySize } = region;
     const version = region.guestMemfd === undefined ? 1 : 2;
-    return new KvmError(errno, {
-      syscall: `ioctl(KVM_SET_USER_MEMORY_REGION${version === 1 ? '' : '2'})`,
+    return callFailure(version === 1 ? 'setUserMemoryRegion' : 'setUserMemoryRegion2', errno, this, {
       slot: slotIdOf(slot),
       gpa: guestPhysAddr,
       size: memorySize,
-      explanation:
-        errno === -ERRNO.EBADF && this.closed ? 'the VM is closed' : this.#explanation(errno, region, version),
+      explanation: this.#explanation(errno, region, version),
     });
   }
 

@@ -1,5 +1,5 @@
 import { inspect } from 'node:util';
-import { checkSize, normalU64 } from '../base/arguments.ts';
+import { checkSize, isExact, normalU64 } from '../base/arguments.ts';
 import { hexRange, invalidArgType, KvmError } from '../base/errors.ts';
 import { table } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
@@ -221,7 +221,7 @@ export function takeValue(data: Uint8Array, littleEndian: boolean): number | big
 /** The bytes of an integer; what doesn't fit is cut off, as a device's wider register would be. */
 export function putValue(data: Uint8Array, value: number | bigint, littleEndian: boolean): void {
   const { length } = data;
-  if (length <= 4 && typeof value === 'number' && Number.isInteger(value)) {
+  if (length <= 4 && typeof value === 'number' && isExact(value)) {
     // A shift takes an integer's lowest 32 bits, of negative ones too.
     for (let i = 0; i < length; i++) data[littleEndian ? i : length - 1 - i] = value >>> (8 * i);
     return;

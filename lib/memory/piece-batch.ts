@@ -1,4 +1,4 @@
-import { KvmError } from '../base/errors.ts';
+import { callError } from '../calls/failure.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import type { MemoryWindow } from './memory-window.ts';
 
@@ -56,8 +56,7 @@ export class PieceBatch {
     const moved = this.#write
       ? calls.scatter(hvas.subarray(0, count), ofPieces, part)
       : calls.gather(hvas.subarray(0, count), ofPieces, part);
-    if (moved !== count)
-      throw new KvmError(moved < 0 ? moved : ERRNO.EFAULT, { syscall: this.#write ? 'scatter' : 'gather' });
+    if (moved !== count) throw callError(this.#write ? 'scatter' : 'gather', moved < 0 ? moved : ERRNO.EFAULT);
     this.#count = 0;
     this.#start = this.#end;
   }

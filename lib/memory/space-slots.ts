@@ -1,7 +1,7 @@
 import { normalU64 } from '../base/arguments.ts';
 import { MAX_SLOT_PAGES } from '../rules/memslot.ts';
 import { MEM } from '../uapi/flags.ts';
-import { slotIdOf, slotWord } from '../uapi/slot-word.ts';
+import { slotWord } from '../uapi/slot-word.ts';
 import type { Memslot, Memslots } from './memslots.ts';
 import type { MemoryRegion, Placement } from './region.ts';
 import type { SpaceUser } from './space-user.ts';
@@ -125,15 +125,8 @@ export class SpaceSlots implements SpaceUser {
       const word = slotWord(this.asId, this.memslots.freeId(this.asId));
       undo.try(
         () => {
-          this.#set(
-            word,
-            flags,
-            placement.start + done,
-            size,
-            placement.mapping.hva + placement.offset + done,
-            placement,
-          );
-          slots.push(this.memslots.get(slotIdOf(word), this.asId)!);
+          const hva = placement.mapping.hva + placement.offset + done;
+          slots.push(this.#set(word, flags, placement.start + done, size, hva, placement));
         },
         () => this.memslots.delete(word),
       );
@@ -141,19 +134,27 @@ export class SpaceSlots implements SpaceUser {
     return slots;
   }
 
-  #set(word: number, flags: number, start: number, size: number, hva: number, { mapping }: Pick<Placement, 'mapping'>) {
+  #set(
+    word: number,
+    flags: number,
+    start: number,
+    size: number,
+    hva: number,
+    { mapping }: Pick<Placement, 'mapping'>,
+  ): Memslot {
     const gpa = normalU64(start);
-    this.memslots.set({ slot: word, flags, guestPhysAddr: gpa, memorySize: size, userspaceAddr: hva }, mapping);
+    return this.memslots.set({ slot: word, flags, guestPhysAddr: gpa, memorySize: size, userspaceAddr: hva }, mapping)!;
   }
 
-  /** Changes a live slot's address or flags. */
-  #place(slot: Memslot, start: number, flags: number): void {
-    this.#set(slot.word, flags, start, slot.npages * this.#pageSize, Number(slot.hva), { mapping: slot.mapping! });
+  /** Changes a live slot's address or flags, or makes a deleted one anew. */
+  #place(slot: Memslot, start: number, flags: number): Memslot {
+    return this.#set(slot.word, flags, start, slot.npages * this.#pageSize, Number(slot.hva), {
+      mapping: slot.mapping!,
+    });
   }
 
   #recreate(slot: Memslot, flags: number): Memslot {
-    this.#place(slot, slot.baseGfn * this.#pageSize, flags);
-    return this.memslots.get(slot.id, this.asId)!;
+    return this.#place(slot, slot.baseGfn * this.#pageSize, flags);
   }
 
   /** Makes a deleted slot anew, and puts it where the old one stood in the books. */

@@ -1,4 +1,4 @@
-import { checkInteger, checkU64 } from '../base/arguments.ts';
+import { checkInteger, checkU64, isExact } from '../base/arguments.ts';
 import { outOfRange } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 
@@ -37,7 +37,7 @@ const MAX_I64 = (1n << 63n) - 1n;
 
 /** A signed 64-bit value as a bigint. */
 export function checkI64(value: U64): bigint {
-  if (typeof value === 'number' && !Number.isSafeInteger(value)) {
+  if (typeof value === 'number' && !isExact(value)) {
     throw outOfRange('value', 'a safe integer, or a bigint in [-2^63, 2^63)', value);
   }
   const wide = BigInt(value);

@@ -1,8 +1,8 @@
 import { checkInteger } from '../base/arguments.ts';
-import { KvmError } from '../base/errors.ts';
+import { callError } from '../calls/failure.ts';
 import { Handle } from '../calls/handle.ts';
 import type { KvmCalls, SharingCalls } from '../calls/kvm-calls.ts';
-import { type CallName, syscallOf } from '../calls/signatures.ts';
+import type { CallName } from '../calls/signatures.ts';
 import { ERRNO } from '../uapi/errno.ts';
 
 /** The calls that share things with other processes. @throws KvmError ENOSYS where there are none */
@@ -10,7 +10,7 @@ export function sharingOf(calls: KvmCalls, name: CallName): SharingCalls {
   if (calls.sharing !== undefined) return calls.sharing;
   const explanation =
     'only the addon hands descriptors to other processes, and these are the calls of the emulated kernel';
-  throw new KvmError(ERRNO.ENOSYS, { syscall: syscallOf(name), explanation });
+  throw callError(name, ERRNO.ENOSYS, { explanation });
 }
 
 /** A descriptor of ours for a file that another process may have as well: received over a socket, or inherited. */
@@ -28,7 +28,7 @@ export class Descriptor extends Handle {
    */
   static duplicate(calls: KvmCalls, fd: number): Descriptor {
     const own = sharingOf(calls, 'duplicate').duplicate(checkInteger(fd, 'fd', 0, 0x7fff_ffff));
-    if (own < 0) throw new KvmError(own, { syscall: syscallOf('duplicate'), explanation: `descriptor ${fd}` });
+    if (own < 0) throw callError('duplicate', own, { explanation: `descriptor ${fd}` });
     return new Descriptor(calls, own);
   }
 

@@ -1,8 +1,8 @@
 import { lstatSync, unlinkSync } from 'node:fs';
-import { invalidArgType, KvmError } from '../base/errors.ts';
+import { invalidArgType } from '../base/errors.ts';
+import { callError } from '../calls/failure.ts';
 import { Handle } from '../calls/handle.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
-import { syscallOf } from '../calls/signatures.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { POLL, SOCK } from '../uapi/flags.ts';
 import { Descriptor, sharingOf } from './descriptor.ts';
@@ -55,7 +55,7 @@ export class UnixConnection extends Handle {
       signal?.throwIfAborted();
       const fd = sharing.socketConnect(checkPath(path), typeNumber(type));
       if (fd >= 0) return new UnixConnection(calls, fd);
-      if (fd !== -ERRNO.EAGAIN) throw new KvmError(fd, { syscall: 'connect', explanation: path });
+      if (fd !== -ERRNO.EAGAIN) throw callError('socketConnect', fd, { explanation: path });
       await new Promise((resolve) => setTimeout(resolve, RETRY_CONNECT_MS));
     }
   }
@@ -64,7 +64,7 @@ export class UnixConnection extends Handle {
   static pair(calls: KvmCalls, { type }: UnixSocketOptions = {}): [UnixConnection, UnixConnection] {
     const fds = new Int32Array(2);
     const result = sharingOf(calls, 'socketPair').socketPair(typeNumber(type), fds);
-    if (result < 0) throw new KvmError(result, { syscall: syscallOf('socketPair') });
+    if (result < 0) throw callError('socketPair', result);
     return [new UnixConnection(calls, fds[0]!), new UnixConnection(calls, fds[1]!)];
   }
 
@@ -123,7 +123,7 @@ export class UnixConnection extends Handle {
       if (count === 0 && done === 0) return false;
       if (count === 0) {
         const explanation = `the peer closed in the middle of a message, after ${done} of ${into.length} bytes`;
-        throw new KvmError(ERRNO.ECONNRESET, { syscall: 'recvmsg', size: into.length, explanation });
+        throw callError('receiveMessage', ERRNO.ECONNRESET, { size: into.length, explanation });
       }
       done += count;
     }
@@ -177,7 +177,7 @@ export class UnixListener extends Handle implements AsyncIterable<UnixConnection
     const fd = sharing.socketListen(checkPath(path), typeNumber(type), BACKLOG);
     if (fd >= 0) return new UnixListener(calls, fd, path);
     const explanation = fd === -ERRNO.EADDRINUSE ? whyInUse(calls, path, type) : path;
-    throw new KvmError(fd, { syscall: 'listen', explanation });
+    throw callError('socketListen', fd, { explanation });
   }
 
   /** The next connection. @throws KvmError EBADF when it is closed, also meanwhile; EMFILE; the signal's reason */

@@ -116,8 +116,8 @@ export const KVM_PPC_SMMU_INFO = {
 /** Sizes of the register structures of GET/SET_REGS and GET/SET_SREGS; absent where the architecture has none. */
 export const REGS_SIZE: Readonly<Record<Arch, { readonly regs?: number; readonly sregs?: number }>> = ARCH_FACTS;
 
-/** Field order of x86 `struct kvm_regs`: each a u64, in this order. */
-export const X86_REGS = [
+/** Field order of x86_64's `struct kvm_regs`: each a u64, in this order. */
+export const X86_64_REGS = [
   'rax',
   'rbx',
   'rcx',
@@ -138,5 +138,5 @@ export const X86_REGS = [
   'rflags',
 ] as const;
 
-/** Field order of x86 segment registers at the start of `struct kvm_sregs`, 24 bytes each. */
-export const X86_SEGMENTS = ['cs', 'ds', 'es', 'fs', 'gs', 'ss', 'tr', 'ldt'] as const;
+/** Field order of x86_64's segment registers at the start of `struct kvm_sregs`, 24 bytes each. */
+export const X86_64_SEGMENTS = ['cs', 'ds', 'es', 'fs', 'gs', 'ss', 'tr', 'ldt'] as const;

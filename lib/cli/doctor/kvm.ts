@@ -5,7 +5,7 @@ import type { Vm } from '../../handles/vm.ts';
 import type { Arch } from '../../uapi/arch.ts';
 import type { CapName } from '../../uapi/capabilities.ts';
 import { explainError } from '../explain-error.ts';
-import { prepareRealMode, runsHalt } from '../guest-x86.ts';
+import { prepareRealMode, runsHalt } from '../guest-x86_64.ts';
 import { type Finding, fail, note, ok } from './finding.ts';
 import type { Host } from './host.ts';
 import { examinePgste } from './surroundings.ts';
@@ -64,7 +64,7 @@ export function examineKvm(
   try {
     const version = attempt('API version', `ls -l /dev/kvm, which is not KVM's`, () => kvm.getApiVersion(), String);
     if (version === undefined) return { findings, capabilities };
-    const x86 = calls.backend === 'native' && calls.arch === 'x86_64';
+    const isX86_64 = calls.backend === 'native' && calls.arch === 'x86_64';
     const vm = attempt('create VM', examinePgste(host)?.mend ?? KERNEL_LOG, () => kvm.createVm(), works);
     const asked: Kvm | Vm = vm ?? kvm;
     capabilities = capabilitiesOf(calls.arch).map(([name, meaning]) => ({
@@ -73,9 +73,9 @@ export function examineKvm(
       value: asked.checkExtension(name),
     }));
     if (vm === undefined) return { findings, capabilities };
-    if (x86) prepareRealMode(vm);
+    if (isX86_64) prepareRealMode(vm);
     const vcpu = attempt('create vCPU', KERNEL_LOG, () => vm.createVcpu(), works);
-    if (vcpu !== undefined && x86) findings.push(tryGuest(vm));
+    if (vcpu !== undefined && isX86_64) findings.push(tryGuest(vm));
     vm.close();
   } finally {
     kvm.close();

@@ -1,3 +1,4 @@
+import { isExact } from '../../base/arguments.ts';
 import type { Style } from '../io.ts';
 import type { Session } from '../session.ts';
 
@@ -41,7 +42,7 @@ export function numberOf(text: string, what: string, prompt: Prompt): bigint {
   } catch (error) {
     throw new DotUsageError(`${what} ${text}: ${error instanceof Error ? error.message : String(error)}`);
   }
-  const whole = typeof value === 'bigint' || (typeof value === 'number' && Number.isSafeInteger(value));
+  const whole = typeof value === 'bigint' || (typeof value === 'number' && isExact(value));
   if (!whole || (value as number | bigint) < 0) throw new DotUsageError(`${what} is a number ≥ 0, not ${text}`);
   return BigInt(value as number | bigint);
 }

@@ -4,6 +4,7 @@ import { hex } from '../../base/errors.ts';
 import { table } from '../../base/text.ts';
 import type { Vcpu } from '../../handles/vcpu.ts';
 import type { Arch } from '../../uapi/arch.ts';
+import { ONE_REG } from '../../uapi/flags.ts';
 import { KVM_RUN_S390X, REGS_SIZE } from '../../uapi/structs.ts';
 import { type DotCommand, DotUsageError, numberOf, type Prompt, wordsOf } from './dot-command.ts';
 import { walk } from './walk.ts';
@@ -99,12 +100,6 @@ const numbered = (prefix: string, count: number, read: (n: number) => bigint): R
 
 /** `struct kvm_regs` of ppc64: these, and 32 general-purpose registers. */
 const PPC64_SPECIAL = 'pc cr ctr lr xer msr srr0 srr1 pid sprg0 sprg1 sprg2 sprg3 sprg4 sprg5 sprg6 sprg7'.split(' ');
-/** KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE; the index counts words of `struct kvm_regs`. */
-const ARM64_CORE = 0x6030_0000_0010_0000n;
-
-/** KVM_REG_RISCV | KVM_REG_SIZE_U64 | KVM_REG_RISCV_CORE; the index counts doublewords, the PC before x1. */
-const RISCV64_CORE = 0x8030_0000_0200_0000n;
-
 const REGISTERS: Readonly<Record<Arch, (vcpu: Vcpu) => Register[]>> = {
   x86_64(vcpu) {
     const general = Object.entries(vcpu.x86_64.getRegs()) as Register[];
@@ -131,11 +126,11 @@ const REGISTERS: Readonly<Record<Arch, (vcpu: Vcpu) => Register[]>> = {
     return [...special, ...numbered('r', 32, (n) => word(PPC64_SPECIAL.length + n))];
   },
   aarch64(vcpu) {
-    const core = (n: number): bigint => vcpu.getOneReg(ARM64_CORE | BigInt(2 * n));
+    const core = (n: number): bigint => vcpu.getOneReg(ONE_REG.ARM64_CORE | BigInt(2 * n));
     return [...numbered('x', 31, core), ['sp', core(31)], ['pc', core(32)], ['pstate', core(33)]];
   },
   riscv64(vcpu) {
-    const core = (n: number): bigint => vcpu.getOneReg(RISCV64_CORE | BigInt(n));
+    const core = (n: number): bigint => vcpu.getOneReg(ONE_REG.RISCV_CORE | BigInt(n));
     return [['pc', core(0)], ...Array.from({ length: 31 }, (_, n): Register => [`x${n + 1}`, core(n + 1)])];
   },
 };

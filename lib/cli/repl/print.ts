@@ -1,4 +1,5 @@
 import { inspect } from 'node:util';
+import { isExact } from '../../base/arguments.ts';
 import { hex } from '../../base/errors.ts';
 import { table } from '../../base/text.ts';
 import { DirtyPages } from '../../memory/dirty-pages.ts';
@@ -74,7 +75,7 @@ const byteText = (bytes: Uint8Array): string =>
 
 const hexOf = (value: number | bigint): string => (value < 0 ? `-${hex(-value)}` : hex(value));
 
-const isWorthHex = (value: number): boolean => Number.isSafeInteger(value) && Math.abs(value) > 9;
+const isWorthHex = (value: number): boolean => isExact(value) && Math.abs(value) > 9;
 
 function isRecord(value: unknown): value is Record<string, unknown> {
   if (typeof value !== 'object' || value === null || inspect.custom in value) return false;

@@ -35,7 +35,7 @@ export function walk(address: bigint, { session }: Prompt): Walk {
       return { physical: found.result.ok ? found.result.ra : undefined, text: String(found) };
     }
     case 'x86_64':
-      return walkX86(address, firstVcpu(vm.vcpus));
+      return walkX86_64(address, firstVcpu(vm.vcpus));
     default:
       throw new DotUsageError(`virtual addresses of ${kvm.arch} are not walked here: .xp takes guest physical ones`);
   }
@@ -57,7 +57,7 @@ function firstVcpu(vcpus: readonly Vcpu[]): Vcpu {
 /** Paging is on (CR0). */
 const PG = 0x8000_0000n;
 
-function walkX86(address: bigint, vcpu: Vcpu): Walk {
+function walkX86_64(address: bigint, vcpu: Vcpu): Walk {
   if ((vcpu.x86_64.getSregs().cr0 & PG) === 0n) {
     return {
       physical: address,

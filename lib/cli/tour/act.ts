@@ -7,7 +7,7 @@ import type { Vcpu } from '../../handles/vcpu.ts';
 import type { Vm } from '../../handles/vm.ts';
 import type { DirtyPages } from '../../memory/dirty-pages.ts';
 import type { Arch } from '../../uapi/arch.ts';
-import { prepareRealMode } from '../guest-x86.ts';
+import { prepareRealMode } from '../guest-x86_64.ts';
 import { CODE_GPA, DEVICE_GPA, DEVICE_SIZE, MACHINE_CODE, RAM_SIZE, RESULTS, scriptedGuest } from './guest.ts';
 import { prepareOwn } from './own.ts';
 import { startGuest } from './start-guest.ts';

@@ -27,7 +27,7 @@ export interface Instruction {
 const at = (...code: number[]) => ({ is: (text: string): Instruction => ({ code, text }) });
 
 /** The guest as machine code of x86_64, in real mode with 32-bit addresses. */
-const X86_CODE: readonly Instruction[] = [
+const X86_64_CODE: readonly Instruction[] = [
   at(0xb0, 0x41).is('mov al, 0x41'),
   at(0x67, 0x88, 0x05, 0x00, 0x20, 0x00, 0x00).is('mov [0x2000], al'),
   at(0x66, 0xbb, 0x00, 0x00, 0x01, 0x00).is('mov ebx, 0x10000'),
@@ -123,7 +123,7 @@ const RISCV64_CODE: readonly Instruction[] = [
 
 /** The guest for the real kernels of the architectures that it was written for. */
 export const MACHINE_CODE: Partial<Record<Arch, readonly Instruction[]>> = {
-  x86_64: X86_CODE,
+  x86_64: X86_64_CODE,
   ppc64: PPC64_CODE,
   aarch64: AARCH64_CODE,
   riscv64: RISCV64_CODE,

@@ -1,3 +1,4 @@
+import { isExact } from '../../base/arguments.ts';
 import { LabError } from '../lab-error.ts';
 import { isPoolPath, type PackageFile } from './suite-index.ts';
 
@@ -71,7 +72,7 @@ function readPackage(value: unknown, refuse: (what: string) => never): PackageFi
     suite: string('suite', /^[a-z][a-z-]*$/),
     sha256: string('sha256', /^[0-9a-f]{64}$/),
   };
-  if (typeof bytes !== 'number' || !Number.isSafeInteger(bytes) || bytes <= 0) {
+  if (typeof bytes !== 'number' || !isExact(bytes) || bytes <= 0) {
     return refuse(`"bytes" of ${file.name} is ${JSON.stringify(bytes)}`);
   }
   if (

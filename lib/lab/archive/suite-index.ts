@@ -1,3 +1,4 @@
+import { isExact } from '../../base/arguments.ts';
 import { parseRelations, type Relation } from './relations.ts';
 import { compareVersions } from './version.ts';
 
@@ -83,8 +84,7 @@ function fieldOf(stanza: string, name: string): string | undefined {
 function describe(stanza: string, suite: string): ListedPackage | undefined {
   const field = (name: string) => fieldOf(stanza, name) ?? '';
   const [sha256, path, bytes] = [field('SHA256'), field('Filename'), Number(field('Size'))];
-  if (!/^[0-9a-f]{64}$/.test(sha256) || !isPoolPath(path) || !Number.isSafeInteger(bytes) || bytes <= 0)
-    return undefined;
+  if (!/^[0-9a-f]{64}$/.test(sha256) || !isPoolPath(path) || !isExact(bytes) || bytes <= 0) return undefined;
   return {
     name: field('Package'),
     version: field('Version'),

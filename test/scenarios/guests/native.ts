@@ -3,13 +3,13 @@ import type { GuestLoader } from '../scenario.ts';
 import { aarch64GuestLoader } from './aarch64.ts';
 import { ppc64GuestLoader } from './ppc64.ts';
 import { riscv64GuestLoader } from './riscv64.ts';
-import { x86GuestLoader } from './x86_64.ts';
+import { x86_64GuestLoader } from './x86_64.ts';
 
 /** How guest code gets into a real vCPU of this architecture; undefined where we have no machine code for it. */
 export function nativeGuestLoader(calls: KvmCalls): GuestLoader | undefined {
   switch (calls.arch) {
     case 'x86_64':
-      return x86GuestLoader(calls);
+      return x86_64GuestLoader(calls);
     case 'aarch64':
       return aarch64GuestLoader(calls);
     case 'riscv64':

@@ -1,5 +1,5 @@
 import type { KvmCalls } from '../../../lib/calls/kvm-calls.ts';
-import { REGS_SIZE, X86_REGS, X86_SEGMENTS } from '../../../lib/uapi/structs.ts';
+import { REGS_SIZE, X86_64_REGS, X86_64_SEGMENTS } from '../../../lib/uapi/structs.ts';
 import { type GuestLoader, PAUSE_PORT, type ScriptOp } from '../scenario.ts';
 import { orFail, writeCode } from './machine-code.ts';
 
@@ -7,7 +7,7 @@ const SEGMENT_BYTES = 24;
 const RFLAGS_RESERVED = 2n;
 
 /** Real-mode code, with segments that reach all of the first 4 GiB ("unreal mode"), so that no page tables are needed. */
-function assembleX86(ops: readonly ScriptOp[]): Uint8Array {
+function assembleX86_64(ops: readonly ScriptOp[]): Uint8Array {
   const code: number[] = [];
   const imm = (value: number, size: number): void => {
     for (let i = 0; i < size; i++) code.push((value >>> (8 * i)) & 0xff);
@@ -66,14 +66,14 @@ function assembleX86(ops: readonly ScriptOp[]): Uint8Array {
 }
 
 /** Loads machine code into a real x86_64 vCPU. */
-export const x86GuestLoader = (calls: KvmCalls): GuestLoader => ({
+export const x86_64GuestLoader = (calls: KvmCalls): GuestLoader => ({
   load(_vm, vcpu, codeHva, codeGpa, ops) {
-    writeCode(calls, codeHva, assembleX86(ops));
+    writeCode(calls, codeHva, assembleX86_64(ops));
     const sizes = REGS_SIZE.x86_64;
     const sregs = new Uint8Array(sizes.sregs!);
     orFail(calls.getSregs(vcpu, sregs), 'KVM_GET_SREGS');
     const view = new DataView(sregs.buffer);
-    for (let i = 0; i < X86_SEGMENTS.indexOf('ss') + 1; i++) {
+    for (let i = 0; i < X86_64_SEGMENTS.indexOf('ss') + 1; i++) {
       const segment = i * SEGMENT_BYTES;
       view.setBigUint64(segment, 0n, true);
       view.setUint32(segment + 8, 0xffff_ffff, true);
@@ -83,8 +83,8 @@ export const x86GuestLoader = (calls: KvmCalls): GuestLoader => ({
     }
     orFail(calls.setSregs(vcpu, sregs), 'KVM_SET_SREGS');
     const regs = new BigUint64Array(sizes.regs! / 8);
-    regs[X86_REGS.indexOf('rip')] = BigInt(codeGpa);
-    regs[X86_REGS.indexOf('rflags')] = RFLAGS_RESERVED;
+    regs[X86_64_REGS.indexOf('rip')] = BigInt(codeGpa);
+    regs[X86_64_REGS.indexOf('rflags')] = RFLAGS_RESERVED;
     orFail(calls.setRegs(vcpu, new Uint8Array(regs.buffer)), 'KVM_SET_REGS');
   },
 });

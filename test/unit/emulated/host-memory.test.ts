@@ -1,13 +1,13 @@
 import { expect, it } from 'vitest';
-import { HostMemory } from '../../../lib/emulated/host-memory.ts';
+import { EmulatedHostMemory } from '../../../lib/emulated/host-memory.ts';
 import { MAP, PROT } from '../../../lib/uapi/flags.ts';
 
 const TIB = 2 ** 40;
-const map = (memory: HostMemory, length: number, align = 0): number =>
+const map = (memory: EmulatedHostMemory, length: number, align = 0): number =>
   memory.map({ length, prot: PROT.READ | PROT.WRITE, flags: MAP.PRIVATE | MAP.ANONYMOUS }, align, 0, undefined);
 
 it('addresses come again once all have been used, and never two mappings at one', () => {
-  const memory = new HostMemory(4096);
+  const memory = new EmulatedHostMemory(4096);
   const kept = [map(memory, 0x3000), map(memory, 0x1000, 0x20_0000)];
   for (let round = 0; round < 40; round++) {
     const hva = map(memory, TIB, 0x20_0000);
@@ -24,7 +24,7 @@ it('addresses come again once all have been used, and never two mappings at one'
 });
 
 it('there is no room for more than all addresses', () => {
-  const memory = new HostMemory(4096);
+  const memory = new EmulatedHostMemory(4096);
   const all = [];
   for (let hva = map(memory, TIB); hva > 0; hva = map(memory, TIB)) all.push(hva);
   expect(all.length).toBe(15);

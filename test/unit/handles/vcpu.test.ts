@@ -5,9 +5,9 @@ import { backends, UNIT } from './backends.ts';
 import { loadGuest, type Step } from './guests.ts';
 
 const MMIO = 0xd000_0000;
-const x86 = backends.filter(({ options }) => options.backend === 'native' || options.arch === 'x86_64');
+const x86_64 = backends.filter(({ options }) => options.backend === 'native' || options.arch === 'x86_64');
 
-describe.each(x86)('a vCPU on $name', ({ options }) => {
+describe.each(x86_64)('a vCPU on $name', ({ options }) => {
   let kvm: Kvm;
   let vm: Vm;
   let vcpu: Vcpu;

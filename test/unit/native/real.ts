@@ -5,7 +5,7 @@ import type { TestContext } from 'vitest';
 import { loadNative } from '../../../lib/backends/native.ts';
 import type { KvmCalls } from '../../../lib/calls/kvm-calls.ts';
 import { MAP, PROT } from '../../../lib/uapi/flags.ts';
-import { REGS_SIZE, X86_REGS } from '../../../lib/uapi/structs.ts';
+import { REGS_SIZE, X86_64_REGS } from '../../../lib/uapi/structs.ts';
 import { whyNoKvm } from '../../scenarios/real-host.ts';
 
 const loaded = loadNative();
@@ -87,8 +87,8 @@ function enterRealMode(calls: KvmCalls, vcpu: number): void {
   cs.setUint16(12, 0, true);
   calls.setSregs(vcpu, sregs);
   const regs = new DataView(new ArrayBuffer(REGS_SIZE.x86_64.regs ?? 0));
-  regs.setBigUint64(8 * X86_REGS.indexOf('rip'), BigInt(CODE), true);
-  regs.setBigUint64(8 * X86_REGS.indexOf('rflags'), 2n, true);
+  regs.setBigUint64(8 * X86_64_REGS.indexOf('rip'), BigInt(CODE), true);
+  regs.setBigUint64(8 * X86_64_REGS.indexOf('rflags'), 2n, true);
   calls.setRegs(vcpu, new Uint8Array(regs.buffer));
 }
 

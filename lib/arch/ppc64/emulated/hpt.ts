@@ -1,5 +1,5 @@
 import type { DirtyLog } from '../../../emulated/dirty-log.ts';
-import type { HostMemory } from '../../../emulated/host-memory.ts';
+import type { EmulatedHostMemory } from '../../../emulated/host-memory.ts';
 import type { EmulatedMemslot, MemslotSet } from '../../../emulated/memslots.ts';
 import { entriesOf } from '../model/hash.ts';
 import { frameOf, HPTES_PER_GROUP, R_HI, R_LO, V_HI, V_LO } from '../model/hpte.ts';
@@ -11,9 +11,6 @@ import { rehashedSlot } from './rehash.ts';
 import { ReverseMap } from './reverse-map.ts';
 import { SlotSet } from './slot-set.ts';
 
-/** KVM's mark of emulated MMIO: storage key 31 in the real entry, while the guest's own key stays in its view. */
-export const MMIO_KEY = 31;
-
 /** What POWER9 keeps of the upper half of V: a real entry of ISA 3.0 has 68 bits of virtual address, and B elsewhere. */
 const REAL_V_HI = V_HI.B | 0x000f_ffff;
 
@@ -24,7 +21,7 @@ const RC_SHIFT = 7;
 /** What the table needs of its VM; an EmulatedVm is one. */
 export interface HptVm {
   readonly pageSize: number;
-  readonly memory: HostMemory;
+  readonly memory: EmulatedHostMemory;
   readonly spaces: readonly MemslotSet[];
   readonly dirtyLog: DirtyLog;
   /** The slot that holds a gfn and may be used: absent while it is being deleted or moved. */

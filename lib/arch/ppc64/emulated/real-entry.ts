@@ -1,6 +1,6 @@
 /** What a real entry has that the guest's view of it has not. */
 
-import type { HostMemory } from '../../../emulated/host-memory.ts';
+import type { EmulatedHostMemory } from '../../../emulated/host-memory.ts';
 import { ppOf, R_HI, R_LO, V_LO } from '../model/hpte.ts';
 
 /** Whether PP lets anybody store: everything but read-only for both states. */
@@ -29,7 +29,7 @@ const zeros = Buffer.alloc(0x1_0000);
  * Whether Linux has a PTE for an address, which limits a guest's page to the size of the host's. The emulated host
  * has no page tables to ask. They exist where memory around was touched; memory that was not is all zeros.
  */
-export function hasHostPte(memory: HostMemory, hva: number): boolean {
+export function hasHostPte(memory: EmulatedHostMemory, hva: number): boolean {
   const start = hva - (hva % HOST_PAGE_TABLE);
   for (let at = start; at < start + HOST_PAGE_TABLE; ) {
     if (!memory.resolve(at, false)) {

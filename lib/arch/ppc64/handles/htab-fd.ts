@@ -1,5 +1,6 @@
 import { checkBytes, checkInteger } from '../../../base/arguments.ts';
-import { KvmError, outOfRange } from '../../../base/errors.ts';
+import { outOfRange } from '../../../base/errors.ts';
+import { callError } from '../../../calls/failure.ts';
 import { Handle } from '../../../calls/handle.ts';
 import type { KvmCalls } from '../../../calls/kvm-calls.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
@@ -212,7 +213,7 @@ export class HtabWriter extends Handle {
     }
     if (taken !== part.length) {
       const explanation = `the kernel took ${taken} of a chunk's ${part.length} bytes`;
-      throw new KvmError(ERRNO.EIO, { syscall: 'write', size: part.length, explanation });
+      throw callError('write', ERRNO.EIO, { size: part.length, explanation });
     }
   }
 }

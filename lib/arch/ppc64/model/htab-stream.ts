@@ -3,6 +3,7 @@
  * header {u32 index, u16 n_valid, u16 n_invalid} in the host's byte order, then n_valid entries of 16 bytes, two
  * big-endian doublewords each (since Linux 3.17). The n_invalid slots behind them are empty and carry no bytes.
  */
+import { isIntegerIn } from '../../../base/arguments.ts';
 import { entriesOf } from './hash.ts';
 import { HPTE_SIZE, V_HI, V_LO } from './hpte.ts';
 import { Htab } from './htab.ts';
@@ -313,7 +314,7 @@ export interface HtabEncodeOptions extends Omit<HtabStreamFormat, 'entryCount'> 
  */
 export function encodeHtabStream(table: Htab, options: HtabEncodeOptions = {}): Uint8Array {
   const { from = 0, to = table.entryCount, boltedOnly = false } = options;
-  if (!Number.isInteger(from) || !Number.isInteger(to) || from < 0 || from > to || to > table.entryCount) {
+  if (!isIntegerIn(to, 0, table.entryCount) || !isIntegerIn(from, 0, to)) {
     throw new RangeError(`slots ${from} to ${to} of a table of ${table.entryCount}`);
   }
   const isLittle = Number(options.headers !== 'big');

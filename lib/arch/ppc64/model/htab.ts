@@ -1,3 +1,4 @@
+import { isIntegerIn } from '../../../base/arguments.ts';
 import { entriesOf, groupsOf, HPT_ORDER, type HpteWords } from './hash.ts';
 import { HPTE_SIZE, Hpte, hpte, V_LO } from './hpte.ts';
 
@@ -23,7 +24,7 @@ export class Htab implements HpteWords {
    * at a multiple of 4 in their buffer.
    */
   constructor(order: number, bytes?: Uint8Array) {
-    if (!Number.isInteger(order) || order < HPT_ORDER.MIN || order > HPT_ORDER.MAX) {
+    if (!isIntegerIn(order, HPT_ORDER.MIN, HPT_ORDER.MAX)) {
       throw new RangeError(`order must be ${HPT_ORDER.MIN} to ${HPT_ORDER.MAX}: got ${order}`);
     }
     if (bytes !== undefined && bytes.byteLength !== 2 ** order) {
@@ -103,7 +104,7 @@ export class Htab implements HpteWords {
   }
 
   #check(slot: number): void {
-    if (!Number.isInteger(slot) || slot < 0 || slot >= this.entryCount) {
+    if (!isIntegerIn(slot, 0, this.entryCount - 1)) {
       throw new RangeError(`slot must be below ${this.entryCount}: got ${slot}`);
     }
   }

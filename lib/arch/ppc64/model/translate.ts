@@ -1,4 +1,4 @@
-import { toU64 } from '../../../base/arguments.ts';
+import { isExact, toU64 } from '../../../base/arguments.ts';
 import { fromHalves, hex64, highHalf, lowHalf } from '../../../base/u64.ts';
 import { findHpte, type HpteWords, NOT_FOUND, otherGroup, primaryGroup, segmentOffset } from './hash.ts';
 import { frameOf, HPTES_PER_GROUP, Hpte, R_LO, V_LO } from './hpte.ts';
@@ -88,7 +88,7 @@ export function translate(
   ea: number | bigint,
   options: TranslateOptions = {},
 ): HashTranslation {
-  if (typeof ea === 'number' && Number.isSafeInteger(ea) && ea >= 0) {
+  if (typeof ea === 'number' && ea >= 0 && isExact(ea)) {
     return walk(table, slb, Math.floor(ea / 2 ** 32), ea >>> 0, options, undefined);
   }
   const wide = toU64(ea, 'ea');

@@ -1,4 +1,4 @@
-import type { HostMemory } from '../../../emulated/host-memory.ts';
+import type { EmulatedHostMemory } from '../../../emulated/host-memory.ts';
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
 import type { EmulatedVm } from '../../../emulated/vm.ts';
 import { SEGMENT_PAGES } from '../model/dat-entries.ts';
@@ -39,7 +39,7 @@ const NO_RUN = { first: 0, end: 0, bytes: NOTHING } as FrameRun;
  */
 export class FrameCache {
   readonly #vm: EmulatedVm;
-  readonly #memory: HostMemory;
+  readonly #memory: EmulatedHostMemory;
   readonly #runs: FrameRun[] = new Array<FrameRun>(RUNS).fill(NO_RUN);
   #generation: number;
 

@@ -1,6 +1,6 @@
 /** What KVM keeps beside each page: storage key and CMMA state. */
 
-import type { HostMemory, MemoryObserver } from '../../../emulated/host-memory.ts';
+import type { EmulatedHostMemory, MemoryObserver } from '../../../emulated/host-memory.ts';
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
 import { SEGMENT_SIZE } from '../model/dat-entries.ts';
 import { KEY_CHANGE, KEY_REFERENCE } from '../model/storage-key.ts';
@@ -210,10 +210,10 @@ export class PageStates implements MemoryObserver {
   }
 }
 
-const processes = new WeakMap<HostMemory, PageStates>();
+const processes = new WeakMap<EmulatedHostMemory, PageStates>();
 
 /** The one state of all VMs of a process, as it is up to 6.19. */
-export function processPageStates(memory: HostMemory): PageStates {
+export function processPageStates(memory: EmulatedHostMemory): PageStates {
   let states = processes.get(memory);
   if (states === undefined) {
     states = new PageStates();

@@ -1,4 +1,4 @@
-import { checkBytes, checkInteger, checkSize, checkU64 } from '../../../base/arguments.ts';
+import { checkBytes, checkInteger, checkSize, checkU64, isExact } from '../../../base/arguments.ts';
 import { invalidArgType, type KvmError, ProgramInterruption } from '../../../base/errors.ts';
 import type { U64 } from '../../../base/u64.ts';
 import { type Callee, callFailure } from '../../../calls/failure.ts';
@@ -93,7 +93,7 @@ export class MemOpTransfer {
 /** An address further on; addresses wrap at 2^64. */
 export function plus(address: U64, bytes: number): U64 {
   if (bytes === 0) return address;
-  if (typeof address === 'number' && Number.isSafeInteger(address + bytes)) return address + bytes;
+  if (typeof address === 'number' && isExact(address + bytes)) return address + bytes;
   return BigInt.asUintN(64, BigInt(address) + BigInt(bytes));
 }
 

@@ -1,6 +1,6 @@
 /** What of a CPU decides about a translation. */
 
-import { toU64 } from '../../../base/arguments.ts';
+import { isIntegerIn, toU64 } from '../../../base/arguments.ts';
 import { outOfRange } from '../../../base/errors.ts';
 import type { DatFacilities } from './control-registers.ts';
 import { datFeatures } from './control-registers.ts';
@@ -70,7 +70,7 @@ export function cpuState(init: CpuStateInit = {}): CpuState {
 
 function registerNumber(text: string, file: string): number {
   const n = Number(text);
-  if (!Number.isInteger(n) || n < 0 || n > 15) throw outOfRange(file, 'a register of 0 to 15', text);
+  if (!isIntegerIn(n, 0, 15)) throw outOfRange(file, 'a register of 0 to 15', text);
   return n;
 }
 

@@ -1,5 +1,6 @@
 /** Storage keys: one byte per 4 KiB frame, and the check of an access key against it. */
 
+import { isIntegerIn } from '../../../base/arguments.ts';
 import { outOfRange } from '../../../base/errors.ts';
 import { CR0_FETCH_PROTECTION_OVERRIDE, CR0_STORAGE_PROTECTION_OVERRIDE } from './control-registers.ts';
 
@@ -40,7 +41,7 @@ export function decodeStorageKey(key: number): StorageKey {
  * @throws RangeError ERR_OUT_OF_RANGE if `acc` is not an integer of 0 to 15.
  */
 export function encodeStorageKey(key: StorageKey): number {
-  if (!Number.isInteger(key.acc) || key.acc < 0 || key.acc > 15) {
+  if (!isIntegerIn(key.acc, 0, 15)) {
     throw outOfRange('acc', 'an integer of 0 to 15', key.acc);
   }
   return (

@@ -4,7 +4,7 @@
  * (storage-key.ts), since KVM judges them later.
  */
 
-import { toU64 } from '../../../base/arguments.ts';
+import { isIntegerIn, toU64 } from '../../../base/arguments.ts';
 import { outOfRange } from '../../../base/errors.ts';
 import { errnoName } from '../../../uapi/errno.ts';
 import { fromControlRegister, translateAccessRegister } from './access-register.ts';
@@ -189,7 +189,7 @@ export interface TranslateOptions {
 /** The access register of the options. @throws RangeError ERR_OUT_OF_RANGE unless it is 0 to 15. */
 export function accessRegister(options: TranslateOptions): number {
   const ar = options.ar ?? 0;
-  if (!Number.isInteger(ar) || ar < 0 || ar > 15) throw outOfRange('ar', 'an access register of 0 to 15', ar);
+  if (!isIntegerIn(ar, 0, 15)) throw outOfRange('ar', 'an access register of 0 to 15', ar);
   return ar;
 }
 

@@ -1,4 +1,4 @@
-import type { X86Calls } from '../../../calls/kvm-calls.ts';
+import type { X86_64Calls } from '../../../calls/kvm-calls.ts';
 import type { Architecture, KernelFiles } from '../../../emulated/architecture.ts';
 import {
   type Capabilities,
@@ -14,25 +14,28 @@ import { ERRNO } from '../../../uapi/errno.ts';
 import { DIRTY_LOG, GUEST_MEMFD_FLAG, MEMORY_ATTRIBUTE_PRIVATE, VM_TYPE } from '../../../uapi/flags.ts';
 import type { Release } from '../../../uapi/release.ts';
 import { x86_64MemslotRules } from '../rules.ts';
-import { DEBIAN_BUILD, type X86Build } from './build.ts';
-import { X86Vcpu } from './vcpu-state.ts';
-import { X86Vm } from './vm-state.ts';
+import { DEBIAN_BUILD, type X86_64Build } from './build.ts';
+import { X86_64Vcpu } from './vcpu-state.ts';
+import { X86_64Vm } from './vm-state.ts';
 
 const MAX_VCPUS = 1024;
 const MAX_VCPU_ID = 4096;
 
 /** KVM of x86_64: memory, dirty logs and rings, port I/O; no interrupts, no paging of the guest's. */
-export function x86Architecture(release: Release, options: Partial<X86Build> = {}): Architecture<X86Vm, X86Vcpu> {
+export function x86_64Architecture(
+  release: Release,
+  options: Partial<X86_64Build> = {},
+): Architecture<X86_64Vm, X86_64Vcpu> {
   const build = { ...DEBIAN_BUILD, ...options };
   return {
-    machine: x86Machine(release, build),
-    createVm: (vm) => new X86Vm(vm),
-    createVcpu: (vcpu, vm) => new X86Vcpu(vcpu, vm, build),
-    calls: (files) => ({ x86_64: x86Calls(files) }),
+    machine: x86_64Machine(release, build),
+    createVm: (vm) => new X86_64Vm(vm),
+    createVcpu: (vcpu, vm) => new X86_64Vcpu(vcpu, vm, build),
+    calls: (files) => ({ x86_64: x86_64Calls(files) }),
   };
 }
 
-function x86Machine(release: Release, build: X86Build): Machine {
+function x86_64Machine(release: Release, build: X86_64Build): Machine {
   const common = commonMachine('x86_64', release);
   const guestMemfd = release.since(6, 8);
   const facts = {
@@ -57,7 +60,7 @@ function x86Machine(release: Release, build: X86Build): Machine {
 const GUEST_MEMFD_FLAGS = GUEST_MEMFD_FLAG.MMAP | GUEST_MEMFD_FLAG.INIT_SHARED;
 
 /** Ordinary VMs, and those with private memory. */
-function vmTypes(release: Release, { smm, swProtectedVm }: X86Build): VmType[] {
+function vmTypes(release: Release, { smm, swProtectedVm }: X86_64Build): VmType[] {
   const guestMemfd = release.since(6, 18);
   const plain: VmType = {
     ...PLAIN_VM,
@@ -82,7 +85,7 @@ function vmTypes(release: Release, { smm, swProtectedVm }: X86Build): VmType[] {
   return swProtectedVm ? [plain, swProtected] : [plain];
 }
 
-function capabilities(machine: Omit<Machine, 'capabilities'>, build: X86Build): Capabilities {
+function capabilities(machine: Omit<Machine, 'capabilities'>, build: X86_64Build): Capabilities {
   const { release } = machine;
   const guestMemfd = release.since(6, 8);
   return new Map([
@@ -115,8 +118,8 @@ function capabilities(machine: Omit<Machine, 'capabilities'>, build: X86Build): 
   ]);
 }
 
-function x86Calls(files: KernelFiles<X86Vm, X86Vcpu>): X86Calls {
-  const onVm = (fd: number, call: (vm: X86Vm) => number): number => {
+function x86_64Calls(files: KernelFiles<X86_64Vm, X86_64Vcpu>): X86_64Calls {
+  const onVm = (fd: number, call: (vm: X86_64Vm) => number): number => {
     const vm = files.vm(fd);
     return typeof vm === 'number' ? vm : call(vm);
   };

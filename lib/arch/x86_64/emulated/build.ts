@@ -1,5 +1,5 @@
 /** How one x86_64 KVM is built, where that shows. */
-export interface X86Build {
+export interface X86_64Build {
   /** CONFIG_KVM_SMM: two address spaces. Debian has it. */
   readonly smm: boolean;
   /** CONFIG_KVM_SW_PROTECTED_VM: VM type 1 with private memory. Distributions don't have it. */
@@ -17,7 +17,7 @@ export interface X86Build {
 }
 
 /** Debian's KVM on a processor with nested paging. */
-export const DEBIAN_BUILD: X86Build = {
+export const DEBIAN_BUILD: X86_64Build = {
   smm: true,
   swProtectedVm: false,
   memoryAttributes: true,

@@ -1,6 +1,6 @@
 /** What KVM leaves in the registers of a new x86_64 vCPU, and which it lets user space set. */
 
-import { decodeSregs, encodeRegs, encodeSregs, type X86Segment } from '../model/registers.ts';
+import { decodeSregs, encodeRegs, encodeSregs, type X86_64Segment } from '../model/registers.ts';
 
 const LIMIT = 0xffff;
 /** Types of segments: code that may be read, data that may be written, a busy 16-bit TSS and an LDT; and that it was used. */
@@ -41,7 +41,7 @@ export function resetRegisters(regs: Uint8Array, sregs: Uint8Array, id: number, 
   });
 }
 
-function segment(type: number, s: number): X86Segment {
+function segment(type: number, s: number): X86_64Segment {
   return { base: 0n, limit: LIMIT, selector: 0, type, present: 1, dpl: 0, db: 0, s, l: 0, g: 0, avl: 0, unusable: 0 };
 }
 

@@ -1,14 +1,14 @@
 import type { ArchVcpu } from '../../../emulated/arch-state.ts';
-import type { HostMemory } from '../../../emulated/host-memory.ts';
+import type { EmulatedHostMemory } from '../../../emulated/host-memory.ts';
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
 import { preFault } from '../../../emulated/pre-fault.ts';
 import type { EmulatedVcpu } from '../../../emulated/vcpu.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { EXIT, MEM, MP_STATE } from '../../../uapi/flags.ts';
 import { KVM_RUN } from '../../../uapi/structs.ts';
-import type { X86Build } from './build.ts';
+import type { X86_64Build } from './build.ts';
 import { fixFlags, isValid, resetRegisters } from './registers.ts';
-import type { X86Vm } from './vm-state.ts';
+import type { X86_64Vm } from './vm-state.ts';
 
 const PAGE = 4096;
 
@@ -22,12 +22,12 @@ const WAITING: readonly number[] = [
 ];
 
 /** What x86_64 does for a vCPU. */
-export class X86Vcpu implements ArchVcpu {
+export class X86_64Vcpu implements ArchVcpu {
   readonly #vcpu: EmulatedVcpu;
-  readonly #vm: X86Vm;
-  readonly #build: X86Build;
+  readonly #vm: X86_64Vm;
+  readonly #build: X86_64Build;
 
-  constructor(vcpu: EmulatedVcpu, vm: X86Vm, build: X86Build) {
+  constructor(vcpu: EmulatedVcpu, vm: X86_64Vm, build: X86_64Build) {
     this.#vcpu = vcpu;
     this.#vm = vm;
     this.#build = build;
@@ -98,7 +98,7 @@ export class X86Vcpu implements ArchVcpu {
 }
 
 /** Whether the host can write a page without copying it first. Private memory that was never written is all zeros. */
-function isWritable(memory: HostMemory, hva: number): boolean {
+function isWritable(memory: EmulatedHostMemory, hva: number): boolean {
   if (!memory.canAccess(hva, true)) return false;
   if (memory.isShared(hva)) return true;
   const page = new Uint8Array(PAGE);

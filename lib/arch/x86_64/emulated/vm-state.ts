@@ -3,7 +3,7 @@ import type { EmulatedVm } from '../../../emulated/vm.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 
 /** What x86_64 keeps of a VM. */
-export class X86Vm implements ArchVm {
+export class X86_64Vm implements ArchVm {
   irqchip = false;
   /** Frames that are mapped writable for the guest, though their log may have write-protected them since. */
   readonly mapped = new Set<number>();

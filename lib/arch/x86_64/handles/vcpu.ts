@@ -4,15 +4,15 @@ import {
   decodeSregs,
   encodeRegs,
   encodeSregs,
-  X86_REGS_BYTES,
-  X86_SREGS_BYTES,
-  type X86RegName,
-  type X86Regs,
-  type X86Sregs,
+  X86_64_REGS_BYTES,
+  X86_64_SREGS_BYTES,
+  type X86_64RegName,
+  type X86_64Regs,
+  type X86_64Sregs,
 } from '../model/registers.ts';
 
 /** The vCPU, whose registers are structures of bytes. */
-export interface X86RegistersVcpu {
+export interface X86_64RegistersVcpu {
   getRegsBytes(size: number): Uint8Array;
   setRegsBytes(bytes: Uint8Array): void;
   getSregsBytes(size: number): Uint8Array;
@@ -21,33 +21,33 @@ export interface X86RegistersVcpu {
 
 /** What only a vCPU of x86_64 has: `vcpu.x86_64`. */
 export class VcpuX86_64 {
-  readonly #vcpu: X86RegistersVcpu;
+  readonly #vcpu: X86_64RegistersVcpu;
 
   /** Made by the vCPU. */
-  constructor(vcpu: X86RegistersVcpu) {
+  constructor(vcpu: X86_64RegistersVcpu) {
     this.#vcpu = vcpu;
   }
 
   /** KVM_GET_REGS. @throws KvmError EBUSY while it runs */
-  getRegs(): X86Regs {
-    return decodeRegs(this.#vcpu.getRegsBytes(X86_REGS_BYTES));
+  getRegs(): X86_64Regs {
+    return decodeRegs(this.#vcpu.getRegsBytes(X86_64_REGS_BYTES));
   }
 
   /** KVM_SET_REGS; registers that are not named keep their values. @example vcpu.x86_64.setRegs({ rip: 0x1000, rflags: 2 }) */
-  setRegs(regs: Partial<Record<X86RegName, U64>>): void {
-    const bytes = this.#vcpu.getRegsBytes(X86_REGS_BYTES);
+  setRegs(regs: Partial<Record<X86_64RegName, U64>>): void {
+    const bytes = this.#vcpu.getRegsBytes(X86_64_REGS_BYTES);
     encodeRegs(bytes, regs);
     this.#vcpu.setRegsBytes(bytes);
   }
 
   /** KVM_GET_SREGS. @throws KvmError EBUSY while it runs */
-  getSregs(): X86Sregs {
-    return decodeSregs(this.#vcpu.getSregsBytes(X86_SREGS_BYTES));
+  getSregs(): X86_64Sregs {
+    return decodeSregs(this.#vcpu.getSregsBytes(X86_64_SREGS_BYTES));
   }
 
   /** KVM_SET_SREGS; registers that are not named keep their values. */
-  setSregs(sregs: Partial<X86Sregs>): void {
-    const bytes = this.#vcpu.getSregsBytes(X86_SREGS_BYTES);
+  setSregs(sregs: Partial<X86_64Sregs>): void {
+    const bytes = this.#vcpu.getSregsBytes(X86_64_SREGS_BYTES);
     encodeSregs(bytes, sregs);
     this.#vcpu.setSregsBytes(bytes);
   }

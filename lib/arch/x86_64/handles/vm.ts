@@ -1,15 +1,15 @@
 import { checkU64 } from '../../../base/arguments.ts';
 import type { U64 } from '../../../base/u64.ts';
 import { type Callee, callFailure } from '../../../calls/failure.ts';
-import type { X86Calls } from '../../../calls/kvm-calls.ts';
+import type { X86_64Calls } from '../../../calls/kvm-calls.ts';
 
 /** What only a VM of x86_64 has: `vm.x86_64`. */
 export class VmX86_64 {
   readonly #vm: Callee;
-  readonly #x86_64: X86Calls;
+  readonly #x86_64: X86_64Calls;
 
   /** Made by the VM. */
-  constructor(vm: Callee, x86_64: X86Calls) {
+  constructor(vm: Callee, x86_64: X86_64Calls) {
     this.#vm = vm;
     this.#x86_64 = x86_64;
   }

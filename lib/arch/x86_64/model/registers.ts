@@ -1,14 +1,14 @@
 import { checkU64 } from '../../../base/arguments.ts';
 import type { U64 } from '../../../base/u64.ts';
-import { REGS_SIZE, X86_REGS, X86_SEGMENTS } from '../../../uapi/structs.ts';
+import { REGS_SIZE, X86_64_REGS, X86_64_SEGMENTS } from '../../../uapi/structs.ts';
 
-export type X86RegName = (typeof X86_REGS)[number];
+export type X86_64RegName = (typeof X86_64_REGS)[number];
 
 /** The general registers of an x86_64 vCPU (`struct kvm_regs`). */
-export type X86Regs = Record<X86RegName, bigint>;
+export type X86_64Regs = Record<X86_64RegName, bigint>;
 
 /** A segment register (`struct kvm_segment`). */
-export interface X86Segment {
+export interface X86_64Segment {
   base: bigint;
   limit: number;
   selector: number;
@@ -24,7 +24,7 @@ export interface X86Segment {
 }
 
 /** GDT or IDT register. */
-export interface X86DescriptorTable {
+export interface X86_64DescriptorTable {
   base: bigint;
   limit: number;
 }
@@ -33,44 +33,44 @@ const CONTROL = ['cr0', 'cr2', 'cr3', 'cr4', 'cr8', 'efer', 'apicBase'] as const
 const SEGMENT_BYTES = ['type', 'present', 'dpl', 'db', 's', 'l', 'g', 'avl', 'unusable'] as const;
 
 /** Segment and control registers (`struct kvm_sregs`). */
-export type X86Sregs = Record<(typeof X86_SEGMENTS)[number], X86Segment> &
-  Record<(typeof CONTROL)[number], bigint> & { gdt: X86DescriptorTable; idt: X86DescriptorTable };
+export type X86_64Sregs = Record<(typeof X86_64_SEGMENTS)[number], X86_64Segment> &
+  Record<(typeof CONTROL)[number], bigint> & { gdt: X86_64DescriptorTable; idt: X86_64DescriptorTable };
 
 const SEGMENT_SIZE = 24;
 const GDT = 192;
 const IDT = 208;
 const CONTROL_AT = 224;
 
-export function decodeRegs(bytes: Uint8Array): X86Regs {
+export function decodeRegs(bytes: Uint8Array): X86_64Regs {
   const view = viewOf(bytes);
-  const entries = X86_REGS.map((name, index) => [name, view.getBigUint64(8 * index, true)] as const);
-  return Object.fromEntries(entries) as X86Regs;
+  const entries = X86_64_REGS.map((name, index) => [name, view.getBigUint64(8 * index, true)] as const);
+  return Object.fromEntries(entries) as X86_64Regs;
 }
 
 /** Puts the registers that are given into the structure, and leaves the others. */
-export function encodeRegs(bytes: Uint8Array, regs: Partial<Record<X86RegName, U64>>): void {
+export function encodeRegs(bytes: Uint8Array, regs: Partial<Record<X86_64RegName, U64>>): void {
   const view = viewOf(bytes);
-  for (const [index, name] of X86_REGS.entries()) {
+  for (const [index, name] of X86_64_REGS.entries()) {
     const value = regs[name];
     if (value !== undefined) view.setBigUint64(8 * index, BigInt(checkU64(value, name)), true);
   }
 }
 
-export function decodeSregs(bytes: Uint8Array): X86Sregs {
+export function decodeSregs(bytes: Uint8Array): X86_64Sregs {
   const view = viewOf(bytes);
-  const segments = X86_SEGMENTS.map((name, index) => [name, decodeSegment(view, index * SEGMENT_SIZE)] as const);
+  const segments = X86_64_SEGMENTS.map((name, index) => [name, decodeSegment(view, index * SEGMENT_SIZE)] as const);
   const control = CONTROL.map((name, index) => [name, view.getBigUint64(CONTROL_AT + 8 * index, true)] as const);
   return {
     ...Object.fromEntries([...segments]),
     ...Object.fromEntries([...control]),
     gdt: decodeTable(view, GDT),
     idt: decodeTable(view, IDT),
-  } as X86Sregs;
+  } as X86_64Sregs;
 }
 
-export function encodeSregs(bytes: Uint8Array, sregs: Partial<X86Sregs>): void {
+export function encodeSregs(bytes: Uint8Array, sregs: Partial<X86_64Sregs>): void {
   const view = viewOf(bytes);
-  for (const [index, name] of X86_SEGMENTS.entries()) {
+  for (const [index, name] of X86_64_SEGMENTS.entries()) {
     const segment = sregs[name];
     if (segment !== undefined) encodeSegment(view, index * SEGMENT_SIZE, segment);
   }
@@ -85,27 +85,27 @@ export function encodeSregs(bytes: Uint8Array, sregs: Partial<X86Sregs>): void {
   }
 }
 
-export const X86_REGS_BYTES = REGS_SIZE.x86_64.regs!;
-export const X86_SREGS_BYTES = REGS_SIZE.x86_64.sregs!;
+export const X86_64_REGS_BYTES = REGS_SIZE.x86_64.regs!;
+export const X86_64_SREGS_BYTES = REGS_SIZE.x86_64.sregs!;
 
-function decodeSegment(view: DataView, at: number): X86Segment {
+function decodeSegment(view: DataView, at: number): X86_64Segment {
   const flags = SEGMENT_BYTES.map((name, index) => [name, view.getUint8(at + 14 + index)] as const);
   return {
     base: view.getBigUint64(at, true),
     limit: view.getUint32(at + 8, true),
     selector: view.getUint16(at + 12, true),
     ...Object.fromEntries(flags),
-  } as X86Segment;
+  } as X86_64Segment;
 }
 
-function encodeSegment(view: DataView, at: number, segment: X86Segment): void {
+function encodeSegment(view: DataView, at: number, segment: X86_64Segment): void {
   view.setBigUint64(at, segment.base, true);
   view.setUint32(at + 8, segment.limit, true);
   view.setUint16(at + 12, segment.selector, true);
   for (const [index, name] of SEGMENT_BYTES.entries()) view.setUint8(at + 14 + index, segment[name]);
 }
 
-function decodeTable(view: DataView, at: number): X86DescriptorTable {
+function decodeTable(view: DataView, at: number): X86_64DescriptorTable {
   return { base: view.getBigUint64(at, true), limit: view.getUint16(at + 8, true) };
 }
 

@@ -8,7 +8,7 @@ import { IPTE_LOCK_BYTES, SiifIpteLock, SimpleIpteLock } from '../../../../../li
 import { vcpuMemOp, vmMemOp } from '../../../../../lib/arch/s390x/emulated/memop.ts';
 import { S390xVm } from '../../../../../lib/arch/s390x/emulated/vm-state.ts';
 import { type GuestProgram, instruction, spin } from '../../../../../lib/emulated/guest.ts';
-import { HostMemory } from '../../../../../lib/emulated/host-memory.ts';
+import { EmulatedHostMemory } from '../../../../../lib/emulated/host-memory.ts';
 import { PLAIN_VM } from '../../../../../lib/emulated/machine.ts';
 import { EmulatedVcpu } from '../../../../../lib/emulated/vcpu.ts';
 import { EmulatedVm } from '../../../../../lib/emulated/vm.ts';
@@ -52,7 +52,7 @@ const RAM = { length: 0x10_0000, prot: PROT.READ | PROT.WRITE, flags: MAP.PRIVAT
 
 /** A VM with 1 MiB of memory at 0, and a vCPU of it. */
 function emulated() {
-  const memory = new HostMemory(4096);
+  const memory = new EmulatedHostMemory(4096);
   const hva = memory.map(RAM, 0x10_0000, 0, undefined);
   const { machine } = s390xArchitecture(parseRelease('6.12'));
   const vm = new EmulatedVm(machine, memory, PLAIN_VM, (made) => new S390xVm(made));

@@ -1,0 +1,23 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { expect, it } from 'vitest';
+
+const LIB = fileURLToPath(new URL('../../../lib', import.meta.url));
+const files = readdirSync(LIB, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
+
+/** Code without its comments, line by line. */
+const linesOf = (file: string): string[] =>
+  readFileSync(join(LIB, file), 'utf8')
+    .split('\n')
+    .filter((line) => !/^\s*(\/?\*|\/\/)/.test(line));
+
+it.each([
+  ['whether a number is an integer', /Number\.is(Safe)?Integer\(/, 'base/arguments.ts'],
+  ['that something is closed', / is closed['`]/, 'calls/failure.ts'],
+  ["an ioctl's name as errors have it", /ioctl\(KVM_/, 'calls/signatures.ts'],
+  ['how a slot word is made', /asId <</i, 'uapi/slot-word.ts'],
+])('%s is said in one file', (_what, pattern, home) => {
+  const saying = files.filter((file) => linesOf(file).some((line) => pattern.test(line)));
+  expect(saying).toEqual([home]);
+});
