@@ -5,6 +5,9 @@ import type { U64 } from './u64.ts';
 export const isIntegerIn = (value: number, min: number, max: number): boolean =>
   value >= min && value <= max && Number.isInteger(value);
 
+/** Whether a number is 1, 2, 4, 8 … */
+export const isPowerOfTwo = (value: number): boolean => Number.isInteger(Math.log2(value)) && value >= 1;
+
 /** Whether a number is whole and was not rounded: one between −2^53 and 2^53. */
 export const isExact = (value: number): boolean => Number.isSafeInteger(value);
 

@@ -1,3 +1,4 @@
+import { isPowerOfTwo } from '../base/arguments.ts';
 import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { MADV, MAP, MAP_HUGE_BITS, PROT } from '../uapi/flags.ts';
@@ -125,7 +126,7 @@ export class EmulatedHostMemory {
   /** mmap of what an fd gave, or of anonymous memory. */
   map(request: MapRequest, align: number, alignOffset: number, source: MapSource | undefined): number {
     const { length, prot, flags } = request;
-    if (align !== 0 && (align < this.pageSize || 2 ** Math.round(Math.log2(align)) !== align)) return -ERRNO.EINVAL;
+    if (align !== 0 && (align < this.pageSize || !isPowerOfTwo(align))) return -ERRNO.EINVAL;
     if (alignOffset % this.pageSize !== 0) return -ERRNO.EINVAL;
     if (length > MAX_LENGTH) return -ERRNO.ENOMEM;
     const isHuge = (flags & MAP.HUGETLB) !== 0;

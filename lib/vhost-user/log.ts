@@ -1,5 +1,6 @@
 import { hex, KvmError } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
+import { isClosed } from '../calls/failure.ts';
 import { type KvmCalls, VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { splitGpa } from '../memory/gpa.ts';
 import { Mapping } from '../memory/mapping.ts';
@@ -79,7 +80,7 @@ export class PageLog {
 
   #bytes(index: number): Uint8Array {
     const window = this.#mapping.window(index);
-    if (window === undefined) throw new KvmError(ERRNO.EBADF, { syscall: 'log', explanation: 'the log is closed' });
+    if (window === undefined) throw new KvmError(ERRNO.EBADF, { syscall: 'log', explanation: isClosed('the log') });
     return window.bytes;
   }
 }

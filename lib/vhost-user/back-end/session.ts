@@ -1,3 +1,4 @@
+import { isPowerOfTwo } from '../../base/arguments.ts';
 import { KvmError } from '../../base/errors.ts';
 import type { KvmCalls } from '../../calls/kvm-calls.ts';
 import { EventFd } from '../../sharing/eventfd.ts';
@@ -222,7 +223,7 @@ export class Session implements QueueOwner {
     const { index, num } = codec.decodeVringState(request, payload);
     const most = this.device.maxQueueSize ?? DEFAULT_QUEUE_SIZE;
     const queue = this.#stopped(request, index);
-    if (num > most || !Number.isInteger(Math.log2(num))) {
+    if (num > most || !isPowerOfTwo(num)) {
       throw codec.protocolError(request, `${num} descriptors: not a power of two, or more than ${most}`);
     }
     queue.size = num;

@@ -1,3 +1,4 @@
+import { isPowerOfTwo } from '../../base/arguments.ts';
 import { hex, KvmError, outOfRange } from '../../base/errors.ts';
 import type { GuestMemory } from '../../memory/guest-memory.ts';
 import { ERRNO } from '../../uapi/errno.ts';
@@ -49,7 +50,7 @@ export function layOut(gpa: number, size: number): QueueLayout & { readonly end:
 
 /** @throws RangeError ERR_OUT_OF_RANGE for a size or an alignment that virtio doesn't allow */
 export function checkLayout({ size, desc, avail, used }: QueueLayout): void {
-  const isPower = Number.isInteger(Math.log2(size));
+  const isPower = isPowerOfTwo(size);
   if (!(isPower && size <= MAX_QUEUE_SIZE)) throw outOfRange('size', 'a power of two in [1, 32768]', size);
   for (const [what, value, unit] of [
     ['desc', desc, 16],
