@@ -30,13 +30,6 @@ export type { RunOptions, RunSyncOptions } from './handles/run-loop.ts';
 export type { Vcpu } from './handles/vcpu.ts';
 export type { Vm } from './handles/vm.ts';
 export type { IoeventfdOptions, IrqfdOptions, VmIo } from './handles/vm-io.ts';
-export {
-  AddressSpace,
-  type AddressSpaceOptions,
-  type Hole,
-  type Region,
-  type RegionOptions,
-} from './memory/address-space.ts';
 export type { CoalescedWrite } from './memory/coalesced-mmio.ts';
 export type { DirtyPages, DirtyRun, RemovedPages } from './memory/dirty-pages.ts';
 export { type AtomicSize, GuestMemory, type GuestMemoryOptions } from './memory/guest-memory.ts';
@@ -55,8 +48,13 @@ export type { Memslot, Memslots, UserMemoryRegion } from './memory/memslots.ts';
 export { MmioBus, type MmioHandlers, type MmioRegion } from './memory/mmio-bus.ts';
 export { type Range, RangeTable } from './memory/range-table.ts';
 export type { MemoryRegion, StoreHandler } from './memory/region.ts';
+export type { Hole, Region, RegionOptions, RegionSet, RegionSetOptions } from './memory/region-set.ts';
 export { type MappedPiece, Reservation } from './memory/reservation.ts';
+export type { SpaceChange } from './memory/space-user.ts';
+export { AddressSpace, type AddressSpaceOptions, type BindOptions } from './sharing/address-space.ts';
+export { Binding } from './sharing/binding.ts';
 export { Descriptor } from './sharing/descriptor.ts';
 export { EventFd, type WaitOptions } from './sharing/eventfd.ts';
 export { type PeerCredentials, UnixConnection, UnixListener, type UnixSocketOptions } from './sharing/socket.ts';
+export type { BoundRange, Revocation, Vmap, VmapOptions } from './sharing/vmap.ts';
 export { type Arch, CAP, DIRTY_LOG, EXIT, MADV, MEM, MEMORY_ATTRIBUTE_PRIVATE, PROT } from './uapi/index.ts';

@@ -117,6 +117,19 @@ Fit Read(napi_env env, napi_value value, Array<uint64_t>& out) {
   return ReadArray(env, value, napi_biguint64_array, out);
 }
 
+Fit Read(napi_env env, napi_value value, Shown& out) {
+  napi_typedarray_type type;
+  void* data;
+  size_t offset;
+  bool is_array;
+  if (napi_is_typedarray(env, value, &is_array) != napi_ok || !is_array) return Fit::wrong_type;
+  if (napi_get_typedarray_info(env, value, &type, nullptr, &data, &out.buffer, &offset) != napi_ok) {
+    return Fit::wrong_type;
+  }
+  out.start = static_cast<uint8_t*>(data) - offset;
+  return type == napi_uint8_array ? Fit::yes : Fit::wrong_type;
+}
+
 Fit Read(napi_env env, napi_value value, CapArguments& out) {
   bool is_array;
   uint32_t length;

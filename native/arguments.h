@@ -37,6 +37,12 @@ struct Array {
   size_t length = 0;
 };
 
+// A Uint8Array, and the ArrayBuffer that it is a part of.
+struct Shown {
+  napi_value buffer = nullptr;
+  uint8_t* start = nullptr;
+};
+
 // The arguments of KVM_ENABLE_CAP; absent ones are 0.
 struct CapArguments {
   uint64_t values[4] = {};
@@ -78,6 +84,7 @@ Fit Read(napi_env env, napi_value value, Array<int32_t>& out);
 Fit Read(napi_env env, napi_value value, Array<uint32_t>& out);
 Fit Read(napi_env env, napi_value value, Array<double>& out);
 Fit Read(napi_env env, napi_value value, Array<uint64_t>& out);
+Fit Read(napi_env env, napi_value value, Shown& out);
 Fit Read(napi_env env, napi_value value, CapArguments& out);
 Fit Read(napi_env env, napi_value value, ValueOrStructure& out);
 Fit Read(napi_env env, napi_value value, Milliseconds& out);
@@ -95,6 +102,7 @@ inline const char* Expected(const Array<int32_t>&) { return "an Int32Array"; }
 inline const char* Expected(const Array<uint32_t>&) { return "a Uint32Array"; }
 inline const char* Expected(const Array<double>&) { return "a Float64Array"; }
 inline const char* Expected(const Array<uint64_t>&) { return "a BigUint64Array"; }
+inline const char* Expected(const Shown&) { return "a Uint8Array"; }
 inline const char* Expected(const CapArguments&) { return "an array of at most four 64-bit values"; }
 inline const char* Expected(const ValueOrStructure&) { return "a 64-bit value or a Uint8Array"; }
 inline const char* Expected(const Milliseconds&) { return "a number of milliseconds >= 0"; }

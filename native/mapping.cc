@@ -291,6 +291,27 @@ napi_value WindowOf(Environment& environment, uint64_t hva, uint64_t length) {
   return ViewFor(environment, hva, length, Audience::caller);
 }
 
+napi_value Vmap(Environment& environment, uint64_t hva, uint64_t length) {
+  const napi_env env = environment.env();
+  Mapping* mapping = length == 0 || length > kViewWindow ? nullptr : environment.mappings.FindRange(hva, length);
+  if (mapping == nullptr) return ToValue(env, int64_t{-EINVAL});
+  if (!mapping->is_direct) return ToValue(env, int64_t{-EACCES});
+  const napi_value buffer = View::Make(env, *mapping, hva, length, Audience::one, mapping->reservation);
+  napi_value bytes;
+  if (buffer == nullptr) return ToValue(env, int64_t{-EACCES});
+  if (napi_create_typedarray(env, napi_uint8_array, length, buffer, 0, &bytes) == napi_ok) return bytes;
+  mapping->Detach(env, hva, buffer);
+  return ToValue(env, int64_t{-ENOMEM});
+}
+
+int64_t Vunmap(Environment& environment, Shown shown) {
+  // What was detached has no address any more, and what the mapping took along neither.
+  if (shown.start == nullptr) return 0;
+  Mapping* mapping = environment.mappings.Find(AddressOf(shown.start));
+  const bool is_ours = mapping != nullptr && mapping->Detach(environment.env(), AddressOf(shown.start), shown.buffer);
+  return is_ours ? 0 : -EINVAL;
+}
+
 // Bytes copied from one mapping, fewer than `length` where readable memory ends; -EFAULT when none.
 int64_t CopyOut(Environment& environment, uint8_t* to, uint64_t hva, size_t length) {
   const Mapping* mapping = environment.mappings.Find(hva);
@@ -396,6 +417,8 @@ void ExportMapping(Exports exports) {
   exports.Add<MemfdCreate>("memfdCreate");
   exports.Add<ViewOf>("view");
   exports.Add<WindowOf>("window");
+  exports.Add<Vmap>("vmap");
+  exports.Add<Vunmap>("vunmap");
   exports.Add<ReadMemory>("readMemory");
   exports.Add<WriteMemory>("writeMemory");
   exports.Add<Gather>("gather");

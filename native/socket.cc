@@ -2,6 +2,7 @@
 // and close-on-exec.
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -198,6 +199,39 @@ int64_t AddSeals(Environment&, OwnFd fd, uint32_t seals) {
   return Result(fcntl(fd.number, F_ADD_SEALS, static_cast<int>(seals)));
 }
 
+// Another descriptor for the same file with an open file description of its own, whose locks are its own.
+int64_t Reopen(Environment& environment, OwnFd fd) {
+  char path[32];
+  snprintf(path, sizeof path, "/proc/self/fd/%d", fd.number);
+  const int own = open(path, O_RDWR | O_CLOEXEC);
+  return environment.descriptors.Adopt(own < 0 ? -errno : own, own < 0 ? Kind::none : KindOf(own));
+}
+
+struct flock LockOf(uint64_t start, uint64_t length, short type) {
+  struct flock lock = {};
+  lock.l_type = type;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = static_cast<off_t>(start);
+  lock.l_len = static_cast<off_t>(length);
+  return lock;
+}
+
+int64_t LockRange(Environment&, OwnFd fd, uint64_t start, uint64_t length) {
+  struct flock lock = LockOf(start, length, F_WRLCK);
+  return Result(fcntl(fd.number, F_OFD_SETLK, &lock));
+}
+
+int64_t UnlockRange(Environment&, OwnFd fd, uint64_t start, uint64_t length) {
+  struct flock lock = LockOf(start, length, F_UNLCK);
+  return Result(fcntl(fd.number, F_OFD_SETLK, &lock));
+}
+
+int64_t IsLocked(Environment&, OwnFd fd, uint64_t start, uint64_t length) {
+  struct flock lock = LockOf(start, length, F_WRLCK);
+  if (fcntl(fd.number, F_OFD_GETLK, &lock) != 0) return -errno;
+  return lock.l_type == F_UNLCK ? 0 : 1;
+}
+
 }  // namespace
 
 void ExportSharing(Exports exports) {
@@ -212,6 +246,10 @@ void ExportSharing(Exports exports) {
   sharing.Add<Duplicate>("duplicate");
   sharing.Add<GetSeals>("getSeals");
   sharing.Add<AddSeals>("addSeals");
+  sharing.Add<Reopen>("reopen");
+  sharing.Add<LockRange>("lockRange");
+  sharing.Add<UnlockRange>("unlockRange");
+  sharing.Add<IsLocked>("isLocked");
 }
 
 }  // namespace kvm_bridge

@@ -59,7 +59,7 @@ bool View::Detach() {
 }
 
 bool View::IsInDoubt() const {
-  if (audience_ == Audience::everybody) return true;
+  if (audience_ != Audience::caller) return true;
   // What only JavaScript looks at can be detached, unless JavaScript has moved it away.
   return !is_detached_by_us_ && Living() == nullptr;
 }
@@ -128,6 +128,17 @@ bool ViewList::IsInDoubt() const {
 
 void ViewList::DetachAll() {
   for (View* view = first_; view != nullptr; view = view->next_) view->Detach();
+}
+
+bool ViewList::Detach(napi_env env, uint64_t start, napi_value buffer) {
+  for (View* view = first_; view != nullptr; view = view->next_) {
+    if (view->start_ != start || view->audience_ != Audience::one) continue;
+    const napi_value living = view->Living();
+    bool is_same = false;
+    if (living == nullptr || napi_strict_equals(env, living, buffer, &is_same) != napi_ok || !is_same) continue;
+    return view->Detach();
+  }
+  return false;
 }
 
 void ViewList::Disown() {

@@ -22,6 +22,8 @@ enum class Audience : uint8_t {
   everybody,
   // The typed layer, which uses it in JavaScript only.
   caller,
+  // Anybody, and nobody else gets this one: it can be taken away by itself.
+  one,
 };
 
 class View {
@@ -85,6 +87,8 @@ class ViewList {
   // Whether V8 has not let go of something.
   bool is_empty() const { return first_ == nullptr; }
   void DetachAll();
+  // Detaches one of `Audience::one`; false when it is none of these views.
+  bool Detach(napi_env env, uint64_t start, napi_value buffer);
   // The mapping goes; the views keep its addresses for as long as they are needed.
   void Disown();
 

@@ -26,6 +26,7 @@ const STRERROR: Readonly<Record<string, string>> = {
   EFAULT: 'bad address in system call argument',
   EBUSY: 'resource busy or locked',
   EEXIST: 'file already exists',
+  EXDEV: 'cross-device link not permitted',
   ENODEV: 'no such device',
   EINVAL: 'invalid argument',
   ENFILE: 'file table overflow',
@@ -47,6 +48,7 @@ const STRERROR: Readonly<Record<string, string>> = {
   ENOTCONN: 'socket is not connected',
   ETIMEDOUT: 'connection timed out',
   ECONNREFUSED: 'connection refused',
+  ESTALE: 'stale file handle',
   ECANCELED: 'operation canceled',
 };
 

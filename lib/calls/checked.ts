@@ -67,6 +67,9 @@ function checkArgument(name: string, kind: ParameterKind | Particular, value: un
     case 'bytes':
       checkBytes(value as Uint8Array, name);
       return;
+    case 'view':
+      checkBytes(value as Uint8Array, name);
+      return;
     case 'milliseconds':
       if (typeof value !== 'number') throw invalidArgType(name, 'of type number', value);
       if (!(value >= 0)) throw outOfRange(name, '>= 0', value);

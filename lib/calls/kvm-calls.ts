@@ -256,6 +256,16 @@ export interface KvmCalls {
    * work in other threads. Where {@link view} would keep {@link mprotect} from its work, this one is detached.
    */
   window(hva: Hva, length: number): ArrayBufferLike | number;
+  /**
+   * The memory of any range of at most {@link VIEW_WINDOW} bytes inside one mapping, which only {@link vunmap} and the end of
+   * the mapping take away; −EACCES and −EINVAL as for {@link view}, and on an emulated kernel −EACCES across a window's end.
+   */
+  vmap(hva: Hva, length: number): Uint8Array | number;
+  /**
+   * Detaches what {@link vmap} gave; nothing happens when it is detached already. −EINVAL for other arrays. An emulated
+   * kernel detaches all arrays over that window of the mapping with it: they must be asked for again.
+   */
+  vunmap(bytes: Uint8Array): number;
   /** Copies out of mapped memory, never faulting: bytes copied (fewer where memory stops being readable), −EFAULT when none. */
   readMemory(hva: Hva, into: Uint8Array): number;
   /** Copies into mapped memory, likewise; −EFAULT. */
@@ -310,6 +320,14 @@ export interface SharingCalls {
   getSeals(fd: number): number;
   /** F_ADD_SEALS. */
   addSeals(fd: number, seals: number): number;
+  /** An fd for the same file with an open file description of its own, for reading and writing. */
+  reopen(fd: number): number;
+  /** F_OFD_SETLK for writing, of a range of bytes: 0; −EAGAIN when another open file description has it. */
+  lockRange(fd: number, start: U64, length: U64): number;
+  /** F_OFD_SETLK: takes back what {@link lockRange} locked through the same open file description. */
+  unlockRange(fd: number, start: U64, length: U64): number;
+  /** F_OFD_GETLK: 1 when another open file description has a lock in the range, else 0. */
+  isLocked(fd: number, start: U64, length: U64): number;
 }
 
 /** What calls say of their host, without the calls. */

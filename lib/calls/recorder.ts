@@ -200,6 +200,8 @@ function formatArgument(kind: ParameterKind, value: unknown, names: Names, set?:
       return `[${(value as Uint32Array).join(', ')}]`;
     case 'fds':
       return `[${Array.from(value as Int32Array, (fd) => names.fd(fd)).join(', ')}]`;
+    case 'view':
+      return `${(value as Uint8Array).length} bytes of memory`;
     case 'outfds':
       return `${(value as Int32Array).length} descriptors`;
     case 'text':

@@ -19,6 +19,7 @@ import type { KvmCalls, Ppc64Calls, S390xCalls, SharingCalls, X86_64Calls } from
  * | u32s | Uint32Array | list |
  * | fds | Int32Array of descriptors that go in | list of names |
  * | outfds | Int32Array of descriptors that come out, −1 for none | list of names |
+ * | view | Uint8Array over memory | its length |
  * | text | string | quoted |
  * | arg | u64 or Uint8Array | hex, or bytes in and out |
  */
@@ -39,6 +40,7 @@ export type ParameterKind =
   | 'u32s'
   | 'fds'
   | 'outfds'
+  | 'view'
   | 'text'
   | 'arg';
 
@@ -319,6 +321,15 @@ export const SIGNATURES: Readonly<CallsOf<Omit<KvmCalls, 'x86_64' | 's390x' | 'p
     ],
     'memory',
   ),
+  vmap: call(
+    'vmap',
+    [
+      ['hva', 'hva'],
+      ['length', 'u64'],
+    ],
+    'memory',
+  ),
+  vunmap: call('vunmap', [['bytes', 'view']]),
   readMemory: call('process_vm_readv', [
     ['hva', 'hva'],
     ['into', 'out'],
@@ -500,6 +511,22 @@ const SHARING: Readonly<CallsOf<SharingCalls>> = {
   addSeals: call('fcntl(F_ADD_SEALS)', [
     ['fd', 'fd'],
     ['seals', 'x32'],
+  ]),
+  reopen: call('open', [['fd', 'fd']], { fd: 'reopened' }),
+  lockRange: call('fcntl(F_OFD_SETLK)', [
+    ['fd', 'fd'],
+    ['start', 'x64'],
+    ['length', 'x64'],
+  ]),
+  unlockRange: call('fcntl(F_OFD_SETLK)', [
+    ['fd', 'fd'],
+    ['start', 'x64'],
+    ['length', 'x64'],
+  ]),
+  isLocked: call('fcntl(F_OFD_GETLK)', [
+    ['fd', 'fd'],
+    ['start', 'x64'],
+    ['length', 'x64'],
   ]),
 };
 

@@ -62,6 +62,11 @@ export class MemoryBacking implements Backing {
     return window;
   }
 
+  /** Whether a buffer is one of the windows. */
+  has(buffer: ArrayBufferLike): boolean {
+    return this.#windows.some((window) => window === buffer);
+  }
+
   transfer(): number {
     return 0;
   }

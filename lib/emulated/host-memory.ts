@@ -249,6 +249,27 @@ export class EmulatedHostMemory {
     return window;
   }
 
+  /** Bytes of a window that is handed out. */
+  vmap(hva: number, length: number): Uint8Array | number {
+    const mapping = this.#find(hva);
+    if (mapping === undefined || length === 0 || hva + length > mapping.hva + mapping.length) return -ERRNO.EINVAL;
+    const at = (hva - mapping.hva) % VIEW_WINDOW;
+    const start = hva - at;
+    const view = this.view(start, Math.min(VIEW_WINDOW, mapping.hva + mapping.length - start));
+    if (typeof view === 'number') return view;
+    return at + length > view.byteLength ? -ERRNO.EACCES : new Uint8Array(view, at, length);
+  }
+
+  vunmap(bytes: Uint8Array): number {
+    if (bytes.buffer.byteLength === 0) return 0;
+    const backings = this.#mappings.flatMap(({ lent, guarded, areas }) =>
+      lent && !guarded ? [areas[0]!.backing] : [],
+    );
+    const shown = backings.find((backing) => backing instanceof MemoryBacking && backing.has(bytes.buffer));
+    shown?.detach();
+    return shown === undefined ? -ERRNO.EINVAL : 0;
+  }
+
   /**
    * Finds the bytes at an address: `bytes[at .. at + available)` up to the end of the page or more. False when the
    * page isn't there, may not be accessed that way, or has no bytes of ours (a file).

@@ -486,6 +486,14 @@ export class KernelCore implements KvmCalls {
     return this.#memory.window(Number(hva), length);
   }
 
+  vmap(hva: Hva, length: number): Uint8Array | number {
+    return this.#memory.vmap(Number(hva), length);
+  }
+
+  vunmap(bytes: Uint8Array): number {
+    return this.#memory.vunmap(bytes);
+  }
+
   readMemory(hva: Hva, into: Uint8Array): number {
     const read = this.#memory.read(Number(hva), into);
     return read === 0 && into.length !== 0 ? -ERRNO.EFAULT : read;

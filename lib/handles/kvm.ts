@@ -6,7 +6,6 @@ import { checkU64 } from '../base/arguments.ts';
 import type { U64 } from '../base/u64.ts';
 import { Handle } from '../calls/handle.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
-import { AddressSpace } from '../memory/address-space.ts';
 import {
   type AddressOptions,
   type DeviceMappingOptions,
@@ -16,6 +15,7 @@ import {
   type MemfdMappingOptions,
 } from '../memory/mapping.ts';
 import { Reservation } from '../memory/reservation.ts';
+import { AddressSpace } from '../sharing/address-space.ts';
 import { EventFd } from '../sharing/eventfd.ts';
 import { type Arch, isLittleEndianHost } from '../uapi/arch.ts';
 import { CAP, type CapName } from '../uapi/capabilities.ts';

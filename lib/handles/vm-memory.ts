@@ -1,10 +1,10 @@
 import { checkU32 } from '../base/arguments.ts';
 import { invalidArgType } from '../base/errors.ts';
 import type { Callee } from '../calls/failure.ts';
-import { AddressSpace } from '../memory/address-space.ts';
 import { DirtyPages, type DirtyTracking } from '../memory/dirty-pages.ts';
 import { Memslots } from '../memory/memslots.ts';
 import { SpaceSlots } from '../memory/space-slots.ts';
+import { AddressSpace } from '../sharing/address-space.ts';
 import { isLittleEndianHost } from '../uapi/arch.ts';
 import { memslotLimits } from './memslot-limits.ts';
 

@@ -9,13 +9,13 @@ import { explain } from '../rules/rule.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { MEM } from '../uapi/flags.ts';
 import { asIdOf, slotIdOf } from '../uapi/slot-word.ts';
-import type { AddressSpace } from './address-space.ts';
 import { countBits, DirtyBitmap, forEachBit, forEachBitRun } from './dirty-bitmap.ts';
 import type { DirtyRing } from './dirty-ring.ts';
 import { splitGpa } from './gpa.ts';
 import type { Memslot, MemslotWatcher } from './memslots.ts';
 import { PageSet } from './page-set.ts';
 import { type Range, RangeTable } from './range-table.ts';
+import type { RegionSet } from './region-set.ts';
 import type { SpaceSlots } from './space-slots.ts';
 
 /** A run of guest frames that are dirty. */
@@ -87,7 +87,7 @@ interface GoneSlot {
  * for (const { gfn, npages } of dirty.collect().runs()) console.log(gfn, npages);
  */
 export class DirtyPages implements MemslotWatcher {
-  readonly #space: AddressSpace;
+  readonly #space: RegionSet;
   readonly #slots: SpaceSlots;
   readonly #tracking: DirtyTracking;
   readonly #logs = new RangeTable<SlotLog>();
@@ -100,7 +100,7 @@ export class DirtyPages implements MemslotWatcher {
   #pending = new PageSet();
   #started = false;
 
-  constructor(space: AddressSpace, slots: SpaceSlots, tracking: DirtyTracking) {
+  constructor(space: RegionSet, slots: SpaceSlots, tracking: DirtyTracking) {
     this.#space = space;
     this.#slots = slots;
     this.#tracking = tracking;
@@ -146,6 +146,7 @@ export class DirtyPages implements MemslotWatcher {
    */
   collect({ clear = true }: { readonly clear?: boolean } = {}): this {
     this.#assertStarted('collect');
+    this.#space.written.gather();
     this.#removed = this.#gone
       .map(({ log, pending }) => ({ slot: log.slot, runs: runsOf(pending) }))
       .filter(({ runs }) => runs.length > 0);

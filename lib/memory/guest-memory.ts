@@ -124,7 +124,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
 
   writeU8(gpa: U64, value: number): void {
     checkU8(value);
-    const at = this.#place.at(gpa, 1);
+    const at = this.#writeAt(gpa, 1);
     if (at >= 0) this.#place.view.setUint8(at, value);
     else scratch.setUint8(0, value);
     this.#stored(gpa, 1, at);
@@ -132,7 +132,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
 
   writeI8(gpa: U64, value: number): void {
     checkI8(value);
-    const at = this.#place.at(gpa, 1);
+    const at = this.#writeAt(gpa, 1);
     if (at >= 0) this.#place.view.setInt8(at, value);
     else scratch.setInt8(0, value);
     this.#stored(gpa, 1, at);
@@ -140,7 +140,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
 
   writeU16(gpa: U64, value: number, littleEndian = this.littleEndian): void {
     checkU16(value);
-    const at = this.#place.at(gpa, 2);
+    const at = this.#writeAt(gpa, 2);
     if (at >= 0) this.#place.view.setUint16(at, value, littleEndian);
     else scratch.setUint16(0, value, littleEndian);
     this.#stored(gpa, 2, at);
@@ -148,7 +148,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
 
   writeI16(gpa: U64, value: number, littleEndian = this.littleEndian): void {
     checkI16(value);
-    const at = this.#place.at(gpa, 2);
+    const at = this.#writeAt(gpa, 2);
     if (at >= 0) this.#place.view.setInt16(at, value, littleEndian);
     else scratch.setInt16(0, value, littleEndian);
     this.#stored(gpa, 2, at);
@@ -160,7 +160,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
    */
   writeU32(gpa: U64, value: number, littleEndian = this.littleEndian): void {
     checkU32Value(value);
-    const at = this.#place.at(gpa, 4);
+    const at = this.#writeAt(gpa, 4);
     if (at >= 0) this.#place.view.setUint32(at, value, littleEndian);
     else scratch.setUint32(0, value, littleEndian);
     this.#stored(gpa, 4, at);
@@ -168,7 +168,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
 
   writeI32(gpa: U64, value: number, littleEndian = this.littleEndian): void {
     checkI32(value);
-    const at = this.#place.at(gpa, 4);
+    const at = this.#writeAt(gpa, 4);
     if (at >= 0) this.#place.view.setInt32(at, value, littleEndian);
     else scratch.setInt32(0, value, littleEndian);
     this.#stored(gpa, 4, at);
@@ -176,7 +176,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
 
   writeU64(gpa: U64, value: U64, littleEndian = this.littleEndian): void {
     checkU64Value(value);
-    const at = this.#place.at(gpa, 8);
+    const at = this.#writeAt(gpa, 8);
     if (at >= 0) setU64(this.#place.view, at, value, littleEndian);
     else setU64(scratch, 0, value, littleEndian);
     this.#stored(gpa, 8, at);
@@ -184,7 +184,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
 
   writeI64(gpa: U64, value: U64, littleEndian = this.littleEndian): void {
     const wide = checkI64(value);
-    const at = this.#place.at(gpa, 8);
+    const at = this.#writeAt(gpa, 8);
     if (at >= 0) this.#place.view.setBigInt64(at, wide, littleEndian);
     else scratch.setBigInt64(0, wide, littleEndian);
     this.#stored(gpa, 8, at);
@@ -219,7 +219,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   /** Writes bytes, across regions, until all are written or memory ends: how many were written. */
   write(gpa: U64, from: Uint8Array): number {
     checkBytes(from, 'from');
-    const at = this.#place.at(gpa, from.length);
+    const at = this.#writeAt(gpa, from.length);
     if (at < 0) {
       const done = this.#place.transfer(splitGpa(gpa), from, true);
       if (this.written.on) this.written.mark(gpa, done);
@@ -274,7 +274,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
    */
   copy(to: U64, from: U64, length: number): void {
     checkSize(length, 'length');
-    const target = this.#place.at(to, length);
+    const target = this.#writeAt(to, length);
     const { window } = this.#place;
     const source = target < 0 ? -1 : this.#place.at(from, length);
     if (target >= 0 && source >= 0 && window === this.#place.window) {
@@ -318,14 +318,14 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   atomicLoad(gpa: U64, size: 8): bigint;
   atomicLoad(gpa: U64, size: 1 | 2 | 4): number;
   atomicLoad(gpa: U64, size: AtomicSize): U64 {
-    const { words, index } = this.#atomics(gpa, size);
+    const { words, index } = this.#atomics(gpa, size, false);
     return this.#order(words instanceof BigUint64Array ? Atomics.load(words, index) : Atomics.load(words, index), size);
   }
 
   /** Stores a naturally aligned integer of 1, 2, 4 or 8 bytes as one access; errors as for {@link atomicLoad}. */
   atomicStore(gpa: U64, size: AtomicSize, value: U64): void {
     checkSized(value, size);
-    const { words, index } = this.#atomics(gpa, size);
+    const { words, index } = this.#atomics(gpa, size, true);
     if (words instanceof BigUint64Array) Atomics.store(words, index, BigInt(this.#order(value, size)));
     else Atomics.store(words, index, Number(this.#order(value, size)));
     if (this.written.on) this.written.mark(gpa, size);
@@ -340,7 +340,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   compareExchange(gpa: U64, size: AtomicSize, expected: U64, replacement: U64): U64 {
     checkSized(expected, size);
     checkSized(replacement, size);
-    const { words, index } = this.#atomics(gpa, size);
+    const { words, index } = this.#atomics(gpa, size, true);
     const old = this.#order(expected, size);
     const next = this.#order(replacement, size);
     const found =
@@ -385,6 +385,11 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
     return first ?? new Uint8Array(0);
   }
 
+  #writeAt(gpa: U64, size: number): number {
+    if (this.written.announces) this.written.announce();
+    return this.#place.at(gpa, size);
+  }
+
   /** Reads an integer that is not in one window. */
   #fetch(gpa: U64, size: number): DataView {
     const at = splitGpa(gpa);
@@ -414,7 +419,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
         const range = `an integer in [0, ${bytes.length - batch.end}], what is left of the array`;
         throw outOfRange(`lengths[${piece}]`, range, length);
       }
-      const at = this.#place.at(gpa, length);
+      const at = write ? this.#writeAt(gpa, length) : this.#place.at(gpa, length);
       if (at >= 0) {
         batch.add(this.#place.window!, at, length);
         if (write && this.written.on) this.written.mark(gpa, length);
@@ -429,8 +434,8 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
     batch.flush();
   }
 
-  #atomics(gpa: U64, size: AtomicSize): { words: AtomicWords; index: number } {
-    const at = this.#place.at(gpa, size);
+  #atomics(gpa: U64, size: AtomicSize, write: boolean): { words: AtomicWords; index: number } {
+    const at = write ? this.#writeAt(gpa, size) : this.#place.at(gpa, size);
     const place = splitGpa(gpa);
     if (place.rest % size !== 0) throw outOfRange('gpa', `a multiple of ${size}, the size of the access`, hex(gpa));
     if (at < 0)

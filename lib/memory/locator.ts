@@ -3,7 +3,7 @@ import type { U64 } from '../base/u64.ts';
 import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { advance, joinGpa, type SplitGpa, splitGpa } from './gpa.ts';
-import type { GpaTranslation, MemoryLookup, MemoryRange } from './lookup.ts';
+import type { GpaTranslation, MemoryLookup, MemoryRange, RemoteChanges } from './lookup.ts';
 import type { MemoryWindow } from './memory-window.ts';
 
 /** Of each place: the address of byte 0 of its window, and the range of the window's bytes that the region has. */
@@ -25,6 +25,9 @@ const BUCKETS_EACH = 4;
  */
 export class Locator<R extends MemoryRange> {
   readonly #lookup: MemoryLookup<R>;
+  readonly #remote: RemoteChanges | undefined;
+  /** That of the places. */
+  #generation = 0;
   #windows: (MemoryWindow | undefined)[] = [undefined];
   #views: (DataView | undefined)[] = [undefined];
   /** In a typed array, so that setting them allocates nothing. */
@@ -40,6 +43,8 @@ export class Locator<R extends MemoryRange> {
 
   constructor(lookup: MemoryLookup<R>) {
     this.#lookup = lookup;
+    this.#remote = lookup.remote;
+    if (this.#remote !== undefined) this.#generation = Atomics.load(this.#remote.generation, 0);
   }
 
   /** The window that the last access was in. */
@@ -59,6 +64,7 @@ export class Locator<R extends MemoryRange> {
 
   /** Offset in {@link window} of `size` bytes at `gpa`, or −1 when they are not in one window. */
   at(gpa: U64, size: number): number {
+    if (this.#remote !== undefined) this.#lookForChanges(this.#remote);
     if (typeof gpa === 'number') {
       const place = this.#buckets.length === 0 ? 0 : this.#placeOf(gpa);
       const at = this.#inPlace(place, gpa, size);
@@ -71,12 +77,14 @@ export class Locator<R extends MemoryRange> {
   }
 
   find({ page, rest }: SplitGpa): GpaTranslation<R> | undefined {
+    if (this.#remote !== undefined) this.#lookForChanges(this.#remote);
     const region = this.#lookup.ranges.find(page);
     if (region === undefined) return undefined;
     const inRegion = page - region.start + rest;
     if (inRegion >= region.size) return undefined;
     const offset = region.offset + inRegion;
-    return { region, offset, hva: region.mapping.hva + offset, available: region.size - inRegion };
+    const { hva, fd = -1 } = region.mapping;
+    return { region, offset, hva: hva + offset, fd, available: region.size - inRegion };
   }
 
   /** The addresses at which a byte of host memory is seen. */
@@ -132,6 +140,14 @@ export class Locator<R extends MemoryRange> {
     const gpa = joinGpa(at);
     const explanation = `${hex(gpa)} is in ${this.find(at)!.region}, which is not mapped directly: use read and write`;
     return new KvmError(ERRNO.EACCES, { syscall: 'view', gpa, size, explanation });
+  }
+
+  #lookForChanges({ generation, refresh }: RemoteChanges): void {
+    const now = Atomics.load(generation, 0);
+    if (now === this.#generation) return;
+    this.#generation = now;
+    refresh();
+    this.forget();
   }
 
   /** The place that the address's bucket names; 0 outside all of them. */

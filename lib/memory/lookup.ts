@@ -6,6 +6,8 @@ import type { Range, RangeTable } from './range-table.ts';
 export interface HostMemory {
   /** Host virtual address. */
   readonly hva: number;
+  /** Descriptor of the file that it is, where it can be given to others. */
+  readonly fd?: number;
   /** The window with that index, of VIEW_WINDOW bytes or what is left; undefined where it isn't mapped directly. */
   window(index: number): MemoryWindow | undefined;
   /** The same as an array that may be handed to anybody; the window's own where this is absent. */
@@ -41,6 +43,16 @@ export interface MemoryLookup<R extends MemoryRange = MemoryRange> {
   readonly ranges: RangeLookup<R>;
   /** Says what is at an address that has no memory. */
   describe(at: SplitGpa): string;
+  /** Where somebody else changes the map at any time: what tells so, and takes the changes over. */
+  readonly remote?: RemoteChanges;
+}
+
+/** Changes that others make. */
+export interface RemoteChanges {
+  /** Word 0 is another after each change. */
+  readonly generation: Int32Array;
+  /** Takes over what has changed; whoever looks here is told by `dropViews`. */
+  refresh(): void;
 }
 
 /** Where an address was found. */
@@ -50,6 +62,8 @@ export interface GpaTranslation<R extends MemoryRange = MemoryRange> {
   readonly offset: number;
   /** Host virtual address. */
   readonly hva: number;
+  /** Descriptor of the file that the memory is, for whom `offset` is the offset in it; −1 where there is none. */
+  readonly fd: number;
   /** Bytes from there to the end of the region. */
   readonly available: number;
 }

@@ -62,6 +62,18 @@ export function deviceSource(calls: KvmCalls, fd: number, options: DeviceOptions
   return sourceOf(calls, 'device', options.size, MAP.SHARED, fd, options.offset ?? 0, options);
 }
 
+/** A new memfd, whose descriptor is the caller's. */
+export function newMemfdSource(calls: KvmCalls, size: number, options: MemfdOptions): MappingSource {
+  const length = roundToPages(calls, checkSize(size, 'size'));
+  const fd = calls.memfdCreate(options.name ?? 'guest', length, MFD.CLOEXEC);
+  if (fd < 0) throw callError('memfdCreate', fd, { size: length });
+  return memfdSource(calls, fd, length, options);
+}
+
+export function memfdSource(calls: KvmCalls, fd: number, size: number, options: MemoryOptions = {}): MappingSource {
+  return sourceOf(calls, 'memfd', size, MAP.SHARED | MAP.NORESERVE, fd, 0, options);
+}
+
 /** Makes a memfd for as long as it is used. */
 export function withMemfd<T>(
   calls: KvmCalls,
@@ -69,13 +81,11 @@ export function withMemfd<T>(
   options: MemfdOptions,
   use: (source: MappingSource) => T,
 ): T {
-  const length = roundToPages(calls, checkSize(size, 'size'));
-  const fd = calls.memfdCreate(options.name ?? 'guest', length, MFD.CLOEXEC);
-  if (fd < 0) throw callError('memfdCreate', fd, { size: length });
+  const source = newMemfdSource(calls, size, options);
   try {
-    return use(sourceOf(calls, 'memfd', length, MAP.SHARED | MAP.NORESERVE, fd, 0, options));
+    return use(source);
   } finally {
-    calls.close(fd);
+    calls.close(source.fd);
   }
 }
 

@@ -20,9 +20,10 @@ import {
   type MemfdOptions,
   type MemoryKind,
   type MemoryOptions,
+  memfdSource,
   mmapFailure,
+  newMemfdSource,
   withFile,
-  withMemfd,
 } from './mapping-source.ts';
 import { MemoryWindow } from './memory-window.ts';
 
@@ -54,13 +55,15 @@ interface MappedRange {
   readonly calls: KvmCalls;
   readonly hva: number;
   readonly size: number;
+  readonly fd: number;
 }
 
 const HUGE_PAGE = 0x20_0000;
 
-const dropped = new FinalizationRegistry<MappedRange>(({ calls, hva, size }) => {
+const dropped = new FinalizationRegistry<MappedRange>(({ calls, hva, size, fd }) => {
   mappedWith(calls).delete(hva);
   calls.munmap(hva, size);
+  if (fd >= 0) calls.close(fd);
 });
 
 /** The mappings that are there, by address, so that a memslot over one of them finds it. */
@@ -92,6 +95,7 @@ export class Mapping implements HostMemory {
   readonly hva: number;
   /** Bytes, whole pages. */
   readonly size: number;
+  #fd: number;
   #closed = false;
   #mapped = true;
   #pins = 0;
@@ -101,12 +105,13 @@ export class Mapping implements HostMemory {
   readonly #views: (Uint8Array | undefined)[] = [];
   readonly #holders = new Set<WeakRef<ViewHolder>>();
 
-  protected constructor(calls: KvmCalls, kind: MappingKind, hva: number, size: number) {
+  protected constructor(calls: KvmCalls, kind: MappingKind, hva: number, size: number, fd = -1) {
     this.calls = calls;
     this.kind = kind;
     this.hva = hva;
     this.size = size;
-    dropped.register(this, { calls, hva, size }, this);
+    this.#fd = fd;
+    dropped.register(this, { calls, hva, size, fd }, this);
     mappedWith(calls).set(hva, new WeakRef(this));
   }
 
@@ -115,9 +120,17 @@ export class Mapping implements HostMemory {
     return Mapping.#map(calls, anonymousSource(calls, size, options), options);
   }
 
-  /** A memfd, sealed against shrinking. @throws KvmError ENOMEM, EINVAL, EMFILE */
+  /** A memfd, sealed against shrinking, whose descriptor is {@link fd}. @throws KvmError ENOMEM, EINVAL, EMFILE */
   static memfd(calls: KvmCalls, size: number, options: MemfdMappingOptions = {}): Mapping {
-    return withMemfd(calls, size, options, (source) => Mapping.#map(calls, source, options));
+    return Mapping.#keep(calls, newMemfdSource(calls, size, options), options);
+  }
+
+  /**
+   * The whole of a memfd that somebody else made, such as one that was received. The descriptor is the mapping's from now on,
+   * also when this fails. It is mapped directly if it is sealed against shrinking, else accessed by copies. @throws KvmError ENOMEM, EINVAL
+   */
+  static ofMemfd(calls: KvmCalls, fd: number, size: number, options: MappingOptions = {}): Mapping {
+    return Mapping.#keep(calls, memfdSource(calls, fd, size, options), options);
   }
 
   /** Huge pages of the host's default size, from its reserved pool. @throws KvmError ENOMEM when the pool has too few */
@@ -147,6 +160,15 @@ export class Mapping implements HostMemory {
     return undefined;
   }
 
+  static #keep(calls: KvmCalls, source: MappingSource, options: AddressOptions): Mapping {
+    try {
+      return new Mapping(calls, source.kind, Mapping.mmap(calls, source, options), source.size, source.fd);
+    } catch (error) {
+      calls.close(source.fd);
+      throw error;
+    }
+  }
+
   static #map(calls: KvmCalls, source: MappingSource, options: AddressOptions): Mapping {
     return new Mapping(calls, source.kind, Mapping.mmap(calls, source, options), source.size);
   }
@@ -164,6 +186,11 @@ export class Mapping implements HostMemory {
 
   get closed(): boolean {
     return this.#closed;
+  }
+
+  /** Descriptor of a memfd, which is open for as long as the memory is there; −1 for other memory. */
+  get fd(): number {
+    return this.#fd;
   }
 
   /** How often it is pinned: by each region that shows it, and by each memslot of those. */
@@ -188,7 +215,9 @@ export class Mapping implements HostMemory {
     if (holder !== undefined) this.#holders.add(weakly(holder));
   }
 
-  unpin(): void {
+  /** @param holder one that was pinned for, and needs not be told any more */
+  unpin(holder?: ViewHolder): void {
+    if (holder !== undefined) this.#holders.delete(weakly(holder));
     this.#pins--;
     this.#unmapWhenUnused();
   }
@@ -237,6 +266,26 @@ export class Mapping implements HostMemory {
       this.#views[index] = bytes;
     }
     return bytes;
+  }
+
+  /**
+   * An array of its own over a part of one window, which {@link takeArray} detaches; undefined where access is guarded. As with
+   * {@link view}, the mapping cannot be protected until the collector has taken the array's buffer.
+   * @throws KvmError ENOMEM, EINVAL
+   */
+  giveArray(offset: number, length: number): Uint8Array | undefined {
+    if (!this.#mapped) this.assertOpen('vmap');
+    const bytes = this.calls.vmap(this.hva + offset, length);
+    if (typeof bytes !== 'number') return bytes;
+    if (bytes === -ERRNO.EACCES) return undefined;
+    throw new KvmError(bytes, { syscall: 'vmap', size: length });
+  }
+
+  /** Detaches an array that {@link giveArray} gave. */
+  takeArray(bytes: Uint8Array): void {
+    this.calls.vunmap(bytes);
+    // On an emulated kernel the windows that we have were of the same buffer.
+    if (this.#windows.some((window) => window?.buffer.byteLength === 0)) this.#dropViews();
   }
 
   /**
@@ -354,6 +403,8 @@ export class Mapping implements HostMemory {
     mappedWith(this.calls).delete(this.hva);
     this.#dropViews();
     this.calls.munmap(this.hva, this.size);
+    if (this.#fd >= 0) this.calls.close(this.#fd);
+    this.#fd = -1;
   }
 
   #dropViews(): void {

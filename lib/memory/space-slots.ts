@@ -2,6 +2,8 @@ import { normalU64 } from '../base/arguments.ts';
 import { MAX_SLOT_PAGES } from '../rules/memslot.ts';
 import { MEM } from '../uapi/flags.ts';
 import { slotWord } from '../uapi/slot-word.ts';
+import { ForeignMemory } from './foreign-memory.ts';
+import type { Mapping } from './mapping.ts';
 import type { Memslot, Memslots } from './memslots.ts';
 import type { MemoryRegion, Placement } from './region.ts';
 import type { SpaceUser } from './space-user.ts';
@@ -18,10 +20,12 @@ export class SpaceSlots implements SpaceUser {
   readonly memslots: Memslots;
   readonly asId: number;
   readonly #slots = new Map<MemoryRegion, Memslot[]>();
+  readonly #foreign: ForeignMemory;
   #logging = false;
 
   constructor(memslots: Memslots, asId: number) {
     this.memslots = memslots;
+    this.#foreign = new ForeignMemory(memslots.calls);
     this.asId = asId;
   }
 
@@ -40,7 +44,12 @@ export class SpaceSlots implements SpaceUser {
   }
 
   add(region: MemoryRegion): void {
-    this.#slots.set(region, this.#create(region, this.#flags(region.readOnly)));
+    try {
+      this.#slots.set(region, this.#create(region, this.#flags(region.readOnly)));
+    } catch (error) {
+      this.#hideUnused(region.mapping);
+      throw error;
+    }
   }
 
   remove(region: MemoryRegion): void {
@@ -53,6 +62,12 @@ export class SpaceSlots implements SpaceUser {
       );
     }
     this.#slots.delete(region);
+    this.#hideUnused(region.mapping);
+  }
+
+  /** The VM is closed, or has another address space now. */
+  release(): void {
+    this.#foreign.hideAll();
   }
 
   /** Moves the region's slots; those that would land on a neighbour still to be moved come after it. */
@@ -108,6 +123,10 @@ export class SpaceSlots implements SpaceUser {
     this.#logging = on;
   }
 
+  #hideUnused(mapping: Mapping): void {
+    if (![...this.#slots.keys()].some((region) => region.mapping === mapping)) this.#foreign.hide(mapping);
+  }
+
   get #pageSize(): number {
     return this.memslots.calls.pageSize;
   }
@@ -125,7 +144,7 @@ export class SpaceSlots implements SpaceUser {
       const word = slotWord(this.asId, this.memslots.freeId(this.asId));
       undo.try(
         () => {
-          const hva = placement.mapping.hva + placement.offset + done;
+          const hva = this.#foreign.hvaOf(placement.mapping) + placement.offset + done;
           slots.push(this.#set(word, flags, placement.start + done, size, hva, placement));
         },
         () => this.memslots.delete(word),

@@ -1,3 +1,4 @@
+import type { U64 } from '../base/u64.ts';
 import type { MemoryRegion } from './region.ts';
 
 /**
@@ -12,4 +13,24 @@ export interface SpaceUser {
   remove(region: MemoryRegion): void;
   move(region: MemoryRegion, from: number, to: number): void;
   setReadOnly(region: MemoryRegion, readOnly: boolean): void;
+  /** It is bound to the space no more, or closed. */
+  release?(): void;
+}
+
+/** A change of an address space that all its VMs have made. */
+export interface SpaceChange {
+  /** How many changes there were with this one. */
+  readonly generation: number;
+  readonly kind: 'add' | 'remove' | 'move' | 'readOnly';
+  /** The region as it is now. */
+  readonly region: MemoryRegion;
+  /** Where a region was that has moved. */
+  readonly from?: U64;
+}
+
+/** Someone who is told of changes, and has no say in them. */
+export interface SpaceFollower {
+  /** A region is about to go or to move, unless a VM refuses. */
+  changing?(region: MemoryRegion): void;
+  changed(change: SpaceChange): void;
 }

@@ -11,6 +11,7 @@ export class WrittenPages {
   on = false;
   readonly #pageSize: number;
   #collectors: readonly PageSet[] = [];
+  readonly #sources = new Set<() => void>();
 
   constructor(pageSize: number) {
     this.#pageSize = pageSize;
@@ -26,6 +27,26 @@ export class WrittenPages {
     this.#collectors = this.#collectors.filter((other) => other !== pages);
     this.on = this.#collectors.length > 0;
   }
+
+  /** Adds somebody who knows of more pages, and marks them when asked. */
+  addSource(source: () => void): void {
+    this.#sources.add(source);
+  }
+
+  removeSource(source: () => void): void {
+    this.#sources.delete(source);
+  }
+
+  /** Asks all who know of more: before the pages are collected, and before they change their addresses. */
+  gather(): void {
+    for (const source of this.#sources) source();
+  }
+
+  /** Whether a write is told before it is made as well. */
+  readonly announces: boolean = false;
+
+  /** Bytes will be written. */
+  announce(): void {}
 
   /** Bytes were written. */
   mark(gpa: U64, length: number): void {

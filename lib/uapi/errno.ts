@@ -18,6 +18,7 @@ export const ERRNO = {
   EFAULT: 14,
   EBUSY: 16,
   EEXIST: 17,
+  EXDEV: 18,
   ENODEV: 19,
   EINVAL: 22,
   ENFILE: 23,
@@ -40,6 +41,7 @@ export const ERRNO = {
   ENOTCONN: 107,
   ETIMEDOUT: 110,
   ECONNREFUSED: 111,
+  ESTALE: 116,
   ECANCELED: 125,
 } as const;
 

@@ -1,5 +1,5 @@
-import { AddressSpace } from '../../lib/memory/address-space.ts';
 import { Mapping } from '../../lib/memory/mapping.ts';
+import { AddressSpace } from '../../lib/sharing/address-space.ts';
 import { type Bench, type Benchmark, nativeCalls, openReal, randomU32, requireEqual } from './benchmark.ts';
 import { type Case, repeat } from './measure.ts';
 

@@ -21,6 +21,7 @@ const RIGHT: Readonly<Record<ParameterKind, unknown>> = {
   inout64: new BigUint64Array(4),
   hvas: new Float64Array(1),
   u32s: new Uint32Array(1),
+  view: new Uint8Array(8),
   text: '',
   fds: new Int32Array(1),
   outfds: new Int32Array(1),

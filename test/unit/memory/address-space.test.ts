@@ -173,6 +173,7 @@ describe.each(backends)('an address space on $name', ({ options }) => {
     expect(memory.translate(4 * UNIT + 0x123)).toEqual({
       region,
       offset: UNIT + 0x123,
+      fd: -1,
       hva: ram.hva + UNIT + 0x123,
       available: UNIT - 0x123,
     });

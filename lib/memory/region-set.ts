@@ -8,12 +8,13 @@ import { explain, firstBroken } from '../rules/rule.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { advance, exactGpa, joinGpa, type SplitGpa, splitGpa } from './gpa.ts';
 import { GuestMemory } from './guest-memory.ts';
+import type { MemoryLookup } from './lookup.ts';
 import { Mapping } from './mapping.ts';
 import { MmioBus, type MmioHandlers, type MmioRegion, takeValue } from './mmio-bus.ts';
 import { RangeTable } from './range-table.ts';
 import { MemoryRegion, type Placement, type RegionOwner, type StoreHandler } from './region.ts';
 import { PLACEMENT_RULES, type RegionContext, UNCHECKED_RULES } from './region-rules.ts';
-import type { SpaceUser } from './space-user.ts';
+import type { SpaceChange, SpaceFollower, SpaceUser } from './space-user.ts';
 import { Undo } from './undo.ts';
 
 /** Options of a memory region. */
@@ -40,40 +41,86 @@ export interface Hole {
   readonly size: U64;
 }
 
-/** What an address space must know of the machine. */
-export interface AddressSpaceOptions {
+/** What a set of regions must know of the machine. */
+export interface RegionSetOptions {
   readonly littleEndian: boolean;
   readonly pageSize: number;
 }
 
-let spaces = 0;
+let sets = 0;
 
 /**
- * Guest physical memory: a sorted set of regions that don't overlap, each RAM, a device's memory, or MMIO with
- * handlers. One or more VMs are bound to it; every change is made in all of them, or in none.
- *
- * @example
- * const ram = kvm.mapAnonymous(64 << 20);
- * vm.memory.addRam(0, ram);
- * vm.memory.addMmio(0xd000_0000, 0x1000, { read: () => 0x42 }, { name: 'status' });
- * vm.memory.writeU32(0x1000, 0xf4);
+ * The books of an address space: its regions, sorted, none of which overlap; each RAM, a device's memory, or MMIO with
+ * handlers. Every change of RAM or a device's memory is a transaction: it is made by all VMs, or by none, and then told to
+ * all who follow, once and in order.
  */
-export class AddressSpace extends GuestMemory<MemoryRegion> implements RegionOwner {
+export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner {
   /** Identifies the space in this process. */
-  readonly id = ++spaces;
+  readonly id = ++sets;
   /** The MMIO ranges. */
   readonly mmio: MmioBus;
+  readonly #lookup: MemoryLookup<MemoryRegion>;
   readonly #table: RangeTable<MemoryRegion>;
   /** Weak, so that a space which outlives a dropped VM doesn't keep it. */
   readonly #users = new Map<WeakRef<SpaceUser>, WeakRef<SpaceUser>>();
+  readonly #followers = new Set<SpaceFollower>();
+  /** Changes that not everybody has heard of: there are some while one is told, if that makes others. */
+  readonly #untold: SpaceChange[] = [];
+  #telling = false;
+  #generation = 0;
+  #holds = 0;
   #closed = false;
 
-  constructor({ littleEndian, pageSize }: AddressSpaceOptions) {
+  constructor({ littleEndian, pageSize }: RegionSetOptions) {
     const table = new RangeTable<MemoryRegion>();
     const mmio = new MmioBus('mmio', littleEndian, (start, end) => table.overlapping(start, end));
-    super({ ranges: table, describe: (at) => describe(table, mmio, at) }, { littleEndian, pageSize });
+    const lookup: MemoryLookup<MemoryRegion> = { ranges: table, describe: (at) => describe(table, mmio, at) };
+    super(lookup, { littleEndian, pageSize });
+    this.#lookup = lookup;
     this.#table = table;
     this.mmio = mmio;
+  }
+
+  /** How many changes of RAM and devices' memory there were. */
+  get generation(): number {
+    return this.#generation;
+  }
+
+  /** @internal Where memory is, for others who read and write it. */
+  get lookup(): MemoryLookup<MemoryRegion> {
+    return this.#lookup;
+  }
+
+  /** RAM and devices' memory, in ascending order of address. */
+  get memoryRegions(): readonly MemoryRegion[] {
+    return this.#table.entries;
+  }
+
+  /**
+   * Calls back after each change, also those that a callback makes: everybody gets each of them once, in their order. What a
+   * callback throws ends neither the change nor other callbacks; it is thrown later, in a task of its own.
+   * @returns what ends it when it is closed
+   */
+  onChange(callback: (change: SpaceChange) => void): Disposable {
+    return this.follow({ changed: callback });
+  }
+
+  /** @internal Tells somebody of changes, and of what is about to change. */
+  follow(follower: SpaceFollower): Disposable {
+    this.#followers.add(follower);
+    return { [Symbol.dispose]: () => void this.#followers.delete(follower) };
+  }
+
+  /** @internal Keeps the regions, also when the space is closed, until {@link letGo}. */
+  hold(): void {
+    this.#assertOpen('bind');
+    this.#holds++;
+  }
+
+  /** @internal */
+  letGo(): void {
+    this.#holds--;
+    if (this.#closed) this.#releaseWhenUnused();
   }
 
   get closed(): boolean {
@@ -106,6 +153,7 @@ export class AddressSpace extends GuestMemory<MemoryRegion> implements RegionOwn
   /** Takes a region out; does nothing when it is out already. @throws KvmError when a VM's kernel refuses */
   remove(region: MemoryRegion): void {
     if (!this.#table.has(region)) return;
+    this.#announce(region);
     const undo = new Undo();
     for (const user of this.#live()) {
       undo.try(
@@ -114,7 +162,7 @@ export class AddressSpace extends GuestMemory<MemoryRegion> implements RegionOwn
       );
     }
     this.#table.remove(region);
-    this.dropViews();
+    this.#commit({ kind: 'remove', region });
     region.mapping.unpin();
   }
 
@@ -126,6 +174,7 @@ export class AddressSpace extends GuestMemory<MemoryRegion> implements RegionOwn
     if (start === before) return;
     const placement = { ...slice(region), start, end: start + region.size };
     this.#require(UNCHECKED_RULES, 'move', this.#context(placement, region));
+    this.#announce(region);
     const undo = new Undo();
     for (const user of this.#live()) {
       undo.try(
@@ -140,7 +189,7 @@ export class AddressSpace extends GuestMemory<MemoryRegion> implements RegionOwn
     this.#table.remove(region);
     region.start = start;
     this.#table.insert(region);
-    this.dropViews();
+    this.#commit({ kind: 'move', region, from: joinGpa({ page: before, rest: 0 }) });
   }
 
   /** Makes a region read-only for guests, or writable. Nothing is done when it is so already. @throws KvmError EINVAL */
@@ -155,6 +204,7 @@ export class AddressSpace extends GuestMemory<MemoryRegion> implements RegionOwn
       );
     }
     region.readOnly = readOnly;
+    this.#commit({ kind: 'readOnly', region });
   }
 
   /** The region at an address, whatever its kind. */
@@ -223,6 +273,7 @@ export class AddressSpace extends GuestMemory<MemoryRegion> implements RegionOwn
     for (const weak of this.#users.keys()) {
       if (weak.deref() !== user) continue;
       if (!user.closed) for (const region of this.#table.entries) user.remove(region);
+      user.release?.();
       this.#users.delete(weak);
     }
     if (this.#closed) this.#releaseWhenUnused();
@@ -241,7 +292,7 @@ export class AddressSpace extends GuestMemory<MemoryRegion> implements RegionOwn
     }
   }
 
-  /** Gives the regions back: now, or when the last VM that is bound to it goes. Does nothing the second time. */
+  /** Gives the regions back: now, or when the last VM or binding goes. Does nothing the second time. */
   close(): void {
     this.#closed = true;
     this.#releaseWhenUnused();
@@ -290,8 +341,35 @@ export class AddressSpace extends GuestMemory<MemoryRegion> implements RegionOwn
     );
     mapping.pin(this);
     this.#table.insert(region);
-    this.dropViews();
+    this.#commit({ kind: 'add', region });
     return region;
+  }
+
+  /** A region is about to go or to move: what was written to it through views is noted at the address that it has now. */
+  #announce(region: MemoryRegion): void {
+    for (const follower of this.#followers) follower.changing?.(region);
+  }
+
+  /** The change is made, by everybody. */
+  #commit(change: Omit<SpaceChange, 'generation'>): void {
+    this.dropViews();
+    this.#untold.push({ generation: ++this.#generation, ...change });
+    if (this.#telling) return;
+    this.#telling = true;
+    for (let next = this.#untold.shift(); next !== undefined; next = this.#untold.shift()) this.#tell(next);
+    this.#telling = false;
+  }
+
+  #tell(change: SpaceChange): void {
+    for (const follower of [...this.#followers]) {
+      try {
+        if (this.#followers.has(follower)) follower.changed(change);
+      } catch (error) {
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
+    }
   }
 
   #context(placement: Placement, except?: MemoryRegion): RegionContext {
@@ -338,13 +416,18 @@ export class AddressSpace extends GuestMemory<MemoryRegion> implements RegionOwn
   }
 
   #releaseWhenUnused(): void {
+    if (this.#holds > 0) return;
     for (const _ of this.#live()) return;
     for (const region of [...this.#table.entries]) {
       this.#table.remove(region);
       region.mapping.unpin();
     }
     this.dropViews();
+    this.released();
   }
+
+  /** The regions were given back, and there will be no others. */
+  protected released(): void {}
 }
 
 function slice({ mapping, offset, size, readOnly }: MemoryRegion) {

@@ -1,0 +1,57 @@
+import { KvmError } from '../base/errors.ts';
+import type { KvmCalls } from '../calls/kvm-calls.ts';
+import { ERRNO } from '../uapi/errno.ts';
+import { MAP, PROT } from '../uapi/flags.ts';
+import type { Mapping } from './mapping.ts';
+
+/**
+ * Memory of the process as a VM's kernel sees it. For the real kernel that is simply its address; an emulated kernel maps the
+ * memfds of the real one once more, in its own addresses.
+ */
+export class ForeignMemory {
+  readonly #calls: KvmCalls;
+  readonly #shown = new Map<Mapping, number>();
+
+  constructor(calls: KvmCalls) {
+    this.#calls = calls;
+  }
+
+  /** The address at which the kernel finds the mapping. @throws KvmError EXDEV when it can't */
+  hvaOf(mapping: Mapping): number {
+    const isForeign = mapping.calls.backend !== this.#calls.backend;
+    if (!isForeign) return mapping.hva;
+    const shown = this.#shown.get(mapping) ?? this.#show(mapping);
+    this.#shown.set(mapping, shown);
+    return shown;
+  }
+
+  /** No slot shows the mapping any more. */
+  hide(mapping: Mapping): void {
+    const hva = this.#shown.get(mapping);
+    if (hva === undefined) return;
+    this.#shown.delete(mapping);
+    this.#calls.munmap(hva, mapping.size);
+  }
+
+  hideAll(): void {
+    for (const mapping of [...this.#shown.keys()]) this.hide(mapping);
+  }
+
+  #show(mapping: Mapping): number {
+    const { kind, size, fd } = mapping;
+    if (this.#calls.backend === 'native' || fd < 0) {
+      const explanation =
+        this.#calls.backend === 'native'
+          ? 'the real kernel cannot use memory of an emulated one: make it with the calls of the addon'
+          : `an emulated kernel can use the real kernel's memory only if it is a memfd, and this is ${kind}`;
+      throw new KvmError(ERRNO.EXDEV, { syscall: 'mmap', size, explanation });
+    }
+    const prot = PROT.READ | PROT.WRITE;
+    const hva = this.#calls.mmap(size, prot, MAP.SHARED, fd, 0, ALIGNMENT, 0);
+    if (hva < 0) throw new KvmError(hva, { syscall: 'mmap', size });
+    return hva;
+  }
+}
+
+/** What every kernel wants of a slot's address. */
+const ALIGNMENT = 0x10_0000;
