@@ -51,10 +51,20 @@ export type { MemoryRegion, StoreHandler } from './memory/region.ts';
 export type { Hole, Region, RegionOptions, RegionSet, RegionSetOptions } from './memory/region-set.ts';
 export { type MappedPiece, Reservation } from './memory/reservation.ts';
 export type { SpaceChange } from './memory/space-user.ts';
-export { AddressSpace, type AddressSpaceOptions, type BindOptions } from './sharing/address-space.ts';
+export {
+  AddressSpace,
+  type AddressSpaceOptions,
+  type BindOptions,
+  type ShareOptions,
+  type SpaceToken,
+} from './sharing/address-space.ts';
 export { Binding } from './sharing/binding.ts';
 export { Descriptor } from './sharing/descriptor.ts';
 export { EventFd, type WaitOptions } from './sharing/eventfd.ts';
 export { type PeerCredentials, UnixConnection, UnixListener, type UnixSocketOptions } from './sharing/socket.ts';
-export type { BoundRange, Revocation, Vmap, VmapOptions } from './sharing/vmap.ts';
+export type { AttachOptions, SpaceEnd } from './sharing/table/attached-space.ts';
+export type { Consumer, ConsumerEvent } from './sharing/table/consumers.ts';
+export { SharedDirtyLog } from './sharing/table/dirty-log.ts';
+export type { TableOptions } from './sharing/table/space-table.ts';
+export type { BoundMemory, BoundRange, Revocation, Vmap, VmapOptions } from './sharing/vmap.ts';
 export { type Arch, CAP, DIRTY_LOG, EXIT, MADV, MEM, MEMORY_ATTRIBUTE_PRIVATE, PROT } from './uapi/index.ts';

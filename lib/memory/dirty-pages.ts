@@ -122,6 +122,8 @@ export class DirtyPages implements MemslotWatcher {
     memslots.watch(this);
     for (const slot of memslots.inSpace(this.#slots.asId)) this.slotAdded(slot);
     this.#tracking.collectors.set(this.#slots.asId, this);
+    // What others wrote until now is not asked for.
+    this.#space.written.gather();
     this.#space.written.record(this.#pending);
     this.#started = true;
     return this;

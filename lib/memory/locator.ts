@@ -145,9 +145,9 @@ export class Locator<R extends MemoryRange> {
   #lookForChanges({ generation, refresh }: RemoteChanges): void {
     const now = Atomics.load(generation, 0);
     if (now === this.#generation) return;
-    this.#generation = now;
     refresh();
     this.forget();
+    this.#generation = now;
   }
 
   /** The place that the address's bucket names; 0 outside all of them. */

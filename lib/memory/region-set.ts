@@ -353,7 +353,9 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
   /** The change is made, by everybody. */
   #commit(change: Omit<SpaceChange, 'generation'>): void {
     this.dropViews();
-    this.#untold.push({ generation: ++this.#generation, ...change });
+    const numbered = { generation: ++this.#generation, ...change };
+    this.committed(numbered);
+    this.#untold.push(numbered);
     if (this.#telling) return;
     this.#telling = true;
     for (let next = this.#untold.shift(); next !== undefined; next = this.#untold.shift()) this.#tell(next);
@@ -417,7 +419,7 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
 
   #releaseWhenUnused(): void {
     if (this.#holds > 0) return;
-    for (const _ of this.#live()) return;
+    for (const user of this.#live()) if (user.onlyChecks !== true) return;
     for (const region of [...this.#table.entries]) {
       this.#table.remove(region);
       region.mapping.unpin();
@@ -425,6 +427,9 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
     this.dropViews();
     this.released();
   }
+
+  /** A change was made, and nobody has heard of it yet. */
+  protected committed(_change: SpaceChange): void {}
 
   /** The regions were given back, and there will be no others. */
   protected released(): void {}

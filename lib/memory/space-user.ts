@@ -8,6 +8,8 @@ import type { MemoryRegion } from './region.ts';
 export interface SpaceUser {
   /** It follows nothing any more. */
   readonly closed: boolean;
+  /** It has a say in changes, but does not keep the regions of a space that is closed. */
+  readonly onlyChecks?: boolean;
   /** @throws KvmError when it can't: then nothing of it is done */
   add(region: MemoryRegion): void;
   remove(region: MemoryRegion): void;

@@ -48,6 +48,12 @@ export class WrittenPages {
   /** Bytes will be written. */
   announce(): void {}
 
+  /** There is one more view for writing, whose bytes are marked later. */
+  viewOpened(): void {}
+
+  /** What one of them wrote is marked. */
+  viewEnded(): void {}
+
   /** Bytes were written. */
   mark(gpa: U64, length: number): void {
     if (length === 0) return;

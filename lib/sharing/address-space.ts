@@ -1,6 +1,17 @@
+import { fstatSync } from 'node:fs';
+import { checkInteger } from '../base/arguments.ts';
+import { invalidArgType, KvmError } from '../base/errors.ts';
+import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { RegionSet, type RegionSetOptions } from '../memory/region-set.ts';
 import type { SpaceChange } from '../memory/space-user.ts';
+import { ERRNO } from '../uapi/errno.ts';
 import { Binding, type BoundSpace } from './binding.ts';
+import { Descriptor, sharingOf } from './descriptor.ts';
+import { UnixConnection } from './socket.ts';
+import { AttachedSpace, type AttachOptions } from './table/attached-space.ts';
+import { MESSAGE_BYTES } from './table/consumer-connection.ts';
+import { type Consumer, type ConsumerEvent, Consumers } from './table/consumers.ts';
+import { isShareable, SpaceTable, type TableOptions } from './table/space-table.ts';
 
 /** What an address space must know of the machine. */
 export interface AddressSpaceOptions extends RegionSetOptions {}
@@ -10,10 +21,34 @@ export interface BindOptions {
   readonly name?: string;
 }
 
+export interface ShareOptions extends TableOptions {
+  /** The addon's calls. By default those of the first region that is a memfd. */
+  readonly calls?: KvmCalls;
+  /** How long memory that was removed is kept for consumers that don't let it go, in milliseconds; 5000 by default. */
+  readonly patienceMs?: number;
+  /** Called when a consumer has left, died, or is late. */
+  readonly onConsumer?: (event: ConsumerEvent) => void;
+}
+
+/**
+ * Names a shared address space for other threads of the process: plain data, for `postMessage` and `workerData`. It holds
+ * nothing: the space must be there when it is used.
+ */
+export interface SpaceToken {
+  readonly type: 'kvm-bridge.AddressSpace';
+  readonly pid: number;
+  readonly fd: number;
+  readonly inode: bigint;
+}
+
+const PATIENCE_MS = 5000;
+
 /**
  * Guest physical memory: a sorted set of regions that don't overlap, each RAM, a device's memory, or MMIO with
  * handlers. It needs no KVM. Any number of VMs is bound to it ({@link Vm.bind}), of the real kernel and of emulated ones at
  * once, and of consumers ({@link bind}); every change is made by all of the VMs, or by none, and then seen by everybody.
+ *
+ * Others use it from other threads and processes once it is shared ({@link share}): docs/sharing.md.
  *
  * @example
  * const ram = kvm.mapAnonymous(64 << 20);
@@ -23,20 +58,48 @@ export interface BindOptions {
  */
 export class AddressSpace extends RegionSet implements BoundSpace {
   readonly #bindings = new Set<Binding>();
+  #shared: { readonly table: SpaceTable; readonly consumers: Consumers } | undefined;
 
   constructor(options: AddressSpaceOptions) {
     super(options);
     this.follow({
       changing: (region) => {
         for (const binding of this.#bindings) binding.changing(region);
+        this.written.gather();
       },
       changed: (change) => this.#tellBindings(change),
     });
   }
 
+  /**
+   * Uses the address space of another thread or process.
+   * @param source a connection to the owner, who {@link accept}s it, and which is the binding's from now on; or descriptors that
+   *   were inherited (the table's first, which stay open); or a token of this process
+   * @throws KvmError EPROTO for what is no table, or one that tells what can't be; ESTALE for a token whose space is not there;
+   *   ENOSPC when it has as many consumers as it takes; ENOSYS without the addon
+   * @example
+   * using binding = await AddressSpace.attach(calls, [3, 4], { name: 'disk' });
+   */
+  static async attach(
+    calls: KvmCalls,
+    source: UnixConnection | readonly number[] | SpaceToken,
+    options: AttachOptions = {},
+  ): Promise<Binding> {
+    sharingOf(calls, 'duplicate');
+    if (source instanceof UnixConnection) return attachOver(calls, source, options);
+    if (Array.isArray(source)) return attachTo(calls, source as readonly number[], options);
+    if (isToken(source)) return attachTo(calls, [fdOfToken(source)], options);
+    throw invalidArgType('source', 'a UnixConnection, an array of descriptors, or a token', source);
+  }
+
   /** Those who use it from within this thread, and have not released it. */
   get bindings(): readonly Binding[] {
     return [...this.#bindings];
+  }
+
+  /** Those who use it from other threads and processes; none before {@link share}. */
+  get consumers(): readonly Consumer[] {
+    return this.#shared?.consumers.list() ?? [];
   }
 
   /** A counted use of it by somebody outside the VMs. @throws KvmError EBADF when it is closed */
@@ -47,10 +110,82 @@ export class AddressSpace extends RegionSet implements BoundSpace {
     return binding;
   }
 
+  /**
+   * Makes the table by which other threads and processes use it. Regions that are no memfds stay ours alone. Does nothing the
+   * second time. @throws KvmError ENOSYS without the addon; E2BIG for regions that don't fit; EBADF, ENOMEM, EMFILE
+   */
+  share({ calls, patienceMs = PATIENCE_MS, onConsumer, ...options }: ShareOptions = {}): this {
+    if (this.#shared !== undefined) return this;
+    const chosen = calls ?? this.memoryRegions.find(({ mapping }) => isShareable(mapping))?.mapping.calls;
+    if (chosen === undefined) {
+      const explanation = "name the addon's `calls`: no region is a memfd, by which they would be known";
+      throw new KvmError(ERRNO.ENOSYS, { syscall: 'share', explanation });
+    }
+    this.hold();
+    try {
+      const table = new SpaceTable(this, chosen, options);
+      const patience = checkInteger(patienceMs, 'patienceMs', 0, Number.MAX_SAFE_INTEGER);
+      this.#shared = { table, consumers: new Consumers(this, table, patience, onConsumer) };
+      this.addUser(table);
+    } finally {
+      this.letGo();
+    }
+    return this;
+  }
+
+  /** Descriptor of the table, which {@link share} makes; −1 when it is not shared, or closed. */
+  get fd(): number {
+    return this.#shared?.table.memory.mapping.fd ?? -1;
+  }
+
+  /** The table's descriptor and those of all memory, for a process that inherits them. @throws KvmError EBADF when it isn't shared */
+  get descriptors(): readonly number[] {
+    return this.#assertShared('descriptors').table.descriptors;
+  }
+
+  /** For `attach` in other threads of this process. @throws KvmError EBADF when it isn't shared */
+  get token(): SpaceToken {
+    const { fd } = this.#assertShared('token').table.memory.mapping;
+    return { type: 'kvm-bridge.AddressSpace', pid: process.pid, fd, inode: fstatSync(fd, { bigint: true }).ino };
+  }
+
+  /** Hands it to whoever is at the other end of a connection, which is the space's from now on. @throws KvmError EBADF */
+  accept(connection: UnixConnection): void {
+    this.#assertShared('accept').consumers.accept(connection);
+  }
+
+  /**
+   * Waits until every consumer knows of every change, so that nobody uses memory any more that was removed or moved.
+   * @throws KvmError ETIMEDOUT, naming those who don't know after `timeoutMs`
+   */
+  async settled({ timeoutMs = PATIENCE_MS }: { readonly timeoutMs?: number } = {}): Promise<void> {
+    await this.#shared?.consumers.settled(checkInteger(timeoutMs, 'timeoutMs', 0, Number.MAX_SAFE_INTEGER));
+  }
+
+  /**
+   * Gives the regions back: now, or when the last VM and the last binding of this thread go. Other threads and processes keep
+   * the memory that they have, and are told. Who has not released it is named by a warning. Does nothing the second time.
+   */
+  override close(): void {
+    if (!this.closed) this.#warnOfUsers();
+    super.close();
+  }
+
   /** @internal A binding was released. */
   unbind(binding: Binding): void {
     this.#bindings.delete(binding);
     this.letGo();
+  }
+
+  protected override committed(change: SpaceChange): void {
+    this.#shared?.consumers.committing();
+    this.#shared?.table.committed(change);
+    this.#shared?.consumers.committed(change);
+  }
+
+  protected override released(): void {
+    this.#shared?.table.close();
+    this.#shared?.consumers.close();
   }
 
   #tellBindings({ kind, region }: SpaceChange): void {
@@ -59,4 +194,69 @@ export class AddressSpace extends RegionSet implements BoundSpace {
       if (kind === 'remove' || kind === 'move') binding.changed(region, kind);
     }
   }
+
+  #warnOfUsers(): void {
+    const names = [...this.bindings, ...this.consumers].map(({ name }) => `'${name}'`);
+    if (names.length === 0) return;
+    process.emitWarning(`an address space was closed that is still used by ${names.join(', ')}`, {
+      code: 'KVM_BRIDGE_STILL_BOUND',
+    });
+  }
+
+  #assertShared(syscall: string): { readonly table: SpaceTable; readonly consumers: Consumers } {
+    if (this.#shared !== undefined && !this.#shared.table.closed) return this.#shared;
+    const explanation = this.closed
+      ? 'the address space is closed'
+      : 'the address space is not shared: share() comes first';
+    throw new KvmError(ERRNO.EBADF, { syscall, explanation });
+  }
+}
+
+async function attachOver(calls: KvmCalls, connection: UnixConnection, options: AttachOptions): Promise<Binding> {
+  const descriptors: Descriptor[] = [];
+  try {
+    if (!(await connection.receiveAll(new Uint8Array(MESSAGE_BYTES), descriptors)) || descriptors.length === 0) {
+      const explanation = 'the owner closed the connection, or sent no table';
+      throw new KvmError(ERRNO.EPROTO, { syscall: 'attach', explanation });
+    }
+    const [table, ...memories] = descriptors as [Descriptor, ...Descriptor[]];
+    return new AttachedSpace(calls, table, memories, connection, options).binding;
+  } catch (error) {
+    for (const descriptor of descriptors) descriptor.close();
+    connection.close();
+    throw error;
+  }
+}
+
+function attachTo(calls: KvmCalls, fds: readonly number[], options: AttachOptions): Binding {
+  const own: Descriptor[] = [];
+  try {
+    for (const fd of fds) own.push(Descriptor.duplicate(calls, fd));
+    const [table, ...memories] = own;
+    if (table === undefined) throw invalidArgType('source', "an array that begins with the table's descriptor", fds);
+    return new AttachedSpace(calls, table, memories, undefined, options).binding;
+  } catch (error) {
+    for (const descriptor of own) descriptor.close();
+    throw error;
+  }
+}
+
+function isToken(value: unknown): value is SpaceToken {
+  return typeof value === 'object' && value !== null && 'type' in value && value.type === 'kvm-bridge.AddressSpace';
+}
+
+/** @throws KvmError ESTALE when it names nothing that is there */
+function fdOfToken({ pid, fd, inode }: SpaceToken): number {
+  const stale = (explanation: string) => new KvmError(ERRNO.ESTALE, { syscall: 'attach', explanation });
+  if (pid !== process.pid)
+    throw stale(`the token is of process ${pid}, and this is ${process.pid}: connect by a socket`);
+  checkInteger(fd, 'fd', 0, 0x7fff_ffff);
+  let found: bigint | undefined;
+  try {
+    found = fstatSync(fd, { bigint: true }).ino;
+  } catch {
+    // Nothing is open there.
+  }
+  if (found !== inode) throw stale(`the token's address space is closed: descriptor ${fd} is not its table`);
+  return fd;
 }

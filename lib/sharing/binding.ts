@@ -84,6 +84,7 @@ export class Binding extends GuestMemory<BoundRange> implements VmapOwner {
    */
   vmap(gpa: U64, length: number, options: VmapOptions = {}): Vmap {
     this.#assertBound('vmap');
+    if (options.write === true) this.written.viewOpened();
     const vmap = new Vmap(this, gpa, length, options);
     this.#vmaps.add(vmap);
     return vmap;
@@ -110,6 +111,7 @@ export class Binding extends GuestMemory<BoundRange> implements VmapOwner {
   /** @internal A view has ended. */
   forget(vmap: Vmap): void {
     this.#vmaps.delete(vmap);
+    if (vmap.writable) this.written.viewEnded();
   }
 
   /** @internal A region is about to go or to move. */

@@ -4,13 +4,22 @@ import { hexRange, KvmError, outOfRange } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { advance, joinGpa, splitGpa } from '../memory/gpa.ts';
-import type { GpaTranslation, MemoryRange } from '../memory/lookup.ts';
-import type { Mapping, ViewHolder } from '../memory/mapping.ts';
+import type { GpaTranslation, HostMemory, MemoryRange } from '../memory/lookup.ts';
+import type { ViewHolder } from '../memory/mapping.ts';
 import { ERRNO } from '../uapi/errno.ts';
+
+/** The memory of a region as consumers use it. */
+export interface BoundMemory extends HostMemory {
+  /** An array of its own over a part of one window; undefined where it isn't mapped directly. */
+  giveArray(offset: number, length: number): Uint8Array | undefined;
+  takeArray(bytes: Uint8Array): void;
+  pin(holder: ViewHolder): void;
+  unpin(holder: ViewHolder): void;
+}
 
 /** A region as consumers see it. */
 export interface BoundRange extends MemoryRange {
-  readonly mapping: Mapping;
+  readonly mapping: BoundMemory;
   /** Whether guests may only read. Consumers may write nevertheless. */
   readonly readOnly: boolean;
 }
@@ -18,8 +27,7 @@ export interface BoundRange extends MemoryRange {
 /** Why a view was taken away. */
 export interface Revocation {
   /**
-   * Its region was removed, or moved; the memory was protected, unmapped or given other pages (`inaccessible`); the binding was
-   * released; or the owner's process is gone.
+   * Its region was removed, or moved; the memory was protected or unmapped (`inaccessible`); or the binding was released.
    */
   readonly reason: 'removed' | 'moved' | 'inaccessible' | 'released';
   /** How many changes the address space had seen. */
@@ -47,7 +55,7 @@ export interface VmapOwner {
 interface Piece {
   readonly gpa: U64;
   readonly region: BoundRange;
-  readonly mapping: Mapping;
+  readonly mapping: BoundMemory;
   /** Where it begins in the mapping. */
   readonly offset: number;
   readonly length: number;
@@ -178,7 +186,7 @@ export class Vmap implements ViewHolder {
       const length = Math.min(left, found.available, VIEW_WINDOW - (offset % VIEW_WINDOW));
       const bytes = mapping.giveArray(offset, length);
       if (bytes === undefined) {
-        const explanation = `${region} is not mapped directly: use copyTo and copyFrom`;
+        const explanation = `${region} cannot be touched directly: ${mapping.whyNot(offset)}`;
         throw new KvmError(ERRNO.EACCES, { syscall: 'vmap', gpa, size: left, explanation });
       }
       mapping.pin(this);

@@ -5,6 +5,9 @@ import { Vm } from '../../handles/vm.ts';
 import { VmIo } from '../../handles/vm-io.ts';
 import { GuestMemory } from '../../memory/guest-memory.ts';
 import { Mapping } from '../../memory/mapping.ts';
+import { AddressSpace } from '../../sharing/address-space.ts';
+import { Binding } from '../../sharing/binding.ts';
+import { Vmap } from '../../sharing/vmap.ts';
 import type { DotCommand, Prompt } from './dot-command.ts';
 
 type Complete = (line: string, done: (error: Error | null, result: [string[], string]) => void) => void;
@@ -18,6 +21,9 @@ export const HIDDEN: readonly (readonly [{ readonly prototype: object }, readonl
   [VmIo, ['close', 'drainCoalesced', 'vcpuClosed']],
   [Mapping, ['changed', 'partCall']],
   [GuestMemory, ['written']],
+  [AddressSpace, ['committed', 'follow', 'hold', 'letGo', 'lookup', 'released', 'unbind']],
+  [Binding, ['changed', 'changing', 'forget']],
+  [Vmap, ['changing', 'dropViews', 'revoke', 'revokeAll']],
 ];
 
 /** Node's completion, but without what is not public, and with what may follow a dot command. */

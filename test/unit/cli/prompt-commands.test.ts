@@ -261,7 +261,11 @@ describe('completion', () => {
     const lib = fileURLToPath(new URL('../../../lib/', import.meta.url));
     const files = [
       'calls/handle.ts',
-      ...['handles', 'memory'].flatMap((folder) => readdirSync(join(lib, folder)).map((name) => join(folder, name))),
+      ...['handles', 'memory', 'sharing'].flatMap((folder) =>
+        readdirSync(join(lib, folder))
+          .filter((name) => name.endsWith('.ts'))
+          .map((name) => join(folder, name)),
+      ),
     ];
     const source = files.map((file) => readFileSync(join(lib, file), 'utf8')).join('\n');
     const protectedOnes = [

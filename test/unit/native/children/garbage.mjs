@@ -109,6 +109,8 @@ function refusedArgument(error) {
   return Number(index);
 }
 
+const isAnswer = (value) => typeof value === 'number' || value instanceof ArrayBuffer || value instanceof Uint8Array;
+
 /** Exchanges the argument that is refused until all are taken, so that garbage of the right type gets in as well. */
 function callUntilAnswered(name, call, args) {
   for (let attempt = 0; attempt < 60; attempt++) {
@@ -118,7 +120,7 @@ function callUntilAnswered(name, call, args) {
     try {
       const answer = call(...args);
       if (answer instanceof Promise) promises.push(answer);
-      else if (typeof answer !== 'number' && !(answer instanceof ArrayBuffer)) throw new Error(`${name}: ${answer}`);
+      else if (!isAnswer(answer)) throw new Error(`${name}: ${answer}`);
       answered++;
       if (creates.includes(name) && answer > 0) calls.close(answer);
       return;
@@ -131,7 +133,7 @@ function callUntilAnswered(name, call, args) {
 
 const creates = [
   ...['openKvm', 'createVm', 'createVcpu', 'eventfd', 'memfdCreate', 'createGuestMemfd'],
-  ...['socketListen', 'socketConnect', 'socketAccept', 'duplicate'],
+  ...['socketListen', 'socketConnect', 'socketAccept', 'duplicate', 'reopen'],
 ];
 for (let round = 0; round < rounds; round++) {
   for (const [name, call] of functions) {

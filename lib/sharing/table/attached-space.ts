@@ -1,0 +1,353 @@
+import { fstatSync, readSync } from 'node:fs';
+import { hexRange, KvmError } from '../../base/errors.ts';
+import { type KvmCalls, type SharingCalls, VIEW_WINDOW } from '../../calls/kvm-calls.ts';
+import { type CallName, syscallOf } from '../../calls/signatures.ts';
+import type { MemoryLookup } from '../../memory/lookup.ts';
+import { RangeTable } from '../../memory/range-table.ts';
+import { ERRNO } from '../../uapi/errno.ts';
+import { SEAL } from '../../uapi/flags.ts';
+import { Binding, type BoundSpace } from '../binding.ts';
+import { Descriptor, sharingOf } from '../descriptor.ts';
+import type { UnixConnection } from '../socket.ts';
+import type { BoundRange } from '../vmap.ts';
+import { MESSAGE_BYTES } from './consumer-connection.ts';
+import { GivenMemory } from './given-memory.ts';
+import { CONSUMER, HEADER, LITTLE_ENDIAN_GUEST, OWNER_LOCK, putText } from './layout.ts';
+import { LogWriter } from './log-writer.ts';
+import { checkedShape, readRegions, type TableRegion } from './snapshot.ts';
+import { TableMemory } from './table-memory.ts';
+
+/** Why an address space of another thread or process ends for its consumers, whose memory still reads. */
+export type SpaceEnd = 'closed' | 'died';
+
+export interface AttachOptions {
+  /** Who it is, for the owner. At most 47 bytes of it are kept. */
+  readonly name?: string;
+  /** Called when regions have changed, after views were revoked. */
+  readonly onChange?: (generation: number) => void;
+  /** Called once, when the owner has closed the space, or has died. */
+  readonly onEnd?: (reason: SpaceEnd) => void;
+}
+
+/** How often an owner is looked for who can't say anything, since it is dead or has no socket to us. */
+const LOOK_MS = 50;
+const MOST_MESSAGES = 4096;
+
+// Filled and emptied within one call.
+const message = new Uint8Array(MESSAGE_BYTES * 32);
+const received = new Int32Array(253);
+
+/** A region of an attached space. */
+class AttachedRegion implements BoundRange {
+  readonly told: TableRegion;
+  readonly mapping: BoundRange['mapping'];
+
+  constructor(told: TableRegion, mapping: BoundRange['mapping']) {
+    this.told = told;
+    this.mapping = mapping;
+  }
+
+  get start(): number {
+    return this.told.start;
+  }
+
+  get end(): number {
+    return this.told.end;
+  }
+
+  get size(): number {
+    return this.told.size;
+  }
+
+  get offset(): number {
+    return this.told.offset;
+  }
+
+  get readOnly(): boolean {
+    return this.told.readOnly;
+  }
+
+  get origin(): number {
+    return this.start - this.offset;
+  }
+
+  isSame(other: TableRegion, mapping: BoundRange['mapping']): boolean {
+    const { start, size, offset, memory, readOnly, name } = this.told;
+    return (
+      mapping === this.mapping &&
+      start === other.start &&
+      size === other.size &&
+      offset === other.offset &&
+      memory === other.memory &&
+      readOnly === other.readOnly &&
+      name === other.name
+    );
+  }
+
+  toString(): string {
+    const { kind, name, readOnly } = this.told;
+    return `${kind}${name === '' ? '' : ` '${name}'`} ${hexRange(this.start, this.size)}${readOnly ? ' read-only' : ''}`;
+  }
+}
+
+/** The address space of another thread or process, through its table; with one binding. */
+export class AttachedSpace implements BoundSpace {
+  readonly littleEndian: boolean;
+  readonly pageSize: number;
+  readonly written: LogWriter;
+  readonly lookup: MemoryLookup<BoundRange>;
+  readonly binding: Binding;
+  readonly #calls: KvmCalls;
+  readonly #sharing: SharingCalls;
+  readonly #table: TableMemory;
+  readonly #index: number;
+  readonly #given: GivenMemory;
+  readonly #connection: UnixConnection | undefined;
+  readonly #options: AttachOptions;
+  readonly #timer: NodeJS.Timeout;
+  #ranges = new RangeTable<AttachedRegion>();
+  /** What they were before, while changes are taken over. */
+  #before: RangeTable<AttachedRegion> | undefined;
+  /** That of the ranges. */
+  #generation = -1n;
+  #ended = false;
+
+  /**
+   * @param table the table's descriptor, which is closed; so are the others, when the binding is released
+   * @param descriptors of the memory, in any order
+   * @throws KvmError EPROTO when it is no table, or tells what can't be; ENOSPC when it has as many consumers as it takes
+   */
+  constructor(
+    calls: KvmCalls,
+    table: Descriptor,
+    descriptors: readonly Descriptor[],
+    connection: UnixConnection | undefined,
+    options: AttachOptions,
+  ) {
+    this.#calls = calls;
+    this.#sharing = sharingOf(calls, 'reopen');
+    this.#connection = connection;
+    this.#options = options;
+    this.#table = openTable(calls, this.#sharing, table);
+    const { view } = this.#table;
+    this.littleEndian = (TableMemory.u32(view, HEADER.FLAGS) & LITTLE_ENDIAN_GUEST) !== 0;
+    this.pageSize = TableMemory.u32(view, HEADER.PAGE_SIZE);
+    this.#given = new GivenMemory(calls, TableMemory.u32(view, HEADER.OWNER_PID));
+    for (const descriptor of descriptors) this.#given.add(descriptor, connection !== undefined);
+    const name = options.name ?? `process ${process.pid}`;
+    try {
+      this.#index = this.#claim(name);
+      this.written = new LogWriter(this.#table, this.#index, this.pageSize, (gpa, length) => this.#marked(gpa, length));
+      const space = this;
+      this.lookup = {
+        get ranges() {
+          return space.#ranges;
+        },
+        describe: () => `the table of the address space tells of no memory there (generation ${space.generation})`,
+        remote: { generation: this.#table.generationWord, refresh: () => this.refresh() },
+      };
+      this.binding = new Binding(this, name);
+      this.refresh();
+    } catch (error) {
+      this.#given.close();
+      this.#table.close();
+      throw error;
+    }
+    this.#timer = setInterval(() => this.#look(), LOOK_MS).unref();
+    if (connection !== undefined) void this.#receive(connection);
+  }
+
+  get generation(): number {
+    return Number(this.#generation);
+  }
+
+  /** Takes over what has changed, and says so to the owner. Does nothing when nothing has. */
+  refresh(): void {
+    if (this.#before !== undefined || this.#table.generation === this.#generation || this.binding.released) return;
+    this.#before = this.#ranges;
+    try {
+      this.#takeDescriptors();
+      const { generation, regions } = readRegions(this.#table);
+      this.#replace(this.#before, generation, regions);
+    } finally {
+      this.#before = undefined;
+    }
+    this.#options.onChange?.(this.generation);
+  }
+
+  /** The binding is released. */
+  unbind(): void {
+    clearInterval(this.#timer);
+    const at = this.#table.consumerAt(this.#index);
+    this.#table.setWord(at + CONSUMER.WRITERS, 0);
+    this.#table.setWord(at + CONSUMER.PID, 0);
+    this.#given.close();
+    // With its descriptor goes the lock of the record.
+    this.#table.close();
+    this.#connection?.close();
+  }
+
+  #claim(name: string): number {
+    const { maxConsumers } = this.#table.shape;
+    for (let index = 0; index < maxConsumers; index++) {
+      const at = this.#table.consumerAt(index);
+      if (this.#sharing.lockRange(this.#table.mapping.fd, at, CONSUMER.BYTES) !== 0) continue;
+      if (this.#table.word(at + CONSUMER.PID) !== 0) {
+        // Somebody died, of whom the owner has to know first.
+        this.#sharing.unlockRange(this.#table.mapping.fd, at, CONSUMER.BYTES);
+        continue;
+      }
+      this.#table.setLong(at + CONSUMER.ACKNOWLEDGED, 0n);
+      this.#table.setWord(at + CONSUMER.WRITERS, 0);
+      putText(this.#table.bytes.subarray(at + CONSUMER.NAME, at + CONSUMER.BYTES), name);
+      this.#table.setWord(at + CONSUMER.PID, process.pid);
+      return index;
+    }
+    const explanation = `the address space has ${maxConsumers} consumers, which is as many as it takes`;
+    throw new KvmError(ERRNO.ENOSPC, { syscall: 'attach', explanation });
+  }
+
+  #replace(before: RangeTable<AttachedRegion>, generation: bigint, told: readonly TableRegion[]): void {
+    const ranges = new RangeTable<AttachedRegion>();
+    for (const region of told) {
+      const mapping = this.#given.of(region);
+      const same = before.find(region.start);
+      ranges.insert(same?.isSame(region, mapping) === true ? same : new AttachedRegion(region, mapping));
+    }
+    const gone = before.entries.filter((region) => !ranges.has(region));
+    // What views have written is noted where the memory is now.
+    this.#ranges = ranges;
+    for (const region of gone) this.binding.changing(region);
+    this.#generation = generation;
+    this.binding.dropViews();
+    for (const region of gone) this.binding.changed(region, isElsewhere(region, ranges) ? 'move' : 'remove');
+    this.#given.keepOnly(new Set(told.map(({ memory }) => memory)));
+    this.#table.setLong(this.#table.consumerAt(this.#index) + CONSUMER.ACKNOWLEDGED, generation);
+    this.#ring();
+  }
+
+  /** Bits were set for a write: if the memory has moved meanwhile, they are set there as well. */
+  #marked(gpa: number, length: number): void {
+    if (this.#before === undefined && this.#table.generation === this.#generation) return;
+    const before = this.#before ?? this.#ranges;
+    this.refresh();
+    for (const region of before.entries) {
+      const start = Math.max(gpa, region.start);
+      const end = Math.min(gpa + length, region.end);
+      if (start < end) this.#markMoved(region, start, end - start, this.#ranges);
+    }
+  }
+
+  /** Marks a range of a region that has gone wherever its memory is shown now. */
+  #markMoved(region: AttachedRegion, start: number, length: number, now: RangeTable<AttachedRegion>): void {
+    const offset = start - region.origin;
+    for (const other of now.entries) {
+      if (other.told.memory !== region.told.memory) continue;
+      const first = Math.max(offset, other.offset);
+      const end = Math.min(offset + length, other.offset + other.size);
+      if (first < end) this.#table.log.mark(other.origin + first, end - first);
+    }
+  }
+
+  #ring(): void {
+    if (this.#connection === undefined || this.#connection.closed) return;
+    // When the owner reads nothing there are messages enough for it.
+    this.#sharing.sendMessage(this.#connection.fd, message.subarray(0, MESSAGE_BYTES), new Int32Array(0));
+  }
+
+  /** Descriptors are sent before the table tells of their regions. */
+  #takeDescriptors(): void {
+    if (this.#connection === undefined) return;
+    for (let i = 0; i < MOST_MESSAGES && !this.#connection.closed; i++) {
+      const count = this.#sharing.receiveMessage(this.#connection.fd, message, received);
+      for (let n = 0; n < received.length && received[n]! >= 0; n++) {
+        this.#given.add(new Descriptor(this.#calls, received[n]!), true);
+      }
+      if (count <= 0) return;
+    }
+  }
+
+  async #receive(connection: UnixConnection): Promise<void> {
+    const bytes = new Uint8Array(MESSAGE_BYTES);
+    try {
+      for (;;) {
+        const descriptors: Descriptor[] = [];
+        const count = await connection.receive(bytes, descriptors);
+        if (this.binding.released) {
+          for (const descriptor of descriptors) descriptor.close();
+          return;
+        }
+        for (const descriptor of descriptors) this.#given.add(descriptor, true);
+        if (count === 0) break;
+        this.#arrived(descriptors.length > 0);
+      }
+    } catch (error) {
+      if (!(error instanceof KvmError)) throw error;
+    }
+    if (!this.binding.released) this.#end();
+  }
+
+  /** A descriptor may be of a region that is known already. */
+  #arrived(isMemory: boolean): void {
+    if (isMemory && this.#table.generation === this.#generation) this.#generation = -1n;
+    this.#tryRefresh();
+  }
+
+  /** What is wrong with the table is told to those who access memory. */
+  #tryRefresh(): void {
+    try {
+      this.refresh();
+    } catch (error) {
+      if (!(error instanceof KvmError)) throw error;
+    }
+  }
+
+  #look(): void {
+    this.#tryRefresh();
+    if (this.binding.released) return;
+    const { START, LENGTH } = OWNER_LOCK;
+    if (this.#table.closed || this.#sharing.isLocked(this.#table.mapping.fd, START, LENGTH) === 0) this.#end();
+  }
+
+  #end(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    clearInterval(this.#timer);
+    this.#options.onEnd?.(this.#table.closed ? 'closed' : 'died');
+  }
+}
+
+function isElsewhere({ told }: AttachedRegion, ranges: RangeTable<AttachedRegion>): boolean {
+  return ranges.entries.some(
+    (other) =>
+      other.told.memory === told.memory &&
+      told.memory !== 0n &&
+      other.offset === told.offset &&
+      other.size === told.size,
+  );
+}
+
+/** Opens the table with locks of its own, and closes the descriptor. @throws KvmError EPROTO saying why it is none */
+function openTable(calls: KvmCalls, sharing: SharingCalls, table: Descriptor): TableMemory {
+  const fail = (errno: number, name: CallName) =>
+    new KvmError(errno, { syscall: syscallOf(name), explanation: 'the table' });
+  try {
+    const seals = sharing.getSeals(table.fd);
+    if (seals < 0 || (~seals & (SEAL.SHRINK | SEAL.GROW)) !== 0) {
+      const explanation =
+        'the descriptor is no table of an address space: no memfd that is sealed against shrinking and growing';
+      throw new KvmError(ERRNO.EPROTO, { syscall: 'attach', explanation });
+    }
+    const { size } = fstatSync(table.fd);
+    const header = Buffer.alloc(HEADER.BYTES);
+    readSync(table.fd, header, 0, header.length, 0);
+    const shape = checkedShape(new DataView(header.buffer, header.byteOffset, header.length), size);
+    const own = sharing.reopen(table.fd);
+    if (own < 0) throw fail(own, 'reopen');
+    const mapping = shape.tableBytes > VIEW_WINDOW ? undefined : TableMemory.map(calls, own, size);
+    if (mapping === undefined) throw fail(ERRNO.ENOMEM, 'mmap');
+    return new TableMemory(mapping, shape);
+  } finally {
+    table.close();
+  }
+}

@@ -1,0 +1,125 @@
+import { fstatSync } from 'node:fs';
+import { hex, KvmError } from '../../base/errors.ts';
+import type { KvmCalls } from '../../calls/kvm-calls.ts';
+import { Mapping } from '../../memory/mapping.ts';
+import { ERRNO } from '../../uapi/errno.ts';
+import { SEAL } from '../../uapi/flags.ts';
+import { Descriptor, sharingOf } from '../descriptor.ts';
+import type { BoundMemory } from '../vmap.ts';
+import type { TableRegion } from './snapshot.ts';
+
+/** Memory of a region that this process has no descriptor of. */
+class MissingMemory implements BoundMemory {
+  readonly hva = 0;
+  readonly #why: string;
+
+  constructor(why: string) {
+    this.#why = why;
+  }
+
+  window(): undefined {}
+  giveArray(): undefined {}
+  takeArray(): void {}
+  pin(): void {}
+  unpin(): void {}
+
+  read(): number {
+    return 0;
+  }
+
+  write(): number {
+    return 0;
+  }
+
+  whyNot(): string {
+    return this.#why;
+  }
+}
+
+const NOT_SHAREABLE = new MissingMemory("it is no memfd, so that its owner can't give it to others");
+const NOT_GIVEN = new MissingMemory('its descriptor was not given to this process, or has not come yet');
+
+interface Given {
+  readonly descriptor: Descriptor;
+  /** It came by itself, and goes with the last region. */
+  readonly came: boolean;
+  mapping: Mapping | undefined;
+}
+
+/** The memory that a consumer was given, by inode. */
+export class GivenMemory {
+  readonly #calls: KvmCalls;
+  readonly #given = new Map<bigint, Given>();
+  /** In the owner's own process its descriptors are ours too. */
+  readonly #isOwnProcess: boolean;
+
+  constructor(calls: KvmCalls, ownerPid: number) {
+    this.#calls = calls;
+    this.#isOwnProcess = ownerPid === process.pid;
+  }
+
+  /** Takes over a descriptor. */
+  add(descriptor: Descriptor, came: boolean): void {
+    const { ino } = fstatSync(descriptor.fd, { bigint: true });
+    if (this.#given.has(ino)) descriptor.close();
+    else this.#given.set(ino, { descriptor, came, mapping: undefined });
+  }
+
+  /** The memory of a region. @throws KvmError EPROTO when the table lies about it */
+  of({ memory, memoryBytes, ownerFd }: TableRegion): BoundMemory {
+    if (memory === 0n) return NOT_SHAREABLE;
+    if (!this.#given.has(memory) && this.#isOwnProcess) this.#takeOwners(memory, ownerFd);
+    const given = this.#given.get(memory);
+    if (given === undefined) return NOT_GIVEN;
+    given.mapping ??= this.#map(given.descriptor, memoryBytes);
+    return given.mapping;
+  }
+
+  /** Lets go what no region has any more. */
+  keepOnly(memories: ReadonlySet<bigint>): void {
+    for (const [inode, given] of this.#given) {
+      if (memories.has(inode)) continue;
+      given.mapping?.close();
+      given.mapping = undefined;
+      if (!given.came) continue;
+      given.descriptor.close();
+      this.#given.delete(inode);
+    }
+  }
+
+  close(): void {
+    for (const { mapping, descriptor } of this.#given.values()) {
+      mapping?.close();
+      descriptor.close();
+    }
+    this.#given.clear();
+  }
+
+  #takeOwners(memory: bigint, ownerFd: number): void {
+    const fd = sharingOf(this.#calls, 'duplicate').duplicate(ownerFd);
+    if (fd < 0) return;
+    const descriptor = new Descriptor(this.#calls, fd);
+    // The number may be another file's by now.
+    if (fstatSync(fd, { bigint: true }).ino === memory) this.add(descriptor, true);
+    else descriptor.close();
+  }
+
+  #map({ fd }: Descriptor, told: number): Mapping {
+    const sharing = sharingOf(this.#calls, 'getSeals');
+    const { size } = fstatSync(fd);
+    const seals = sharing.getSeals(fd);
+    if (seals < 0 || (seals & SEAL.SHRINK) === 0) {
+      throw new KvmError(ERRNO.EPROTO, {
+        syscall: 'attach',
+        explanation: 'a memory is no memfd that is sealed against shrinking',
+      });
+    }
+    if (size < told) {
+      const explanation = `the table tells of a memory of ${hex(told)} bytes, and its file has ${hex(size)}`;
+      throw new KvmError(ERRNO.EPROTO, { syscall: 'attach', size, explanation });
+    }
+    const own = sharing.duplicate(fd);
+    if (own < 0) throw new KvmError(own, { syscall: 'fcntl(F_DUPFD_CLOEXEC)' });
+    return Mapping.ofMemfd(this.#calls, own, size);
+  }
+}

@@ -1,0 +1,50 @@
+import type { U64 } from '../../base/u64.ts';
+import { WrittenPages } from '../../memory/written-pages.ts';
+import { CONSUMER } from './layout.ts';
+import type { TableMemory } from './table-memory.ts';
+
+/**
+ * What a consumer writes, as the owner hears of it: bits in the shared dirty log. Meanwhile its record says that it is writing, so
+ * that its death leaves nothing unknown.
+ */
+export class LogWriter extends WrittenPages {
+  override on = true;
+  override readonly announces = true;
+  readonly #table: TableMemory;
+  readonly #writersAt: number;
+  readonly #onMarked: (gpa: number, length: number) => void;
+  #views = 0;
+
+  /** @param onMarked the bits are set: the region may have moved meanwhile */
+  constructor(table: TableMemory, index: number, pageSize: number, onMarked: (gpa: number, length: number) => void) {
+    super(pageSize);
+    this.#table = table;
+    this.#writersAt = table.consumerAt(index) + CONSUMER.WRITERS;
+    this.#onMarked = onMarked;
+  }
+
+  override announce(): void {
+    this.#table.setWord(this.#writersAt, this.#views * 2 + 1);
+  }
+
+  override viewOpened(): void {
+    this.#views++;
+    this.#writeDone();
+  }
+
+  override viewEnded(): void {
+    this.#views--;
+    this.#writeDone();
+  }
+
+  override mark(gpa: U64, length: number): void {
+    const start = Number(gpa);
+    this.#table.log.mark(start, length);
+    this.#onMarked(start, length);
+    this.#writeDone();
+  }
+
+  #writeDone(): void {
+    this.#table.setWord(this.#writersAt, this.#views * 2);
+  }
+}
