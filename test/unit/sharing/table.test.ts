@@ -1,11 +1,14 @@
 import { ftruncateSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { AddressSpace, type ConsumerEvent, Descriptor, Kvm, Mapping, UnixConnection } from '../../../lib/index.ts';
+import { AddressSpace, type ConsumerEvent, Descriptor, Mapping, UnixConnection } from '../../../lib/index.ts';
 import type { KvmCalls } from '../../../lib/raw.ts';
 import { UNIT } from '../handles/backends.ts';
+import { collector } from './collector.ts';
 import { hostCalls, openDescriptors } from './host.ts';
 
 const PAGE = 4096;
+/** On a machine that is busy. */
+const PATIENT = { timeout: 15_000 };
 
 let calls: KvmCalls;
 let before: number;
@@ -39,27 +42,12 @@ async function attachOver(name: string, options = {}) {
   return AddressSpace.attach(calls, theirs, { name, ...options });
 }
 
-/** An emulated VM that collects dirty pages of the space. */
-function collector() {
-  const kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
-  const vm = kvm.createVm();
-  vm.bind(space);
-  vm.dirtyPages.start();
-  return {
-    pages: () => [...vm.dirtyPages.collect().pages()],
-    [Symbol.dispose]: () => {
-      vm.close();
-      kvm.close();
-    },
-  };
-}
-
 describe('a binding over descriptors', () => {
   it('sees the regions and their memory, and what it writes is dirty', async () => {
     const region = addRam(0, { name: 'low' });
     addRam(4 * UNIT);
     space.share();
-    using vm = collector();
+    using vm = collector(space);
     using binding = await AddressSpace.attach(calls, space.descriptors, { name: 'disk' });
     expect(binding.regions.map(String)).toEqual(space.memoryRegions.map(String));
     expect(space.consumers).toEqual([{ name: 'disk', pid: process.pid }]);
@@ -82,7 +70,7 @@ describe('a binding over descriptors', () => {
   it('follows changes at the next access, and lets go what has gone', async () => {
     const low = addRam(0);
     space.share();
-    using vm = collector();
+    using vm = collector(space);
     using binding = await AddressSpace.attach(calls, space.descriptors);
     const vmap = binding.vmap(PAGE, 4, { write: true });
     const { bytes } = vmap;
@@ -105,7 +93,7 @@ describe('a binding over descriptors', () => {
   it('a write that meets a move is dirty where the memory is then', async () => {
     const region = addRam(0);
     space.share();
-    using vm = collector();
+    using vm = collector(space);
     using binding = await AddressSpace.attach(calls, space.descriptors);
     // The consumer has not looked since: it writes where the region was, and finds out when it has marked that.
     const generation = Atomics.load;
@@ -169,7 +157,9 @@ describe('a binding over a connection', () => {
     calls.sharing!.lockRange(table.fd, 4096 + 64, 64);
     expect(space.consumers.map(({ name }) => name)).toEqual(['sleepy']);
     binding.release();
-    await expect.poll(() => events).toEqual([{ kind: 'left', consumer: { name: 'sleepy', pid: process.pid } }]);
+    await expect
+      .poll(() => events, PATIENT)
+      .toEqual([{ kind: 'left', consumer: { name: 'sleepy', pid: process.pid } }]);
     table.close();
     region.remove();
     await space.settled();
