@@ -4,7 +4,7 @@ import { endianness } from 'node:os';
  * The table of an address space in its memfd, version 1: what native/include/kvm_bridge_space.h declares for C. Everything is in
  * the byte order of the machine. A test compares the two.
  */
-export const MAGIC = Buffer.from('KVMBSPC1');
+export const MAGIC = 'KVMBSPC1';
 export const VERSION = 1;
 
 /** Offsets in the header. What stands before `GENERATION` never changes. */

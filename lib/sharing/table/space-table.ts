@@ -235,7 +235,7 @@ export class SpaceTable implements SpaceUser {
     const { view, bytes, shape } = this.memory;
     const u32 = (offset: number, value: number) => view.setUint32(offset, value, HOST_IS_LITTLE_ENDIAN);
     const u64 = (offset: number, value: number) => view.setBigUint64(offset, BigInt(value), HOST_IS_LITTLE_ENDIAN);
-    bytes.set(MAGIC, HEADER.MAGIC);
+    bytes.set(Buffer.from(MAGIC), HEADER.MAGIC);
     u32(HEADER.VERSION, VERSION);
     u32(HEADER.PAGE_SIZE, this.#space.pageSize);
     u32(HEADER.FLAGS, this.#space.littleEndian ? LITTLE_ENDIAN_GUEST : 0);

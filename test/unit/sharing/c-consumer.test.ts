@@ -43,7 +43,7 @@ describe.skipIf(compilerMissing !== undefined)(
           ...fields('region', REGION),
           ...fields('consumer', CONSUMER),
         ]),
-        magic: MAGIC.toString(),
+        magic: MAGIC,
         version: String(VERSION),
         log_page: String(LOG_PAGE),
         little_endian_guest: String(LITTLE_ENDIAN_GUEST),
