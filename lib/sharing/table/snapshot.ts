@@ -27,8 +27,7 @@ const bad = (explanation: string): KvmError => new KvmError(ERRNO.EPROTO, { sysc
 /** The shape that a header tells, if all of it fits and lies inside the file. @throws KvmError EPROTO saying what is wrong */
 export function checkedShape(header: DataView, fileBytes: number): TableShape {
   const magic = Buffer.from(header.buffer, header.byteOffset, MAGIC.length).toString('latin1');
-  if (magic !== MAGIC)
-    throw bad('the descriptor is no table of an address space: it does not begin with KVMBSPC1');
+  if (magic !== MAGIC) throw bad('the descriptor is no table of an address space: it does not begin with KVMBSPC1');
   const version = TableMemory.u32(header, HEADER.VERSION);
   if (version !== VERSION) throw bad(`the table is of version ${version}, and this is for version ${VERSION}`);
   const u32 = (offset: number) => TableMemory.u32(header, offset);
