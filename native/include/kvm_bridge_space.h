@@ -33,6 +33,9 @@
 #define KVM_BRIDGE_SPACE_READ_ONLY 1
 #define KVM_BRIDGE_SPACE_DEVICE 2
 
+/* kvm_bridge_space_consumer.acknowledged of a consumer that has left: the place may be taken. */
+#define KVM_BRIDGE_SPACE_LEFT UINT64_MAX
+
 struct kvm_bridge_space_header {
   char magic[8];
   uint32_t version;
@@ -73,11 +76,11 @@ struct kvm_bridge_space_region {
 
 /* A consumer has locked its record (F_OFD_SETLK, through a descriptor that it opened itself) for as long as it lives. */
 struct kvm_bridge_space_consumer {
-  /* Atomic. The generation up to which it has let go of what has gone. */
+  /* Atomic. The generation up to which it has let go of what has gone; KVM_BRIDGE_SPACE_LEFT when it has left. */
   uint64_t acknowledged;
   /* Atomic. Not 0: it is writing, and has not set the bits yet. If it dies then, every page is dirty. */
   uint32_t writers;
-  /* Atomic. 0: nobody's. Who finds a pid here under a lock it got has found somebody dead: the owner will see to that. */
+  /* Atomic. 0: nobody's. Another pid, found under a lock that one got, is of somebody who left, or is dead: the owner sees to that. */
   uint32_t pid;
   char name[48];
 };
@@ -139,7 +142,7 @@ static inline int kvm_bridge_space_fits(const struct kvm_bridge_space_header *he
 static inline void kvm_bridge_space_detach(struct kvm_bridge_space *space) {
   if (space->consumer != NULL) {
     __atomic_store_n(&space->consumer->writers, 0, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&space->consumer->pid, 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&space->consumer->acknowledged, KVM_BRIDGE_SPACE_LEFT, __ATOMIC_SEQ_CST);
   }
   if (space->table != NULL) munmap(space->table, space->table_bytes);
   if (space->fd >= 0) close(space->fd);
@@ -150,11 +153,14 @@ static inline void kvm_bridge_space_detach(struct kvm_bridge_space *space) {
 
 static inline int kvm_bridge_space_claim(struct kvm_bridge_space *space, const char *name) {
   const struct kvm_bridge_space_header *header = kvm_bridge_space_header(space);
-  for (uint32_t i = 0; i < header->max_consumers; i++) {
+  /* An empty place, or else one that somebody has left. */
+  for (uint64_t n = 0; n < 2 * (uint64_t)header->max_consumers; n++) {
+    const uint64_t i = n % header->max_consumers;
     const uint64_t at = header->consumers_offset + i * sizeof(struct kvm_bridge_space_consumer);
     struct kvm_bridge_space_consumer *place = (struct kvm_bridge_space_consumer *)(void *)(space->table + at);
     if (kvm_bridge_space_lock(space->fd, (off_t)at, sizeof *place, F_WRLCK) != 0) continue;
-    if (__atomic_load_n(&place->pid, __ATOMIC_SEQ_CST) != 0) {
+    const int has_left = __atomic_load_n(&place->acknowledged, __ATOMIC_SEQ_CST) == KVM_BRIDGE_SPACE_LEFT;
+    if (__atomic_load_n(&place->pid, __ATOMIC_SEQ_CST) != 0 && !(has_left && n >= header->max_consumers)) {
       kvm_bridge_space_lock(space->fd, (off_t)at, sizeof *place, F_UNLCK);
       continue;
     }

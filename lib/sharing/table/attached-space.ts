@@ -12,7 +12,7 @@ import type { UnixConnection } from '../socket.ts';
 import type { BoundRange } from '../vmap.ts';
 import { MESSAGE_BYTES } from './consumer-connection.ts';
 import { GivenMemory } from './given-memory.ts';
-import { CONSUMER, HEADER, LITTLE_ENDIAN_GUEST, OWNER_LOCK, putText } from './layout.ts';
+import { CONSUMER, HEADER, LEFT, LITTLE_ENDIAN_GUEST, OWNER_LOCK, putText } from './layout.ts';
 import { LogWriter } from './log-writer.ts';
 import { checkedShape, readRegions, type TableRegion } from './snapshot.ts';
 import { TableMemory } from './table-memory.ts';
@@ -180,31 +180,38 @@ export class AttachedSpace implements BoundSpace {
     clearInterval(this.#timer);
     const at = this.#table.consumerAt(this.#index);
     this.#table.setWord(at + CONSUMER.WRITERS, 0);
-    this.#table.setWord(at + CONSUMER.PID, 0);
+    this.#table.setLong(at + CONSUMER.ACKNOWLEDGED, LEFT);
     this.#given.close();
     // With its descriptor goes the lock of the record.
     this.#table.close();
     this.#connection?.close();
   }
 
+  /** Takes a place that is empty, or else one that somebody has left. */
   #claim(name: string): number {
     const { maxConsumers } = this.#table.shape;
-    for (let index = 0; index < maxConsumers; index++) {
-      const at = this.#table.consumerAt(index);
-      if (this.#sharing.lockRange(this.#table.mapping.fd, at, CONSUMER.BYTES) !== 0) continue;
-      if (this.#table.word(at + CONSUMER.PID) !== 0) {
-        // Somebody died, of whom the owner has to know first.
-        this.#sharing.unlockRange(this.#table.mapping.fd, at, CONSUMER.BYTES);
-        continue;
-      }
-      this.#table.setLong(at + CONSUMER.ACKNOWLEDGED, 0n);
-      this.#table.setWord(at + CONSUMER.WRITERS, 0);
-      putText(this.#table.bytes.subarray(at + CONSUMER.NAME, at + CONSUMER.BYTES), name);
-      this.#table.setWord(at + CONSUMER.PID, process.pid);
-      return index;
+    for (const left of [false, true]) {
+      for (let index = 0; index < maxConsumers; index++) if (this.#take(index, name, left)) return index;
     }
     const explanation = `the address space has ${maxConsumers} consumers, which is as many as it takes`;
     throw new KvmError(ERRNO.ENOSPC, { syscall: 'attach', explanation });
+  }
+
+  #take(index: number, name: string, left: boolean): boolean {
+    const { fd } = this.#table.mapping;
+    const at = this.#table.consumerAt(index);
+    if (this.#sharing.lockRange(fd, at, CONSUMER.BYTES) !== 0) return false;
+    // Of somebody who died the owner has to know first.
+    const isFree = this.#table.word(at + CONSUMER.PID) === 0;
+    if (!isFree && !(left && this.#table.long(at + CONSUMER.ACKNOWLEDGED) === LEFT)) {
+      this.#sharing.unlockRange(fd, at, CONSUMER.BYTES);
+      return false;
+    }
+    this.#table.setLong(at + CONSUMER.ACKNOWLEDGED, 0n);
+    this.#table.setWord(at + CONSUMER.WRITERS, 0);
+    putText(this.#table.bytes.subarray(at + CONSUMER.NAME, at + CONSUMER.BYTES), name);
+    this.#table.setWord(at + CONSUMER.PID, process.pid);
+    return true;
   }
 
   #replace(before: RangeTable<AttachedRegion>, generation: bigint, told: readonly TableRegion[]): void {

@@ -5,7 +5,7 @@ import type { SpaceChange } from '../../memory/space-user.ts';
 import { ERRNO } from '../../uapi/errno.ts';
 import type { UnixConnection } from '../socket.ts';
 import { ConsumerConnection } from './consumer-connection.ts';
-import { CONSUMER } from './layout.ts';
+import { CONSUMER, LEFT } from './layout.ts';
 import type { SpaceTable } from './space-table.ts';
 
 /** Somebody in another thread or process who uses an address space. */
@@ -138,22 +138,25 @@ export class Consumers {
     const at = memory.consumerAt(index);
     const pid = memory.word(at + CONSUMER.PID);
     const known = this.#known.get(index);
-    if (pid !== 0 && this.#table.isAlive(index)) {
-      if (known !== undefined && known.pid === pid) return;
+    if (pid === 0) return;
+    if (this.#table.isAlive(index)) {
+      if (known?.pid === pid) return;
+      if (known !== undefined) this.#tell({ kind: 'left', consumer: known });
       this.#known.set(index, { name: memory.consumerName(index), pid });
       return;
     }
-    if (pid !== 0) {
-      const consumer = known ?? { name: memory.consumerName(index), pid };
-      const allDirty = memory.word(at + CONSUMER.WRITERS) !== 0;
-      if (!this.#table.clear(index)) return;
-      if (allDirty) this.#table.markAll();
-      this.#known.delete(index);
-      this.#tell({ kind: 'died', consumer, allDirty });
-    } else if (known !== undefined) {
-      this.#known.delete(index);
-      this.#tell({ kind: 'left', consumer: known });
+    const consumer = known ?? { name: memory.consumerName(index), pid };
+    const hasLeft = memory.long(at + CONSUMER.ACKNOWLEDGED) === LEFT;
+    const allDirty = memory.word(at + CONSUMER.WRITERS) !== 0;
+    // Somebody else may have taken the place just now.
+    if (!this.#table.clear(index)) return;
+    this.#known.delete(index);
+    if (hasLeft) {
+      this.#tell({ kind: 'left', consumer });
+      return;
     }
+    if (allDirty) this.#table.markAll();
+    this.#tell({ kind: 'died', consumer, allDirty });
   }
 
   #endLeases(): void {

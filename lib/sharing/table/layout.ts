@@ -49,6 +49,9 @@ export const REGION_FLAG = { READ_ONLY: 1, DEVICE: 2 } as const;
 /** Offsets in a consumer's record. */
 export const CONSUMER = { ACKNOWLEDGED: 0, WRITERS: 8, PID: 12, NAME: 16, BYTES: 64 } as const;
 
+/** What a consumer has acknowledged that has left: the owner hears of it, and the place may be taken. */
+export const LEFT = 0xffff_ffff_ffff_ffffn;
+
 /** Bytes of a page of the dirty log, on every machine. */
 export const LOG_PAGE = 4096;
 

@@ -1,7 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { AddressSpace, type ConsumerEvent, Mapping } from '../../../lib/index.ts';
 import {
@@ -19,7 +18,6 @@ import { collector } from './collector.ts';
 import { compile, compilerMissing } from './compile.ts';
 import { hostCalls } from './host.ts';
 
-const source = (name: string) => fileURLToPath(new URL(`c/${name}.c`, import.meta.url));
 const PAGE = 4096;
 /** On a machine that is busy. */
 const PATIENT = { timeout: 15_000 };
@@ -31,7 +29,7 @@ describe.skipIf(compilerMissing !== undefined)(
       ['C11', ['-std=c11']],
       ['C++17', ['-xc++', '-std=c++17']],
     ])('has everything where the TypeScript has it, in %s', (_language, flags) => {
-      const program = compile(source('layout'), flags);
+      const program = compile('layout', flags);
       const lines = spawnSync(program.path).stdout.toString().trim().split('\n');
       program.remove();
       const told = Object.fromEntries(lines.map((line) => line.split(' ') as [string, string]));
@@ -57,7 +55,7 @@ describe.skipIf(compilerMissing !== undefined)(
 describe.skipIf(compilerMissing !== undefined)('a consumer in C', () => {
   let program: ReturnType<typeof compile>;
   beforeAll(() => {
-    program = compile(source('consumer'));
+    program = compile('consumer');
   });
   afterAll(() => program.remove());
 

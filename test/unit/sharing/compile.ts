@@ -3,20 +3,31 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { packageRoot } from '../../../lib/backends/package-root.ts';
 
-const INCLUDE = fileURLToPath(new URL('../../../native/include', import.meta.url));
+const ROOT = packageRoot(fileURLToPath(import.meta.url))!;
 const probe = spawnSync('cc', ['--version']);
 
 /** Why nothing can be compiled here; undefined when it can. */
 export const compilerMissing =
   probe.error === undefined && probe.status === 0 ? undefined : 'there is no C compiler (cc) here';
 
-/** Compiles C with the package's header, strictly; the program's path, until the function that comes with it is called. */
-export function compile(source: string, flags: readonly string[] = ['-std=c11']): { path: string; remove(): void } {
+/** Compiles one of the programs of `c/` with the package's header, strictly; it is there until it is removed. */
+export function compile(name: string, flags: readonly string[] = ['-std=c11']): { path: string; remove(): void } {
   const folder = mkdtempSync(join(tmpdir(), 'kvm-bridge-c-'));
   const path = join(folder, 'program');
+  const source = join(ROOT, 'test/unit/sharing/c', `${name}.c`);
   const warnings = ['-Wall', '-Wextra', '-Wpedantic', '-Werror'];
-  const { status, stderr } = spawnSync('cc', [...flags, '-O1', ...warnings, '-I', INCLUDE, '-o', path, source]);
+  const { status, stderr } = spawnSync('cc', [
+    ...flags,
+    '-O1',
+    ...warnings,
+    '-I',
+    join(ROOT, 'native/include'),
+    '-o',
+    path,
+    source,
+  ]);
   if (status !== 0) throw new Error(`cc: ${stderr}`);
   return { path, remove: () => rmSync(folder, { recursive: true }) };
 }

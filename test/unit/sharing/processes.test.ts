@@ -79,7 +79,7 @@ function startInherited(space: AddressSpace) {
   return { child, ...talkTo(child) };
 }
 
-describe('a consumer in another process', () => {
+describe('a consumer in another process', { timeout: 60_000 }, () => {
   it('that inherits the descriptors uses the memory, is dirty, and leaves', async () => {
     const { space, events } = newSpace();
     using vm = collector(space);
