@@ -42,6 +42,22 @@ export const requestScenarios: readonly Scenario[] = [
     },
   },
   {
+    name: 'requests/capabilities-of-s390x',
+    arches: ['s390x'],
+    run: (s) => {
+      const { calls } = s;
+      const { kvm, vm } = s.vm();
+      const { PRE_FAULT_MEMORY, S390_USER_OPEREXEC, S390_KEYOP, S390_VSIE_ESAMODE, S390_HPAGE_2G } = CAP;
+      for (const fd of [kvm, vm]) {
+        // The newest, and two of other architectures.
+        for (const cap of [PRE_FAULT_MEMORY, S390_USER_OPEREXEC, S390_KEYOP, S390_VSIE_ESAMODE, S390_HPAGE_2G]) {
+          calls.checkExtension(fd, cap);
+        }
+        for (const cap of [CAP.GUEST_MEMFD_FLAGS, CAP.DIRTY_LOG_RING_ACQ_REL]) calls.checkExtension(fd, cap);
+      }
+    },
+  },
+  {
     name: 'requests/vcpu-made-twice',
     arches: ['ppc64'],
     run: (s) => {

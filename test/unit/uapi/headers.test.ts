@@ -85,7 +85,7 @@ const CONSTANTS: readonly (readonly [string, number | bigint])[] = [
 
 /** What only one architecture's headers have. */
 const OF_ONE: readonly (readonly [RegExp, Arch])[] = [
-  [/^KVM_(S390|SYNC)_/, 's390x'],
+  [/^KVM_(S390|SYNC|REG_S390)_/, 's390x'],
   [/^KVM_(PPC|GET_HTAB|REG_PPC)_/, 'ppc64'],
   [/^KVM_(ARM_|REG_ARM64)/, 'aarch64'],
   [/^KVM_REG_RISCV/, 'riscv64'],
@@ -148,9 +148,6 @@ function layouts(arch: Arch): Layout[] {
       size: rwprotectSize,
     },
     { since: 'UFFDIO_SET_MODE', type: 'struct uffdio_set_mode', members: setMode, size: setModeSize },
-    { type: 'struct kvm_ppc_smmu_info', members: smmuInfo, size: smmuInfoSize },
-    { type: 'struct kvm_ppc_one_seg_page_size', members: smmuSegment, size: smmuSegmentSize },
-    { type: 'struct kvm_ppc_one_page_size', members: smmuPage, size: smmuPageSize },
     { type: 'struct kvm_dirty_gfn', members: only(uapi.KVM_DIRTY_GFN, ['flags', 'slot', 'offset']), size: 16 },
   ];
   if (arch === 's390x') {
@@ -166,10 +163,14 @@ function layouts(arch: Arch): Layout[] {
     ...(arch === 'ppc64'
       ? [
           { since: 'KVM_PPC_GET_COMPAT_CAPS', type: 'struct kvm_ppc_compat_caps', members: compat, size: compatSize },
+          // Up to 7.2 every architecture has these.
+          { type: 'struct kvm_ppc_smmu_info', members: smmuInfo, size: smmuInfoSize },
+          { type: 'struct kvm_ppc_one_seg_page_size', members: smmuSegment, size: smmuSegmentSize },
+          { type: 'struct kvm_ppc_one_page_size', members: smmuPage, size: smmuPageSize },
           { type: 'struct kvm_regs', members: uapi.KVM_REGS_PPC64, size: uapi.REGS_SIZE.ppc64.regs! },
           {
             type: 'struct kvm_sregs',
-            members: { 'u.s.ppc64.slb': uapi.KVM_SREGS_PPC64.slb },
+            members: { pvr: uapi.KVM_SREGS_PPC64.pvr, 'u.s.ppc64.slb': uapi.KVM_SREGS_PPC64.slb },
             size: uapi.REGS_SIZE.ppc64.sregs!,
           },
         ]
