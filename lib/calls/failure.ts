@@ -27,11 +27,19 @@ export function callFailure(
   callee: Pick<Callee, 'closed' | 'noun'>,
   info?: FailureInfo,
 ): KvmError {
-  return callError(name, errno, { ...info, explanation: whyClosed(errno, callee) ?? info?.explanation });
+  const explanation = whyClosed(errno, callee) ?? whyNotInitialised(errno) ?? info?.explanation;
+  return callError(name, errno, { ...info, explanation });
 }
 
 /** What is said of something that cannot be used any more. */
 export const isClosed = (noun: string): string => `${noun} is closed`;
+
+/** Says what ENOEXEC means, which only a vCPU of aarch64 answers. */
+function whyNotInitialised(errno: number): string | undefined {
+  return Math.abs(errno) === ERRNO.ENOEXEC
+    ? 'an aarch64 vCPU is nothing before KVM_ARM_VCPU_INIT, over what KVM_ARM_PREFERRED_TARGET on its VM fills: vm.ioctl, then vcpu.ioctl'
+    : undefined;
+}
 
 /** Says that something is closed, if that is what EBADF means. */
 export function whyClosed(errno: number, { closed, noun }: Pick<Callee, 'closed' | 'noun'>): string | undefined {

@@ -26,7 +26,8 @@ export type Bytes = Uint8Array | null;
  * `checkedCalls` (calls/checked.ts) before an implementation sees them; implementations may rely on it, except that
  * wrong types must never crash.
  *
- * Each call names its own errors; where a name is followed by architectures in brackets, it is theirs alone.
+ * Each call names its own errors; where a name is followed by architectures in brackets, it is theirs alone. For each of them
+ * there is a recording from every kernel that has the call, or a line in docs/labs.md that says why not.
  */
 export interface KvmCalls {
   readonly backend: 'native' | 'emulated';

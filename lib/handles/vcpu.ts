@@ -165,7 +165,7 @@ export class Vcpu extends Handle {
 
   /**
    * KVM_GET_ONE_REG of a register of up to 8 bytes.
-   * @throws RangeError for a larger one; KvmError ENOENT, EINVAL for ids that are not there
+   * @throws RangeError for a larger one; KvmError ENOENT, EINVAL for ids that are not there; ENOEXEC on aarch64 before KVM_ARM_VCPU_INIT
    */
   getOneReg(id: U64): bigint {
     checkIntegerReg(id);

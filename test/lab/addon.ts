@@ -42,7 +42,9 @@ export async function prepareAddon(machine: Machine, options: AddonOptions): Pro
   const link = ['-shared', '-pthread', ...target.linkerFlags];
 
   const version = await runCommand(compiler, ['--version'], { signal: options.signal });
-  const digest = await digestOf([version, JSON.stringify([target, compile, link])], join(PROJECT_ROOT, 'native'));
+  // The same from every checkout.
+  const how = JSON.stringify([target, compile, link]).replaceAll(PROJECT_ROOT, '.');
+  const digest = await digestOf([version, how], join(PROJECT_ROOT, 'native'));
   const folder = join(options.cache, 'addon', machine.arch);
   const built = join(folder, digest, `${target.name}.node`);
   if (existsSync(built)) return built;

@@ -1,6 +1,16 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Kvm, type Vcpu, type Vm } from '../../../lib/index.ts';
-import { EmulatedKernel, ERRNO, EXIT, hypercall, KVM_RUN, spin } from '../../../lib/raw.ts';
+import {
+  EmulatedKernel,
+  ERRNO,
+  EXIT,
+  hypercall,
+  KVM_RUN,
+  ONE_REG,
+  requestNumber,
+  requestSize,
+  spin,
+} from '../../../lib/raw.ts';
 import { backends, UNIT } from './backends.ts';
 import { loadGuest, type Step } from './guests.ts';
 
@@ -384,6 +394,21 @@ it.each(['6.12', '6.1'])('says that the host cannot give a page of a memslot, on
   loadGuest(kvm, vm, vcpu, [{ load: UNIT }]);
   const explanation = expect.stringContaining('memslot promises');
   await expect(vcpu.run()).rejects.toMatchObject({ code: 'EFAULT', syscall: 'ioctl(KVM_RUN)', explanation });
+});
+
+it('has no registers on aarch64 and does not run before KVM_ARM_VCPU_INIT, and says so', () => {
+  using kvm = Kvm.open({ backend: 'emulated', arch: 'aarch64' });
+  const vm = kvm.createVm();
+  const vcpu = vm.createVcpu();
+  const why = expect.objectContaining({ code: 'ENOEXEC', explanation: expect.stringContaining('KVM_ARM_VCPU_INIT') });
+  const pc = ONE_REG.ARM64_CORE + 0x40n;
+  expect(() => vcpu.getOneReg(pc)).toThrow(why);
+  expect(() => vcpu.runSync()).toThrow(why);
+  const init = new Uint8Array(requestSize('KVM_ARM_VCPU_INIT'));
+  vm.ioctl(requestNumber('KVM_ARM_PREFERRED_TARGET', 'aarch64'), init);
+  vcpu.ioctl(requestNumber('KVM_ARM_VCPU_INIT', 'aarch64'), init);
+  expect(vcpu.getOneReg(pc)).toBe(0n);
+  vm.close();
 });
 
 it('takes an EFAULT that the kernel describes for an exit', async () => {
