@@ -59,14 +59,13 @@ export class Channel {
     return this.inTime(sending, request, 'the peer reads nothing');
   }
 
-  /** What a promise gives. After the time-out the connection is closed: nobody knows what would come next. */
+  /** What a promise gives in time. After that nobody knows what would come next: whoever uses the channel closes it. */
   async inTime<T>(promise: Promise<T>, request: number, what: string): Promise<T> {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(() => {
         const syscall = `vhost-user ${requestName(request)}`;
         reject(new KvmError(ERRNO.ETIMEDOUT, { syscall, explanation: `${what}, for ${this.timeoutMs} ms` }));
-        this.close();
       }, this.timeoutMs);
     });
     try {

@@ -6,6 +6,13 @@
 export { type BackEndOptions, VhostUserBackEnd } from './back-end/back-end.ts';
 export { BLOCK, BLOCK_FEATURE, BlockDevice, type BlockDeviceOptions } from './block-device.ts';
 export type { VirtioDevice } from './device.ts';
+export { BlockDriver, type BlockDriverOptions } from './front-end/block-driver.ts';
+export {
+  type FrontEndOptions,
+  type InflightMemory,
+  type QueueStart,
+  VhostUserFrontEnd,
+} from './front-end/front-end.ts';
 export { PageLog } from './log.ts';
 export { FEATURE, PROTOCOL_FEATURE } from './protocol.ts';
 export { Chain } from './virtqueue/chain.ts';

@@ -182,6 +182,10 @@ export class Session implements QueueOwner {
     this.table.clear();
     try {
       for (const [i, entry] of entries.entries()) this.table.add(entry, descriptors[i]!);
+    } catch (error) {
+      // Half a table is none.
+      this.table.clear();
+      throw error;
     } finally {
       this.#tableChanged();
     }

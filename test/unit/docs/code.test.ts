@@ -32,6 +32,7 @@ const MODULES = {
   'kvm-bridge/raw': 'lib/raw.ts',
   'kvm-bridge/s390x': 'lib/arch/s390x/model/index.ts',
   'kvm-bridge/ppc64': 'lib/arch/ppc64/model/index.ts',
+  'kvm-bridge/vhost-user': 'lib/vhost-user/index.ts',
 };
 
 function optionsOf(language: Block['language']): ts.CompilerOptions {
