@@ -5,7 +5,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import { loadNative } from '../../../lib/backends/native.ts';
 import { checked } from '../../../lib/calls/checked.ts';
 import { GROUP_SIGNATURES, SIGNATURES } from '../../../lib/calls/signatures.ts';
-import { addon } from './real.ts';
+import { addon } from '../native/real.ts';
 
 afterEach(() => {
   vi.unstubAllEnvs();
