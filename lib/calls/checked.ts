@@ -18,8 +18,8 @@ export function checked(calls: KvmCalls): KvmCalls {
   const wrapped: Record<string, unknown> = { ...hostOf(calls) };
   Object.assign(wrapped, checkGroup(calls, undefined));
   for (const group of CALL_GROUPS) {
-    const own = calls[group];
-    if (own !== undefined) wrapped[group] = checkGroup(own, group);
+    const found = calls[group];
+    if (found !== undefined) wrapped[group] = checkGroup(found, group);
   }
   return wrapped as unknown as KvmCalls;
 }

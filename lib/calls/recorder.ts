@@ -43,8 +43,8 @@ export function traced(calls: KvmCalls, sink: TraceSink, options: TraceOptions =
   const exits = options.symbols === true ? new RunAreas(calls) : undefined;
   Object.assign(wrapped, wrapGroup(calls, undefined, names, sink, exits));
   for (const group of CALL_GROUPS) {
-    const own = calls[group];
-    if (own !== undefined) wrapped[group] = wrapGroup(own, group, names, sink);
+    const found = calls[group];
+    if (found !== undefined) wrapped[group] = wrapGroup(found, group, names, sink);
   }
   return wrapped as unknown as KvmCalls;
 }

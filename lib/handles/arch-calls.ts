@@ -5,8 +5,8 @@ import { ERRNO } from '../uapi/errno.ts';
 
 /** The calls that only one architecture has. @throws KvmError ENOTTY on another */
 export function archCalls<G extends CallGroup>(calls: KvmCalls, group: G): NonNullable<KvmCalls[G]> {
-  const own: KvmCalls[G] = calls[group];
-  if (own !== undefined) return own;
+  const found: KvmCalls[G] = calls[group];
+  if (found !== undefined) return found;
   const explanation = `there is ${group} on ${group} only, and this is ${calls.arch}`;
   throw new KvmError(ERRNO.ENOTTY, { syscall: 'ioctl', explanation });
 }

@@ -118,7 +118,7 @@ const EVERYWHERE: readonly CapabilityMeaning[] = [
   ['MAX_VCPUS', 'vCPUs of a VM'],
 ];
 
-const OWN: Partial<Record<Arch, readonly CapabilityMeaning[]>> = {
+const OF_ONE_ARCH: Partial<Record<Arch, readonly CapabilityMeaning[]>> = {
   x86_64: [['VM_TYPES', 'types of VM, as bits']],
   s390x: [
     ['S390_MEM_OP', 'MEM_OP: bytes of the largest'],
@@ -140,4 +140,4 @@ const OWN: Partial<Record<Arch, readonly CapabilityMeaning[]>> = {
   ],
 };
 
-const capabilitiesOf = (arch: Arch): readonly CapabilityMeaning[] => [...EVERYWHERE, ...(OWN[arch] ?? [])];
+const capabilitiesOf = (arch: Arch): readonly CapabilityMeaning[] => [...EVERYWHERE, ...(OF_ONE_ARCH[arch] ?? [])];

@@ -13,8 +13,8 @@ const EVERYWHERE = `  vm.memory.addRam(0, kvm.mapAnonymous(16 << 20)) // 16 MiB 
   .caps DIRTY
 `;
 
-/** Lines to try, for the architecture at hand. */
-export const EXAMPLES: Readonly<Record<Arch, string>> = {
+/** Where there is more to try than everywhere. */
+const EXAMPLES: Partial<Record<Arch, string>> = {
   x86_64: `${EVERYWHERE}  const vcpu = vm.createVcpu()
   .regs
   Kvm.open({ arch: 's390x' }) // another kernel, emulated
@@ -31,6 +31,7 @@ export const EXAMPLES: Readonly<Record<Arch, string>> = {
   const vcpu = vm.createVcpu()
   .regs
 `,
-  aarch64: EVERYWHERE,
-  riscv64: EVERYWHERE,
 };
+
+/** Lines to try, for the architecture at hand. */
+export const examplesFor = (arch: Arch): string => EXAMPLES[arch] ?? EVERYWHERE;

@@ -7,7 +7,7 @@ import { diagnose, report } from '../doctor/index.ts';
 import { suggestion } from '../nearest.ts';
 import { describeKernel } from './banner.ts';
 import { type DotCommand, DotUsageError } from './dot-command.ts';
-import { EXAMPLES } from './examples.ts';
+import { examplesFor } from './examples.ts';
 
 const caps: DotCommand = {
   usage: '[NAME]',
@@ -78,7 +78,7 @@ export const SESSION_COMMANDS: Readonly<Record<string, DotCommand>> = {
   explain,
   trace,
   save,
-  examples: { help: 'Lines to try', run: (_, { session: { kvm } }) => EXAMPLES[kvm.arch] },
+  examples: { help: 'Lines to try', run: (_, { session: { kvm } }) => examplesFor(kvm.arch) },
   kernel: { help: 'Which kernel kvm and vm are of', run: (_, { session }) => describeKernel(session.kvm) },
   doctor: {
     help: 'What the real KVM has and lacks on this machine',

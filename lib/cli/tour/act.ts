@@ -8,8 +8,8 @@ import type { Vm } from '../../handles/vm.ts';
 import type { DirtyPages } from '../../memory/dirty-pages.ts';
 import type { Arch } from '../../uapi/arch.ts';
 import { prepareRealMode } from '../guest-x86_64.ts';
+import { prepareArchPart } from './arch-part.ts';
 import { CODE_GPA, DEVICE_GPA, DEVICE_SIZE, MACHINE_CODE, RAM_SIZE, RESULTS, scriptedGuest } from './guest.ts';
-import { prepareOwn } from './own.ts';
 import { startGuest } from './start-guest.ts';
 
 /** The rows of the table, in order. */
@@ -114,7 +114,7 @@ function playGuest(vm: Vm, rows: Rows, notes: string[]): void {
   );
   if (kvm.backend === 'native' && kvm.arch === 'x86_64') prepareRealMode(vm);
   const vcpu = vm.createVcpu();
-  const own = prepareOwn(vm, vcpu);
+  const part = prepareArchPart(vm, vcpu);
   const run = loadGuest(vm, vcpu, rows, notes);
   const dirty = vm.dirtyPages.start();
   rows.set('last exit', run());
@@ -125,7 +125,7 @@ function playGuest(vm: Vm, rows: Rows, notes: string[]): void {
     const value = size === 1 ? memory.readU8(gpa) : memory.readU32(gpa);
     rows.set(label, hex(value));
   }
-  if (own !== undefined) notes.push(`${kvm.arch}, ${kernelName(kvm)}: ${own.report()}`);
+  if (part !== undefined) notes.push(`${kvm.arch}, ${kernelName(kvm)}: ${part.report()}`);
 }
 
 /** How long a guest may take that is interrupted at its end. */

@@ -12,12 +12,12 @@ import { KVM_RUN_S390X } from '../../uapi/structs.ts';
 import { DEVICE_GPA, RAM_SIZE, RESULTS } from './guest.ts';
 
 /** Something done to the VM before the run, and what it shows after it. */
-export interface Own {
+export interface ArchPart {
   report(): string;
 }
 
-/** What the VM's architecture has of its own, made ready. */
-export function prepareOwn(vm: Vm, vcpu: Vcpu): Own | undefined {
+/** What only the VM's architecture has, made ready. */
+export function prepareArchPart(vm: Vm, vcpu: Vcpu): ArchPart | undefined {
   switch (vm.kvm.arch) {
     case 's390x':
       return useStorageKeys(vm, vcpu);
@@ -32,7 +32,7 @@ const ORDER = 18;
 const HPTE_PAGE = 0x1000;
 
 /** Lets a ppc64 guest's real-mode accesses go through a hashed page table, with an entry for each page it names. */
-function useHashPageTable(vm: Vm, vcpu: Vcpu): Own {
+function useHashPageTable(vm: Vm, vcpu: Vcpu): ArchPart {
   vcpu.ppc64.enablePapr();
   vm.hpt.allocate(ORDER);
   const table = new Htab(ORDER);
@@ -63,7 +63,7 @@ const OWNER = 5;
 const STRANGER = 4;
 
 /** Prepares an s390x vCPU; after the run, protects the frame of a result with a storage key. */
-function useStorageKeys(vm: Vm, vcpu: Vcpu): Own {
+function useStorageKeys(vm: Vm, vcpu: Vcpu): ArchPart {
   vcpu.kvmRun.view.setBigUint64(KVM_RUN_S390X.psw_mask, PSW_MASK);
   const [, { gpa, size }] = RESULTS;
   const gfn = Math.floor(gpa / FRAME);
