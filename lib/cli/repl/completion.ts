@@ -5,6 +5,7 @@ import { Vm } from '../../handles/vm.ts';
 import { VmIo } from '../../handles/vm-io.ts';
 import { GuestMemory } from '../../memory/guest-memory.ts';
 import { Mapping } from '../../memory/mapping.ts';
+import { RegionSet } from '../../memory/region-set.ts';
 import { AddressSpace } from '../../sharing/address-space.ts';
 import { Binding } from '../../sharing/binding.ts';
 import { Vmap } from '../../sharing/vmap.ts';
@@ -21,6 +22,7 @@ export const HIDDEN: readonly (readonly [{ readonly prototype: object }, readonl
   [VmIo, ['close', 'drainCoalesced', 'vcpuClosed']],
   [Mapping, ['changed', 'partCall']],
   [GuestMemory, ['written']],
+  [RegionSet, ['answerGuest']],
   [AddressSpace, ['committed', 'follow', 'hold', 'letGo', 'lookup', 'released', 'unbind']],
   [Binding, ['changed', 'changing', 'forget']],
   [Vmap, ['changing', 'dropViews', 'revoke', 'revokeAll']],

@@ -1,6 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { Kvm, type Vm } from '../../../lib/index.ts';
-import { MmioBus } from '../../../lib/memory/mmio-bus.ts';
+import { Kvm, MmioBus, type Vm } from '../../../lib/index.ts';
 import { UNIT } from '../handles/backends.ts';
 
 const HIGH = 1n << 60n;
