@@ -25,27 +25,29 @@ export interface HtabCopyPass {
   readonly last: boolean;
 }
 
-/** Copies pass after pass until little changes, and then once more when the vCPUs are stopped. */
+/**
+ * Copies pass after pass until little changes, and then once more when the vCPUs are stopped.
+ * @param isStale whether one of the tables is another one by now
+ * @returns undefined when it is, and nothing that was copied counts
+ */
 export async function copyPasses(
   reader: HtabReader,
   writer: HtabWriter,
+  isStale: () => boolean,
   options: HtabCopyOptions,
-): Promise<readonly HtabCopyPass[]> {
+): Promise<readonly HtabCopyPass[] | undefined> {
   const { stop, signal, onPass } = options;
   const settled = checkInteger(options.settled ?? 256, 'settled', 0, Number.MAX_SAFE_INTEGER);
   const maxPasses = checkInteger(options.maxPasses ?? 30, 'maxPasses', 1, Number.MAX_SAFE_INTEGER);
   const passes: HtabCopyPass[] = [];
   for (let last = false; ; ) {
-    let slots = 0;
-    let bytes = 0;
-    for await (const chunk of reader.chunks({ signal })) {
-      writer.write(chunk.bytes);
-      slots += chunk.slots;
-      bytes += chunk.bytes.length;
-    }
+    const copied = await copyPass(reader, writer, isStale, signal);
+    if (copied === undefined) return undefined;
+    const { slots, bytes } = copied;
     const pass: HtabCopyPass = { pass: passes.length, slots, bytes, last };
     passes.push(pass);
     onPass?.(pass);
+    if (isStale()) return undefined;
     if (last) return passes;
     // The first pass tells of everything, so that nothing follows from it.
     if ((passes.length > 1 && slots <= settled) || passes.length >= maxPasses) {
@@ -54,4 +56,26 @@ export async function copyPasses(
       last = true;
     }
   }
+}
+
+async function copyPass(
+  reader: HtabReader,
+  writer: HtabWriter,
+  isStale: () => boolean,
+  signal: AbortSignal | undefined,
+): Promise<Pick<HtabCopyPass, 'slots' | 'bytes'> | undefined> {
+  let slots = 0;
+  let bytes = 0;
+  try {
+    for await (const chunk of reader.chunks({ signal })) {
+      if (isStale()) return undefined;
+      writer.write(chunk.bytes);
+      slots += chunk.slots;
+      bytes += chunk.bytes.length;
+    }
+  } catch (error) {
+    if (isStale()) return undefined;
+    throw error;
+  }
+  return isStale() ? undefined : { slots, bytes };
 }

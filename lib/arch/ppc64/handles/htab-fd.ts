@@ -14,6 +14,9 @@ const MIN_READ = 25;
 const READ_SLACK = 24;
 const READ_BYTES = 256 * 1024;
 
+const STALE =
+  'the table was allocated, resized or freed since the reader was opened, and what it read is of the table before: open another';
+
 /** How much of a pass to read. */
 export interface HtabReadBudget {
   /** Bytes of stream; as many as there are unless given. At least 25 are read. */
@@ -26,6 +29,8 @@ export interface HtabReadBudget {
 /** What the readers of one VM share. */
 export interface HtabReaders {
   readonly format: HtabStreamFormat;
+  /** Another number than before: another table, or all of it was emptied. */
+  generation(): number;
   /** A reader was told of changes, which no other will be told of by the kernel. */
   tellOthers(reader: HtabReader | undefined, bytes: Uint8Array): void;
   closed(reader: HtabReader): void;
@@ -46,6 +51,7 @@ export class HtabReader extends Handle {
   override readonly noun = 'the reader';
   readonly boltedOnly: boolean;
   readonly #readers: HtabReaders;
+  readonly #generation: number;
   #owed: OwedSlots | undefined;
   readonly #buffer = new Uint8Array(READ_BYTES);
   /** Read, and not given out yet; the next one last. */
@@ -63,6 +69,7 @@ export class HtabReader extends Handle {
     super(calls, fd);
     this.boltedOnly = boltedOnly;
     this.#readers = readers;
+    this.#generation = readers.generation();
   }
 
   /** Passes that were read to their end. */
@@ -70,12 +77,19 @@ export class HtabReader extends Handle {
     return this.#passes;
   }
 
+  /** Whether the table is another one than when it was opened. */
+  get isStale(): boolean {
+    return this.#readers.generation() !== this.#generation;
+  }
+
   /**
    * The next chunk of this pass; undefined when the pass is over. The call after that begins the next pass.
-   * @throws KvmError EBADF, EFAULT
+   * @throws KvmError ESTALE once `hpt` allocated, resized or freed the table: passes would be of two tables, and KVM doesn't
+   *   tell of what went; EBADF, EFAULT
    */
   next(maxBytes = READ_BYTES): HtabChunkBytes | undefined {
     checkInteger(maxBytes, 'maxBytes', MIN_READ, Number.MAX_SAFE_INTEGER);
+    if (!this.closed && this.isStale) throw this.failure('read', -ERRNO.ESTALE, { explanation: STALE });
     if (this.#chunks.length === 0 && !this.#passEnds) this.#fill(Math.min(maxBytes, READ_BYTES));
     const isOver = this.#isNextPass || this.#chunks.length === 0;
     if (!isOver) return this.#chunks.pop();
@@ -92,7 +106,7 @@ export class HtabReader extends Handle {
   /**
    * The chunks of this pass, up to a budget: {@link passes} says whether the end was reached, and what is left comes
    * next time. The event loop gets its turn between reads.
-   * @throws the signal's reason; KvmError EBADF, EFAULT
+   * @throws the signal's reason; KvmError ESTALE, EBADF, EFAULT as {@link next}
    */
   async *chunks(budget: HtabReadBudget = {}): AsyncGenerator<HtabChunkBytes, void, undefined> {
     const { maxBytes = Number.POSITIVE_INFINITY, maxMs = Number.POSITIVE_INFINITY, signal } = budget;

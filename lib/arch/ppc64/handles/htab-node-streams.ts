@@ -1,4 +1,6 @@
 import { Readable, Writable } from 'node:stream';
+import { KvmError } from '../../../base/errors.ts';
+import { ERRNO } from '../../../uapi/errno.ts';
 import { HtabPieces } from '../model/htab-pieces.ts';
 import type { HtabStreamFormat } from '../model/htab-stream.ts';
 import type { HtabReader, HtabWriter } from './htab-fd.ts';
@@ -15,6 +17,9 @@ export interface HtabWriteStreamOptions {
   readonly signal?: AbortSignal;
   readonly highWaterMark?: number;
 }
+
+const STALE =
+  'the table was allocated, resized or freed since the stream began, and what was written before has gone with it: begin anew';
 
 /** The bytes of passes as a Readable, which reads on when they are wanted; the reader is closed with it. */
 export function readStreamOf(reader: HtabReader, options: HtabReadStreamOptions): Readable {
@@ -37,8 +42,19 @@ export function readStreamOf(reader: HtabReader, options: HtabReadStreamOptions)
 }
 
 /** A Writable that takes a stream in pieces of any size and writes its chunks; the writer is closed with it. */
-export function writeStreamOf(writer: HtabWriter, format: HtabStreamFormat, options: HtabWriteStreamOptions): Writable {
+export function writeStreamOf(
+  writer: HtabWriter,
+  format: HtabStreamFormat,
+  generation: () => number,
+  options: HtabWriteStreamOptions,
+): Writable {
   const pieces = new HtabPieces(format);
+  let begun: number | undefined;
+  const take = (piece: Uint8Array): void => {
+    begun ??= generation();
+    if (generation() !== begun) throw new KvmError(ERRNO.ESTALE, { syscall: 'write', explanation: STALE });
+    pieces.take(piece, (chunks) => writer.write(chunks));
+  };
   const answer = (work: () => void, done: (error?: Error | null) => void): void => {
     try {
       work();
@@ -52,8 +68,7 @@ export function writeStreamOf(writer: HtabWriter, format: HtabStreamFormat, opti
   return new Writable({
     ...options,
     decodeStrings: true,
-    write: (piece: Uint8Array, _encoding, done) =>
-      answer(() => pieces.take(piece, (chunks) => writer.write(chunks)), done),
+    write: (piece: Uint8Array, _encoding, done) => answer(() => take(piece), done),
     final: (done) => answer(() => pieces.end(), done),
     destroy: (error, done) => {
       writer.close();

@@ -97,6 +97,8 @@ export class VmHpt {
   /** The order that was right when last asked. */
   #order: number = HPT_ORDER.MIN;
   #prepared: number | undefined;
+  /** Counts the tables there were, one that was emptied included. */
+  #generation = 0;
 
   /** Made by {@link Vm.hpt}. */
   constructor(owner: HptOwner, ppc64: Ppc64Calls, loops?: HtabLoops) {
@@ -117,6 +119,8 @@ export class VmHpt {
   allocate(order: number): void {
     checkInteger(order, 'order', HPT_ORDER.MIN, HPT_ORDER.MAX);
     const result = this.#ppc64.allocateHtab(this.#owner.fd, order);
+    // Without memory for the new table the old one has gone all the same.
+    if (result >= 0 || result === -ERRNO.ENOMEM) this.#generation++;
     if (result >= 0) return;
     const context = {
       order,
@@ -160,7 +164,7 @@ export class VmHpt {
 
   /**
    * KVM_PPC_RESIZE_HPT_COMMIT: puts the prepared table in place of the old one. vCPUs are held meanwhile. Only bolted
-   * entries get over; open readers are not told of that.
+   * entries get over; KVM doesn't tell open readers of that, so that they are of no use any more (ESTALE).
    * @throws KvmError EINVAL; EIO before any vCPU has run; ENXIO when it was not prepared; EBUSY when it is not ready;
    *   ENOSPC when bolted entries collide in a smaller table
    */
@@ -169,6 +173,7 @@ export class VmHpt {
     const result = this.#ppc64.resizeHptCommit(this.#owner.fd, 0, order);
     const prepared = this.#prepared;
     this.#prepared = undefined;
+    if (result >= 0) this.#generation++;
     if (result >= 0) return;
     const context = {
       flags: 0n,
@@ -217,6 +222,7 @@ export class VmHpt {
     }
     const reader = new HtabReader(this.#owner.calls, this.#openFd(this.#flags(boltedOnly), startIndex), boltedOnly, {
       format: this.format,
+      generation: () => this.#generation,
       tellOthers: (teller, bytes) => this.#tellOthers(teller, bytes),
       closed: (closing) => this.#readers.delete(closing),
     });
@@ -281,26 +287,40 @@ export class VmHpt {
     return readStreamOf(this.openReader(options), options);
   }
 
-  /** A Writable for a stream in pieces of any size. It fails as {@link HtabWriter.write} does. @throws KvmError EMFILE */
+  /**
+   * A Writable for a stream in pieces of any size. It fails as {@link HtabWriter.write} does, and with ESTALE when the table is
+   * allocated, resized or freed between two pieces. @throws KvmError EMFILE
+   */
   createWriteStream(options: HtabWriteStreamOptions = {}): Writable {
-    return writeStreamOf(this.openWriter(), this.format, options);
+    return writeStreamOf(this.openWriter(), this.format, () => this.#generation, options);
   }
 
   /**
    * Copies the table into another VM, while vCPUs of this one run: pass after pass until little changes, then `stop`,
    * then a last pass. The other VM's memslots must be there, and its vCPUs not run; it gets a table of the same order
-   * unless it has one.
+   * unless it has one. When either table is allocated or resized meanwhile, the copy begins anew, with a pass 0; what is
+   * returned are the passes of the last time.
    * @throws the signal's reason; KvmError EINVAL when there is no table, EBUSY while the other VM runs, EIO for an
    *   entry that its host cannot map
    * @example await vm.hpt.copyTo(other, { stop: () => pauseGuest() })
    */
   async copyTo(target: { readonly hpt: VmHpt }, options: HtabCopyOptions = {}): Promise<readonly HtabCopyPass[]> {
-    options.signal?.throwIfAborted();
-    const order = this.#requireOrder('copyTo');
-    if (target.hpt.getOrder() !== order) target.hpt.allocate(order);
-    using reader = this.openReader();
-    using writer = target.hpt.openWriter();
-    return await copyPasses(reader, writer, options);
+    let stopped: Promise<void> | undefined;
+    const stop = (): Promise<void> => {
+      stopped ??= Promise.resolve(options.stop?.());
+      return stopped;
+    };
+    for (;;) {
+      options.signal?.throwIfAborted();
+      const order = this.#requireOrder('copyTo');
+      if (target.hpt.getOrder() !== order) target.hpt.allocate(order);
+      const into = target.hpt.#generation;
+      using reader = this.openReader();
+      using writer = target.hpt.openWriter();
+      const isStale = (): boolean => reader.isStale || target.hpt.#generation !== into;
+      const passes = await copyPasses(reader, writer, isStale, { ...options, stop });
+      if (passes !== undefined) return passes;
+    }
   }
 
   /**
@@ -331,6 +351,7 @@ export class VmHpt {
     const flags = (radix ? MMUV3.RADIX : 0n) | (gtse ? MMUV3.GTSE : 0n);
     const word = BigInt(checkU64(processTable, 'processTable')) | (radix ? PATB_GR : 0n);
     const result = this.#ppc64.configureV3Mmu(this.#owner.fd, flags, word);
+    if (result >= 0 && radix) this.#generation++;
     if (result >= 0) return;
     const context = { flags, processTable: word, runningVcpus: this.#runningVcpus };
     const rules = [...CONFIGURE_V3_RULES, ...SWITCH_MMU_RULES];

@@ -1,5 +1,5 @@
 import { pipeline } from 'node:stream/promises';
-import { setImmediate as turn } from 'node:timers/promises';
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import {
   decodeHtabStream,
@@ -9,7 +9,7 @@ import {
   HtabStreamError,
   verifyHtab,
 } from '../../../../../lib/arch/ppc64/model/index.ts';
-import type { HtabCopyPass } from '../../../../../lib/index.ts';
+import type { HtabCopyPass, Vm } from '../../../../../lib/index.ts';
 import { type GuestProgram, spin } from '../../../../../lib/raw.ts';
 import { chunkOf, collect, enter, hptVm, identity, ORDER, PAGE_SIZES, remove, runGuest } from './emulated-hpt.ts';
 
@@ -196,6 +196,91 @@ describe.each(PAGE_SIZES)('streams and copies on hosts with pages of %i bytes', 
     vcpu.ppc64.enablePapr();
     const running = vcpu.run();
     await expect(vm.hpt.copyTo(target)).rejects.toMatchObject({ code: 'EBUSY', explanation: /vCPU 0/ });
+    vcpu.kick();
+    await running;
+  });
+
+  /** Does something to a table when a pass was copied for the first time. */
+  const duringCopy = async (from: Vm, to: Vm, change: () => void) => {
+    const passes: HtabCopyPass[] = [];
+    let stops = 0;
+    const result = await from.hpt.copyTo(to, {
+      onPass: (pass) => {
+        passes.push(pass);
+        if (passes.length === 1) change();
+      },
+      stop: () => void stops++,
+    });
+    return { passes, result, stops };
+  };
+
+  test.each(['of the same order', 'of another order', 'by a resize'])(
+    'copyTo begins anew when the source gets a table %s',
+    async (how) => {
+      const { vm, kvm } = hptVm(pageSize);
+      const target = hptVm(pageSize).vm;
+      const vcpu = vm.createVcpu();
+      vcpu.ppc64.enablePapr();
+      runGuest(kvm, vcpu);
+      if (how === 'by a resize') for (let wait = 1; wait > 0; wait = vm.hpt.prepareResize(19)) await sleep(wait);
+      vm.hpt.write(filledTable());
+      const { passes, result, stops } = await duringCopy(vm, target, () => {
+        if (how === 'by a resize') vm.hpt.commitResize(19);
+        else vm.hpt.allocate(how === 'of the same order' ? ORDER : 19);
+        vm.hpt.write(chunkOf({ slot: 8, entry: identity(0).entry }));
+      });
+      expect(passes.map(({ pass }) => pass)).toEqual([0, 0, 1, 2]);
+      expect(result).toEqual(passes.slice(1));
+      expect(stops).toBe(1);
+      expect(target.hpt.getOrder()).toBe(how === 'of the same order' ? ORDER : 19);
+      expect(vm.hpt.read().isValid(8)).toBe(true);
+      expect([...diffHtabs(vm.hpt.read(), target.hpt.read())]).toEqual([]);
+    },
+  );
+
+  test('copyTo begins anew when the target gets another table', async () => {
+    const { vm } = hptVm(pageSize);
+    const target = hptVm(pageSize).vm;
+    vm.hpt.write(filledTable());
+    const { passes } = await duringCopy(vm, target, () => target.hpt.allocate(ORDER));
+    expect(passes.map(({ pass }) => pass)).toEqual([0, 0, 1, 2]);
+    expect([...diffHtabs(vm.hpt.read(), target.hpt.read())]).toEqual([]);
+  });
+
+  test('a table that goes in the middle of a copy is missed', async () => {
+    const { vm } = hptVm(pageSize);
+    vm.hpt.write(filledTable());
+    const toRadix = (): void => vm.hpt.configureV3Mmu({ radix: true });
+    await expect(duringCopy(vm, hptVm(pageSize).vm, toRadix)).rejects.toMatchObject({ code: 'EINVAL' });
+  });
+
+  test('whoever reads or writes passes is told that the table is another one', async () => {
+    const { vm } = hptVm(pageSize);
+    vm.hpt.write(filledTable());
+    using reader = vm.hpt.openReader();
+    expect(reader.next()).toBeDefined();
+    const stream = vm.hpt.createReadStream({ passes: Number.POSITIVE_INFINITY, highWaterMark: 64 });
+    const pieces = vm.hpt.createWriteStream();
+    await new Promise((done) => pieces.write(chunkOf(identity(0)), done));
+    vm.hpt.allocate(ORDER);
+    const stale = { code: 'ESTALE', errno: -116 };
+    expect(() => reader.next()).toThrow(expect.objectContaining(stale));
+    await expect(collect(reader.entries())).rejects.toMatchObject(stale);
+    await expect(collect(stream)).rejects.toMatchObject(stale);
+    await expect(pipeline([chunkOf(identity(0))], pieces)).rejects.toMatchObject(stale);
+    using fresh = vm.hpt.openReader();
+    expect(fresh.next()).toBeDefined();
+  });
+
+  test('an allocation that is refused leaves readers what they read', async () => {
+    const { vm } = hptVm(pageSize);
+    const vcpu = vm.createVcpu();
+    vcpu.ppc64.enablePapr();
+    vm.hpt.write(filledTable());
+    using reader = vm.hpt.openReader();
+    const running = vcpu.run();
+    expect(() => vm.hpt.allocate(ORDER)).toThrow(expect.objectContaining({ code: 'EBUSY' }));
+    expect(reader.next()).toBeDefined();
     vcpu.kick();
     await running;
   });
