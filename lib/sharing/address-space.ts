@@ -1,6 +1,7 @@
 import { fstatSync } from 'node:fs';
 import { checkInteger } from '../base/arguments.ts';
 import { invalidArgType, KvmError } from '../base/errors.ts';
+import { isClosed } from '../calls/failure.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { RegionSet, type RegionSetOptions } from '../memory/region-set.ts';
 import type { SpaceChange } from '../memory/space-user.ts';
@@ -206,7 +207,7 @@ export class AddressSpace extends RegionSet implements BoundSpace {
   #assertShared(syscall: string): { readonly table: SpaceTable; readonly consumers: Consumers } {
     if (this.#shared !== undefined && !this.#shared.table.closed) return this.#shared;
     const explanation = this.closed
-      ? 'the address space is closed'
+      ? isClosed('the address space')
       : 'the address space is not shared: share() comes first';
     throw new KvmError(ERRNO.EBADF, { syscall, explanation });
   }

@@ -1,4 +1,5 @@
 import { KvmError } from '../../base/errors.ts';
+import { isClosed } from '../../calls/failure.ts';
 import { ERRNO } from '../../uapi/errno.ts';
 import { type Channel, closeAll, type Message } from '../channel.ts';
 import { decodeU64, encodeU64, NO_PAYLOAD, protocolError } from '../message.ts';
@@ -135,7 +136,7 @@ export class Requests {
   #gone(request: number | undefined): Error {
     if (this.#reason !== undefined) return this.#reason;
     const syscall = request === undefined ? 'vhost-user' : `vhost-user ${requestName(request)}`;
-    const explanation = this.closed ? 'the connection is closed' : 'the back end closed the connection';
+    const explanation = this.closed ? isClosed('the connection') : 'the back end closed the connection';
     return new KvmError(this.closed ? ERRNO.EBADF : ERRNO.ECONNRESET, { syscall, explanation });
   }
 }

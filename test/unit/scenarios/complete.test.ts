@@ -66,7 +66,7 @@ function everyPromise(): Answer[] {
   const interfaces = ts
     .createSourceFile(path, text, ts.ScriptTarget.Latest, true)
     .statements.filter(ts.isInterfaceDeclaration);
-  const groups = { KvmCalls: undefined, X86Calls: 'x86_64', S390xCalls: 's390x', Ppc64Calls: 'ppc64' } as const;
+  const groups = { KvmCalls: undefined, X86_64Calls: 'x86_64', S390xCalls: 's390x', Ppc64Calls: 'ppc64' } as const;
   return Object.entries(groups).flatMap(([name, group]) =>
     promises(interfaces.find((declaration) => declaration.name.text === name)!, text, group),
   );
