@@ -17,14 +17,14 @@ export interface EmulatedKernelOptions {
   /** Host page size of ppc64: 4096 or 65536. The other architectures have 4096. */
   readonly pageSize?: number;
   /** How the x86_64 KVM was built; Debian's way unless given. */
-  readonly x86?: Partial<X86_64Build>;
+  readonly x86_64?: Partial<X86_64Build>;
   /** Descriptors that may be open at once (RLIMIT_NOFILE). */
   readonly maxFds?: number;
 }
 
 /** The architectures that there are. */
 const ARCHITECTURES: Readonly<Record<Arch, (release: Release, options: EmulatedKernelOptions) => Architecture>> = {
-  x86_64: (release, { x86 }) => x86_64Architecture(release, x86),
+  x86_64: (release, { x86_64 }) => x86_64Architecture(release, x86_64),
   s390x: (release) => s390xArchitecture(release),
   ppc64: (release, { pageSize }) => ppc64Architecture(release, pageSize),
   aarch64: (release) => aarch64Architecture(release),

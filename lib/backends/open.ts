@@ -1,4 +1,5 @@
 import type { HtabLoops } from '../arch/ppc64/model/htab-loops.ts';
+import type { X86_64Build } from '../arch/x86_64/emulated/build.ts';
 import { KvmError } from '../base/errors.ts';
 import { checked } from '../calls/checked.ts';
 import { callError } from '../calls/failure.ts';
@@ -18,6 +19,8 @@ export interface OpenOptions {
   readonly release?: string;
   /** Host page size of the emulated kernel: 4096, or 65536 on ppc64. */
   readonly pageSize?: number;
+  /** How the emulated kernel of x86_64 is built, and its processor: Debian's, with nested paging, unless given. */
+  readonly x86_64?: Partial<X86_64Build>;
   /** Calls to use instead. */
   readonly calls?: KvmCalls;
   /** Gets one line for each call, as strace would print it. */
@@ -54,12 +57,13 @@ export function openCalls(options: OpenOptions = {}): OpenedCalls {
 }
 
 function choose(options: OpenOptions): Chosen {
-  const { calls, backend = 'auto', arch, release, pageSize } = options;
+  const { calls, backend = 'auto', arch, release, pageSize, x86_64 } = options;
   if (calls !== undefined) {
     return { calls, emulated: calls instanceof EmulatedKernel ? calls : undefined, fallbackReason: undefined };
   }
   const host = archOfNode(process.arch);
-  const wantsOther = release !== undefined || pageSize !== undefined || (arch !== undefined && arch !== host);
+  const isPlain = release === undefined && pageSize === undefined && x86_64 === undefined;
+  const wantsOther = !isPlain || (arch !== undefined && arch !== host);
   let fallbackReason: string | undefined;
   if (backend === 'native' || (backend === 'auto' && !wantsOther)) {
     const native = tryNative();
@@ -71,6 +75,7 @@ function choose(options: OpenOptions): Chosen {
     arch: arch ?? host ?? 'x86_64',
     ...(release === undefined ? {} : { release }),
     ...(pageSize === undefined ? {} : { pageSize }),
+    ...(x86_64 === undefined ? {} : { x86_64 }),
   });
   // The addon looks at its arguments itself.
   return { calls: checked(emulated), emulated, fallbackReason };

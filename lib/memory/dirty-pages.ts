@@ -203,9 +203,20 @@ export class DirtyPages implements MemslotWatcher {
     for (const { bitmap, start } of this.#logs.entries) forEachBit(bitmap.words, start, callback);
   }
 
-  /** Calls back with every run of pages collected, in ascending order. */
+  /** Calls back with every run of pages collected, in ascending order, across the seams between memslots too. */
   forEachRun(callback: (gfn: number, npages: number) => void): void {
-    for (const { bitmap, start } of this.#logs.entries) forEachBitRun(bitmap.words, start, callback);
+    let first = 0;
+    let end = 0;
+    for (const { bitmap, start } of this.#logs.entries) {
+      forEachBitRun(bitmap.words, start, (gfn, npages) => {
+        if (gfn !== end) {
+          if (end > first) callback(first, end - first);
+          first = gfn;
+        }
+        end = gfn + npages;
+      });
+    }
+    if (end > first) callback(first, end - first);
   }
 
   /** The frame numbers of the pages collected, in ascending order. */

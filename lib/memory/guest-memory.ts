@@ -192,10 +192,18 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
 
   /**
    * Reads bytes, across regions, until the array is full or memory ends.
-   * @returns how many were read: fewer than `into.length` where an address has no memory
+   * @returns how many were read: fewer than `into.length` where an address has no memory. With a length in place of the
+   *   array: a new array of so many bytes, as of {@link readExact}
+   * @throws KvmError EFAULT with a length, where an address has no memory
+   * @example vm.memory.read(0x1000, 64)
    */
-  read(gpa: U64, into: Uint8Array): number {
-    checkBytes(into, 'into');
+  read(gpa: U64, length: number): Uint8Array;
+  read(gpa: U64, into: Uint8Array): number;
+  read(gpa: U64, into: number | Uint8Array): number | Uint8Array {
+    return typeof into === 'number' ? this.readExact(gpa, into) : this.#readInto(gpa, checkBytes(into, 'into'));
+  }
+
+  #readInto(gpa: U64, into: Uint8Array): number {
     const at = this.#place.at(gpa, into.length);
     if (at < 0) return this.#place.transfer(splitGpa(gpa), into, false);
     const { bytes } = this.#place.window!;
@@ -212,7 +220,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
    */
   readExact(gpa: U64, lengthOrInto: number | Uint8Array): Uint8Array {
     const into = typeof lengthOrInto === 'number' ? new Uint8Array(checkSize(lengthOrInto, 'length')) : lengthOrInto;
-    this.#place.requireAll('read', gpa, into.length, this.read(gpa, into));
+    this.#place.requireAll('read', gpa, into.length, this.#readInto(gpa, checkBytes(into, 'into')));
     return into;
   }
 

@@ -20,7 +20,7 @@ export function emulationOf(calls: KvmCalls): EmulatedKernelOptions {
       case 'x86_64':
         return {
           ...common,
-          x86: {
+          x86_64: {
             smm: calls.checkExtension(kvm, CAP.MULTI_ADDRESS_SPACE) === 2,
             swProtectedVm: (calls.checkExtension(kvm, CAP.VM_TYPES) & 2) !== 0,
             memoryAttributes: calls.checkExtension(kvm, CAP.MEMORY_ATTRIBUTES) !== 0,
@@ -59,7 +59,7 @@ export function whyNoKvm(loaded: NativeLoad): string | undefined {
 /** The scenarios that this host can carry out: without guests where we have no code for them. */
 export function applicable(calls: KvmCalls, emulation: EmulatedKernelOptions): readonly Scenario[] {
   const runsGuests = nativeGuestLoader(calls) !== undefined;
-  const onProcessor = emulation.x86?.emulatesRealMode !== true;
+  const onProcessor = emulation.x86_64?.emulatesRealMode !== true;
   return scenariosFor(calls.arch).filter(
     ({ runsGuest, needsProcessor, entersSie }) =>
       (runsGuest !== true || runsGuests) &&

@@ -93,3 +93,13 @@ it('gives the raw layer whole', () => {
   expect(calls.ppc64?.allocateHtab(vm, 18)).toBe(0);
   expect(calls.s390x).toBeUndefined();
 });
+
+it('opens an emulated x86_64 that is built as wanted', () => {
+  const types = (swProtectedVm: boolean): number => {
+    using kvm = Kvm.open({ arch: 'x86_64', backend: 'emulated', x86_64: { swProtectedVm } });
+    return kvm.checkExtension('VM_TYPES');
+  };
+  expect([types(false), types(true)]).toEqual([1, 3]);
+  using kvm = Kvm.open({ x86_64: { guestPhysicalBits: 40 }, arch: 'x86_64' });
+  expect(kvm.backend).toBe('emulated');
+});

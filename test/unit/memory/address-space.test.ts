@@ -35,6 +35,15 @@ describe.each(backends)('an address space on $name', ({ options }) => {
     expect(memory.readU64(0x110, true)).toBe(BigInt(2 ** 52 + 5));
   });
 
+  it('reads so many bytes into an array of their own', () => {
+    memory.addRam(0, kvm.mapAnonymous(UNIT));
+    memory.writeExact(0x100, Uint8Array.of(1, 2, 3));
+    expect(memory.read(0x100, 4)).toEqual(Uint8Array.of(1, 2, 3, 0));
+    expect(() => memory.read(UNIT - 2, 4)).toThrow(expect.objectContaining({ code: 'EFAULT' }));
+    expect(() => memory.read(0, -1)).toThrow(expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' }));
+    expect(memory.read(UNIT - 2, new Uint8Array(4))).toBe(2);
+  });
+
   it("uses the guest's byte order unless told otherwise", () => {
     memory.addRam(0, kvm.mapAnonymous(UNIT));
     memory.writeU16(0, 0x0102);

@@ -47,6 +47,50 @@ describe.each(backends)('dirty pages on $name', (backend) => {
     expect(gfns(vm)).toEqual([]);
   });
 
+  it('reports no page too many when a write ends where its page does', () => {
+    const page = kvm.pageSize;
+    const ram = kvm.mapAnonymous(4 * UNIT);
+    vm.memory.addRam(0, ram);
+    vm.dirtyPages.start();
+    const end = 3 * page;
+    const writes: Record<string, () => void> = {
+      writeU8: () => vm.memory.writeU8(end - 1, 1),
+      writeU16: () => vm.memory.writeU16(end - 2, 1),
+      writeU32: () => vm.memory.writeU32(end - 4, 1),
+      writeU64: () => vm.memory.writeU64(end - 8, 1),
+      'writeU64 at a bigint': () => vm.memory.writeU64(BigInt(end - 8), 1),
+      writeExact: () => vm.memory.writeExact(end - page, new Uint8Array(page).fill(1)),
+      fill: () => vm.memory.fill(end - page, page, 2),
+      copy: () => vm.memory.copy(end - 16, 0, 16),
+      scatter: () => vm.memory.scatter([end - 4], 4, new Uint8Array(4)),
+      atomicStore: () => vm.memory.atomicStore(end - 8, 8, 3n),
+      markDirty: () => vm.memory.markDirty(end - page, page),
+      'the mapping': () => ram.write(end - 5, new Uint8Array(5)),
+    };
+    for (const [how, write] of Object.entries(writes)) {
+      write();
+      expect([how, gfns(vm)]).toEqual([how, [2]]);
+    }
+    vm.memory.writeU16(end - 1, 1);
+    expect(gfns(vm)).toEqual([2, 3]);
+  });
+
+  it('tells runs that go on across the seam between two memslots as one', () => {
+    const page = kvm.pageSize;
+    const pages = UNIT / page;
+    for (const at of [0, 1, 3]) vm.memory.addRam(at * UNIT, kvm.mapAnonymous(UNIT));
+    vm.dirtyPages.start();
+    vm.memory.fill(UNIT - 2 * page, 3 * page, 1);
+    vm.memory.writeU8(2 * UNIT - 1, 1);
+    vm.memory.writeU8(3 * UNIT, 1);
+    expect(vm.dirtyPages.collect().runs()).toEqual([
+      { gfn: pages - 2, npages: 3 },
+      { gfn: 2 * pages - 1, npages: 1 },
+      { gfn: 3 * pages, npages: 1 },
+    ]);
+    expect(vm.dirtyPages.count).toBe(5);
+  });
+
   it('follows regions that are added, moved and removed meanwhile', () => {
     const page = kvm.pageSize;
     const ram = kvm.mapAnonymous(UNIT);

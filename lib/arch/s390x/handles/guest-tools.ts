@@ -5,7 +5,7 @@ import type { DatFacilities } from '../model/control-registers.ts';
 import { type CpuState, featuresOf } from '../model/cpu-state.ts';
 import type { AbsoluteMemory } from '../model/memory.ts';
 import { datIsOn } from '../model/psw.ts';
-import { type MappedRange, mappedRanges } from '../model/ranges.ts';
+import { type MappedRange, mappedRanges, type RangeOptions } from '../model/ranges.ts';
 import { formatStorageKeys } from '../model/storage-key.ts';
 import { accessedSpace } from '../model/translate.ts';
 import { fromHalves } from '../model/u64.ts';
@@ -30,7 +30,7 @@ export interface DumpedMemory {
   readonly bytes: Uint8Array;
 }
 
-export interface AddressSpaceRangesOptions {
+export interface AddressSpaceRangesOptions extends Pick<RangeOptions, 'maxWalks' | 'signal'> {
   /** Address-space-control element; default that of the space the PSW selects. */
   readonly asce?: U64;
   /** Facilities that the guest's machine lacks; KVM doesn't tell. */
@@ -70,6 +70,7 @@ export function* dumpMemory(vm: DumpedVm): Generator<DumpedMemory, void> {
 /**
  * An address space of the guest as ranges: virtual and absolute address, frame size, protection. `formatRange` of
  * kvm-bridge/s390x makes a line of each. None with DAT off, or of a real space.
+ * @throws RangeError when `maxWalks` are not enough, as of corrupt tables; the signal's reason
  * @example for (const range of addressSpaceRanges(vcpu)) console.log(formatRange(range));
  */
 export function* addressSpaceRanges(
@@ -82,6 +83,8 @@ export function* addressSpaceRanges(
   yield* mappedRanges(vcpu.vm.s390x.absoluteMemory(), asce, {
     features: featuresOf(cpu),
     prefix: cpu.prefixPfn * PAGE,
+    signal: options.signal,
+    ...(options.maxWalks === undefined ? {} : { maxWalks: options.maxWalks }),
   });
 }
 

@@ -1,6 +1,7 @@
 /** The mapped parts of an address space, as ranges with attributes. */
 
 import { toU64 } from '../../../base/arguments.ts';
+import { outOfRange } from '../../../base/errors.ts';
 import { ASCE_REAL_SPACE } from './asce.ts';
 import { DatResult, walkDat } from './dat.ts';
 import { spanShift } from './dat-entries.ts';
@@ -31,9 +32,16 @@ export interface RangeOptions {
   readonly features: number;
   /** Prefix register of the CPU that looks; default 0: absolute addresses are the real ones of the tables. */
   readonly prefix?: number | bigint;
+  /** Walks, each of which finds a frame or how much is unmapped, after which it ends with a RangeError: corrupt tables may need 2^52. */
+  readonly maxWalks?: number;
+  /** Looked at before every walk. */
+  readonly signal?: AbortSignal | undefined;
 }
 
-/** Every frame that the ASCE maps, in ascending order of virtual addresses: ranges of one frame each. */
+/**
+ * Every frame that the ASCE maps, in ascending order of virtual addresses: ranges of one frame each.
+ * @throws RangeError ERR_OUT_OF_RANGE when `maxWalks` are not enough; the signal's reason
+ */
 export function* mappedFrames(
   memory: AbsoluteMemory,
   asce: number | bigint,
@@ -45,8 +53,13 @@ export function* mappedFrames(
   const prefixPfn = Number(toU64(options.prefix ?? 0, 'prefix') >> 12n);
   if ((lo & ASCE_REAL_SPACE) !== 0) return;
   const result = new DatResult();
+  const { signal, maxWalks = Number.POSITIVE_INFINITY } = options;
   let page = 0;
-  while (page < PFN_LIMIT) {
+  for (let walks = 0; page < PFN_LIMIT; walks++) {
+    signal?.throwIfAborted();
+    if (walks >= maxWalks) {
+      throw outOfRange('maxWalks', `enough for the tables, which lead on at ${hex64(addressOf(page))}`, maxWalks);
+    }
     const vaLo = ((page % 0x10_0000) << 12) >>> 0;
     const code = walkDat(memory, hi, lo, Math.floor(page / 0x10_0000), vaLo, options.features, result);
     if (code === PGM_ASCE_TYPE) return;
@@ -67,7 +80,7 @@ export function* mappedFrames(
 
 /**
  * The address space that an ASCE designates, as ranges in ascending order. A real space, where nothing is translated,
- * has none.
+ * has none. Before it throws as {@link mappedFrames} does it gives what was found until then.
  */
 export function* mappedRanges(
   memory: AbsoluteMemory,
@@ -75,7 +88,17 @@ export function* mappedRanges(
   options: RangeOptions,
 ): Generator<MappedRange, void> {
   let current: MappedRange | undefined;
-  for (const frame of mappedFrames(memory, asce, options)) {
+  const frames = mappedFrames(memory, asce, options);
+  for (;;) {
+    let next: IteratorResult<MappedRange, void>;
+    try {
+      next = frames.next();
+    } catch (error) {
+      if (current !== undefined) yield current;
+      throw error;
+    }
+    if (next.done === true) break;
+    const frame = next.value;
     if (current !== undefined && continues(current, frame)) {
       current = { ...current, length: current.length + frame.length };
       continue;
