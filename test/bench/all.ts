@@ -1,5 +1,6 @@
 import { copies, randomReads, scatterReads } from './accesses.ts';
 import type { Benchmark } from './benchmark.ts';
+import { bindingCopies, bindingReads } from './bindings.ts';
 import { dirtyBitmaps } from './dirty-bitmaps.ts';
 import { mmioExits } from './exits.ts';
 import { importTime, slotMemory } from './footprint.ts';
@@ -14,6 +15,8 @@ export const BENCHMARKS: readonly Benchmark[] = [
   randomReads,
   scatterReads,
   copies,
+  bindingReads,
+  bindingCopies,
   dirtyBitmaps,
   htabStreams,
   htabLaterPasses,
