@@ -68,6 +68,28 @@ export function forEachBit(words: Uint32Array, base: number, callback: (bit: num
   }
 }
 
+/**
+ * Stores `base` plus the index of every bit from `from` on that is set in `into`, in ascending order, from index `at` on
+ * until it is full: the index after the last one.
+ */
+export function listBits(words: Uint32Array, base: number, from: number, into: Float64Array, at: number): number {
+  const { length } = into;
+  const firstWord = from >>> 5;
+  let next = at;
+  for (let group = firstWord - (firstWord % GROUP); group < words.length && next < length; group += GROUP) {
+    for (let mask = nonZero(words, group); mask !== 0; mask &= mask - 1) {
+      const i = group + lowestBit(mask);
+      if (i < firstWord) continue;
+      const first = base + i * 32;
+      const wanted = i === firstWord ? -1 << (from & 31) : -1;
+      for (let bits = wordAt(words, i) & wanted; bits !== 0 && next < length; bits &= bits - 1) {
+        into[next++] = first + lowestBit(bits);
+      }
+    }
+  }
+  return next;
+}
+
 /** Calls back with the first bit (plus `base`) and the length of every run of set bits, in ascending order. */
 export function forEachBitRun(
   words: Uint32Array,

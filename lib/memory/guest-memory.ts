@@ -117,6 +117,22 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
       : this.#fetch(gpa, 8).getBigUint64(0, littleEndian);
   }
 
+  /**
+   * Reads an unsigned 64-bit integer as a number: half as dear as the bigint of {@link readU64}.
+   * @throws RangeError ERR_OUT_OF_RANGE when it is 2^53 or more; KvmError EFAULT
+   */
+  readU64Number(gpa: U64, littleEndian = this.littleEndian): number {
+    const at = this.#place.at(gpa, 8);
+    const view = at >= 0 ? this.#place.view : this.#fetch(gpa, 8);
+    const first = at >= 0 ? at : 0;
+    const high = view.getUint32(littleEndian ? first + 4 : first, littleEndian);
+    const value = high * TWO_32 + view.getUint32(littleEndian ? first : first + 4, littleEndian);
+    if (value > Number.MAX_SAFE_INTEGER) {
+      throw outOfRange('value', 'below 2^53 (readU64 reads every value)', view.getBigUint64(first, littleEndian));
+    }
+    return value;
+  }
+
   readI64(gpa: U64, littleEndian = this.littleEndian): bigint {
     const at = this.#place.at(gpa, 8);
     return at >= 0 ? this.#place.view.getBigInt64(at, littleEndian) : this.#fetch(gpa, 8).getBigInt64(0, littleEndian);

@@ -53,6 +53,8 @@ function mapRandom(kvm: ReturnType<typeof openReal>): Mapping {
 function fillWithMappings(space: AddressSpace, count: number): Regions {
   const calls = nativeCalls();
   const content = new Uint8Array(Uint32Array.from({ length: (count * PAGE) / 4 }, randomU32()).buffer);
+  // Numbers below 2^53, little-endian: what readU64Number can read.
+  for (let byte = 6; byte < content.length; byte += 8) content.fill(0, byte, byte + 2);
   const bases = new BigUint64Array(count);
   const slots = new BigUint64Array(3 * count);
   const mappings: Mapping[] = [];
@@ -103,6 +105,15 @@ export const randomReads: Benchmark = {
         }
         return sum;
       };
+      const readWide = (n: number): number => {
+        let sum = 0;
+        let at = 0;
+        for (let i = 0; i < n; i++) {
+          sum += space.readU64Number(gpas[at]!);
+          if (++at === ADDRESSES) at = 0;
+        }
+        return sum;
+      };
       const sum = new BigUint64Array(1);
       const inC = (n: number): void => c.readU64(slots, count, wideGpas, ADDRESSES, n, sum);
       inC(ADDRESSES);
@@ -117,6 +128,7 @@ export const randomReads: Benchmark = {
         contenders: [
           { name: 'readU32', run: readNumber },
           { name: 'readU64', run: (n) => void readBigint(n) },
+          { name: 'readU64Number', run: readWide },
           { name: 'C', run: inC },
           ...(rust === undefined ? [] : [{ name: 'vm-memory', run: (n: number) => rust.readU64(wideGpas, n, sum) }]),
         ],
@@ -124,6 +136,7 @@ export const randomReads: Benchmark = {
           ...(rust === undefined ? [] : [{ of: 'readU32', to: 'vm-memory', goal: 1 }]),
           { of: 'readU32', to: 'C' },
           { of: 'readU64', to: 'C' },
+          { of: 'readU64Number', to: 'C' },
         ],
       };
     }

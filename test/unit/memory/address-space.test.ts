@@ -33,6 +33,23 @@ describe.each(backends)('an address space on $name', ({ options }) => {
     expect(memory.readI32(0x108, true)).toBe(0x8483_8281 - 2 ** 32);
     memory.writeU64(0x110, 2 ** 52 + 5, true);
     expect(memory.readU64(0x110, true)).toBe(BigInt(2 ** 52 + 5));
+    expect(memory.readU64Number(0x110, true)).toBe(2 ** 52 + 5);
+  });
+
+  it('reads a u64 as a number only where that is exact, in one mapping and across two', () => {
+    memory.addRam(0, kvm.mapAnonymous(UNIT));
+    memory.addRam(UNIT, kvm.mapAnonymous(UNIT));
+    for (const gpa of [0x118, UNIT - 3]) {
+      for (const littleEndian of [true, false]) {
+        memory.writeU64(gpa, Number.MAX_SAFE_INTEGER, littleEndian);
+        expect(memory.readU64Number(gpa, littleEndian)).toBe(Number.MAX_SAFE_INTEGER);
+        memory.writeU64(gpa, 1n << 53n, littleEndian);
+        expect(() => memory.readU64Number(gpa, littleEndian)).toThrow(
+          expect.objectContaining({ code: 'ERR_OUT_OF_RANGE', message: expect.stringContaining('9007199254740992') }),
+        );
+      }
+    }
+    expect(() => memory.readU64Number(2 * UNIT)).toThrow(expect.objectContaining({ code: 'EFAULT' }));
   });
 
   it('reads so many bytes into an array of their own', () => {

@@ -91,6 +91,30 @@ describe.each(backends)('dirty pages on $name', (backend) => {
     expect(vm.dirtyPages.count).toBe(5);
   });
 
+  it('tells the frames in pieces, from any of them on, over all memslots', () => {
+    const page = kvm.pageSize;
+    const frames = UNIT / page;
+    vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+    vm.memory.addRam(2 * UNIT, kvm.mapAnonymous(UNIT));
+    vm.dirtyPages.start();
+    const written = [1, 2, frames - 1, 2 * frames, 2 * frames + 3];
+    for (const gfn of written) vm.memory.writeU8(gfn * page, 1);
+    vm.dirtyPages.collect();
+    expect([...vm.dirtyPages.pages()]).toEqual(written);
+    const into = new Float64Array(2);
+    const told: number[] = [];
+    for (let count = vm.dirtyPages.pagesInto(into); count > 0; ) {
+      told.push(...into.subarray(0, count));
+      count = vm.dirtyPages.pagesInto(into, into[count - 1]! + 1);
+    }
+    expect(told).toEqual(written);
+    const invalid = expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE' });
+    expect(() => vm.dirtyPages.pagesInto([] as unknown as Float64Array)).toThrow(invalid);
+    const outOfRange = expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' });
+    expect(() => vm.dirtyPages.pagesInto(into, -1)).toThrow(outOfRange);
+    expect(() => vm.dirtyPages.pagesInto(into, 0.5)).toThrow(outOfRange);
+  });
+
   it('follows regions that are added, moved and removed meanwhile', () => {
     const page = kvm.pageSize;
     const ram = kvm.mapAnonymous(UNIT);
