@@ -68,7 +68,7 @@ function keepLog(output) {
   return inPackage ?? attempt(() => write(join(mkdtempSync(join(tmpdir(), 'kvm-bridge-')), 'install.log')));
 }
 
-const arches = ['x64', 's390x', 'ppc64', 'arm64'];
+const arches = ['x64', 's390x', 'ppc64', 'arm64', 'riscv64'];
 if (process.platform !== 'linux') giveUp(`KVM is a part of Linux, and this is ${process.platform}`);
 if (!arches.includes(process.arch)) giveUp(`the addon knows ${arches.join(', ')}, and this is ${process.arch}`);
 

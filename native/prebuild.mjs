@@ -1,7 +1,7 @@
 // Makes the prebuilt addons of the package, with Debian's cross compilers: prebuilds/PLATFORM/kvm_bridge.node, and beside
 // each what it was made from. Those that are up to date stay. `npm pack` and `npm publish` do this first.
 //
-//   node native/prebuild.mjs [PLATFORM…]    linux-x64, linux-arm64, linux-s390x, linux-ppc64; all by default
+//   node native/prebuild.mjs [PLATFORM…]    linux-x64, linux-arm64, linux-s390x, linux-ppc64, linux-riscv64; all by default
 import { spawnSync } from 'node:child_process';
 import {
   copyFileSync,

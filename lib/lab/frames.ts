@@ -1,32 +1,27 @@
 /** A value that JSON can carry. */
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
 
+/** What a user's script left, the bytes in base64. */
+export type OutputFrame =
+  /** What it printed. */
+  | { readonly kind: 'output'; readonly stream: 'stdout' | 'stderr'; readonly data: string }
+  /** A piece of a file, the first of which makes it. */
+  | { readonly kind: 'file'; readonly path: string; readonly first: boolean; readonly data: string };
+
 /** What the guest sends through its virtio-serial port: one JSON object per line. */
 export type Frame =
   /** Node runs; the script is about to. */
   | { readonly kind: 'started' }
   | { readonly kind: 'progress'; readonly text: string }
+  | OutputFrame
   | { readonly kind: 'result'; readonly value: Json }
   | { readonly kind: 'failure'; readonly message: string };
 
 /** The port's name, under which the guest finds it in /sys/class/virtio-ports. */
 export const PORT_NAME = 'kvm-bridge';
 
-/** What the guest finds in this file is what it has to run. */
+/** What the guest finds in this file, as JSON, is what it has to do. */
 export const JOB_FILE = '/lab/job.json';
-
-/** Where the compiled tree lies in the guest. */
-export const GUEST_ROOT = '/app';
-
-export interface Job {
-  /** A module inside `out/`, whose default export is a `GuestScript`. */
-  readonly script: string;
-  readonly args: Json;
-  /** Keep the processor busy in user mode after the result, for someone who stops the machine to look into it. */
-  readonly spin: boolean;
-}
-
-export type GuestScript = (args: Json, progress: (text: string) => void) => Promise<Json> | Json;
 
 export function encodeFrame(frame: Frame): string {
   return `${JSON.stringify(frame)}\n`;
@@ -66,6 +61,10 @@ function isFrame(value: unknown): value is Frame {
       return true;
     case 'progress':
       return 'text' in value && typeof value.text === 'string';
+    case 'output':
+      return 'stream' in value && (value.stream === 'stdout' || value.stream === 'stderr') && hasData(value);
+    case 'file':
+      return 'path' in value && typeof value.path === 'string' && 'first' in value && hasData(value);
     case 'result':
       return 'value' in value;
     case 'failure':
@@ -73,4 +72,8 @@ function isFrame(value: unknown): value is Frame {
     default:
       return false;
   }
+}
+
+function hasData(value: object): boolean {
+  return 'data' in value && typeof value.data === 'string';
 }

@@ -15,7 +15,6 @@ export const DEBIAN_KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 export function toolsFor(machine: Machine): readonly HostTool[] {
   return [
     { needs: machine.qemu, packages: [machine.qemuPackage] },
-    { needs: `${machine.triplet}-g++`, packages: machine.compilerPackages },
     { needs: 'dpkg-deb', packages: ['dpkg'] },
     { needs: 'apt-get', packages: ['apt'] },
     { needs: 'curl', packages: ['curl'] },
@@ -53,7 +52,7 @@ export function isPresent(needs: string): boolean {
 }
 
 /** Throws, naming the command that helps, unless this machine has what the lab needs of it. */
-export function checkHost(machine: Machine): void {
-  const missing = describeMissing(toolsFor(machine), isPresent);
+export function checkHost(machine: Machine, more: readonly HostTool[] = []): void {
+  const missing = describeMissing([...toolsFor(machine), ...more], isPresent);
   if (missing !== undefined) throw new LabError(missing);
 }

@@ -1,4 +1,3 @@
-import { GUEST_ROOT } from './frames.ts';
 import { MODULES_FOLDER } from './guest-modules.ts';
 import type { Variant } from './variants.ts';
 
@@ -7,8 +6,10 @@ export const INIT_FAILURE = 'lab: failed:';
 
 /** What the guest runs once it is prepared. */
 export interface GuestCommand {
-  /** A command line for /bin/sh, in the folder of the compiled tree. */
+  /** A command line for /bin/sh. */
   readonly line: string;
+  /** Where it is run; no quotation mark in its path. */
+  readonly folder: string;
   /** Set for a user's terminal: the command becomes the owner of the console. */
   readonly terminal?: { readonly columns: number; readonly rows: number; readonly type: string };
 }
@@ -30,7 +31,7 @@ export function initScript(variant: Variant, command: GuestCommand): string {
     '  [ ! -e "$module" ] || insmod "$module" || give_up "the kernel refused $' + '{module##*/}"',
     'done',
     ...variant.machine.beforeNode.map((line) => `{ ${line}; } || give_up '${line.replaceAll("'", '')}'`),
-    `cd ${GUEST_ROOT}`,
+    `cd '${command.folder}'`,
     ...prepareTerminal,
     `${terminal === undefined ? '' : 'setsid cttyhack '}${command.line}`,
     'status=$?',

@@ -2,7 +2,7 @@ import type { ChildProcess } from 'node:child_process';
 import type { Duplex } from 'node:stream';
 import { killOwned, spawnOwned } from './command.ts';
 import { ConsoleLog } from './console-log.ts';
-import { type Frame, FrameReader, type Json, PORT_NAME } from './frames.ts';
+import { type Frame, FrameReader, type Json, type OutputFrame, PORT_NAME } from './frames.ts';
 import { LabError } from './lab-error.ts';
 import type { Qemu } from './qemu.ts';
 import type { Machine } from './variants.ts';
@@ -36,6 +36,8 @@ export interface JobOptions {
   /** From QEMU's start to the result. */
   readonly timeoutMs: number;
   readonly signal?: AbortSignal | undefined;
+  /** Called with what the script prints and the files that it leaves. */
+  readonly onOutput?: ((frame: OutputFrame) => void) | undefined;
   /** Called with the result while the machine still runs. */
   readonly inspect?: ((result: Json) => Promise<void>) | undefined;
 }
@@ -123,7 +125,8 @@ function outcomeOf(qemu: ChildProcess, console: ConsoleLog, options: JobOptions,
     if (frame.kind === 'started') clearTimeout(booting);
     else if (frame.kind === 'progress') options.onProgress(frame.text);
     else if (frame.kind === 'result') finish(frame.value).catch(reject);
-    else reject(new LabError(`The script failed in the guest: ${frame.message}`));
+    else if (frame.kind === 'failure') reject(new LabError(`The script failed in the guest: ${frame.message}`));
+    else options.onOutput?.(frame);
   };
   const reader = new FrameReader();
   const port = qemu.stdio[PORT_FD] as Duplex;

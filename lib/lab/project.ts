@@ -5,9 +5,6 @@ import { fileURLToPath } from 'node:url';
 /** The repository's root: the nearest folder above this file, compiled or not, with a package.json. */
 export const PROJECT_ROOT = findRoot(dirname(fileURLToPath(import.meta.url)));
 
-/** What tsconfig.out.json compiles `lib` and `test` to: the JavaScript that runs in the guest. */
-export const OUT_FOLDER = join(PROJECT_ROOT, 'out');
-
 /** What was resolved of Debian's packages, for each part of a lab. */
 export const LOCKS_FOLDER = join(PROJECT_ROOT, 'lib/lab/locks');
 

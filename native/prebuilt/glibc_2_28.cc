@@ -17,6 +17,9 @@
 #elif defined(__aarch64__) || (defined(__powerpc64__) && defined(__LITTLE_ENDIAN__))
 #define FIRST "GLIBC_2.17"
 #define TIMERS "GLIBC_2.17"
+#elif defined(__riscv) && __riscv_xlen == 64
+#define FIRST "GLIBC_2.27"
+#define TIMERS "GLIBC_2.27"
 #else
 #error "no prebuilt addon is made for this architecture"
 #endif

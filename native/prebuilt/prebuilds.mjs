@@ -12,6 +12,7 @@ export const TARGETS = [
   { platform: 'linux-arm64', triplet: 'aarch64-linux-gnu', debian: 'g++-aarch64-linux-gnu' },
   { platform: 'linux-s390x', triplet: 's390x-linux-gnu', debian: 'g++-s390x-linux-gnu' },
   { platform: 'linux-ppc64', triplet: 'powerpc64le-linux-gnu', debian: 'g++-powerpc64le-linux-gnu' },
+  { platform: 'linux-riscv64', triplet: 'riscv64-linux-gnu', debian: 'g++-riscv64-linux-gnu' },
 ];
 
 export const addonOf = (root, platform) => join(root, 'prebuilds', platform, 'kvm_bridge.node');

@@ -6,6 +6,7 @@ import { availableParallelism, homedir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { checkRoom } from '../../lib/lab/cache.ts';
 import { runCommand } from '../../lib/lab/command.ts';
+import type { HostTool } from '../../lib/lab/host-tools.ts';
 import { LabError } from '../../lib/lab/lab-error.ts';
 import { PROJECT_ROOT } from '../../lib/lab/project.ts';
 import type { Machine } from '../../lib/lab/variants.ts';
@@ -15,6 +16,11 @@ import { readGypTarget } from './gyp.ts';
 const ROOM = 32 * 1024 ** 2;
 
 const FLAGS = ['-O2', '-fPIC', '-pthread', '-Werror'];
+
+/** The cross compiler for a machine's addon. */
+export function compilerOf({ triplet, compilerPackages }: Machine): HostTool {
+  return { needs: `${triplet}-g++`, packages: compilerPackages };
+}
 
 export interface AddonOptions {
   readonly cache: string;

@@ -1,12 +1,13 @@
 import { parseArgs } from 'node:util';
 import { LabError, sentenceOf } from '../../lib/lab/lab-error.ts';
 import { selectVariants, VARIANTS, type Variant } from '../../lib/lab/variants.ts';
+import type { LabOptions } from '../../lib/lab/with-machine.ts';
 import { compareWithEmulated, comparisonTable } from '../scenarios/compare.ts';
 import { RECORDINGS, writeRecordings } from '../scenarios/recording.ts';
 import { canCapture, capture } from './capture/capture.ts';
 import type { ScenarioRun } from './guest/run-scenarios.ts';
 import { captureEntries, movesTable } from './moves.ts';
-import { type LabOptions, openShell, runInLab } from './run-in-lab.ts';
+import { openShell, runInLab } from './run-in-lab.ts';
 
 const USAGE = `usage: npm run lab -- ARCH [--kernel SERIES] [--migrate] [--only NAMES] [--record | --models | --shell] [--refresh]
        npm run lab -- capture s390x|ppc64 [--kernel SERIES] [--out FOLDER] [--refresh]

@@ -3,11 +3,12 @@ import { join } from 'node:path';
 import ts from 'typescript';
 import { type Entry, readTree } from '../../lib/lab/cpio.ts';
 import { LabError } from '../../lib/lab/lab-error.ts';
+import { packageEntries } from '../../lib/lab/node-packages.ts';
 import { PROJECT_ROOT } from '../../lib/lab/project.ts';
 import type { Variant } from '../../lib/lab/variants.ts';
+import type { LabOptions } from '../../lib/lab/with-machine.ts';
 import type { ModelResult } from './guest/run-models.ts';
-import { packageClosure, packageEntries } from './node-packages.ts';
-import { type LabOptions, runInLab } from './run-in-lab.ts';
+import { runInLab } from './run-in-lab.ts';
 
 /*
  * The unit and property tests of the architecture models, run by the guest's Node: the one of s390x is big-endian.
@@ -45,7 +46,7 @@ export async function runModelTests(variant: Variant, options: LabOptions): Prom
       ...compiled,
       // Tests find them beside their own folder, which is inside `out` there.
       ...captures.map((entry) => ({ ...entry, path: `out/test/captures/${entry.path}` })),
-      ...(await packageEntries(await packageClosure(PACKAGES))),
+      ...(await packageEntries(PACKAGES, PROJECT_ROOT)),
       file('node_modules/vitest/package.json', '{ "type": "module", "exports": "./index.js" }'),
       file('node_modules/vitest/index.js', "export * from '../../out/test/lab/guest/vitest.js';"),
     ],

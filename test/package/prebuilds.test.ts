@@ -10,6 +10,7 @@ const PLATFORMS = [
   ['linux-arm64', 183, false],
   ['linux-s390x', 22, true],
   ['linux-ppc64', 21, false],
+  ['linux-riscv64', 243, false],
 ] as const;
 
 const newer = (version: string): boolean => {
@@ -37,7 +38,7 @@ describe('prebuild.mjs', () => {
     const { status, text } = await run(ROOT, process.execPath, ['native/prebuild.mjs', 'linux-mips']);
     expect(status).toBe(1);
     expect(text).toContain(
-      'there is no platform linux-mips; there are linux-x64, linux-arm64, linux-s390x, linux-ppc64',
+      'there is no platform linux-mips; there are linux-x64, linux-arm64, linux-s390x, linux-ppc64, linux-riscv64',
     );
   });
 });

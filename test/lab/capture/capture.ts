@@ -1,9 +1,10 @@
 import { join } from 'node:path';
 import { LabError } from '../../../lib/lab/lab-error.ts';
-import { OUT_FOLDER } from '../../../lib/lab/project.ts';
 import type { Machine, Variant } from '../../../lib/lab/variants.ts';
+import type { LabOptions } from '../../../lib/lab/with-machine.ts';
 import type { CapturedProcess } from '../guest/captured.ts';
-import { type LabOptions, runInLab } from '../run-in-lab.ts';
+import { OUT_FOLDER } from '../job.ts';
+import { runInLab } from '../run-in-lab.ts';
 import type { GdbStub } from './gdb-stub.ts';
 import * as ppc64 from './ppc64.ts';
 import type { Qmp } from './qmp.ts';

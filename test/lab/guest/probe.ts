@@ -2,7 +2,8 @@ import { execFileSync } from 'node:child_process';
 import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import { endianness } from 'node:os';
 import { join } from 'node:path';
-import { GUEST_ROOT, type Json } from '../../../lib/lab/frames.ts';
+import type { Json } from '../../../lib/lab/frames.ts';
+import { GUEST_ROOT } from '../job.ts';
 
 /** What there is in the guest: shows that the lab itself works. */
 export default function probe(): Json {

@@ -9,8 +9,8 @@ import {
   htabChunks,
 } from '../../../lib/arch/ppc64/model/index.ts';
 import type { KvmCalls } from '../../../lib/calls/kvm-calls.ts';
-import { GUEST_ROOT } from '../../../lib/lab/frames.ts';
 import { HTAB, MAP, PROT } from '../../../lib/uapi/flags.ts';
+import { GUEST_ROOT } from '../job.ts';
 
 /*
  * Puts the captured table of a running Linux into a kernel through the HTAB fd, and reads it back: the first table, and

@@ -4,15 +4,16 @@ import { configuredProxy } from '../../../lib/lab/archive/http.ts';
 import { describeMissing, toolsFor } from '../../../lib/lab/host-tools.ts';
 import { parseQemuVersion } from '../../../lib/lab/qemu.ts';
 import { VARIANTS } from '../../../lib/lab/variants.ts';
+import { compilerOf } from '../../lab/addon.ts';
 
 describe('missing tools', () => {
   const s390x = VARIANTS[0]!.machine;
 
   it('are named with the command that installs them', () => {
-    const sentence = describeMissing(toolsFor(s390x), (needs) => !/s390x|xz/.test(needs));
-    expect(sentence).toContain('lacks qemu-system-s390x, s390x-linux-gnu-g++, xz;');
+    const sentence = describeMissing([...toolsFor(s390x), compilerOf(s390x)], (needs) => !/s390x|xz/.test(needs));
+    expect(sentence).toContain('lacks qemu-system-s390x, xz, s390x-linux-gnu-g++;');
     expect(sentence).toMatch(
-      /apt-get install .* qemu-system-s390x g\+\+-s390x-linux-gnu libc6-dev-s390x-cross xz-utils$/,
+      /apt-get install .* qemu-system-s390x xz-utils g\+\+-s390x-linux-gnu libc6-dev-s390x-cross$/,
     );
   });
 

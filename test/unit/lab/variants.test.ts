@@ -21,7 +21,7 @@ describe("the guest's init", () => {
   const s390x = VARIANTS.find(({ id }) => id === 's390x-6.12')!;
 
   it('allows page tables with storage keys before it starts Node on s390x', () => {
-    const lines = initScript(s390x, { line: 'node job.js' }).split('\n');
+    const lines = initScript(s390x, { line: 'node job.js', folder: '/app' }).split('\n');
     const allow = lines.findIndex((line) => line.includes('/proc/sys/vm/allocate_pgste'));
     const insmod = lines.findIndex((line) => line.includes('insmod'));
     expect(insmod).toBeGreaterThan(0);
@@ -31,13 +31,17 @@ describe("the guest's init", () => {
 
   it('leaves out modules that the machine is to do without', () => {
     const machine = { ...s390x.machine, modulesLeftOut: '*-kvm*' };
-    const script = initScript({ ...s390x, machine }, { line: 'node job.js' });
+    const script = initScript({ ...s390x, machine }, { line: 'node job.js', folder: '/app' });
     expect(script).toMatch(/ in \*-kvm\*\) continue ;; esac\n.* insmod "\$module"/);
-    expect(initScript(s390x, { line: 'node job.js' })).not.toContain('continue');
+    expect(initScript(s390x, { line: 'node job.js', folder: '/app' })).not.toContain('continue');
   });
 
   it("gives a shell the user's terminal", () => {
-    const script = initScript(s390x, { line: 'node cli.js', terminal: { columns: 132, rows: 43, type: 'xterm' } });
+    const script = initScript(s390x, {
+      line: 'node cli.js',
+      folder: '/app',
+      terminal: { columns: 132, rows: 43, type: 'xterm' },
+    });
     expect(script).toContain('stty cols 132 rows 43\nsetsid cttyhack node cli.js\n');
     expect(script).toContain('export TERM=xterm\n');
   });
