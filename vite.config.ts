@@ -27,7 +27,12 @@ export default defineConfig(({ mode }) => ({
       input:
         mode === 'cjs'
           ? MODULES
-          : { ...MODULES, 'cli/main': 'lib/cli/main.ts', 'cli/script-hooks': 'lib/cli/run/script-hooks.ts' },
+          : {
+              ...MODULES,
+              'cli/main': 'lib/cli/main.ts',
+              'cli/script-hooks': 'lib/cli/run/script-hooks.ts',
+              'lab/agent': 'lib/lab/guest/agent.ts',
+            },
       output: {
         format: mode === 'cjs' ? 'cjs' : 'es',
         entryFileNames: '[name].js',

@@ -4,13 +4,14 @@ import { doctor } from './doctor/index.ts';
 import { explainError } from './explain-error.ts';
 import { hpt } from './hpt/index.ts';
 import { type Io, UsageError } from './io.ts';
+import { lab } from './lab/index.ts';
 import { suggestion } from './nearest.ts';
 import { packageVersion } from './package-info.ts';
 import { repl } from './repl/index.ts';
 import { run } from './run/index.ts';
 import { tour } from './tour/index.ts';
 
-const COMMANDS: Readonly<Record<string, Command>> = { repl, run, tour, doctor, hpt };
+const COMMANDS: Readonly<Record<string, Command>> = { repl, run, lab, tour, doctor, hpt };
 
 /** Exit statuses. */
 const STATUS = { OK: 0, FAILED: 1, USAGE: 2 } as const;

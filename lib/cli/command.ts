@@ -26,8 +26,8 @@ export interface Command {
   readonly options?: Options;
   /** How many other arguments there may be; none by default. */
   readonly positionals?: { readonly least: number; readonly most: number };
-  /** The first argument that is no option ends the options: what follows is somebody else's. */
-  readonly passesOn?: boolean;
+  /** So many arguments that are no options end the options, and so does `--`: what follows is somebody else's. */
+  readonly passesOn?: number;
   run(values: Values, positionals: readonly string[], io: Io): number | Promise<number>;
 }
 
@@ -66,16 +66,12 @@ export async function runCommandLine(name: string, command: Command, args: reado
   return await command.run(values, positionals, io);
 }
 
-function parse(
-  name: string,
-  { options = {}, positionals: wanted, passesOn = false }: Command,
-  args: readonly string[],
-) {
+function parse(name: string, { options = {}, positionals: wanted, passesOn }: Command, args: readonly string[]) {
   const known: NonNullable<ParseArgsConfig['options']> = {};
   for (const [option, { type, short }] of Object.entries({ ...options, help: HELP })) {
     known[option] = { type, ...(short === undefined ? {} : { short }) };
   }
-  const own = passesOn ? beforeFirstPositional(args, known) : args;
+  const own = passesOn === undefined ? args : upToPositional(passesOn, args, known);
   let parsed: { values: Values; positionals: string[] };
   try {
     parsed = parseArgs({ args: [...own], options: known, allowPositionals: true }) as typeof parsed;
@@ -97,11 +93,13 @@ function parse(
   return { values: parsed.values, positionals };
 }
 
-/** The options and the first argument after them, which leaves the rest for that one. */
-function beforeFirstPositional(args: readonly string[], options: NonNullable<ParseArgsConfig['options']>) {
+/** The options and so many arguments, the last of which gets the rest. */
+function upToPositional(count: number, args: readonly string[], options: NonNullable<ParseArgsConfig['options']>) {
   const { tokens } = parseArgs({ args: [...args], options, strict: false, allowPositionals: true, tokens: true });
-  const first = tokens.find(({ kind }) => kind === 'positional' || kind === 'option-terminator');
-  return first === undefined ? args : args.slice(0, first.index + 1);
+  const terminator = tokens.find(({ kind }) => kind === 'option-terminator');
+  const last = tokens.filter(({ kind }) => kind === 'positional')[count - 1];
+  const end = Math.min(terminator?.index ?? args.length, last?.index ?? args.length);
+  return args.slice(0, end + 1);
 }
 
 /** Node's error in our words: what is wrong with which option, and which one was meant. */

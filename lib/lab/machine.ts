@@ -7,8 +7,8 @@ import { LabError } from './lab-error.ts';
 import type { Qemu } from './qemu.ts';
 import type { Machine } from './variants.ts';
 
-/** Linux and Node must be up by then: some fifteen seconds under TCG, and minutes where several others want the processors. */
-const BOOT_TIMEOUT_MS = 300_000;
+/** Linux and Node must be up by then: some fifteen seconds under TCG, and many minutes where several others want the processors. */
+const BOOT_TIMEOUT_MS = 900_000;
 /** Time for the rest of a panic's lines to arrive. */
 const AFTERMATH_MS = 1000;
 const SHOWN_LINES = 25;

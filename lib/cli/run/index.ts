@@ -11,7 +11,7 @@ export const run: Command = {
 raw, s390x, ppc64 and x86_64. What follows FILE is the script's, in process.argv. The status is Node's.`,
   options: SESSION_OPTIONS,
   positionals: { least: 1, most: Number.POSITIVE_INFINITY },
-  passesOn: true,
+  passesOn: 1,
   run: (values, [file = '-', ...args], io) =>
     runScript(io, file, args, sessionOptions('run', values, traceTo(io.stderr, io.env))),
 };

@@ -1,0 +1,25 @@
+import { describe, expect, it } from 'vitest';
+import { cli } from '../../../lib/cli/cli.ts';
+import { fakeIo } from './fake-io.ts';
+
+describe('kvm-bridge lab', () => {
+  it.each([
+    [[], 'which architecture? There are s390x, ppc64, x86_64, aarch64, riscv64'],
+    [['s390', 'a.mjs'], 'there is no lab s390; did you mean s390x?'],
+    [['s390x', '--kernel', '5.4', 'a.mjs'], 'there is no lab s390x with kernel 5.4; there are 6.12, 7.2, 6.1'],
+    [['s390x'], 'a script, or --shell?'],
+    [['s390x', '--shell', 'a.mjs'], '--shell takes no script'],
+    [['s390x', '--timeout', 'never', '--', 'a.mjs'], '--timeout is a number of minutes up to 1440, not "never"'],
+    [['s390x', '--kernle', '6.1', 'a.mjs'], 'there is no option --kernle; did you mean --kernel?'],
+  ])('refuses %j in two lines', async (args, message) => {
+    const io = fakeIo();
+    expect(await cli(['lab', ...args], io)).toBe(2);
+    expect(io.err()).toBe(`kvm-bridge lab: ${message}\n\`kvm-bridge lab --help\` says what there is.\n`);
+  });
+
+  it('lists the labs, the default of each architecture first', async () => {
+    const io = fakeIo();
+    expect(await cli(['lab', '--list'], io)).toBe(0);
+    expect(io.out()).toMatch(/^s390x-6\.12 {5}MEM_OP/);
+  });
+});
