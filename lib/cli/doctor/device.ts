@@ -7,7 +7,7 @@ const DEVICE = '/dev/kvm';
 /** Whether /dev/kvm is there, and whether this user may open it. */
 export function examineDevice(host: Host): Finding {
   const file = host.stat(DEVICE);
-  if (file === undefined) return fail(DEVICE, 'there is no such file', howToGetDevice(host));
+  if (file === undefined) return examineAbsence(host);
   const mode = `mode ${file.mode.toString(8).padStart(4, '0')}`;
   if (!file.isCharacterDevice)
     return fail(DEVICE, `is not a character device (${mode})`, `sudo rm ${DEVICE} && sudo mknod ${DEVICE} c 10 232`);
@@ -15,6 +15,20 @@ export function examineDevice(host: Host): Finding {
     return fail(DEVICE, `this user may not read and write it (${mode})`, howToGetPermission(host, file));
   }
   return ok(DEVICE, `character device, ${mode}, this user may read and write it`);
+}
+
+/** Without the file: the kernel's list of such devices tells a node that is missing from KVM that is. */
+function examineAbsence(host: Host): Finding {
+  const minor = /^ *(\d+) kvm$/m.exec(host.read('/proc/misc') ?? '')?.[1];
+  if (minor === undefined) {
+    return fail(
+      DEVICE,
+      'there is no such file, and /proc/misc has no kvm: it is not loaded, or cannot run here',
+      howToGetDevice(host),
+    );
+  }
+  const detail = 'there is no such file, and /proc/misc has kvm: only the device node is missing';
+  return fail(DEVICE, detail, isContainer(host) ? howToGetDevice(host) : `sudo mknod -m 0660 ${DEVICE} c 10 ${minor}`);
 }
 
 function howToGetDevice(host: Host): string {

@@ -1,6 +1,7 @@
 import { accessSync, constants, readdirSync, readFileSync, statSync } from 'node:fs';
 import { release, userInfo } from 'node:os';
 import { loadNative, type NativeLoad } from '../../backends/native.ts';
+import { isPresent } from '../../lab/host-tools.ts';
 
 /** What `stat` says of a file, as far as the doctor looks. */
 export interface FileFacts {
@@ -27,6 +28,8 @@ export interface Host {
   list(path: string): readonly string[];
   stat(path: string): FileFacts | undefined;
   canReadAndWrite(path: string): boolean;
+  /** Whether a program is on the PATH, or a file given with its folder can be read. */
+  has(needs: string): boolean;
   loadAddon(): NativeLoad;
 }
 
@@ -58,5 +61,6 @@ export const thisHost: Host = {
       accessSync(path, constants.R_OK | constants.W_OK);
       return true;
     }) ?? false,
+  has: isPresent,
   loadAddon: loadNative,
 };

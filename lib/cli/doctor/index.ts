@@ -7,11 +7,13 @@ import { type Host, thisHost } from './host.ts';
 import { type CapabilityFinding, examineAddon, examineKvm } from './kvm.ts';
 import {
   examineHugePages,
+  examineLabs,
   examineLimits,
   examineModules,
   examineOvercommit,
   examinePgste,
   examineSystem,
+  examineUserfaultfd,
 } from './surroundings.ts';
 
 /** Everything the doctor found out. */
@@ -36,7 +38,13 @@ export function diagnose(host: Host = thisHost): Diagnosis {
       findings.push(...kvm.findings);
       capabilities = kvm.capabilities;
     }
-    const rest = [...examineLimits(host), examineHugePages(host), examineOvercommit(host)];
+    const rest = [
+      ...examineLimits(host),
+      examineHugePages(host),
+      examineOvercommit(host),
+      examineUserfaultfd(host),
+      examineLabs(host),
+    ];
     findings.push(...rest.filter((found) => found !== undefined));
   }
   return { usable: findings.every(({ status }) => status !== 'fail'), findings, capabilities };

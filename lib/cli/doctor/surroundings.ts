@@ -1,4 +1,6 @@
 import { humanSize } from '../../base/text.ts';
+import { toolsFor } from '../../lab/host-tools.ts';
+import { VARIANTS } from '../../lab/variants.ts';
 import { archOfNode } from '../../uapi/arch.ts';
 import { type Finding, fail, note, ok } from './finding.ts';
 import type { Host } from './host.ts';
@@ -96,4 +98,37 @@ export function examineOvercommit(host: Host): Finding | undefined {
         'sudo sysctl vm.overcommit_memory=0',
       )
     : ok('overcommit', `${mode}: sparse guests of any size`);
+}
+
+/** userfaultfd(2), with which a process brings pages when they are touched. */
+export function examineUserfaultfd(host: Host): Finding | undefined {
+  const unprivileged = host.read('/proc/sys/vm/unprivileged_userfaultfd');
+  if (unprivileged === undefined) return undefined;
+  const subject = 'userfaultfd';
+  if (unprivileged === '1') return ok(subject, 'for every user, faults in the kernel too');
+  if (host.canReadAndWrite('/dev/userfaultfd')) return ok(subject, 'this user may open /dev/userfaultfd');
+  return note(
+    subject,
+    'without privilege only for faults in user mode, of which those that KVM takes for a guest are none',
+    `sudo setfacl -m u:${host.user}:rw /dev/userfaultfd`,
+  );
+}
+
+/** What `kvm-bridge lab` needs of this machine. */
+export function examineLabs(host: Host): Finding {
+  const machines = [...new Set(VARIANTS.map(({ machine }) => machine))];
+  const lacks = machines.map((machine) => ({
+    arch: machine.arch,
+    missing: toolsFor(machine).filter(({ needs }) => !host.has(needs)),
+  }));
+  const ready = lacks.filter(({ missing }) => missing.length === 0).map(({ arch }) => arch);
+  const parts = [
+    ...(ready.length === 0 ? [] : [`${ready.join(', ')}: ready`]),
+    ...lacks
+      .filter(({ missing }) => missing.length > 0)
+      .map(({ arch, missing }) => `${arch} lacks ${missing.map(({ needs }) => needs).join(', ')}`),
+  ];
+  const packages = new Set(lacks.flatMap(({ missing }) => missing.flatMap((tool) => tool.packages)));
+  if (packages.size === 0) return ok('labs', parts.join('; '));
+  return note('labs', parts.join('; '), `sudo apt-get install --no-install-recommends ${[...packages].join(' ')}`);
 }

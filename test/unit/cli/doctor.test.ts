@@ -36,6 +36,7 @@ function machine({ arch = 'x86_64', host = {}, files = {}, mayUse = true, calls 
     list: (path) => (path === '/sys/module' ? ['ext4', 'kvm_intel', 'kvm'] : []),
     stat: (path) => (path === '/dev/kvm' ? device : undefined),
     canReadAndWrite: () => mayUse,
+    has: () => true,
     loadAddon: () => ({
       calls: Object.assign(kernel, calls),
       htab: plainHtabLoops,
@@ -239,7 +240,7 @@ describe('the report', () => {
     const bad = fakeIo();
     expect(doctorCommand(bad, { json: false }, machine({ device: undefined }))).toBe(1);
     expect(bad.out()).toMatch(/Real KVM is not usable here\. The emulated kernel is, here and anywhere\.\n$/);
-    expect(bad.out()).toMatch(/^ {2}fail {2}\/dev\/kvm +there is no such file$/m);
+    expect(bad.out()).toMatch(/^ {2}fail {2}\/dev\/kvm +there is no such file, and/m);
   });
 
   it('is JSON on request', () => {
@@ -256,5 +257,45 @@ describe('the report', () => {
     for (const line of io.out().split('\n')) {
       if (!line.includes('→')) expect(line.length, line).toBeLessThanOrEqual(80);
     }
+  });
+});
+
+describe('a machine without /dev/kvm', () => {
+  const misc = (list: string) => ({ device: undefined, files: { '/proc/misc': list, '/proc/cpuinfo': 'flags: vmx' } });
+
+  it('is told to make the node where the kernel has KVM, with the number that it has', () => {
+    const found = finding(machine(misc(' 53 vga_arbiter\n231 kvm\n')), '/dev/kvm');
+    expect(found.detail).toContain('only the device node is missing');
+    expect(found.mend).toBe('sudo mknod -m 0660 /dev/kvm c 10 231');
+  });
+
+  it('is told to load the module where it has none', () => {
+    const found = finding(machine(misc('232 kvmfr\n')), '/dev/kvm');
+    expect(found.detail).toContain('it is not loaded');
+    expect(found.mend).toBe('sudo modprobe kvm_intel');
+  });
+
+  it('is told to start a container with the device of its host', () => {
+    const container = (path: string) =>
+      path === '/.dockerenv' ? { isCharacterDevice: false, mode: 0o644, gid: 0 } : undefined;
+    const found = finding(machine({ ...misc('232 kvm\n'), host: { stat: container } }), '/dev/kvm');
+    expect(found.mend).toMatch(/^start the container with --device/);
+  });
+});
+
+describe('the doctor', () => {
+  it('names what each lab lacks, and one command for all of it', () => {
+    const host = machine({ host: { has: (needs) => !/s390x|^zstd$/.test(needs) } });
+    const found = finding(host, 'labs');
+    expect(found.detail).toBe('x86_64, aarch64, riscv64: ready; s390x lacks qemu-system-s390x; ppc64 lacks zstd');
+    expect(found.mend).toMatch(/ qemu-system-s390x zstd$/);
+    expect(finding(machine(), 'labs').status).toBe('ok');
+  });
+
+  it('knows whose faults userfaultfd may take', () => {
+    const files = { '/proc/sys/vm/unprivileged_userfaultfd': '0' };
+    expect(finding(machine({ files }), 'userfaultfd').status).toBe('ok');
+    const barred = finding(machine({ files, host: { canReadAndWrite: (path) => path === '/dev/kvm' } }), 'userfaultfd');
+    expect(barred).toMatchObject({ status: 'note', mend: 'sudo setfacl -m u:ada:rw /dev/userfaultfd' });
   });
 });
