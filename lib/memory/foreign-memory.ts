@@ -1,4 +1,4 @@
-import { KvmError } from '../base/errors.ts';
+import { callError } from '../calls/failure.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { MAP, PROT } from '../uapi/flags.ts';
@@ -44,11 +44,11 @@ export class ForeignMemory {
         this.#calls.backend === 'native'
           ? 'the real kernel cannot use memory of an emulated one: make it with the calls of the addon'
           : `an emulated kernel can use the real kernel's memory only if it is a memfd, and this is ${kind}`;
-      throw new KvmError(ERRNO.EXDEV, { syscall: 'mmap', size, explanation });
+      throw callError('mmap', ERRNO.EXDEV, { size, explanation });
     }
     const prot = PROT.READ | PROT.WRITE;
     const hva = this.#calls.mmap(size, prot, MAP.SHARED, fd, 0, ALIGNMENT, 0);
-    if (hva < 0) throw new KvmError(hva, { syscall: 'mmap', size });
+    if (hva < 0) throw callError('mmap', hva, { size });
     return hva;
   }
 }

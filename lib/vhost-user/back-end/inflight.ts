@@ -1,4 +1,5 @@
 import { KvmError } from '../../base/errors.ts';
+import { callError } from '../../calls/failure.ts';
 import type { KvmCalls } from '../../calls/kvm-calls.ts';
 import { Mapping } from '../../memory/mapping.ts';
 import { Descriptor } from '../../sharing/descriptor.ts';
@@ -34,7 +35,7 @@ export class Inflight {
   static make(calls: KvmCalls, queues: number, queueSize: number): { inflight: Inflight; descriptor: Descriptor } {
     const size = stride(queueSize) * queues;
     const fd = calls.memfdCreate('vhost-inflight', Math.ceil(size / calls.pageSize) * calls.pageSize, 0);
-    if (fd < 0) throw new KvmError(fd, { syscall: 'memfd_create', size });
+    if (fd < 0) throw callError('memfdCreate', fd, { size });
     const descriptor = new Descriptor(calls, fd);
     const inflight = new Inflight(Mapping.file(calls, fd, { size }), { size, offset: 0, queues, queueSize });
     return { inflight, descriptor };
