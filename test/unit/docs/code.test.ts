@@ -113,6 +113,7 @@ it.each(codeBlocks().filter(({ name }) => !NOT_RUN.test(name)))(
     const said = [...block.code.matchAll(/^\/\/ → (.*)$/gm)].map(([, line]) => line);
     const lines = await run(block);
     if (said.length > 0) expect(lines).toEqual(said);
-    expect(lines.length > 0).toBe(block.code.includes('console.log'));
+    // What stands in functions is compiled alone: the text leaves to the reader who calls them.
+    expect(lines.length > 0).toBe(/^(for \(.*\) )?console\.log/m.test(block.code));
   },
 );
