@@ -14,6 +14,13 @@ export interface CoalescingVm extends Callee {
   readonly vcpus: readonly CoalescingVcpu[];
 }
 
+/** A registered range of addresses, or of ports. */
+interface Zone {
+  readonly start: bigint;
+  readonly end: bigint;
+  readonly pio: boolean;
+}
+
 /** The stores to a VM's coalesced zones: out of its one ring, to those who handle them. */
 export class CoalescedStores {
   readonly #vm: CoalescingVm;
@@ -21,7 +28,7 @@ export class CoalescedStores {
   readonly #handle: (write: CoalescedWrite) => boolean;
   /** The VM's one ring, seen through one of its vCPUs. */
   #seen: { readonly vcpu: CoalescingVcpu; readonly ring: CoalescedMmioRing } | undefined;
-  #zones = 0;
+  readonly #zones = new Set<Zone>();
   #unhandled: CoalescedWrite[] = [];
 
   constructor(vm: CoalescingVm, handle: (write: CoalescedWrite) => boolean) {
@@ -35,17 +42,28 @@ export class CoalescedStores {
     const bus = pio ? 1 : 0;
     const result = calls.registerCoalescedMmio(this.#vm.fd, addr, size, bus);
     if (result < 0) throw callFailure('registerCoalescedMmio', result, this.#vm, { gpa: addr, size });
-    this.#zones++;
+    const zone: Zone = { start: BigInt(addr), end: BigInt(addr) + BigInt(size), pio };
+    this.#zones.add(zone);
     return new Registration(() => {
       this.drain();
-      this.#zones--;
-      if (!this.#vm.closed) calls.unregisterCoalescedMmio(this.#vm.fd, addr, size, bus);
+      this.#zones.delete(zone);
+      if (this.#vm.closed) return;
+      calls.unregisterCoalescedMmio(this.#vm.fd, addr, size, bus);
+      // KVM takes back every zone that the range is in. One that can't be had again is stores that are exits: slower, not lost.
+      for (const { start, end } of this.#around(zone)) {
+        calls.registerCoalescedMmio(this.#vm.fd, start, Number(end - start), bus);
+      }
     });
+  }
+
+  /** The zones that contain a whole one. */
+  #around({ start, end, pio }: Zone): Zone[] {
+    return [...this.#zones].filter((zone) => zone.pio === pio && zone.start <= start && zone.end >= end);
   }
 
   /** Gives the stores there are to those who handle them. */
   drain(): void {
-    if (this.#zones === 0) return;
+    if (this.#zones.size === 0) return;
     this.#ring()?.drain((write) => {
       if (!this.#handle(write)) this.#unhandled.push(write);
     });

@@ -112,7 +112,8 @@ export class VmIo {
 
   /**
    * KVM_REGISTER_COALESCED_MMIO: stores to a range are put aside, and come to the handlers (or to
-   * {@link takeCoalescedWrites}) before the next exit. Closing takes it back.
+   * {@link takeCoalescedWrites}) before the next exit. Closing takes it back, and nothing of other zones, though KVM alone takes
+   * back all those around it.
    * @throws KvmError ENOTTY on s390x, EINVAL, ENOSPC
    */
   registerCoalescedMmio(addr: U64, size: number, { pio = false }: { readonly pio?: boolean } = {}): Registration {

@@ -207,6 +207,27 @@ describe.each(x86_64)('a vCPU on $name', ({ options }) => {
     expect((await vcpu.run()).reason).toBe('MMIO');
   });
 
+  it('goes on coalescing in zones around and beside one that is closed', async () => {
+    const zone = (at: number, size: number) => vm.io.registerCoalescedMmio(MMIO + at, size);
+    const taken = (): unknown[] => vm.io.takeCoalescedWrites().map(({ data }) => data[0]);
+    const outer = zone(0, 0x1000);
+    const beside = zone(0x2000, 8);
+    zone(0x100, 8).close();
+    load({ store: MMIO + 0x200, value: 1 }, { store: MMIO + 0x104, value: 2 }, { store: MMIO + 0x2004, value: 3 });
+    expect(await vcpu.run()).toEqual({ reason: 'HLT' });
+    expect(taken()).toEqual([1, 2, 3]);
+    const twin = zone(0, 0x1000);
+    outer.close();
+    load({ store: MMIO + 0x104, value: 4 }, { store: MMIO + 0x2004, value: 5 });
+    expect(await vcpu.run()).toEqual({ reason: 'HLT' });
+    expect(taken()).toEqual([4, 5]);
+    twin.close();
+    load({ store: MMIO + 0x2004, value: 6 }, { store: MMIO + 0x104, value: 7 });
+    expect(await vcpu.run()).toMatchObject({ reason: 'MMIO', gpa: MMIO + 0x104 });
+    expect(taken()).toEqual([6]);
+    beside.close();
+  });
+
   it('signals an ioeventfd instead of coming back', async () => {
     const eventfd = kvm.createEventFd();
     const event = vm.io.ioeventfd({ addr: MMIO, len: 1, eventfd, datamatch: 0x41 });
