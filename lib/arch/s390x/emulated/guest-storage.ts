@@ -120,11 +120,12 @@ export class GuestStorage implements AbsoluteMemory {
     const run = this.#frames.find(gfn);
     const slot = run?.slot ?? this.#vm.usableSlot(gfn);
     if (slot === undefined) return PGM_ADDRESSING;
-    if (run !== undefined && !run.touched) this.#touch(run);
     const isThere =
       (run !== undefined && (store ? run.writable : run.readable)) ||
       this.#vm.memory.canAccess(this.#vm.hostAddress(slot, gfn), store);
     if (!isThere && this.states.collectsStores) return -ERRNO.EFAULT;
+    // What its mapping forbids faults nothing in; what the key forbids does.
+    if (isThere && run !== undefined && !run.touched) this.#touch(run);
     const permitted = key === 0 || keyPermits(key, this.states.key(slot, gfn), store);
     return isThere && permitted ? 0 : PGM_PROTECTION;
   }

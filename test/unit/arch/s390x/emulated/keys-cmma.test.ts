@@ -1,6 +1,7 @@
 /** Storage keys, CMMA and attributes of the emulated kernel; "recorded" is what a real 6.12 kernel answered in the lab. */
 
 import { describe, expect, it } from 'vitest';
+import { MAP, PROT } from '../../../../../lib/uapi/flags.ts';
 import { LOG, Machine, MIB } from './machine.ts';
 
 const EINVAL = -22;
@@ -47,6 +48,21 @@ describe('GET_SKEYS and SET_SKEYS, recorded', () => {
     expect(machine.keys(0x3ff, 1)).toEqual(Uint8Array.of(0x40));
     expect(machine.setKeys(0x10, 0x60, 0x61)).toBe(EINVAL);
     expect(machine.keys(0x10, 2)).toEqual(Uint8Array.of(0x60, 0));
+  });
+
+  it('a store that the mapping forbids faults nothing in, so that a key has nowhere to be', () => {
+    // 6.12 in the lab: npm run fuzz -- --arch s390x --seed 918273 --ops 1500
+    const machine = new Machine().addMemory();
+    machine.setKeys(0x20, 0x10);
+    const { kernel } = machine;
+    const hva = kernel.mmap(MIB, PROT.NONE, MAP.PRIVATE | MAP.ANONYMOUS, -1, 0, MIB, 0);
+    kernel.mmapFixed(hva, MIB, PROT.READ, MAP.PRIVATE | MAP.ANONYMOUS, -1, 0);
+    expect(machine.slot(1, 4 * MIB, MIB, hva)).toBe(0);
+    expect(machine.absoluteWrite(4 * MIB, 8)).toBe(4);
+    expect(machine.setKeys(0x400, 0x10)).toBe(EFAULT);
+    // A load faults its page in.
+    expect(machine.absoluteRead(4 * MIB, 8)).toBe(0);
+    expect(machine.setKeys(0x400, 0x10)).toBe(0);
   });
 
   it('accesses set R and C', () => {
