@@ -29,6 +29,8 @@ type Device = IoEvent | CoalescedZone;
 export class IoBus {
   readonly #mmio = new BusDevices<Device>();
   readonly #ports = new BusDevices<Device>();
+  /** Which all architectures keep, and only s390x has notifications for. */
+  readonly #ccwNotifications = new BusDevices<Device>();
   /** The ring page that all vCPUs of the VM share; absent where the architecture has no coalesced MMIO. */
   readonly ring: SharedArea | undefined;
   readonly #little: boolean;
@@ -44,7 +46,7 @@ export class IoBus {
     const refused = refusal(IOEVENTFD_RULES, { addr, len, flags });
     if (refused !== 0) return refused;
     if (typeof eventfd === 'number') return eventfd;
-    const devices = this.#devices((flags & IOEVENTFD.PIO) !== 0);
+    const devices = this.#busOf(flags);
     const event = { eventfd, addr, size: BigInt(len), datamatch: matchOf(flags, datamatch) };
     for (const other of devices) {
       if (other.eventfd !== undefined && collide(other, event)) return -ERRNO.EEXIST;
@@ -56,7 +58,7 @@ export class IoBus {
 
   deassign(eventfd: EmulatedEventfd | number, addr: bigint, len: number, flags: number, datamatch: bigint): number {
     if (typeof eventfd === 'number') return eventfd;
-    const devices = this.#devices((flags & IOEVENTFD.PIO) !== 0);
+    const devices = this.#busOf(flags);
     const wanted = matchOf(flags, datamatch);
     for (const event of devices) {
       if (event.eventfd !== eventfd || event.addr !== addr || event.size !== BigInt(len)) continue;
@@ -98,6 +100,11 @@ export class IoBus {
       }
     }
     return false;
+  }
+
+  #busOf(flags: number): BusDevices<Device> {
+    if ((flags & IOEVENTFD.PIO) !== 0) return this.#ports;
+    return (flags & IOEVENTFD.VIRTIO_CCW_NOTIFY) !== 0 ? this.#ccwNotifications : this.#mmio;
   }
 
   #devices(pio: boolean): BusDevices<Device> {

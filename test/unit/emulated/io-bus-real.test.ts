@@ -1,0 +1,72 @@
+import { expect, it } from 'vitest';
+import { checked, EmulatedKernel, type KvmCalls, loadNative } from '../../../lib/raw.ts';
+import { emulationOf, whyNoKvm } from '../../scenarios/real-host.ts';
+
+const native = loadNative();
+const missing = whyNoKvm(native);
+
+/** A VM with eventfds, on one of the kernels. */
+function world(calls: KvmCalls, irqchip: boolean) {
+  const kvm = calls.openKvm();
+  const vm = calls.createVm(kvm, 0);
+  if (irqchip) calls.createIrqchip(vm);
+  return { calls, kvm, vm, eventfds: [0, 1, 2, 3].map(() => calls.eventfd(0)) };
+}
+
+type World = ReturnType<typeof world>;
+
+/** One of the eventfds, or what is none. */
+const descriptor = ({ vm, eventfds }: World, index: number): number => eventfds[index] ?? vm;
+
+/** The same numbers every time (a linear congruential generator). */
+function numbers(seed: number) {
+  let state = seed;
+  const below = (end: number) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return Math.floor((state / 2 ** 32) * end);
+  };
+  return { below, pick: <T>(from: readonly T[]): T => from[below(from.length)]! };
+}
+
+const whyNot = missing ?? ('calls' in native && native.calls.arch !== 'x86_64' ? 'this is not x86_64' : undefined);
+const why = whyNot === undefined ? '' : ` (${whyNot})`;
+
+it.skipIf(whyNot !== undefined).each([1, 2, 3])(
+  `ioeventfds and irqfds of random lengths, matches, buses and resampling are answered as by the real kernel${why}, seed %i`,
+  (seed) => {
+    if (!('calls' in native)) return;
+    const { below, pick } = numbers(seed);
+    const real = native.calls;
+    const emulated = checked(new EmulatedKernel(emulationOf(real)));
+    for (let vm = 0; vm < 6; vm++) {
+      const irqchip = below(2) === 1;
+      const worlds = [world(real, irqchip), world(emulated, irqchip)];
+      for (let i = 0; i < 200; i++) {
+        const which = below(5);
+        let ask: (world: World) => number;
+        let what: string;
+        if (below(3) < 2) {
+          const [addr, length] = [
+            pick([0x1000, 0x1000, 0x1004, 0x2000, 0xffff_ffff_ffff_ffffn, 0x3f8]),
+            pick([0, 1, 2, 4, 8, 3]),
+          ];
+          const [flags, match] = [
+            pick([0, 1, 2, 4, 3, 5, 6, 7, 8, 9, 12, 16, 32]),
+            pick([0, 1, 0x1ff, 0x1_0000_0001n]),
+          ];
+          what = `ioeventfd(${addr}, ${length}, eventfd ${which}, flags ${flags}, ${match})`;
+          ask = (on) => on.calls.ioeventfd(on.vm, addr, length, descriptor(on, which), flags, match);
+        } else {
+          const [gsi, flags, resample] = [pick([0, 5, 23, 24, 4095, 4096, 0xffff_ffff]), below(5), below(6)];
+          what = `irqfd(eventfd ${which}, ${gsi}, flags ${flags}, resample ${resample})`;
+          ask = (on) =>
+            on.calls.irqfd(on.vm, descriptor(on, which), gsi, flags, resample === 5 ? -1 : descriptor(on, resample));
+        }
+        const [theirs, ours] = worlds.map(ask);
+        expect(ours, `VM ${vm}, call ${i}: ${what}`).toBe(theirs);
+      }
+      for (const { calls, kvm, vm: fd, eventfds } of worlds)
+        for (const each of [...eventfds, fd, kvm]) calls.close(each);
+    }
+  },
+);
