@@ -1,5 +1,6 @@
 /** What KVM keeps beside each page: storage key and CMMA state. */
 
+import { keepBits, nonZeroBytes, wordRange } from '../../../base/wide-bytes.ts';
 import type { EmulatedHostMemory, MemoryObserver } from '../../../emulated/host-memory.ts';
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
 import { SEGMENT_SIZE } from '../model/dat-entries.ts';
@@ -57,15 +58,41 @@ class SparseBytes {
 
   /** Keeps only some bits of every byte. */
   mask(bits: number): void {
-    for (const chunk of this.#chunks.values()) for (let i = 0; i < chunk.length; i++) chunk[i]! &= bits;
+    for (const chunk of this.#chunks.values()) keepBits(chunk, 0, chunk.length, bits);
   }
 
   /** Keeps only some bits of a run of pages. */
   maskRun(page: number, length: number, bits: number): void {
     for (const { bytes } of this.runs(page, length, false)) {
-      if (bytes !== undefined) for (let i = 0; i < bytes.length; i++) bytes[i]! &= bits;
+      if (bytes !== undefined) keepBits(bytes, 0, bytes.length, bits);
     }
   }
+}
+
+/** Has the bytes of a chunk's keys where the chunk has them: words are then at the same places. */
+const scratch = new Uint8Array(CHUNK);
+
+/** Sets keys; where one is another than the last that was set, its page is changed. The first two are the same part of two chunks. */
+function storeKeys(states: Uint8Array, last: Uint8Array, keys: Uint8Array): void {
+  const { length } = keys;
+  const aligned = scratch.subarray(states.byteOffset, states.byteOffset + length);
+  aligned.set(keys);
+  const { first, end, words: keyWords } = wordRange(aligned, 0, length);
+  const { words: stateWords } = wordRange(states, 0, length);
+  const { words: lastWords } = wordRange(last, 0, length);
+  for (let i = 0; i < keyWords.length; i++) {
+    const key = keyWords[i]! | 0;
+    stateWords[i] = key | nonZeroBytes(key ^ lastWords[i]!) | (stateWords[i]! & 0x0101_0101);
+  }
+  for (const [from, to] of [
+    [0, first],
+    [end, length],
+  ] as const) {
+    for (let i = from; i < to; i++) {
+      states[i] = keys[i]! | (last[i] === keys[i] ? states[i]! & USER_CHANGED : USER_CHANGED);
+    }
+  }
+  last.set(keys);
 }
 
 /**
@@ -119,9 +146,10 @@ export class PageStates implements MemoryObserver {
     let to = at;
     for (const { bytes, length: size } of this.keys.runs(this.page(slot, gfn), length, false)) {
       if (bytes === undefined) keys.fill(0, to, to + size);
-      else for (let i = 0; i < size; i++) keys[to + i] = bytes[i]! & KEY_BITS;
+      else keys.set(bytes, to);
       to += size;
     }
+    keepBits(keys, at, to, KEY_BITS);
   }
 
   /** Sets the keys of frames that follow one another, as {@link setKey} does. */
@@ -131,11 +159,7 @@ export class PageStates implements MemoryObserver {
     let from = at;
     for (const { bytes: states } of this.keys.runs(page, length, true)) {
       const last = before.next().value!.bytes!;
-      for (let i = 0; i < last.length; i++) {
-        const key = keys[from + i]!;
-        states![i] = key | (last[i] === key ? states![i]! & USER_CHANGED : USER_CHANGED);
-        last[i] = key;
-      }
+      storeKeys(states!, last, keys.subarray(from, from + last.length));
       from += last.length;
     }
   }

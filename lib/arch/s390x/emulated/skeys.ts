@@ -1,5 +1,6 @@
 /** KVM_S390_GET_SKEYS, SET_SKEYS and KEYOP. */
 
+import { indexOfBits } from '../../../base/wide-bytes.ts';
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
 import { copyOut } from '../../../emulated/user-memory.ts';
 import { refusal } from '../../../rules/rule.ts';
@@ -55,9 +56,7 @@ export function setSkeys(vm: S390xVm, startGfn: bigint, count: bigint, flags: nu
 
 /** How many of the bytes from `at` on are keys. */
 function validKeys(keys: Uint8Array, at: number, length: number): number {
-  let i = 0;
-  while (i < length && (keys[at + i]! & UNUSED_BIT) === 0) i++;
-  return i;
+  return indexOfBits(keys, at, at + length, UNUSED_BIT) - at;
 }
 
 /** Frames that follow one another in a slot and in user space. */
