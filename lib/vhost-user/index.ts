@@ -13,6 +13,7 @@ export {
   type QueueStart,
   VhostUserFrontEnd,
 } from './front-end/front-end.ts';
+export { VirtioMmio, type VirtioMmioOptions } from './front-end/virtio-mmio.ts';
 export { PageLog } from './log.ts';
 export { FEATURE, PROTOCOL_FEATURE } from './protocol.ts';
 export { Chain } from './virtqueue/chain.ts';
