@@ -7,6 +7,7 @@ import { importTime, slotMemory } from './footprint.ts';
 import { hptEnter, hptTranslations, htabLaterPasses, htabStreams } from './hpt.ts';
 import { checkExtension, getDirtyLog, setUserMemoryRegion } from './ioctls.ts';
 import { s390xKeys, s390xReads } from './s390x.ts';
+import { vhostUserReads } from './vhost-user.ts';
 
 export const BENCHMARKS: readonly Benchmark[] = [
   checkExtension,
@@ -27,4 +28,5 @@ export const BENCHMARKS: readonly Benchmark[] = [
   mmioExits,
   importTime,
   slotMemory,
+  vhostUserReads,
 ];
