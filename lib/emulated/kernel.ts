@@ -1,4 +1,6 @@
 import type { Bytes, Hva, KvmCalls, Ppc64Calls, S390xCalls, U64, X86_64Calls } from '../calls/kvm-calls.ts';
+import { GUEST_MEMFD_RULES } from '../rules/guest-memfd.ts';
+import { refusal } from '../rules/rule.ts';
 import type { Arch } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { API_VERSION, GUEST_MEMFD_FLAG, IOEVENTFD, IRQFD, MAP } from '../uapi/flags.ts';
@@ -269,9 +271,9 @@ export class KernelCore implements KvmCalls {
     const bytes = BigInt(size);
     // Where private pages are told from shared ones, all are private in the beginning.
     const known = this.#machine.guestMemfdFlags & (vm.type.privateMemory ? GUEST_MEMFD_FLAG.MMAP : -1);
-    if ((BigInt(flags) & ~BigInt(known)) !== 0n) return -ERRNO.EINVAL;
-    // The kernel's loff_t is signed.
-    if (BigInt.asIntN(64, bytes) <= 0n || bytes % BigInt(this.pageSize) !== 0n) return -ERRNO.EINVAL;
+    const context = { size: bytes, flags: BigInt(flags), known: BigInt(known), pageSize: this.pageSize };
+    const refused = refusal(GUEST_MEMFD_RULES, context);
+    if (refused !== 0) return refused;
     return this.#open(new EmulatedGuestMemfd(vm, Number(bytes), Number(flags)));
   }
 

@@ -16,6 +16,8 @@ import type { KvmCalls } from '../calls/kvm-calls.ts';
 import type { DirtyPages } from '../memory/dirty-pages.ts';
 import type { Mapping, MappingOptions } from '../memory/mapping.ts';
 import type { Memslots, UserMemoryRegion } from '../memory/memslots.ts';
+import { GUEST_MEMFD_RULES } from '../rules/guest-memfd.ts';
+import { explain } from '../rules/rule.ts';
 import type { AddressSpace } from '../sharing/address-space.ts';
 import type { Arch } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
@@ -202,7 +204,8 @@ export class Vm extends Handle {
   /** KVM_CREATE_GUEST_MEMFD (6.8+, x86_64). @throws KvmError ENOTTY, EINVAL */
   createGuestMemfd(size: number, flags: U64 = 0): GuestMemfd {
     const fd = this.calls.createGuestMemfd(this.fd, checkSize(size, 'size'), checkU64(flags, 'flags'));
-    return new GuestMemfd(this.calls, this.check('createGuestMemfd', fd, { size }), size);
+    if (fd >= 0) return new GuestMemfd(this.calls, fd, size);
+    throw this.failure('createGuestMemfd', fd, { size, explanation: this.#whyNoGuestMemfd(size, flags, fd) });
   }
 
   /** KVM_SET_MEMORY_ATTRIBUTES: MEMORY_ATTRIBUTE_PRIVATE, or 0 for shared. @throws KvmError ENOTTY, EINVAL */
@@ -249,6 +252,13 @@ export class Vm extends Handle {
     if (this.closed) return 'Vm (closed)';
     const { backend, arch } = this.calls;
     return `Vm fd ${this.fd}, ${arch} on the ${backend === 'native' ? 'real' : 'emulated'} kernel, ${this.#vcpus.size} vCPUs\n${inspect(this.memory, options)}\n${inspect(this.memslots, options)}`;
+  }
+
+  #whyNoGuestMemfd(size: number, flags: U64, errno: number): string | undefined {
+    if (errno !== -ERRNO.EINVAL) return undefined;
+    const known = BigInt(this.checkExtension('GUEST_MEMFD_FLAGS'));
+    const context = { size: BigInt(size), flags: BigInt(flags), known, pageSize: this.calls.pageSize };
+    return explain(GUEST_MEMFD_RULES, context, errno);
   }
 
   #whyNoVcpu(id: U64, errno: number): string | undefined {
