@@ -149,17 +149,19 @@ describe.each(PAGE_SIZES)('guest code on a host with pages of %i bytes', (pageSi
 
   test('what is no load but has the bit of one makes a data storage interrupt', async () => {
     setGprs({ 4: BigInt(DEVICE) });
-    void replaceAfterFault(LWZ, NOP);
+    const replaced = replaceAfterFault(LWZ, NOP);
     await new Promise((done) => setTimeout(done, 20));
     for (const each of [vcpu, other]) each.kick();
+    await replaced;
     expect(faults.map(({ code }) => code)).toEqual([0x300]);
   });
 
   test('a longer instruction is left to the guest, whose processor does not know it', async () => {
     setGprs({ 4: BigInt(DEVICE) });
-    void replaceAfterFault(LWZ, PREFIX);
+    const replaced = replaceAfterFault(LWZ, PREFIX);
     await new Promise((done) => setTimeout(done, 20));
     for (const each of [vcpu, other]) each.kick();
+    await replaced;
     expect(faults.map(({ code }) => code)).toEqual([0x700]);
   });
 
