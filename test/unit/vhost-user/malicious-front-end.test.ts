@@ -1,6 +1,7 @@
 import { closeSync, ftruncateSync, openSync, readdirSync, readlinkSync, unlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { AddressSpace, EventFd, Mapping, UnixConnection } from '../../../lib/index.ts';
@@ -118,7 +119,10 @@ beforeEach((test) => {
 afterEach(async () => {
   peer?.channel.close();
   await peer?.served;
-  if (calls !== undefined) expect(openDescriptors()).toBe(descriptors);
+  if (calls === undefined) return;
+  // The test runner opens files of its own for a moment.
+  for (let i = 0; i < 40 && openDescriptors() > descriptors; i++) await delay(50);
+  expect(openDescriptors()).toBeLessThanOrEqual(descriptors);
 });
 
 /** The memory as the front end sees it. */

@@ -25,9 +25,8 @@ const binding = await AddressSpace.attach(calls, source, {
     binding.release();
   },
 });
-say(`attached ${binding.regions.length}`);
-
 const vmap = binding.vmap(0x5000, 4, { write: true, onRevoke: ({ reason }) => say(`revoked ${reason}`) });
+say(`attached ${binding.regions.length}`);
 process.on('message', (message: string) => {
   const [command, gpa = '0', value = '0'] = message.split(' ');
   if (command === 'write') {
