@@ -1,8 +1,9 @@
 import { checkBytes, checkInteger, checkU64 } from '../base/arguments.ts';
 import { invalidArgType, outOfRange } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
-import { hostOf, type KvmCalls } from './kvm-calls.ts';
-import { CALL_GROUPS, type ParameterKind, signaturesOf } from './signatures.ts';
+import type { KvmCalls } from './kvm-calls.ts';
+import { type ParameterKind, signaturesOf } from './signatures.ts';
+import { wrapCalls } from './wrapped.ts';
 
 type AnyCall = (...args: readonly unknown[]) => unknown;
 
@@ -15,13 +16,7 @@ const MAX_U32 = 0xffff_ffff;
  * it gets, does the same in C++ (native/arguments.cc), and needs no second look.
  */
 export function checked(calls: KvmCalls): KvmCalls {
-  const wrapped: Record<string, unknown> = { ...hostOf(calls) };
-  Object.assign(wrapped, checkGroup(calls, undefined));
-  for (const group of CALL_GROUPS) {
-    const found = calls[group];
-    if (found !== undefined) wrapped[group] = checkGroup(found, group);
-  }
-  return wrapped as unknown as KvmCalls;
+  return wrapCalls(calls, checkGroup);
 }
 
 /** What a parameter takes that is not told by how it is recorded. */

@@ -4,8 +4,9 @@ import { exitName } from '../uapi/flags.ts';
 import { KVM_RUN } from '../uapi/structs.ts';
 import { type SymbolSet, symbolic } from '../uapi/symbols.ts';
 import { formatBytes } from './format.ts';
-import { hostOf, type KvmCalls } from './kvm-calls.ts';
-import { CALL_GROUPS, type ParameterKind, type Signature, signaturesOf } from './signatures.ts';
+import type { KvmCalls } from './kvm-calls.ts';
+import { type ParameterKind, type Signature, signaturesOf } from './signatures.ts';
+import { wrapCalls } from './wrapped.ts';
 
 /** Gets one line for each call that was made, when it has returned. */
 export type TraceSink = (line: string) => void;
@@ -39,14 +40,8 @@ type AnyCall = (...args: readonly unknown[]) => unknown;
  */
 export function traced(calls: KvmCalls, sink: TraceSink, options: TraceOptions = {}): KvmCalls {
   const names = new Names(options.observer, options.symbols === true ? calls.arch : undefined);
-  const wrapped: Record<string, unknown> = { ...hostOf(calls) };
   const exits = options.symbols === true ? new RunAreas(calls) : undefined;
-  Object.assign(wrapped, wrapGroup(calls, undefined, names, sink, exits));
-  for (const group of CALL_GROUPS) {
-    const found = calls[group];
-    if (found !== undefined) wrapped[group] = wrapGroup(found, group, names, sink);
-  }
-  return wrapped as unknown as KvmCalls;
+  return wrapCalls(calls, (target, group) => wrapGroup(target, group, names, sink, exits));
 }
 
 function wrapGroup(

@@ -1,5 +1,6 @@
 import { callError } from '../calls/failure.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
+import { shareMemory } from '../calls/wrapped.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { MAP, PROT } from '../uapi/flags.ts';
 import type { Mapping } from './mapping.ts';
@@ -18,8 +19,7 @@ export class ForeignMemory {
 
   /** The address at which the kernel finds the mapping. @throws KvmError EXDEV when it can't */
   hvaOf(mapping: Mapping): number {
-    const isForeign = mapping.calls.backend !== this.#calls.backend;
-    if (!isForeign) return mapping.hva;
+    if (shareMemory(mapping.calls, this.#calls)) return mapping.hva;
     const shown = this.#shown.get(mapping) ?? this.#show(mapping);
     this.#shown.set(mapping, shown);
     return shown;
@@ -38,19 +38,24 @@ export class ForeignMemory {
   }
 
   #show(mapping: Mapping): number {
-    const { kind, size, fd } = mapping;
-    if (this.#calls.backend === 'native' || fd < 0) {
-      const explanation =
-        this.#calls.backend === 'native'
-          ? 'the real kernel cannot use memory of an emulated one: make it with the calls of the addon'
-          : `an emulated kernel can use the real kernel's memory only if it is a memfd, and this is ${kind}`;
-      throw callError('mmap', ERRNO.EXDEV, { size, explanation });
-    }
+    const { size, fd } = mapping;
+    const explanation = whyNot(mapping, this.#calls);
+    if (explanation !== undefined) throw callError('mmap', ERRNO.EXDEV, { size, explanation });
     const prot = PROT.READ | PROT.WRITE;
     const hva = this.#calls.mmap(size, prot, MAP.SHARED, fd, 0, ALIGNMENT, 0);
     if (hva < 0) throw callError('mmap', hva, { size });
     return hva;
   }
+}
+
+function whyNot({ kind, fd, calls }: Mapping, { backend }: KvmCalls): string | undefined {
+  if (backend === 'native')
+    return 'the real kernel cannot use memory of an emulated one: make it with the calls of the addon';
+  if (calls.backend === 'emulated')
+    return "an emulated kernel cannot use another's memory: make it with the same calls, or as a memfd with the addon's";
+  return fd < 0
+    ? `an emulated kernel can use the real kernel's memory only if it is a memfd, and this is ${kind}`
+    : undefined;
 }
 
 /** What every kernel wants of a slot's address. */

@@ -122,10 +122,10 @@ export class AddressSpace extends RegionSet implements BoundSpace {
       const explanation = "name the addon's `calls`: no region is a memfd, by which they would be known";
       throw new KvmError(ERRNO.ENOSYS, { syscall: 'share', explanation });
     }
+    const patience = checkInteger(patienceMs, 'patienceMs', 0, Number.MAX_SAFE_INTEGER);
     this.hold();
     try {
       const table = new SpaceTable(this, chosen, options);
-      const patience = checkInteger(patienceMs, 'patienceMs', 0, Number.MAX_SAFE_INTEGER);
       this.#shared = { table, consumers: new Consumers(this, table, patience, onConsumer) };
       this.addUser(table);
     } finally {

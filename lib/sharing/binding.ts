@@ -1,4 +1,5 @@
 import { inspect } from 'node:util';
+import { checkSize } from '../base/arguments.ts';
 import { KvmError } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { GuestMemory } from '../memory/guest-memory.ts';
@@ -84,8 +85,10 @@ export class Binding extends GuestMemory<BoundRange> implements VmapOwner {
    */
   vmap(gpa: U64, length: number, options: VmapOptions = {}): Vmap {
     this.#assertBound('vmap');
-    if (options.write === true) this.written.viewOpened();
-    const vmap = new Vmap(this, gpa, length, options);
+    checkSize(length, 'length');
+    const { write = false, onRevoke } = options;
+    if (write) this.written.viewOpened();
+    const vmap = new Vmap(this, gpa, length, write, onRevoke);
     this.#vmaps.add(vmap);
     return vmap;
   }

@@ -1,5 +1,4 @@
 import { inspect } from 'node:util';
-import { checkSize } from '../base/arguments.ts';
 import { hexRange, KvmError, outOfRange } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
@@ -79,11 +78,11 @@ export class Vmap implements ViewHolder {
   #revocation: Revocation | undefined;
 
   /** Made by a binding. @throws KvmError EFAULT where there is no memory, EACCES where it isn't mapped directly */
-  constructor(owner: VmapOwner, gpa: U64, length: number, { write = false, onRevoke }: VmapOptions) {
+  constructor(owner: VmapOwner, gpa: U64, length: number, writable: boolean, onRevoke: VmapOptions['onRevoke']) {
     this.#owner = owner;
     this.gpa = gpa;
-    this.length = checkSize(length, 'length');
-    this.writable = write;
+    this.length = length;
+    this.writable = writable;
     this.#onRevoke = onRevoke;
     try {
       this.#map();

@@ -95,8 +95,9 @@ export class SpaceTable implements SpaceUser {
       throw new KvmError(ERRNO.ENOMEM, { syscall: 'share', size: shape.tableBytes, explanation });
     }
     this.memory = new TableMemory(mapping, shape);
-    this.#lockFd = this.#check('reopen', sharing.reopen(fd));
+    this.#lockFd = sharing.reopen(fd);
     try {
+      this.#check('reopen', this.#lockFd);
       this.#check('lockRange', sharing.lockRange(this.#lockFd, OWNER_LOCK.START, OWNER_LOCK.LENGTH));
       this.#check('addSeals', sharing.addSeals(fd, SEAL.GROW | SEAL.SEAL));
       for (const region of space.memoryRegions) this.add(region);

@@ -1,6 +1,6 @@
 import { describe, expect, it, type TestContext } from 'vitest';
 import { AddressSpace, Kvm, Mapping } from '../../../lib/index.ts';
-import { EmulatedKernel, type GuestProgram, load, store } from '../../../lib/raw.ts';
+import { checked, EmulatedKernel, type GuestProgram, load, store, traced } from '../../../lib/raw.ts';
 import { nativeMissing, UNIT } from '../handles/backends.ts';
 import { hostCalls, openDescriptors } from './host.ts';
 
@@ -69,6 +69,25 @@ describe('an address space', () => {
     real.close();
     emulated.close();
   });
+});
+
+it('memory of an emulated kernel is no other emulated kernel’s, whatever stands in front of its calls', () => {
+  const [mine, others] = [1, 2].map(() => new EmulatedKernel({ arch: 'x86_64' })) as [EmulatedKernel, EmulatedKernel];
+  const space = new AddressSpace({ littleEndian: true, pageSize: 4096 });
+  const ram = Mapping.anonymous(
+    traced(mine, () => {}),
+    UNIT,
+  );
+  ram.write(0, Uint8Array.of(0xaa));
+  space.addRam(0, ram);
+  const refused = Kvm.open({ calls: others }).createVm();
+  expect(() => refused.bind(space)).toThrow(
+    expect.objectContaining({ code: 'EXDEV', message: expect.stringContaining("another's memory") }),
+  );
+  expect([...refused.memslots]).toEqual([]);
+  const vm = Kvm.open({ calls: checked(mine) }).createVm();
+  vm.bind(space);
+  expect([...vm.memslots].map(({ hva }) => hva)).toEqual([ram.hva]);
 });
 
 it('memory that an emulated kernel maps from elsewhere stays for as long as a slot shows it', (test) => {
