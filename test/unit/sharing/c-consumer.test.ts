@@ -19,40 +19,38 @@ import { compile, compilerMissing } from './compile.ts';
 import { hostCalls } from './host.ts';
 
 const PAGE = 4096;
+const why = compilerMissing === undefined ? '' : ` (${compilerMissing})`;
 /** On a machine that is busy. */
 const PATIENT = { timeout: 15_000 };
 
-describe.skipIf(compilerMissing !== undefined)(
-  `the C header${compilerMissing === undefined ? '' : ` (${compilerMissing})`}`,
-  () => {
-    it.each([
-      ['C11', ['-std=c11']],
-      ['C++17', ['-xc++', '-std=c++17']],
-    ])('has everything where the TypeScript has it, in %s', (_language, flags) => {
-      const program = compile('layout', flags);
-      const lines = spawnSync(program.path).stdout.toString().trim().split('\n');
-      program.remove();
-      const told = Object.fromEntries(lines.map((line) => line.split(' ') as [string, string]));
-      const fields = (of: string, table: Readonly<Record<string, number>>) =>
-        Object.entries(table).map(([name, value]) => [`${of}.${name.toLowerCase()}`, String(value)]);
-      expect(told).toEqual({
-        ...Object.fromEntries([
-          ...fields('header', HEADER),
-          ...fields('region', REGION),
-          ...fields('consumer', CONSUMER),
-        ]),
-        magic: MAGIC,
-        version: String(VERSION),
-        log_page: String(LOG_PAGE),
-        little_endian_guest: String(LITTLE_ENDIAN_GUEST),
-        read_only: String(REGION_FLAG.READ_ONLY),
-        device: String(REGION_FLAG.DEVICE),
-      });
+describe.skipIf(compilerMissing !== undefined)(`the C header${why}`, () => {
+  it.each([
+    ['C11', ['-std=c11']],
+    ['C++17', ['-xc++', '-std=c++17']],
+  ])('has everything where the TypeScript has it, in %s', (_language, flags) => {
+    const program = compile('layout', flags);
+    const lines = spawnSync(program.path).stdout.toString().trim().split('\n');
+    program.remove();
+    const told = Object.fromEntries(lines.map((line) => line.split(' ') as [string, string]));
+    const fields = (of: string, table: Readonly<Record<string, number>>) =>
+      Object.entries(table).map(([name, value]) => [`${of}.${name.toLowerCase()}`, String(value)]);
+    expect(told).toEqual({
+      ...Object.fromEntries([
+        ...fields('header', HEADER),
+        ...fields('region', REGION),
+        ...fields('consumer', CONSUMER),
+      ]),
+      magic: MAGIC,
+      version: String(VERSION),
+      log_page: String(LOG_PAGE),
+      little_endian_guest: String(LITTLE_ENDIAN_GUEST),
+      read_only: String(REGION_FLAG.READ_ONLY),
+      device: String(REGION_FLAG.DEVICE),
     });
-  },
-);
+  });
+});
 
-describe.skipIf(compilerMissing !== undefined)('a consumer in C', () => {
+describe.skipIf(compilerMissing !== undefined)(`a consumer in C${why}`, () => {
   let program: ReturnType<typeof compile>;
   beforeAll(() => {
     program = compile('consumer');
