@@ -92,22 +92,24 @@ export function readChain(memory: GuestMemory, { desc, size }: QueueLayout, head
   const readable: Segment[] = [];
   const writable: Segment[] = [];
   let [table, entries, index, bytes, count, direct] = [desc, size, head, 0, 0, 0];
+  // Its table may be any memory, the queue's own table too.
+  let isIndirect = false;
   for (;;) {
     const at = table + DESC_SIZE * index;
     const gpa = exactAddress(memory.readU64(at, true), index);
     const length = memory.readU32(at + 8, true);
     const flags = memory.readU16(at + 12, true);
     if ((flags & DESC_FLAG.INDIRECT) !== 0) {
-      if (table !== desc) throw queueError(`descriptor ${index} of an indirect table is indirect itself`);
+      if (isIndirect) throw queueError(`descriptor ${index} of an indirect table is indirect itself`);
       entries = indirectEntries(index, length, flags, indirect);
-      [table, index] = [gpa, 0];
+      [table, index, isIndirect] = [gpa, 0, true];
       direct++;
       continue;
     }
-    if (++count > (table === desc ? size : Math.max(size, MAX_CHAIN))) {
+    if (++count > (isIndirect ? Math.max(size, MAX_CHAIN) : size)) {
       throw queueError(`the chain from ${head} has more descriptors than the queue: it is a loop`);
     }
-    if (table === desc) direct++;
+    if (!isIndirect) direct++;
     bytes += length;
     checkSegment(index, length, bytes);
     const isWritable = (flags & DESC_FLAG.WRITE) !== 0;

@@ -67,6 +67,12 @@ describe('a device refuses', () => {
       /more than 2\^32/,
     ],
     ['an indirect table that was not negotiated', [{ flags: INDIRECT }], {}, /not negotiated/],
+    [
+      'an indirect table that is the table of the queue, and so itself',
+      [{ flags: INDIRECT, gpa: GPA, length: 16 }],
+      indirect,
+      /indirect itself/,
+    ],
     ['an indirect table of half a descriptor', [{ flags: INDIRECT, length: 24 }], indirect, /24 bytes/],
     ['an indirect table of nothing', [{ flags: INDIRECT, length: 0 }], indirect, /0 bytes/],
     ['an indirect table of a gigabyte', [{ flags: INDIRECT, length: 2 ** 30 }], indirect, /which is not 1 to 1024/],
