@@ -1,3 +1,4 @@
+import { setBits, takeBits } from '../base/atomic-bits.ts';
 import { hex, KvmError } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { isClosed } from '../calls/failure.ts';
@@ -9,6 +10,8 @@ import type { Descriptor } from '../sharing/descriptor.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { type LogArea, protocolError } from './message.ts';
 import { LOG_PAGE, REQUEST } from './protocol.ts';
+
+const WINDOW_BITS = 8 * VIEW_WINDOW;
 
 /**
  * The log of dirty pages that both ends have: a bit for each 4 KiB page, bit 0 of byte 0 for address 0. Bits are set, and
@@ -51,15 +54,19 @@ export class PageLog {
     return this.size * 8;
   }
 
-  /** Marks a page. @throws KvmError ENOSPC when it lies beyond the log */
-  mark(page: number): void {
-    if (page >= this.pages) {
-      const explanation = `page ${hex(page)} lies beyond the log, which has bits for ${hex(this.pages)}`;
-      throw new KvmError(ERRNO.ENOSPC, { syscall: 'log page', explanation });
+  /** Marks pages. @throws KvmError ENOSPC when one lies beyond the log: those before it are marked */
+  mark(first: number, end: number): void {
+    for (let page = first; page < Math.min(end, this.pages); ) {
+      const bit = 8 * this.#offset + page;
+      const window = Math.floor(bit / WINDOW_BITS);
+      const count = Math.min(end, this.pages, page + (window + 1) * WINDOW_BITS - bit) - page;
+      const start = bit - window * WINDOW_BITS;
+      setBits(this.#bytes(window), start, start + count);
+      page += count;
     }
-    const at = this.#offset + Math.floor(page / 8);
-    const bytes = this.#bytes(Math.floor(at / VIEW_WINDOW));
-    Atomics.or(bytes, at % VIEW_WINDOW, 1 << (page % 8));
+    if (end <= this.pages) return;
+    const explanation = `page ${hex(Math.max(first, this.pages))} lies beyond the log, which has bits for ${hex(this.pages)}`;
+    throw new KvmError(ERRNO.ENOSPC, { syscall: 'log page', explanation });
   }
 
   /** Takes the bits: calls back with each page that was marked, which is not so any more. */
@@ -69,7 +76,8 @@ export class PageLog {
       const bytes = this.#bytes(Math.floor(first / VIEW_WINDOW));
       const start = first % VIEW_WINDOW;
       const count = Math.min(this.size - at, bytes.length - start);
-      takeBits(bytes.subarray(start, start + count), 8 * at, each);
+      const before = 8 * at;
+      takeBits(bytes.subarray(start, start + count), (bit) => each(before + bit));
       at += count;
     }
   }
@@ -83,26 +91,6 @@ export class PageLog {
     if (window === undefined) throw new KvmError(ERRNO.EBADF, { syscall: 'log', explanation: isClosed('the log') });
     return window.bytes;
   }
-}
-
-/** Most of a log is empty, and passed over by eight bytes at once. */
-function takeBits(bytes: Uint8Array, firstPage: number, each: (page: number) => void): void {
-  const lead = Math.min(bytes.length, (8 - (bytes.byteOffset % 8)) % 8);
-  const words = new Float64Array(bytes.buffer, bytes.byteOffset + lead, Math.floor((bytes.length - lead) / 8));
-  const takeBytes = (from: number, to: number): void => {
-    for (let i = from; i < to; i++) {
-      if (bytes[i] === 0) continue;
-      for (let bits = Atomics.exchange(bytes, i, 0); bits !== 0; bits &= bits - 1) {
-        each(firstPage + 8 * i + (31 - Math.clz32(bits & -bits)));
-      }
-    }
-  };
-  takeBytes(0, lead);
-  for (let word = 0; word < words.length; word++) {
-    // As a double only 0 and −0 are 0, and the latter is a single bit.
-    if (!Object.is(words[word], 0)) takeBytes(lead + 8 * word, lead + 8 * word + 8);
-  }
-  takeBytes(lead + 8 * words.length, bytes.length);
 }
 
 /** What a back end writes: in the log while there is one, and nowhere else. */
@@ -124,6 +112,6 @@ export class LoggedPages extends WrittenPages {
     const { page, rest } = splitGpa(gpa);
     const first = page / LOG_PAGE;
     const last = first + Math.floor((rest + length - 1) / LOG_PAGE);
-    for (let each = first; each <= last; each++) log.mark(each);
+    log.mark(first, last + 1);
   }
 }
