@@ -37,8 +37,13 @@ export class Inflight {
     const fd = calls.memfdCreate('vhost-inflight', Math.ceil(size / calls.pageSize) * calls.pageSize, 0);
     if (fd < 0) throw callError('memfdCreate', fd, { size });
     const descriptor = new Descriptor(calls, fd);
-    const inflight = new Inflight(Mapping.file(calls, fd, { size }), { size, offset: 0, queues, queueSize });
-    return { inflight, descriptor };
+    try {
+      const inflight = new Inflight(Mapping.file(calls, fd, { size }), { size, offset: 0, queues, queueSize });
+      return { inflight, descriptor };
+    } catch (error) {
+      descriptor.close();
+      throw error;
+    }
   }
 
   /** Memory that a back end made; the descriptor is closed. @throws KvmError EPROTO for another size than it must have */
