@@ -45,8 +45,11 @@ export async function takeLines(io: Io, session: Session, setTrace: Prompt['setT
     unfinished = outcome.status === 'more' && line.trim() !== '';
     if (outcome.status === 'failed') fail(explainError(outcome.error));
     if (outcome.status !== 'failed') typed.push(line);
-    if (outcome.status === 'done' && outcome.value !== undefined) {
+    if (outcome.status !== 'done' || outcome.value === undefined) continue;
+    try {
       io.stdout.write(`${show(outcome.value, { colors: wantsColour(io.stdout, io.env) })}\n`);
+    } catch (error) {
+      fail(explainError(error));
     }
   }
   const failure = await evaluator.end();

@@ -17,7 +17,10 @@ const MOST_ROWS = 64;
 const MOST_COUNTED = 100_000;
 const INLINE_BYTES = 16;
 
-/** A value as the prompt shows it: tables with hexadecimal addresses, bytes as a dump, errors as their explanation. */
+/**
+ * A value as the prompt shows it: tables with hexadecimal addresses, bytes as a dump, errors as their explanation.
+ * @throws what a generator throws, which runs only now, or a way of its own of being printed
+ */
 export function show(value: unknown, { colors = false } = {}): string {
   if (value instanceof Error) return explainError(value);
   if (value instanceof Promise) return 'a Promise: await it';

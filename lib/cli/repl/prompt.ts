@@ -4,6 +4,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { type REPLEval, type REPLServer, start, writer } from 'node:repl';
 import { runInThisContext } from 'node:vm';
+import { explainError } from '../explain-error.ts';
 import { columnsOf, type Io, styleFor, wantsColour } from '../io.ts';
 import type { Session } from '../session.ts';
 import { banner } from './banner.ts';
@@ -26,7 +27,13 @@ export async function prompt(io: Io, session: Session, setTrace: Prompt['setTrac
     useGlobal: true,
     ignoreUndefined: true,
     breakEvalOnSigint: true,
-    writer: (value: unknown) => show(value, { colors }),
+    writer: (value: unknown) => {
+      try {
+        return show(value, { colors });
+      } catch (error) {
+        return explainError(error);
+      }
+    },
   });
   const typed: string[] = [];
   const style = styleFor(io.stdout, io.env);

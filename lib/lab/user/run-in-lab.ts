@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { appendFile, mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { ARCH_FACTS } from '../../uapi/arch.ts';
@@ -36,6 +37,10 @@ const ELSEWHERE = '/out';
 export async function runInLab(variant: Variant, run: UserRun): Promise<number> {
   const { cwd, signal, timeoutMs, onProgress = () => {} } = run;
   const script = run.nodeArguments.find((each) => !each.startsWith('-'));
+  // Behind an option it may be that one's value.
+  if (script !== undefined && script === run.nodeArguments[0] && !existsSync(resolve(cwd, script))) {
+    throw new LabError(`There is no file ${resolve(cwd, script)}.`);
+  }
   const project = projectOf(cwd, script);
   const out = run.out === undefined ? undefined : resolve(cwd, run.out);
   const files = run.files?.map((each) => resolve(cwd, each));

@@ -17,6 +17,12 @@ describe('kvm-bridge lab', () => {
     expect(io.err()).toBe(`kvm-bridge lab: ${message}\n\`kvm-bridge lab --help\` says what there is.\n`);
   });
 
+  it('says that there is no such script before anything is fetched', async () => {
+    const io = fakeIo();
+    expect(await cli(['lab', 's390x', '--', '/nowhere/test.mjs'], io)).toBe(125);
+    expect(io.err()).toContain('There is no file /nowhere/test.mjs.');
+  });
+
   it('lists the labs, the default of each architecture first', async () => {
     const io = fakeIo();
     expect(await cli(['lab', '--list'], io)).toBe(0);

@@ -245,6 +245,19 @@ describe('values', () => {
     );
   });
 
+  it('that throw while they are shown are errors like others, and the next line is taken', async () => {
+    const { out, err, status } = await piped(
+      { arch: 'x86_64' },
+      RAM,
+      '(function* () { yield 1; throw new RangeError("halfway"); })()',
+      '({ [Symbol.for("nodejs.util.inspect.custom")]() { throw new TypeError("unprintable"); } })',
+      '6 * 7',
+    );
+    expect(err).toMatch(/halfway(.|\n)*unprintable/);
+    expect(out).toContain('42');
+    expect(status).toBe(1);
+  });
+
   it('of dirty pages show what was collected', async () => {
     const { out } = await piped(
       { arch: 'x86_64' },
