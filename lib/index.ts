@@ -45,7 +45,7 @@ export {
 } from './memory/mapping.ts';
 export type { DeviceOptions, FileOptions, MemfdOptions, MemoryKind, MemoryOptions } from './memory/mapping-source.ts';
 export type { Memslot, Memslots, UserMemoryRegion } from './memory/memslots.ts';
-export { MmioBus, type MmioHandlers, type MmioRegion } from './memory/mmio-bus.ts';
+export { HandlerError, MmioBus, type MmioHandlers, type MmioRegion } from './memory/mmio-bus.ts';
 export { type Range, RangeTable } from './memory/range-table.ts';
 export type { MemoryRegion, StoreHandler } from './memory/region.ts';
 export type { Hole, Region, RegionOptions, RegionSet, RegionSetOptions } from './memory/region-set.ts';

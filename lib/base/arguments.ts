@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import { invalidArgType, outOfRange } from './errors.ts';
 import type { U64 } from './u64.ts';
 
@@ -32,24 +33,87 @@ export function checkU64(value: U64, name: string): U64 {
 /** The same as a bigint. */
 export const toU64 = (value: U64, name: string): bigint => BigInt(checkU64(value, name));
 
-/** Checks a whole number in [min, max]; a bigint in that range is taken for the number it is. */
-export function checkInteger(value: U64, name: string, min: number, max: number): number {
-  if (typeof value !== 'number' && typeof value !== 'bigint') throw invalidArgType(name, 'a number', value);
-  if (typeof value === 'bigint' ? value < min || value > max : !isIntegerIn(value, min, max)) {
+/** Checks a whole number in [min, max]. A bigint is none: it is only for what may have 64 bits. */
+export function checkInteger(value: number, name: string, min: number, max: number): number {
+  if (typeof value !== 'number') throw invalidArgType(name, 'a number', value);
+  if (!isIntegerIn(value, min, max)) {
     throw outOfRange(name, `an integer in [${min}, ${max}]`, value);
   }
-  return Number(value);
+  return value;
+}
+
+/** Checks an array of at most `most` 64-bit values, and gives a copy of it: a getter may say something else the next time. */
+export function checkU64s(values: readonly U64[], name: string, most: number): readonly U64[] {
+  if (!Array.isArray(values)) throw invalidArgType(name, 'an array of numbers or bigints', values);
+  if (values.length > most) throw outOfRange(`${name}.length`, `at most ${most}`, values.length);
+  return Array.from(values as readonly U64[], (value, index) => checkU64(value, `${name}[${index}]`));
 }
 
 /** Checks an unsigned 32-bit argument. */
-export const checkU32 = (value: U64, name: string): number => checkInteger(value, name, 0, 0xffff_ffff);
+export const checkU32 = (value: number, name: string): number => checkInteger(value, name, 0, 0xffff_ffff);
 
 /** Checks a size in bytes that is held in memory: [0, 2^53). */
-export const checkSize = (value: U64, name: string): number => checkInteger(value, name, 0, Number.MAX_SAFE_INTEGER);
+export const checkSize = (value: number, name: string): number => checkInteger(value, name, 0, Number.MAX_SAFE_INTEGER);
 
 /** Checks that an argument is a Uint8Array (a Buffer is one). */
-export function checkBytes(value: Uint8Array, name: string): Uint8Array {
-  if (!(value instanceof Uint8Array)) throw invalidArgType(name, 'an instance of Uint8Array', value);
+export const checkBytes = (value: Uint8Array, name: string): Uint8Array => checkInstance(value, name, Uint8Array);
+
+/** New bytes, all 0. @throws RangeError ERR_OUT_OF_RANGE for more than there can be, or than there is memory for */
+export function newBytes(size: number, name: string): Uint8Array<ArrayBuffer> {
+  checkSize(size, name);
+  try {
+    return new Uint8Array(size);
+  } catch {
+    throw outOfRange(name, 'a number of bytes that this process can allocate', size);
+  }
+}
+
+/** Checks an object that has properties: options, a structure's fields, handlers. */
+export function checkObject<T extends object>(value: T, name: string): T {
+  if (typeof value !== 'object' || value === null) throw invalidArgType(name, 'an object', value);
+  return value;
+}
+
+/** A class, whoever may make instances of it. */
+interface Class<T> {
+  readonly name: string;
+  readonly prototype: T;
+  [Symbol.hasInstance](value: unknown): boolean;
+}
+
+export function checkInstance<T extends object>(value: T, name: string, of: Class<T>): T {
+  if (!(value instanceof of)) throw invalidArgType(name, `an instance of ${of.name}`, value);
+  return value;
+}
+
+export function checkBoolean(value: boolean, name: string): boolean {
+  if (typeof value !== 'boolean') throw invalidArgType(name, 'true or false', value);
+  return value;
+}
+
+export function checkText(value: string, name: string): string {
+  if (typeof value !== 'string') throw invalidArgType(name, 'a string', value);
+  return value;
+}
+
+/** Checks a name that may be left out. */
+export const checkName = (value: string | undefined, name: string): string | undefined =>
+  value === undefined ? undefined : checkText(value, name);
+
+export function checkFunction<T extends (...args: never[]) => unknown>(value: T, name: string): T {
+  if (typeof value !== 'function') throw invalidArgType(name, 'a function', value);
+  return value;
+}
+
+export function checkOneOf<T>(value: T, name: string, known: readonly T[]): T {
+  if (known.includes(value)) return value;
+  throw outOfRange(name, `one of ${known.map((one) => inspect(one)).join(', ')}`, value);
+}
+
+/** Checks an AbortSignal that may be left out. */
+export function checkSignal(value: AbortSignal | undefined, name: string): AbortSignal | undefined {
+  if (value === undefined) return undefined;
+  if (!(value instanceof AbortSignal)) throw invalidArgType(name, 'an instance of AbortSignal', value);
   return value;
 }
 

@@ -5,6 +5,9 @@ import { CAP, type CapName } from '../uapi/capabilities.ts';
 /** A capability by its name, with or without `KVM_CAP_`, or by its number. */
 export type Capability = CapName | `KVM_CAP_${CapName}` | number;
 
+/** Arguments that KVM_ENABLE_CAP takes at most. */
+export const ENABLE_CAP_ARGS = 4;
+
 const NUMBERS: ReadonlyMap<string, number> = new Map(
   Object.entries(CAP).flatMap(([name, number]) => [[name, number] as const, [`KVM_CAP_${name}`, number] as const]),
 );

@@ -1,3 +1,4 @@
+import { checkBoolean, checkInteger, checkU32 } from '../base/arguments.ts';
 import type { U64 } from '../base/u64.ts';
 import { type Arch, isLittleEndianHost } from '../uapi/arch.ts';
 import { EXIT, exitName } from '../uapi/flags.ts';
@@ -81,7 +82,7 @@ export class KvmRun {
   }
 
   set immediateExit(on: boolean) {
-    this.bytes[KVM_RUN.immediate_exit] = on ? 1 : 0;
+    this.bytes[KVM_RUN.immediate_exit] = checkBoolean(on, 'immediateExit') ? 1 : 0;
   }
 
   get exitReason(): number {
@@ -89,23 +90,24 @@ export class KvmRun {
   }
 
   set exitReason(reason: number) {
-    this.view.setUint32(KVM_RUN.exit_reason, reason, this.#little);
+    this.view.setUint32(KVM_RUN.exit_reason, checkU32(reason, 'exitReason'), this.#little);
   }
 
   u16(offset: number): number {
-    return this.view.getUint16(offset, this.#little);
+    return this.view.getUint16(this.#checkOffset(offset, 2), this.#little);
   }
 
   u32(offset: number): number {
-    return this.view.getUint32(offset, this.#little);
+    return this.view.getUint32(this.#checkOffset(offset, 4), this.#little);
   }
 
   u64(offset: number): bigint {
-    return this.view.getBigUint64(offset, this.#little);
+    return this.view.getBigUint64(this.#checkOffset(offset, 8), this.#little);
   }
 
   /** A u64 as a number where that is exact, without a bigint on the way. */
   address(offset: number): U64 {
+    this.#checkOffset(offset, 8);
     const high = this.view.getUint32(this.#little ? offset + 4 : offset, this.#little);
     const low = this.view.getUint32(this.#little ? offset : offset + 4, this.#little);
     return high < 0x20_0000 ? high * 2 ** 32 + low : this.u64(offset);
@@ -169,6 +171,11 @@ export class KvmRun {
       count,
       data: this.bytes.subarray(at, at + size * count),
     };
+  }
+
+  /** The area is empty once the vCPU is closed. */
+  #checkOffset(offset: number, size: number): number {
+    return checkInteger(offset, 'offset', 0, this.view.byteLength - size);
   }
 
   #memoryFault(): MemoryFaultExit {

@@ -1,4 +1,4 @@
-import { checkU32 } from '../base/arguments.ts';
+import { checkObject, checkSignal, checkU32 } from '../base/arguments.ts';
 import type { KvmError } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { type Callee, callFailure } from '../calls/failure.ts';
@@ -46,7 +46,8 @@ export class RunLoop {
   }
 
   /** @throws the signal's reason when aborted; KvmError EBUSY while another run is under way, EFAULT, EBADF … */
-  async run({ signal }: RunOptions): Promise<VcpuExit> {
+  async run(options: RunOptions): Promise<VcpuExit> {
+    const signal = checkSignal(checkObject(options, 'options').signal, 'options.signal');
     const { calls } = this.#vcpu;
     signal?.throwIfAborted();
     this.#assertIdle();
@@ -75,8 +76,9 @@ export class RunLoop {
   }
 
   /** @throws KvmError EBUSY, EFAULT, EBADF … */
-  runSync({ timeoutMs = 0 }: RunSyncOptions): VcpuExit {
-    checkU32(timeoutMs, 'timeoutMs');
+  runSync(options: RunSyncOptions): VcpuExit {
+    const { timeoutMs = 0 } = checkObject(options, 'options');
+    checkU32(timeoutMs, 'options.timeoutMs');
     this.#assertIdle();
     this.#running = true;
     try {

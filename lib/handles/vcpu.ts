@@ -4,7 +4,7 @@ import { VcpuS390x } from '../arch/s390x/handles/vcpu.ts';
 import type { VcpuMemOp } from '../arch/s390x/handles/vcpu-mem-op.ts';
 import type { VmS390x } from '../arch/s390x/handles/vm.ts';
 import { VcpuX86_64 } from '../arch/x86_64/handles/vcpu.ts';
-import { checkU32, checkU64 } from '../base/arguments.ts';
+import { checkBytes, checkU32, checkU64, checkU64s, newBytes } from '../base/arguments.ts';
 import { hex, outOfRange } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import type { Callee } from '../calls/failure.ts';
@@ -15,6 +15,7 @@ import type { AddressSpace } from '../sharing/address-space.ts';
 import { isLittleEndianHost } from '../uapi/arch.ts';
 import { DIRTY_LOG_PAGE_OFFSET, exitName, MAP, PROT } from '../uapi/flags.ts';
 import { archCalls } from './arch-calls.ts';
+import { type Capability, capNumber, ENABLE_CAP_ARGS } from './capabilities.ts';
 import { KvmRun, type VcpuExit } from './kvm-run.ts';
 import { RunLoop, type RunOptions, type RunSyncOptions } from './run-loop.ts';
 import type { VmIo } from './vm-io.ts';
@@ -144,23 +145,23 @@ export class Vcpu extends Handle {
 
   /** KVM_GET_REGS as the structure itself, of `size` bytes (uapi REGS_SIZE). */
   getRegsBytes(size: number): Uint8Array {
-    const bytes = new Uint8Array(size);
+    const bytes = newBytes(size, 'size');
     this.check('getRegs', this.calls.getRegs(this.fd, bytes));
     return bytes;
   }
 
   setRegsBytes(bytes: Uint8Array): void {
-    this.check('setRegs', this.calls.setRegs(this.fd, bytes));
+    this.check('setRegs', this.calls.setRegs(this.fd, checkBytes(bytes, 'bytes')));
   }
 
   getSregsBytes(size: number): Uint8Array {
-    const bytes = new Uint8Array(size);
+    const bytes = newBytes(size, 'size');
     this.check('getSregs', this.calls.getSregs(this.fd, bytes));
     return bytes;
   }
 
   setSregsBytes(bytes: Uint8Array): void {
-    this.check('setSregs', this.calls.setSregs(this.fd, bytes));
+    this.check('setSregs', this.calls.setSregs(this.fd, checkBytes(bytes, 'bytes')));
   }
 
   /**
@@ -206,8 +207,9 @@ export class Vcpu extends Handle {
   }
 
   /** KVM_ENABLE_CAP on the vCPU. @throws KvmError EINVAL */
-  enableCap(cap: number, args: readonly U64[] = [], flags = 0): void {
-    const result = this.calls.enableCap(this.fd, cap, flags, args);
+  enableCap(cap: Capability, args: readonly U64[] = [], flags = 0): void {
+    const words = checkU64s(args, 'args', ENABLE_CAP_ARGS);
+    const result = this.calls.enableCap(this.fd, capNumber(cap), checkU32(flags, 'flags'), words);
     this.check('enableCap', result, { explanation: `capability ${cap}` });
   }
 

@@ -1,4 +1,4 @@
-import { checkU32, checkU64 } from '../base/arguments.ts';
+import { checkBoolean, checkInstance, checkObject, checkU32, checkU64 } from '../base/arguments.ts';
 import { hex } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { type Callee, callFailure, whyClosed } from '../calls/failure.ts';
@@ -7,7 +7,7 @@ import { MmioBus } from '../memory/mmio-bus.ts';
 import { IOEVENTFD_RULES } from '../rules/io-bus.ts';
 import { explain } from '../rules/rule.ts';
 import type { AddressSpace } from '../sharing/address-space.ts';
-import type { EventFd } from '../sharing/eventfd.ts';
+import { EventFd } from '../sharing/eventfd.ts';
 import { isLittleEndianHost } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { IOEVENTFD, IRQFD } from '../uapi/flags.ts';
@@ -74,12 +74,15 @@ export class VmIo {
    * back. @throws KvmError EINVAL, EEXIST, EBADF
    */
   ioeventfd(options: IoeventfdOptions): Registration {
-    const { len, eventfd, pio = false } = options;
+    const { addr, len, eventfd, datamatch: match, pio = false } = checkObject(options, 'options');
     const { calls } = this.#vm;
-    const addr = checkU64(options.addr, 'addr');
-    const datamatch = checkU64(options.datamatch ?? 0, 'datamatch');
-    const flags = (options.datamatch === undefined ? 0 : IOEVENTFD.DATAMATCH) | (pio ? IOEVENTFD.PIO : 0);
-    const result = calls.ioeventfd(this.#vm.fd, addr, checkU32(len, 'len'), eventfd.fd, flags, datamatch);
+    checkU64(addr, 'options.addr');
+    checkU32(len, 'options.len');
+    checkInstance(eventfd, 'options.eventfd', EventFd);
+    const datamatch = checkU64(match ?? 0, 'options.datamatch');
+    checkBoolean(pio, 'options.pio');
+    const flags = (match === undefined ? 0 : IOEVENTFD.DATAMATCH) | (pio ? IOEVENTFD.PIO : 0);
+    const result = calls.ioeventfd(this.#vm.fd, addr, len, eventfd.fd, flags, datamatch);
     if (result < 0) {
       const explanation =
         whyClosed(result, eventfd) ??
@@ -94,8 +97,11 @@ export class VmIo {
   }
 
   /** KVM_IRQFD: signalling the eventfd injects an interrupt. Closing takes it back. @throws KvmError EINVAL, EBUSY, EAGAIN */
-  irqfd({ eventfd, gsi, resample }: IrqfdOptions): Registration {
-    checkU32(gsi, 'gsi');
+  irqfd(options: IrqfdOptions): Registration {
+    const { eventfd, gsi, resample } = checkObject(options, 'options');
+    checkInstance(eventfd, 'options.eventfd', EventFd);
+    checkU32(gsi, 'options.gsi');
+    if (resample !== undefined) checkInstance(resample, 'options.resample', EventFd);
     const { calls } = this.#vm;
     const flags = resample === undefined ? 0 : IRQFD.RESAMPLE;
     const result = calls.irqfd(this.#vm.fd, eventfd.fd, gsi, flags, resample?.fd ?? 0);
@@ -116,9 +122,11 @@ export class VmIo {
    * back all those around it.
    * @throws KvmError ENOTTY on s390x, EINVAL, ENOSPC
    */
-  registerCoalescedMmio(addr: U64, size: number, { pio = false }: { readonly pio?: boolean } = {}): Registration {
+  registerCoalescedMmio(addr: U64, size: number, options: { readonly pio?: boolean } = {}): Registration {
     checkU64(addr, 'addr');
-    return this.#coalesced.register(addr, checkU32(size, 'size'), pio);
+    checkU32(size, 'size');
+    const { pio = false } = checkObject(options, 'options');
+    return this.#coalesced.register(addr, size, checkBoolean(pio, 'options.pio'));
   }
 
   /** The coalesced stores that no handler took, oldest first; they are forgotten here. */

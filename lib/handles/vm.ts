@@ -8,8 +8,7 @@ import type { VmMemOp } from '../arch/s390x/handles/vm-mem-op.ts';
 import type { VmStorageKeys } from '../arch/s390x/handles/vm-storage-keys.ts';
 import { VmX86_64 } from '../arch/x86_64/handles/vm.ts';
 import type { EmulatedKernel } from '../backends/emulated.ts';
-import { checkSize, checkU32, checkU64 } from '../base/arguments.ts';
-import { invalidArgType } from '../base/errors.ts';
+import { checkObject, checkSize, checkU32, checkU64, checkU64s } from '../base/arguments.ts';
 import type { U64 } from '../base/u64.ts';
 import { Handle } from '../calls/handle.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
@@ -22,7 +21,7 @@ import type { AddressSpace } from '../sharing/address-space.ts';
 import type { Arch } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { archCalls } from './arch-calls.ts';
-import { type Capability, capNumber } from './capabilities.ts';
+import { type Capability, capNumber, ENABLE_CAP_ARGS } from './capabilities.ts';
 import { GuestMemfd } from './guest-memfd.ts';
 import { Vcpu } from './vcpu.ts';
 import { VmDirtyTracking } from './vm-dirty-tracking.ts';
@@ -172,13 +171,13 @@ export class Vm extends Handle {
   /** KVM_ENABLE_CAP on the VM. @throws KvmError EINVAL, E2BIG … @example vm.enableCap('MANUAL_DIRTY_LOG_PROTECT2', [1]) */
   enableCap(cap: Capability, args: readonly U64[] = [], flags = 0): void {
     const number = capNumber(cap);
-    for (const [index, arg] of args.entries()) checkU64(arg, `args[${index}]`);
-    const result = this.calls.enableCap(this.fd, number, checkU32(flags, 'flags'), args);
+    const words = checkU64s(args, 'args', ENABLE_CAP_ARGS);
+    const result = this.calls.enableCap(this.fd, number, checkU32(flags, 'flags'), words);
     if (result < 0) {
-      const explanation = this.#dirty.explain(number, args[0] ?? 0, result) ?? `capability ${cap}`;
+      const explanation = this.#dirty.explain(number, words[0] ?? 0, result) ?? `capability ${cap}`;
       throw this.failure('enableCap', result, { explanation });
     }
-    this.#dirty.enabled(number, args[0] ?? 0);
+    this.#dirty.enabled(number, words[0] ?? 0);
   }
 
   /**
@@ -187,6 +186,7 @@ export class Vm extends Handle {
    * @throws KvmError EINVAL, E2BIG with the rule that was broken
    */
   enableDirtyRing(bytes: number): void {
+    checkSize(bytes, 'bytes');
     const cap = this.checkExtension('DIRTY_LOG_RING') > 0 ? 'DIRTY_LOG_RING' : 'DIRTY_LOG_RING_ACQ_REL';
     this.enableCap(cap, [bytes]);
   }
@@ -197,8 +197,7 @@ export class Vm extends Handle {
    * @example vm.setUserMemoryRegion({ slot: 9, guestPhysAddr: 0x10_0000, memorySize: 0x1000, userspaceAddr: ram.hva })
    */
   setUserMemoryRegion(region: UserMemoryRegion): void {
-    if (typeof region !== 'object' || region === null) throw invalidArgType('region', 'an object', region);
-    this.memslots.set(region);
+    this.memslots.set(checkObject(region, 'region'));
   }
 
   /** KVM_CREATE_GUEST_MEMFD (6.8+, x86_64). @throws KvmError ENOTTY, EINVAL */

@@ -1,5 +1,5 @@
 import { inspect } from 'node:util';
-import { checkSize } from '../base/arguments.ts';
+import { checkBoolean, checkFunction, checkObject, checkSize, toU64 } from '../base/arguments.ts';
 import { invalidArgType, KvmError } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { callFailure, isClosed } from '../calls/failure.ts';
@@ -99,6 +99,8 @@ export class DirtyPages implements MemslotWatcher {
   /** Since the last collect: written by us, harvested from rings, and what the kernel said before it forgot. */
   #pending = new PageSet();
   #started = false;
+  /** How many are going through what was collected. */
+  #walks = 0;
 
   constructor(space: RegionSet, slots: SpaceSlots, tracking: DirtyTracking) {
     this.#space = space;
@@ -146,8 +148,13 @@ export class DirtyPages implements MemslotWatcher {
    * With `clear: false` and manual protection (MANUAL_DIRTY_LOG_PROTECT2) that is left to {@link clear}.
    * @throws KvmError ENOENT, ENXIO, EINVAL, EBADF
    */
-  collect({ clear = true }: { readonly clear?: boolean } = {}): this {
+  collect(options: { readonly clear?: boolean } = {}): this {
+    const clear = checkBoolean(checkObject(options, 'options').clear ?? true, 'options.clear');
     this.#assertStarted('collect');
+    if (this.#walks > 0) {
+      const explanation = 'the pages that were collected are just being gone through: collect when that is over';
+      throw new KvmError(ERRNO.EBUSY, { syscall: 'collect dirty pages', explanation });
+    }
     this.#space.written.gather();
     this.#removed = this.#gone
       .map(({ log, pending }) => ({ slot: log.slot, runs: runsOf(pending) }))
@@ -173,12 +180,13 @@ export class DirtyPages implements MemslotWatcher {
    * @throws KvmError EINVAL, EBADF
    */
   clear(gpa: U64 = 0, size: U64 = 1n << 64n): void {
+    const { page } = splitGpa(gpa);
+    const behind = BigInt(gpa) + (size === 1n << 64n ? size : toU64(size, 'size'));
     this.#assertStarted('clear');
     if (!this.#manual) return;
     const { pageSize } = this.#space;
-    const { page } = splitGpa(gpa);
     const first = Math.floor(page / pageSize);
-    const end = Math.ceil(Number(BigInt(gpa) + BigInt(size)) / pageSize);
+    const end = Math.ceil(Number(behind) / pageSize);
     for (const log of this.#logs.entries) {
       if (log.end <= first || log.start >= end) continue;
       this.#clearPart(log, Math.max(first, log.start) - log.start, Math.min(end, log.end) - log.start);
@@ -200,22 +208,24 @@ export class DirtyPages implements MemslotWatcher {
 
   /** Calls back with the frame number of every page collected, in ascending order. */
   forEachPage(callback: (gfn: number) => void): void {
-    for (const { bitmap, start } of this.#logs.entries) forEachBit(bitmap.words, start, callback);
+    checkFunction(callback, 'callback');
+    this.#walk((words, start) => forEachBit(words, start, callback));
   }
 
   /** Calls back with every run of pages collected, in ascending order, across the seams between memslots too. */
   forEachRun(callback: (gfn: number, npages: number) => void): void {
+    checkFunction(callback, 'callback');
     let first = 0;
     let end = 0;
-    for (const { bitmap, start } of this.#logs.entries) {
-      forEachBitRun(bitmap.words, start, (gfn, npages) => {
+    this.#walk((words, start) => {
+      forEachBitRun(words, start, (gfn, npages) => {
         if (gfn !== end) {
           if (end > first) callback(first, end - first);
           first = gfn;
         }
         end = gfn + npages;
       });
-    }
+    });
     if (end > first) callback(first, end - first);
   }
 
@@ -327,6 +337,16 @@ export class DirtyPages implements MemslotWatcher {
     if (!this.#started) return 'DirtyPages (stopped)';
     const how = this.#tracking.ringBytes === 0 ? 'log' : `ring of ${this.#tracking.ringBytes} bytes`;
     return `DirtyPages (${how}${this.#manual ? ', manual protect' : ''}), ${this.count} pages collected in ${this.#logs.length} memslots`;
+  }
+
+  /** Through what was collected, whatever becomes of the regions meanwhile. */
+  #walk(see: (words: Uint32Array, start: number) => void): void {
+    this.#walks++;
+    try {
+      for (const { bitmap, start } of [...this.#logs.entries]) see(bitmap.words, start);
+    } finally {
+      this.#walks--;
+    }
   }
 
   get #manual(): boolean {

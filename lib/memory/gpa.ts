@@ -3,7 +3,7 @@ import { outOfRange } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 
 /** The smallest page of any architecture: what the `page` of a split address is a multiple of. */
-const MIN_PAGE = 4096;
+export const MIN_PAGE = 4096;
 
 /**
  * A guest physical address in two doubles that are exact over all 64 bits: a multiple of 4096, and the rest, which

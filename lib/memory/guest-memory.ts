@@ -1,9 +1,20 @@
 import { endianness } from 'node:os';
-import { checkBytes, checkInteger, checkSize, checkU64, isIntegerIn } from '../base/arguments.ts';
-import { hex, outOfRange } from '../base/errors.ts';
+import {
+  checkBoolean,
+  checkBytes,
+  checkInteger,
+  checkObject,
+  checkOneOf,
+  checkSize,
+  checkText,
+  checkU64,
+  isIntegerIn,
+  newBytes,
+} from '../base/arguments.ts';
+import { hex, invalidArgType, outOfRange } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
-import { advance, joinGpa, splitGpa } from './gpa.ts';
+import { advance, joinGpa, MIN_PAGE, splitGpa } from './gpa.ts';
 import { Locator } from './locator.ts';
 import type { GpaTranslation, MemoryLookup, MemoryRange } from './lookup.ts';
 import type { ViewHolder } from './mapping.ts';
@@ -49,7 +60,10 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   readonly #place: Locator<R>;
 
   /** @param lookup where memory is; whoever changes that calls {@link dropViews} */
-  constructor(lookup: MemoryLookup<R>, { littleEndian, pageSize, written }: GuestMemoryOptions) {
+  constructor(lookup: MemoryLookup<R>, options: GuestMemoryOptions) {
+    const { littleEndian, pageSize } = checkMemoryOptions(options);
+    const { written } = options;
+    checkObject(checkObject(lookup, 'lookup').ranges, 'lookup.ranges');
     this.littleEndian = littleEndian;
     this.pageSize = pageSize;
     this.written = written ?? new WrittenPages(pageSize);
@@ -235,8 +249,8 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
    * @example vm.memory.readExact(0x1000, 16)
    */
   readExact(gpa: U64, lengthOrInto: number | Uint8Array): Uint8Array {
-    const into = typeof lengthOrInto === 'number' ? new Uint8Array(checkSize(lengthOrInto, 'length')) : lengthOrInto;
-    this.#place.requireAll('read', gpa, into.length, this.#readInto(gpa, checkBytes(into, 'into')));
+    const into = bytesFor(lengthOrInto, 'length');
+    this.#place.requireAll('read', gpa, into.length, this.#readInto(gpa, into));
     return into;
   }
 
@@ -249,22 +263,26 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
       if (this.written.on) this.written.mark(gpa, done);
       return done;
     }
-    this.#place.window!.bytes.set(from, at);
+    // Nothing may be set from a detached array, not even nothing.
+    if (from.length > 0) this.#place.window!.bytes.set(from, at);
     if (this.written.on) this.written.mark(gpa, from.length);
     return from.length;
   }
 
   /** Writes all bytes. @throws KvmError EFAULT with the first address that has no memory; those before it are written */
   writeExact(gpa: U64, from: Uint8Array): void {
-    this.#place.requireAll('write', gpa, from.length, this.write(gpa, from));
+    const done = this.write(gpa, from);
+    this.#place.requireAll('write', gpa, from.length, done);
   }
 
   /**
    * Reads a string up to its NUL.
    * @throws RangeError when there is no NUL among the first `maxLength` bytes; KvmError EFAULT where memory ends before
    */
-  readCString(gpa: U64, { maxLength = 4096, encoding = 'utf8' as BufferEncoding } = {}): string {
-    const bytes = Buffer.alloc(checkSize(maxLength, 'maxLength'));
+  readCString(gpa: U64, options: { readonly maxLength?: number; readonly encoding?: BufferEncoding } = {}): string {
+    const { maxLength = 4096, encoding = 'utf8' } = checkObject(options, 'options');
+    checkEncoding(encoding, 'options.encoding');
+    const bytes = Buffer.from(newBytes(maxLength, 'options.maxLength').buffer);
     const count = this.read(gpa, bytes);
     const end = bytes.subarray(0, count).indexOf(0);
     if (end >= 0) return bytes.toString(encoding, 0, end);
@@ -274,7 +292,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
 
   /** Writes a string and a NUL; the number of bytes with it. @throws KvmError EFAULT */
   writeCString(gpa: U64, text: string, encoding: BufferEncoding = 'utf8'): number {
-    const bytes = Buffer.from(`${text}\0`, encoding);
+    const bytes = Buffer.from(`${checkText(text, 'text')}\0`, checkEncoding(encoding, 'encoding'));
     this.writeExact(gpa, bytes);
     return bytes.length;
   }
@@ -298,6 +316,8 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
    */
   copy(to: U64, from: U64, length: number): void {
     checkSize(length, 'length');
+    checkU64(to, 'to');
+    checkU64(from, 'from');
     const target = this.#writeAt(to, length);
     const { window } = this.#place;
     const source = target < 0 ? -1 : this.#place.at(from, length);
@@ -306,8 +326,8 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
       if (this.written.on) this.written.mark(to, length);
       return;
     }
-    const wideTo = BigInt(joinGpa(splitGpa(to, 'to')));
-    const wideFrom = BigInt(joinGpa(splitGpa(from, 'from')));
+    const wideTo = BigInt(to);
+    const wideFrom = BigInt(from);
     const backward = wideTo > wideFrom && wideTo < wideFrom + BigInt(length);
     const chunk = new Uint8Array(Math.min(length, COPY_CHUNK));
     for (let done = 0; done < length; ) {
@@ -348,7 +368,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
 
   /** Stores a naturally aligned integer of 1, 2, 4 or 8 bytes as one access; errors as for {@link atomicLoad}. */
   atomicStore(gpa: U64, size: AtomicSize, value: U64): void {
-    checkSized(value, size);
+    checkSized(value, 'value', size);
     const { words, index } = this.#atomics(gpa, size, true);
     if (words instanceof BigUint64Array) Atomics.store(words, index, BigInt(this.#order(value, size)));
     else Atomics.store(words, index, Number(this.#order(value, size)));
@@ -362,8 +382,8 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   compareExchange(gpa: U64, size: 8, expected: U64, replacement: U64): bigint;
   compareExchange(gpa: U64, size: 1 | 2 | 4, expected: U64, replacement: U64): number;
   compareExchange(gpa: U64, size: AtomicSize, expected: U64, replacement: U64): U64 {
-    checkSized(expected, size);
-    checkSized(replacement, size);
+    checkSized(expected, 'expected', size);
+    checkSized(replacement, 'replacement', size);
     const { words, index } = this.#atomics(gpa, size, true);
     const old = this.#order(expected, size);
     const next = this.#order(replacement, size);
@@ -435,10 +455,28 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   }
 
   #eachPiece(gpas: ArrayLike<U64>, lengths: ArrayLike<number> | number, bytes: Uint8Array, write: boolean): void {
+    checkArrayLike(gpas, 'gpas');
+    if (typeof lengths !== 'number') checkArrayLike(lengths, 'lengths');
     const batch = new PieceBatch(bytes, write);
+    try {
+      this.#addPieces(batch, gpas, lengths, bytes, write);
+      batch.flush();
+    } finally {
+      batch.drop();
+    }
+  }
+
+  #addPieces(
+    batch: PieceBatch,
+    gpas: ArrayLike<U64>,
+    lengths: ArrayLike<number> | number,
+    bytes: Uint8Array,
+    write: boolean,
+  ): void {
     for (let piece = 0; piece < gpas.length; piece++) {
       const gpa = gpas[piece]!;
       const length = typeof lengths === 'number' ? lengths : (lengths[piece] ?? 0);
+      if (typeof length !== 'number') throw invalidArgType(`lengths[${piece}]`, 'a number', length);
       if (!isIntegerIn(length, 0, bytes.length - batch.end)) {
         const range = `an integer in [0, ${bytes.length - batch.end}], what is left of the array`;
         throw outOfRange(`lengths[${piece}]`, range, length);
@@ -449,16 +487,17 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
         if (write && this.written.on) this.written.mark(gpa, length);
         continue;
       }
+      checkU64(gpa, `gpas[${piece}]`);
       batch.flush();
       const part = bytes.subarray(batch.end, batch.end + length);
       if (write) this.writeExact(gpa, part);
       else this.readExact(gpa, part);
       batch.skip(length);
     }
-    batch.flush();
   }
 
   #atomics(gpa: U64, size: AtomicSize, write: boolean): { words: AtomicWords; index: number } {
+    checkAtomicSize(size);
     const at = write ? this.#writeAt(gpa, size) : this.#place.at(gpa, size);
     const place = splitGpa(gpa);
     if (place.rest % size !== 0) throw outOfRange('gpa', `a multiple of ${size}, the size of the access`, hex(gpa));
@@ -493,9 +532,35 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
 export type AtomicSize = 1 | 2 | 4 | 8;
 type AtomicWords = Uint8Array | Uint16Array | Uint32Array | BigUint64Array;
 
-function checkSized(value: U64, size: AtomicSize): void {
-  if (size === 8) checkU64Value(value);
-  else checkInteger(value, 'value', 0, 2 ** (8 * size) - 1);
+function checkSized(value: U64, name: string, size: AtomicSize): void {
+  if (checkAtomicSize(size) === 8) checkU64(value, name);
+  else checkInteger(typeof value === 'bigint' ? Number(value) : value, name, 0, 2 ** (8 * size) - 1);
+}
+
+const ATOMIC_SIZES = [1, 2, 4, 8] as const;
+const checkAtomicSize = (size: AtomicSize): AtomicSize => checkOneOf(size, 'size', ATOMIC_SIZES);
+
+/** The options of guest memory, and of the spaces that are. */
+export function checkMemoryOptions(options: GuestMemoryOptions): GuestMemoryOptions {
+  const { littleEndian, pageSize } = checkObject(options, 'options');
+  checkBoolean(littleEndian, 'options.littleEndian');
+  return { littleEndian, pageSize: checkInteger(pageSize, 'options.pageSize', MIN_PAGE, 2 ** 31) };
+}
+
+/** The bytes to read into: the caller's, or new ones of a length. */
+export function bytesFor(lengthOrInto: number | Uint8Array, name: string): Uint8Array {
+  if (typeof lengthOrInto === 'number') return newBytes(lengthOrInto, name);
+  if (lengthOrInto instanceof Uint8Array) return lengthOrInto;
+  throw invalidArgType(name, 'a number or an instance of Uint8Array', lengthOrInto);
+}
+
+function checkEncoding(encoding: BufferEncoding, name: string): BufferEncoding {
+  if (!Buffer.isEncoding(checkText(encoding, name))) throw outOfRange(name, 'an encoding that Buffer knows', encoding);
+  return encoding;
+}
+
+function checkArrayLike(value: ArrayLike<unknown>, name: string): void {
+  if (!Array.isArray(value) && !ArrayBuffer.isView(value)) throw invalidArgType(name, 'an array', value);
 }
 
 function setU64(view: DataView, at: number, value: U64, littleEndian: boolean): void {

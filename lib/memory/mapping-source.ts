@@ -1,6 +1,6 @@
 import { closeSync, fstatSync, openSync } from 'node:fs';
-import { checkInteger, checkSize } from '../base/arguments.ts';
-import { hex, invalidArgType, type KvmError } from '../base/errors.ts';
+import { checkBoolean, checkInteger, checkObject, checkText, checkU32, checkU64 } from '../base/arguments.ts';
+import { hex, type KvmError, outOfRange } from '../base/errors.ts';
 import { humanSize } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
 import { callError } from '../calls/failure.ts';
@@ -49,6 +49,8 @@ export interface MappingSource {
   readonly offset: U64;
 }
 
+const MAX_FD = 0x7fff_ffff;
+
 export function anonymousSource(calls: KvmCalls, size: number, options: MemoryOptions): MappingSource {
   return sourceOf(calls, 'anonymous', size, MAP.PRIVATE | MAP.ANONYMOUS | MAP.NORESERVE, -1, 0, options);
 }
@@ -58,16 +60,19 @@ export function hugetlbSource(calls: KvmCalls, size: number, options: MemoryOpti
 }
 
 export function deviceSource(calls: KvmCalls, fd: number, options: DeviceOptions): MappingSource {
-  checkInteger(fd, 'fd', 0, 0x7fff_ffff);
-  return sourceOf(calls, 'device', options.size, MAP.SHARED, fd, options.offset ?? 0, options);
+  checkInteger(fd, 'fd', 0, MAX_FD);
+  const { size, offset = 0 } = checkObject(options, 'options');
+  return sourceOf(calls, 'device', size, MAP.SHARED, fd, checkU64(offset, 'options.offset'), options);
 }
 
 /** A new memfd, whose descriptor is the caller's. */
 export function newMemfdSource(calls: KvmCalls, size: number, options: MemfdOptions): MappingSource {
-  const length = roundToPages(calls, checkSize(size, 'size'));
-  const fd = calls.memfdCreate(options.name ?? 'guest', length, MFD.CLOEXEC);
+  const length = roundToPages(calls, size, 'size');
+  const { name = 'guest', prot = PROT.READ | PROT.WRITE } = checkObject(options, 'options');
+  checkU32(prot, 'options.prot');
+  const fd = calls.memfdCreate(checkMemfdName(name), length, MFD.CLOEXEC);
   if (fd < 0) throw callError('memfdCreate', fd, { size: length });
-  return memfdSource(calls, fd, length, options);
+  return memfdSource(calls, fd, length, { prot });
 }
 
 export function memfdSource(calls: KvmCalls, fd: number, size: number, options: MemoryOptions = {}): MappingSource {
@@ -96,14 +101,15 @@ export function withFile<T>(
   options: FileOptions,
   use: (source: MappingSource) => T,
 ): T {
-  if (typeof file !== 'string' && typeof file !== 'number') throw invalidArgType('file', 'a path or a number', file);
-  const prot = options.prot ?? PROT.READ | PROT.WRITE;
-  const shared = options.shared ?? true;
-  const fd = typeof file === 'string' ? openSync(file, shared && (prot & PROT.WRITE) !== 0 ? 'r+' : 'r') : file;
+  const { shared = true, offset = 0, size, prot = PROT.READ | PROT.WRITE } = checkObject(options, 'options');
+  checkBoolean(shared, 'options.shared');
+  checkU64(offset, 'options.offset');
+  checkU32(prot, 'options.prot');
+  const mode = shared && (prot & PROT.WRITE) !== 0 ? 'r+' : 'r';
+  const fd = typeof file === 'number' ? checkInteger(file, 'file', 0, MAX_FD) : openSync(checkText(file, 'file'), mode);
   try {
-    const offset = options.offset ?? 0;
-    const size = options.size ?? Math.max(0, fstatSync(fd).size - Number(offset));
-    return use(sourceOf(calls, 'file', size, shared ? MAP.SHARED : MAP.PRIVATE, fd, offset, options));
+    const length = size ?? Math.max(0, fstatSync(fd).size - Number(offset));
+    return use(sourceOf(calls, 'file', length, shared ? MAP.SHARED : MAP.PRIVATE, fd, offset, { prot }));
   } finally {
     if (typeof file === 'string') closeSync(fd);
   }
@@ -118,8 +124,15 @@ function sourceOf(
   offset: U64,
   options: MemoryOptions,
 ): MappingSource {
-  const length = roundToPages(calls, checkSize(size, 'size'));
-  return { kind, size: length, prot: options.prot ?? PROT.READ | PROT.WRITE, flags, fd, offset };
+  const length = roundToPages(calls, size, 'size');
+  const { prot = PROT.READ | PROT.WRITE } = checkObject(options, 'options');
+  return { kind, size: length, prot: checkU32(prot, 'options.prot'), flags, fd, offset };
+}
+
+/** The kernel's name ends at the first NUL. */
+function checkMemfdName(name: string): string {
+  if (checkText(name, 'options.name').includes('\0')) throw outOfRange('options.name', 'a string without NUL', name);
+  return name;
 }
 
 /** What mmap answered, as an error. `addresses` says what may be wrong with those, if nothing is with the source. */
@@ -143,6 +156,8 @@ function mmapExplanation(errno: number, { pageSize }: KvmCalls, source: MappingS
   return addresses;
 }
 
-export function roundToPages(calls: KvmCalls, size: number): number {
-  return Math.ceil(size / calls.pageSize) * calls.pageSize;
+/** A size as whole pages. @throws RangeError, TypeError unless it is one */
+export function roundToPages({ pageSize }: KvmCalls, size: number, name: string): number {
+  const pages = Math.ceil(checkInteger(size, name, 0, Number.MAX_SAFE_INTEGER + 1 - pageSize) / pageSize);
+  return pages * pageSize;
 }

@@ -1,5 +1,5 @@
 import { inspect } from 'node:util';
-import { checkBytes, checkSize } from '../base/arguments.ts';
+import { checkBytes, checkObject, checkSize, checkU32, checkU64 } from '../base/arguments.ts';
 import { hex, hexRange, KvmError, outOfRange } from '../base/errors.ts';
 import { humanSize } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
@@ -176,8 +176,10 @@ export class Mapping implements HostMemory {
   /** mmap(2) at an address that suits. @throws KvmError as mmap does, explained */
   protected static mmap(calls: KvmCalls, source: MappingSource, options: AddressOptions): number {
     const { size, prot, flags, fd, offset } = source;
-    const align = options.align === undefined ? defaultAlignment(calls.arch, size) : checkSize(options.align, 'align');
-    const alignOffset = align === 0 ? 0n : BigInt(options.alignOffset ?? 0) % BigInt(align);
+    const given = checkObject(options, 'options');
+    const align = checkSize(given.align ?? defaultAlignment(calls.arch, size), 'options.align');
+    const wanted = checkU64(given.alignOffset ?? 0, 'options.alignOffset');
+    const alignOffset = align === 0 ? 0n : BigInt(wanted) % BigInt(align);
     const hva = calls.mmap(size, prot, flags, fd, offset, align, alignOffset);
     if (hva >= 0) return hva;
     const addresses = `align ${hex(align)} is not 0 or a power of two of at least a page, or alignOffset ${hex(alignOffset)} is not whole pages`;
@@ -227,6 +229,7 @@ export class Mapping implements HostMemory {
    * detached. @throws KvmError EINVAL, EBADF
    */
   protect(offset: number, length: number, prot: number): void {
+    checkU32(prot, 'prot');
     this.partCall('mprotect', offset, length, (hva) => this.calls.mprotect(hva, length, prot));
     this.#dropViews();
   }
@@ -245,6 +248,7 @@ export class Mapping implements HostMemory {
 
   /** madvise(2) of a part with one of MADV. */
   advise(advice: number, offset = 0, length = this.size): void {
+    checkU32(advice, 'advice');
     this.partCall('madvise', offset, length, (hva) => this.calls.madvise(hva, length, advice));
     if (advice === MADV.DONTNEED || advice === MADV.REMOVE) this.changed(offset, length);
   }
@@ -293,7 +297,7 @@ export class Mapping implements HostMemory {
    * layer's own: nothing that works in another thread may get it.
    */
   window(index: number): MemoryWindow | undefined {
-    const window = this.#windows[index];
+    const window = typeof index === 'number' ? this.#windows[index] : undefined;
     return window === undefined ? this.#openWindow(index) : (window ?? undefined);
   }
 
@@ -313,7 +317,8 @@ export class Mapping implements HostMemory {
   }
 
   /** Why a page may be one that cannot be accessed. */
-  whyNot(_offset: number): string {
+  whyNot(offset: number): string {
+    checkSize(offset, 'offset');
     return 'it is protected, unmapped, or beyond the end of its file';
   }
 
@@ -351,8 +356,8 @@ export class Mapping implements HostMemory {
   }
 
   #openWindow(index: number): MemoryWindow | undefined {
-    const start = index * VIEW_WINDOW;
-    if (!this.#mapped || start >= this.size || index < 0) return undefined;
+    const start = checkSize(index, 'index') * VIEW_WINDOW;
+    if (!this.#mapped || start >= this.size) return undefined;
     const buffer = this.calls.window(this.hva + start, Math.min(VIEW_WINDOW, this.size - start));
     if (typeof buffer === 'number') {
       if (buffer !== -ERRNO.EACCES) throw callError('window', buffer, { size: this.size });

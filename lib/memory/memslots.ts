@@ -1,5 +1,5 @@
 import { inspect } from 'node:util';
-import { checkU32, checkU64 } from '../base/arguments.ts';
+import { checkInstance, checkInteger, checkObject, checkU32, checkU64 } from '../base/arguments.ts';
 import { hexRange, type KvmError } from '../base/errors.ts';
 import { humanSize, table } from '../base/text.ts';
 import type { Hva, U64 } from '../base/u64.ts';
@@ -74,7 +74,7 @@ export class Memslots {
   readonly #owner: MemslotOwner;
   readonly #askLimits: () => MemslotLimits;
   /** Per address space: entries by id, ids that were given back, and the lowest that was never used. */
-  readonly #spaces: { slots: Map<number, Entry>; recycled: number[]; next: number }[] = [];
+  readonly #spaces = new Map<number, { slots: Map<number, Entry>; recycled: number[]; next: number }>();
   readonly #watchers = new Set<MemslotWatcher>();
   #totalPages = 0;
   #limits: MemslotLimits | undefined;
@@ -112,22 +112,25 @@ export class Memslots {
 
   /** Number of slots in all address spaces. */
   get size(): number {
-    return this.#spaces.reduce((sum, { slots }) => sum + slots.size, 0);
+    let size = 0;
+    for (const { slots } of this.#spaces.values()) size += slots.size;
+    return size;
   }
 
   /** The slot with an id, in address space 0 unless another is named. */
   get(id: number, asId = 0): Memslot | undefined {
-    return this.#spaces[asId]?.slots.get(id);
+    return this.#spaces.get(checkU32(asId, 'asId'))?.slots.get(checkU32(id, 'id'));
   }
 
+  /** As they are when the first is asked for. */
   *[Symbol.iterator](): Generator<Memslot> {
-    for (const space of this.#spaces) if (space !== undefined) yield* space.slots.values();
+    yield* [...this.#spaces.values()].flatMap(({ slots }) => [...slots.values()]);
   }
 
-  /** The slots of one address space. */
+  /** The slots of one address space, as they are when the first is asked for. */
   *inSpace(asId: number): Generator<Memslot> {
-    const space = this.#spaces[asId];
-    if (space !== undefined) yield* space.slots.values();
+    const space = this.#spaces.get(checkU32(asId, 'asId'));
+    if (space !== undefined) yield* [...space.slots.values()];
   }
 
   /**
@@ -135,7 +138,7 @@ export class Memslots {
    * id beyond, which the kernel refuses.
    */
   freeId(asId: number): number {
-    const space = this.#space(asId);
+    const space = this.#space(checkU32(asId, 'asId'));
     for (let id = space.recycled.at(-1); id !== undefined; id = space.recycled.at(-1)) {
       if (!space.slots.has(id)) return id;
       space.recycled.pop();
@@ -150,29 +153,35 @@ export class Memslots {
    * @throws KvmError EINVAL, EEXIST, ENOMEM, EBADF … with slot, gpa, size and the rule that was broken
    */
   set(region: UserMemoryRegion, mapping?: Mapping): Memslot | undefined {
-    const slot = checkU32(region.slot, 'slot');
-    const flags = checkU32(region.flags ?? 0, 'flags');
-    const gpa = checkU64(region.guestPhysAddr, 'guestPhysAddr');
-    const size = checkU64(region.memorySize, 'memorySize');
-    const hva = checkU64(region.userspaceAddr, 'userspaceAddr');
-    const offset = checkU64(region.guestMemfdOffset ?? 0, 'guestMemfdOffset');
-    const { guestMemfd } = region;
+    const given = checkObject(region, 'region');
+    const slot = checkU32(given.slot, 'region.slot');
+    const flags = checkU32(given.flags ?? 0, 'region.flags');
+    const gpa = checkU64(given.guestPhysAddr, 'region.guestPhysAddr');
+    const size = checkU64(given.memorySize, 'region.memorySize');
+    const hva = checkU64(given.userspaceAddr, 'region.userspaceAddr');
+    const { guestMemfd } = given;
+    if (guestMemfd !== undefined) checkInteger(guestMemfd, 'region.guestMemfd', -0x8000_0000, 0xffff_ffff);
+    const offset = checkU64(given.guestMemfdOffset ?? 0, 'region.guestMemfdOffset');
+    if (mapping !== undefined) checkInstance(mapping, 'mapping', Mapping);
     this.#announce(slot, flags, gpa, size);
     const result =
       guestMemfd === undefined
         ? this.calls.setUserMemoryRegion(this.vm, slot, flags, gpa, size, hva)
         : this.calls.setUserMemoryRegion2(this.vm, slot, flags, gpa, size, hva, guestMemfd, offset);
-    if (result < 0) throw this.#refusal(result, { ...region, flags });
+    if (result < 0) {
+      const asked = { slot, flags, guestPhysAddr: gpa, memorySize: size, userspaceAddr: hva, guestMemfdOffset: offset };
+      throw this.#refusal(result, guestMemfd === undefined ? asked : { ...asked, guestMemfd });
+    }
     return this.#book(slot, flags, gpa, size, hva, mapping);
   }
 
   /** Deletes a slot. @throws KvmError EINVAL when there is none */
   delete(word: number): void {
-    this.set({ slot: word, guestPhysAddr: 0, memorySize: 0, userspaceAddr: 0 });
+    this.set({ slot: checkU32(word, 'word'), guestPhysAddr: 0, memorySize: 0, userspaceAddr: 0 });
   }
 
   watch(watcher: MemslotWatcher): void {
-    this.#watchers.add(watcher);
+    this.#watchers.add(checkObject(watcher, 'watcher'));
   }
 
   unwatch(watcher: MemslotWatcher): void {
@@ -181,9 +190,9 @@ export class Memslots {
 
   /** The VM is closed: its slots are gone, and what they pinned is let go. */
   clear(): void {
-    for (const { slots } of this.#spaces.splice(0)) {
-      for (const slot of slots.values()) slot.mapping?.unpin();
-    }
+    const slots = [...this];
+    this.#spaces.clear();
+    for (const slot of slots) slot.mapping?.unpin();
     this.#totalPages = 0;
   }
 
@@ -202,10 +211,10 @@ export class Memslots {
   }
 
   #space(asId: number): { slots: Map<number, Entry>; recycled: number[]; next: number } {
-    let space = this.#spaces[asId];
+    let space = this.#spaces.get(asId);
     if (space === undefined) {
       space = { slots: new Map(), recycled: [], next: 0 };
-      this.#spaces[asId] = space;
+      this.#spaces.set(asId, space);
     }
     return space;
   }

@@ -1,6 +1,17 @@
 import { inspect } from 'node:util';
-import { checkSize, isExact, normalU64 } from '../base/arguments.ts';
-import { hexRange, invalidArgType, KvmError } from '../base/errors.ts';
+import {
+  checkBoolean,
+  checkBytes,
+  checkFunction,
+  checkInstance,
+  checkName,
+  checkObject,
+  checkOneOf,
+  checkSize,
+  isExact,
+  normalU64,
+} from '../base/arguments.ts';
+import { hex, hexRange, invalidArgType, invalidReturnValue, KvmError, outOfRange } from '../base/errors.ts';
 import { table } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
 import { ERRNO } from '../uapi/errno.ts';
@@ -9,7 +20,7 @@ import { type Range, RangeTable } from './range-table.ts';
 
 /** What a device does with the guest's loads and stores. Values of up to 4 bytes are numbers, longer ones bigints. */
 export interface MmioHandlers {
-  /** A load of `size` bytes at `offset` from the range's start: the value the guest gets. */
+  /** A load of `size` bytes at `offset` from the range's start: the value the guest gets, an integer. */
   read?(offset: number, size: number): number | bigint;
   /** A store. */
   write?(offset: number, value: number | bigint, size: number): void;
@@ -68,6 +79,36 @@ export class MmioRegion implements Range {
   }
 }
 
+/** A handler threw: `code` is ERR_HANDLER, `cause` what it threw, `region` whose it is. */
+export class HandlerError extends Error {
+  override readonly name = 'HandlerError';
+  readonly code = 'ERR_HANDLER';
+  readonly region: MmioRegion;
+
+  constructor(handler: 'read' | 'write', region: MmioRegion, offset: number, size: number, cause: unknown) {
+    const said = cause instanceof Error ? cause.message : inspect(cause);
+    super(`The ${handler} handler of ${accessOf(region, offset, size)} threw: ${said}`, { cause });
+    this.region = region;
+  }
+}
+
+const accessOf = (region: MmioRegion, offset: number, size: number): string =>
+  `${region}, for ${size} bytes at offset ${hex(offset)},`;
+
+function checkHandlers(handlers: MmioHandlers): void {
+  const { read, write, littleEndian } = checkObject(handlers, 'handlers');
+  if (read !== undefined) checkFunction(read, 'handlers.read');
+  if (write !== undefined) checkFunction(write, 'handlers.write');
+  if (littleEndian !== undefined) checkBoolean(littleEndian, 'handlers.littleEndian');
+}
+
+/** An address as ranges have it: a double, beyond 2^53 of whole pages. */
+function checkAddress(address: number, name: string): number {
+  if (typeof address !== 'number') throw invalidArgType(name, 'a number', address);
+  if (!(address >= 0 && Number.isInteger(address))) throw outOfRange(name, 'an integer of at least 0', address);
+  return address;
+}
+
 const PORTS = 0x1_0000;
 
 /** A bus of ranges that don't overlap, each with the handlers of a device: MMIO addresses, or I/O ports. */
@@ -88,14 +129,14 @@ export class MmioBus {
     littleEndian: boolean,
     elsewhere: (start: number, end: number) => object | undefined = () => undefined,
   ) {
-    this.kind = kind;
-    this.littleEndian = littleEndian;
+    this.kind = checkOneOf(kind, 'kind', ['mmio', 'port'] as const);
+    this.littleEndian = checkBoolean(littleEndian, 'littleEndian');
     this.#elsewhere = elsewhere;
   }
 
-  /** In ascending order of address. */
+  /** In ascending order of address, as they are now. */
   get regions(): readonly MmioRegion[] {
-    return this.#table.entries;
+    return [...this.#table.entries];
   }
 
   /**
@@ -106,7 +147,8 @@ export class MmioBus {
    */
   add(address: U64, size: number, handlers: MmioHandlers, name?: string): MmioRegion {
     const start = this.#exactStart(address, checkSize(size, 'size'));
-    if (typeof handlers !== 'object' || handlers === null) throw invalidArgType('handlers', 'an object', handlers);
+    checkHandlers(handlers);
+    checkName(name, 'name');
     const region = new MmioRegion(this, start, size, name, handlers);
     this.#requireFree(region, start, 'add');
     this.#table.insert(region);
@@ -125,40 +167,58 @@ export class MmioBus {
   }
 
   remove(region: MmioRegion): void {
-    this.#table.remove(region);
+    this.#table.remove(checkInstance(region, 'region', MmioRegion));
   }
 
   /** The range that contains an address. */
   find(address: U64): MmioRegion | undefined {
     // Beyond 2^53 only whole pages are exact, and ranges are made of these.
-    return this.#table.find(typeof address === 'number' ? address : splitGpa(address).page);
+    return this.#table.find(
+      typeof address === 'number' ? checkAddress(address, 'address') : splitGpa(address, 'address').page,
+    );
   }
 
   /** A range that has a part of [start, end). */
   overlapping(start: number, end: number): MmioRegion | undefined {
-    return this.#table.overlapping(start, end);
+    return this.#table.overlapping(checkAddress(start, 'start'), checkAddress(end, 'end'));
   }
 
   /** Answers a guest's load by filling `data`; false when no handler is there for it. */
   read(address: U64, data: Uint8Array): boolean {
+    checkBytes(data, 'data');
     const region = this.find(address);
     const offset = region === undefined ? 0 : offsetIn(region, address);
     if (region?.handlers.read === undefined || offset + data.length > region.size) {
       if (this.openBus) data.fill(0xff);
       return this.openBus;
     }
-    const value = region.handlers.read(offset, data.length);
-    putValue(data, value, region.handlers.littleEndian ?? this.littleEndian);
+    const { handlers } = region;
+    let value: number | bigint | undefined;
+    try {
+      value = handlers.read?.(offset, data.length);
+    } catch (error) {
+      throw new HandlerError('read', region, offset, data.length, error);
+    }
+    if (typeof value !== 'bigint' && !Number.isInteger(value)) {
+      throw invalidReturnValue('an integer', `the read handler of ${accessOf(region, offset, data.length)}`, value);
+    }
+    putValue(data, value as number | bigint, handlers.littleEndian ?? this.littleEndian);
     return true;
   }
 
   /** Carries out a guest's store of `data`; false when no handler is there for it. */
   write(address: U64, data: Uint8Array): boolean {
+    checkBytes(data, 'data');
     const region = this.find(address);
     const offset = region === undefined ? 0 : offsetIn(region, address);
     if (region?.handlers.write === undefined || offset + data.length > region.size) return this.openBus;
-    const value = takeValue(data, region.handlers.littleEndian ?? this.littleEndian);
-    region.handlers.write(offset, value, data.length);
+    const { handlers } = region;
+    const value = takeValue(data, handlers.littleEndian ?? this.littleEndian);
+    try {
+      handlers.write?.(offset, value, data.length);
+    } catch (error) {
+      throw new HandlerError('write', region, offset, data.length, error);
+    }
     return true;
   }
 

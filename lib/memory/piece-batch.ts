@@ -8,6 +8,9 @@ const BATCH = 512;
 const hvas = new Float64Array(BATCH);
 const lengths = new Uint32Array(BATCH);
 
+/** Who filled them. A getter of the caller's can begin another batch before this one is moved. */
+let filler: PieceBatch | undefined;
+
 /**
  * Moves small pieces of mapped memory that stand back to back in an array, many in one call: the addon overlaps the
  * cache misses of many pieces, which a loop in JavaScript cannot.
@@ -33,6 +36,10 @@ export class PieceBatch {
 
   /** Adds the piece of `length` bytes at an offset of a window. */
   add(window: MemoryWindow, at: number, length: number): void {
+    if (filler !== this) {
+      filler?.flush();
+      filler = this;
+    }
     this.#window = window;
     hvas[this.#count] = window.hva + at;
     lengths[this.#count] = length;
@@ -50,6 +57,7 @@ export class PieceBatch {
   flush(): void {
     const count = this.#count;
     if (count === 0) return;
+    this.#count = 0;
     const { calls } = this.#window!;
     const part = this.#bytes.subarray(this.#start, this.#end);
     const ofPieces = lengths.subarray(0, count);
@@ -57,7 +65,12 @@ export class PieceBatch {
       ? calls.scatter(hvas.subarray(0, count), ofPieces, part)
       : calls.gather(hvas.subarray(0, count), ofPieces, part);
     if (moved !== count) throw callError(this.#write ? 'scatter' : 'gather', moved < 0 ? moved : ERRNO.EFAULT);
-    this.#count = 0;
     this.#start = this.#end;
+  }
+
+  /** Forgets what was added and not moved. */
+  drop(): void {
+    this.#count = 0;
+    if (filler === this) filler = undefined;
   }
 }

@@ -1,13 +1,21 @@
 import { inspect } from 'node:util';
-import { checkSize } from '../base/arguments.ts';
-import { hex, hexRange, invalidArgType, KvmError } from '../base/errors.ts';
+import {
+  checkBoolean,
+  checkFunction,
+  checkInstance,
+  checkName,
+  checkObject,
+  checkSize,
+  toU64,
+} from '../base/arguments.ts';
+import { hex, hexRange, KvmError } from '../base/errors.ts';
 import { humanSize, table } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
 import { isClosed } from '../calls/failure.ts';
 import { explain, firstBroken } from '../rules/rule.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { advance, exactGpa, joinGpa, type SplitGpa, splitGpa } from './gpa.ts';
-import { GuestMemory } from './guest-memory.ts';
+import { checkMemoryOptions, GuestMemory } from './guest-memory.ts';
 import type { MemoryLookup } from './lookup.ts';
 import { Mapping } from './mapping.ts';
 import { MmioBus, type MmioHandlers, type MmioRegion, takeValue } from './mmio-bus.ts';
@@ -71,7 +79,8 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
   #holds = 0;
   #closed = false;
 
-  constructor({ littleEndian, pageSize }: RegionSetOptions) {
+  constructor(options: RegionSetOptions) {
+    const { littleEndian, pageSize } = checkMemoryOptions(options);
     const table = new RangeTable<MemoryRegion>();
     const mmio = new MmioBus('mmio', littleEndian, (start, end) => table.overlapping(start, end));
     const lookup: MemoryLookup<MemoryRegion> = { ranges: table, describe: (at) => describe(table, mmio, at) };
@@ -145,14 +154,15 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
    * from there on.
    * @throws KvmError EEXIST naming both ranges when it overlaps another region, EINVAL when it is empty; RangeError
    */
-  addMmio(gpa: U64, size: number, handlers: MmioHandlers, { name }: { readonly name?: string } = {}): MmioRegion {
+  addMmio(gpa: U64, size: number, handlers: MmioHandlers, options: { readonly name?: string } = {}): MmioRegion {
+    const name = checkName(checkObject(options, 'options').name, 'options.name');
     this.#assertOpen('addMmio');
     return this.mmio.add(gpa, size, handlers, name);
   }
 
   /** Takes a region out; does nothing when it is out already. @throws KvmError when a VM's kernel refuses */
   remove(region: MemoryRegion): void {
-    if (!this.#table.has(region)) return;
+    if (!this.#table.has(checkRegion(region))) return;
     this.#announce(region);
     const undo = new Undo();
     for (const user of this.#live()) {
@@ -168,8 +178,8 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
 
   /** Moves a region to another address, dirty bits kept. @throws KvmError EEXIST, EINVAL */
   move(region: MemoryRegion, gpa: U64): void {
-    this.#assertMember(region);
     const start = exactGpa(gpa);
+    this.#assertMember(region);
     const before = region.start;
     if (start === before) return;
     const placement = { ...slice(region), start, end: start + region.size };
@@ -195,7 +205,7 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
   /** Makes a region read-only for guests, or writable. Nothing is done when it is so already. @throws KvmError EINVAL */
   setReadOnly(region: MemoryRegion, readOnly: boolean): void {
     this.#assertMember(region);
-    if (region.readOnly === readOnly) return;
+    if (region.readOnly === checkBoolean(readOnly, 'readOnly')) return;
     const undo = new Undo();
     for (const user of this.#live()) {
       undo.try(
@@ -225,11 +235,11 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
     return true;
   }
 
-  /** All regions in ascending order of address. */
+  /** All regions in ascending order of address, as they are when the first is asked for. */
   *regions(): Generator<Region> {
     const ranges = this.mmio.regions;
     let next = 0;
-    for (const region of this.#table.entries) {
+    for (const region of [...this.#table.entries]) {
       for (; next < ranges.length && ranges[next]!.start < region.start; next++) yield ranges[next]!;
       yield region;
     }
@@ -238,7 +248,7 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
 
   /** The ranges between regions, from address 0 to `end` (2^64 by default). */
   *holes(end: U64 = 1n << 64n): Generator<Hole> {
-    const limit = BigInt(end);
+    const limit = end === 1n << 64n ? end : toU64(end, 'end');
     let at = 0n;
     for (const region of this.regions()) {
       const start = BigInt(region.start);
@@ -317,17 +327,24 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
 
   #add(kind: 'ram' | 'device', gpa: U64, mapping: Mapping, options: RegionOptions): MemoryRegion {
     const syscall = kind === 'ram' ? 'addRam' : 'addDevice';
-    this.#assertOpen(syscall);
-    if (!(mapping instanceof Mapping)) throw invalidArgType('mapping', 'an instance of Mapping', mapping);
-    mapping.assertOpen(syscall);
     const start = exactGpa(gpa);
-    const offset = checkSize(options.offset ?? 0, 'offset');
-    const size = checkSize(options.size ?? Math.max(0, mapping.size - offset), 'size');
-    const { onStore, readOnly = false } = options;
-    if (onStore !== undefined && typeof onStore !== 'function') throw invalidArgType('onStore', 'a function', onStore);
+    checkInstance(mapping, 'mapping', Mapping);
+    const given = checkObject(options, 'options');
+    const offset = checkSize(given.offset ?? 0, 'options.offset');
+    const size = checkSize(given.size ?? Math.max(0, mapping.size - offset), 'options.size');
+    const readOnly = checkBoolean(given.readOnly ?? false, 'options.readOnly');
+    const name = checkName(given.name, 'options.name');
+    const { onStore } = given;
+    if (onStore !== undefined) checkFunction(onStore, 'options.onStore');
+    // Not before the options are read: a getter may have closed either.
+    this.#assertOpen(syscall);
+    mapping.assertOpen(syscall);
     const placement = { start, end: start + size, size, mapping, offset, readOnly };
     this.#require(UNCHECKED_RULES, syscall, this.#context(placement));
-    const region = new MemoryRegion(this, kind, placement, options);
+    const region = new MemoryRegion(this, kind, placement, {
+      ...(name === undefined ? {} : { name }),
+      ...(onStore === undefined ? {} : { onStore }),
+    });
     const undo = new Undo();
     for (const user of this.#live()) {
       undo.try(
@@ -403,7 +420,7 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
 
   #assertMember(region: MemoryRegion): void {
     this.#assertOpen('change region');
-    if (!this.#table.has(region)) {
+    if (!this.#table.has(checkRegion(region))) {
       throw new KvmError(ERRNO.EBADF, {
         syscall: 'change region',
         gpa: region.gpa,
@@ -434,6 +451,8 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
   /** The regions were given back, and there will be no others. */
   protected released(): void {}
 }
+
+const checkRegion = (region: MemoryRegion): MemoryRegion => checkInstance(region, 'region', MemoryRegion);
 
 function slice({ mapping, offset, size, readOnly }: MemoryRegion) {
   return { mapping, offset, size, readOnly };

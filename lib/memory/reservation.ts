@@ -90,14 +90,14 @@ export class Reservation extends Mapping {
   override unmapPart(offset: number, length: number): void {
     const { prot, flags, fd } = NOTHING;
     this.partCall('mmap', offset, length, (hva) => this.calls.mmapFixed(hva, length, prot, flags, fd, 0));
-    this.#replace(offset, roundToPages(this.calls, length), []);
+    this.#replace(offset, roundToPages(this.calls, length, 'length'), []);
     this.changed(offset, length);
   }
 
   /** mprotect(2) of a part, all of which must have memory. @throws KvmError ENOMEM where it has none, EACCES, EINVAL */
   override protect(offset: number, length: number, prot: number): void {
     super.protect(offset, length, prot);
-    const size = roundToPages(this.calls, length);
+    const size = roundToPages(this.calls, length, 'length');
     const pieces = this.#within(offset, size).map((piece) => ({ ...piece, prot }));
     this.#replace(offset, size, pieces);
   }
@@ -111,7 +111,7 @@ export class Reservation extends Mapping {
   }
 
   override whyNot(offset: number): string {
-    const piece = this.#pieces[this.#firstBehind(offset)];
+    const piece = this.#pieces[this.#firstBehind(checkSize(offset, 'offset'))];
     return piece === undefined || piece.offset > offset
       ? `nothing is at ${hex(offset)} of its reservation`
       : `the ${piece.kind} memory there is protected, or ends before`;

@@ -1,4 +1,4 @@
-import { checkU32, checkU64 } from '../base/arguments.ts';
+import { checkInstance, checkObject, checkSignal, checkU32, checkU64 } from '../base/arguments.ts';
 import type { U64 } from '../base/u64.ts';
 import { callFailure } from '../calls/failure.ts';
 import { Handle } from '../calls/handle.ts';
@@ -6,12 +6,16 @@ import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { isLittleEndianHost } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { POLL } from '../uapi/flags.ts';
-import type { Descriptor } from './descriptor.ts';
+import { Descriptor } from './descriptor.ts';
 
 export interface WaitOptions {
   /** Ends the wait. */
   readonly signal?: AbortSignal;
 }
+
+/** The signal of options, checked. */
+export const signalOf = (options: WaitOptions): AbortSignal | undefined =>
+  checkSignal(checkObject(options, 'options').signal, 'options.signal');
 
 /**
  * An eventfd: what ioeventfds signal, and irqfds are signalled by. Non-blocking; the event loop waits for it. An iteration gets
@@ -35,7 +39,10 @@ export class EventFd extends Handle implements AsyncIterable<bigint> {
 
   /** @param initial what the counter begins with; or an eventfd that is there already, which is taken over */
   constructor(calls: KvmCalls, initial: number | Descriptor = 0) {
-    super(calls, typeof initial === 'number' ? make(calls, initial) : initial.giveUp());
+    super(
+      calls,
+      typeof initial === 'object' ? checkInstance(initial, 'initial', Descriptor).giveUp() : make(calls, initial),
+    );
     this.#littleEndian = isLittleEndianHost(calls.arch);
   }
 
@@ -84,7 +91,8 @@ export class EventFd extends Handle implements AsyncIterable<bigint> {
    * Takes the counter as soon as it isn't 0. Whoever waits keeps the process alive.
    * @throws KvmError EBADF when it is closed, also meanwhile; the signal's reason when that is aborted
    */
-  async wait({ signal }: WaitOptions = {}): Promise<bigint> {
+  async wait(options: WaitOptions = {}): Promise<bigint> {
+    const signal = signalOf(options);
     for (;;) {
       signal?.throwIfAborted();
       const count = this.read();

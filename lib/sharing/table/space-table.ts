@@ -1,5 +1,5 @@
 import { fstatSync } from 'node:fs';
-import { checkInteger } from '../../base/arguments.ts';
+import { checkInteger, checkU64 } from '../../base/arguments.ts';
 import { hex, KvmError } from '../../base/errors.ts';
 import type { U64 } from '../../base/u64.ts';
 import { type KvmCalls, type SharingCalls, VIEW_WINDOW } from '../../calls/kvm-calls.ts';
@@ -76,7 +76,7 @@ export class SpaceTable implements SpaceUser {
     const sharing = sharingOf(calls, 'addSeals');
     const regions = checkInteger(options.regions ?? 1024, 'regions', 1, 0x10_0000);
     const consumers = checkInteger(options.consumers ?? 64, 'consumers', 1, 0x1_0000);
-    const end = checkInteger(options.end ?? 2 ** 40, 'end', LOG_PAGE, MOST_END);
+    const end = checkInteger(Number(checkU64(options.end ?? 2 ** 40, 'end')), 'end', LOG_PAGE, MOST_END);
     const shape = shapeOf(regions, consumers, Math.ceil(end / LOG_PAGE / 8));
     if (shape.tableBytes > VIEW_WINDOW) {
       throw new KvmError(ERRNO.E2BIG, {

@@ -1,4 +1,4 @@
-import { checkU64 } from '../../../base/arguments.ts';
+import { checkInteger, checkObject, checkU32, toU64 } from '../../../base/arguments.ts';
 import type { U64 } from '../../../base/u64.ts';
 import { REGS_SIZE, X86_64_REGS, X86_64_SEGMENTS } from '../../../uapi/structs.ts';
 
@@ -49,10 +49,11 @@ export function decodeRegs(bytes: Uint8Array): X86_64Regs {
 
 /** Puts the registers that are given into the structure, and leaves the others. */
 export function encodeRegs(bytes: Uint8Array, regs: Partial<Record<X86_64RegName, U64>>): void {
+  checkObject(regs, 'regs');
   const view = viewOf(bytes);
   for (const [index, name] of X86_64_REGS.entries()) {
     const value = regs[name];
-    if (value !== undefined) view.setBigUint64(8 * index, BigInt(checkU64(value, name)), true);
+    if (value !== undefined) view.setBigUint64(8 * index, toU64(value, `regs.${name}`), true);
   }
 }
 
@@ -69,19 +70,22 @@ export function decodeSregs(bytes: Uint8Array): X86_64Sregs {
 }
 
 export function encodeSregs(bytes: Uint8Array, sregs: Partial<X86_64Sregs>): void {
+  checkObject(sregs, 'sregs');
   const view = viewOf(bytes);
   for (const [index, name] of X86_64_SEGMENTS.entries()) {
     const segment = sregs[name];
-    if (segment !== undefined) encodeSegment(view, index * SEGMENT_SIZE, segment);
+    if (segment !== undefined) encodeSegment(view, index * SEGMENT_SIZE, segment, `sregs.${name}`);
   }
   for (const [index, name] of CONTROL.entries()) {
     const value = sregs[name];
-    if (value !== undefined) view.setBigUint64(CONTROL_AT + 8 * index, BigInt(checkU64(value, name)), true);
+    if (value !== undefined) view.setBigUint64(CONTROL_AT + 8 * index, toU64(value, `sregs.${name}`), true);
   }
-  for (const [at, descriptors] of [[GDT, sregs.gdt] as const, [IDT, sregs.idt] as const]) {
+  for (const [at, name] of [[GDT, 'gdt'] as const, [IDT, 'idt'] as const]) {
+    const descriptors = sregs[name];
     if (descriptors === undefined) continue;
-    view.setBigUint64(at, descriptors.base, true);
-    view.setUint16(at + 8, descriptors.limit, true);
+    const { base, limit } = checkObject(descriptors, `sregs.${name}`);
+    view.setBigUint64(at, toU64(base, `sregs.${name}.base`), true);
+    view.setUint16(at + 8, checkInteger(limit, `sregs.${name}.limit`, 0, 0xffff), true);
   }
 }
 
@@ -98,11 +102,14 @@ function decodeSegment(view: DataView, at: number): X86_64Segment {
   } as X86_64Segment;
 }
 
-function encodeSegment(view: DataView, at: number, segment: X86_64Segment): void {
-  view.setBigUint64(at, segment.base, true);
-  view.setUint32(at + 8, segment.limit, true);
-  view.setUint16(at + 12, segment.selector, true);
-  for (const [index, name] of SEGMENT_BYTES.entries()) view.setUint8(at + 14 + index, segment[name]);
+function encodeSegment(view: DataView, at: number, segment: X86_64Segment, name: string): void {
+  const { base, limit, selector } = checkObject(segment, name);
+  view.setBigUint64(at, toU64(base, `${name}.base`), true);
+  view.setUint32(at + 8, checkU32(limit, `${name}.limit`), true);
+  view.setUint16(at + 12, checkInteger(selector, `${name}.selector`, 0, 0xffff), true);
+  for (const [index, flag] of SEGMENT_BYTES.entries()) {
+    view.setUint8(at + 14 + index, checkInteger(segment[flag], `${name}.${flag}`, 0, 0xff));
+  }
 }
 
 function decodeTable(view: DataView, at: number): X86_64DescriptorTable {

@@ -1,0 +1,210 @@
+import { WRONG_VALUES } from './wrong-values.ts';
+
+/** The arguments of a call that is right, in their order and by their names. */
+export type Arguments = Readonly<Record<string, unknown>>;
+
+/** A function of a world, with arguments that it takes. */
+export interface Target<World> {
+  readonly name: string;
+  readonly call: (world: World, args: readonly unknown[]) => unknown;
+  readonly args: (world: World) => Arguments;
+  /** What else an error may name that comes of a wrong value of an argument. */
+  readonly related: Readonly<Record<string, readonly string[]>>;
+}
+
+/** Something in which calls are made, and which must be none the worse for those that fail. */
+export interface Arena<World> {
+  make(): World;
+  close(world: World): void;
+  /** What a call that throws must leave as it is. */
+  state(world: World): unknown;
+  /** Throws unless the world is consistent; and, if it must, still works. */
+  verify(world: World, works: boolean): void;
+  /** What is held although everything is closed. */
+  leftOf(world: World): string | undefined;
+  /** What a getter of an argument can take away. */
+  readonly sabotage: Readonly<Record<string, (world: World) => void>>;
+}
+
+/** A call with one thing wrong. */
+interface Attempt<World> {
+  readonly what: string;
+  /** Name of the argument, or of its property, that is wrong. */
+  readonly wrong: string;
+  readonly args: (world: World) => readonly unknown[];
+  /** What else may be named: the properties of what should have been given. */
+  readonly parts?: readonly string[];
+  /** Taking something away is allowed to change what is there. */
+  readonly sabotages?: true;
+}
+
+class OfGetter extends Error {}
+
+/** What went otherwise than it must, a line for each. */
+export async function attack<World>(arena: Arena<World>, target: Target<World>): Promise<Result> {
+  const faults: string[] = [];
+  let tried = 0;
+  let world = arena.make();
+  const renew = (): void => {
+    arena.close(world);
+    world = arena.make();
+  };
+  const good = await outcomeOf(target, world, Object.values(target.args(world)));
+  if (good.thrown && !isRefusal(good.error)) faults.push(`${target.name} with what is right: ${String(good.error)}`);
+  renew();
+  for (const attempt of attemptsOf(target.args(world), arena, target.args)) {
+    tried++;
+    const args = attempt.args(world);
+    const before = JSON.stringify(arena.state(world));
+    const { thrown, error, result } = await outcomeOf(target, world, args);
+    const say = (what: string): number => faults.push(`${target.name}, ${attempt.what}: ${what}`);
+    if (thrown) {
+      const why = faultOf(error, [attempt.wrong, ...(attempt.parts ?? []), ...(target.related[attempt.wrong] ?? [])]);
+      if (why !== undefined) say(why);
+    }
+    if (thrown && attempt.sabotages === undefined) {
+      const after = JSON.stringify(arena.state(world));
+      if (after !== before) say(`threw ${String(error)}, and what was\n    ${before}\n  is\n    ${after}`);
+    } else {
+      const why = broken(arena, world, attempt.sabotages === undefined);
+      if (why !== undefined) say(`afterwards ${why}`);
+      dispose(result);
+      arena.close(world);
+      const left = arena.leftOf(world);
+      if (left !== undefined) say(`when everything is closed, ${left}`);
+      world = arena.make();
+      continue;
+    }
+    const why = broken(arena, world, true);
+    if (why !== undefined) {
+      say(`afterwards ${why}`);
+      renew();
+    }
+  }
+  arena.close(world);
+  return { faults, tried };
+}
+
+export interface Result {
+  readonly faults: readonly string[];
+  readonly tried: number;
+}
+
+function* attemptsOf<World>(
+  example: Arguments,
+  arena: Arena<World>,
+  argsOf: (world: World) => Arguments,
+): Generator<Attempt<World>> {
+  for (const [position, name] of Object.keys(example).entries()) {
+    const exchanged = (make: (good: unknown, world: World) => unknown) => (world: World) =>
+      Object.values(argsOf(world)).map((good, index) => (index === position ? make(good, world) : good));
+    const good = example[name];
+    for (const [title, value] of WRONG_VALUES) {
+      const parts = isPlain(good) && typeof value === 'object' && value !== null ? Object.keys(good) : [];
+      yield { what: `${name} = ${title}`, wrong: name, parts, args: exchanged(() => value) };
+    }
+    if (Array.isArray(good)) {
+      for (const [title, value] of WRONG_VALUES)
+        yield {
+          what: `${name}[0] = ${title}`,
+          wrong: name,
+          args: exchanged((right) => [value, ...(right as unknown[]).slice(1)]),
+        };
+    }
+    if (!isPlain(good)) continue;
+    for (const key of Object.keys(good)) {
+      for (const [title, value] of WRONG_VALUES) {
+        const changed = exchanged((right) => ({ ...(right as object), [key]: value }));
+        yield { what: `${name}.${key} = ${title}`, wrong: key, args: changed };
+      }
+      const getter = (get: (world: World) => void) =>
+        exchanged((right, world) =>
+          Object.defineProperty({ ...(right as object) }, key, {
+            get: () => {
+              get(world);
+              return (right as Record<string, unknown>)[key];
+            },
+          }),
+        );
+      const throws = getter(() => {
+        throw new OfGetter('thrown by a getter');
+      });
+      yield { what: `${name}.${key} throws`, wrong: key, args: throws };
+      for (const [title, take] of Object.entries(arena.sabotage)) {
+        yield { what: `a getter of ${name}.${key} ${title}`, wrong: key, args: getter(take), sabotages: true };
+      }
+    }
+  }
+}
+
+const isPlain = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype;
+
+interface Outcome {
+  readonly thrown: boolean;
+  readonly error?: unknown;
+  readonly result?: unknown;
+}
+
+async function outcomeOf<World>(target: Target<World>, world: World, args: readonly unknown[]): Promise<Outcome> {
+  try {
+    return { thrown: false, result: await consume(target.call(world, args)) };
+  } catch (error) {
+    return { thrown: true, error };
+  }
+}
+
+/** Lets what was returned do what it does when it is used. */
+async function consume(result: unknown): Promise<unknown> {
+  const value = await Promise.race([result, new Promise((resolve) => setTimeout(resolve, 50))]);
+  if (typeof value !== 'object' || value === null) return value;
+  const steps = value as {
+    next?: () => unknown;
+    return?: (value?: unknown) => unknown;
+    destroy?: () => void;
+    on?: (name: string, listener: (error: unknown) => void) => void;
+  };
+  if (typeof steps.on === 'function' && typeof steps.destroy === 'function') {
+    steps.on('error', () => {});
+    steps.destroy();
+    return value;
+  }
+  if (typeof steps.next !== 'function') return value;
+  for (let i = 0; i < 3; i++) await Promise.race([steps.next(), new Promise((resolve) => setTimeout(resolve, 50))]);
+  await steps.return?.();
+  return value;
+}
+
+function dispose(value: unknown): void {
+  if (typeof value === 'object' && value !== null && Symbol.dispose in value) (value as Disposable)[Symbol.dispose]();
+}
+
+/** What is wrong with an error; undefined when it says what it must. */
+function faultOf(error: unknown, names: readonly string[]): string | undefined {
+  if (error instanceof OfGetter) return undefined;
+  if (!(error instanceof Error)) return `threw ${String(error)}`;
+  const { code, name, message } = error as Error & { readonly code?: unknown };
+  if (name === 'ProgramInterruption' && typeof code === 'number') return undefined;
+  if (typeof code !== 'string') return `${error.stack?.split('\n').slice(0, 3).join(' ')}`;
+  if (code === 'ERR_INVALID_ARG_TYPE' || code === 'ERR_OUT_OF_RANGE') {
+    const named = new RegExp(`"(?:\\w+\\.)*(?:${names.join('|')})(?:[.[][^"]*)?"`).test(message);
+    return named ? undefined : `the message does not name ${names[0]}: ${message}`;
+  }
+  if (/^ERR_[A-Z_]+$/.test(code)) return undefined;
+  return isRefusal(error) ? undefined : `${code} without errno or syscall: ${message}`;
+}
+
+/** Of the kernel: a right call that this kernel, or its state, does not allow. */
+function isRefusal(error: unknown): boolean {
+  const { errno, syscall } = error as Record<'errno' | 'syscall', unknown>;
+  return typeof errno === 'number' && typeof syscall === 'string';
+}
+
+function broken<World>(arena: Arena<World>, world: World, works: boolean): string | undefined {
+  try {
+    arena.verify(world, works);
+    return undefined;
+  } catch (error) {
+    return `it does not work: ${String(error)}`;
+  }
+}

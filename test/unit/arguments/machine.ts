@@ -1,0 +1,142 @@
+import {
+  type AddressSpace,
+  type EventFd,
+  Kvm,
+  type Mapping,
+  type MemoryRegion,
+  type MmioRegion,
+  type Reservation,
+  type Vcpu,
+  type Vm,
+} from '../../../lib/index.ts';
+import { type Arch, CAP, halt, store } from '../../../lib/raw.ts';
+import type { Arena } from './attack.ts';
+
+export const UNIT = 0x10_0000;
+/** Where nothing else is put. */
+const FAR = 0x3f_0000_0000;
+/** The lowest descriptor of a kernel without open files. */
+const FIRST_FD = 0x10_0000;
+
+/** One of everything that a user can have, on an emulated kernel. */
+export interface Machine {
+  readonly kvm: Kvm;
+  readonly vm: Vm;
+  readonly other: Vm;
+  readonly vcpu: Vcpu;
+  readonly ram: Mapping;
+  readonly region: MemoryRegion;
+  readonly device: MmioRegion;
+  readonly spare: Mapping;
+  readonly reservation: Reservation;
+  readonly space: AddressSpace;
+  readonly eventfd: EventFd;
+}
+
+const RELEASE: Partial<Record<Arch, string>> = { s390x: '7.2' };
+
+function make(arch: Arch): Machine {
+  const kvm = Kvm.open({ backend: 'emulated', arch, release: RELEASE[arch] ?? '6.12' });
+  const vm = kvm.createVm();
+  if (arch === 's390x') vm.cmma.enable();
+  const ram = kvm.mapAnonymous(UNIT);
+  const region = vm.memory.addRam(0, ram);
+  const device = vm.memory.addMmio(0x1000_0000, 0x1000, { read: () => 1, write: () => {} }, { name: 'uart' });
+  if (arch === 'ppc64') vm.hpt.allocate(18);
+  const vcpu = vm.createVcpu();
+  if (arch === 'x86_64') {
+    const guest = (function* () {
+      yield store(0x2000, 1, 1n);
+      yield halt;
+    })();
+    kvm.emulated?.loadGuest(vcpu.fd, guest);
+  }
+  vm.dirtyPages.start();
+  const other = kvm.createVm();
+  return {
+    kvm,
+    vm,
+    other,
+    vcpu,
+    ram,
+    region,
+    device,
+    spare: kvm.mapAnonymous(UNIT),
+    reservation: kvm.reserve(UNIT),
+    space: kvm.createAddressSpace(),
+    eventfd: kvm.createEventFd(1),
+  };
+}
+
+function close({ kvm, vm, other, ram, spare, reservation, eventfd }: Machine): void {
+  for (const open of [eventfd, vm, other, ram, spare, reservation, kvm]) open.close();
+}
+
+function state({ kvm, vm, other, vcpu, ram, spare, reservation, space, eventfd, region, device }: Machine): unknown {
+  // The lowest number that is free: a descriptor that was lost keeps its own.
+  const free = kvm.calls.eventfd(0);
+  kvm.calls.close(free);
+  return {
+    free,
+    pins: [ram, spare, reservation].map((mapping) => [mapping.closed, mapping.pins]),
+    closed: [kvm, vm, other, vcpu, eventfd].map((handle) => handle.closed),
+    regions: [vm.memory, other.memory, space].map((memory) => [...memory.regions()].map(String)),
+    users: [vm.memory, other.memory, space].map(({ users }) => users.length),
+    region: [region.readOnly, region.name],
+    device: [device.name, device.size],
+    slots: [vm, other].map(({ memslots }) => [...memslots].map(({ id, baseGfn, npages }) => [id, baseGfn, npages])),
+    ports: vm.io.ports.regions.length,
+    vcpus: [vm.vcpus.length, other.vcpus.length],
+    running: vcpu.running,
+    dirty: [vm.dirtyPages.started, vm.dirtyPages.count],
+    pieces: reservation.pieces,
+    bytes: vm.memory.readU32(0x4000),
+  };
+}
+
+function verify({ kvm, vm }: Machine, works: boolean): void {
+  for (const region of vm.memory.regions()) {
+    if ('mapping' in region) expectReadable(vm, region);
+  }
+  if (!works) return;
+  if (vm.memory.find(0x4000) !== undefined) {
+    vm.memory.writeU32(0x4000, 0x1234_5678);
+    if (vm.memory.readU32(0x4000) !== 0x1234_5678) throw new Error('memory does not hold what was written');
+    vm.memory.writeU32(0x4000, 0);
+  }
+  if (kvm.checkExtension(CAP.USER_MEMORY) !== 1) throw new Error('the kernel does not answer');
+  const mapping = kvm.mapAnonymous(UNIT);
+  const region = vm.memory.addRam(FAR, mapping);
+  vm.memory.remove(region);
+  mapping.close();
+}
+
+/** A region's memory is there for as long as the region is. */
+function expectReadable(vm: Vm, { gpa, mapping }: MemoryRegion): void {
+  if (mapping.kind !== 'reservation' && mapping.pins === 0) throw new Error(`${mapping.kind} memory is not pinned`);
+  if (mapping.kind === 'anonymous') vm.memory.readU8(gpa);
+}
+
+function leftOf({ kvm, ram, spare, reservation }: Machine): string | undefined {
+  const pins = [ram, spare, reservation].map((mapping) => mapping.pins);
+  if (pins.some((count) => count !== 0)) return `mappings are pinned ${pins.join(', ')} times`;
+  const fd = kvm.calls.eventfd(0);
+  return fd === FIRST_FD ? undefined : `the first descriptor that is free is ${fd}, not ${FIRST_FD}`;
+}
+
+export function arenaOf(arch: Arch): Arena<Machine> {
+  return {
+    make: () => make(arch),
+    close,
+    state,
+    verify,
+    leftOf,
+    sabotage: {
+      'closes the VM': ({ vm }) => vm.close(),
+      'closes the mapping': ({ spare }) => spare.close(),
+      'closes the eventfd': ({ eventfd }) => eventfd.close(),
+      'closes the reservation': ({ reservation }) => reservation.close(),
+      'closes everything': close,
+    },
+  };
+}

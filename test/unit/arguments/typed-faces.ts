@@ -1,0 +1,287 @@
+import type { Machine } from './machine.ts';
+import { UNIT } from './machine.ts';
+import type { Face } from './surface.ts';
+
+type Faces = Readonly<Record<string, Face<Machine>>>;
+
+const handle = {
+  close: null,
+  check: null,
+  checkIoctl: null,
+  failure: null,
+  fdClosed: null,
+  giveUp: null,
+  unmapLater: null,
+  untilReady: null,
+};
+const bytes = (length: number): Uint8Array => new Uint8Array(length);
+
+const guestMemory: Face<Machine>['methods'] = {
+  translate: () => ({ gpa: 0 }),
+  gpasOf: ({ ram }) => ({ hva: ram.hva }),
+  markDirty: () => ({ gpa: 0, length: 8 }),
+  dropViews: null,
+  ...Object.fromEntries(
+    ['U8', 'I8'].flatMap((type) => [
+      [`read${type}`, () => ({ gpa: 0 })],
+      [`write${type}`, () => ({ gpa: 0, value: 1 })],
+    ]),
+  ),
+  ...Object.fromEntries(
+    ['U16', 'I16', 'U32', 'I32', 'U64', 'I64'].flatMap((type) => [
+      [`read${type}`, () => ({ gpa: 0, littleEndian: true })],
+      [`write${type}`, () => ({ gpa: 0, value: 1, littleEndian: true })],
+    ]),
+  ),
+  read: () => ({ gpa: 0, into: bytes(8) }),
+  readExact: () => ({ gpa: 0, length: 8 }),
+  write: () => ({ gpa: 0, from: bytes(8) }),
+  writeExact: () => ({ gpa: 0, from: bytes(8) }),
+  readCString: () => ({ gpa: 0, options: { maxLength: 16, encoding: 'utf8' } }),
+  writeCString: () => ({ gpa: 0, text: '', encoding: 'utf8' }),
+  fill: () => ({ gpa: 0, length: 8, value: 0 }),
+  copy: () => ({ to: 0, from: 64, length: 8 }),
+  gather: () => ({ gpas: [0, 64], lengths: [8, 8], into: bytes(16) }),
+  scatter: () => ({ gpas: [0, 64], lengths: [8, 8], from: bytes(16) }),
+  atomicLoad: () => ({ gpa: 0, size: 4 }),
+  atomicStore: () => ({ gpa: 0, size: 4, value: 0 }),
+  compareExchange: () => ({ gpa: 0, size: 4, expected: 0, replacement: 0 }),
+  slices: () => ({ gpa: 0, length: 8 }),
+  slice: () => ({ gpa: 0, length: 8 }),
+};
+
+const region = { offset: 0, size: UNIT, readOnly: false, name: 'main' };
+const address = { align: UNIT, alignOffset: 0 };
+
+const mapping: Face<Machine>['methods'] = {
+  close: null,
+  pin: null,
+  unpin: null,
+  partCall: null,
+  assertOpen: null,
+  changed: null,
+  protect: () => ({ offset: 0, length: 4096, prot: 1 }),
+  unmapPart: () => ({ offset: 0, length: 4096 }),
+  discard: () => ({ offset: 0, length: 4096 }),
+  advise: () => ({ advice: 4, offset: 0, length: 4096 }),
+  view: () => ({ index: 0 }),
+  window: () => ({ index: 0 }),
+  read: () => ({ offset: 0, into: bytes(8) }),
+  write: () => ({ offset: 0, from: bytes(8) }),
+  whyNot: () => ({ offset: 0 }),
+};
+
+/** What every architecture has. */
+export const COMMON: Faces = {
+  kvm: {
+    of: ({ kvm }) => kvm,
+    methods: {
+      ...handle,
+      getApiVersion: null,
+      capabilities: null,
+      createAddressSpace: null,
+      checkExtension: () => ({ cap: 'NR_MEMSLOTS' }),
+      createVm: () => ({ options: { type: 0 } }),
+      createEventFd: () => ({ initial: 0 }),
+      mapAnonymous: () => ({ size: UNIT, options: { prot: 3, ...address } }),
+      mapMemfd: () => ({ size: UNIT, options: { prot: 3, name: 'x', ...address } }),
+      mapHugetlb: () => ({ size: 2 * UNIT, options: { prot: 3, ...address } }),
+      mapFile: () => ({
+        file: process.execPath,
+        options: { prot: 1, offset: 0, size: 4096, shared: false, ...address },
+      }),
+      mapDevice: () => ({ fd: 0, options: { prot: 3, size: 4096, offset: 0, ...address } }),
+      reserve: () => ({ size: UNIT, options: address }),
+    },
+  },
+  vm: {
+    of: ({ vm }) => vm,
+    methods: {
+      ...handle,
+      harvestDirtyRings: null,
+      vcpuCloses: null,
+      vcpuClosed: null,
+      addressSpace: () => ({ asId: 0 }),
+      bind: ({ space }) => ({ space, asId: 0 }),
+      createVcpu: () => ({ id: 1 }),
+      checkExtension: () => ({ cap: 'NR_MEMSLOTS' }),
+      enableCap: () => ({ cap: 'MANUAL_DIRTY_LOG_PROTECT2', args: [1], flags: 0 }),
+      enableDirtyRing: () => ({ bytes: 4096 }),
+      setUserMemoryRegion: ({ spare }) => ({
+        region: { slot: 9, flags: 0, guestPhysAddr: 4 * UNIT, memorySize: UNIT, userspaceAddr: spare.hva },
+      }),
+      createGuestMemfd: () => ({ size: UNIT, flags: 0 }),
+      setMemoryAttributes: () => ({ gpa: 0, size: UNIT, attributes: 0 }),
+      ioctl: () => ({ request: 0xaeff, arg: 0 }),
+    },
+  },
+  'vm.io': {
+    of: ({ vm }) => vm.io,
+    methods: {
+      createIrqchip: null,
+      close: null,
+      vcpuClosed: null,
+      drainCoalesced: null,
+      takeCoalescedWrites: null,
+      ioeventfd: ({ eventfd }) => ({ options: { addr: 0x2000_0000, len: 4, eventfd, datamatch: 1, pio: false } }),
+      irqfd: ({ eventfd }) => ({ options: { eventfd, gsi: 1 } }),
+      registerCoalescedMmio: () => ({ addr: 0x3000_0000, size: 8, options: { pio: false } }),
+    },
+  },
+  'vm.memslots': {
+    of: ({ vm }) => vm.memslots,
+    methods: {
+      get: () => ({ id: 0, asId: 0 }),
+      inSpace: () => ({ asId: 0 }),
+      freeId: () => ({ asId: 0 }),
+      set: ({ spare }) => ({
+        region: { slot: 9, flags: 0, guestPhysAddr: 4 * UNIT, memorySize: UNIT, userspaceAddr: spare.hva },
+        mapping: spare,
+      }),
+      delete: () => ({ word: 0 }),
+      watch: () => ({ watcher: {} }),
+      unwatch: () => ({ watcher: {} }),
+      clear: null,
+    },
+  },
+  'vm.memory': {
+    of: ({ vm }) => vm.memory,
+    methods: {
+      ...guestMemory,
+      addRam: ({ spare }) => ({ gpa: 2 * UNIT, mapping: spare, options: region }),
+      addDevice: ({ spare }) => ({ gpa: 2 * UNIT, mapping: spare, options: region }),
+      addMmio: () => ({
+        gpa: 2 * UNIT,
+        size: 8,
+        handlers: { read: () => 1, write: () => {}, littleEndian: true },
+        options: { name: 'x' },
+      }),
+      remove: (machine) => ({ region: machine.region }),
+      move: (machine) => ({ region: machine.region, gpa: 2 * UNIT }),
+      setReadOnly: (machine) => ({ region: machine.region, readOnly: false }),
+      find: () => ({ gpa: 0 }),
+      regions: null,
+      holes: () => ({ end: UNIT }),
+      addUser: null,
+      removeUser: null,
+      memoryChanged: null,
+      close: null,
+    },
+  },
+  'vm.memory.mmio': {
+    of: ({ vm }) => vm.memory.mmio,
+    methods: {
+      add: () => ({
+        gpa: 2 * UNIT,
+        size: 8,
+        handlers: { read: () => 1, write: () => {}, littleEndian: true },
+        name: 'x',
+      }),
+      remove: ({ device }) => ({ region: device }),
+      find: () => ({ address: 0 }),
+      overlapping: () => ({ start: 0, end: 8 }),
+      read: ({ device }) => ({ address: device.start, data: bytes(4) }),
+      write: ({ device }) => ({ address: device.start, data: bytes(4) }),
+    },
+  },
+  'vm.dirtyPages': {
+    of: ({ vm }) => vm.dirtyPages,
+    methods: {
+      start: null,
+      stop: null,
+      pages: null,
+      runs: null,
+      harvest: null,
+      harvested: null,
+      slotAdded: null,
+      slotMoved: null,
+      slotChanging: null,
+      slotRemoved: null,
+      release: null,
+      collect: () => ({ options: { clear: true } }),
+      clear: () => ({ gpa: 0, size: UNIT }),
+      forEachPage: () => ({ callback: () => {} }),
+      forEachRun: () => ({ callback: () => {} }),
+    },
+  },
+  mapping: { of: ({ spare }) => spare, methods: mapping },
+  reservation: {
+    of: ({ reservation }) => reservation,
+    methods: {
+      ...mapping,
+      mapAnonymous: () => ({ offset: 0, size: 4096, options: { prot: 3 } }),
+      mapMemfd: () => ({ offset: 0, size: 4096, options: { prot: 3, name: 'x' } }),
+      mapHugetlb: () => ({ offset: 0, size: 2 * UNIT, options: { prot: 3 } }),
+      mapFile: () => ({
+        offset: 0,
+        file: process.execPath,
+        options: { prot: 1, offset: 0, size: 4096, shared: false },
+      }),
+      mapDevice: () => ({ offset: 0, fd: 0, options: { prot: 3, size: 4096, offset: 0 } }),
+    },
+  },
+  eventfd: {
+    of: ({ eventfd }) => eventfd,
+    methods: {
+      ...handle,
+      hold: null,
+      letGo: null,
+      read: null,
+      signal: () => ({ by: 1 }),
+      wait: () => ({ options: { signal: new AbortController().signal } }),
+    },
+  },
+  vcpu: {
+    of: ({ vcpu }) => vcpu,
+    methods: {
+      ...handle,
+      mapPart: null,
+      kick: null,
+      getMpState: null,
+      run: () => ({ options: { signal: new AbortController().signal } }),
+      runSync: () => ({ options: { timeoutMs: 10 } }),
+      exits: () => ({ options: { signal: new AbortController().signal } }),
+      getRegsBytes: () => ({ size: 1024 }),
+      setRegsBytes: () => ({ bytes: bytes(1024) }),
+      getSregsBytes: () => ({ size: 1024 }),
+      setSregsBytes: () => ({ bytes: bytes(1024) }),
+      getOneReg: () => ({ id: 0x3030_0000_0000_0000n }),
+      getOneRegBytes: () => ({ id: 0x3030_0000_0000_0000n }),
+      setOneReg: () => ({ id: 0x3030_0000_0000_0000n, value: 0 }),
+      setMpState: () => ({ state: 0 }),
+      preFaultMemory: () => ({ gpa: 0, size: 4096 }),
+      enableCap: () => ({ cap: 1, args: [0], flags: 0 }),
+      ioctl: () => ({ request: 0xaeff, arg: 0 }),
+    },
+  },
+  'vcpu.kvmRun': {
+    of: ({ vcpu }) => vcpu.kvmRun,
+    methods: {
+      exit: null,
+      mmio: null,
+      io: null,
+      immediateExit: () => ({ immediateExit: false }),
+      exitReason: () => ({ exitReason: 0 }),
+      u16: () => ({ offset: 0 }),
+      u32: () => ({ offset: 0 }),
+      u64: () => ({ offset: 0 }),
+      address: () => ({ offset: 0 }),
+    },
+  },
+};
+
+export const X86_64: Faces = {
+  'vm.x86_64': {
+    of: ({ vm }) => vm.x86_64,
+    methods: { setTssAddr: () => ({ gpa: 0xfffb_d000 }), setIdentityMapAddr: () => ({ gpa: 0xfffb_c000 }) },
+  },
+  'vcpu.x86_64': {
+    of: ({ vcpu }) => vcpu.x86_64,
+    methods: {
+      getRegs: null,
+      getSregs: null,
+      setRegs: () => ({ regs: { rip: 0x1000, rflags: 2 } }),
+      setSregs: ({ vcpu }) => ({ sregs: { cr0: 1, cs: vcpu.x86_64.getSregs().cs, gdt: { base: 0, limit: 0 } } }),
+    },
+  },
+};
