@@ -80,9 +80,15 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
     return this.#place.gpasOf(checkSize(hva, 'hva'));
   }
 
-  /** Tells dirty tracking about a write that was made through a slice. */
+  /** Tells dirty tracking about a write that was made through a slice. Where there is no memory, nothing is dirty. */
   markDirty(gpa: U64, length: number): void {
-    this.written.mark(checkU64(gpa, 'gpa'), checkSize(length, 'length'));
+    const { page, rest } = splitGpa(gpa);
+    const behind = page + rest + checkSize(length, 'length');
+    for (const { start, end } of this.#place.ranges) {
+      const first = Math.max(start, page);
+      const size = Math.min(end, behind) - first;
+      if (size > 0) this.written.mark(joinGpa({ page: first, rest: 0 }), size);
+    }
   }
 
   /** Forgets where the last access was: memory went, or is elsewhere. */

@@ -47,6 +47,11 @@ export class Locator<R extends MemoryRange> {
     if (this.#remote !== undefined) this.#generation = Atomics.load(this.#remote.generation, 0);
   }
 
+  /** Where memory is, in ascending order. */
+  get ranges(): readonly R[] {
+    return this.#lookup.ranges.entries;
+  }
+
   /** The window that the last access was in. */
   get window(): MemoryWindow | undefined {
     return this.#windows[this.#place];

@@ -6,7 +6,7 @@ import { COMMON, X86_64 } from './typed-faces.ts';
 
 describe('wrong arguments of the typed layer on x86_64', () => {
   const arena = arenaOf('x86_64');
-  it.each(Object.entries({ ...COMMON, ...X86_64 }))('%s', async (title, face) => {
+  it.each(Object.entries({ ...COMMON, ...X86_64 }))('%s', { timeout: 120_000 }, async (title, face) => {
     const machine = arena.make();
     const missing = membersOf(face.of(machine)).filter((name) => !(name in face.methods));
     arena.close(machine);
