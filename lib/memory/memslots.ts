@@ -163,16 +163,20 @@ export class Memslots {
     if (guestMemfd !== undefined) checkInteger(guestMemfd, 'region.guestMemfd', -0x8000_0000, 0xffff_ffff);
     const offset = checkU64(given.guestMemfdOffset ?? 0, 'region.guestMemfdOffset');
     if (mapping !== undefined) checkInstance(mapping, 'mapping', Mapping);
-    this.#announce(slot, flags, gpa, size);
-    const result =
-      guestMemfd === undefined
-        ? this.calls.setUserMemoryRegion(this.vm, slot, flags, gpa, size, hva)
-        : this.calls.setUserMemoryRegion2(this.vm, slot, flags, gpa, size, hva, guestMemfd, offset);
-    if (result < 0) {
+    // A getter may have closed it: then the kernel is not asked.
+    mapping?.pin();
+    try {
+      this.#announce(slot, flags, gpa, size);
+      const result =
+        guestMemfd === undefined
+          ? this.calls.setUserMemoryRegion(this.vm, slot, flags, gpa, size, hva)
+          : this.calls.setUserMemoryRegion2(this.vm, slot, flags, gpa, size, hva, guestMemfd, offset);
+      if (result >= 0) return this.#book(slot, flags, gpa, size, hva, mapping);
       const asked = { slot, flags, guestPhysAddr: gpa, memorySize: size, userspaceAddr: hva, guestMemfdOffset: offset };
       throw this.#refusal(result, guestMemfd === undefined ? asked : { ...asked, guestMemfd });
+    } finally {
+      mapping?.unpin();
     }
-    return this.#book(slot, flags, gpa, size, hva, mapping);
   }
 
   /** Deletes a slot. @throws KvmError EINVAL when there is none */

@@ -156,7 +156,7 @@ export class MmioBus {
   }
 
   move(region: MmioRegion, address: U64): void {
-    if (!this.#table.has(region)) {
+    if (!this.#table.has(checkInstance(region, 'region', MmioRegion))) {
       throw this.#refusal(ERRNO.EBADF, region, region.start, 'move', `${region} was removed from its bus`);
     }
     const start = this.#exactStart(address, region.size);
