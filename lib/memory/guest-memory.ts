@@ -80,10 +80,15 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
     return this.#place.gpasOf(checkSize(hva, 'hva'));
   }
 
-  /** Tells dirty tracking about a write that was made through a slice. Where there is no memory, nothing is dirty. */
+  /** Tells dirty tracking about a write that was made through a slice. */
   markDirty(gpa: U64, length: number): void {
     const { page, rest } = splitGpa(gpa);
     const behind = page + rest + checkSize(length, 'length');
+    // Each frame costs a bit: of a range that may be nearly all addresses, only those that have memory.
+    if (length <= VIEW_WINDOW) {
+      this.written.mark(gpa, length);
+      return;
+    }
     for (const { start, end } of this.#place.ranges) {
       const first = Math.max(start, page);
       const size = Math.min(end, behind) - first;

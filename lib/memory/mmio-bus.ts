@@ -9,6 +9,7 @@ import {
   checkOneOf,
   checkSize,
   isExact,
+  isIntegerIn,
   normalU64,
 } from '../base/arguments.ts';
 import { hex, hexRange, invalidArgType, invalidReturnValue, KvmError, outOfRange } from '../base/errors.ts';
@@ -105,7 +106,7 @@ function checkHandlers(handlers: MmioHandlers): void {
 /** An address as ranges have it: a double, beyond 2^53 of whole pages. */
 function checkAddress(address: number, name: string): number {
   if (typeof address !== 'number') throw invalidArgType(name, 'a number', address);
-  if (!(address >= 0 && Number.isInteger(address))) throw outOfRange(name, 'an integer of at least 0', address);
+  if (!isIntegerIn(address, 0, 2 ** 64)) throw outOfRange(name, 'an integer in [0, 2^64]', address);
   return address;
 }
 
@@ -199,10 +200,14 @@ export class MmioBus {
     } catch (error) {
       throw new HandlerError('read', region, offset, data.length, error);
     }
-    if (typeof value !== 'bigint' && !Number.isInteger(value)) {
-      throw invalidReturnValue('an integer', `the read handler of ${accessOf(region, offset, data.length)}`, value);
+    if (typeof value !== 'bigint' && !(typeof value === 'number' && isExact(value))) {
+      throw invalidReturnValue(
+        'an integer (a bigint from 2^53 on)',
+        `the read handler of ${accessOf(region, offset, data.length)}`,
+        value,
+      );
     }
-    putValue(data, value as number | bigint, handlers.littleEndian ?? this.littleEndian);
+    putValue(data, value, handlers.littleEndian ?? this.littleEndian);
     return true;
   }
 

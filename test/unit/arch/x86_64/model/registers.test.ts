@@ -32,7 +32,7 @@ describe('struct kvm_regs', () => {
   });
 
   it('takes no value that is no u64, and says which register', () => {
-    expect(() => encodeRegs(counting(X86_64_REGS_BYTES), { r9: -1 })).toThrow('"r9"');
+    expect(() => encodeRegs(counting(X86_64_REGS_BYTES), { r9: -1 })).toThrow('"regs.r9"');
   });
 });
 

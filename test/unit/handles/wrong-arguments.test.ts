@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { attack } from './attack.ts';
-import { arenaOf } from './machine.ts';
+import { arenaOf } from './attacked-machine.ts';
 import { membersOf, targetsOf } from './surface.ts';
 import { COMMON, X86_64 } from './typed-faces.ts';
 

@@ -1,5 +1,5 @@
-import type { Machine } from './machine.ts';
-import { UNIT } from './machine.ts';
+import type { Machine } from './attacked-machine.ts';
+import { UNIT } from './attacked-machine.ts';
 import type { Face } from './surface.ts';
 
 type Faces = Readonly<Record<string, Face<Machine>>>;
