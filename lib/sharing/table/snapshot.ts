@@ -1,3 +1,4 @@
+import { isPowerOfTwo } from '../../base/arguments.ts';
 import { hex, hexRange, KvmError } from '../../base/errors.ts';
 import { ERRNO } from '../../uapi/errno.ts';
 import { HEADER, LOG_PAGE, MAGIC, REGION, REGION_FLAG, shapeOf, type TableShape, textOf, VERSION } from './layout.ts';
@@ -31,6 +32,8 @@ export function checkedShape(header: DataView, fileBytes: number): TableShape {
   const version = TableMemory.u32(header, HEADER.VERSION);
   if (version !== VERSION) throw bad(`the table is of version ${version}, and this is for version ${VERSION}`);
   const u32 = (offset: number) => TableMemory.u32(header, offset);
+  const pageSize = u32(HEADER.PAGE_SIZE);
+  if (!isPowerOfTwo(pageSize) || pageSize < LOG_PAGE) throw bad(`pages of ${pageSize} bytes are of no machine`);
   const u64 = (offset: number) => TableMemory.u64(header, offset);
   const [maxRegions, maxConsumers] = [u32(HEADER.MAX_REGIONS), u32(HEADER.MAX_CONSUMERS)];
   const logBytes = u64(HEADER.LOG_BYTES);

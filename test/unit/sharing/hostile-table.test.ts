@@ -61,6 +61,8 @@ describe('a table', () => {
 
   it.each([
     ['of another version', u32(HEADER.VERSION, 2), 'version 2'],
+    ['with pages of 0 bytes', u32(HEADER.PAGE_SIZE, 0), 'pages of 0 bytes'],
+    ['with pages of 12288 bytes', u32(HEADER.PAGE_SIZE, 12288), 'pages of 12288 bytes'],
     ['that says it is larger than its file', u64(HEADER.TABLE_BYTES, 1n << 40n), 'the size of the table'],
     ['with more regions than it has room for', u32(HEADER.MAX_REGIONS, 0xffff_ffff), 'the size of the table'],
     ['whose regions are elsewhere', u64(HEADER.REGIONS_OFFSET, 1n << 63n), 'the offset of the regions'],
