@@ -8,6 +8,7 @@ import {
   checkSize,
   toU64,
 } from '../base/arguments.ts';
+import { callBack } from '../base/callback.ts';
 import { hex, hexRange, KvmError } from '../base/errors.ts';
 import { humanSize, table } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
@@ -111,7 +112,7 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
    * @returns what ends it when it is closed
    */
   onChange(callback: (change: SpaceChange) => void): Disposable {
-    return this.follow({ changed: callback });
+    return this.follow({ changed: checkFunction(callback, 'callback') });
   }
 
   /** @internal Tells somebody of changes, and of what is about to change. */
@@ -381,13 +382,7 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
 
   #tell(change: SpaceChange): void {
     for (const follower of [...this.#followers]) {
-      try {
-        if (this.#followers.has(follower)) follower.changed(change);
-      } catch (error) {
-        queueMicrotask(() => {
-          throw error;
-        });
-      }
+      if (this.#followers.has(follower)) callBack((told) => follower.changed(told), change);
     }
   }
 

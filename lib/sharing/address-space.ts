@@ -1,5 +1,5 @@
 import { fstatSync } from 'node:fs';
-import { checkInteger } from '../base/arguments.ts';
+import { checkFunction, checkInstance, checkInteger, checkObject, checkText } from '../base/arguments.ts';
 import { invalidArgType, KvmError } from '../base/errors.ts';
 import { isClosed } from '../calls/failure.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
@@ -104,7 +104,9 @@ export class AddressSpace extends RegionSet implements BoundSpace {
   }
 
   /** A counted use of it by somebody outside the VMs. @throws KvmError EBADF when it is closed */
-  bind({ name = `consumer ${this.#bindings.size + 1}` }: BindOptions = {}): Binding {
+  bind(options: BindOptions = {}): Binding {
+    const { name = `consumer ${this.#bindings.size + 1}` } = checkObject(options, 'options');
+    checkText(name, 'options.name');
     this.hold();
     const binding = new Binding(this, name);
     this.#bindings.add(binding);
@@ -115,14 +117,16 @@ export class AddressSpace extends RegionSet implements BoundSpace {
    * Makes the table by which other threads and processes use it. Regions that are no memfds stay ours alone. Does nothing the
    * second time. @throws KvmError ENOSYS without the addon; E2BIG for regions that don't fit; EBADF, ENOMEM, EMFILE
    */
-  share({ calls, patienceMs = PATIENCE_MS, onConsumer, ...options }: ShareOptions = {}): this {
+  share(shareOptions: ShareOptions = {}): this {
+    const { calls, patienceMs = PATIENCE_MS, onConsumer, ...options } = checkObject(shareOptions, 'options');
+    if (onConsumer !== undefined) checkFunction(onConsumer, 'options.onConsumer');
+    const patience = checkInteger(patienceMs, 'options.patienceMs', 0, Number.MAX_SAFE_INTEGER);
     if (this.#shared !== undefined) return this;
     const chosen = calls ?? this.memoryRegions.find(({ mapping }) => isShareable(mapping))?.mapping.calls;
     if (chosen === undefined) {
       const explanation = "name the addon's `calls`: no region is a memfd, by which they would be known";
       throw new KvmError(ERRNO.ENOSYS, { syscall: 'share', explanation });
     }
-    const patience = checkInteger(patienceMs, 'patienceMs', 0, Number.MAX_SAFE_INTEGER);
     this.hold();
     try {
       const table = new SpaceTable(this, chosen, options);
@@ -152,15 +156,17 @@ export class AddressSpace extends RegionSet implements BoundSpace {
 
   /** Hands it to whoever is at the other end of a connection, which is the space's from now on. @throws KvmError EBADF */
   accept(connection: UnixConnection): void {
-    this.#assertShared('accept').consumers.accept(connection);
+    this.#assertShared('accept').consumers.accept(checkInstance(connection, 'connection', UnixConnection));
   }
 
   /**
    * Waits until every consumer knows of every change, so that nobody uses memory any more that was removed or moved.
    * @throws KvmError ETIMEDOUT, naming those who don't know after `timeoutMs`
    */
-  async settled({ timeoutMs = PATIENCE_MS }: { readonly timeoutMs?: number } = {}): Promise<void> {
-    await this.#shared?.consumers.settled(checkInteger(timeoutMs, 'timeoutMs', 0, Number.MAX_SAFE_INTEGER));
+  async settled(options: { readonly timeoutMs?: number } = {}): Promise<void> {
+    const { timeoutMs = PATIENCE_MS } = checkObject(options, 'options');
+    checkInteger(timeoutMs, 'options.timeoutMs', 0, Number.MAX_SAFE_INTEGER);
+    await this.#shared?.consumers.settled(timeoutMs);
   }
 
   /**

@@ -1,5 +1,5 @@
 import { inspect } from 'node:util';
-import { checkSize } from '../base/arguments.ts';
+import { checkBoolean, checkBytes, checkFunction, checkObject, checkSize } from '../base/arguments.ts';
 import { KvmError } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { GuestMemory } from '../memory/guest-memory.ts';
@@ -76,7 +76,7 @@ export class Binding extends GuestMemory<BoundRange> implements VmapOwner {
 
   /** Fills the array from guest memory. @throws KvmError EFAULT with the first address that has none */
   copyFrom(gpa: U64, into: Uint8Array): void {
-    this.readExact(gpa, into);
+    this.readExact(gpa, checkBytes(into, 'into'));
   }
 
   /**
@@ -84,9 +84,12 @@ export class Binding extends GuestMemory<BoundRange> implements VmapOwner {
    * @throws KvmError EFAULT where there is no memory, EACCES where it isn't mapped directly, EBADF
    */
   vmap(gpa: U64, length: number, options: VmapOptions = {}): Vmap {
-    this.#assertBound('vmap');
     checkSize(length, 'length');
-    const { write = false, onRevoke } = options;
+    const { write = false, onRevoke } = checkObject(options, 'options');
+    checkBoolean(write, 'options.write');
+    if (onRevoke !== undefined) checkFunction(onRevoke, 'options.onRevoke');
+    // A getter may have released it.
+    this.#assertBound('vmap');
     if (write) this.written.viewOpened();
     const vmap = new Vmap(this, gpa, length, write, onRevoke);
     this.#vmaps.add(vmap);

@@ -1,4 +1,5 @@
 import { inspect } from 'node:util';
+import { callBack } from '../base/callback.ts';
 import { hexRange, KvmError, outOfRange } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
@@ -206,7 +207,7 @@ export class Vmap implements ViewHolder {
   #revoke(region: BoundRange | undefined, reason: Revocation['reason']): void {
     this.#revocation = { reason, generation: this.#owner.generation, region: String(region ?? '') };
     this.#end();
-    this.#onRevoke?.(this.#revocation);
+    callBack(this.#onRevoke, this.#revocation);
   }
 
   #end(): void {

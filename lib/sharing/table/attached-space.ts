@@ -1,4 +1,5 @@
 import { fstatSync, readSync } from 'node:fs';
+import { callBack } from '../../base/callback.ts';
 import { hexRange, KvmError } from '../../base/errors.ts';
 import { type KvmCalls, type SharingCalls, VIEW_WINDOW } from '../../calls/kvm-calls.ts';
 import { type CallName, syscallOf } from '../../calls/signatures.ts';
@@ -172,7 +173,7 @@ export class AttachedSpace implements BoundSpace {
     } finally {
       this.#before = undefined;
     }
-    this.#options.onChange?.(this.generation);
+    callBack(this.#options.onChange, this.generation);
   }
 
   /** The binding is released. */

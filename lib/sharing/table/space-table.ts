@@ -74,9 +74,14 @@ export class SpaceTable implements SpaceUser {
   /** @throws KvmError ENOSYS without the addon, E2BIG when the regions don't fit, ENOMEM, EMFILE */
   constructor(space: RegionSet, calls: KvmCalls, options: TableOptions) {
     const sharing = sharingOf(calls, 'addSeals');
-    const regions = checkInteger(options.regions ?? 1024, 'regions', 1, 0x10_0000);
-    const consumers = checkInteger(options.consumers ?? 64, 'consumers', 1, 0x1_0000);
-    const end = checkInteger(Number(checkU64(options.end ?? 2 ** 40, 'end')), 'end', LOG_PAGE, MOST_END);
+    const regions = checkInteger(options.regions ?? 1024, 'options.regions', 1, 0x10_0000);
+    const consumers = checkInteger(options.consumers ?? 64, 'options.consumers', 1, 0x1_0000);
+    const end = checkInteger(
+      Number(checkU64(options.end ?? 2 ** 40, 'options.end')),
+      'options.end',
+      LOG_PAGE,
+      MOST_END,
+    );
     const shape = shapeOf(regions, consumers, Math.ceil(end / LOG_PAGE / 8));
     if (shape.tableBytes > VIEW_WINDOW) {
       throw new KvmError(ERRNO.E2BIG, {

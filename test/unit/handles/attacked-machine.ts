@@ -1,5 +1,6 @@
 import {
   type AddressSpace,
+  type Binding,
   type EventFd,
   Kvm,
   type Mapping,
@@ -31,6 +32,7 @@ export interface Machine {
   readonly reservation: Reservation;
   readonly space: AddressSpace;
   readonly eventfd: EventFd;
+  readonly binding: Binding;
 }
 
 const RELEASE: Partial<Record<Arch, string>> = { s390x: '7.2' };
@@ -65,10 +67,13 @@ function make(arch: Arch): Machine {
     reservation: kvm.reserve(UNIT),
     space: kvm.createAddressSpace(),
     eventfd: kvm.createEventFd(1),
+    binding: vm.memory.bind({ name: 'attacked' }),
   };
 }
 
-function close({ kvm, vm, other, ram, spare, reservation, eventfd }: Machine): void {
+function close({ kvm, vm, other, ram, spare, reservation, space, eventfd, binding: first }: Machine): void {
+  first.release();
+  for (const { bindings } of [vm.memory, other.memory, space]) for (const binding of bindings) binding.release();
   for (const open of [eventfd, vm, other, ram, spare, reservation, kvm]) open.close();
 }
 
@@ -81,6 +86,7 @@ function state({ kvm, vm, other, vcpu, ram, spare, reservation, space, eventfd, 
     pins: [ram, spare, reservation].map((mapping) => [mapping.closed, mapping.pins]),
     closed: [kvm, vm, other, vcpu, eventfd].map((handle) => handle.closed),
     regions: [vm.memory, other.memory, space].map((memory) => [...memory.regions()].map(String)),
+    bindings: [vm.memory, other.memory, space].map(({ bindings }) => bindings.map(({ vmaps }) => vmaps.length)),
     users: [vm.memory, other.memory, space].map(({ users }) => users.length),
     region: [region.readOnly, region.name],
     device: [device.name, device.size],

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type AddressSpace, Kvm, type Revocation, type Vm } from '../../../lib/index.ts';
 import { backends, UNIT } from '../handles/backends.ts';
 
@@ -90,6 +90,35 @@ describe.each(backends)('a binding on $name', ({ options }) => {
     expect(binding.readU8(4 * UNIT + pageSize)).toBe(0x77);
     expect(() => binding.readU8(pageSize)).toThrow(FAULT);
     expect(binding.vmaps).toEqual([other]);
+  });
+
+  it('revokes every view, also when the callback of one of them throws', () => {
+    const region = space.addRam(0, kvm.mapAnonymous(UNIT));
+    const bindings = [space.bind(), space.bind()];
+    const tasks: (() => void)[] = [];
+    const generations: number[] = [];
+    const onRevoke = () => {
+      throw new RangeError('a fault of the user');
+    };
+    const vmaps = bindings.map((binding) => binding.vmap(0, 8, { onRevoke }));
+    using _told = space.onChange(({ generation }) => generations.push(generation));
+    const later = vi.spyOn(globalThis, 'queueMicrotask').mockImplementation((task) => void tasks.push(task));
+    region.remove();
+    later.mockRestore();
+    expect(vmaps.map(({ active }) => active)).toEqual([false, false]);
+    expect(generations).toEqual([space.generation]);
+    expect(tasks).toHaveLength(2);
+    for (const task of tasks) expect(task).toThrow('a fault of the user');
+    for (const binding of bindings) binding.release();
+  });
+
+  it('refuses callbacks that are no functions', () => {
+    space.addRam(0, kvm.mapAnonymous(UNIT));
+    using binding = space.bind();
+    const invalid = expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE' });
+    expect(() => binding.vmap(0, 8, { onRevoke: 3 as unknown as () => void })).toThrow(invalid);
+    expect(() => space.onChange(null as unknown as () => void)).toThrow(invalid);
+    expect(binding.vmaps).toEqual([]);
   });
 
   it('tells of a region that was written through a view and removed', () => {
