@@ -29,7 +29,6 @@ export const SCENARIOS: readonly Scenario[] = [
   ...dirtyLogScenarios,
   ...ioBusScenarios,
   ...guestMemoryScenarios,
-  ...guestLoadScenarios,
   ...guestIoBusScenarios,
   ...guestMemfdScenarios,
   ...hptScenarios,
@@ -46,6 +45,8 @@ export const SCENARIOS: readonly Scenario[] = [
   ...requestScenarios,
   ...registerScenarios,
   ...hostMemoryScenarios,
+  // Last: after them a fresh page is not zeros any more on riscv64 from 7.2 on (docs/labs.md).
+  ...guestLoadScenarios,
 ];
 
 /** Those that apply to an architecture. */
