@@ -1,11 +1,10 @@
-import { type Arch, isLittleEndianHost } from '../uapi/arch.ts';
+import type { Arch } from '../uapi/arch.ts';
 import { errnoName } from '../uapi/errno.ts';
-import { exitName } from '../uapi/flags.ts';
-import { KVM_RUN } from '../uapi/structs.ts';
 import { type SymbolSet, symbolic } from '../uapi/symbols.ts';
 import { formatBytes } from './format.ts';
 import type { KvmCalls } from './kvm-calls.ts';
 import { type ParameterKind, type Signature, signaturesOf } from './signatures.ts';
+import { EXIT_BYTES, exitText, structureText } from './structures.ts';
 import { wrapCalls } from './wrapped.ts';
 
 /** Gets one line for each call that was made, when it has returned. */
@@ -21,7 +20,7 @@ export interface TraceObserver {
 
 export interface TraceOptions {
   readonly observer?: TraceObserver;
-  /** Capabilities, flags, operations, requests and exit reasons by name, for people; recordings keep the numbers. */
+  /** Capabilities, flags, operations, requests, their structures, and exits by name, for people; recordings keep the numbers. */
   readonly symbols?: boolean;
 }
 
@@ -55,7 +54,7 @@ function wrapGroup(
   const wrapped: Record<string, AnyCall> = {};
   for (const [name, signature] of Object.entries(signaturesOf(group))) {
     wrapped[name] = (...args) => {
-      const before = signature.parameters.map(([, kind, set], i) => formatArgument(kind, args[i], names, set));
+      const before = signature.parameters.map(([, kind, set], i) => formatArgument(kind, args[i], names, set, args[1]));
       const note = (result: unknown): void => {
         // What a call leaves in its buffers counts only where it says that it succeeded.
         const filled = typeof result === 'number' && result < 0 ? [] : formatFilled(signature, args, before, names);
@@ -95,9 +94,9 @@ class RunAreas {
     if (name === 'munmap' || name === 'close') this.#forget(name, args[0] as number);
     if ((name !== 'run' && name !== 'runAsync') || result < 0) return [];
     const hva = this.#hvas.get(args[0] as number);
-    const reason = new Uint8Array(4);
-    if (hva === undefined || this.#calls.readMemory(hva + KVM_RUN.exit_reason, reason) !== reason.length) return [];
-    return [`exit ${exitName(new DataView(reason.buffer).getUint32(0, isLittleEndianHost(this.#calls.arch)))}`];
+    const area = new Uint8Array(EXIT_BYTES);
+    if (hva === undefined || this.#calls.readMemory(hva, area) !== area.length) return [];
+    return [`exit ${exitText(area, this.#calls.arch)}`];
   }
 
   #forget(name: 'munmap' | 'close', what: number): void {
@@ -116,6 +115,11 @@ class Names {
   constructor(observer: TraceObserver | undefined, arch: Arch | undefined) {
     this.#observer = observer;
     this.#arch = arch;
+  }
+
+  /** A request's structure by its fields; undefined where it isn't known, or numbers are asked for. */
+  structure(request: unknown, bytes: Uint8Array): string | undefined {
+    return this.#arch === undefined ? undefined : structureText(request, bytes, this.#arch);
   }
 
   /** A number by its names; undefined where numbers are asked for. */
@@ -174,7 +178,13 @@ function hex(value: unknown): string {
   return typeof value === 'number' || typeof value === 'bigint' ? `0x${value.toString(16)}` : String(value);
 }
 
-function formatArgument(kind: ParameterKind, value: unknown, names: Names, set?: SymbolSet): string {
+function formatArgument(
+  kind: ParameterKind,
+  value: unknown,
+  names: Names,
+  set: SymbolSet | undefined,
+  request: unknown,
+): string {
   const named = set === undefined ? undefined : names.symbolic(set, value);
   if (named !== undefined) return named;
   switch (kind) {
@@ -207,7 +217,7 @@ function formatArgument(kind: ParameterKind, value: unknown, names: Names, set?:
     case 'out':
       return value === null ? 'NULL' : `${(value as Uint8Array).length} bytes`;
     case 'arg':
-      return value instanceof Uint8Array ? formatBytes(value) : hex(value);
+      return value instanceof Uint8Array ? (names.structure(request, value) ?? formatBytes(value)) : hex(value);
     default:
       return String(value);
   }
@@ -230,7 +240,7 @@ function formatFilled(
       return fds.length === 0 ? [] : [`${name} [${fds.map((fd) => names.opened(fd, 'fd')).join(', ')}]`];
     }
     if (!(value instanceof Uint8Array) || (kind !== 'out' && kind !== 'inout' && kind !== 'arg')) return [];
-    const after = formatBytes(value);
+    const after = (kind === 'arg' ? names.structure(args[1], value) : undefined) ?? formatBytes(value);
     return after === before[i] ? [] : [`${name} ${after}`];
   });
 }

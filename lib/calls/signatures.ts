@@ -84,7 +84,7 @@ export const SIGNATURES: Readonly<CallsOf<Omit<KvmCalls, 'x86_64' | 's390x' | 'p
     'CREATE_VM',
     [
       ['kvm', 'fd'],
-      ['type', 'u64'],
+      ['type', 'u64', 'VM_TYPE'],
     ],
     { fd: 'vm' },
   ),

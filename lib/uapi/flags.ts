@@ -15,6 +15,9 @@ export const GUEST_MEMFD_FLAG = {
 /** `KVM_MEMORY_ATTRIBUTE_PRIVATE`, the one memory attribute there is. */
 export const MEMORY_ATTRIBUTE_PRIVATE = 8;
 
+/** Flags of a MEMORY_FAULT exit (6.8; uAPI `KVM_MEMORY_EXIT_FLAG_*`): the access was to private memory. */
+export const MEMORY_EXIT_FLAG = { PRIVATE: 8 } as const;
+
 /** What `args[0]` of ENABLE_CAP(MANUAL_DIRTY_LOG_PROTECT2) may contain (uAPI `KVM_DIRTY_LOG_*`). */
 export const DIRTY_LOG = { MANUAL_PROTECT_ENABLE: 1, INITIALLY_SET: 2 } as const;
 

@@ -1,6 +1,7 @@
 import type { Arch } from './arch.ts';
 import { CAP } from './capabilities.ts';
 import {
+  ARM_SEA_GPA_VALID,
   GUEST_MEMFD_FLAG,
   HTAB,
   IOEVENTFD,
@@ -12,11 +13,16 @@ import {
   MEMOP,
   MEMOP_FLAG,
   MEMORY_ATTRIBUTE_PRIVATE,
+  MEMORY_EXIT_FLAG,
+  PPC_COMPAT_CAP,
   PROT,
+  VM_TYPE,
+  VM_TYPE_ARM_PROTECTED,
 } from './flags.ts';
 import { requestName } from './requests.ts';
+import { UFFD_FEATURE, UFFDIO_REGISTER_MODE, UFFDIO_RWPROTECT_MODE, UFFDIO_WRITEPROTECT_MODE } from './userfaultfd.ts';
 
-type Names = Readonly<Record<string, number>>;
+type Names = Readonly<Record<string, number | bigint>>;
 
 /** Numbers of which each is one thing. */
 const VALUES = { CAP, MADV, MEMOP, KEYOP } as const satisfies Record<string, Names>;
@@ -32,10 +38,26 @@ const FLAGS = {
   MAP,
   MEMOP_FLAG,
   HTAB,
+  MEMORY_EXIT_FLAG,
+  ARM_SEA: { GPA_VALID: ARM_SEA_GPA_VALID },
+  PPC_COMPAT_CAP,
+  UFFD_FEATURE,
+  UFFDIO_REGISTER_MODE,
+  UFFDIO_WRITEPROTECT_MODE,
+  UFFDIO_RWPROTECT_MODE,
 } as const satisfies Record<string, Names>;
 
-/** A set of names for numbers, by the name of the constant that holds them; REQUEST is the requests' numbers. */
-export type SymbolSet = keyof typeof VALUES | keyof typeof FLAGS | 'REQUEST';
+/** What CREATE_VM's type names on each architecture; on aarch64 a bit above the number of address bits. */
+const VM_TYPES: Readonly<Record<Arch, Names>> = {
+  x86_64: { X86_SW_PROTECTED: VM_TYPE.X86_SW_PROTECTED },
+  s390x: { S390_UCONTROL: VM_TYPE.S390_UCONTROL },
+  ppc64: { PPC_HV: VM_TYPE.PPC_HV },
+  aarch64: { ARM_PROTECTED: VM_TYPE_ARM_PROTECTED },
+  riscv64: {},
+};
+
+/** A set of names for numbers, by the name of the constant that holds them; REQUEST and VM_TYPE differ between architectures. */
+export type SymbolSet = keyof typeof VALUES | keyof typeof FLAGS | 'REQUEST' | 'VM_TYPE';
 
 /**
  * A number by its names, as C code would have it: `LOG_DIRTY_PAGES|READONLY`. What has no name stays a number.
@@ -44,6 +66,7 @@ export type SymbolSet = keyof typeof VALUES | keyof typeof FLAGS | 'REQUEST';
  */
 export function symbolic(set: SymbolSet, value: number | bigint, arch: Arch): string {
   if (set === 'REQUEST') return requestName(Number(value), arch) ?? `0x${value.toString(16)}`;
+  if (set === 'VM_TYPE') return flagNames(VM_TYPES[arch], BigInt(value));
   if (set in FLAGS) return flagNames(FLAGS[set as keyof typeof FLAGS], BigInt(value));
   const names: Names = VALUES[set as keyof typeof VALUES];
   return Object.keys(names).find((name) => names[name] === Number(value)) ?? value.toString();

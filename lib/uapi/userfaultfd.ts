@@ -71,6 +71,15 @@ export const UFFD_PAGEFAULT_FLAG = {
   RWP: 1 << 3,
 } as const;
 
+/** Layout of `struct uffdio_api`: `features` go in, and what there is of them and of requests comes out. */
+export const UFFDIO_API = { api: 0, features: 8, ioctls: 16, structSize: 24 } as const;
+
+/** Layout of `struct uffdio_register`; `ioctls` comes out. */
+export const UFFDIO_REGISTER = { start: 0, len: 8, mode: 16, ioctls: 24, structSize: 32 } as const;
+
+/** Layout of `struct uffdio_writeprotect` (5.7). */
+export const UFFDIO_WRITEPROTECT = { start: 0, len: 8, mode: 16, structSize: 24 } as const;
+
 /** Layout of `struct uffdio_rwprotect` (7.3). */
 export const UFFDIO_RWPROTECT = { start: 0, len: 8, mode: 16, structSize: 24 } as const;
 

@@ -79,7 +79,7 @@ describe('a trace with symbols', () => {
     const runs = (options: TraceOptions) => lines('x86_64', options, run).filter((line) => line.startsWith('run('));
     expect(runs({ symbols: true })).toEqual([
       'run(vcpu#1, 0) = 0',
-      'run(vcpu#1, 0) = 0 -> exit IO',
+      'run(vcpu#1, 0) = 0 -> exit IO port 0x10 size 0x1 count 0x1 out',
       'run(vcpu#1, 0) = 0',
     ]);
     expect(runs({})).toEqual(Array.from({ length: 3 }, () => 'run(vcpu#1, 0) = 0'));

@@ -29,6 +29,7 @@ const CONSTANTS: readonly (readonly [string, number | bigint])[] = [
   ...prefixed('KVM_CAP_', uapi.CAP),
   ...prefixed('KVM_EXIT_', uapi.EXIT),
   ...prefixed('KVM_MEM_', uapi.MEM),
+  ...prefixed('KVM_MEMORY_EXIT_FLAG_', uapi.MEMORY_EXIT_FLAG),
   ...prefixed('GUEST_MEMFD_FLAG_', uapi.GUEST_MEMFD_FLAG),
   ...prefixed('KVM_DIRTY_LOG_', uapi.DIRTY_LOG),
   ...prefixed('KVM_DIRTY_GFN_F_', uapi.DIRTY_GFN),
@@ -128,12 +129,24 @@ function without(fields: object, names: readonly string[]): Record<string, numbe
 
 const { structSize: keyopSize, ...keyop } = uapi.KVM_S390_KEYOP;
 const { structSize: compatSize, ...compat } = uapi.KVM_PPC_COMPAT_CAPS;
-const { structSize: rwprotectSize, start, len, mode } = uapi.UFFDIO_RWPROTECT;
 const { structSize: setModeSize, ...setMode } = uapi.UFFDIO_SET_MODE;
 
 const { structSize: smmuInfoSize, maxSizes: _, segment, page, ...smmuInfo } = uapi.KVM_PPC_SMMU_INFO;
 const { structSize: smmuSegmentSize, ...smmuSegment } = segment;
 const { structSize: smmuPageSize, ...smmuPage } = page;
+
+const { structSize: uffdioApiSize, ...uffdioApi } = uapi.UFFDIO_API;
+
+/** A structure that begins with a `struct uffdio_range`. */
+const ranged = (type: string, layout: { start: number; len: number; structSize: number }, since?: string): Layout => {
+  const { start, len, structSize, ...members } = layout;
+  return {
+    ...(since === undefined ? {} : { since }),
+    type,
+    members: { 'range.start': start, 'range.len': len, ...members },
+    size: structSize,
+  };
+};
 
 const LATER = ['arm_sea', 'snp_req_certs', 'tdx', 'memory_fault'];
 
@@ -141,12 +154,10 @@ function layouts(arch: Arch): Layout[] {
   const run = uapi.KVM_RUN;
   const common: Layout[] = [
     { since: 'KVM_S390_KEYOP', type: 'struct kvm_s390_keyop', members: keyop, size: keyopSize },
-    {
-      since: 'UFFDIO_RWPROTECT',
-      type: 'struct uffdio_rwprotect',
-      members: { 'range.start': start, 'range.len': len, mode },
-      size: rwprotectSize,
-    },
+    { type: 'struct uffdio_api', members: uffdioApi, size: uffdioApiSize },
+    ranged('struct uffdio_register', uapi.UFFDIO_REGISTER),
+    ranged('struct uffdio_writeprotect', uapi.UFFDIO_WRITEPROTECT),
+    ranged('struct uffdio_rwprotect', uapi.UFFDIO_RWPROTECT, 'UFFDIO_RWPROTECT'),
     { since: 'UFFDIO_SET_MODE', type: 'struct uffdio_set_mode', members: setMode, size: setModeSize },
     { type: 'struct kvm_dirty_gfn', members: only(uapi.KVM_DIRTY_GFN, ['flags', 'slot', 'offset']), size: 16 },
   ];
