@@ -12,8 +12,9 @@ const MAX_U32 = 0xffff_ffff;
 /**
  * The same calls with their argument types checked first: what isn't a value of the parameter's type at all throws
  * `ERR_INVALID_ARG_TYPE` or `ERR_OUT_OF_RANGE`, as Node's own functions do. Everything the structure can hold goes to
- * the kernel, which knows better. This stands in front of the emulated kernel; the addon, which must not crash whatever
- * it gets, does the same in C++ (native/arguments.cc), and needs no second look.
+ * the kernel, which knows better. This stands in front of the emulated kernel alone: the addon, which must not crash
+ * whatever it gets, looks at its arguments itself (native/arguments.cc), and with this in front of it the cheapest ioctl
+ * took 490 ns where it takes 200. One test gives both the same wrong arguments: test/unit/calls/checked.test.ts.
  */
 export function checked(calls: KvmCalls): KvmCalls {
   return wrapCalls(calls, checkGroup);

@@ -334,11 +334,6 @@ export class EmulatedHostMemory {
     return mapping === undefined ? 0 : mapping.hva + mapping.length - hva;
   }
 
-  /** Everything goes, as at process exit. */
-  releaseAll(): void {
-    for (const mapping of this.#mappings.splice(0)) this.#replace(mapping, mapping.hva, mapping.hva + mapping.length);
-  }
-
   #copy(hva: number, bytes: Uint8Array, write: boolean): number {
     let done = 0;
     while (done < bytes.length) {

@@ -1,4 +1,4 @@
-import { KvmError } from '../base/errors.ts';
+import { callError } from '../calls/failure.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
 import type { CallGroup } from '../calls/signatures.ts';
 import { ERRNO } from '../uapi/errno.ts';
@@ -8,5 +8,5 @@ export function archCalls<G extends CallGroup>(calls: KvmCalls, group: G): NonNu
   const found: KvmCalls[G] = calls[group];
   if (found !== undefined) return found;
   const explanation = `there is ${group} on ${group} only, and this is ${calls.arch}`;
-  throw new KvmError(ERRNO.ENOTTY, { syscall: 'ioctl', explanation });
+  throw callError('ioctlUnchecked', ERRNO.ENOTTY, { explanation });
 }

@@ -1,11 +1,9 @@
+import type { Arch } from '../uapi/arch.ts';
 import { kernelPart, nodePart, type Part, qemuPart } from './archive/parts.ts';
-
-/** The architectures of the labs, by the names that `KvmCalls` uses. */
-export type LabArch = 's390x' | 'ppc64' | 'x86_64' | 'aarch64' | 'riscv64';
 
 /** What differs between the labs' machines. Everything else is the same code for all of them. */
 export interface Machine {
-  readonly arch: LabArch;
+  readonly arch: Arch;
   /** The architecture's name in Debian's archive. */
   readonly debianArch: string;
   /** GNU triplet: the prefix of the cross compiler. */

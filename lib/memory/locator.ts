@@ -1,5 +1,6 @@
 import { hex, KvmError } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
+import { callError } from '../calls/failure.ts';
 import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { advance, joinGpa, type SplitGpa, splitGpa } from './gpa.ts';
@@ -144,7 +145,7 @@ export class Locator<R extends MemoryRange> {
   notDirect(at: SplitGpa, size: number): KvmError {
     const gpa = joinGpa(at);
     const explanation = `${hex(gpa)} is in ${this.find(at)!.region}, which is not mapped directly: use read and write`;
-    return new KvmError(ERRNO.EACCES, { syscall: 'view', gpa, size, explanation });
+    return callError('view', ERRNO.EACCES, { gpa, size, explanation });
   }
 
   #lookForChanges({ generation, refresh }: RemoteChanges): void {

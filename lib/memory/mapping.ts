@@ -282,7 +282,7 @@ export class Mapping implements HostMemory {
     const bytes = this.calls.vmap(this.hva + offset, length);
     if (typeof bytes !== 'number') return bytes;
     if (bytes === -ERRNO.EACCES) return undefined;
-    throw new KvmError(bytes, { syscall: 'vmap', size: length });
+    throw callError('vmap', bytes, { size: length });
   }
 
   /** Detaches an array that {@link giveArray} gave. */

@@ -2,6 +2,7 @@ import { inspect } from 'node:util';
 import { callBack } from '../base/callback.ts';
 import { hexRange, KvmError, outOfRange } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
+import { callError } from '../calls/failure.ts';
 import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { advance, joinGpa, splitGpa } from '../memory/gpa.ts';
 import type { GpaTranslation, HostMemory, MemoryRange } from '../memory/lookup.ts';
@@ -179,7 +180,7 @@ export class Vmap implements ViewHolder {
       const gpa = joinGpa(at);
       const found = this.#owner.translate(gpa);
       if (found === undefined) {
-        throw new KvmError(ERRNO.EFAULT, { syscall: 'vmap', gpa, size: left, explanation: 'there is no memory' });
+        throw callError('vmap', ERRNO.EFAULT, { gpa, size: left, explanation: 'there is no memory' });
       }
       const { region, offset } = found;
       const { mapping } = region;
@@ -187,7 +188,7 @@ export class Vmap implements ViewHolder {
       const bytes = mapping.giveArray(offset, length);
       if (bytes === undefined) {
         const explanation = `${region} cannot be touched directly: ${mapping.whyNot(offset)}`;
-        throw new KvmError(ERRNO.EACCES, { syscall: 'vmap', gpa, size: left, explanation });
+        throw callError('vmap', ERRNO.EACCES, { gpa, size: left, explanation });
       }
       mapping.pin(this);
       this.#pieces.push({ gpa, region, mapping, offset, length, bytes });

@@ -1,4 +1,5 @@
 import { KvmError } from '../base/errors.ts';
+import { callError } from '../calls/failure.ts';
 import type { Descriptor } from '../sharing/descriptor.ts';
 import type { UnixConnection } from '../sharing/socket.ts';
 import { ERRNO } from '../uapi/errno.ts';
@@ -94,7 +95,7 @@ export class Channel {
     if (await this.#connection.receiveAll(bytes, descriptors)) return;
     if (bytes.length === 0) return;
     const explanation = 'the peer closed in the middle of a message';
-    throw new KvmError(ERRNO.ECONNRESET, { syscall: 'recvmsg', size: bytes.length, explanation });
+    throw callError('receiveMessage', ERRNO.ECONNRESET, { size: bytes.length, explanation });
   }
 }
 

@@ -160,10 +160,6 @@ export function decodeHeader(bytes: Uint8Array): Header {
 
 export const NO_PAYLOAD = new Uint8Array(0);
 
-export function decodeNothing(request: number, payload: Uint8Array): void {
-  decode(request, payload, () => undefined);
-}
-
 export function encodeU64(value: bigint): Uint8Array {
   return encode(8, (view) => view.setBigUint64(0, value, LITTLE_ENDIAN));
 }

@@ -33,8 +33,6 @@ export const REQUEST = {
   GET_STATUS: 40,
 } as const;
 
-export type RequestName = keyof typeof REQUEST;
-
 /** Requests of a back end, over a socket of their own (`VhostUserBackendRequest`). */
 export const BACKEND_REQUEST = { CONFIG_CHANGE_MSG: 2 } as const;
 

@@ -1,4 +1,5 @@
-import { type Arch, archOfNode } from '../../uapi/arch.ts';
+import { archOfNode } from '../../uapi/arch.ts';
+import { CLI_ARCHES } from '../arch/index.ts';
 import { type Finding, fail, ok } from './finding.ts';
 import type { Host } from './host.ts';
 
@@ -40,21 +41,8 @@ function howToGetDevice(host: Host): string {
   const arch = archOfNode(host.nodeArch);
   return arch === undefined
     ? 'there is no KVM for this processor'
-    : (MODULE_ADVICE[arch]?.(cpu) ?? 'sudo modprobe kvm');
+    : (CLI_ARCHES[arch].howToLoad?.(cpu) ?? 'sudo modprobe kvm');
 }
-
-const MODULE_ADVICE: Partial<Record<Arch, (cpuinfo: string) => string>> = {
-  x86_64: (cpu) =>
-    /\bvmx\b/.test(cpu)
-      ? 'sudo modprobe kvm_intel'
-      : /\bsvm\b/.test(cpu)
-        ? 'sudo modprobe kvm_amd'
-        : 'the processor shows neither vmx nor svm: turn virtualization on in the firmware, or, if this is a VM, nested virtualization in its hypervisor',
-  s390x: (cpu) =>
-    /\bsie\b/.test(cpu) ? 'sudo modprobe kvm' : 'the processor shows no sie: let the LPAR or the hypervisor grant it',
-  ppc64: () => 'sudo modprobe kvm_hv (a POWER processor in hypervisor mode, or a pSeries that may nest)',
-  aarch64: () => 'KVM is built into the kernel, and needs one that was booted at EL2: see dmesg | grep -i kvm',
-};
 
 function howToGetPermission(host: Host, { mode, gid }: { readonly mode: number; readonly gid: number }): string {
   const group = groupName(host, gid);

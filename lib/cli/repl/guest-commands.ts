@@ -2,10 +2,8 @@ import { htabStats } from '../../arch/ppc64/model/index.ts';
 import { formatStorageKeys } from '../../arch/s390x/model/index.ts';
 import { hex } from '../../base/errors.ts';
 import { table } from '../../base/text.ts';
-import type { Vcpu } from '../../handles/vcpu.ts';
-import type { Arch } from '../../uapi/arch.ts';
-import { ONE_REG } from '../../uapi/flags.ts';
-import { KVM_RUN_S390X, REGS_SIZE } from '../../uapi/structs.ts';
+import type { Register } from '../arch/cli-arch.ts';
+import { CLI_ARCHES } from '../arch/index.ts';
 import { type DotCommand, DotUsageError, numberOf, type Prompt, wordsOf } from './dot-command.ts';
 import { walk } from './walk.ts';
 
@@ -79,11 +77,9 @@ const regs: DotCommand = {
       const there = vm.vcpus.map((each) => each.id).join(', ') || 'none: vm.createVcpu() makes one';
       throw new DotUsageError(`there is no vCPU${id === undefined ? '' : ` ${id}`}; there is ${there}`);
     }
-    return inColumns(REGISTERS[kvm.arch](vcpu));
+    return inColumns(CLI_ARCHES[kvm.arch].registers(vcpu));
   },
 };
-
-type Register = readonly [name: string, value: bigint];
 
 const IN_A_ROW = 4;
 
@@ -94,45 +90,5 @@ function inColumns(registers: readonly Register[]): string {
   for (let at = 0; at < cells.length; at += IN_A_ROW) rows.push(cells.slice(at, at + IN_A_ROW).join('  '));
   return rows.join('\n');
 }
-
-const numbered = (prefix: string, count: number, read: (n: number) => bigint): Register[] =>
-  Array.from({ length: count }, (_, n): Register => [`${prefix}${n}`, read(n)]);
-
-/** `struct kvm_regs` of ppc64: these, and 32 general-purpose registers. */
-const PPC64_SPECIAL = 'pc cr ctr lr xer msr srr0 srr1 pid sprg0 sprg1 sprg2 sprg3 sprg4 sprg5 sprg6 sprg7'.split(' ');
-const REGISTERS: Readonly<Record<Arch, (vcpu: Vcpu) => Register[]>> = {
-  x86_64(vcpu) {
-    const general = Object.entries(vcpu.x86_64.getRegs()) as Register[];
-    const { cr0, cr2, cr3, cr4, efer, cs, ds, es, ss } = vcpu.x86_64.getSregs();
-    const segments = Object.entries({ cs, ds, es, ss }).map(([name, { base }]): Register => [`${name}.base`, base]);
-    return [...general, ...Object.entries({ cr0, cr2, cr3, cr4, efer }), ...segments];
-  },
-  s390x(vcpu) {
-    const run = vcpu.kvmRun.view;
-    const { psw_mask, psw_addr, s, gprs, crs } = KVM_RUN_S390X;
-    return [
-      ['psw mask', run.getBigUint64(psw_mask)],
-      ['psw addr', run.getBigUint64(psw_addr)],
-      ['prefix', run.getBigUint64(s)],
-      ...numbered('r', 16, (n) => run.getBigUint64(gprs + 8 * n)),
-      ...numbered('cr', 16, (n) => run.getBigUint64(crs + 8 * n)),
-    ];
-  },
-  ppc64(vcpu) {
-    const bytes = vcpu.getRegsBytes(REGS_SIZE.ppc64.regs ?? 0);
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    const word = (n: number): bigint => view.getBigUint64(8 * n, true);
-    const special = PPC64_SPECIAL.map((name, n): Register => [name, word(n)]);
-    return [...special, ...numbered('r', 32, (n) => word(PPC64_SPECIAL.length + n))];
-  },
-  aarch64(vcpu) {
-    const core = (n: number): bigint => vcpu.getOneReg(ONE_REG.ARM64_CORE | BigInt(2 * n));
-    return [...numbered('x', 31, core), ['sp', core(31)], ['pc', core(32)], ['pstate', core(33)]];
-  },
-  riscv64(vcpu) {
-    const core = (n: number): bigint => vcpu.getOneReg(ONE_REG.RISCV_CORE | BigInt(n));
-    return [['pc', core(0)], ...Array.from({ length: 31 }, (_, n): Register => [`x${n + 1}`, core(n + 1)])];
-  },
-};
 
 export const GUEST_COMMANDS: Readonly<Record<string, DotCommand>> = { walk: walkCommand, keys, hpt, regs };

@@ -7,10 +7,8 @@ import type { Vcpu } from '../../handles/vcpu.ts';
 import type { Vm } from '../../handles/vm.ts';
 import type { DirtyPages } from '../../memory/dirty-pages.ts';
 import type { Arch } from '../../uapi/arch.ts';
-import { prepareRealMode } from '../guest-x86_64.ts';
-import { prepareArchPart } from './arch-part.ts';
-import { CODE_GPA, DEVICE_GPA, DEVICE_SIZE, MACHINE_CODE, RAM_SIZE, RESULTS, scriptedGuest } from './guest.ts';
-import { startGuest } from './start-guest.ts';
+import { CLI_ARCHES } from '../arch/index.ts';
+import { CODE_GPA, DEVICE_GPA, DEVICE_SIZE, RAM_SIZE, RESULTS, scriptedGuest } from './guest.ts';
 
 /** The rows of the table, in order. */
 export const LABELS = [
@@ -78,7 +76,7 @@ export function perform(stage: Stage): Act {
  * machine code for the real one's guest.
  */
 export function differingRows(real: Act, emulated: Act): readonly Label[] | undefined {
-  if (MACHINE_CODE[real.arch] === undefined) return undefined;
+  if (CLI_ARCHES[real.arch].machineCode === undefined) return undefined;
   return LABELS.filter((label) => !OF_THE_KERNEL.includes(label) && real.rows.get(label) !== emulated.rows.get(label));
 }
 
@@ -112,9 +110,10 @@ function playGuest(vm: Vm, rows: Rows, notes: string[]): void {
     },
     { name: 'device' },
   );
-  if (kvm.backend === 'native' && kvm.arch === 'x86_64') prepareRealMode(vm);
+  const arch = CLI_ARCHES[kvm.arch];
+  if (kvm.backend === 'native') arch.prepareVm?.(vm);
   const vcpu = vm.createVcpu();
-  const part = prepareArchPart(vm, vcpu);
+  const part = arch.prepareArchPart?.(vm, vcpu);
   const run = loadGuest(vm, vcpu, rows, notes);
   const dirty = vm.dirtyPages.start();
   rows.set('last exit', run());
@@ -134,12 +133,12 @@ const RUN_MS = 500;
 /** Gives the vCPU its guest, machine code or a program for the emulated one; what runs it, and gives its last exit. */
 function loadGuest(vm: Vm, vcpu: Vcpu, rows: Rows, notes: string[]): () => string {
   const { arch, emulated } = vm.kvm;
+  const { machineCode, start, startsScripted = false } = CLI_ARCHES[arch];
   if (emulated === undefined) {
-    const instructions = MACHINE_CODE[arch];
-    if (instructions === undefined) return hostStores(vm, rows, notes);
-    const code = Uint8Array.from(instructions.flatMap((instruction) => instruction.code));
+    if (machineCode === undefined) return hostStores(vm, rows, notes);
+    const code = Uint8Array.from(machineCode.flatMap((instruction) => instruction.code));
     vm.memory.writeExact(CODE_GPA, code);
-    startGuest(vm, vcpu, CODE_GPA);
+    start?.(vm, vcpu, CODE_GPA);
     rows.set('guest', `${code.length} bytes`);
     return () => vcpu.runSync({ timeoutMs: RUN_MS }).reason;
   }
@@ -148,8 +147,7 @@ function loadGuest(vm: Vm, vcpu: Vcpu, rows: Rows, notes: string[]): () => strin
     rows.set('guest met', `exception ${hex(fault.code)}`);
     notes.push(`${arch} has no MMIO: the guest's store to the device met an ${fault.message}.`);
   });
-  // Its entry in the page table shows where a guest's code is fetched from, scripted or not.
-  if (arch === 'ppc64') startGuest(vm, vcpu, CODE_GPA);
+  if (startsScripted) start?.(vm, vcpu, CODE_GPA);
   emulated.loadGuest(vcpu.fd, program);
   return () => vcpu.runSync().reason;
 }

@@ -1,13 +1,15 @@
 import { release } from 'node:os';
 import { hex, KvmError } from '../../base/errors.ts';
 import { type Arch, archOfNode } from '../../uapi/arch.ts';
+import { CLI_ARCHES } from '../arch/index.ts';
+import type { Instruction } from '../arch/machine-code.ts';
 import type { Command } from '../command.ts';
 import { diagnose } from '../doctor/index.ts';
 import { explainError } from '../explain-error.ts';
 import { columnsOf, type Io, type Style, styleFor, wrap } from '../io.ts';
 import { packageVersion } from '../package-info.ts';
 import { type Act, differingRows, perform } from './act.ts';
-import { CODE_GPA, DEVICE_GPA, type Instruction, MACHINE_CODE, RAM_SIZE } from './guest.ts';
+import { CODE_GPA, DEVICE_GPA, RAM_SIZE } from './guest.ts';
 import { sideBySide } from './layout.ts';
 
 const EMULATED: readonly Arch[] = ['x86_64', 's390x', 'ppc64', 'riscv64'];
@@ -32,7 +34,7 @@ export function tourCommand(io: Io): number {
   const real = tryReal();
   if ('act' in real) {
     acts.push(real.act);
-    const code = MACHINE_CODE[real.act.arch];
+    const code = CLI_ARCHES[real.act.arch].machineCode;
     if (code !== undefined) io.stdout.write(`\n${listing(code, style)}`);
   }
   const [host] = acts;

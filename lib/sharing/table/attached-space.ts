@@ -1,8 +1,9 @@
 import { fstatSync, readSync } from 'node:fs';
 import { callBack } from '../../base/callback.ts';
 import { hexRange, KvmError } from '../../base/errors.ts';
+import { callError } from '../../calls/failure.ts';
 import { type KvmCalls, type SharingCalls, VIEW_WINDOW } from '../../calls/kvm-calls.ts';
-import { type CallName, syscallOf } from '../../calls/signatures.ts';
+import type { CallName } from '../../calls/signatures.ts';
 import type { MemoryLookup } from '../../memory/lookup.ts';
 import { RangeTable } from '../../memory/range-table.ts';
 import { ERRNO } from '../../uapi/errno.ts';
@@ -337,8 +338,7 @@ function isElsewhere({ told }: AttachedRegion, ranges: RangeTable<AttachedRegion
 
 /** Opens the table with locks of its own, and closes the descriptor. @throws KvmError EPROTO saying why it is none */
 function openTable(calls: KvmCalls, sharing: SharingCalls, table: Descriptor): TableMemory {
-  const fail = (errno: number, name: CallName) =>
-    new KvmError(errno, { syscall: syscallOf(name), explanation: 'the table' });
+  const fail = (errno: number, name: CallName) => callError(name, errno, { explanation: 'the table' });
   try {
     const seals = sharing.getSeals(table.fd);
     if (seals < 0 || (~seals & (SEAL.SHRINK | SEAL.GROW)) !== 0) {

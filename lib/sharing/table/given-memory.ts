@@ -1,5 +1,6 @@
 import { fstatSync } from 'node:fs';
 import { hex, KvmError } from '../../base/errors.ts';
+import { callError } from '../../calls/failure.ts';
 import type { KvmCalls } from '../../calls/kvm-calls.ts';
 import { Mapping } from '../../memory/mapping.ts';
 import { ERRNO } from '../../uapi/errno.ts';
@@ -119,7 +120,7 @@ export class GivenMemory {
       throw new KvmError(ERRNO.EPROTO, { syscall: 'attach', size, explanation });
     }
     const own = sharing.duplicate(fd);
-    if (own < 0) throw new KvmError(own, { syscall: 'fcntl(F_DUPFD_CLOEXEC)' });
+    if (own < 0) throw callError('duplicate', own);
     return Mapping.ofMemfd(this.#calls, own, size);
   }
 }

@@ -2,8 +2,9 @@ import { fstatSync } from 'node:fs';
 import { checkInteger, checkU64 } from '../../base/arguments.ts';
 import { hex, KvmError } from '../../base/errors.ts';
 import type { U64 } from '../../base/u64.ts';
+import { callError } from '../../calls/failure.ts';
 import { type KvmCalls, type SharingCalls, VIEW_WINDOW } from '../../calls/kvm-calls.ts';
-import { type CallName, syscallOf } from '../../calls/signatures.ts';
+import type { CallName } from '../../calls/signatures.ts';
 import type { Mapping } from '../../memory/mapping.ts';
 import type { MemoryRegion } from '../../memory/region.ts';
 import type { RegionSet } from '../../memory/region-set.ts';
@@ -271,7 +272,7 @@ export class SpaceTable implements SpaceUser {
   }
 
   #check(name: CallName, result: number): number {
-    if (result < 0) throw new KvmError(result, { syscall: syscallOf(name) });
+    if (result < 0) throw callError(name, result);
     return result;
   }
 }

@@ -54,12 +54,7 @@ export class Chain {
     return done;
   }
 
-  /** The pieces of guest memory of a part of what is readable. */
-  readablePieces(offset: number, length: number): Segment[] {
-    return [...pieces(this.readable, offset, length)];
-  }
-
-  /** The same of what is writable. */
+  /** The pieces of guest memory of a part of what is writable. */
   writablePieces(offset: number, length: number): Segment[] {
     return [...pieces(this.writable, offset, length)];
   }

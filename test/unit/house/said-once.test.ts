@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
+import { CALL_GROUPS, signaturesOf } from '../../../lib/calls/signatures.ts';
 
 const LIB = fileURLToPath(new URL('../../../lib', import.meta.url));
 const files = readdirSync(LIB, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
@@ -20,4 +21,19 @@ it.each([
 ])('%s is said in one file', (_what, pattern, home) => {
   const saying = files.filter((file) => linesOf(file).some((line) => pattern.test(line)));
   expect(saying).toEqual([home]);
+});
+
+it("no error says a system call's name but by the call: callError, not KvmError", () => {
+  const signatures = [undefined, ...CALL_GROUPS].flatMap((group) => Object.values(signaturesOf(group)));
+  const names = new Set(signatures.map(({ syscall }) => syscall));
+  expect(names.size).toBeGreaterThan(70);
+  const saying = files.flatMap((file) =>
+    [
+      ...linesOf(file)
+        .join('\n')
+        .matchAll(/\bsyscall: '([^']+)'/g),
+    ].map(([, name]) => ({ file, name: name! })),
+  );
+  expect(saying.length).toBeGreaterThan(20);
+  expect(saying.filter(({ name }) => names.has(name))).toEqual([]);
 });

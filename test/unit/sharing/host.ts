@@ -5,9 +5,6 @@ import { type KvmCalls, loadNative } from '../../../lib/raw.ts';
 
 const loaded = loadNative();
 
-/** Why nothing can be shared with other processes here; undefined when it can. */
-export const addonMissing = 'calls' in loaded ? undefined : loaded.reason;
-
 /** The addon's calls, or the test is skipped with the reason. */
 export function hostCalls(test: TestContext): KvmCalls {
   return 'calls' in loaded ? loaded.calls : test.skip(loaded.reason);

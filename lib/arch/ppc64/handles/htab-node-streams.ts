@@ -1,5 +1,5 @@
 import { Readable, Writable } from 'node:stream';
-import { KvmError } from '../../../base/errors.ts';
+import { callError } from '../../../calls/failure.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { HtabPieces } from '../model/htab-pieces.ts';
 import type { HtabStreamFormat } from '../model/htab-stream.ts';
@@ -52,7 +52,7 @@ export function writeStreamOf(
   let begun: number | undefined;
   const take = (piece: Uint8Array): void => {
     begun ??= generation();
-    if (generation() !== begun) throw new KvmError(ERRNO.ESTALE, { syscall: 'write', explanation: STALE });
+    if (generation() !== begun) throw callError('write', ERRNO.ESTALE, { explanation: STALE });
     pieces.take(piece, (chunks) => writer.write(chunks));
   };
   const answer = (work: () => void, done: (error?: Error | null) => void): void => {

@@ -2,8 +2,7 @@
 
 import { fromHalves, hex64, highHalf, lowHalf } from './u64.ts';
 
-/** Levels of translation tables by the value of DT and TT; pages, which have no TT, are one below. */
-export const LEVEL_R1 = 3;
+/** Levels of translation tables by the value of DT and TT, region first is 3; pages, which have no TT, are one below. */
 export const LEVEL_R2 = 2;
 export const LEVEL_R3 = 1;
 export const LEVEL_SEGMENT = 0;

@@ -63,7 +63,7 @@ export class DatResult {
   protection = false;
   /** Instruction-execution protection: an instruction fetch gives 4. */
   iep = false;
-  /** Level of the entry at which the walk ended (`LEVEL_R1` to `LEVEL_PAGE`). */
+  /** Level of the entry at which the walk ended (3, region first, to `LEVEL_PAGE`). */
   level = LEVEL_PAGE;
   stop: DatStop = 'mapped';
   /** The segment whose page table the walk came to, as `segmentOf` numbers it; −1 if it came to none. */

@@ -1,5 +1,5 @@
-import type { Vcpu } from '../handles/vcpu.ts';
-import type { Vm } from '../handles/vm.ts';
+import type { Vcpu } from '../../handles/vcpu.ts';
+import type { Vm } from '../../handles/vm.ts';
 
 const FOUR_GIB_LIMIT = 0xffff_ffff;
 /** Bit 1 is always set. */
