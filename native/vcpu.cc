@@ -186,9 +186,13 @@ void Vcpu::Serve() {
     changed_.wait(lock, [this] { return is_requested_ || is_stopping_; });
     if (!is_requested_) break;
     is_requested_ = false;
+    is_serving_ = true;
     lock.unlock();
     const int value = RunOnce().result;
     lock.lock();
+    is_serving_ = false;
+    is_stuck_ = false;
+    changed_.notify_all();
     if (results_ == nullptr) continue;
     run_result_.value = value;
     run_result_.vcpu = Ref<Vcpu>(this);
@@ -215,6 +219,19 @@ int64_t Vcpu::Kick() {
   return 0;
 }
 
+int64_t Vcpu::Stop() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (run_page_ == nullptr || is_stopping_) return -EBADF;
+  if (!is_requested_ && !is_serving_) return 0;
+  KickLocked();
+  is_stuck_ = !changed_.wait_for(lock, kPatience, [this] { return !is_requested_ && !is_serving_; });
+  if (is_stuck_) return -EBUSY;
+  // It may have left by itself just before.
+  if (is_kicked_) run_page_[offsetof(kvm_run, immediate_exit)] = 0;
+  is_kicked_ = false;
+  return 0;
+}
+
 void Vcpu::Disconnect() {
   std::lock_guard<std::mutex> lock(mutex_);
   results_ = nullptr;
@@ -227,7 +244,8 @@ int64_t Vcpu::Close() {
   if (!has_thread_) return CloseLocked();
   KickLocked();
   changed_.notify_all();
-  if (!changed_.wait_for(lock, kPatience, [this] { return is_thread_done_; })) {
+  const auto patience = is_stuck_ ? std::chrono::seconds(0) : kPatience;
+  if (!changed_.wait_for(lock, patience, [this] { return is_thread_done_; })) {
     closes_itself_ = true;
     pthread_detach(thread_);
     return 0;

@@ -41,6 +41,8 @@ class Vcpu : public Counted {
   bool is_busy() const { return is_busy_; }
   void set_idle() { is_busy_ = false; }
   int64_t Kick();
+  // Ends a run on the vCPU's own thread and waits for that. 0, or -EBUSY when the guest does not leave in time.
+  int64_t Stop();
   // Interrupts a run, waits for its end, and closes the descriptor. A guest that does not leave in time is left to its
   // thread, which closes the descriptor later; `is_unfinished` says so.
   int64_t Close();
@@ -87,6 +89,9 @@ class Vcpu : public Counted {
   // Lets the vCPU live for as long as its thread.
   Ref<Vcpu> thread_keeps_;
   bool is_requested_ = false;
+  bool is_serving_ = false;
+  // It did not leave in time once: nobody waits for it again.
+  bool is_stuck_ = false;
   bool is_stopping_ = false;
   bool is_thread_done_ = false;
   bool closes_itself_ = false;

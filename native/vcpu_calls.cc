@@ -39,6 +39,12 @@ int64_t Kick(Environment& environment, int32_t fd) {
   return own != nullptr ? Ioctl(fd, KVM_RUN) : -EBADF;
 }
 
+// A run on this thread is not under way: whoever calls is on it.
+int64_t Stop(Environment&, OwnFd vcpu) {
+  const Ref<Vcpu> running = vcpu.descriptor->vcpu;
+  return running ? running->Stop() : Ioctl(vcpu.number, KVM_RUN);
+}
+
 int64_t Structure(Environment& environment, OwnFd vcpu, unsigned long request, Bytes bytes, size_t size, Use use) {
   if (IsBusy(vcpu)) return -EBUSY;
   const CallerBuffer buffer(environment.scratch, bytes, bytes.length >= size, use);
@@ -102,6 +108,7 @@ void ExportVcpu(Exports exports) {
   exports.Add<Run>("run");
   exports.AddAsync<RunAsync>("runAsync");
   exports.Add<Kick>("kick");
+  exports.Add<Stop>("stop");
   exports.Add<GetRegs>("getRegs");
   exports.Add<SetRegs>("setRegs");
   exports.Add<GetSregs>("getSregs");

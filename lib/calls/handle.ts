@@ -56,9 +56,7 @@ export abstract class Handle implements Callee {
   close(): void {
     const open = this.#open;
     if (open === undefined) return;
-    this.#open = undefined;
-    this.#fd = -1;
-    dropped.unregister(this);
+    this.#forget();
     open.calls.close(open.fd);
     try {
       this.fdClosed();
@@ -67,13 +65,19 @@ export abstract class Handle implements Callee {
     }
   }
 
-  /** Gives the descriptor up: it stays open and is the caller's, and this handle is closed. −1 when it was so already. */
+  /** Gives the descriptor up: it stays open and is the caller's, and this handle is closed, and what it mapped is unmapped. −1 when it was so already. */
   protected giveUp(): number {
-    const { fd } = this;
+    const open = this.#open;
+    if (open === undefined) return -1;
+    this.#forget();
+    unmap(open);
+    return open.fd;
+  }
+
+  #forget(): void {
     this.#open = undefined;
     this.#fd = -1;
     dropped.unregister(this);
-    return fd;
   }
 
   /** The descriptor is closed, and what was mapped through it is there for the last time. */

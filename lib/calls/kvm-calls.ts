@@ -186,6 +186,11 @@ export interface KvmCalls {
   /** Sets kvm_run.immediate_exit and signals the thread inside KVM_RUN: that run, or the next one, is interrupted. */
   kick(vcpu: number): number;
   /**
+   * Ends a run on the vCPU's own thread, and waits until nobody is in the guest: 0. Its promise resolves later, as ever, and no kick is
+   * left over for another run. −EBUSY when the guest has not left within a second; it is on its way out then.
+   */
+  stop(vcpu: number): number;
+  /**
    * KVM_GET_REGS into a structure of the architecture's size (uapi REGS_SIZE), in host byte order: 0; −EFAULT (x86_64, s390x, ppc64)
    * where it doesn't fit, −EINVAL (aarch64, riscv64) where registers are got one by one.
    */

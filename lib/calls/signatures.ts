@@ -230,6 +230,7 @@ export const SIGNATURES: Readonly<CallsOf<Omit<KvmCalls, 'x86_64' | 's390x' | 'p
   ]),
   runAsync: { ...ioctl('RUN', [['vcpu', 'fd']]), async: true },
   kick: call('kick', [['vcpu', 'fd']]),
+  stop: call('stop', [['vcpu', 'fd']]),
   getRegs: ioctl('GET_REGS', [
     ['vcpu', 'fd'],
     ['regs', 'out'],

@@ -370,6 +370,11 @@ export class KernelCore implements KvmCalls {
     return typeof vcpu === 'number' ? vcpu : vcpu.kick();
   }
 
+  stop(fd: number): number {
+    const vcpu = this.#vcpu(fd);
+    return typeof vcpu === 'number' ? vcpu : vcpu.stop();
+  }
+
   preFaultMemory(fd: number, range: BigUint64Array, flags: U64): number {
     const vcpu = this.#idleVcpu(fd);
     if (typeof vcpu === 'number') return vcpu;

@@ -46,6 +46,8 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   #pending: (() => Outcome) | undefined;
   #running = false;
   #kicked = false;
+  /** The run under way has come to its end, which its caller has not heard of yet. */
+  #ended = false;
   #wake: (() => void) | undefined;
 
   constructor(vm: EmulatedVm, id: number, createArch: (vcpu: EmulatedVcpu) => Arch) {
@@ -113,6 +115,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
       let outcome: Outcome;
       do {
         outcome = this.#turn();
+        this.#ended = outcome !== 'continue' && outcome !== 'spin';
         // As after a run on a thread, nobody goes on before the event loop has turned: guests that exit in a loop starve nothing.
         await new Promise<void>((turn) => setImmediate(turn));
       } while (outcome === 'continue' && !this.#kicked);
@@ -124,7 +127,13 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
       return this.#finish(outcome);
     } finally {
       this.#running = false;
+      this.#ended = false;
     }
+  }
+
+  /** No operation of the guest's is carried out any more: the run under way ends with EINTR. */
+  stop(): number {
+    return this.#running && !this.#ended ? this.kick() : 0;
   }
 
   /** The run under way, or else the next one, ends with EINTR. */

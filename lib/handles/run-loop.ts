@@ -95,9 +95,12 @@ export class RunLoop {
     if (result < 0) throw callFailure('kick', result, this.#vcpu);
   }
 
-  /** The vCPU is about to be closed: a run under way is interrupted, and rejects with EBADF. */
-  interrupt(): void {
-    if (this.#running) this.#vcpu.calls.kick(this.#vcpu.fd);
+  /**
+   * The vCPU is about to be closed: a run under way is interrupted, and rejects with EBADF. Whether nobody is in the guest
+   * any more.
+   */
+  stop(): boolean {
+    return this.#vcpu.calls.stop(this.#vcpu.fd) === 0;
   }
 
   /** One exit is answered at a time: a run from within a handler would swallow that of the run under way. */

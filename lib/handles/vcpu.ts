@@ -17,6 +17,7 @@ import { DIRTY_LOG_PAGE_OFFSET, exitName, MAP, PROT } from '../uapi/flags.ts';
 import { archCalls } from './arch-calls.ts';
 import { type Capability, capNumber, ENABLE_CAP_ARGS } from './capabilities.ts';
 import { KvmRun, type VcpuExit } from './kvm-run.ts';
+import { ParkedVcpu } from './parked-vcpu.ts';
 import { RunLoop, type RunOptions, type RunSyncOptions } from './run-loop.ts';
 import type { VmIo } from './vm-io.ts';
 
@@ -29,7 +30,8 @@ export interface VcpuVm extends Callee {
   readonly s390x: VmS390x;
   harvestDirtyRings(): boolean;
   vcpuCloses(): void;
-  vcpuClosed(vcpu: Vcpu): void;
+  /** @param parked what is kept of it; undefined where its descriptor was closed */
+  vcpuClosed(vcpu: Vcpu, parked: ParkedVcpu | undefined): void;
 }
 
 /**
@@ -50,7 +52,8 @@ export class Vcpu extends Handle {
   #s390x: VcpuS390x | undefined;
   #x86_64: VcpuX86_64 | undefined;
 
-  constructor(vm: VcpuVm, id: number, fd: number, runSize: number, ringBytes: number) {
+  /** @param ringNext the entry of the dirty ring that is filled next */
+  constructor(vm: VcpuVm, id: number, fd: number, runSize: number, ringBytes: number, ringNext: number) {
     super(vm.calls, fd);
     this.vm = vm;
     this.id = id;
@@ -60,7 +63,7 @@ export class Vcpu extends Handle {
       this.kvmRun = new KvmRun(this.mapPart(0, runSize), this.calls.arch);
       if (ringBytes !== 0) {
         const offset = DIRTY_LOG_PAGE_OFFSET * this.calls.pageSize;
-        this.dirtyRing = new DirtyRing(this.mapPart(offset, ringBytes), this.calls.arch);
+        this.dirtyRing = new DirtyRing(this.mapPart(offset, ringBytes), this.calls.arch, ringNext);
       }
     } catch (error) {
       this.close();
@@ -218,15 +221,27 @@ export class Vcpu extends Handle {
     return this.checkIoctl(request, arg);
   }
 
-  /** Closes the vCPU; a run under way is interrupted and rejects with EBADF. */
+  /**
+   * Takes the vCPU out of use; a run under way is interrupted and rejects with EBADF. KVM keeps the vCPU until the VM goes, with all
+   * its state: `vm.createVcpu` of its id hands it out anew.
+   */
   override close(): void {
     if (this.closed) return;
-    this.#loop.interrupt();
+    const isOut = this.#loop.stop();
     try {
       this.vm.vcpuCloses();
     } finally {
-      super.close();
+      if (isOut && !this.vm.closed) this.#park();
+      else super.close();
     }
+  }
+
+  /** Nobody is in the guest any more, and what it left in the rings is taken out. */
+  #park(): void {
+    const loop = this.#loop;
+    const { id, dirtyRing } = this;
+    const state = { id, ringNext: dirtyRing?.next ?? 0, isBusy: () => loop.running };
+    this.vm.vcpuClosed(this, new ParkedVcpu(this.calls, this.giveUp(), state));
   }
 
   /** Nobody is in the guest any more: what it left in the rings is taken out. */
@@ -234,7 +249,7 @@ export class Vcpu extends Handle {
     try {
       this.vm.vcpuCloses();
     } finally {
-      this.vm.vcpuClosed(this);
+      this.vm.vcpuClosed(this, undefined);
     }
   }
 

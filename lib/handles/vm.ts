@@ -23,6 +23,7 @@ import { ERRNO } from '../uapi/errno.ts';
 import { archCalls } from './arch-calls.ts';
 import { type Capability, capNumber, ENABLE_CAP_ARGS } from './capabilities.ts';
 import { GuestMemfd } from './guest-memfd.ts';
+import type { ParkedVcpu } from './parked-vcpu.ts';
 import { Vcpu } from './vcpu.ts';
 import { VmDirtyTracking } from './vm-dirty-tracking.ts';
 import { VmIo } from './vm-io.ts';
@@ -57,9 +58,11 @@ export class Vm extends Handle {
   /** Ports, ioeventfds, irqfds, coalesced stores. */
   readonly io: VmIo;
   readonly #vcpus = new Set<Vcpu>();
-  /** One more than the highest id of a vCPU that there ever was: KVM keeps them all. */
+  /** Those that were closed, by their ids. */
+  readonly #parked = new Map<number, ParkedVcpu>();
   /** Of every vCPU that there was. */
   readonly #ids = new Set<number>();
+  /** One more than the highest id of a vCPU that there ever was: KVM keeps them all. */
   #nextId = 0;
   readonly #dirty: VmDirtyTracking;
   readonly #memory: VmMemory;
@@ -148,19 +151,37 @@ export class Vm extends Handle {
   }
 
   /**
-   * KVM_CREATE_VCPU; ids count up by default.
-   * @throws KvmError EEXIST for an id that is taken (EINVAL on ppc64), also by a vCPU that was closed; EINVAL beyond the limit
+   * KVM_CREATE_VCPU; ids count up by default. The id of a vCPU that was closed gives that vCPU anew, in the state in which it was left:
+   * registers, MP state, capabilities, what the dirty ring has handed out, an exit that waits for its answer.
+   * @throws KvmError EEXIST for an id that is taken (EINVAL on ppc64); EINVAL beyond the limit; EBUSY for one that was closed while it ran, until its run has
+   * rejected
    */
   createVcpu(id: U64 = this.#nextId): Vcpu {
     checkU64(id, 'id');
     const runSize = this.kvm.vcpuMmapSize;
+    const parked = this.#parked.get(Number(id));
+    const vcpu =
+      parked === undefined || this.closed ? this.#newVcpu(Number(id), runSize) : this.#unpark(parked, runSize);
+    this.#vcpus.add(vcpu);
+    return vcpu;
+  }
+
+  #newVcpu(id: number, runSize: number): Vcpu {
     const fd = this.calls.createVcpu(this.fd, id);
     if (fd < 0) throw this.failure('createVcpu', fd, { explanation: this.#whyNoVcpu(id, fd) });
-    const vcpu = new Vcpu(this, Number(id), fd, runSize, this.#dirty.ringBytes);
-    this.#vcpus.add(vcpu);
-    this.#ids.add(vcpu.id);
-    this.#nextId = Math.max(this.#nextId, vcpu.id + 1);
-    return vcpu;
+    this.#ids.add(id);
+    this.#nextId = Math.max(this.#nextId, id + 1);
+    return new Vcpu(this, id, fd, runSize, this.#dirty.ringBytes, 0);
+  }
+
+  #unpark(parked: ParkedVcpu, runSize: number): Vcpu {
+    const { id, ringNext, isBusy } = parked.state;
+    if (isBusy()) {
+      const explanation = `vCPU ${id} was closed while it ran, and its run has not come back yet: wait until it has`;
+      throw this.failure('createVcpu', -ERRNO.EBUSY, { explanation });
+    }
+    this.#parked.delete(id);
+    return new Vcpu(this, id, parked.giveUp(), runSize, this.#dirty.ringBytes, ringNext);
   }
 
   /** KVM_CHECK_EXTENSION on the VM: 0 when it is absent. @example vm.checkExtension('NR_MEMSLOTS') */
@@ -224,6 +245,8 @@ export class Vm extends Handle {
   override close(): void {
     if (this.closed) return;
     for (const vcpu of this.vcpus) vcpu.close();
+    for (const parked of this.#parked.values()) parked.close();
+    this.#parked.clear();
     this.#ppc64?.close();
     super.close();
     this.io.close();
@@ -241,10 +264,11 @@ export class Vm extends Handle {
     this.io.drainCoalesced();
   }
 
-  /** @internal A vCPU was closed. */
-  vcpuClosed(vcpu: Vcpu): void {
+  /** @internal A vCPU was closed, and where its descriptor wasn't, that is kept. */
+  vcpuClosed(vcpu: Vcpu, parked: ParkedVcpu | undefined): void {
     this.#vcpus.delete(vcpu);
     this.io.vcpuClosed(vcpu);
+    if (parked !== undefined) this.#parked.set(vcpu.id, parked);
   }
 
   [inspect.custom](_depth: number, options: object): string {
@@ -268,6 +292,6 @@ export class Vm extends Handle {
     if (errno !== -ERRNO.EEXIST && errno !== -ERRNO.EINVAL) return undefined;
     return this.vcpus.some((vcpu) => vcpu.id === Number(id))
       ? `there is a vCPU ${id} already`
-      : `there was a vCPU ${id}, and KVM keeps its id until the VM goes; ${this.#nextId} is the next that is free`;
+      : `there was a vCPU ${id} whose descriptor is closed, and KVM keeps its id until the VM goes; ${this.#nextId} is the next that is free`;
   }
 }

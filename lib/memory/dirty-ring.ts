@@ -16,15 +16,22 @@ export class DirtyRing {
   readonly #entries: number;
   /** The flag as it stands in a word of this process's byte order. */
   readonly #flag: (value: number) => number;
-  #next = 0;
+  #next: number;
 
-  constructor(buffer: ArrayBufferLike, arch: Arch) {
+  /** @param next the entry that is filled next: 0 in a new vCPU's */
+  constructor(buffer: ArrayBufferLike, arch: Arch, next = 0) {
+    this.#next = next;
     this.#view = new DataView(buffer);
     this.#words = new Int32Array(buffer);
     this.#entries = buffer.byteLength / KVM_DIRTY_GFN.size;
     this.#little = isLittleEndianHost(arch);
     const swapped = this.#little !== (endianness() === 'LE');
     this.#flag = (value) => (swapped ? value << 24 : value);
+  }
+
+  /** The entry that is filled next. */
+  get next(): number {
+    return this.#next;
   }
 
   /** Takes every entry that the kernel has filled, marking it for KVM_RESET_DIRTY_RINGS; how many. */

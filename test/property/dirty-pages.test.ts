@@ -30,6 +30,7 @@ const step = fc.oneof(
   fc.record({ do: fc.constant('add' as const), region, place: fc.nat(PLACES - 1) }),
   fc.record({ do: fc.constant('refused bind' as const) }),
   fc.record({ do: fc.constant('new vCPU' as const) }),
+  fc.record({ do: fc.constant('same vCPU' as const) }),
   fc.record({ do: fc.constant('harvest' as const) }),
   fc.record({ do: fc.constant('collect' as const) }),
 );
@@ -135,6 +136,10 @@ class Guest {
       case 'new vCPU':
         this.vcpu.close();
         this.vcpu = this.#newVcpu();
+        return;
+      case 'same vCPU':
+        this.vcpu.close();
+        this.vcpu = this.vm.createVcpu(this.vcpu.id);
         return;
       case 'harvest':
         if (this.vcpu.dirtyRing !== undefined) this.vm.dirtyPages.harvest();

@@ -91,6 +91,35 @@ describe('runAsync', () => {
     guest.close();
   });
 
+  it('is over in the guest when stop comes back, and its promise comes later', async (test) => {
+    // inc dword [0x2000]; jmp $-5
+    const { calls, guest } = realModeGuest(test, [0x66, 0xff, 0x06, 0x00, 0x20, 0xeb, 0xf9]);
+    const counter = new Uint8Array(4);
+    const count = (): string => {
+      calls.readMemory(guest.ram + 0x2000, counter);
+      return Buffer.from(counter).toString('hex');
+    };
+    for (let i = 0; i < 50; i++) {
+      const running = calls.runAsync(guest.vcpu);
+      if (i % 5 === 0) await delay(1);
+      expect(calls.stop(guest.vcpu)).toBe(0);
+      const stopped = count();
+      expect(calls.getMpState(guest.vcpu)).toBe(-ERRNO.EBUSY);
+      expect(await running).toBe(-ERRNO.EINTR);
+      expect(count()).toBe(stopped);
+      // No kick is left.
+      expect(guest.run.getUint8(KVM_RUN.immediate_exit)).toBe(0);
+      expect(calls.stop(guest.vcpu)).toBe(0);
+      expect(guest.run.getUint8(KVM_RUN.immediate_exit)).toBe(0);
+    }
+    expect(count()).not.toBe('00000000');
+    const kvm = calls.openKvm();
+    expect(calls.stop(kvm)).toBe(-ERRNO.EINVAL);
+    calls.close(kvm);
+    expect(calls.stop(kvm)).toBe(-ERRNO.EBADF);
+    guest.close();
+  });
+
   it('of several vCPUs at once does not depend on the thread pool', async (test) => {
     const guests = Array.from({ length: 8 }, () => realModeGuest(test, SPIN));
     const running = guests.map(({ calls, guest }) => calls.runAsync(guest.vcpu));

@@ -6,6 +6,7 @@ import { calls } from './addon.mjs';
 
 const EINTR = -4;
 const EAGAIN = -11;
+const EBUSY = -16;
 /** Such a guest leaves after that many tenths of a second, and no signal gets it out before. */
 const stuckFor = (tenths) => 100 + tenths;
 
@@ -27,6 +28,7 @@ async function stuck() {
       const vcpu = calls.createVcpu(vm, ${stuckFor(18)});
       calls.runAsync(vcpu);
       setTimeout(() => {
+        if (calls.stop(vcpu) !== ${EBUSY}) throw new Error('a stuck guest was stopped');
         for (const fd of [vcpu, vm, kvm]) calls.close(fd);
         process.exit(0);
       }, 20);
@@ -52,7 +54,8 @@ async function storm(rounds) {
       kicks++;
     }
     if (round % 3 === 0) await delay(1);
-    // Some are closed while they run, the others kicked out.
+    // Some are closed while they run, the others kicked or stopped.
+    for (const [i, vcpu] of vcpus.entries()) if (i % 3 === 0) equal(calls.stop(vcpu), 0, 'stop');
     for (const [i, vcpu] of vcpus.entries()) if (i % 2 === round % 2) equal(calls.close(vcpu), 0, 'close');
     for (const result of await Promise.all(running)) equal(result, EINTR, 'runAsync');
     for (const vcpu of vcpus) calls.close(vcpu);
