@@ -4,6 +4,7 @@
 //   node native/install.mjs              as described; where there is none in the end, say why, and exit with 0
 //   node native/install.mjs --strict     compile; warnings are errors, and failure is failure
 //   node native/install.mjs --sanitize   a second addon with AddressSanitizer and UndefinedBehaviorSanitizer, strictly
+//   node native/install.mjs --sanitize-threads   a third one with ThreadSanitizer, strictly
 //
 // npm_config_build_from_source=true (npm install --build-from-source) compiles in any case.
 import { spawnSync } from 'node:child_process';
@@ -14,9 +15,10 @@ import { explainFailure } from './build-failure.mjs';
 import { attempt, findNodeGyp, packageRoot, runNodeGyp } from './node-gyp.mjs';
 import { addonOf, GLIBC, whyNot } from './prebuilt/prebuilds.mjs';
 
-const sanitize = process.argv.includes('--sanitize');
-const strict = sanitize || process.argv.includes('--strict');
-const buildRoot = sanitize ? join(packageRoot, 'native', 'sanitize') : packageRoot;
+const folders = { '--sanitize': 'native/sanitize', '--sanitize-threads': 'native/sanitize/threads' };
+const sanitize = Object.keys(folders).find((option) => process.argv.includes(option));
+const strict = sanitize !== undefined || process.argv.includes('--strict');
+const buildRoot = sanitize === undefined ? packageRoot : join(packageRoot, folders[sanitize]);
 const log = join(buildRoot, 'build', 'install.log');
 const addon = join(buildRoot, 'build', 'Release', 'kvm_bridge.node');
 const platform = `${process.platform}-${process.arch}`;

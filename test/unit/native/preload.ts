@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { TestContext } from 'vitest';
-import { type ChildResult, childPath } from './real.ts';
+import { type ChildResult, childPath, runNode } from './real.ts';
 
 let library: string | undefined;
 let why = '';
@@ -31,10 +31,5 @@ export function runPreloaded(
   if (process.env.LD_PRELOAD) return test.skip(`another library must be loaded first: ${process.env.LD_PRELOAD}`);
   library ??= build();
   if (library === undefined) return test.skip(`the fake KVM cannot be compiled: ${why}`);
-  const { status, signal, stdout, stderr } = spawnSync(process.execPath, ['--expose-gc', childPath(name), ...args], {
-    encoding: 'utf8',
-    timeout: 120_000,
-    env: { ...process.env, LD_PRELOAD: library, FAKE_KVM: '1', ...env },
-  });
-  return { status, signal, stdout, stderr };
+  return runNode(['--expose-gc', childPath(name), ...args], library, { FAKE_KVM: '1', ...env });
 }

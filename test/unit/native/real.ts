@@ -101,9 +101,24 @@ export interface ChildResult {
 
 /** Runs one of the programs of `children/` in a process of its own, where it may crash without taking the tests along. */
 export function runChild(name: string, args: readonly string[] = [], nodeFlags: readonly string[] = []): ChildResult {
-  const { status, signal, stdout, stderr } = spawnSync(process.execPath, [...nodeFlags, childPath(name), ...args], {
+  return runNode([...nodeFlags, childPath(name), ...args]);
+}
+
+/** Runs Node; with ThreadSanitizer if that is asked for (native/sanitize/run.mjs --threads). */
+export function runNode(args: readonly string[], preload?: string, env: NodeJS.ProcessEnv = {}): ChildResult {
+  const { TSAN_RUNTIME: runtime, TSAN_ADDON: sanitized } = process.env;
+  const libraries = [runtime, preload].filter((library) => library !== undefined).join(':');
+  // ThreadSanitizer wants addresses where it expects them.
+  const [program, ...before] = runtime === undefined ? [process.execPath] : ['setarch', '-R', process.execPath];
+  const { status, signal, stdout, stderr } = spawnSync(program as string, [...before, ...args], {
     encoding: 'utf8',
-    timeout: 60_000,
+    timeout: 120_000,
+    env: {
+      ...process.env,
+      ...(libraries === '' ? {} : { LD_PRELOAD: libraries }),
+      ...(sanitized === undefined ? {} : { KVM_BRIDGE_ADDON: sanitized }),
+      ...env,
+    },
   });
   return { status, signal, stdout, stderr };
 }
