@@ -171,6 +171,18 @@ export class MmioBus {
     this.#table.remove(checkInstance(region, 'region', MmioRegion));
   }
 
+  /** @internal @returns what makes the ranges those that they are now */
+  keep(): () => void {
+    const kept = this.regions.map((region) => ({ region, start: region.start }));
+    return () => {
+      for (const region of this.regions) this.#table.remove(region);
+      for (const { region, start } of kept) {
+        region.start = start;
+        this.#table.insert(region);
+      }
+    };
+  }
+
   /** The range that contains an address. */
   find(address: U64): MmioRegion | undefined {
     // Beyond 2^53 only whole pages are exact, and ranges are made of these.

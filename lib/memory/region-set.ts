@@ -9,7 +9,7 @@ import {
   toU64,
 } from '../base/arguments.ts';
 import { callBack } from '../base/callback.ts';
-import { hex, hexRange, KvmError } from '../base/errors.ts';
+import { hex, hexRange, invalidReturnValue, KvmError } from '../base/errors.ts';
 import { humanSize, table } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
 import { isClosed } from '../calls/failure.ts';
@@ -56,6 +56,14 @@ export interface RegionSetOptions {
   readonly pageSize: number;
 }
 
+type UnnumberedChange = Omit<SpaceChange, 'generation'>;
+
+/** Changes that become one. */
+interface ChangeGroup {
+  readonly changes: UnnumberedChange[];
+  readonly undo: Undo;
+}
+
 let sets = 0;
 
 /**
@@ -76,6 +84,8 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
   /** Changes that not everybody has heard of: there are some while one is told, if that makes others. */
   readonly #untold: SpaceChange[] = [];
   #telling = false;
+  /** What {@link change} has done so far. */
+  #group: ChangeGroup | undefined;
   #generation = 0;
   #holds = 0;
   #closed = false;
@@ -173,8 +183,10 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
       );
     }
     this.#table.remove(region);
-    this.#commit({ kind: 'remove', region });
-    region.mapping.unpin();
+    this.#made({ kind: 'remove', region }, () => {
+      this.#askAll((user) => user.add(region));
+      this.#table.insert(region);
+    });
   }
 
   /** Moves a region to another address, dirty bits kept. @throws KvmError EEXIST, EINVAL */
@@ -197,10 +209,11 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
       () => this.#require(PLACEMENT_RULES, 'move', this.#context(placement, region)),
       () => {},
     );
-    this.#table.remove(region);
-    region.start = start;
-    this.#table.insert(region);
-    this.#commit({ kind: 'move', region, from: joinGpa({ page: before, rest: 0 }) });
+    this.#place(region, start);
+    this.#made({ kind: 'move', region, from: joinGpa({ page: before, rest: 0 }) }, () => {
+      this.#askAll((user) => user.move(region, start, before));
+      this.#place(region, before);
+    });
   }
 
   /** Makes a region read-only for guests, or writable. Nothing is done when it is so already. @throws KvmError EINVAL */
@@ -215,7 +228,52 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
       );
     }
     region.readOnly = readOnly;
-    this.#commit({ kind: 'readOnly', region });
+    this.#made({ kind: 'readOnly', region }, () => {
+      this.#askAll((user) => user.setReadOnly(region, !readOnly));
+      region.readOnly = !readOnly;
+    });
+  }
+
+  /**
+   * Makes several changes one: other threads and processes see all of them at once, with one generation, and callbacks are told
+   * when the last is made. Is one refused, or does the function throw, all are taken back, those of MMIO ranges too, and nobody
+   * hears of any. VMs make each as it is asked for, so that a guest which runs meanwhile may meet what is between. One
+   * within another is a part of that, and is taken back by itself when it fails.
+   * @returns what the function returns; it must not be a promise
+   * @throws what the function throws; TypeError ERR_INVALID_RETURN_VALUE for a promise; AggregateError when a kernel refuses to take
+   *   back what it did; KvmError EBADF
+   * @example
+   * space.change(() => {
+   *   rom.remove();
+   *   space.addRam(0xf_0000, shadow);
+   * });
+   */
+  change<T>(callback: () => T): T {
+    checkFunction(callback, 'callback');
+    this.hold();
+    const outer = this.#group;
+    const group: ChangeGroup = { changes: [], undo: new Undo() };
+    const restoreMmio = this.mmio.keep();
+    let result: T;
+    try {
+      this.#group = group;
+      result = callback();
+      if (isThenable(result)) throw invalidReturnValue('no promise', 'callback', result);
+    } catch (error) {
+      this.#group = outer;
+      restoreMmio();
+      group.undo.takeBack(error);
+      this.letGo();
+      throw error;
+    }
+    this.#group = outer;
+    if (outer === undefined) this.#commit(group.changes);
+    else {
+      outer.changes.push(...group.changes);
+      outer.undo.add(() => group.undo.takeBack(undefined));
+    }
+    this.letGo();
+    return result;
   }
 
   /** The region at an address, whatever its kind. */
@@ -359,7 +417,12 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
     );
     mapping.pin(this);
     this.#table.insert(region);
-    this.#commit({ kind: 'add', region });
+    this.#made({ kind: 'add', region }, () => {
+      this.#askAll((user) => user.remove(region));
+      this.#table.remove(region);
+      this.dropViews();
+      mapping.unpin();
+    });
     return region;
   }
 
@@ -368,16 +431,45 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
     for (const follower of this.#followers) follower.changing?.(region);
   }
 
-  /** The change is made, by everybody. */
-  #commit(change: Omit<SpaceChange, 'generation'>): void {
+  /** A change is made, by everybody; `undo` takes it back if it is one of several. */
+  #made(change: UnnumberedChange, undo: () => void): void {
     this.dropViews();
-    const numbered = { generation: ++this.#generation, ...change };
+    if (this.#group === undefined) {
+      this.#commit([change]);
+      return;
+    }
+    this.#group.changes.push(change);
+    this.#group.undo.add(() => {
+      undo();
+      this.dropViews();
+    });
+  }
+
+  #commit(changes: readonly UnnumberedChange[]): void {
+    if (changes.length === 0) return;
+    const generation = ++this.#generation;
+    const numbered = changes.map((change) => ({ generation, ...change }));
     this.committed(numbered);
-    this.#untold.push(numbered);
+    this.#untold.push(...numbered);
+    this.#tellUntold();
+    for (const { kind, region } of changes) if (kind === 'remove') region.mapping.unpin();
+  }
+
+  #tellUntold(): void {
     if (this.#telling) return;
     this.#telling = true;
     for (let next = this.#untold.shift(); next !== undefined; next = this.#untold.shift()) this.#tell(next);
     this.#telling = false;
+  }
+
+  #askAll(what: (user: SpaceUser) => void): void {
+    for (const user of this.#live()) what(user);
+  }
+
+  #place(region: MemoryRegion, start: number): void {
+    this.#table.remove(region);
+    region.start = start;
+    this.#table.insert(region);
   }
 
   #tell(change: SpaceChange): void {
@@ -440,8 +532,8 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
     this.released();
   }
 
-  /** A change was made, and nobody has heard of it yet. */
-  protected committed(_change: SpaceChange): void {}
+  /** Changes were made that are one, and nobody has heard of them yet. */
+  protected committed(_changes: readonly SpaceChange[]): void {}
 
   /** The regions were given back, and there will be no others. */
   protected released(): void {}
@@ -451,6 +543,10 @@ const checkRegion = (region: MemoryRegion): MemoryRegion => checkInstance(region
 
 function slice({ mapping, offset, size, readOnly }: MemoryRegion) {
   return { mapping, offset, size, readOnly };
+}
+
+function isThenable(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function';
 }
 
 function narrow(value: bigint): U64 {

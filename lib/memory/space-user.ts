@@ -21,7 +21,7 @@ export interface SpaceUser {
 
 /** A change of an address space that all its VMs have made. */
 export interface SpaceChange {
-  /** How many changes there were with this one. */
+  /** How many changes there were with this one; several that were made as one have the same. */
   readonly generation: number;
   readonly kind: 'add' | 'remove' | 'move' | 'readOnly';
   /** The region as it is now. */

@@ -6,14 +6,20 @@ export class Undo {
     try {
       step();
     } catch (error) {
-      this.#takeBack(error);
+      this.takeBack(error);
       throw error;
     }
+    this.add(undo);
+  }
+
+  /** A step was taken. */
+  add(undo: () => void): void {
     this.#steps.push(undo);
   }
 
-  #takeBack(cause: unknown): void {
-    for (const undo of this.#steps.reverse()) {
+  /** @throws AggregateError with the cause when that fails too */
+  takeBack(cause: unknown): void {
+    for (const undo of this.#steps.splice(0).reverse()) {
       try {
         undo();
       } catch (error) {

@@ -184,10 +184,15 @@ export class AddressSpace extends RegionSet implements BoundSpace {
     this.letGo();
   }
 
-  protected override committed(change: SpaceChange): void {
+  override dropViews(): void {
+    super.dropViews();
+    for (const binding of this.#bindings) binding.dropViews();
+  }
+
+  protected override committed(changes: readonly SpaceChange[]): void {
     this.#shared?.consumers.committing();
-    this.#shared?.table.committed(change);
-    this.#shared?.consumers.committed(change);
+    this.#shared?.table.committed(changes);
+    this.#shared?.consumers.committed(changes);
   }
 
   protected override released(): void {
@@ -196,10 +201,8 @@ export class AddressSpace extends RegionSet implements BoundSpace {
   }
 
   #tellBindings({ kind, region }: SpaceChange): void {
-    for (const binding of this.#bindings) {
-      binding.dropViews();
-      if (kind === 'remove' || kind === 'move') binding.changed(region, kind);
-    }
+    if (kind !== 'remove' && kind !== 'move') return;
+    for (const binding of this.#bindings) binding.changed(region, kind);
   }
 
   #warnOfUsers(): void {

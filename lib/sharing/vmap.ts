@@ -145,7 +145,10 @@ export class Vmap implements ViewHolder {
 
   /** @internal A region has gone or moved. */
   revoke(region: BoundRange, reason: 'removed' | 'moved'): void {
-    if (this.#shows(region)) this.#revoke(region, reason);
+    if (!this.#shows(region)) return;
+    // What was written since the change began is where the region is now.
+    if (this.writable && reason === 'moved') this.#markMoved(region);
+    this.#revoke(region, reason);
   }
 
   /** @internal Its binding is released. */
@@ -203,6 +206,15 @@ export class Vmap implements ViewHolder {
 
   #mark(): void {
     if (this.writable) for (const { gpa, length } of this.#pieces) this.#owner.markDirty(gpa, length);
+  }
+
+  #markMoved(region: BoundRange): void {
+    for (const piece of this.#pieces) {
+      if (piece.region !== region) continue;
+      const at = { page: region.start, rest: 0 };
+      advance(at, piece.offset - (region.start - (region.origin ?? region.start)));
+      this.#owner.markDirty(joinGpa(at), piece.length);
+    }
   }
 
   #revoke(region: BoundRange | undefined, reason: Revocation['reason']): void {

@@ -5,6 +5,7 @@ import { Vm } from '../../handles/vm.ts';
 import { VmIo } from '../../handles/vm-io.ts';
 import { GuestMemory } from '../../memory/guest-memory.ts';
 import { Mapping } from '../../memory/mapping.ts';
+import { MmioBus } from '../../memory/mmio-bus.ts';
 import { RegionSet } from '../../memory/region-set.ts';
 import { AddressSpace } from '../../sharing/address-space.ts';
 import { Binding } from '../../sharing/binding.ts';
@@ -23,6 +24,7 @@ export const HIDDEN: readonly (readonly [{ readonly prototype: object }, readonl
   [Mapping, ['changed', 'partCall']],
   [GuestMemory, ['written']],
   [RegionSet, ['answerGuest']],
+  [MmioBus, ['keep']],
   [AddressSpace, ['committed', 'follow', 'hold', 'letGo', 'lookup', 'released', 'unbind']],
   [Binding, ['changed', 'changing', 'forget']],
   [Vmap, ['changing', 'dropViews', 'revoke', 'revokeAll']],

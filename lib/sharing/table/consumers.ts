@@ -89,11 +89,14 @@ export class Consumers {
   }
 
   /** Memory that consumers may still show is kept for them. */
-  committed({ kind, region, generation }: SpaceChange): void {
-    if (kind !== 'remove' || this.list().length === 0) return;
-    region.mapping.pin();
+  committed(changes: readonly SpaceChange[]): void {
+    const removed = changes.filter(({ kind }) => kind === 'remove');
+    if (removed.length === 0 || this.list().length === 0) return;
     const until = Date.now() + this.#patienceMs;
-    this.#leases.push({ mapping: region.mapping, generation: BigInt(generation), until });
+    for (const { region, generation } of removed) {
+      region.mapping.pin();
+      this.#leases.push({ mapping: region.mapping, generation: BigInt(generation), until });
+    }
   }
 
   /** Waits until all consumers know of every change. @throws KvmError ETIMEDOUT naming those who don't; EBADF when it is closed */

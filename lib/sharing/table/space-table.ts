@@ -151,11 +151,14 @@ export class SpaceTable implements SpaceUser {
 
   setReadOnly(): void {}
 
-  /** A change was made: everybody may see it now. */
-  committed({ kind, region, from }: SpaceChange): void {
+  /** Changes were made: everybody may see them now, at once. */
+  committed(changes: readonly SpaceChange[]): void {
     this.publish();
-    if (kind !== 'move') return;
-    // Who did not know of the move yet has set bits where the region was.
+    for (const change of changes) if (change.kind === 'move') this.#takeMoved(change);
+  }
+
+  /** Who did not know of a move yet has set bits where the region was. */
+  #takeMoved({ region, from }: SpaceChange): void {
     const before = Number(from);
     const distance = region.start - before;
     this.memory.log.take(before, before + region.size, (address) => {
