@@ -162,6 +162,8 @@ export const COMMON: Faces = {
       remove: (machine) => ({ region: machine.region }),
       move: (machine) => ({ region: machine.region, gpa: 2 * UNIT }),
       setReadOnly: (machine) => ({ region: machine.region, readOnly: false }),
+      // What its callback throws is thrown: sharing/change.test.ts.
+      change: null,
       find: () => ({ gpa: 0 }),
       regions: null,
       holes: () => ({ end: UNIT }),
@@ -211,6 +213,7 @@ export const COMMON: Faces = {
       remove: ({ device }) => ({ region: device }),
       find: () => ({ address: 0 }),
       overlapping: () => ({ start: 0, end: 8 }),
+      keep: null,
       read: ({ device }) => ({ address: device.start, data: bytes(4) }),
       write: ({ device }) => ({ address: device.start, data: bytes(4) }),
     },
