@@ -37,7 +37,7 @@ inline bool IsKnown(Environment& environment, OwnFd& fd) {
 }
 
 // The kernel makes every ioctl on a vCPU wait until its run ends. This thread must not: it is the one that could end it.
-inline bool IsBusy(const OwnFd& fd) { return fd.descriptor->vcpu && fd.descriptor->vcpu->is_busy(); }
+inline bool IsBusy(const OwnFd& fd) { return fd.descriptor->vcpu && fd.descriptor->vcpu->IsBusy(fd.number); }
 
 // KVM_RUN on the calling thread; see KvmCalls.run.
 int64_t RunVcpu(Environment& environment, OwnFd vcpu, double timeout_ms);

@@ -27,6 +27,22 @@ int64_t DescriptorTable::AdoptVcpu(int64_t result, const OwnFd& vm) {
   return Adopt(result, std::move(descriptor));
 }
 
+int64_t DescriptorTable::Borrow(const Ref<Vcpu>& vcpu) {
+  const int64_t result = vcpu->Lend();
+  if (result < 0) return result;
+  const auto fd = static_cast<int>(result);
+  if (!Reserve(static_cast<size_t>(fd) + 1)) {
+    vcpu->Close(fd);
+    return -ENOMEM;
+  }
+  Descriptor descriptor;
+  descriptor.kind = Kind::vcpu;
+  descriptor.vcpu = vcpu;
+  descriptor.slots = vcpu->slots();
+  by_fd_[fd] = std::move(descriptor);
+  return result;
+}
+
 int64_t DescriptorTable::Adopt(int64_t result, Descriptor descriptor) {
   if (result < 0) return result;
   const auto fd = static_cast<int>(result);
@@ -61,8 +77,8 @@ int64_t DescriptorTable::Close(int fd) {
   const Descriptor descriptor = std::move(*found);
   *found = Descriptor();
   if (!descriptor.vcpu) return close(fd) == 0 ? 0 : -errno;
-  const int64_t closed = descriptor.vcpu->Close();
-  if (descriptor.vcpu->is_unfinished()) KeepUnfinished(descriptor.vcpu);
+  const int64_t closed = descriptor.vcpu->Close(fd);
+  if (descriptor.vcpu->IsUnfinished(fd)) KeepUnfinished(descriptor.vcpu);
   return closed;
 }
 
@@ -79,12 +95,14 @@ void DescriptorTable::KeepUnfinished(const Ref<Vcpu>& vcpu) {
   first_unfinished_ = std::move(kept);
 }
 
-void DescriptorTable::CloseAll() {
-  for (Vcpu* vcpu = first_unfinished_.get(); vcpu != nullptr; vcpu = vcpu->next_unfinished.get()) vcpu->Disconnect();
+void DescriptorTable::CloseAll(napi_threadsafe_function results) {
+  for (Vcpu* vcpu = first_unfinished_.get(); vcpu != nullptr; vcpu = vcpu->next_unfinished.get()) {
+    vcpu->Disconnect(results);
+  }
   // Interrupt every guest before waiting for the first of them.
   for (size_t fd = 0; fd < size_; fd++) {
     if (!by_fd_[fd].vcpu) continue;
-    by_fd_[fd].vcpu->Disconnect();
+    by_fd_[fd].vcpu->Disconnect(results);
     by_fd_[fd].vcpu->Kick();
   }
   for (size_t fd = 0; fd < size_; fd++) Close(static_cast<int>(fd));
@@ -106,8 +124,8 @@ Binding* Environment::NewBinding(const char* name) {
   return binding;
 }
 
-int Environment::StartRun(Vcpu& vcpu, napi_deferred deferred) {
-  const int started = vcpu.RunOnOwnThread(run_results_, deferred);
+int Environment::StartRun(const OwnFd& vcpu, napi_deferred deferred) {
+  const int started = vcpu.descriptor->vcpu->RunOnOwnThread(vcpu.number, run_results_, deferred);
   if (started == 0 && runs_under_way_++ == 0) napi_ref_threadsafe_function(env_, run_results_);
   return started;
 }
@@ -116,20 +134,22 @@ void Environment::OnRunResult(napi_env env, napi_value, void* self, void* data) 
   auto* result = static_cast<RunResult*>(data);
   // The vCPU has the result, and this reference lets it live until here.
   const Ref<Vcpu> vcpu = std::move(result->vcpu);
+  const RunResult ended = {Ref<Vcpu>(), result->deferred, result->value};
+  // From now on another environment may run it.
+  vcpu->set_idle();
   // The environment is going away: nobody waits any more.
   if (env == nullptr) return;
   auto* environment = static_cast<Environment*>(self);
-  vcpu->set_idle();
   if (--environment->runs_under_way_ == 0) napi_unref_threadsafe_function(env, environment->run_results_);
   napi_value value;
-  if (napi_create_int32(env, result->value, &value) == napi_ok) napi_resolve_deferred(env, result->deferred, value);
+  if (napi_create_int32(env, ended.value, &value) == napi_ok) napi_resolve_deferred(env, ended.deferred, value);
 }
 
 // At process exit and when a worker ends: first no guest runs any more, then no descriptor, then no memory.
 void Environment::OnCleanup(void* self) {
   auto* environment = static_cast<Environment*>(self);
   environment->poller.End();
-  environment->descriptors.CloseAll();
+  environment->descriptors.CloseAll(environment->run_results_);
   napi_handle_scope scope;
   if (napi_open_handle_scope(environment->env_, &scope) == napi_ok) {
     environment->mappings.RemoveAll();

@@ -54,9 +54,12 @@ class DescriptorTable {
   int64_t AdoptVm(int64_t result);
   // `vm` is whose vCPU it is.
   int64_t AdoptVcpu(int64_t result, const OwnFd& vm);
+  // A vCPU of any environment, which is this one's until its descriptor here is closed.
+  int64_t Borrow(const Ref<Vcpu>& vcpu);
   // close(2).
   int64_t Close(int fd);
-  void CloseAll();
+  // `results` is where those wait who began runs here.
+  void CloseAll(napi_threadsafe_function results);
 
  private:
   int64_t Adopt(int64_t result, Descriptor descriptor);
@@ -87,7 +90,7 @@ class Environment {
   napi_env env() const { return env_; }
   Binding* NewBinding(const char* name);
   // A run of `vcpu` on its own thread; its result settles the promise of `deferred`. 0, or -errno when there is no thread.
-  int StartRun(Vcpu& vcpu, napi_deferred deferred);
+  int StartRun(const OwnFd& vcpu, napi_deferred deferred);
 
   Poller poller;
   DescriptorTable descriptors;

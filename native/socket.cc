@@ -187,8 +187,9 @@ int64_t PeerCredentials(Environment&, OwnFd socket, Array<uint32_t> into) {
   return 0;
 }
 
-// A descriptor of our own for what any descriptor of the process names.
+// A descriptor of our own for what any descriptor of the process names. That of a vCPU is the only one to use it until it is closed.
 int64_t Duplicate(Environment& environment, int32_t fd) {
+  if (const Ref<Vcpu> vcpu = Vcpu::FindInProcess(fd)) return environment.descriptors.Borrow(vcpu);
   const int own = fcntl(fd, F_DUPFD_CLOEXEC, kFirstOwn);
   return environment.descriptors.Adopt(own < 0 ? -errno : own, own < 0 ? Kind::none : KindOf(own));
 }

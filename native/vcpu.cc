@@ -1,6 +1,7 @@
 #include "vcpu.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stddef.h>
 #include <sys/mman.h>
@@ -47,6 +48,9 @@ namespace {
 // A guest leaves KVM_RUN in microseconds once signalled. Only one whose memory is served by this very thread
 // (userfaultfd, FUSE) may not: then its own thread closes the descriptor later.
 constexpr auto kPatience = std::chrono::seconds(1);
+
+// 0, 1 and 2 mean something to whoever is started.
+constexpr int kFirstOwn = 3;
 
 ProcessVcpus& AllVcpus() {
   // Never destroyed: vCPU threads may still run while the process exits.
@@ -106,9 +110,22 @@ int Vcpu::MapRunPage() {
   return 0;
 }
 
-Vcpu::Run Vcpu::RunOnce() {
+int64_t Vcpu::Lend() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (is_stopping_) return -EBADF;
+  if (user_ != fd_ || is_busy_ || is_inside_) return -EBUSY;
+  const int duplicate = fcntl(fd_, F_DUPFD_CLOEXEC, kFirstOwn);
+  if (duplicate < 0) return -errno;
+  user_ = duplicate;
+  return duplicate;
+}
+
+Vcpu::Run Vcpu::RunOnce(int fd) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
+    // Since the caller looked it may have been lent, or closed by whoever made it.
+    if (user_ != fd) return {-EBUSY, true};
+    if (is_stopping_ && fd != fd_) return {-EBADF, true};
     is_inside_ = true;
     inside_ = pthread_self();
   }
@@ -124,12 +141,12 @@ Vcpu::Run Vcpu::RunOnce() {
   return {result, is_exit_requested};
 }
 
-int Vcpu::RunHere(napi_env env, RunTimer& timer, double timeout_ms) {
+int Vcpu::RunHere(int fd, napi_env env, RunTimer& timer, double timeout_ms) {
   const int entered = timer.Enter(timeout_ms);
   if (entered != 0) return entered;
   int result;
   for (;;) {
-    const Run run = RunOnce();
+    const Run run = RunOnce(fd);
     result = run.result;
     if (result != -EINTR || run.is_exit_requested || timer.IsTimedOut()) break;
     // A signal of somebody else's is for the caller to see, as it would be in C.
@@ -143,11 +160,13 @@ int Vcpu::RunHere(napi_env env, RunTimer& timer, double timeout_ms) {
   return result;
 }
 
-int Vcpu::RunOnOwnThread(napi_threadsafe_function results, napi_deferred deferred) {
+int Vcpu::RunOnOwnThread(int fd, napi_threadsafe_function results, napi_deferred deferred) {
   const int interrupt = InterruptSignal();
   // Without it nothing could get the guest out of there again.
   if (interrupt == 0) return -EAGAIN;
   std::lock_guard<std::mutex> lock(mutex_);
+  if (user_ != fd) return -EBUSY;
+  if (is_stopping_) return -EBADF;
   if (!has_thread_) {
     // The process's signals are for its other threads; only ours may interrupt a guest.
     sigset_t all;
@@ -167,6 +186,7 @@ int Vcpu::RunOnOwnThread(napi_threadsafe_function results, napi_deferred deferre
   results_ = results;
   run_result_.deferred = deferred;
   is_requested_ = true;
+  requested_by_ = fd;
   is_busy_ = true;
   changed_.notify_all();
   return 0;
@@ -183,26 +203,33 @@ void* Vcpu::ThreadMain(void* self) {
 void Vcpu::Serve() {
   std::unique_lock<std::mutex> lock(mutex_);
   for (;;) {
-    changed_.wait(lock, [this] { return is_requested_ || is_stopping_; });
+    changed_.wait(lock, [this] { return is_requested_ || (is_stopping_ && user_ == fd_); });
     if (!is_requested_) break;
+    const int fd = requested_by_;
     is_requested_ = false;
     is_serving_ = true;
     lock.unlock();
-    const int value = RunOnce().result;
+    const int value = RunOnce(fd).result;
     lock.lock();
     is_serving_ = false;
     is_stuck_ = false;
+    SendResult(value);
     changed_.notify_all();
-    if (results_ == nullptr) continue;
-    run_result_.value = value;
-    run_result_.vcpu = Ref<Vcpu>(this);
-    if (napi_call_threadsafe_function(results_, &run_result_, napi_tsfn_nonblocking) != napi_ok) {
-      run_result_.vcpu = Ref<Vcpu>();
-    }
   }
   is_thread_done_ = true;
   if (closes_itself_) CloseLocked();
   changed_.notify_all();
+}
+
+void Vcpu::SendResult(int value) {
+  if (results_ != nullptr) {
+    run_result_.value = value;
+    run_result_.vcpu = Ref<Vcpu>(this);
+    if (napi_call_threadsafe_function(results_, &run_result_, napi_tsfn_nonblocking) == napi_ok) return;
+    run_result_.vcpu = Ref<Vcpu>();
+  }
+  // Nobody waits for it any more.
+  is_busy_ = false;
 }
 
 void Vcpu::KickLocked() {
@@ -219,28 +246,57 @@ int64_t Vcpu::Kick() {
   return 0;
 }
 
-int64_t Vcpu::Stop() {
-  std::unique_lock<std::mutex> lock(mutex_);
-  if (run_page_ == nullptr || is_stopping_) return -EBADF;
-  if (!is_requested_ && !is_serving_) return 0;
+bool Vcpu::GetOut(std::unique_lock<std::mutex>& lock) {
+  const auto is_out = [this] { return !is_requested_ && !is_serving_; };
+  if (is_out()) return true;
   KickLocked();
-  is_stuck_ = !changed_.wait_for(lock, kPatience, [this] { return !is_requested_ && !is_serving_; });
-  if (is_stuck_) return -EBUSY;
-  // It may have left by itself just before.
+  is_stuck_ = !changed_.wait_for(lock, kPatience, is_out);
+  return !is_stuck_;
+}
+
+void Vcpu::ForgetKick() {
   if (is_kicked_) run_page_[offsetof(kvm_run, immediate_exit)] = 0;
   is_kicked_ = false;
+}
+
+int64_t Vcpu::Stop(int fd) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (run_page_ == nullptr || is_stopping_) return -EBADF;
+  if (user_ != fd) return -EBUSY;
+  if (!is_requested_ && !is_serving_) return 0;
+  if (!GetOut(lock)) return -EBUSY;
+  // It may have left by itself just before.
+  ForgetKick();
   return 0;
 }
 
-void Vcpu::Disconnect() {
+void Vcpu::Disconnect(napi_threadsafe_function results) {
   std::lock_guard<std::mutex> lock(mutex_);
-  results_ = nullptr;
+  if (results_ == results) results_ = nullptr;
 }
 
-int64_t Vcpu::Close() {
+int64_t Vcpu::Close(int fd) {
+  if (fd != fd_) return GiveBack(fd);
   AllVcpus().Remove(*this);
   std::unique_lock<std::mutex> lock(mutex_);
   is_stopping_ = true;
+  if (user_ == fd_) return CloseLast(lock);
+  KickLocked();
+  return 0;
+}
+
+int64_t Vcpu::GiveBack(int fd) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  const bool is_out = GetOut(lock);
+  const int64_t closed = close(fd) == 0 ? 0 : -errno;
+  user_ = fd_;
+  if (is_stopping_) return CloseLast(lock);
+  // One that found no run was for this user.
+  if (is_out) ForgetKick();
+  return closed;
+}
+
+int64_t Vcpu::CloseLast(std::unique_lock<std::mutex>& lock) {
   if (!has_thread_) return CloseLocked();
   KickLocked();
   changed_.notify_all();
@@ -258,7 +314,12 @@ int64_t Vcpu::Close() {
 
 bool Vcpu::is_unfinished() {
   std::lock_guard<std::mutex> lock(mutex_);
-  return closes_itself_ && !is_thread_done_;
+  return is_requested_ || is_serving_;
+}
+
+bool Vcpu::IsUnfinished(int fd) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return (is_requested_ || is_serving_) && requested_by_ == fd;
 }
 
 int64_t Vcpu::CloseLocked() {

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdint.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <mutex>
 
@@ -31,24 +32,32 @@ class Vcpu : public Counted {
   // The open vCPU of this descriptor anywhere in the process, or nullptr.
   static Ref<Vcpu> FindInProcess(int fd);
 
-  Vcpu(int fd, const Ref<VmSlots>& slots) : fd_(fd), slots_(slots) {}
+  Vcpu(int fd, const Ref<VmSlots>& slots) : fd_(fd), user_(fd), slots_(slots) {}
 
+  // A duplicate of the descriptor, for another environment: until it is closed it alone may be used for anything but kicks.
+  // -EBUSY while there is one already, or a run is under way.
+  int64_t Lend();
   // KVM_RUN on this thread, for as long as `timeout_ms` (0: without end) and `env` allow.
-  int RunHere(napi_env env, RunTimer& timer, double timeout_ms);
+  int RunHere(int fd, napi_env env, RunTimer& timer, double timeout_ms);
   // KVM_RUN on the vCPU's own thread; `completion` then comes through `results`. 0, or -errno when there is no thread.
-  int RunOnOwnThread(napi_threadsafe_function results, napi_deferred deferred);
-  // Whether a run on the vCPU's own thread is under way, as JavaScript sees it.
-  bool is_busy() const { return is_busy_; }
+  int RunOnOwnThread(int fd, napi_threadsafe_function results, napi_deferred deferred);
+  // Whether this descriptor has to wait: for another environment's, or for a run on the vCPU's own thread whose end JavaScript
+  // has not seen yet.
+  bool IsBusy(int fd) const { return user_ != fd || is_busy_; }
   void set_idle() { is_busy_ = false; }
+  const Ref<VmSlots>& slots() const { return slots_; }
   int64_t Kick();
   // Ends a run on the vCPU's own thread and waits for that. 0, or -EBUSY when the guest does not leave in time.
-  int64_t Stop();
+  int64_t Stop(int fd);
   // Interrupts a run, waits for its end, and closes the descriptor. A guest that does not leave in time is left to its
-  // thread, which closes the descriptor later; `is_unfinished` says so.
-  int64_t Close();
+  // thread, which closes the descriptor later; `is_unfinished` says so. The vCPU ends with its last descriptor; with its first
+  // it can't be run any more.
+  int64_t Close(int fd);
   bool is_unfinished();
-  // No result is sent any more: the environment that waits for it ends.
-  void Disconnect();
+  // Likewise, of a run that this descriptor began.
+  bool IsUnfinished(int fd);
+  // No result is sent there any more: the environment that waits for it ends.
+  void Disconnect(napi_threadsafe_function results);
 
   // The next vCPU that its environment has closed and that is unfinished. Used by the thread of the environment only.
   Ref<Vcpu> next_unfinished;
@@ -63,19 +72,27 @@ class Vcpu : public Counted {
   friend class ProcessVcpus;
   static void* ThreadMain(void* self);
   int MapRunPage();
-  Run RunOnce();
+  Run RunOnce(int fd);
   void Serve();
+  void SendResult(int value);
   void KickLocked();
+  // Whether no run is under way on the own thread, also after a kick and some patience.
+  bool GetOut(std::unique_lock<std::mutex>& lock);
+  void ForgetKick();
+  int64_t GiveBack(int fd);
+  int64_t CloseLast(std::unique_lock<std::mutex>& lock);
   int64_t CloseLocked();
 
-  int fd_;
+  // What it was made with. Open until the last of its descriptors is closed.
+  const int fd_;
+  // The descriptor that may be used: this, or a duplicate.
+  std::atomic<int> user_;
   // What the guest writes to, be it in a run that outlives all descriptors.
   Ref<VmSlots> slots_;
   // The open vCPUs of the process, in no order; guarded by the list's mutex.
   Vcpu* next_open_ = nullptr;
   Vcpu* previous_open_ = nullptr;
-  // Used by the thread of the environment only.
-  bool is_busy_ = false;
+  std::atomic<bool> is_busy_{false};
 
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -92,6 +109,7 @@ class Vcpu : public Counted {
   bool is_serving_ = false;
   // It did not leave in time once: nobody waits for it again.
   bool is_stuck_ = false;
+  int requested_by_ = -1;
   bool is_stopping_ = false;
   bool is_thread_done_ = false;
   bool closes_itself_ = false;

@@ -12,7 +12,7 @@ int64_t RunVcpu(Environment& environment, OwnFd vcpu, double timeout_ms) {
   // Kept alive by this reference, whatever happens meanwhile.
   const Ref<Vcpu> running = vcpu.descriptor->vcpu;
   if (!running) return Ioctl(vcpu.number, KVM_RUN);
-  return running->RunHere(environment.env(), environment.run_timer, timeout_ms);
+  return running->RunHere(vcpu.number, environment.env(), environment.run_timer, timeout_ms);
 }
 
 namespace {
@@ -26,7 +26,7 @@ int64_t Run(Environment& environment, OwnFd vcpu, Milliseconds timeout) {
 int64_t RunAsync(Environment& environment, napi_deferred deferred, OwnFd vcpu) {
   if (IsBusy(vcpu)) return -EBUSY;
   if (!vcpu.descriptor->vcpu) return Ioctl(vcpu.number, KVM_RUN);
-  const int refused = environment.StartRun(*vcpu.descriptor->vcpu, deferred);
+  const int refused = environment.StartRun(vcpu, deferred);
   return refused == 0 ? kLater : refused;
 }
 
@@ -42,7 +42,7 @@ int64_t Kick(Environment& environment, int32_t fd) {
 // A run on this thread is not under way: whoever calls is on it.
 int64_t Stop(Environment&, OwnFd vcpu) {
   const Ref<Vcpu> running = vcpu.descriptor->vcpu;
-  return running ? running->Stop() : Ioctl(vcpu.number, KVM_RUN);
+  return running ? running->Stop(vcpu.number) : Ioctl(vcpu.number, KVM_RUN);
 }
 
 int64_t Structure(Environment& environment, OwnFd vcpu, unsigned long request, Bytes bytes, size_t size, Use use) {

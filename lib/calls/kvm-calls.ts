@@ -320,7 +320,10 @@ export interface SharingCalls {
   receiveMessage(socket: number, into: Uint8Array, fds: Int32Array): number;
   /** SO_PEERCRED: 0, and the peer's pid, uid and gid. */
   peerCredentials(socket: number, into: Uint32Array): number;
-  /** F_DUPFD_CLOEXEC: an fd of ours for what any descriptor of the process names. */
+  /**
+   * F_DUPFD_CLOEXEC: an fd of ours for what any descriptor of the process names. That of a vCPU which the addon made, in whichever
+   * thread, may be used until it is closed, and no other for that vCPU: −EBUSY, but for kick. −EBUSY for a vCPU that runs, or has one already.
+   */
   duplicate(fd: number): number;
   /** F_GET_SEALS: bits of SEAL; −EINVAL for what has none. */
   getSeals(fd: number): number;

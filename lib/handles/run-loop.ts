@@ -17,15 +17,18 @@ export interface RunSyncOptions {
   readonly timeoutMs?: number;
 }
 
-/** The vCPU that is run, and those of its VM who answer its exits. */
+/** Those of a VM who answer the exits of its vCPUs. */
+export interface RunHost {
+  readonly memory: { answerGuest(gpa: U64, data: Uint8Array, isStore: boolean): boolean };
+  readonly io: { readonly ports: MmioBus; drainCoalesced(): void };
+  harvestDirtyRings(): boolean;
+}
+
+/** The vCPU that is run. */
 export interface RunVcpu extends Callee {
   readonly id: number;
   readonly kvmRun: KvmRun;
-  readonly vm: {
-    readonly memory: { answerGuest(gpa: U64, data: Uint8Array, isStore: boolean): boolean };
-    readonly io: { readonly ports: MmioBus; drainCoalesced(): void };
-    harvestDirtyRings(): boolean;
-  };
+  readonly vm: RunHost;
 }
 
 /** KVM_RUN again and again, as long as handlers take its exits; and what gets it out of the guest. */

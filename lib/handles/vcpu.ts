@@ -9,29 +9,36 @@ import { hex, outOfRange } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import type { Callee } from '../calls/failure.ts';
 import { Handle } from '../calls/handle.ts';
+import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { DirtyRing } from '../memory/dirty-ring.ts';
 import type { Memslots } from '../memory/memslots.ts';
-import type { AddressSpace } from '../sharing/address-space.ts';
+import { AddressSpace } from '../sharing/address-space.ts';
+import type { AttachOptions } from '../sharing/table/attached-space.ts';
 import { isLittleEndianHost } from '../uapi/arch.ts';
+import { ERRNO } from '../uapi/errno.ts';
 import { DIRTY_LOG_PAGE_OFFSET, exitName, MAP, PROT } from '../uapi/flags.ts';
 import { archCalls } from './arch-calls.ts';
+import { type AttachedVm, attachVcpu, type VcpuToken } from './attached-vm.ts';
 import { type Capability, capNumber, ENABLE_CAP_ARGS } from './capabilities.ts';
 import { KvmRun, type VcpuExit } from './kvm-run.ts';
 import { ParkedVcpu } from './parked-vcpu.ts';
-import { RunLoop, type RunOptions, type RunSyncOptions } from './run-loop.ts';
+import { type RunHost, RunLoop, type RunOptions, type RunSyncOptions } from './run-loop.ts';
 import type { VmIo } from './vm-io.ts';
 
+/** A VM as its vCPUs use it. */
+export interface VcpuHost extends Callee, RunHost {
+  /** @throws KvmError ENOTTY on other architectures */
+  readonly s390x: VmS390x;
+  vcpuCloses(): void;
+  /** @param parked what is kept of it; undefined where its descriptor was closed */
+  vcpuClosed(vcpu: Vcpu<VcpuHost>, parked: ParkedVcpu | undefined): void;
+}
+
 /** A VM as its vCPUs use and show it. */
-export interface VcpuVm extends Callee {
+export interface VcpuVm extends VcpuHost {
   readonly memory: AddressSpace;
   readonly memslots: Memslots;
   readonly io: VmIo;
-  /** @throws KvmError ENOTTY on other architectures */
-  readonly s390x: VmS390x;
-  harvestDirtyRings(): boolean;
-  vcpuCloses(): void;
-  /** @param parked what is kept of it; undefined where its descriptor was closed */
-  vcpuClosed(vcpu: Vcpu, parked: ParkedVcpu | undefined): void;
 }
 
 /**
@@ -39,9 +46,9 @@ export interface VcpuVm extends Callee {
  * port accesses from the handlers of `vm.memory` and `vm.io.ports`, and come back with the first exit that has none. What
  * only one architecture has is behind its name: {@link x86_64}, {@link s390x}, {@link ppc64}.
  */
-export class Vcpu extends Handle {
+export class Vcpu<VM extends VcpuHost = VcpuVm> extends Handle {
   override readonly noun: string;
-  readonly vm: VcpuVm;
+  readonly vm: VM;
   readonly id: number;
   /** The kvm_run area, shared with the kernel. */
   readonly kvmRun: KvmRun;
@@ -53,7 +60,7 @@ export class Vcpu extends Handle {
   #x86_64: VcpuX86_64 | undefined;
 
   /** @param ringNext the entry of the dirty ring that is filled next */
-  constructor(vm: VcpuVm, id: number, fd: number, runSize: number, ringBytes: number, ringNext: number) {
+  constructor(vm: VM, id: number, fd: number, runSize: number, ringBytes: number, ringNext: number) {
     super(vm.calls, fd);
     this.vm = vm;
     this.id = id;
@@ -69,6 +76,39 @@ export class Vcpu extends Handle {
       this.close();
       throw error;
     }
+  }
+
+  /**
+   * Takes over a vCPU of another thread of this process, with MMIO and port handlers in this one (`vcpu.vm.memory.addMmio`,
+   * `vcpu.vm.io.ports.add`) and the guest's memory as a binding (`vcpu.vm.memory`). Until it is closed, or this thread ends, all that
+   * is done with the vCPU in its own thread is EBUSY, except `kick` and `close`, which get it out of the guest. When its own
+   * thread closes it, runs here end with INTR or EBADF.
+   * @throws KvmError ESTALE when it, or the memory's table, is not there any more; EBUSY while it runs or another thread has it; ENOSYS
+   *   without the addon; as {@link AddressSpace.attach}
+   * @example
+   * const vcpu = await Vcpu.attach(calls, workerData);
+   * vcpu.vm.memory.addMmio(0xd000_0000, 0x1000, { write: (offset, value) => uart.write(offset, value) });
+   * const exit = vcpu.runSync();
+   */
+  static async attach(calls: KvmCalls, token: VcpuToken, options: AttachOptions = {}): Promise<Vcpu<AttachedVm>> {
+    const { vm, id, fd, runSize } = await attachVcpu(calls, token, options);
+    return new Vcpu(vm, id, fd, runSize, 0, 0);
+  }
+
+  /** For {@link attach} in another thread. @throws KvmError EBADF when the VM's memory is not shared (`vm.memory.share()`) */
+  get token(): VcpuToken {
+    const { memory } = this.vm;
+    if (!(memory instanceof AddressSpace)) throw this.failure('duplicate', -ERRNO.EBUSY);
+    this.check('duplicate', this.fd < 0 ? -ERRNO.EBADF : 0);
+    const { id, fd } = this;
+    return {
+      type: 'kvm-bridge.Vcpu',
+      pid: process.pid,
+      fd,
+      id,
+      runSize: this.kvmRun.bytes.length,
+      space: memory.token,
+    };
   }
 
   /** @internal Maps a part of what the vCPU shares with user space, for as long as it is open. */

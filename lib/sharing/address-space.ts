@@ -6,7 +6,7 @@ import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { RegionSet, type RegionSetOptions } from '../memory/region-set.ts';
 import type { SpaceChange } from '../memory/space-user.ts';
 import { ERRNO } from '../uapi/errno.ts';
-import { Binding, type BoundSpace } from './binding.ts';
+import { Binding, type BindingClass, type BoundSpace } from './binding.ts';
 import { Descriptor, sharingOf } from './descriptor.ts';
 import { UnixConnection } from './socket.ts';
 import { AttachedSpace, type AttachOptions } from './table/attached-space.ts';
@@ -88,8 +88,8 @@ export class AddressSpace extends RegionSet implements BoundSpace {
   ): Promise<Binding> {
     sharingOf(calls, 'duplicate');
     if (source instanceof UnixConnection) return attachOver(calls, source, options);
-    if (Array.isArray(source)) return attachTo(calls, source as readonly number[], options);
-    if (isToken(source)) return attachTo(calls, [fdOfToken(source)], options);
+    if (Array.isArray(source)) return attachTo(calls, source as readonly number[], options, Binding);
+    if (isToken(source)) return attachToken(calls, source, options, Binding);
     throw invalidArgType('source', 'a UnixConnection, an array of descriptors, or a token', source);
   }
 
@@ -230,7 +230,7 @@ async function attachOver(calls: KvmCalls, connection: UnixConnection, options: 
       throw new KvmError(ERRNO.EPROTO, { syscall: 'attach', explanation });
     }
     const [table, ...memories] = descriptors as [Descriptor, ...Descriptor[]];
-    return new AttachedSpace(calls, table, memories, connection, options).binding;
+    return new AttachedSpace(calls, table, memories, options, Binding, connection).binding;
   } catch (error) {
     for (const descriptor of descriptors) descriptor.close();
     connection.close();
@@ -238,13 +238,29 @@ async function attachOver(calls: KvmCalls, connection: UnixConnection, options: 
   }
 }
 
-function attachTo(calls: KvmCalls, fds: readonly number[], options: AttachOptions): Binding {
+/** @internal `AddressSpace.attach` by a token, with a binding of any class. */
+export async function attachToken<B extends Binding>(
+  calls: KvmCalls,
+  token: SpaceToken,
+  options: AttachOptions,
+  bindingClass: BindingClass<B>,
+): Promise<B> {
+  if (!isToken(token)) throw invalidArgType('token', "an address space's token", token);
+  return attachTo(calls, [fdOfToken(token)], options, bindingClass);
+}
+
+function attachTo<B extends Binding>(
+  calls: KvmCalls,
+  fds: readonly number[],
+  options: AttachOptions,
+  bindingClass: BindingClass<B>,
+): B {
   const own: Descriptor[] = [];
   try {
     for (const fd of fds) own.push(Descriptor.duplicate(calls, fd));
     const [table, ...memories] = own;
     if (table === undefined) throw invalidArgType('source', "an array that begins with the table's descriptor", fds);
-    return new AttachedSpace(calls, table, memories, undefined, options).binding;
+    return new AttachedSpace(calls, table, memories, options, bindingClass).binding;
   } catch (error) {
     for (const descriptor of own) descriptor.close();
     throw error;

@@ -20,6 +20,8 @@ export interface BoundSpace {
   unbind(binding: Binding): void;
 }
 
+export type BindingClass<B extends Binding> = new (space: BoundSpace, name: string) => B;
+
 /**
  * A counted use of an address space by someone outside the VM: typed access as {@link GuestMemory} has it, copies, and views
  * ({@link vmap}). Everything that is written through it is in the dirty state of all VMs. The memory stays while the binding

@@ -1,6 +1,6 @@
 import { Mapping } from '../../lib/memory/mapping.ts';
 import { AddressSpace } from '../../lib/sharing/address-space.ts';
-import type { Binding } from '../../lib/sharing/binding.ts';
+import { Binding } from '../../lib/sharing/binding.ts';
 import { Descriptor } from '../../lib/sharing/descriptor.ts';
 import { AttachedSpace } from '../../lib/sharing/table/attached-space.ts';
 import { type Bench, type Benchmark, nativeCalls, randomU32, requireEqual } from './benchmark.ts';
@@ -31,7 +31,7 @@ function bind(): Bound {
   const local = space.bind({ name: 'local' });
   const descriptors = space.descriptors.map((fd) => Descriptor.duplicate(calls, fd));
   const [table, ...memories] = descriptors as [Descriptor, ...Descriptor[]];
-  const attached = new AttachedSpace(calls, table, memories, undefined, { name: 'attached' }).binding;
+  const attached = new AttachedSpace(calls, table, memories, { name: 'attached' }, Binding).binding;
   const random = randomU32();
   const gpas = Float64Array.from(
     { length: ADDRESSES },

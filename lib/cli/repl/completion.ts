@@ -9,6 +9,7 @@ import { MmioBus } from '../../memory/mmio-bus.ts';
 import { RegionSet } from '../../memory/region-set.ts';
 import { AddressSpace } from '../../sharing/address-space.ts';
 import { Binding } from '../../sharing/binding.ts';
+import { GuestBinding } from '../../sharing/guest-binding.ts';
 import { Vmap } from '../../sharing/vmap.ts';
 import type { DotCommand, Prompt } from './dot-command.ts';
 
@@ -27,6 +28,7 @@ export const HIDDEN: readonly (readonly [{ readonly prototype: object }, readonl
   [MmioBus, ['keep']],
   [AddressSpace, ['committed', 'follow', 'hold', 'letGo', 'lookup', 'released', 'unbind']],
   [Binding, ['changed', 'changing', 'forget']],
+  [GuestBinding, ['answerGuest']],
   [Vmap, ['changing', 'dropViews', 'revoke', 'revokeAll']],
 ];
 

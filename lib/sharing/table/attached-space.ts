@@ -8,7 +8,7 @@ import type { MemoryLookup } from '../../memory/lookup.ts';
 import { RangeTable } from '../../memory/range-table.ts';
 import { ERRNO } from '../../uapi/errno.ts';
 import { SEAL } from '../../uapi/flags.ts';
-import { Binding, type BoundSpace } from '../binding.ts';
+import type { Binding, BindingClass, BoundSpace } from '../binding.ts';
 import { Descriptor, sharingOf } from '../descriptor.ts';
 import type { UnixConnection } from '../socket.ts';
 import type { BoundRange } from '../vmap.ts';
@@ -93,12 +93,12 @@ class AttachedRegion implements BoundRange {
 }
 
 /** The address space of another thread or process, through its table; with one binding. */
-export class AttachedSpace implements BoundSpace {
+export class AttachedSpace<B extends Binding> implements BoundSpace {
   readonly littleEndian: boolean;
   readonly pageSize: number;
   readonly written: LogWriter;
   readonly lookup: MemoryLookup<BoundRange>;
-  readonly binding: Binding;
+  readonly binding: B;
   readonly #calls: KvmCalls;
   readonly #sharing: SharingCalls;
   readonly #table: TableMemory;
@@ -123,8 +123,9 @@ export class AttachedSpace implements BoundSpace {
     calls: KvmCalls,
     table: Descriptor,
     descriptors: readonly Descriptor[],
-    connection: UnixConnection | undefined,
     options: AttachOptions,
+    bindingClass: BindingClass<B>,
+    connection?: UnixConnection,
   ) {
     this.#calls = calls;
     this.#sharing = sharingOf(calls, 'reopen');
@@ -148,7 +149,7 @@ export class AttachedSpace implements BoundSpace {
         describe: () => `the table of the address space tells of no memory there (generation ${space.generation})`,
         remote: { generation: this.#table.generationWord, refresh: () => this.refresh() },
       };
-      this.binding = new Binding(this, name);
+      this.binding = new bindingClass(this, name);
       this.refresh();
     } catch (error) {
       this.#given.close();
