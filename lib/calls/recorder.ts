@@ -1,22 +1,14 @@
-import type { Arch } from '../uapi/arch.ts';
 import { errnoName } from '../uapi/errno.ts';
-import { type SymbolSet, symbolic } from '../uapi/symbols.ts';
+import type { SymbolSet } from '../uapi/symbols.ts';
 import { formatBytes } from './format.ts';
 import type { KvmCalls } from './kvm-calls.ts';
+import { hexText as hex, Names, type TraceObserver } from './names.ts';
 import { type ParameterKind, type Signature, signaturesOf } from './signatures.ts';
-import { EXIT_BYTES, exitText, structureText } from './structures.ts';
+import { EXIT_BYTES, exitText } from './structures.ts';
 import { wrapCalls } from './wrapped.ts';
 
 /** Gets one line for each call that was made, when it has returned. */
 export type TraceSink = (line: string) => void;
-
-/** Hears what calls opened and closed, with the kernel's own numbers. */
-export interface TraceObserver {
-  opened(fd: number): void;
-  closed(fd: number): void;
-  mapped(hva: number, length: number): void;
-  unmapped(hva: number, length: number): void;
-}
 
 export interface TraceOptions {
   readonly observer?: TraceObserver;
@@ -102,80 +94,6 @@ class RunAreas {
   #forget(name: 'munmap' | 'close', what: number): void {
     for (const [fd, hva] of this.#hvas) if (what === (name === 'close' ? fd : hva)) this.#hvas.delete(fd);
   }
-}
-
-/** Names for descriptors and mappings; for an architecture's numbers too, where it is given. */
-class Names {
-  readonly #fds = new Map<number, string>();
-  readonly #counts = new Map<string, number>();
-  readonly #mappings: { hva: number; length: number; name: string }[] = [];
-  readonly #observer: TraceObserver | undefined;
-  readonly #arch: Arch | undefined;
-
-  constructor(observer: TraceObserver | undefined, arch: Arch | undefined) {
-    this.#observer = observer;
-    this.#arch = arch;
-  }
-
-  /** A request's structure by its fields; undefined where it isn't known, or numbers are asked for. */
-  structure(request: unknown, bytes: Uint8Array): string | undefined {
-    return this.#arch === undefined ? undefined : structureText(request, bytes, this.#arch);
-  }
-
-  /** A number by its names; undefined where numbers are asked for. */
-  symbolic(set: SymbolSet, value: unknown): string | undefined {
-    if (this.#arch === undefined || (typeof value !== 'number' && typeof value !== 'bigint')) return undefined;
-    return symbolic(set, value, this.#arch);
-  }
-
-  next(kind: string): string {
-    const count = (this.#counts.get(kind) ?? 0) + 1;
-    this.#counts.set(kind, count);
-    return `${kind}#${count}`;
-  }
-
-  opened(fd: number, kind: string): string {
-    const name = this.next(kind);
-    this.#fds.set(fd, name);
-    this.#observer?.opened(fd);
-    return name;
-  }
-
-  closed(fd: number): void {
-    const name = this.#fds.get(fd);
-    if (name !== undefined) this.#fds.set(fd, `${name}(closed)`);
-    this.#observer?.closed(fd);
-  }
-
-  mapped(hva: number, length: number): string {
-    const name = this.next('map');
-    // An address that is used again names the newer mapping.
-    this.#mappings.unshift({ hva, length, name });
-    this.#observer?.mapped(hva, length);
-    return name;
-  }
-
-  unmapped(hva: number, length: number): void {
-    const index = this.#mappings.findIndex((mapping) => mapping.hva === hva && length >= mapping.length);
-    if (index >= 0) this.#mappings[index]!.name += '(unmapped)';
-    this.#observer?.unmapped(hva, length);
-  }
-
-  fd(fd: unknown): string {
-    return typeof fd === 'number' ? (this.#fds.get(fd) ?? (fd < 0 ? String(fd) : 'fd?')) : String(fd);
-  }
-
-  hva(value: unknown): string {
-    const hva = Number(value);
-    for (const { hva: start, length, name } of this.#mappings) {
-      if (hva >= start && hva < start + length) return hva === start ? name : `${name}+${hex(hva - start)}`;
-    }
-    return hex(value);
-  }
-}
-
-function hex(value: unknown): string {
-  return typeof value === 'number' || typeof value === 'bigint' ? `0x${value.toString(16)}` : String(value);
 }
 
 function formatArgument(

@@ -1,10 +1,11 @@
 import { parseArgs } from 'node:util';
+import { emulationOf } from '../../lib/backends/emulation.ts';
 import { loadNative } from '../../lib/backends/native.ts';
 import { LabError, sentenceOf } from '../../lib/lab/lab-error.ts';
 import { selectVariants } from '../../lib/lab/variants.ts';
 import { ARCHES } from '../../lib/uapi/arch.ts';
 import { runInLab } from '../lab/run-in-lab.ts';
-import { emulationOf, whyNoKvm } from '../scenarios/real-host.ts';
+import { whyNoKvm } from '../scenarios/real-host.ts';
 import { describeDifference, type FuzzResult, fuzz } from './fuzz.ts';
 import { addonHtabLoops, describeHtabFuzz, fuzzHtabStreams } from './htab-fuzz.ts';
 

@@ -1,51 +1,13 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import type { EmulatedKernelOptions } from '../../lib/backends/emulated.ts';
 import type { NativeLoad } from '../../lib/backends/native.ts';
 import type { KvmCalls } from '../../lib/calls/kvm-calls.ts';
-import { CAP } from '../../lib/uapi/capabilities.ts';
 import { errnoName } from '../../lib/uapi/errno.ts';
 import { parseRelease } from '../../lib/uapi/release.ts';
 import { nativeGuestLoader } from './guests/native.ts';
 import { scenariosFor } from './index.ts';
 import type { Scenario } from './scenario.ts';
-
-/** The emulated kernel that ought to answer like the real one behind `calls`: release, page size and how it was built. */
-export function emulationOf(calls: KvmCalls): EmulatedKernelOptions {
-  const kvm = calls.openKvm();
-  if (kvm < 0) throw new Error(`/dev/kvm can't be opened (${kvm})`);
-  try {
-    const common = { arch: calls.arch, release: parseRelease(release()).text };
-    switch (calls.arch) {
-      case 'x86_64':
-        return {
-          ...common,
-          x86_64: {
-            smm: calls.checkExtension(kvm, CAP.MULTI_ADDRESS_SPACE) === 2,
-            swProtectedVm: (calls.checkExtension(kvm, CAP.VM_TYPES) & 2) !== 0,
-            memoryAttributes: calls.checkExtension(kvm, CAP.MEMORY_ATTRIBUTES) !== 0,
-            tdp: hasNestedPaging(),
-            svm: existsSync('/sys/module/kvm_amd'),
-            emulatesRealMode: existsSync('/sys/module/kvm_pvm'),
-          },
-        };
-      case 'ppc64':
-        return { ...common, pageSize: calls.pageSize };
-      default:
-        return common;
-    }
-  } finally {
-    calls.close(kvm);
-  }
-}
-
-/** Whether the processor translates guest physical addresses itself; KVM says so to user space since 6.11 only. */
-function hasNestedPaging(): boolean {
-  return ['kvm_amd/parameters/npt', 'kvm_intel/parameters/ept'].some((parameter) => {
-    const path = `/sys/module/${parameter}`;
-    return existsSync(path) && /^[1Y]/.test(readFileSync(path, 'utf8'));
-  });
-}
 
 /** Why this machine's own KVM can't be used, in a sentence; undefined when it can. */
 export function whyNoKvm(loaded: NativeLoad): string | undefined {

@@ -1,5 +1,6 @@
 import type { KvmCalls } from '../../lib/calls/kvm-calls.ts';
-import { type TraceObserver, traced } from '../../lib/calls/recorder.ts';
+import type { TraceObserver } from '../../lib/calls/names.ts';
+import { traced } from '../../lib/calls/recorder.ts';
 import type { GuestProgram } from '../../lib/emulated/guest.ts';
 import type { Arch } from '../../lib/uapi/arch.ts';
 import { MAP, PROT } from '../../lib/uapi/flags.ts';

@@ -1,8 +1,9 @@
 import { release } from 'node:os';
 import type { EmulatedKernelOptions } from '../../lib/backends/emulated.ts';
+import { emulationOf } from '../../lib/backends/emulation.ts';
 import type { KvmCalls } from '../../lib/calls/kvm-calls.ts';
 import { nativeGuestLoader, noGuestLoader } from './guests/native.ts';
-import { applicable, emulationOf, machineName } from './real-host.ts';
+import { applicable, machineName } from './real-host.ts';
 import { record } from './scenario.ts';
 
 /** What a real kernel answered to one scenario. */

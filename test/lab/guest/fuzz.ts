@@ -1,7 +1,8 @@
+import { emulationOf } from '../../../lib/backends/emulation.ts';
 import { loadNative } from '../../../lib/backends/native.ts';
 import type { Json } from '../../../lib/lab/frames.ts';
 import { fuzz } from '../../fuzz/fuzz.ts';
-import { emulationOf, whyNoKvm } from '../../scenarios/real-host.ts';
+import { whyNoKvm } from '../../scenarios/real-host.ts';
 
 /** Fuzzes the guest's own KVM against the emulated one, both in the guest; the result is a `FuzzResult`. */
 export default async function fuzzInGuest(args: Json, progress: (text: string) => void): Promise<Json> {

@@ -1,8 +1,9 @@
 import { EmulatedKernel } from '../../../lib/backends/emulated.ts';
+import { emulationOf } from '../../../lib/backends/emulation.ts';
 import { loadNative } from '../../../lib/backends/native.ts';
 import { differingRows, perform } from '../../../lib/cli/tour/act.ts';
 import type { Json } from '../../../lib/lab/frames.ts';
-import { emulationOf, whyNoKvm } from '../../scenarios/real-host.ts';
+import { whyNoKvm } from '../../scenarios/real-host.ts';
 import { type TakenSet, takeRecordings } from '../../scenarios/take.ts';
 import { type Migration, migrateHpt } from './migrate-hpt.ts';
 import { type ReplayedTable, replayTable } from './replay-table.ts';

@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
+import { emulationOf } from '../../../lib/backends/emulation.ts';
 import { checked, EmulatedKernel, type KvmCalls, loadNative } from '../../../lib/raw.ts';
-import { emulationOf, whyNoKvm } from '../../scenarios/real-host.ts';
+import { whyNoKvm } from '../../scenarios/real-host.ts';
 
 const native = loadNative();
 const missing = whyNoKvm(native);

@@ -1,10 +1,11 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { EmulatedKernel } from '../../../lib/backends/emulated.ts';
+import { emulationOf } from '../../../lib/backends/emulation.ts';
 import { loadNative } from '../../../lib/backends/native.ts';
 import type { KvmCalls } from '../../../lib/calls/kvm-calls.ts';
 import { ERRNO } from '../../../lib/uapi/errno.ts';
 import { IOEVENTFD } from '../../../lib/uapi/flags.ts';
-import { emulationOf, whyNoKvm } from '../../scenarios/real-host.ts';
+import { whyNoKvm } from '../../scenarios/real-host.ts';
 
 // Limits that take so many calls to reach that a recording of them would say nothing to a reader.
 

@@ -1,9 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { EmulatedKernel } from '../../../lib/backends/emulated.ts';
+import { emulationOf } from '../../../lib/backends/emulation.ts';
 import { loadNative } from '../../../lib/backends/native.ts';
 import { emulatedGuestLoader } from '../../scenarios/guests/emulated.ts';
 import { nativeGuestLoader, noGuestLoader } from '../../scenarios/guests/native.ts';
-import { applicable, emulationOf, whyNoKvm } from '../../scenarios/real-host.ts';
+import { applicable, whyNoKvm } from '../../scenarios/real-host.ts';
 import { firstDifference } from '../../scenarios/recording.ts';
 import { record } from '../../scenarios/scenario.ts';
 
