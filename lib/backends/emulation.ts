@@ -4,8 +4,20 @@ import { CAP } from '../uapi/capabilities.ts';
 import { releaseOfHost } from '../uapi/release.ts';
 import type { EmulatedKernelOptions } from './emulated.ts';
 
-/** The emulated kernel that ought to answer like the real one behind `calls`: release, page size and how it was built. */
-export function emulationOf(calls: KvmCalls): EmulatedKernelOptions {
+/**
+ * The emulated kernel that ought to answer like the one behind `calls`: release, page size and how it was built.
+ * @param x86_64 how it was built, where it is an emulated one
+ */
+export function emulationOf(
+  calls: KvmCalls,
+  { x86_64 }: Pick<EmulatedKernelOptions, 'x86_64'> = {},
+): EmulatedKernelOptions {
+  if (calls.backend === 'native') return emulationOfHost(calls);
+  const { arch, release, pageSize } = calls;
+  return { arch, release, pageSize, ...(x86_64 === undefined ? {} : { x86_64 }) };
+}
+
+function emulationOfHost(calls: KvmCalls): EmulatedKernelOptions {
   const kvm = calls.openKvm();
   if (kvm < 0) throw new Error(`/dev/kvm can't be opened (${kvm})`);
   try {

@@ -5,9 +5,11 @@ import { checked } from '../calls/checked.ts';
 import { callError } from '../calls/failure.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { traced } from '../calls/recorder.ts';
+import { recorded } from '../calls/trace-recorder.ts';
 import { type Arch, archOfNode } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { EmulatedKernel } from './emulated.ts';
+import { emulationOf } from './emulation.ts';
 import { loadNative } from './native.ts';
 
 export interface OpenOptions {
@@ -25,6 +27,11 @@ export interface OpenOptions {
   readonly calls?: KvmCalls;
   /** Gets one line for each call, as strace would print it. */
   readonly trace?: (line: string) => void;
+  /**
+   * Gets the calls as lines of JSON, for `kvm-bridge replay`: arguments, answers, memory that goes in and comes out. Memory is then
+   * reached by calls alone, which takes its time, and arrays over it cannot be had (EACCES).
+   */
+  readonly record?: (line: string) => void;
 }
 
 export interface OpenedCalls {
@@ -45,13 +52,15 @@ type Chosen = Omit<OpenedCalls, 'htabLoops'>;
  * @throws KvmError ENOENT, EACCES, ENODEV … with what to do about it, when `native` cannot be had
  */
 export function openCalls(options: OpenOptions = {}): OpenedCalls {
-  const { trace } = options;
+  const { trace, record } = options;
   const chosen = choose(options);
   if (options.backend === undefined && options.arch === undefined) warnOfFallback(chosen);
   const htabLoops = chosen.calls.arch === 'ppc64' ? addonHtabLoops() : undefined;
+  const calls =
+    record === undefined ? chosen.calls : recorded(chosen.calls, record, { ...emulationOf(chosen.calls, options) });
   return {
     ...chosen,
-    calls: trace === undefined ? chosen.calls : traced(chosen.calls, trace, { symbols: true }),
+    calls: trace === undefined ? calls : traced(calls, trace, { symbols: true }),
     htabLoops,
   };
 }

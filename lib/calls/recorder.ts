@@ -1,10 +1,10 @@
-import { errnoName } from '../uapi/errno.ts';
 import type { SymbolSet } from '../uapi/symbols.ts';
 import { formatBytes } from './format.ts';
 import type { KvmCalls } from './kvm-calls.ts';
 import { hexText as hex, Names, type TraceObserver } from './names.ts';
 import { type ParameterKind, type Signature, signaturesOf } from './signatures.ts';
 import { EXIT_BYTES, exitText } from './structures.ts';
+import { traceResult } from './trace-file.ts';
 import { wrapCalls } from './wrapped.ts';
 
 /** Gets one line for each call that was made, when it has returned. */
@@ -164,9 +164,7 @@ function formatFilled(
 }
 
 function formatResult(signature: Signature, result: unknown, args: readonly unknown[], names: Names): string {
-  if (typeof result === 'number' && result < 0) return `-${errnoName(result)}`;
-  if (typeof result !== 'number') return `${(result as ArrayBufferLike).byteLength} bytes of memory`;
-  if (signature.result === 'hva') return names.mapped(result, Number(args[0]));
-  if (typeof signature.result === 'object') return names.opened(result, signature.result.fd);
-  return String(result);
+  return typeof result === 'number'
+    ? traceResult(signature, result, args, names)
+    : `${(result as ArrayBufferLike).byteLength} bytes of memory`;
 }

@@ -8,10 +8,11 @@ import { lab } from './lab/index.ts';
 import { suggestion } from './nearest.ts';
 import { packageVersion } from './package-info.ts';
 import { repl } from './repl/index.ts';
+import { replay } from './replay/index.ts';
 import { run } from './run/index.ts';
 import { tour } from './tour/index.ts';
 
-const COMMANDS: Readonly<Record<string, Command>> = { repl, run, lab, tour, doctor, hpt };
+const COMMANDS: Readonly<Record<string, Command>> = { repl, run, replay, lab, tour, doctor, hpt };
 
 /** Exit statuses. */
 const STATUS = { OK: 0, FAILED: 1, USAGE: 2 } as const;

@@ -1,3 +1,4 @@
+import { openSync, writeSync } from 'node:fs';
 import type { Segment } from '../arch/ppc64/model/index.ts';
 import * as ppc64 from '../arch/ppc64/model/index.ts';
 import type { DatFacilities } from '../arch/s390x/model/index.ts';
@@ -16,21 +17,33 @@ import { suggestion } from './nearest.ts';
 
 const BACKENDS = ['auto', 'native', 'emulated'] as const;
 
-/** The options of every command that opens a kernel. */
-export const SESSION_OPTIONS: Options = {
+/** Which emulated kernel: of commands that know no other, too. */
+export const architectureOption = {
   arch: { type: 'string', value: 'ARCH', help: `${ARCHES.join(', ')}; another than this machine's is emulated` },
-  backend: {
-    type: 'string',
-    value: 'BACKEND',
-    help: 'native (the real kernel), emulated, or auto (the real one where it can be used)',
-  },
+} as const satisfies Options;
+export const releaseOption = {
   release: { type: 'string', value: 'RELEASE', help: 'release of the emulated kernel, such as 6.1' },
+} as const satisfies Options;
+export const pageSizeOption = {
   'page-size': {
     type: 'string',
     value: 'BYTES',
     help: 'host page size of the emulated kernel: 4096, or 65536 on ppc64',
   },
+} as const satisfies Options;
+
+/** The options of every command that opens a kernel. */
+export const SESSION_OPTIONS: Options = {
+  ...architectureOption,
+  backend: {
+    type: 'string',
+    value: 'BACKEND',
+    help: 'native (the real kernel), emulated, or auto (the real one where it can be used)',
+  },
+  ...releaseOption,
+  ...pageSizeOption,
   trace: { type: 'boolean', help: 'every call to the kernel as one line on standard error' },
+  'trace-out': { type: 'string', value: 'FILE', help: 'every call, with its memory, in a file for kvm-bridge replay' },
 };
 
 export interface SessionOptions {
@@ -40,6 +53,8 @@ export interface SessionOptions {
   readonly pageSize?: number | undefined;
   /** Gets one line for each call to the kernel. */
   readonly trace?: ((line: string) => void) | undefined;
+  /** Gets the calls as `kvm-bridge replay` reads them. */
+  readonly record?: ((line: string) => void) | undefined;
 }
 
 /** An open /dev/kvm with a VM, to play with. */
@@ -77,6 +92,15 @@ export function sessionOptions(command: string, values: Values, trace: (line: st
     release: text('release'),
     pageSize: pageSize === undefined ? undefined : Number(pageSize),
     trace: values.trace === true ? trace : undefined,
+    record: values['trace-out'] === undefined ? undefined : linesTo(String(values['trace-out'])),
+  };
+}
+
+/** Writes lines to a file, each at once: what a process that dies wrote is there. @throws Node's errors of the file */
+function linesTo(path: string): (line: string) => void {
+  const file = openSync(path, 'w');
+  return (line) => {
+    writeSync(file, `${line}\n`);
   };
 }
 

@@ -97,7 +97,7 @@ export class SpaceTable implements SpaceUser {
     const fd = this.#check('memfdCreate', calls.memfdCreate('kvm-bridge-space', shape.tableBytes, 0));
     const mapping = TableMemory.map(calls, fd, shape.tableBytes);
     if (mapping === undefined) {
-      const explanation = 'the memfd cannot be mapped directly (vm.overcommit_memory is 2)';
+      const explanation = 'the memfd cannot be mapped directly (vm.overcommit_memory is 2, or calls are recorded)';
       throw new KvmError(ERRNO.ENOMEM, { syscall: 'share', size: shape.tableBytes, explanation });
     }
     this.memory = new TableMemory(mapping, shape);

@@ -1,4 +1,5 @@
 import type { EmulatedKernel } from '../../../lib/backends/emulated.ts';
+import type { KvmCalls } from '../../../lib/calls/kvm-calls.ts';
 import { GuestFault, type GuestOp, type GuestProgram } from '../../../lib/emulated/guest.ts';
 import { CAP } from '../../../lib/uapi/capabilities.ts';
 import { REGS_SIZE } from '../../../lib/uapi/structs.ts';
@@ -10,22 +11,25 @@ const BLR = 0x4e80_0020;
 /** `struct kvm_regs`: pc. */
 const REGS_PC = 0;
 
-/** Loads the operations themselves into an emulated vCPU. */
-export const emulatedGuestLoader = (kernel: EmulatedKernel): GuestLoader => ({
+/**
+ * Loads the operations themselves into an emulated vCPU.
+ * @param calls what is called besides: the kernel, or what records its calls
+ */
+export const emulatedGuestLoader = (kernel: EmulatedKernel, calls: KvmCalls = kernel): GuestLoader => ({
   created(vm, vcpu) {
-    if (kernel.arch === 'ppc64') kernel.enableCap(vcpu, CAP.PPC_PAPR, 0, []);
-    if (kernel.arch === 'aarch64') initialiseAarch64(kernel, vm, vcpu);
+    if (kernel.arch === 'ppc64') calls.enableCap(vcpu, CAP.PPC_PAPR, 0, []);
+    if (kernel.arch === 'aarch64') initialiseAarch64(calls, vm, vcpu);
   },
   load(_vm, vcpu, codeHva, codeGpa, ops) {
     for (const op of ops) {
       if (op.op !== 'execute') continue;
-      kernel.writeMemory(codeHva - codeGpa + op.at, new Uint8Array(Uint32Array.of(op.word, BLR).buffer));
+      calls.writeMemory(codeHva - codeGpa + op.at, new Uint8Array(Uint32Array.of(op.word, BLR).buffer));
     }
     if (kernel.arch === 'ppc64') {
       // Where the machine code would be, so that its page is fetched from.
       const regs = new DataView(new ArrayBuffer(REGS_SIZE.ppc64.regs ?? 0));
       regs.setBigUint64(REGS_PC, BigInt(codeGpa), true);
-      kernel.setRegs(vcpu, new Uint8Array(regs.buffer));
+      calls.setRegs(vcpu, new Uint8Array(regs.buffer));
     }
     kernel.loadGuest(
       vcpu,

@@ -1,0 +1,134 @@
+import type { EmulatedKernelOptions } from '../../backends/emulated.ts';
+import type { TraceHead } from '../../calls/trace-file.ts';
+import { ARCHES, type Arch } from '../../uapi/arch.ts';
+import { REFERENCE_RELEASE } from '../../uapi/release.ts';
+import type { Command, Values } from '../command.ts';
+import { columnsOf, type Io, type Style, styleFor, UsageError, wrap } from '../io.ts';
+import { architectureOption, pageSizeOption, releaseOption } from '../session.ts';
+import type { Difference } from './compare.ts';
+import { readTrace, TraceFileError } from './read-trace.ts';
+import { Replayer } from './replayer.ts';
+
+/** As of diff(1). */
+const STATUS = { SAME: 0, DIFFERS: 1, TROUBLE: 2 } as const;
+
+/** Differences that are shown. */
+const MOST_SHOWN = 20;
+
+/** One opened kernel of a trace, replayed. */
+interface Replayed {
+  readonly head: TraceHead;
+  readonly options: EmulatedKernelOptions;
+  readonly replayer: Replayer;
+}
+
+/** `kvm-bridge replay`. */
+export const replay: Command = {
+  summary: "a trace of --trace-out on the emulated kernel, and where that kernel's answers are others",
+  usage: '[OPTION…] FILE|-',
+  details: `The status is 0 where every answer is the same, 1 where some differ, 2 where the file is no trace. Without options the emulated
+kernel is the one that the trace names: the architecture, release and build of the kernel that was traced. Guests are not in a trace, only
+what they did: a scripted one stores the same and leaves the same way. What was not compared is said.`,
+  options: {
+    ...architectureOption,
+    ...releaseOption,
+    ...pageSizeOption,
+    json: { type: 'boolean', help: 'the same as JSON' },
+  },
+  positionals: { least: 1, most: 1 },
+  run: (values, [file = '-'], io) => replayCommand(io, file, values),
+};
+
+async function replayCommand(io: Io, file: string, values: Values): Promise<number> {
+  const name = file === '-' ? 'standard input' : file;
+  let replays: Replayed[];
+  try {
+    replays = await replayAll(io, file, values);
+  } catch (error) {
+    if (!(error instanceof TraceFileError) && !(error instanceof Error && 'syscall' in error)) throw error;
+    io.stderr.write(`kvm-bridge replay: ${name}: ${error.message}\n`);
+    return STATUS.TROUBLE;
+  }
+  const differ = replays.some(({ replayer }) => replayer.differences.length > 0);
+  io.stdout.write(
+    values.json === true
+      ? `${JSON.stringify({ file: name, same: !differ, replays: replays.map(asJson) }, null, 2)}\n`
+      : replays.map((one) => asText(name, one, styleFor(io.stdout, io.env), columnsOf(io.stdout))).join('\n'),
+  );
+  return differ ? STATUS.DIFFERS : STATUS.SAME;
+}
+
+/** @throws TraceFileError, Node's errors of the file, UsageError */
+async function replayAll(io: Io, file: string, values: Values): Promise<Replayed[]> {
+  const replays: Replayed[] = [];
+  for await (const { line, head, event } of readTrace(file, io)) {
+    if (head !== undefined) {
+      const options = optionsOf(head, values, line);
+      replays.push({ head, options, replayer: open(options, head, line) });
+    } else if (event !== undefined) {
+      const [now] = replays.slice(-1);
+      if (now === undefined) throw new TraceFileError(`line ${line}: a call stands before the trace's head`);
+      now.replayer.take({ line, event });
+    }
+  }
+  if (replays.length === 0) throw new TraceFileError('it is empty');
+  return replays;
+}
+
+function open(options: EmulatedKernelOptions, { arch }: TraceHead, line: number): Replayer {
+  try {
+    return new Replayer(options, arch as Arch);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new UsageError(`line ${line}: ${error.message}`, 'replay');
+  }
+}
+
+function optionsOf({ emulate }: TraceHead, values: Values, line: number): EmulatedKernelOptions {
+  const { arch, release } = values;
+  const chosen = (arch ?? emulate.arch) as Arch;
+  if (!ARCHES.includes(chosen)) {
+    if (arch === undefined) throw new TraceFileError(`line ${line}: there is no architecture ${String(chosen)}`);
+    throw new UsageError(`--arch is one of ${ARCHES.join(', ')}, not "${arch}"`, 'replay');
+  }
+  const traced = (chosen === emulate.arch ? emulate : {}) as Partial<EmulatedKernelOptions>;
+  return {
+    ...traced,
+    arch: chosen,
+    ...(release === undefined ? {} : { release: String(release) }),
+    ...(values['page-size'] === undefined ? {} : { pageSize: Number(values['page-size']) }),
+  };
+}
+
+const asJson = ({ head, options, replayer: { calls, differences, notCompared } }: Replayed): object => ({
+  traced: { backend: head.backend, arch: head.arch, release: head.release, pageSize: head.pageSize },
+  emulated: options,
+  calls,
+  differences,
+  notCompared: Object.fromEntries(notCompared),
+});
+
+const plural = (count: number, what: string): string => `${count} ${what}${count === 1 ? '' : 's'}`;
+
+function asText(file: string, { head, options, replayer }: Replayed, style: Style, columns: number): string {
+  const { calls, differences, notCompared } = replayer;
+  const kernel = head.backend === 'native' ? 'the real' : 'an emulated';
+  const first = `${file}: ${plural(calls, 'call')} of ${kernel} ${head.arch} kernel ${head.release}`;
+  const second = `replayed on the emulated ${options.arch} kernel ${options.release ?? REFERENCE_RELEASE}`;
+  const left = [...notCompared].map(([reason, count]) => `not compared: ${reason} (${count})`);
+  const shown = differences.slice(0, MOST_SHOWN).flatMap((difference) => differenceLines(difference, head, style));
+  const more =
+    differences.length > MOST_SHOWN
+      ? [`… and ${plural(differences.length - MOST_SHOWN, 'difference')} more (--json has all)`]
+      : [];
+  const verdict =
+    differences.length === 0
+      ? style.green('every answer is the same')
+      : style.red(`${plural(differences.length, 'answer')} ${differences.length === 1 ? 'differs' : 'differ'}`);
+  return `${[...wrap(first, columns), ...wrap(second, columns), ...shown, ...more, ...left.flatMap((text) => wrap(text, columns)), verdict].join('\n')}\n`;
+}
+
+function differenceLines({ line, call, recorded, emulated }: Difference, head: TraceHead, style: Style): string[] {
+  const whose = head.backend === 'native' ? 'real' : 'traced';
+  return [`line ${line}: ${style.bold(call)}`, `  ${whose.padEnd(8)} ${recorded}`, `  emulated ${emulated}`];
+}
