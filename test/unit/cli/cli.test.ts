@@ -14,7 +14,7 @@ describe('the command line', () => {
   it.each(['--help', '-h', 'help'])('tells its usage for %s', async (word) => {
     const { status, out, err } = await run(word);
     expect({ status, err }).toEqual({ status: 0, err: '' });
-    for (const command of ['repl', 'run', 'tour', 'doctor', 'hpt']) expect(out).toMatch(new RegExp(`\\b${command}\\b`));
+    for (const command of ['repl', 'run', 'replay', 'lab', 'tour', 'doctor', 'hpt']) expect(out).toMatch(new RegExp(`\\b${command}\\b`));
     for (const line of out.split('\n')) expect(line.length).toBeLessThanOrEqual(100);
   });
 
@@ -48,7 +48,7 @@ describe('the command line', () => {
     expect([second, ...rest]).toEqual([`\`${help} --help\` says what there is.`, '']);
   });
 
-  it.each(['repl', 'run', 'tour', 'doctor', 'hpt'])('helps with %s', async (name) => {
+  it.each(['repl', 'run', 'replay', 'lab', 'tour', 'doctor', 'hpt'])('helps with %s', async (name) => {
     const { status, out, err } = await run(name, '--help');
     expect({ status, err }).toEqual({ status: 0, err: '' });
     expect(out).toMatch(new RegExp(`^usage: kvm-bridge ${name}`));
