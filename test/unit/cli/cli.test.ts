@@ -14,7 +14,8 @@ describe('the command line', () => {
   it.each(['--help', '-h', 'help'])('tells its usage for %s', async (word) => {
     const { status, out, err } = await run(word);
     expect({ status, err }).toEqual({ status: 0, err: '' });
-    for (const command of ['repl', 'run', 'replay', 'lab', 'tour', 'doctor', 'hpt']) expect(out).toMatch(new RegExp(`\\b${command}\\b`));
+    for (const command of ['repl', 'run', 'replay', 'lab', 'tour', 'doctor', 'hpt'])
+      expect(out).toMatch(new RegExp(`\\b${command}\\b`));
     for (const line of out.split('\n')) expect(line.length).toBeLessThanOrEqual(100);
   });
 
