@@ -6,6 +6,7 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { reportPage } from './lib/cli/report/page/build.mjs';
 
 const root = dirname(fileURLToPath(import.meta.url));
 const dist = resolve(process.argv[2] ?? join(root, 'dist'));
@@ -37,3 +38,5 @@ for (const name of readdirSync(dist, { recursive: true })) {
   }
   writeFileSync(to, text);
 }
+
+writeFileSync(join(dist, 'cli/report.html'), reportPage());

@@ -20,6 +20,7 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   'arch/s390x': 'rules, which recordings hold: scenarios/, and their sentences: docs/errors.test.ts',
   'lab/guest': 'what runs inside a machine: test/package, and npm run lab',
   'cli/arch': 'cli/tour.test.ts and cli/prompt-commands.test.ts',
+  'cli/report/page': 'test/package/report.test.ts, in Chromium',
   'cli/run': 'cli/built.test.ts, in a process of its own',
   'vhost-user/back-end': 'npm run prove, with a real QEMU at the other end',
   'vhost-user/front-end': 'vhost-user/malicious-back-end.test.ts, and npm run prove with a real qemu-storage-daemon',

@@ -1,0 +1,60 @@
+import { statSync, writeFileSync } from 'node:fs';
+import { basename, resolve } from 'node:path';
+import { humanSize } from '../../base/text.ts';
+import { readCapture } from '../capture.ts';
+import type { Command } from '../command.ts';
+import { readTable, TableFileError } from '../hpt/read-table.ts';
+import { UsageError } from '../io.ts';
+import type { ReportData } from './data.ts';
+import { html, pageTemplate } from './html.ts';
+import { reportOfCapture } from './of-capture.ts';
+import { hptOf, hptTable, virtualPagesOf } from './of-ppc64.ts';
+
+/** `kvm-bridge report FILE -o report.html` */
+export const report: Command = {
+  summary: 'a guest, or its page table, as a page to look at',
+  usage: 'FILE [-o report.html]',
+  details: `FILE is a captured guest (a folder with capture.json and pages.bin), or an HTAB stream of ppc64, gzipped or not.
+
+The page shows the memory to scale with what is known of each page, storage keys and the hashed page table as maps to zoom into, and
+address spaces that unfold level by level; any address can be looked up. It is one file, needs nothing else, and can be sent.`,
+  options: {
+    out: { type: 'string', short: 'o', value: 'FILE', help: 'where to write the page; else to standard output' },
+  },
+  positionals: { least: 1, most: 1 },
+  async run({ out }, [file = ''], io) {
+    if (out === undefined && io.stdout.isTTY === true) {
+      throw new UsageError('a page is nothing for a terminal: say where to write it, as in -o report.html', 'report');
+    }
+    let data: ReportData;
+    try {
+      data = await read(file);
+    } catch (error) {
+      if (!(error instanceof TableFileError)) throw error;
+      io.stderr.write(`kvm-bridge report: ${error.message}\n`);
+      return 1;
+    }
+    const text = html(pageTemplate(), data);
+    if (out === undefined) {
+      await new Promise<unknown>((done) => io.stdout.write(text, done));
+      return 0;
+    }
+    writeFileSync(String(out), text);
+    io.stderr.write(`${out}: ${humanSize(Buffer.byteLength(text))}\n`);
+    return 0;
+  },
+};
+
+async function read(file: string): Promise<ReportData> {
+  const name = basename(resolve(file));
+  if (statSync(file).isDirectory()) return reportOfCapture(readCapture(file), name);
+  const { table } = await readTable(file, { headers: 'little', order: undefined });
+  return {
+    title: name,
+    about: [`A hashed page table of ppc64, order ${table.order}`],
+    pageSize: 4096,
+    hpt: hptOf(table),
+    spaces: [virtualPagesOf(table, [])],
+    tables: [hptTable(table)],
+  };
+}
