@@ -1,20 +1,23 @@
-import { statSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readSync, statSync, writeFileSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
 import { humanSize } from '../../base/text.ts';
 import { readCapture } from '../capture.ts';
 import type { Command } from '../command.ts';
 import { readTable, TableFileError } from '../hpt/read-table.ts';
-import { UsageError } from '../io.ts';
+import { type Io, UsageError } from '../io.ts';
+import { readTrace, TraceFileError } from '../replay/read-trace.ts';
 import type { ReportData } from './data.ts';
 import { html, pageTemplate } from './html.ts';
 import { reportOfCapture } from './of-capture.ts';
 import { hptOf, hptTable, virtualPagesOf } from './of-ppc64.ts';
+import { reportOfTrace } from './of-trace.ts';
 
 /** `kvm-bridge report FILE -o report.html` */
 export const report: Command = {
-  summary: 'a guest, or its page table, as a page to look at',
+  summary: 'a guest, its page table or a trace, as a page to look at',
   usage: 'FILE [-o report.html]',
-  details: `FILE is a captured guest (a folder with capture.json and pages.bin), or an HTAB stream of ppc64, gzipped or not.
+  details: `FILE is a captured guest (a folder with capture.json and pages.bin), an HTAB stream of ppc64, gzipped or not, or
+a trace that --trace-out made: of one with dirty logs the page shows each pass.
 
 The page shows the memory to scale with what is known of each page, storage keys and the hashed page table as maps to zoom into, and
 address spaces that unfold level by level; any address can be looked up. It is one file, needs nothing else, and can be sent.`,
@@ -28,9 +31,9 @@ address spaces that unfold level by level; any address can be looked up. It is o
     }
     let data: ReportData;
     try {
-      data = await read(file);
+      data = await read(file, io);
     } catch (error) {
-      if (!(error instanceof TableFileError)) throw error;
+      if (!(error instanceof TableFileError || error instanceof TraceFileError)) throw error;
       io.stderr.write(`kvm-bridge report: ${error.message}\n`);
       return 1;
     }
@@ -45,9 +48,23 @@ address spaces that unfold level by level; any address can be looked up. It is o
   },
 };
 
-async function read(file: string): Promise<ReportData> {
+const TRACE_START = '{"kvm-bridge-trace"';
+
+function isTrace(file: string): boolean {
+  const start = Buffer.alloc(TRACE_START.length);
+  const fd = openSync(file, 'r');
+  try {
+    readSync(fd, start);
+  } finally {
+    closeSync(fd);
+  }
+  return start.toString() === TRACE_START;
+}
+
+async function read(file: string, io: Io): Promise<ReportData> {
   const name = basename(resolve(file));
   if (statSync(file).isDirectory()) return reportOfCapture(readCapture(file), name);
+  if (isTrace(file)) return await reportOfTrace(readTrace(file, io), name);
   const { table } = await readTable(file, { headers: 'little', order: undefined });
   return {
     title: name,

@@ -1,0 +1,188 @@
+import { hex } from '../../base/errors.ts';
+import { bytesOfText } from '../../calls/format.ts';
+import type { TraceCall, TraceHead, TraceValue } from '../../calls/trace-file.ts';
+import type { TraceLine } from '../replay/read-trace.ts';
+import type { MemoryData, RegionData, ReportData, TableData } from './data.ts';
+import { heatOf, layer, type PageRun } from './layers.ts';
+
+/** So many bytes of an argument at most: a bitmap of 64 TiB of guest memory. */
+const MOST_BYTES = 2 ** 31;
+/** Rows of single passes; the heat is of all. */
+const MOST_PASSES = 24;
+
+interface Slot {
+  readonly gpa: number;
+  readonly size: number;
+}
+
+/** A VM of a trace, as the calls have left it. */
+class TracedVm {
+  readonly slots = new Map<number, Slot>();
+  /** Every place at which there was a slot, by what it is called. */
+  readonly regions = new Map<string, RegionData>();
+  readonly passes: PageRun[][] = [];
+  readonly keys = new Map<number, number>();
+  readonly stored = new Set<number>();
+  readonly #asked = new Set<number>();
+
+  setSlot(slot: number, gpa: number, size: number): void {
+    this.slots.delete(slot);
+    if (size === 0) return;
+    this.slots.set(slot, { gpa, size });
+    const name = slot < 0x1_0000 ? `slot ${slot}` : `slot ${slot & 0xffff} of address space ${slot >>> 16}`;
+    this.regions.set(`${name} ${gpa} ${size}`, { gpa, size, name });
+  }
+
+  /** A slot that is asked for again begins a pass. */
+  dirty(slot: number, bitmap: Uint8Array, pageSize: number): void {
+    const at = this.slots.get(slot);
+    if (at === undefined) return;
+    if (this.passes.length === 0 || this.#asked.has(slot)) {
+      this.passes.push([]);
+      this.#asked.clear();
+    }
+    this.#asked.add(slot);
+    const pass = this.passes.at(-1)!;
+    for (const [first, count] of setBits(bitmap)) pass.push([at.gpa / pageSize + first, count, 1]);
+  }
+}
+
+/** Runs of set bits; the bitmaps of KVM are little-endian on every host. */
+function* setBits(bitmap: Uint8Array): Generator<readonly [first: number, count: number]> {
+  let from = -1;
+  for (let byte = 0; byte <= bitmap.length; byte++) {
+    const bits = bitmap[byte] ?? 0;
+    if (from < 0 ? bits === 0 : bits === 0xff) continue;
+    for (let bit = 0; bit < 8; bit++) {
+      const isSet = (bits & (1 << bit)) !== 0;
+      if (isSet === from >= 0) continue;
+      if (isSet) from = 8 * byte + bit;
+      else {
+        yield [from, 8 * byte + bit - from];
+        from = -1;
+      }
+    }
+  }
+}
+
+/** What the calls of a trace say of the memory of its VMs: slots, dirty passes, storage keys, the guest's stores. */
+export async function reportOfTrace(lines: AsyncIterable<TraceLine>, name: string): Promise<ReportData> {
+  const reading = new Reading();
+  for await (const { head, event } of lines) {
+    if (head !== undefined) reading.head = head;
+    if (event !== undefined) reading.take(event);
+  }
+  return reading.report(name);
+}
+
+class Reading {
+  head: TraceHead | undefined;
+  readonly #vms = new Map<string, TracedVm>();
+  readonly #counts = new Map<string, { calls: number; errors: Map<string, number> }>();
+
+  take(call: TraceCall): void {
+    this.#count(call);
+    const { args, result = '', stores } = call;
+    if (stores !== undefined && stores !== null) for (const [gpa, bytes] of stores) this.#stored(gpa, bytes);
+    if (result.startsWith('-')) return;
+    const vm = String(args[0]);
+    if (call.call === 'setUserMemoryRegion' || call.call === 'setUserMemoryRegion2') {
+      this.#vm(vm).setSlot(integer(args[1]), integer(args[3]), integer(args[4]));
+    } else if (call.call === 'getDirtyLog') {
+      const bitmap = bytesOf(call.filled?.bitmap);
+      if (bitmap !== undefined) this.#vm(vm).dirty(integer(args[1]), bitmap, this.#pageSize);
+    } else if (call.call === 'setSkeys' || (call.call === 'getSkeys' && result === '0')) {
+      const keys = bytesOf(call.call === 'setSkeys' ? args[4] : call.filled?.keys);
+      for (const [i, key] of keys?.entries() ?? []) this.#vm(vm).keys.set(integer(args[1]) + i, key);
+    }
+  }
+
+  report(name: string): ReportData {
+    const { head } = this;
+    const vms = [...this.#vms].sort(([, a], [, b]) => b.regions.size - a.regions.size);
+    const [shown] = vms;
+    const about = [
+      ...(head === undefined ? [] : [`A trace of the ${head.backend} kernel, ${head.arch} ${head.release}`]),
+      `${vms.length} VM${vms.length === 1 ? '' : 's'}${vms.length > 1 ? `, of which ${shown![0]} is shown: it had the most slots` : ''}`,
+      ...(shown === undefined ? [] : passesText(shown[1].passes.length)),
+    ];
+    return {
+      title: name,
+      about,
+      pageSize: this.#pageSize,
+      ...(shown === undefined || shown[1].regions.size === 0 ? {} : { memory: memoryOf(shown[1]) }),
+      spaces: [],
+      tables: [this.#callTable()],
+    };
+  }
+
+  get #pageSize(): number {
+    return this.head?.pageSize ?? 4096;
+  }
+
+  #vm(name: string): TracedVm {
+    const known = this.#vms.get(name);
+    if (known !== undefined) return known;
+    const made = new TracedVm();
+    this.#vms.set(name, made);
+    return made;
+  }
+
+  #stored(gpa: number, bytes: string): void {
+    // Which VM's is not said; where there is one, it is that one's.
+    const [vm] = this.#vms.values();
+    const length = bytesOf(bytes)?.length ?? 0;
+    const last = Math.floor((gpa + length - 1) / this.#pageSize);
+    for (let page = Math.floor(gpa / this.#pageSize); page <= last; page++) vm?.stored.add(page);
+  }
+
+  #count({ call, result, begins }: TraceCall): void {
+    if (begins !== undefined) return;
+    const entry = this.#counts.get(call) ?? { calls: 0, errors: new Map<string, number>() };
+    this.#counts.set(call, entry);
+    entry.calls++;
+    if (result?.startsWith('-') === true) entry.errors.set(result, (entry.errors.get(result) ?? 0) + 1);
+  }
+
+  #callTable(): TableData {
+    const rows = [...this.#counts]
+      .sort(([, a], [, b]) => b.calls - a.calls)
+      .map(([name, { calls, errors }]) => [
+        name,
+        calls,
+        [...errors].map(([error, count]) => `${error}: ${count}`).join(', '),
+      ]);
+    return { name: 'Calls', head: ['call', 'times', 'errors'], rows };
+  }
+}
+
+const passesText = (passes: number): string[] =>
+  passes > MOST_PASSES ? [`${passes} passes of dirty pages; the last ${MOST_PASSES} have rows of their own`] : [];
+
+function memoryOf(vm: TracedVm): MemoryData {
+  const regions = [...vm.regions.values()];
+  const end = Math.max(...regions.map(({ gpa, size }) => gpa + size));
+  const first = Math.max(0, vm.passes.length - MOST_PASSES);
+  const sorted = (runs: readonly PageRun[]): PageRun[] => [...runs].sort(([a], [b]) => a - b);
+  const pages = (all: Iterable<number>): PageRun[] => sorted([...all].map((page): PageRun => [page, 1, 1]));
+  return {
+    end,
+    regions: regions.map((region) => ({ ...region, name: `${region.name} at ${hex(region.gpa)}` })),
+    layers: [
+      ...(vm.passes.length > 1 ? [layer('dirty, all passes', 'heat', heatOf(vm.passes))] : []),
+      ...vm.passes.slice(first).map((runs, i) => layer(`dirty, pass ${first + i + 1}`, 'count', sorted(runs))),
+      ...(vm.stored.size === 0 ? [] : [layer('stored by the guest', 'count', pages(vm.stored))]),
+      ...(vm.keys.size === 0
+        ? []
+        : [layer('storage keys', 'key', sorted([...vm.keys].map(([page, key]): PageRun => [page, 1, key])))]),
+    ],
+  };
+}
+
+function integer(value: TraceValue | undefined): number {
+  return Number(typeof value === 'number' || typeof value === 'string' ? value : Number.NaN);
+}
+
+function bytesOf(value: TraceValue | undefined): Uint8Array | undefined {
+  return typeof value === 'string' ? bytesOfText(value, MOST_BYTES) : undefined;
+}

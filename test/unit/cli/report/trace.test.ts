@@ -1,0 +1,91 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Kvm } from 'kvm-bridge';
+import { afterAll, describe, expect, it } from 'vitest';
+import { cli } from '../../../../lib/cli/cli.ts';
+import { readTrace } from '../../../../lib/cli/replay/read-trace.ts';
+import type { ReportData } from '../../../../lib/cli/report/data.ts';
+import { reportOfTrace } from '../../../../lib/cli/report/of-trace.ts';
+import type { Arch } from '../../../../lib/uapi/arch.ts';
+import { fakeIo } from '../fake-io.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'kvm-bridge-report-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+const file = join(folder, 'trace');
+
+/** The report of what was done to a VM of an emulated kernel. */
+async function traced(arch: Arch, act: (vm: ReturnType<Kvm['createVm']>, kvm: Kvm) => void): Promise<ReportData> {
+  const lines: string[] = [];
+  const kvm = Kvm.open({ backend: 'emulated', arch, record: (line: string) => lines.push(line) });
+  act(kvm.createVm(), kvm);
+  kvm.close();
+  writeFileSync(file, lines.map((line) => `${line}\n`).join(''));
+  return await reportOfTrace(readTrace(file, fakeIo()), 'trace');
+}
+
+const layerNamed = (data: ReportData, name: string) => data.memory?.layers.find((layer) => layer.name === name);
+
+describe.each<Arch>(['x86_64', 's390x'])('the report of a trace of %s', (arch) => {
+  it('has the slots, each pass of dirty pages, and how often a page was dirty', async () => {
+    const data = await traced(arch, (vm, kvm) => {
+      vm.memory.addRam(0x10_0000, kvm.mapAnonymous(0x10_0000));
+      vm.dirtyPages.start();
+      for (const pages of [[0, 1, 2, 77], [1, 255], []]) {
+        // Stores that the kernel itself sees.
+        for (const page of pages) {
+          if (arch === 's390x') vm.memOp.writeAbsolute(0x10_0000 + page * 4096, Uint8Array.of(1), { key: 0 });
+          else vm.memory.markDirty(0x10_0000 + page * 4096, 1);
+        }
+        vm.dirtyPages.collect();
+      }
+    });
+    expect(data.memory?.regions).toEqual([{ gpa: 0x10_0000, size: 0x10_0000, name: 'slot 0 at 0x100000' }]);
+    expect(data.memory?.end).toBe(0x20_0000);
+    if (arch !== 's390x') return;
+    expect(layerNamed(data, 'dirty, pass 1')?.runs).toEqual([256, 3, 1, 333, 1, 1]);
+    expect(layerNamed(data, 'dirty, pass 2')?.runs).toEqual([257, 1, 1, 511, 1, 1]);
+    expect(layerNamed(data, 'dirty, pass 3')?.runs).toEqual([]);
+    expect(layerNamed(data, 'dirty, all passes')?.runs).toEqual([
+      256, 1, 1, 257, 1, 2, 258, 1, 1, 333, 1, 1, 511, 1, 1,
+    ]);
+  });
+});
+
+it('the report of a trace has storage keys, and counts calls and their errors', async () => {
+  const data = await traced('s390x', (vm, kvm) => {
+    vm.memory.addRam(0, kvm.mapAnonymous(0x10_0000));
+    vm.storageKeys.setBytes(3, Uint8Array.of(0x30, 0x30, 0x56));
+    expect(() => vm.setUserMemoryRegion({ slot: 9, guestPhysAddr: 1, memorySize: 0x1000, userspaceAddr: 0 })).toThrow();
+  });
+  expect(layerNamed(data, 'storage keys')?.runs).toEqual([3, 2, 0x30, 5, 1, 0x56]);
+  const calls = data.tables[0]!.rows;
+  expect(calls.map(([name]) => name)).toContain('setSkeys');
+  expect(calls.find(([name]) => name === 'setUserMemoryRegion')).toEqual(['setUserMemoryRegion', 2, '-EINVAL: 1']);
+});
+
+describe('kvm-bridge report', () => {
+  const run = async (...argv: string[]) => {
+    const io = fakeIo();
+    return { status: await cli(['report', ...argv], io), out: io.out(), err: io.err() };
+  };
+
+  it('says where the page is, or is the page', async () => {
+    await traced('x86_64', () => {});
+    const out = join(folder, 'out.html');
+    const written = await run(file, '-o', out);
+    expect(written).toMatchObject({ status: 0, out: '' });
+    expect(written.err).toMatch(/out\.html: \d.* KiB/);
+    expect((await run(file)).out).toMatch(/^<!doctype html>/);
+  });
+
+  it('says what is wrong with a file', async () => {
+    writeFileSync(file, '{"kvm-bridge-trace":1}\nnonsense\n');
+    expect(await run(file)).toMatchObject({ status: 1, err: expect.stringMatching(/^kvm-bridge report: line 2: /) });
+    writeFileSync(file, 'neither');
+    expect(await run(file)).toMatchObject({ status: 1, err: expect.stringMatching(/^kvm-bridge report: .*trace: /) });
+    expect(await run(join(folder, 'nowhere'))).toMatchObject({ status: 1, err: expect.stringMatching(/ENOENT/) });
+    expect(await run(folder)).toMatchObject({ status: 2, err: expect.stringMatching(/holds no capture/) });
+    expect(await run()).toMatchObject({ status: 2 });
+  });
+});
