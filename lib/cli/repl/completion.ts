@@ -55,7 +55,11 @@ function isPublic(name: string): boolean {
   if (path.length === 0 || !path.every((part) => /^[\w$]+$/.test(part))) return !member.startsWith('_');
   let owner: unknown = globalThis;
   for (const part of path) owner = owner === null || owner === undefined ? undefined : Reflect.get(Object(owner), part);
-  const object = Object(owner) as object;
+  return isPublicMember(Object(owner) as object, member);
+}
+
+/** Whether a member of an object is not one of those that TypeScript hides. */
+export function isPublicMember(object: object, member: string): boolean {
   return !HIDDEN.some(
     ([{ prototype }, names]) => names.includes(member) && Object.prototype.isPrototypeOf.call(prototype, object),
   );

@@ -266,7 +266,7 @@ export const FOUND_ORDER_MAX = 28;
 
 /**
  * The table that a first-pass stream describes.
- * @param order of the table; the smallest that holds every slot mentioned, up to {@link FOUND_ORDER_MAX}, unless given.
+ * @param options `order` is the table's; the smallest that holds every slot mentioned, up to {@link FOUND_ORDER_MAX}, unless given.
  * @throws HtabStreamError
  */
 export function decodeHtabStream(

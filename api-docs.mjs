@@ -1,0 +1,83 @@
+// `npm run docs:api`: the API reference, from the sources' docstrings and the lines of docs/by-example*.md.
+//
+//   node api-docs.mjs [FOLDER]    into another folder than api
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Application, Comment, CommentTag, Converter, ReflectionKind } from 'typedoc';
+
+const root = dirname(fileURLToPath(import.meta.url));
+const docs = readdirSync(join(root, 'docs')).filter((file) => file.endsWith('.md'));
+
+/** Lines of code by the heading that they stand under. */
+const sections = docs
+  .filter((file) => file.startsWith('by-example'))
+  .flatMap((file) =>
+    readFileSync(join(root, 'docs', file), 'utf8')
+      .split(/^## /m)
+      .slice(1),
+  )
+  .map((text) => ({
+    classes: text.split('\n', 1)[0].split(/\W+/),
+    lines: [...text.matchAll(/^```ts\n(.*?)^```$/gms)]
+      .flatMap(([, code]) => code.split('\n'))
+      .filter((line) => line !== '' && !line.startsWith('import ')),
+  }));
+
+/** The line that calls a member, under its class's heading if it is there. */
+function exampleOf(owner, name) {
+  const calls = new RegExp(owner === undefined ? `\\b${name}\\(` : `\\.${name}\\b`);
+  const own = sections.filter(({ classes }) => classes.includes(owner));
+  for (const { lines } of [...own, ...sections]) {
+    const line = lines.find((each) => calls.test(each));
+    if (line !== undefined) return line;
+  }
+  return undefined;
+}
+
+const entryPoints = [
+  'index.ts',
+  'raw.ts',
+  'arch/s390x/model/index.ts',
+  'arch/ppc64/model/index.ts',
+  'vhost-user/index.ts',
+];
+const names = ['kvm-bridge', 'kvm-bridge/raw', 'kvm-bridge/s390x', 'kvm-bridge/ppc64', 'kvm-bridge/vhost-user'];
+const app = await Application.bootstrap({
+  entryPoints: entryPoints.map((file) => join(root, 'lib', file)),
+  tsconfig: join(root, 'tsconfig.json'),
+  out: resolve(process.argv[2] ?? join(root, 'api')),
+  name: 'kvm-bridge',
+  readme: join(root, 'README.md'),
+  projectDocuments: docs.map((file) => join(root, 'docs', file)),
+  excludeInternal: true,
+  excludePrivate: true,
+  excludeProtected: true,
+  disableSources: true,
+  validation: { notExported: false, invalidLink: true },
+  highlightLanguages: ['bash', 'c', 'javascript', 'json', 'rust', 'typescript', 'yaml'],
+});
+let without = 0;
+app.converter.on(Converter.EVENT_RESOLVE_BEGIN, ({ project }) => {
+  for (const [index, module] of project.children.filter(({ kind }) => kind === ReflectionKind.Module).entries()) {
+    module.name = names[index] ?? module.name;
+  }
+  for (const signature of project.getReflectionsByKind(ReflectionKind.CallSignature)) {
+    const { parent: member } = signature;
+    if (!member.kindOf([ReflectionKind.Method, ReflectionKind.Function])) continue;
+    signature.comment ??= new Comment();
+    if (signature.comment.getTag('@example') !== undefined) continue;
+    const line = exampleOf(member.kindOf(ReflectionKind.Method) ? member.parent.name : undefined, member.name);
+    if (line === undefined) without++;
+    else
+      signature.comment.blockTags.push(
+        new CommentTag('@example', [{ kind: 'code', text: `\`\`\`ts\n${line}\n\`\`\`` }]),
+      );
+  }
+});
+const project = await app.convert();
+if (project === undefined) process.exit(1);
+app.validate(project);
+await app.generateOutputs(project);
+console.log(`${without} functions and methods have no example.`);
+process.exit(app.logger.hasErrors() ? 1 : 0);
