@@ -4,7 +4,7 @@ import type { Descriptor } from '../sharing/descriptor.ts';
 import type { UnixConnection } from '../sharing/socket.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { decodeHeader, encodeMessage, HEADER_SIZE, NO_PAYLOAD, protocolError } from './message.ts';
-import { BASELINE_REGIONS, MESSAGE_FLAG, requestName } from './protocol.ts';
+import { BASELINE_REGIONS, MESSAGE_FLAG, messageName } from './protocol.ts';
 
 export interface Message {
   readonly request: number;
@@ -65,7 +65,7 @@ export class Channel {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(() => {
-        const syscall = `vhost-user ${requestName(request)}`;
+        const syscall = `vhost-user ${messageName(request)}`;
         reject(new KvmError(ERRNO.ETIMEDOUT, { syscall, explanation: `${what}, for ${this.timeoutMs} ms` }));
       }, this.timeoutMs);
     });

@@ -19,4 +19,4 @@ export { FEATURE, PROTOCOL_FEATURE } from './protocol.ts';
 export { Chain } from './virtqueue/chain.ts';
 export { DeviceQueue } from './virtqueue/device-queue.ts';
 export { DriverQueue, type UsedChain } from './virtqueue/driver-queue.ts';
-export { layOut, type QueueLayout, type QueueOptions, type Segment } from './virtqueue/layout.ts';
+export { type ChainSegment, layOut, type QueueLayout, type QueueOptions } from './virtqueue/layout.ts';

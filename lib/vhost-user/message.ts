@@ -1,7 +1,7 @@
 import { endianness } from 'node:os';
 import { hex, KvmError } from '../base/errors.ts';
 import { ERRNO } from '../uapi/errno.ts';
-import { MESSAGE_FLAG, requestName } from './protocol.ts';
+import { MESSAGE_FLAG, messageName } from './protocol.ts';
 
 /** Messages are in the byte order of the machine. */
 const LITTLE_ENDIAN = endianness() === 'LE';
@@ -67,7 +67,7 @@ export interface InflightArea {
 
 /** A message that breaks the protocol. */
 export function protocolError(request: number, explanation: string): KvmError {
-  return new KvmError(ERRNO.EPROTO, { syscall: `vhost-user ${requestName(request)}`, explanation });
+  return new KvmError(ERRNO.EPROTO, { syscall: `vhost-user ${messageName(request)}`, explanation });
 }
 
 /** Takes the fields of a payload one after the other. */

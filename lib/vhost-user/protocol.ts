@@ -36,11 +36,11 @@ export const REQUEST = {
 /** Requests of a back end, over a socket of their own (`VhostUserBackendRequest`). */
 export const BACKEND_REQUEST = { CONFIG_CHANGE_MSG: 2 } as const;
 
-const requestNames = new Map<number, string>(Object.entries(REQUEST).map(([name, value]) => [value, name]));
+const messageNames = new Map<number, string>(Object.entries(REQUEST).map(([name, value]) => [value, name]));
 
 /** `SET_MEM_TABLE`; the number where it has no name here. */
-export function requestName(request: number): string {
-  return requestNames.get(request) ?? `request ${request}`;
+export function messageName(request: number): string {
+  return messageNames.get(request) ?? `request ${request}`;
 }
 
 /** Bits of a message's flags; the two lowest are the version, 1. */

@@ -8,7 +8,7 @@ import { ERRNO } from '../../uapi/errno.ts';
 import { BLOCK, BLOCK_FEATURE, BLOCK_HEADER, SECTOR } from '../block-device.ts';
 import { bit, FEATURE, has } from '../protocol.ts';
 import { DriverQueue } from '../virtqueue/driver-queue.ts';
-import { layOut, type Segment } from '../virtqueue/layout.ts';
+import { type ChainSegment, layOut } from '../virtqueue/layout.ts';
 import type { VhostUserFrontEnd } from './front-end.ts';
 
 export interface BlockDriverOptions {
@@ -140,7 +140,12 @@ export class BlockDriver {
     }
   }
 
-  async #request(type: number, sector: U64, out: readonly Segment[], into: readonly Segment[]): Promise<void> {
+  async #request(
+    type: number,
+    sector: U64,
+    out: readonly ChainSegment[],
+    into: readonly ChainSegment[],
+  ): Promise<void> {
     checkU64(sector, 'sector');
     while (this.#failed === undefined && this.#slots.length === 0) {
       await new Promise<void>((resolve) => this.#waiting.push(resolve));

@@ -3,7 +3,7 @@ import { isClosed } from '../../calls/failure.ts';
 import { ERRNO } from '../../uapi/errno.ts';
 import { type Channel, closeAll, type Message } from '../channel.ts';
 import { decodeU64, encodeU64, NO_PAYLOAD, protocolError } from '../message.ts';
-import { MESSAGE_FLAG, REQUEST, requestName } from '../protocol.ts';
+import { MESSAGE_FLAG, messageName, REQUEST } from '../protocol.ts';
 
 interface Pending {
   readonly request: number;
@@ -65,7 +65,7 @@ export class Requests {
         const refused = decodeU64(request, reply.payload);
         if (refused === 0n) return;
         const explanation = `the back end refuses, with ${refused}`;
-        throw new KvmError(ERRNO.EIO, { syscall: `vhost-user ${requestName(request)}`, explanation });
+        throw new KvmError(ERRNO.EIO, { syscall: `vhost-user ${messageName(request)}`, explanation });
       }
       await this.#channel.send(request, 0, payload, descriptors);
       // It answers in order: with this it has seen the other.
@@ -135,7 +135,7 @@ export class Requests {
 
   #gone(request: number | undefined): Error {
     if (this.#reason !== undefined) return this.#reason;
-    const syscall = request === undefined ? 'vhost-user' : `vhost-user ${requestName(request)}`;
+    const syscall = request === undefined ? 'vhost-user' : `vhost-user ${messageName(request)}`;
     const explanation = this.closed ? isClosed('the connection') : 'the back end closed the connection';
     return new KvmError(this.closed ? ERRNO.EBADF : ERRNO.ECONNRESET, { syscall, explanation });
   }

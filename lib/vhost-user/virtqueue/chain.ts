@@ -1,6 +1,6 @@
 import { hex } from '../../base/errors.ts';
 import type { GuestMemory } from '../../memory/guest-memory.ts';
-import { DESC_FLAG, DESC_SIZE, descBytes, type QueueLayout, queueError, type Segment } from './layout.ts';
+import { type ChainSegment, DESC_FLAG, DESC_SIZE, descBytes, type QueueLayout, queueError } from './layout.ts';
 
 /** The most descriptors of a chain with an indirect table: what Linux and QEMU take. */
 export const MAX_CHAIN = 1024;
@@ -13,8 +13,8 @@ export class Chain {
   readonly head: number;
   /** Descriptors of the queue's own table that it takes. */
   readonly direct: number;
-  readonly readable: readonly Segment[];
-  readonly writable: readonly Segment[];
+  readonly readable: readonly ChainSegment[];
+  readonly writable: readonly ChainSegment[];
   readonly readableLength: number;
   readonly writableLength: number;
 
@@ -22,8 +22,8 @@ export class Chain {
     memory: GuestMemory,
     head: number,
     direct: number,
-    readable: readonly Segment[],
-    writable: readonly Segment[],
+    readable: readonly ChainSegment[],
+    writable: readonly ChainSegment[],
   ) {
     this.memory = memory;
     this.head = head;
@@ -55,12 +55,12 @@ export class Chain {
   }
 
   /** The pieces of guest memory of a part of what is writable. */
-  writablePieces(offset: number, length: number): Segment[] {
+  writablePieces(offset: number, length: number): ChainSegment[] {
     return [...pieces(this.writable, offset, length)];
   }
 }
 
-function* pieces(segments: readonly Segment[], offset: number, length: number): Generator<Segment> {
+function* pieces(segments: readonly ChainSegment[], offset: number, length: number): Generator<ChainSegment> {
   let skip = offset;
   let left = length;
   for (const segment of segments) {
@@ -76,7 +76,7 @@ function* pieces(segments: readonly Segment[], offset: number, length: number): 
   }
 }
 
-const total = (segments: readonly Segment[]): number => segments.reduce((sum, { length }) => sum + length, 0);
+const total = (segments: readonly ChainSegment[]): number => segments.reduce((sum, { length }) => sum + length, 0);
 
 /**
  * Follows the descriptors from a head on. Whatever the driver wrote there, this ends.
@@ -84,8 +84,8 @@ const total = (segments: readonly Segment[]): number => segments.reduce((sum, { 
  */
 export function readChain(memory: GuestMemory, { desc, size }: QueueLayout, head: number, indirect: boolean): Chain {
   if (head >= size) throw queueError(`the head is ${head}, and the queue has ${size} descriptors`);
-  const readable: Segment[] = [];
-  const writable: Segment[] = [];
+  const readable: ChainSegment[] = [];
+  const writable: ChainSegment[] = [];
   let [table, entries, index, bytes, count, direct] = [desc, size, head, 0, 0, 0];
   // Its table may be any memory, the queue's own table too.
   let isIndirect = false;

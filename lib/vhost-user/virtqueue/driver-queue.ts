@@ -2,6 +2,7 @@ import { KvmError } from '../../base/errors.ts';
 import type { GuestMemory } from '../../memory/guest-memory.ts';
 import { ERRNO } from '../../uapi/errno.ts';
 import {
+  type ChainSegment,
   checkLayout,
   DESC_FLAG,
   DESC_SIZE,
@@ -10,7 +11,6 @@ import {
   type QueueLayout,
   type QueueOptions,
   queueError,
-  type Segment,
   SharedFields,
   USED_NO_NOTIFY,
   usedBytes,
@@ -68,7 +68,7 @@ export class DriverQueue<T> {
   }
 
   /** Makes a chain available, by {@link publish}. @throws KvmError ENOSPC when there are too few descriptors */
-  add(readable: readonly Segment[], writable: readonly Segment[], token: T): void {
+  add(readable: readonly ChainSegment[], writable: readonly ChainSegment[], token: T): void {
     const count = readable.length + writable.length;
     if (count === 0 || count > this.#free.length) {
       const explanation = `a chain of ${count} descriptors; ${this.#free.length} of ${this.#layout.size} are free`;
@@ -131,7 +131,7 @@ export class DriverQueue<T> {
     return { token: found.token, written };
   }
 
-  #putDescriptor(index: number, { gpa, length }: Segment, isWritable: boolean, next: number | undefined): void {
+  #putDescriptor(index: number, { gpa, length }: ChainSegment, isWritable: boolean, next: number | undefined): void {
     const at = this.#layout.desc + DESC_SIZE * index;
     this.#memory.writeU64(at, gpa, true);
     this.#memory.writeU32(at + 8, length, true);

@@ -26,7 +26,7 @@ export interface QueueOptions {
 }
 
 /** A piece of guest memory. */
-export interface Segment {
+export interface ChainSegment {
   readonly gpa: number;
   readonly length: number;
 }

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { cli } from '../../../lib/cli/cli.ts';
-import { ARCHES } from '../../../lib/uapi/arch.ts';
+import { ARCHES } from '../../../lib/raw.ts';
 import { fakeIo } from './fake-io.ts';
 
 async function run(...argv: string[]) {

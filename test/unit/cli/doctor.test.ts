@@ -1,14 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { plainHtabLoops } from '../../../lib/arch/ppc64/model/htab-loops.ts';
-import { EmulatedKernel } from '../../../lib/backends/emulated.ts';
-import type { KvmCalls } from '../../../lib/calls/kvm-calls.ts';
-import { traced } from '../../../lib/calls/recorder.ts';
 import type { FileFacts, Host } from '../../../lib/cli/doctor/host.ts';
 import { diagnose, doctorCommand } from '../../../lib/cli/doctor/index.ts';
-import { ARCH_FACTS, type Arch } from '../../../lib/uapi/arch.ts';
-import { ERRNO } from '../../../lib/uapi/errno.ts';
+import type { KvmCalls } from '../../../lib/raw.ts';
+import { ARCH_FACTS, type Arch, EmulatedKernel, ERRNO, traced } from '../../../lib/raw.ts';
 import { fakeIo } from './fake-io.ts';
 
+/** Only looked for here. */
+const htab = { apply: () => 0, encode: () => -1 };
 const DEVICE: FileFacts = { isCharacterDevice: true, mode: 0o660, gid: 106 };
 
 interface Machine {
@@ -39,7 +37,7 @@ function machine({ arch = 'x86_64', host = {}, files = {}, mayUse = true, calls 
     has: () => true,
     loadAddon: () => ({
       calls: Object.assign(kernel, calls),
-      htab: plainHtabLoops,
+      htab,
       path: '/p/build/Release/kvm_bridge.node',
     }),
     ...host,
@@ -70,7 +68,7 @@ describe('a machine where all is well', () => {
     };
     const lines: string[] = [];
     const calls = traced(new EmulatedKernel({ arch: 'x86_64' }), (line) => lines.push(line), { observer });
-    const loadAddon = () => ({ calls, htab: plainHtabLoops, path: '/p/kvm_bridge.node' });
+    const loadAddon = () => ({ calls, htab, path: '/p/kvm_bridge.node' });
     expect(diagnose(machine({ host: { loadAddon } })).usable).toBe(true);
     expect(lines.filter((line) => /^(openKvm|createVm|createVcpu)\(/.test(line))).toHaveLength(3);
     expect([...open, ...mapped]).toEqual([]);
@@ -80,7 +78,7 @@ describe('a machine where all is well', () => {
     expect(finding(machine(), 'addon').detail).toBe('for x86_64, built here: /p/build/Release/kvm_bridge.node');
     const path = '/p/prebuilds/linux-x64/kvm_bridge.node';
     const calls = new EmulatedKernel({ arch: 'x86_64' });
-    const prebuilt = machine({ host: { loadAddon: () => ({ calls, htab: plainHtabLoops, path }) } });
+    const prebuilt = machine({ host: { loadAddon: () => ({ calls, htab, path }) } });
     expect(finding(prebuilt, 'addon').detail).toBe(`for x86_64, the prebuilt one: ${path}`);
     const named = machine({ host: { env: { KVM_BRIDGE_ADDON: path } } });
     expect(finding(named, 'addon').detail).toContain('named by KVM_BRIDGE_ADDON');

@@ -9,8 +9,7 @@ import { HIDDEN } from '../../../lib/cli/repl/completion.ts';
 import { dump, dumpFormat } from '../../../lib/cli/repl/dump.ts';
 import { type ReplOptions, replCommand } from '../../../lib/cli/repl/index.ts';
 import { sliceRuns } from '../../../lib/cli/repl/slices.ts';
-import type { KvmCalls } from '../../../lib/raw.ts';
-import type { Arch } from '../../../lib/uapi/arch.ts';
+import type { Arch, KvmCalls } from '../../../lib/raw.ts';
 import { fakeIo } from './fake-io.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'prompt-'));

@@ -2,10 +2,10 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it, vi } from 'vitest';
-import { loadNative } from '../../../lib/backends/native.ts';
 import { replCommand } from '../../../lib/cli/repl/index.ts';
 import { closeSession, openSession, type SessionOptions } from '../../../lib/cli/session.ts';
 import { Kvm, KvmError } from '../../../lib/index.ts';
+import { loadNative } from '../../../lib/raw.ts';
 import { whyNoKvm } from '../../scenarios/real-host.ts';
 import { fakeIo, plain } from './fake-io.ts';
 

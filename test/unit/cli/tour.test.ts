@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { loadNative } from '../../../lib/backends/native.ts';
 import { tourCommand } from '../../../lib/cli/tour/index.ts';
+import { loadNative } from '../../../lib/raw.ts';
 import { whyNoKvm } from '../../scenarios/real-host.ts';
 import { fakeIo, plain } from './fake-io.ts';
 

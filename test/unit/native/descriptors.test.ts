@@ -1,8 +1,6 @@
 import { closeSync, fstatSync, openSync, readFileSync, readlinkSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { CAP } from '../../../lib/uapi/capabilities.ts';
-import { ERRNO } from '../../../lib/uapi/errno.ts';
-import { requestNumber } from '../../../lib/uapi/requests.ts';
+import { CAP, ERRNO, requestNumber } from '../../../lib/raw.ts';
 import { anonymous, PAGE, RW, realKvm, runChild } from './real.ts';
 
 const O_CLOEXEC = 0o2000000;

@@ -2,9 +2,7 @@ import { closeSync, ftruncateSync, mkdtempSync, openSync, readFileSync, rmSync, 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { VIEW_WINDOW } from '../../../lib/calls/kvm-calls.ts';
-import { ERRNO } from '../../../lib/uapi/errno.ts';
-import { MADV, MAP, PROT } from '../../../lib/uapi/flags.ts';
+import { ERRNO, MADV, MAP, PROT, VIEW_WINDOW } from '../../../lib/raw.ts';
 import { ANONYMOUS, addon, anonymous, PAGE, RW, runChild, viewOf } from './real.ts';
 
 const MIB = 2 ** 20;

@@ -2,10 +2,8 @@ import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { TestContext } from 'vitest';
-import { loadNative } from '../../../lib/backends/native.ts';
-import type { KvmCalls } from '../../../lib/calls/kvm-calls.ts';
-import { MAP, PROT } from '../../../lib/uapi/flags.ts';
-import { REGS_SIZE, X86_64_REGS } from '../../../lib/uapi/structs.ts';
+import type { KvmCalls } from '../../../lib/raw.ts';
+import { loadNative, MAP, PROT, REGS_SIZE, X86_64_REGS } from '../../../lib/raw.ts';
 import { whyNoKvm } from '../../scenarios/real-host.ts';
 
 const loaded = loadNative();

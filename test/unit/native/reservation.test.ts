@@ -1,8 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import type { KvmCalls } from '../../../lib/calls/kvm-calls.ts';
-import { ERRNO } from '../../../lib/uapi/errno.ts';
-import { MADV, MAP, PROT } from '../../../lib/uapi/flags.ts';
+import type { KvmCalls } from '../../../lib/raw.ts';
+import { ERRNO, MADV, MAP, PROT } from '../../../lib/raw.ts';
 import { ANONYMOUS, addon, PAGE, RW, runChild } from './real.ts';
 
 const HUGE = 0x20_0000;

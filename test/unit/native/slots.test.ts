@@ -1,7 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { ERRNO } from '../../../lib/uapi/errno.ts';
-import { requestNumber } from '../../../lib/uapi/requests.ts';
+import { ERRNO, requestNumber } from '../../../lib/raw.ts';
 import { anonymous, PAGE, realKvm } from './real.ts';
 
 const SIZE = 16 * PAGE;

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
-import { ERRNO } from '../../../lib/uapi/errno.ts';
+import { ERRNO } from '../../../lib/raw.ts';
 import { childPath, openDescriptors, realModeGuest, runChild, SPIN } from './real.ts';
 
 type HowToRun = 'run' | 'runAsync' | 'runUntilKicked';

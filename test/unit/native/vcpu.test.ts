@@ -1,7 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ERRNO } from '../../../lib/uapi/errno.ts';
-import { EXIT } from '../../../lib/uapi/flags.ts';
-import { KVM_RUN } from '../../../lib/uapi/structs.ts';
+import { ERRNO, EXIT, KVM_RUN } from '../../../lib/raw.ts';
 import { openDescriptors, realKvm, realModeGuest, SPIN } from './real.ts';
 
 const delay = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));

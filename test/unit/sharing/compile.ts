@@ -3,9 +3,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { packageRoot } from '../../../lib/backends/package-root.ts';
 
-const ROOT = packageRoot(fileURLToPath(import.meta.url))!;
+const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 const probe = spawnSync('cc', ['--version']);
 
 /** Why nothing can be compiled here; undefined when it can. */

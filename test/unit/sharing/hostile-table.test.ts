@@ -2,8 +2,8 @@ import { fstatSync, readSync, writeSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { AddressSpace, Mapping } from '../../../lib/index.ts';
 import type { KvmCalls } from '../../../lib/raw.ts';
+import { SEAL } from '../../../lib/raw.ts';
 import { CONSUMER, HEADER, HOST_IS_LITTLE_ENDIAN, REGION } from '../../../lib/sharing/table/layout.ts';
-import { SEAL } from '../../../lib/uapi/flags.ts';
 import { UNIT } from '../handles/backends.ts';
 import { hostCalls, openDescriptors, remainingDescriptors } from './host.ts';
 
