@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { bytesOfText, textOfBytes } from '../../../../lib/calls/format.ts';
-import { Kvm } from '../../../../lib/handles/kvm.ts';
+import { Kvm } from '../../../../lib/index.ts';
 import { replayed } from './traced.ts';
 
 /** What a guest with a little of everything leaves in a trace. */

@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { emulationOf } from '../../../../lib/backends/emulation.ts';
-import { loadNative } from '../../../../lib/backends/native.ts';
-import { ARCHES } from '../../../../lib/uapi/arch.ts';
+import { ARCHES, loadNative } from '../../../../lib/raw.ts';
 import { nativeGuestLoader, noGuestLoader } from '../../../scenarios/guests/native.ts';
 import { scenariosFor } from '../../../scenarios/index.ts';
 import { applicable, whyNoKvm } from '../../../scenarios/real-host.ts';

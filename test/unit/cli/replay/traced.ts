@@ -1,9 +1,9 @@
-import { EmulatedKernel, type EmulatedKernelOptions } from '../../../../lib/backends/emulated.ts';
 import { emulationOf } from '../../../../lib/backends/emulation.ts';
-import type { KvmCalls } from '../../../../lib/calls/kvm-calls.ts';
 import { recorded } from '../../../../lib/calls/trace-recorder.ts';
 import { cli } from '../../../../lib/cli/cli.ts';
 import type { Difference } from '../../../../lib/cli/replay/compare.ts';
+import type { KvmCalls } from '../../../../lib/raw.ts';
+import { EmulatedKernel, type EmulatedKernelOptions } from '../../../../lib/raw.ts';
 import { emulatedGuestLoader } from '../../../scenarios/guests/emulated.ts';
 import { type GuestLoader, record, type Scenario } from '../../../scenarios/scenario.ts';
 import { fakeIo } from '../fake-io.ts';

@@ -1,13 +1,13 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Kvm } from 'kvm-bridge';
 import { afterAll, describe, expect, it } from 'vitest';
 import { cli } from '../../../../lib/cli/cli.ts';
 import { readTrace } from '../../../../lib/cli/replay/read-trace.ts';
 import type { ReportData } from '../../../../lib/cli/report/data.ts';
 import { reportOfTrace } from '../../../../lib/cli/report/of-trace.ts';
-import type { Arch } from '../../../../lib/uapi/arch.ts';
+import { Kvm } from '../../../../lib/index.ts';
+import type { Arch } from '../../../../lib/raw.ts';
 import { fakeIo } from '../fake-io.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'kvm-bridge-report-'));
