@@ -49,14 +49,37 @@ export function checkU64s(values: readonly U64[], name: string, most: number): r
   return Array.from(values as readonly U64[], (value, index) => checkU64(value, `${name}[${index}]`));
 }
 
+/** Checks a number that may have a fraction, or be without end. */
+export function checkAtLeast(value: number, name: string, min: number): number {
+  if (typeof value !== 'number') throw invalidArgType(name, 'a number', value);
+  if (!(value >= min)) throw outOfRange(name, `at least ${min}`, value);
+  return value;
+}
+
 /** Checks an unsigned 32-bit argument. */
 export const checkU32 = (value: number, name: string): number => checkInteger(value, name, 0, 0xffff_ffff);
 
 /** Checks a size in bytes that is held in memory: [0, 2^53). */
 export const checkSize = (value: number, name: string): number => checkInteger(value, name, 0, Number.MAX_SAFE_INTEGER);
 
-/** Checks that an argument is a Uint8Array (a Buffer is one). */
-export const checkBytes = (value: Uint8Array, name: string): Uint8Array => checkInstance(value, name, Uint8Array);
+/** Checks that an argument is a Uint8Array (a Buffer is one), of memory that is still there. */
+export function checkBytes(value: Uint8Array, name: string): Uint8Array {
+  checkInstance(value, name, Uint8Array);
+  // Only an empty one can be of a buffer that was transferred or whose mapping has gone.
+  if (value.length === 0 && isDetached(value.buffer)) {
+    throw invalidArgType(name, 'a Uint8Array whose memory is still there', value);
+  }
+  return value;
+}
+
+function isDetached(buffer: ArrayBufferLike): boolean {
+  try {
+    new Uint8Array(buffer);
+    return false;
+  } catch {
+    return true;
+  }
+}
 
 /** New bytes, all 0. @throws RangeError ERR_OUT_OF_RANGE for more than there can be, or than there is memory for */
 export function newBytes(size: number, name: string): Uint8Array<ArrayBuffer> {
@@ -86,6 +109,13 @@ export function checkInstance<T extends object>(value: T, name: string, of: Clas
   return value;
 }
 
+/** Checks an array of instances of a class. */
+export function checkInstances<T extends object>(values: readonly T[], name: string, of: Class<T>): readonly T[] {
+  if (!Array.isArray(values)) throw invalidArgType(name, `an array of instances of ${of.name}`, values);
+  for (const [index, value] of values.entries()) checkInstance(value as T, `${name}[${index}]`, of);
+  return values;
+}
+
 export function checkBoolean(value: boolean, name: string): boolean {
   if (typeof value !== 'boolean') throw invalidArgType(name, 'true or false', value);
   return value;
@@ -103,6 +133,14 @@ export const checkName = (value: string | undefined, name: string): string | und
 export function checkFunction<T extends (...args: never[]) => unknown>(value: T, name: string): T {
   if (typeof value !== 'function') throw invalidArgType(name, 'a function', value);
   return value;
+}
+
+/** Checks a function that may be left out. */
+export function checkCallback<T extends (...args: never[]) => unknown>(
+  value: T | undefined,
+  name: string,
+): T | undefined {
+  return value === undefined ? undefined : checkFunction(value, name);
 }
 
 export function checkOneOf<T>(value: T, name: string, known: readonly T[]): T {

@@ -184,6 +184,8 @@ function faultOf(error: unknown, names: readonly string[]): string | undefined {
   if (error instanceof OfGetter) return undefined;
   if (!(error instanceof Error)) return `threw ${String(error)}`;
   const { code, name, message } = error as Error & { readonly code?: unknown };
+  // It was taken for the function that it is, and called.
+  if (message.startsWith('Class constructor Some ')) return undefined;
   if (name === 'ProgramInterruption' && typeof code === 'number') return undefined;
   if (typeof code !== 'string') return `${error.stack?.split('\n').slice(0, 3).join(' ')}`;
   if (code === 'ERR_INVALID_ARG_TYPE' || code === 'ERR_OUT_OF_RANGE') {

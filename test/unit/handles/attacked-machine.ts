@@ -2,6 +2,8 @@ import {
   type AddressSpace,
   type Binding,
   type EventFd,
+  type HtabReader,
+  type HtabWriter,
   Kvm,
   type Mapping,
   type MemoryRegion,
@@ -33,6 +35,9 @@ export interface Machine {
   readonly space: AddressSpace;
   readonly eventfd: EventFd;
   readonly binding: Binding;
+  /** Of the hashed page table, on ppc64. */
+  readonly reader: HtabReader | undefined;
+  readonly writer: HtabWriter | undefined;
 }
 
 const RELEASE: Partial<Record<Arch, string>> = { s390x: '7.2' };
@@ -68,6 +73,8 @@ function make(arch: Arch): Machine {
     space: kvm.createAddressSpace(),
     eventfd: kvm.createEventFd(1),
     binding: vm.memory.bind({ name: 'attacked' }),
+    reader: arch === 'ppc64' ? vm.hpt.openReader() : undefined,
+    writer: arch === 'ppc64' ? vm.hpt.openWriter() : undefined,
   };
 }
 

@@ -2,9 +2,10 @@ import type { Machine } from './attacked-machine.ts';
 import { UNIT } from './attacked-machine.ts';
 import type { Face } from './surface.ts';
 
-type Faces = Readonly<Record<string, Face<Machine>>>;
+export type Faces = Readonly<Record<string, Face<Machine>>>;
 
-const handle = {
+/** What every handle has, of which nothing takes a user's arguments. */
+export const HANDLE = {
   close: null,
   check: null,
   checkIoctl: null,
@@ -79,7 +80,7 @@ export const COMMON: Faces = {
   kvm: {
     of: ({ kvm }) => kvm,
     methods: {
-      ...handle,
+      ...HANDLE,
       getApiVersion: null,
       capabilities: null,
       createAddressSpace: null,
@@ -100,7 +101,7 @@ export const COMMON: Faces = {
   vm: {
     of: ({ vm }) => vm,
     methods: {
-      ...handle,
+      ...HANDLE,
       harvestDirtyRings: null,
       vcpuCloses: null,
       vcpuClosed: null,
@@ -258,7 +259,7 @@ export const COMMON: Faces = {
   eventfd: {
     of: ({ eventfd }) => eventfd,
     methods: {
-      ...handle,
+      ...HANDLE,
       hold: null,
       letGo: null,
       read: null,
@@ -269,7 +270,7 @@ export const COMMON: Faces = {
   vcpu: {
     of: ({ vcpu }) => vcpu,
     methods: {
-      ...handle,
+      ...HANDLE,
       mapPart: null,
       kick: null,
       getMpState: null,

@@ -1,12 +1,27 @@
 import { describe, expect, it } from 'vitest';
+import type { Arch } from '../../../lib/raw.ts';
 import { attack } from './attack.ts';
 import { arenaOf } from './attacked-machine.ts';
+import { PPC64 } from './ppc64-faces.ts';
+import { S390X } from './s390x-faces.ts';
 import { membersOf, targetsOf } from './surface.ts';
-import { COMMON, X86_64 } from './typed-faces.ts';
+import { COMMON, type Faces, X86_64 } from './typed-faces.ts';
 
-describe('wrong arguments of the typed layer on x86_64', () => {
-  const arena = arenaOf('x86_64');
-  it.each(Object.entries({ ...COMMON, ...X86_64 }))('%s', { timeout: 120_000 }, async (title, face) => {
+/** Memory and what is shared is the same code on every architecture. */
+const { kvm, vm, 'vm.io': io, 'vm.memslots': memslots, vcpu, 'vcpu.kvmRun': kvmRun } = COMMON;
+const ELSEWHERE = { kvm, vm, 'vm.io': io, 'vm.memslots': memslots, vcpu, 'vcpu.kvmRun': kvmRun } as Faces;
+
+const FACES: Readonly<Record<Arch, Faces>> = {
+  x86_64: { ...COMMON, ...X86_64 },
+  s390x: { ...ELSEWHERE, ...S390X },
+  ppc64: { ...ELSEWHERE, ...PPC64 },
+  aarch64: ELSEWHERE,
+  riscv64: ELSEWHERE,
+};
+
+describe.each(Object.entries(FACES))('wrong arguments of the typed layer on %s', (arch, faces) => {
+  const arena = arenaOf(arch as Arch);
+  it.each(Object.entries(faces))('%s', { timeout: 120_000 }, async (title, face) => {
     const machine = arena.make();
     const missing = membersOf(face.of(machine)).filter((name) => !(name in face.methods));
     arena.close(machine);
@@ -19,6 +34,6 @@ describe('wrong arguments of the typed layer on x86_64', () => {
       tried += result.tried;
     }
     expect(faults).toEqual([]);
-    expect(tried).toBeGreaterThan(30);
+    expect(tried > 30 || Object.values(face.methods).every((args) => args === null)).toBe(true);
   });
 });

@@ -1,4 +1,4 @@
-import { checkInteger } from '../../../base/arguments.ts';
+import { checkCallback, checkInteger, checkObject, checkSignal } from '../../../base/arguments.ts';
 import type { HtabReader, HtabWriter } from './htab-fd.ts';
 
 export interface HtabCopyOptions {
@@ -10,8 +10,10 @@ export interface HtabCopyOptions {
   readonly stop?: (() => void | Promise<void>) | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Told of every pass when it is over. */
-  readonly onPass?: (pass: HtabCopyPass) => void;
+  readonly onPass?: ((pass: HtabCopyPass) => void) | undefined;
 }
+
+type CheckedCopyOptions = HtabCopyOptions & { readonly settled: number; readonly maxPasses: number };
 
 /** One pass of a copy. */
 export interface HtabCopyPass {
@@ -25,6 +27,20 @@ export interface HtabCopyPass {
   readonly last: boolean;
 }
 
+/** The options of a copy, each looked at once. */
+export function checkCopyOptions(options: HtabCopyOptions): CheckedCopyOptions {
+  const { settled = 256, maxPasses = 30, stop, signal, onPass } = checkObject(options, 'options');
+  checkInteger(settled, 'options.settled', 0, Number.MAX_SAFE_INTEGER);
+  checkInteger(maxPasses, 'options.maxPasses', 1, Number.MAX_SAFE_INTEGER);
+  return {
+    settled,
+    maxPasses,
+    stop: checkCallback(stop, 'options.stop'),
+    signal: checkSignal(signal, 'options.signal'),
+    onPass: checkCallback(onPass, 'options.onPass'),
+  };
+}
+
 /**
  * Copies pass after pass until little changes, and then once more when the vCPUs are stopped.
  * @param isStale whether one of the tables is another one by now
@@ -34,11 +50,9 @@ export async function copyPasses(
   reader: HtabReader,
   writer: HtabWriter,
   isStale: () => boolean,
-  options: HtabCopyOptions,
+  options: CheckedCopyOptions,
 ): Promise<readonly HtabCopyPass[] | undefined> {
-  const { stop, signal, onPass } = options;
-  const settled = checkInteger(options.settled ?? 256, 'settled', 0, Number.MAX_SAFE_INTEGER);
-  const maxPasses = checkInteger(options.maxPasses ?? 30, 'maxPasses', 1, Number.MAX_SAFE_INTEGER);
+  const { stop, signal, onPass, settled, maxPasses } = options;
   const passes: HtabCopyPass[] = [];
   for (let last = false; ; ) {
     const copied = await copyPass(reader, writer, isStale, signal);

@@ -1,5 +1,4 @@
-import { checkBytes, checkInteger } from '../../../base/arguments.ts';
-import { outOfRange } from '../../../base/errors.ts';
+import { checkAtLeast, checkBytes, checkInteger, checkObject, checkSignal } from '../../../base/arguments.ts';
 import { callError } from '../../../calls/failure.ts';
 import { Handle } from '../../../calls/handle.ts';
 import type { KvmCalls } from '../../../calls/kvm-calls.ts';
@@ -109,14 +108,15 @@ export class HtabReader extends Handle {
    * @throws the signal's reason; KvmError ESTALE, EBADF, EFAULT as {@link next}
    */
   async *chunks(budget: HtabReadBudget = {}): AsyncGenerator<HtabChunkBytes, void, undefined> {
-    const { maxBytes = Number.POSITIVE_INFINITY, maxMs = Number.POSITIVE_INFINITY, signal } = budget;
-    if (!(maxBytes > 0)) throw outOfRange('maxBytes', 'more than 0', maxBytes);
-    if (!(maxMs >= 0)) throw outOfRange('maxMs', 'at least 0', maxMs);
+    const { maxBytes = Number.POSITIVE_INFINITY, maxMs = Number.POSITIVE_INFINITY } = checkObject(budget, 'budget');
+    checkAtLeast(maxBytes, 'budget.maxBytes', 1);
+    checkAtLeast(maxMs, 'budget.maxMs', 0);
+    const signal = checkSignal(budget.signal, 'budget.signal');
     const deadline = performance.now() + maxMs;
     let left = maxBytes;
     for (let reads = this.#reads; ; ) {
       signal?.throwIfAborted();
-      const chunk = this.next(Math.max(MIN_READ, Math.min(left, READ_BYTES)));
+      const chunk = this.next(Math.floor(Math.max(MIN_READ, Math.min(left, READ_BYTES))));
       if (chunk === undefined) return;
       left -= chunk.bytes.length;
       yield chunk;

@@ -1,4 +1,5 @@
 import { Readable, Writable } from 'node:stream';
+import { checkAtLeast, checkInteger, checkObject, checkSignal } from '../../../base/arguments.ts';
 import { callError } from '../../../calls/failure.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { HtabPieces } from '../model/htab-pieces.ts';
@@ -21,14 +22,27 @@ export interface HtabWriteStreamOptions {
 const STALE =
   'the table was allocated, resized or freed since the stream began, and what was written before has gone with it: begin anew';
 
+/** What Node's streams take of the options. */
+function checkStreamOptions(
+  signal: AbortSignal | undefined,
+  highWaterMark: number | undefined,
+): { readonly signal?: AbortSignal; readonly highWaterMark?: number } {
+  checkSignal(signal, 'options.signal');
+  if (highWaterMark !== undefined) checkInteger(highWaterMark, 'options.highWaterMark', 0, Number.MAX_SAFE_INTEGER);
+  return { ...(signal === undefined ? {} : { signal }), ...(highWaterMark === undefined ? {} : { highWaterMark }) };
+}
+
 /** The bytes of passes as a Readable, which reads on when they are wanted; the reader is closed with it. */
-export function readStreamOf(reader: HtabReader, options: HtabReadStreamOptions): Readable {
-  const { passes = 1, boltedOnly: _, ...streamOptions } = options;
+export function readStreamOf(open: () => HtabReader, options: HtabReadStreamOptions): Readable {
+  const { passes = 1, signal, highWaterMark } = checkObject(options, 'options');
+  checkAtLeast(passes, 'options.passes', 1);
+  const streamOptions = checkStreamOptions(signal, highWaterMark);
+  const reader = open();
   async function* bytes(): AsyncGenerator<Uint8Array, void, undefined> {
     try {
       for (let pass = 0; pass < passes; pass++) {
         let chunks = 0;
-        for await (const chunk of reader.chunks({ signal: options.signal })) {
+        for await (const chunk of reader.chunks({ signal })) {
           chunks++;
           yield chunk.bytes;
         }
@@ -43,11 +57,14 @@ export function readStreamOf(reader: HtabReader, options: HtabReadStreamOptions)
 
 /** A Writable that takes a stream in pieces of any size and writes its chunks; the writer is closed with it. */
 export function writeStreamOf(
-  writer: HtabWriter,
+  open: () => HtabWriter,
   format: HtabStreamFormat,
   generation: () => number,
   options: HtabWriteStreamOptions,
 ): Writable {
+  const { signal, highWaterMark } = checkObject(options, 'options');
+  const streamOptions = checkStreamOptions(signal, highWaterMark);
+  const writer = open();
   const pieces = new HtabPieces(format);
   let begun: number | undefined;
   const take = (piece: Uint8Array): void => {
@@ -66,7 +83,7 @@ export function writeStreamOf(
     setImmediate(done);
   };
   return new Writable({
-    ...options,
+    ...streamOptions,
     decodeStrings: true,
     write: (piece: Uint8Array, _encoding, done) => answer(() => take(piece), done),
     final: (done) => answer(() => pieces.end(), done),

@@ -1,6 +1,14 @@
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { checkInteger, checkU64 } from '../../../base/arguments.ts';
+import {
+  checkBoolean,
+  checkBytes,
+  checkInstance,
+  checkInteger,
+  checkObject,
+  checkSignal,
+  checkU64,
+} from '../../../base/arguments.ts';
 import { hex, KvmError, outOfRange } from '../../../base/errors.ts';
 import type { U64 } from '../../../base/u64.ts';
 import { type Callee, callFailure } from '../../../calls/failure.ts';
@@ -24,7 +32,7 @@ import {
 } from '../model/htab-stream.ts';
 import type { Segment } from '../model/slb.ts';
 import { decodeSmmuInfo, type SmmuInfo } from '../model/smmu-info.ts';
-import { explainTranslation, type TranslateOptions } from '../model/translate.ts';
+import { checkTranslation, explainTranslation, type TranslateOptions } from '../model/translate.ts';
 import {
   ALLOCATE_HTAB_RULES,
   COMMIT_HPT_RULES,
@@ -37,7 +45,7 @@ import {
   RESIZE_HPT_RULES,
   SWITCH_MMU_RULES,
 } from '../rules.ts';
-import { copyPasses, type HtabCopyOptions, type HtabCopyPass } from './htab-copy.ts';
+import { checkCopyOptions, copyPasses, type HtabCopyOptions, type HtabCopyPass } from './htab-copy.ts';
 import { type HtabReadBudget, HtabReader, HtabWriter } from './htab-fd.ts';
 import {
   type HtabReadStreamOptions,
@@ -195,7 +203,8 @@ export class VmHpt {
    * @throws the signal's reason, what was prepared being taken back; KvmError as {@link prepareResize} and
    *   {@link commitResize}
    */
-  async resize(order: number, { signal }: ResizeOptions = {}): Promise<void> {
+  async resize(order: number, options: ResizeOptions = {}): Promise<void> {
+    const signal = checkSignal(checkObject(options, 'options').signal, 'options.signal');
     if (order === 0) throw outOfRange('order', '18 to 46', order);
     signal?.throwIfAborted();
     for (let wait = this.prepareResize(order); wait > 0; wait = this.prepareResize(order)) {
@@ -213,8 +222,10 @@ export class VmHpt {
    * KVM_PPC_GET_HTAB_FD for reading. As long as a reader is open KVM notes changes; close it.
    * @throws KvmError EMFILE; EBUSY for one with `boltedOnly` beside one without, which would take changes away from it
    */
-  openReader({ boltedOnly = false, startIndex = 0 }: HtabReaderOptions = {}): HtabReader {
-    checkU64(startIndex, 'startIndex');
+  openReader(options: HtabReaderOptions = {}): HtabReader {
+    const { boltedOnly = false, startIndex = 0 } = checkObject(options, 'options');
+    checkBoolean(boltedOnly, 'options.boltedOnly');
+    checkU64(startIndex, 'options.startIndex');
     if ([...this.#readers].some((reader) => reader.boltedOnly !== boltedOnly)) {
       const explanation =
         'KVM tells only one reader of a change, and a reader of bolted entries hides what it reads of others: close the other reader first';
@@ -263,11 +274,13 @@ export class VmHpt {
    * @throws RangeError for a table of another order; HtabStreamError; KvmError EBUSY, EINVAL, EIO
    */
   write(source: Htab | Uint8Array): void {
-    if (source instanceof Htab && source.order !== this.#requireOrder('write')) {
+    const isTable = source instanceof Htab;
+    if (!isTable) checkBytes(source, 'source');
+    if (isTable && source.order !== this.#requireOrder('write')) {
       throw outOfRange('source.order', `the order of the VM's table, ${this.#order}`, source.order);
     }
     using writer = this.openWriter();
-    writer.write(source instanceof Htab ? encodeHtabStream(source, this.format) : source);
+    writer.write(isTable ? encodeHtabStream(source, this.format) : source);
   }
 
   /** The chunks of one pass over the whole table, up to a budget. @throws as {@link HtabReader.chunks} */
@@ -284,7 +297,7 @@ export class VmHpt {
 
   /** The stream of one pass, or more, as a Readable. @throws KvmError as {@link openReader} */
   createReadStream(options: HtabReadStreamOptions = {}): Readable {
-    return readStreamOf(this.openReader(options), options);
+    return readStreamOf(() => this.openReader(options), options);
   }
 
   /**
@@ -292,7 +305,12 @@ export class VmHpt {
    * allocated, resized or freed between two pieces. @throws KvmError EMFILE
    */
   createWriteStream(options: HtabWriteStreamOptions = {}): Writable {
-    return writeStreamOf(this.openWriter(), this.format, () => this.#generation, options);
+    return writeStreamOf(
+      () => this.openWriter(),
+      this.format,
+      () => this.#generation,
+      options,
+    );
   }
 
   /**
@@ -305,20 +323,23 @@ export class VmHpt {
    * @example await vm.hpt.copyTo(other, { stop: () => pauseGuest() })
    */
   async copyTo(target: { readonly hpt: VmHpt }, options: HtabCopyOptions = {}): Promise<readonly HtabCopyPass[]> {
+    const hpt = checkInstance(checkObject(target, 'target').hpt, 'target.hpt', VmHpt);
+    const copyOptions = checkCopyOptions(options);
+    const { signal } = copyOptions;
     let stopped: Promise<void> | undefined;
     const stop = (): Promise<void> => {
-      stopped ??= Promise.resolve(options.stop?.());
+      stopped ??= Promise.resolve(copyOptions.stop?.());
       return stopped;
     };
     for (;;) {
-      options.signal?.throwIfAborted();
+      signal?.throwIfAborted();
       const order = this.#requireOrder('copyTo');
-      if (target.hpt.getOrder() !== order) target.hpt.allocate(order);
-      const into = target.hpt.#generation;
+      if (hpt.getOrder() !== order) hpt.allocate(order);
+      const into = hpt.#generation;
       using reader = this.openReader();
-      using writer = target.hpt.openWriter();
-      const isStale = (): boolean => reader.isStale || target.hpt.#generation !== into;
-      const passes = await copyPasses(reader, writer, isStale, { ...options, stop });
+      using writer = hpt.openWriter();
+      const isStale = (): boolean => reader.isStale || hpt.#generation !== into;
+      const passes = await copyPasses(reader, writer, isStale, { ...copyOptions, stop });
       if (passes !== undefined) return passes;
     }
   }
@@ -330,9 +351,10 @@ export class VmHpt {
    * @example console.log(vm.hpt.translate(0x1000, [vrmaSegment()]))
    */
   translate(ea: U64, slb: readonly Segment[], options: TranslateOptions = {}): ExplainedHashTranslation {
+    checkTranslation(slb, options);
     const order = this.#requireOrder('translate');
     const table = new LiveGroups(order, (slot) => this.#readGroup(slot));
-    return new ExplainedHashTranslation(BigInt(ea), explainTranslation(table, slb, ea, options));
+    return new ExplainedHashTranslation(BigInt(checkU64(ea, 'ea')), explainTranslation(table, slb, ea, options));
   }
 
   /** KVM_PPC_GET_SMMU_INFO: what the hash MMU of the host can do. @throws KvmError EBADF */
@@ -347,9 +369,12 @@ export class VmHpt {
    * KVM_PPC_CONFIGURE_V3_MMU (POWER9 and later): radix or hash. Changing to radix frees the table.
    * @throws KvmError EINVAL; EBUSY while a vCPU runs
    */
-  configureV3Mmu({ radix, gtse = false, processTable = 0 }: V3MmuConfig): void {
+  configureV3Mmu(config: V3MmuConfig): void {
+    const { radix, gtse = false, processTable = 0 } = checkObject(config, 'config');
+    checkBoolean(radix, 'config.radix');
+    checkBoolean(gtse, 'config.gtse');
     const flags = (radix ? MMUV3.RADIX : 0n) | (gtse ? MMUV3.GTSE : 0n);
-    const word = BigInt(checkU64(processTable, 'processTable')) | (radix ? PATB_GR : 0n);
+    const word = BigInt(checkU64(processTable, 'config.processTable')) | (radix ? PATB_GR : 0n);
     const result = this.#ppc64.configureV3Mmu(this.#owner.fd, flags, word);
     if (result >= 0 && radix) this.#generation++;
     if (result >= 0) return;

@@ -24,6 +24,7 @@ export type HtabStreamProblem =
 
 /** A stream that breaks its own format, or doesn't fit its table. */
 export class HtabStreamError extends RangeError {
+  readonly code = 'ERR_HTAB_STREAM';
   /** Byte offset in the stream of what is wrong: a header, or an entry. */
   readonly offset: number;
   readonly problem: HtabStreamProblem;

@@ -1,10 +1,10 @@
-import { isExact, toU64 } from '../../../base/arguments.ts';
+import { checkInstances, checkObject, checkOneOf, isExact, toU64 } from '../../../base/arguments.ts';
 import { fromHalves, hex64, highHalf, lowHalf } from '../../../base/u64.ts';
 import { findHpte, type HpteWords, NOT_FOUND, otherGroup, primaryGroup, segmentOffset } from './hash.ts';
 import { frameOf, HPTES_PER_GROUP, Hpte, R_LO, V_LO } from './hpte.ts';
 import { pageShift, pageSizeName } from './page-sizes.ts';
 import { type AccessKind, type Denial, denial, type ProtectionContext, protectionContext } from './protection.ts';
-import type { Segment } from './slb.ts';
+import { Segment } from './slb.ts';
 
 /** Why an effective address has no translation. */
 export type TranslationFault = 'no-segment' | 'no-hpte' | Denial;
@@ -70,6 +70,14 @@ export interface TranslateOptions {
 }
 
 const openContext = protectionContext();
+
+/** Checks what every translation is given beside the address. */
+export function checkTranslation(slb: readonly Segment[], options: TranslateOptions): void {
+  checkInstances(slb, 'slb', Segment);
+  const { access, context } = checkObject(options, 'options');
+  if (access !== undefined) checkOneOf(access, 'options.access', ['load', 'store', 'fetch']);
+  if (context !== undefined) checkObject(context, 'options.context');
+}
 
 /** The first valid segment that covers the effective address. */
 export function findSegment(slb: readonly Segment[], eaHi: number, eaLo: number): Segment | undefined {

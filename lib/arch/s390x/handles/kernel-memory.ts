@@ -1,3 +1,4 @@
+import { checkInteger } from '../../../base/arguments.ts';
 import type { S390xCalls } from '../../../calls/kvm-calls.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { MEMOP, MEMOP_FLAG } from '../../../uapi/flags.ts';
@@ -6,6 +7,8 @@ import { PGM_ADDRESSING } from '../model/program-interruption.ts';
 import { addressOf, PFN_LIMIT } from '../model/u64.ts';
 
 const PAGE = 4096;
+
+const checkPfn = (pfn: number): number => checkInteger(pfn, 'pfn', 0, Number.MAX_SAFE_INTEGER);
 
 /**
  * A VM's absolute storage as the kernel shows it through KVM_S390_MEM_OP (5.18 and later): whatever memslots there are.
@@ -25,6 +28,7 @@ export class KernelMemory implements AbsoluteMemory {
   }
 
   readDoubleword(pfn: number, offset: number): number {
+    checkInteger(offset, 'offset', 0, PAGE - 8);
     const page = this.#page(pfn);
     if (typeof page === 'number') return page;
     this.hi = page.getUint32(offset);
@@ -33,9 +37,9 @@ export class KernelMemory implements AbsoluteMemory {
   }
 
   hasFrame(pfn: number): boolean {
-    if (pfn >= PFN_LIMIT) return false;
     const found = this.#pages.get(pfn);
     if (found !== undefined) return found !== PGM_ADDRESSING;
+    if (checkPfn(pfn) >= PFN_LIMIT) return false;
     return this.#memOp(pfn, MEMOP_FLAG.CHECK_ONLY, null) !== PGM_ADDRESSING;
   }
 
@@ -43,7 +47,7 @@ export class KernelMemory implements AbsoluteMemory {
     let page = this.#pages.get(pfn);
     if (page === undefined) {
       const bytes = new Uint8Array(PAGE);
-      const result = pfn >= PFN_LIMIT ? PGM_ADDRESSING : this.#memOp(pfn, 0, bytes);
+      const result = checkPfn(pfn) >= PFN_LIMIT ? PGM_ADDRESSING : this.#memOp(pfn, 0, bytes);
       // Memory that the host lacks looks protected, up to 6.19.
       page = result === 0 ? new DataView(bytes.buffer) : result === PGM_ADDRESSING ? result : -ERRNO.EFAULT;
       this.#pages.set(pfn, page);

@@ -1,4 +1,4 @@
-import { checkBytes, checkInteger, checkSize, checkU64, isExact } from '../../../base/arguments.ts';
+import { checkBytes, checkInteger, checkOneOf, checkU64, isExact, newBytes } from '../../../base/arguments.ts';
 import { invalidArgType, type KvmError, ProgramInterruption } from '../../../base/errors.ts';
 import type { U64 } from '../../../base/u64.ts';
 import { type Callee, callFailure } from '../../../calls/failure.ts';
@@ -130,8 +130,12 @@ export function keyOf(options: AccessOptions): { key: number; flags: number } {
 
 /** The buffer to read into: the caller's, or a new one of the given size. */
 export function bufferFor(into: number | Uint8Array): Uint8Array {
-  if (typeof into === 'number') return new Uint8Array(checkSize(into, 'into'));
+  if (typeof into === 'number') return newBytes(into, 'into');
   return checkBytes(into, 'into');
 }
+
+/** Whether an access that is only asked about stores. */
+export const isStore = (access: 'fetch' | 'store'): boolean =>
+  checkOneOf(access, 'access', ['fetch', 'store']) === 'store';
 
 export const checkAddress = (gaddr: U64): U64 => checkU64(gaddr, 'gaddr');

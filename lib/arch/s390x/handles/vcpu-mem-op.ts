@@ -13,6 +13,7 @@ import {
   bufferFor,
   checkAddress,
   interruption,
+  isStore,
   keyOf,
   type LogicalAccessOptions,
   type MemOpRequest,
@@ -78,7 +79,7 @@ export class VcpuMemOp {
    * @throws KvmError EINVAL for 0 bytes, E2BIG for too many
    */
   check(gaddr: U64, size: number, access: 'fetch' | 'store', options: LogicalAccessOptions): AccessCheck {
-    const op = access === 'store' ? MEMOP.LOGICAL_WRITE : MEMOP.LOGICAL_READ;
+    const op = isStore(access) ? MEMOP.LOGICAL_WRITE : MEMOP.LOGICAL_READ;
     const checked = checkInteger(size, 'size', 0, 0xffff_ffff);
     const request = this.#request(op, gaddr, checked, null, MEMOP_FLAG.CHECK_ONLY, options);
     const code = this.#transfer.once(request, LOGICAL_RULES);

@@ -1,4 +1,4 @@
-import { checkU64 } from '../../../base/arguments.ts';
+import { checkObject, checkU64 } from '../../../base/arguments.ts';
 import type { U64 } from '../../../base/u64.ts';
 import { type Callee, callFailure } from '../../../calls/failure.ts';
 import type { S390xCalls } from '../../../calls/kvm-calls.ts';
@@ -43,13 +43,15 @@ export class VcpuS390x {
    * @param facilities those that the guest's machine lacks; KVM doesn't tell
    */
   cpuState(facilities: Partial<DatFacilities> = {}): CpuState {
+    // Its getters are the caller's, and come before anything is looked at.
+    const lacking = { ...checkObject(facilities, 'facilities') };
     const run = this.#owner.kvmRun.view;
     const sregs = this.#owner.getSregsBytes(REGS_SIZE.s390x.sregs!);
     const registers = new DataView(sregs.buffer, sregs.byteOffset);
     const state = cpuState({
       pswMask: run.getBigUint64(KVM_RUN_S390X.psw_mask),
       prefix: run.getUint32(KVM_RUN_S390X.prefix) & PREFIX_MASK,
-      facilities,
+      facilities: lacking,
     });
     for (let n = 0; n < 32; n++) state.cr[n] = registers.getUint32(KVM_SREGS_S390X.crs + 4 * n);
     for (let n = 0; n < 16; n++) state.ar[n] = run.getUint32(KVM_RUN_S390X.acrs + 4 * n);

@@ -1,4 +1,4 @@
-import { checkBytes, checkInteger } from '../../../base/arguments.ts';
+import { checkBytes, checkInteger, checkObject } from '../../../base/arguments.ts';
 import { hex, outOfRange } from '../../../base/errors.ts';
 import type { U64 } from '../../../base/u64.ts';
 import type { Callee } from '../../../calls/failure.ts';
@@ -14,6 +14,7 @@ import {
   bufferFor,
   checkAddress,
   interruption,
+  isStore,
   keyOf,
   type MemOpRequest,
   MemOpTransfer,
@@ -77,7 +78,7 @@ export class VmMemOp {
    * @throws KvmError EINVAL, E2BIG
    */
   checkAbsolute(gaddr: U64, size: number, access: 'fetch' | 'store', options: AccessOptions): AccessCheck {
-    const op = access === 'store' ? MEMOP.ABSOLUTE_WRITE : MEMOP.ABSOLUTE_READ;
+    const op = isStore(access) ? MEMOP.ABSOLUTE_WRITE : MEMOP.ABSOLUTE_READ;
     const whole = request(op, gaddr, checkInteger(size, 'size', 0, 0xffff_ffff), options);
     const code = this.#transfer.once({ ...whole, flags: whole.flags | MEMOP_FLAG.CHECK_ONLY }, ABSOLUTE_RULES);
     if (code === 0) return { permitted: true };
@@ -90,7 +91,7 @@ export class VmMemOp {
    *   older kernel; EAGAIN when the races never end
    */
   compareExchange(gaddr: U64, options: CompareExchangeOptions): CompareExchangeResult {
-    const expected = checkBytes(options.expected, 'options.expected');
+    const expected = checkBytes(checkObject(options, 'options').expected, 'options.expected');
     const replacement = checkBytes(options.replacement, 'options.replacement');
     if (replacement.length !== expected.length) {
       throw outOfRange(

@@ -89,7 +89,10 @@ export class VmStorageKeys {
   /** As {@link setBytes}, from keys taken apart. @throws RangeError for an ACC that isn't 0 to 15 */
   set(startGfn: U64, keys: readonly StorageKey[]): void {
     if (!Array.isArray(keys)) throw invalidArgType('keys', 'an array of storage keys', keys);
-    this.setBytes(startGfn, Uint8Array.from(keys, encodeStorageKey));
+    this.setBytes(
+      startGfn,
+      Uint8Array.from(keys, (key, index) => encodeStorageKey(key, `keys[${index}]`)),
+    );
   }
 
   /** KVM_S390_KEYOP (7.0 and later), insert storage key extended: the key. It doesn't begin the use of keys, and the first {@link setBytes} clears what {@link sske} set

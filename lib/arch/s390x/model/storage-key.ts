@@ -1,7 +1,6 @@
 /** Storage keys: one byte per 4 KiB frame, and the check of an access key against it. */
 
-import { isIntegerIn } from '../../../base/arguments.ts';
-import { outOfRange } from '../../../base/errors.ts';
+import { checkInteger, checkObject } from '../../../base/arguments.ts';
 import { CR0_FETCH_PROTECTION_OVERRIDE, CR0_STORAGE_PROTECTION_OVERRIDE } from './control-registers.ts';
 
 export const KEY_ACC = 0xf0;
@@ -38,14 +37,13 @@ export function decodeStorageKey(key: number): StorageKey {
 
 /**
  * The byte of a storage key.
+ * @param name what an error calls it
  * @throws RangeError ERR_OUT_OF_RANGE if `acc` is not an integer of 0 to 15.
  */
-export function encodeStorageKey(key: StorageKey): number {
-  if (!isIntegerIn(key.acc, 0, 15)) {
-    throw outOfRange('acc', 'an integer of 0 to 15', key.acc);
-  }
+export function encodeStorageKey(key: StorageKey, name = 'key'): number {
+  const acc = checkInteger(checkObject(key, name).acc, `${name}.acc`, 0, 15);
   return (
-    (key.acc << 4) |
+    (acc << 4) |
     (key.fetchProtection ? KEY_FETCH_PROTECTION : 0) |
     (key.reference ? KEY_REFERENCE : 0) |
     (key.change ? KEY_CHANGE : 0)
