@@ -11,6 +11,8 @@ namespace {
 constexpr uint64_t kHeaderSize = 8;
 constexpr uint64_t kEntrySize = 16;
 constexpr uint64_t kRunMax = 0xffff;
+// HTAB_MAX_TURNS of htab-loops.ts.
+constexpr uint64_t kMaxTurns = 64;
 
 // A big-endian doubleword as it is loaded, or a constant as it is compared with one.
 constexpr uint64_t BigEndian(uint64_t word) {
@@ -181,10 +183,13 @@ int64_t Apply(Environment&, Array<uint8_t> table, Array<uint8_t> bytes, uint8_t 
   if (sizes.length < 256 || Overlap(table, bytes)) return 0;
   const Stream stream = {bytes.data, bytes.length, table.length / kEntrySize, IsSwapped(is_little != 0)};
   Chunk chunk;
+  uint64_t cleared = 0;
   for (uint64_t at = 0; at < stream.length; at += kHeaderSize + chunk.valid * kEntrySize) {
     if (!stream.HasChunk(at, chunk)) return 0;
+    cleared += chunk.invalid;
     if (!AreGood(stream.bytes + at + kHeaderSize, chunk.valid, sizes.data)) return 0;
   }
+  if (cleared > kMaxTurns * stream.entry_count) return 0;
   for (uint64_t at = 0; at < stream.length; at += kHeaderSize + chunk.valid * kEntrySize) {
     // Only another thread can have made this false.
     if (!stream.HasChunk(at, chunk)) return 0;

@@ -1,4 +1,4 @@
-import { checkBytes, checkInteger, checkU64 } from '../base/arguments.ts';
+import { checkInstance, checkInteger, checkU64 } from '../base/arguments.ts';
 import { invalidArgType, outOfRange } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import type { KvmCalls } from './kvm-calls.ts';
@@ -61,10 +61,10 @@ function checkArgument(name: string, kind: ParameterKind | Particular, value: un
       checkNumber(name, value, -0x8000_0000, MAX_U32);
       return;
     case 'bytes':
-      checkBytes(value as Uint8Array, name);
+      checkInstance(value as Uint8Array, name, Uint8Array);
       return;
     case 'view':
-      checkBytes(value as Uint8Array, name);
+      checkInstance(value as Uint8Array, name, Uint8Array);
       return;
     case 'milliseconds':
       if (typeof value !== 'number') throw invalidArgType(name, 'of type number', value);

@@ -3,8 +3,9 @@ import { callError } from '../../../calls/failure.ts';
 import { Handle } from '../../../calls/handle.ts';
 import type { KvmCalls } from '../../../calls/kvm-calls.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
+import { entriesOf, HPT_ORDER } from '../model/hash.ts';
 import { chunksRead, type HtabChunkBytes, type HtabSlot } from '../model/htab-chunk.ts';
-import { type HtabChunk, type HtabStreamFormat, htabChunks } from '../model/htab-stream.ts';
+import { checkHtabStream, type HtabChunk, type HtabStreamFormat, htabChunks } from '../model/htab-stream.ts';
 import { OwedSlots } from './owed-slots.ts';
 
 /** The smallest read(2) that gives anything: KVM wants room for a header and an entry, and one byte more. */
@@ -206,10 +207,11 @@ export class HtabWriter extends Handle {
     checkBytes(bytes, 'bytes');
     const { format } = this.#target;
     const entryCount = this.#target.entryCount();
-    const bounded = entryCount === undefined ? format : { ...format, entryCount };
-    const chunks = [...htabChunks(bytes, bounded)];
-    for (const chunk of chunks) this.#writeChunk(chunk, bytes);
-    return chunks.length;
+    // Without a table the kernel refuses the first chunk.
+    const bounded = { ...format, entryCount: entryCount ?? entriesOf(HPT_ORDER.MAX) };
+    const { chunks } = checkHtabStream(bytes, bounded);
+    for (const chunk of htabChunks(bytes, bounded)) this.#writeChunk(chunk, bytes);
+    return chunks;
   }
 
   override close(): void {

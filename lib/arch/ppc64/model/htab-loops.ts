@@ -11,6 +11,9 @@ export const HTAB_HEADER_SIZE = 8;
 /** Longest run of valid, or of invalid, entries that one chunk can have. */
 export const HTAB_RUN_MAX = 0xffff;
 
+/** So many times its slots may one stream for a table tell to be empty. */
+export const HTAB_MAX_TURNS = 64;
+
 /** Arrays have no bytes in common. `isLittle` is 1 for little-endian headers, 0 for big-endian ones. */
 export interface HtabLoops {
   /**
@@ -108,11 +111,13 @@ export const plainHtabLoops: HtabLoops = {
 /** Whether all chunks are whole, inside the table, and of entries that KVM would take. */
 function isRight(words: Int32Array, entryCount: number, isLittle: number, largeSizes: Uint8Array): boolean {
   const { length } = words;
+  let cleared = 0;
   for (let at = 0; at < length; ) {
     const index = ofHeader(words[at]!, isLittle) >>> 0;
     const counts = ofHeader(words[at + 1]!, isLittle);
     if (index >= entryCount || index + (counts & 0xffff) + (counts >>> 16) > entryCount) return false;
     at += HEADER_WORDS;
+    cleared += (counts >>> (isLittle ? 16 : 0)) & 0xffff;
     const end = at + ((counts >>> (isLittle ? 0 : 16)) & 0xffff) * HPTE_WORDS;
     if (end > length) return false;
     for (; at < end; at += HPTE_WORDS) {
@@ -121,7 +126,7 @@ function isRight(words: Int32Array, entryCount: number, isLittle: number, largeS
       if ((vLo & LARGE) !== 0 && largeSizes[(bigEndian(words[at + 3]!) >>> 12) & 0xff] === 0) return false;
     }
   }
-  return true;
+  return cleared <= HTAB_MAX_TURNS * entryCount;
 }
 
 /** Below this a call of the addon's costs more than the bytes. */

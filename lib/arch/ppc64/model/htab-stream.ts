@@ -7,11 +7,18 @@ import { isIntegerIn } from '../../../base/arguments.ts';
 import { entriesOf } from './hash.ts';
 import { HPTE_SIZE, V_HI, V_LO } from './hpte.ts';
 import { Htab } from './htab.ts';
-import { HTAB_HEADER_SIZE, HTAB_RUN_MAX, type HtabLoops, htabLoopsFor, LARGE_SIZES } from './htab-loops.ts';
+import {
+  HTAB_HEADER_SIZE,
+  HTAB_MAX_TURNS,
+  HTAB_RUN_MAX,
+  type HtabLoops,
+  htabLoopsFor,
+  LARGE_SIZES,
+} from './htab-loops.ts';
 import { basePageShift } from './page-sizes.ts';
 import { bigEndian } from './words.ts';
 
-export { HTAB_HEADER_SIZE, HTAB_RUN_MAX, type HtabLoops };
+export { HTAB_HEADER_SIZE, HTAB_MAX_TURNS, HTAB_RUN_MAX, type HtabLoops };
 
 /** What is wrong with a stream. */
 export type HtabStreamProblem =
@@ -20,7 +27,8 @@ export type HtabStreamProblem =
   | 'index'
   | 'not-valid'
   | 'segment-size'
-  | 'page-size';
+  | 'page-size'
+  | 'repeats';
 
 /** A stream that breaks its own format, or doesn't fit its table. */
 export class HtabStreamError extends RangeError {
@@ -220,12 +228,18 @@ export class HtabStreamCheck implements HtabStreamSummary {
 
 /**
  * Checks a whole stream and counts what is in it.
- * @throws HtabStreamError
+ * @throws HtabStreamError; with `entryCount` also `repeats`, for one that tells of empty slots more than {@link HTAB_MAX_TURNS}
+ *   times as often as there are slots: eight bytes can clear a MiB, and no stream that a kernel makes comes near
  */
 export function checkHtabStream(bytes: Uint8Array, format: HtabStreamFormat = {}): HtabStreamSummary {
   const sum = new HtabStreamCheck();
   sum.add(bytes, format);
   const { chunks, valid, invalid, extent, gapless } = sum;
+  const { entryCount = MAX_ENTRIES } = format;
+  if (invalid > HTAB_MAX_TURNS * entryCount) {
+    const what = `${invalid} slots are told to be empty, more than ${HTAB_MAX_TURNS} times the ${entryCount} of the table`;
+    throw new HtabStreamError('repeats', 0, what);
+  }
   return { chunks, valid, invalid, extent, gapless };
 }
 

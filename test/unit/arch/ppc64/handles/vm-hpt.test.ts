@@ -117,6 +117,19 @@ describe.each(PAGE_SIZES)('vm.hpt on a host with pages of %i bytes', (pageSize) 
     expect([...diffHtabs(new Htab(ORDER), vm.hpt.read())]).toEqual([]);
   });
 
+  test('a stream that clears the table again and again is refused before the kernel sees any of it', () => {
+    const lines: string[] = [];
+    const kvm = Kvm.open({ backend: 'emulated', arch: 'ppc64', pageSize, trace: (line) => lines.push(line) });
+    const vm = kvm.createVm();
+    vm.hpt.allocate(18);
+    const clearing = Buffer.alloc(8);
+    clearing.writeUInt16LE(2 ** 14, 6);
+    expect(() => vm.hpt.write(Buffer.concat(Array(65).fill(clearing)))).toThrow(
+      expect.objectContaining({ code: 'ERR_HTAB_STREAM', problem: 'repeats' }),
+    );
+    expect(lines.filter((line) => line.startsWith('write('))).toEqual([]);
+  });
+
   test('many chunks in one write reach the kernel one by one', () => {
     const lines: string[] = [];
     const kvm = Kvm.open({ backend: 'emulated', arch: 'ppc64', pageSize, trace: (line) => lines.push(line) });

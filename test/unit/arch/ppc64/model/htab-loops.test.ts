@@ -35,6 +35,21 @@ function mixedTable(): Htab {
 }
 
 describe.each(all)('the loops of %s', (_name, loops) => {
+  it('clear no more than 64 turns of the table, for eight bytes can clear a MiB', () => {
+    const table = new Htab(18);
+    table.setWords(1, 0, 1, 0, 0);
+    // Of all slots, so many times; entries, so that it is worth a call of the addon.
+    const turns = (count: number): Buffer => {
+      const header = Buffer.alloc(8);
+      header.writeUInt16LE(table.entryCount, 6);
+      return Buffer.concat([encodeHtabStream(mixedTable(), { from: 3, to: 600 }), ...Array(count).fill(header)]);
+    };
+    expect(() => applyHtabStream(table, turns(65), { loops })).toThrow(expect.objectContaining({ problem: 'repeats' }));
+    expect(table.isValid(1)).toBe(true);
+    applyHtabStream(table, turns(64), { loops });
+    expect(table.isValid(1)).toBe(false);
+  });
+
   it.each([
     ['all', {}],
     ['big-endian headers', { headers: 'big' }],
