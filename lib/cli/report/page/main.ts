@@ -64,7 +64,7 @@ class Page {
     this.#map?.show(Math.min(gpa, memory.end - 1));
     const page = Math.floor(gpa / pageSize);
     const keys = keysOf(memory.layers);
-    if (keys !== undefined && page < memory.end / pageSize) this.#keys?.show(Math.floor(page / keys.step));
+    if (keys !== undefined && valueAt(keys, page) !== undefined) this.#keys?.show(Math.floor(page / keys.step));
     const region = memory.regions.find((each) => gpa >= each.gpa && gpa < each.gpa + each.size);
     const seen = this.#tree?.virtualOf(gpa) ?? [];
     const slot = seen.find((each) => each.slot !== undefined)?.slot;
@@ -111,7 +111,8 @@ class Page {
       section('Storage keys', `A cell is ${size(cell)}. Colours are access keys, darker where fetching is protected.`),
       {
         label: 'Map of storage keys',
-        count: Math.ceil(memory.end / cell),
+        // As far as there are any.
+        count: (keys.runs.at(-3) ?? 0) + (keys.runs.at(-2) ?? 1),
         colour: (at, palette) => {
           const key = valueAt(keys, at * keys.step);
           return key === undefined ? undefined : palette.key(key);
