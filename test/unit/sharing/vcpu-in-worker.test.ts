@@ -67,6 +67,12 @@ async function start(token: VcpuToken) {
   };
 }
 
+/** A worker takes seconds to start on a machine that has much to do. */
+const PATIENCE = { timeout: 30_000 };
+
+/** Descriptors that were of ended workers may still go. */
+const nothingLeaks = (before: number) => expect.poll(openDescriptors, PATIENCE).toBeLessThanOrEqual(before);
+
 describe('a vCPU in a worker', { timeout: 90_000 }, () => {
   it.for(['runSync', 'run'])(
     'runs there (%s), with the handlers of that thread, and is the first one’s again',
@@ -97,7 +103,7 @@ describe('a vCPU in a worker', { timeout: 90_000 }, () => {
       expect([...vm.dirtyPages.collect().pages()]).toEqual(expect.arrayContaining([2, 5]));
       load([{ store: 0x2000, value: 3 }]);
       expect(vcpu.runSync().reason).toBe('HLT');
-      expect(openDescriptors()).toBe(before);
+      await nothingLeaks(before);
       close();
     },
   );
@@ -110,13 +116,13 @@ describe('a vCPU in a worker', { timeout: 90_000 }, () => {
       const { worker, ask } = await start(vcpu.token);
       for (let i = 0; i < 2; i++) {
         const running = ask({ how });
-        await expect.poll(() => vm.memory.readU32(COUNTER)).toBeGreaterThan(0);
+        await expect.poll(() => vm.memory.readU32(COUNTER), PATIENCE).toBeGreaterThan(0);
         vcpu.kick();
         expect((await running).ended).toBe('INTR');
         vm.memory.writeU32(COUNTER, 0);
       }
       const running = ask({ how });
-      await expect.poll(() => vm.memory.readU32(COUNTER)).toBeGreaterThan(0);
+      await expect.poll(() => vm.memory.readU32(COUNTER), PATIENCE).toBeGreaterThan(0);
       vcpu.close();
       expect(['INTR', 'EBADF']).toContain((await running).ended);
       expect((await ask({ how })).ended).toBe('EBADF');
@@ -137,7 +143,7 @@ describe('a vCPU in a worker', { timeout: 90_000 }, () => {
         vm.memory.writeU32(COUNTER, 0);
         const { worker } = await start(vcpu.token);
         worker.postMessage({ how });
-        if (round > 0) await expect.poll(() => vm.memory.readU32(COUNTER)).toBeGreaterThan(0);
+        if (round > 0) await expect.poll(() => vm.memory.readU32(COUNTER), PATIENCE).toBeGreaterThan(0);
         await delay(3 * round);
         await worker.terminate();
         const stopped = vm.memory.readU32(COUNTER);
@@ -146,7 +152,7 @@ describe('a vCPU in a worker', { timeout: 90_000 }, () => {
         expect((await vcpu.run()).reason).toBe('HLT');
         expect(vm.memory.readU8(0x2000)).toBe(round);
         expect(vm.memory.readU32(COUNTER)).toBe(stopped);
-        expect(openDescriptors()).toBe(before);
+        await nothingLeaks(before);
       }
       close();
     },
@@ -165,7 +171,7 @@ describe('a vCPU in a worker', { timeout: 90_000 }, () => {
       await expect(attach(forged)).rejects.toMatchObject({ code: 'ESTALE' });
     }
     expect(vm.memory.consumers).toEqual([]);
-    expect(openDescriptors()).toBe(before);
+    await nothingLeaks(before);
     const running = vcpu.run();
     await expect(attach({})).rejects.toMatchObject({ code: 'EBUSY' });
     vcpu.kick();
