@@ -121,7 +121,7 @@ afterEach(async () => {
   await peer?.served;
   if (calls === undefined) return;
   // The test runner opens files of its own for a moment.
-  for (let i = 0; i < 40 && openDescriptors() > descriptors; i++) await delay(50);
+  for (let i = 0; i < 200 && openDescriptors() > descriptors; i++) await delay(50);
   expect(openDescriptors()).toBeLessThanOrEqual(descriptors);
 });
 
