@@ -34,9 +34,17 @@ timespec ToTimespec(double ms) {
   return time;
 }
 
+// Outside of runs the signal is blocked, so that nothing of others is interrupted. A tick that comes there waits until the next
+// run begins, and stops the timer then, so that no run pays for stopping it.
+void SetMask(int how) {
+  sigset_t only;
+  sigemptyset(&only);
+  sigaddset(&only, InterruptSignal());
+  pthread_sigmask(how, &only, nullptr);
+}
+
 }  // namespace
 
-// A tick outside KVM_RUN stops the timer, so that no run pays for stopping it.
 void OnInterrupt(int, siginfo_t* info, void*) {
   if (info->si_code != SI_TIMER) return;
   auto* timer = static_cast<RunTimer*>(info->si_value.sival_ptr);
@@ -58,7 +66,7 @@ int InstallHandler() {
     if ((present.sa_flags & SA_SIGINFO) != 0 || present.sa_handler != SIG_DFL) continue;
     struct sigaction ours = {};
     ours.sa_sigaction = OnInterrupt;
-    // KVM_RUN ends all the same; what else the thread may be in, of others, goes on.
+    // KVM_RUN ends all the same.
     ours.sa_flags = SA_SIGINFO | SA_RESTART;
     sigfillset(&ours.sa_mask);
     if (sigaction(signal, &ours, nullptr) == 0) return signal;
@@ -87,10 +95,6 @@ int RunTimer::Create() {
   event.sigev_notify_thread_id = static_cast<pid_t>(syscall(SYS_gettid));
   if (timer_create(CLOCK_MONOTONIC, &event, &timer_) != 0) return -errno;
   is_created_ = true;
-  sigset_t only;
-  sigemptyset(&only);
-  sigaddset(&only, signal);
-  pthread_sigmask(SIG_UNBLOCK, &only, nullptr);
   return 0;
 }
 
@@ -108,6 +112,7 @@ int RunTimer::Enter(double timeout_ms) {
     const int created = Create();
     if (created != 0) return created;
   }
+  SetMask(SIG_UNBLOCK);
   is_running_ = 1;
   has_ticked_ = 0;
   const bool is_limited = timeout_ms > 0 && timeout_ms < kLongestMs;
@@ -124,6 +129,7 @@ void RunTimer::Leave() {
   is_running_ = 0;
   // A timer set for a timeout ticks faster than the next run should have to bear.
   if (deadline_ms_ != 0 && is_armed_) Arm(kTickMs, kTickMs);
+  SetMask(SIG_BLOCK);
 }
 
 bool RunTimer::IsTimedOut() const { return deadline_ms_ != 0 && NowMs() >= deadline_ms_; }

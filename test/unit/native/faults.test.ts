@@ -25,6 +25,11 @@ it('vCPU threads survive kicks and closes in every order', { timeout: 60_000 }, 
   expect(JSON.parse(child.stdout)).toEqual({ rounds: 40, kicks: 1600 });
 });
 
+it('nothing that a thread does after a run is interrupted by what ends runs', (test) => {
+  addon(test);
+  expect(runPreloaded(test, 'fake-vcpus', { args: ['quiet'] })).toMatchObject({ status: 0, signal: null, stderr: '' });
+});
+
 it('with no realtime signal to be had neither run nor runAsync starts what nothing could stop', (test) => {
   addon(test);
   const child = runPreloaded(test, 'fake-vcpus', { args: ['no-signal'], env: { NO_SIGNAL: '1' } });

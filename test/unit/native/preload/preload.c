@@ -231,14 +231,20 @@ static int run(int fd) {
   return -1;
 }
 
+#define NAP 0x10000
+
 static int fake_ioctl(int fd, int role, unsigned long request, void *argument) {
   switch (request) {
     case KVM_GET_API_VERSION:
       return 12;
     case KVM_GET_VCPU_MMAP_SIZE:
       return (int)run_bytes;
-    case KVM_CHECK_EXTENSION:
-      return 0;
+    case KVM_CHECK_EXTENSION: {
+      // A call that the kernel never restarts: so many milliseconds of sleep.
+      const long ms = (long)(intptr_t)argument - NAP;
+      const struct timespec nap = {ms / 1000, ms % 1000 * 1000000};
+      return ms > 0 ? nanosleep(&nap, NULL) : 0;
+    }
     case KVM_CREATE_VM:
       return role == KVM ? new_file(VM) : (errno = ENOTTY, -1);
     case KVM_CREATE_VCPU: {
