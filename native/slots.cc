@@ -52,10 +52,14 @@ int64_t VmSlots::RefuseForeign(int vm, unsigned long request, uint64_t size, uin
   if (elsewhere.start() == nullptr) return -EPERM;
   SetField(region, offsetof(kvm_userspace_memory_region, userspace_addr), AddressOf(elsewhere.start()) + hva % kSegment);
   const int64_t result = Ioctl(vm, request, region);
-  if (result != 0) return result;
-  SetField(region, offsetof(kvm_userspace_memory_region, memory_size), 0);
-  Ioctl(vm, request, region);
-  return -EPERM;
+  if (result == 0) {
+    SetField(region, offsetof(kvm_userspace_memory_region, memory_size), 0);
+    Ioctl(vm, request, region);
+  }
+  // It may be the caller's.
+  SetField(region, offsetof(kvm_userspace_memory_region, userspace_addr), hva);
+  SetField(region, offsetof(kvm_userspace_memory_region, memory_size), size);
+  return result == 0 ? int64_t{-EPERM} : result;
 }
 
 }  // namespace kvm_bridge

@@ -334,6 +334,15 @@ export class EmulatedHostMemory {
     return mapping === undefined ? 0 : mapping.hva + mapping.length - hva;
   }
 
+  /**
+   * Whether a range has something of a mapping and is not inside of it: no slot's, here as with the addon, in whose process
+   * what is beside a mapping is somebody else's.
+   */
+  isCrossed(hva: number, length: number): boolean {
+    if (this.#inside(hva, length) !== undefined) return false;
+    return this.#mappings.some((mapping) => mapping.hva < hva + length && hva < mapping.hva + mapping.length);
+  }
+
   #copy(hva: number, bytes: Uint8Array, write: boolean): number {
     let done = 0;
     while (done < bytes.length) {

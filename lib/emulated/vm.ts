@@ -103,6 +103,10 @@ export class EmulatedVm<Arch extends ArchVm = ArchVm> implements OpenFile, MmuNo
         const slot = new EmulatedMemslot(id, asIdOf(request.slot), request.hva, npages, gfn, request.flags);
         const bound = (request.flags & MEM.GUEST_MEMFD) === 0 ? 0 : this.#bind(slot, request, guestMemfd());
         if (bound !== 0) return bound;
+        if (this.memory.isCrossed(Number(request.hva), Number(request.size))) {
+          this.#unbind(slot);
+          return -ERRNO.EPERM;
+        }
         this.dirtyLog.flagsChanged(slot);
         space.add(slot);
         this.#totalPages += npages;

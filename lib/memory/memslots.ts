@@ -283,6 +283,11 @@ export class Memslots {
     if (errno === -ERRNO.EBADF || errno === -ERRNO.ENOTTY) return undefined;
     const asId = asIdOf(region.slot);
     const existing = this.get(slotIdOf(region.slot), asId);
+    const { userspaceAddr: hva, memorySize: size } = region;
+    // Before any kernel's own reason: the kernel that says so has been asked with other addresses.
+    if (errno === -ERRNO.EPERM && Mapping.containing(this.calls, Number(hva), Number(size)) === undefined) {
+      return `the host range ${hexRange(hva, size)} is not inside one mapping, and has memory of the process in it`;
+    }
     this.#rules ??= memslotRules(this.limits);
     return explain(
       this.#rules,

@@ -40,6 +40,19 @@ describe.each(backends)('memslots on $name', ({ options }) => {
     expect(vm.memslots.get(0)).toBeUndefined();
   });
 
+  it('lie over no memory that is not inside one mapping, and there is no way around that', () => {
+    const ram = kvm.mapAnonymous(2 * UNIT);
+    const over = (offset: number): void =>
+      vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0, memorySize: 2 * UNIT, userspaceAddr: ram.hva + offset });
+    for (const offset of [UNIT, -UNIT]) {
+      expect(() => over(offset)).toThrow(
+        expect.objectContaining({ code: 'EPERM', explanation: expect.stringContaining('not inside one mapping') }),
+      );
+      expect(vm.memslots.get(0)).toBeUndefined();
+    }
+    over(0);
+  });
+
   it('does not lose an id when the kernel refuses', () => {
     const ram = kvm.mapAnonymous(UNIT);
     vm.memory.addRam(0, ram).remove();

@@ -61,7 +61,10 @@ describe('the addresses under a memslot', () => {
       region.setBigUint64(16, BigInt(2 * PAGE), true);
       region.setBigUint64(24, BigInt(hva), true);
       const request = requestNumber('KVM_SET_USER_MEMORY_REGION', calls.arch);
-      expect(calls.ioctlUnchecked(vm, request, new Uint8Array(region.buffer))).toBe(-ERRNO.EPERM);
+      const structure = new Uint8Array(region.buffer);
+      const asGiven = structure.slice();
+      expect(calls.ioctlUnchecked(vm, request, structure)).toBe(-ERRNO.EPERM);
+      expect(structure).toEqual(asGiven);
     }
     // What else is wrong is for the kernel to say, and nothing is left behind.
     expect(calls.setUserMemoryRegion(vm, 0, 0x8000_0000, 0, PAGE, stack())).toBe(-ERRNO.EINVAL);

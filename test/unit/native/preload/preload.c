@@ -190,6 +190,8 @@ static int open_file(const char *path, int flags, mode_t mode, const void *calle
     return -1;
   }
   if (is_fake() && strcmp(path, "/dev/kvm") == 0) return new_file(KVM);
+  // With OVERCOMMIT in the environment that is where vm.overcommit_memory stands.
+  if (getenv("OVERCOMMIT") != NULL && strcmp(path, "/proc/sys/vm/overcommit_memory") == 0) path = getenv("OVERCOMMIT");
   return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
 }
 
@@ -233,6 +235,14 @@ static int run(int fd) {
 
 #define NAP 0x10000
 
+// Whether a slot, which a real KVM would make, lies over the stack of the thread that asks.
+static int is_on_stack(const struct kvm_userspace_memory_region *region) {
+  const uint64_t address = region->userspace_addr;
+  const uint64_t here = (uint64_t)(uintptr_t)__builtin_frame_address(0);
+  const uint64_t distance = address > here ? address - here : here - address;
+  return region->memory_size != 0 && distance < 16 << 20;
+}
+
 static int fake_ioctl(int fd, int role, unsigned long request, void *argument) {
   switch (request) {
     case KVM_GET_API_VERSION:
@@ -252,6 +262,8 @@ static int fake_ioctl(int fd, int role, unsigned long request, void *argument) {
       if (vcpu >= 0) atomic_store(&vcpu_ids[vcpu], (int)(long)argument);
       return vcpu;
     }
+    case KVM_SET_USER_MEMORY_REGION:
+      return is_on_stack(argument) ? (errno = EXDEV, -1) : 0;
     case KVM_RUN:
       return role == VCPU ? run(fd) : (errno = EINVAL, -1);
     default:
