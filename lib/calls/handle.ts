@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import { checkU32 } from '../base/arguments.ts';
 import { hex, KvmError } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
@@ -122,6 +123,11 @@ export abstract class Handle implements Callee {
     const result = this.calls.ioctlUnchecked(this.fd, checkU32(request, 'request'), arg);
     if (result >= 0) return result;
     throw new KvmError(result, { syscall: `ioctl(${hex(request)})`, explanation: whyClosed(result, this) });
+  }
+
+  /** `EventFd fd 5`. */
+  [inspect.custom](_depth: number, _options: object): string {
+    return `${this.constructor.name} ${this.closed ? '(closed)' : `fd ${this.fd}`}`;
   }
 
   protected failure(name: CallName, errno: number, info?: FailureInfo): KvmError {

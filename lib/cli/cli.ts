@@ -11,9 +11,10 @@ import { repl } from './repl/index.ts';
 import { replay } from './replay/index.ts';
 import { report } from './report/index.ts';
 import { run } from './run/index.ts';
+import { top } from './top/index.ts';
 import { tour } from './tour/index.ts';
 
-const COMMANDS: Readonly<Record<string, Command>> = { repl, run, replay, lab, tour, doctor, hpt, report };
+const COMMANDS: Readonly<Record<string, Command>> = { repl, run, top, replay, lab, tour, doctor, hpt, report };
 
 /** Exit statuses. */
 const STATUS = { OK: 0, FAILED: 1, USAGE: 2 } as const;

@@ -67,6 +67,10 @@ export class KernelCore implements KvmCalls {
     found.load(program);
   }
 
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return `EmulatedKernel of ${this.arch}, ${this.release}, pages of ${this.pageSize} bytes, ${this.#files.size} files open`;
+  }
+
   // Descriptors
 
   #open(file: OpenFile): number {

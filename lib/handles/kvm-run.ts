@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import { checkBoolean, checkInteger, checkU32 } from '../base/arguments.ts';
 import type { U64 } from '../base/u64.ts';
 import { type Arch, isLittleEndianHost } from '../uapi/arch.ts';
@@ -83,6 +84,11 @@ export class KvmRun {
 
   set immediateExit(on: boolean) {
     this.bytes[KVM_RUN.immediate_exit] = checkBoolean(on, 'immediateExit') ? 1 : 0;
+  }
+
+  [inspect.custom](): string {
+    if (this.bytes.length === 0) return 'KvmRun (closed)';
+    return `KvmRun of ${this.bytes.length} bytes, last exit ${inspect(this.exit(), { compact: true, breakLength: Number.POSITIVE_INFINITY })}`;
   }
 
   get exitReason(): number {

@@ -159,7 +159,7 @@ export class Kvm extends Handle {
     return Reservation.make(this.calls, size, options);
   }
 
-  [inspect.custom](): string {
+  override [inspect.custom](): string {
     if (this.closed) return 'Kvm (closed)';
     const kernel = this.backend === 'native' ? `real kernel ${this.release}` : `emulated kernel ${this.release}`;
     return `Kvm fd ${this.fd}, ${this.arch}, ${kernel}, API ${this.getApiVersion()}, pages of ${this.pageSize} bytes`;

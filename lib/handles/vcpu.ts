@@ -293,7 +293,7 @@ export class Vcpu<VM extends VcpuHost = VcpuVm> extends Handle {
     }
   }
 
-  [inspect.custom](): string {
+  override [inspect.custom](): string {
     if (this.closed) return `Vcpu ${this.id} (closed)`;
     const state = this.running ? 'running' : `last exit ${exitName(this.kvmRun.exitReason)}`;
     return `Vcpu ${this.id} fd ${this.fd}, ${state}`;

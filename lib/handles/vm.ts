@@ -271,7 +271,7 @@ export class Vm extends Handle {
     if (parked !== undefined) this.#parked.set(vcpu.id, parked);
   }
 
-  [inspect.custom](_depth: number, options: object): string {
+  override [inspect.custom](_depth: number, options: object): string {
     if (this.closed) return 'Vm (closed)';
     const { backend, arch } = this.calls;
     return `Vm fd ${this.fd}, ${arch} on the ${backend === 'native' ? 'real' : 'emulated'} kernel, ${this.#vcpus.size} vCPUs\n${inspect(this.memory, options)}\n${inspect(this.memslots, options)}`;

@@ -78,6 +78,10 @@ export class MmioRegion implements Range {
   toString(): string {
     return describeRange(this, this.start);
   }
+
+  [inspect.custom](): string {
+    return `${this}, handlers ${Object.keys(this.handlers).join(' and ') || 'that do nothing'}`;
+  }
 }
 
 /** A handler threw: `code` is ERR_HANDLER, `cause` what it threw, `region` whose it is. */

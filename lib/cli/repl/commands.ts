@@ -4,12 +4,14 @@ import { type DotCommand, DotUsageError, type Prompt } from './dot-command.ts';
 import { GUEST_COMMANDS } from './guest-commands.ts';
 import { MEMORY_COMMANDS } from './memory-commands.ts';
 import { SESSION_COMMANDS } from './session-commands.ts';
+import { top } from './top-command.ts';
 
 /** What begins with a dot, besides Node's own. */
 export const DOT_COMMANDS: Readonly<Record<string, DotCommand>> = {
   ...MEMORY_COMMANDS,
   ...GUEST_COMMANDS,
   ...SESSION_COMMANDS,
+  top,
 };
 
 export interface DotOutcome {

@@ -1,6 +1,7 @@
 import { isExact } from '../../base/arguments.ts';
-import type { Style } from '../io.ts';
+import type { OutputStream, Style } from '../io.ts';
 import type { Session } from '../session.ts';
+import type { ExitCounts } from '../top/exit-counts.ts';
 
 /** What a dot command can use. */
 export interface Prompt {
@@ -15,6 +16,12 @@ export interface Prompt {
   readonly typed: readonly string[];
   /** Trace lines that are shown go here. */
   readonly showTrace: (line: string) => void;
+  /** What the session's vCPUs left their guests for. */
+  readonly exits: ExitCounts;
+  /** A terminal that can be drawn on. */
+  readonly screen?: OutputStream;
+  /** Aborts with the next Ctrl-C. */
+  readonly interrupted: () => AbortSignal;
 }
 
 /** A command that begins with a dot. */

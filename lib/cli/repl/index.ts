@@ -10,6 +10,7 @@ import {
   sessionOptions,
   shareGlobals,
 } from '../session.ts';
+import { ExitCounts } from '../top/exit-counts.ts';
 import { traceTo } from '../trace-lines.ts';
 import { takeLines } from './pipe.ts';
 import { prompt } from './prompt.ts';
@@ -54,6 +55,7 @@ export async function replCommand(io: Io, { load, trace, ...options }: ReplOptio
     ...(capture === undefined ? {} : { arch: capture.arch, backend: 'emulated' }),
     trace: (line) => sink.write?.(line),
   });
+  const exits = new ExitCounts(opened.kvm.calls);
   sliceRuns(opened.kvm);
   const session: Session = capture === undefined ? opened : { ...opened, ...loadCapture(opened, capture) };
   const unshare = shareGlobals(session);
@@ -62,7 +64,9 @@ export async function replCommand(io: Io, { load, trace, ...options }: ReplOptio
     const setTrace = (write: typeof sink.write): void => {
       sink.write = write;
     };
-    return terminal ? await prompt(io, session, setTrace) : await takeLines(io, session, setTrace);
+    return terminal
+      ? await prompt(io, session, { setTrace, exits })
+      : await takeLines(io, session, { setTrace, exits });
   } finally {
     unshare();
     closeSession(session);

@@ -13,7 +13,11 @@ import { show } from './print.ts';
  * Lines from a pipe: what they give is printed as at the prompt. An error goes to standard error and ends only its statement.
  * @returns the status: 1 if anything failed
  */
-export async function takeLines(io: Io, session: Session, setTrace: Prompt['setTrace']): Promise<number> {
+export async function takeLines(
+  io: Io,
+  session: Session,
+  { setTrace, exits }: Pick<Prompt, 'setTrace' | 'exits'>,
+): Promise<number> {
   let status = 0;
   const fail = (text: string): void => {
     status = 1;
@@ -29,6 +33,8 @@ export async function takeLines(io: Io, session: Session, setTrace: Prompt['setT
     columns: columnsOf(io.stdout),
     evaluate: (expression) => runInThisContext(`(${expression})`),
     showTrace: traceTo(io.stderr, io.env),
+    exits,
+    interrupted: () => new AbortController().signal,
   };
   const evaluator = new LineEvaluator((error) => fail(explainError(error)));
   let unfinished = false;

@@ -4,6 +4,7 @@ import { hex } from '../../base/errors.ts';
 import { table } from '../../base/text.ts';
 import { DirtyPages } from '../../memory/dirty-pages.ts';
 import { explainError } from '../explain-error.ts';
+import { isPublicMember } from './completion.ts';
 import { dump } from './dump.ts';
 
 /** Fields that hold addresses, or what is reckoned with them. */
@@ -24,6 +25,7 @@ const INLINE_BYTES = 16;
 export function show(value: unknown, { colors = false } = {}): string {
   if (value instanceof Error) return explainError(value);
   if (value instanceof Promise) return 'a Promise: await it';
+  if (isAsyncGenerator(value)) return 'comes piece by piece: for await (const each of …) console.log(each)';
   if (typeof value === 'bigint') return `${value}n  ${hexOf(value)}`;
   if (typeof value === 'number' && isWorthHex(value)) return `${value}  ${hexOf(value)}`;
   if (value instanceof Uint8Array) return hexDump(value);
@@ -31,7 +33,20 @@ export function show(value: unknown, { colors = false } = {}): string {
   if (isGenerator(value)) return sequence(value, colors);
   if (isRecord(value) && Object.keys(value).length > 0) return fieldTable(value);
   if (Array.isArray(value) && value.length > 0 && value.every(isRecord)) return rowTable(value);
-  return inspect(value, { colors });
+  return methodsOf(value) ?? inspect(value, { colors });
+}
+
+/** What there is to call on an object of a class that shows nothing else. */
+function methodsOf(value: unknown): string | undefined {
+  if (typeof value !== 'object' || value === null || Array.isArray(value) || Object.keys(value).length > 0)
+    return undefined;
+  const prototype = Object.getPrototypeOf(value) as object | null;
+  if (prototype === null || prototype === Object.prototype || inspect.custom in value) return undefined;
+  const members = Object.getOwnPropertyNames(prototype).filter(
+    (name) => name !== 'constructor' && !name.startsWith('_') && isPublicMember(value, name),
+  );
+  if (members.length === 0 || !/^class\b/.test(String(prototype.constructor))) return undefined;
+  return `${prototype.constructor.name}: ${members.join(', ')}`;
 }
 
 /** Bytes as hexdump(1) shows them, beginning at offset 0, equal lines folded. */
@@ -56,6 +71,9 @@ const GENERATOR: object = Object.getPrototypeOf(Object.getPrototypeOf((function*
 
 const isGenerator = (value: unknown): value is Iterable<unknown> =>
   typeof value === 'object' && value !== null && Object.prototype.isPrototypeOf.call(GENERATOR, value);
+
+const isAsyncGenerator = (value: unknown): boolean =>
+  typeof value === 'object' && value !== null && Object.prototype.toString.call(value) === '[object AsyncGenerator]';
 
 /** What a generator gives, which it gives only once. */
 function sequence(values: Iterable<unknown>, colors: boolean): string {

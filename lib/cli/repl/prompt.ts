@@ -14,7 +14,11 @@ import type { Prompt } from './dot-command.ts';
 import { show } from './print.ts';
 
 /** The prompt of a terminal, until its input ends. */
-export async function prompt(io: Io, session: Session, setTrace: Prompt['setTrace']): Promise<number> {
+export async function prompt(
+  io: Io,
+  session: Session,
+  { setTrace, exits }: Pick<Prompt, 'setTrace' | 'exits'>,
+): Promise<number> {
   io.stdout.write(banner(io, session));
   const colors = wantsColour(io.stdout, io.env);
   // An error that is longer than this would begin in a line of its own.
@@ -45,8 +49,12 @@ export async function prompt(io: Io, session: Session, setTrace: Prompt['setTrac
     columns: columnsOf(io.stdout),
     evaluate: (expression) => runInThisContext(`(${expression})`),
     showTrace: (line) => io.stdout.write(`${style.dim(line)}\n`),
+    exits,
+    screen: io.stdout,
+    interrupted: () => interrupts.next(),
   };
-  addDotCommands(server, io, context);
+  const interrupts = new Interrupts(server);
+  addDotCommands(server, io, context, interrupts);
   Object.assign(server, {
     eval: evaluating(server.eval, typed),
     completer: completer(server.completer as Parameters<typeof completer>[0], DOT_COMMANDS, context),
@@ -62,13 +70,40 @@ export async function prompt(io: Io, session: Session, setTrace: Prompt['setTrac
   return 0;
 }
 
-function addDotCommands(server: REPLServer, io: Io, context: Prompt): void {
+/** Ctrl-C while a dot command runs that wants to know of it: nobody else hears of it then. */
+class Interrupts {
+  readonly #server: REPLServer;
+  #others: (() => void)[] | undefined;
+
+  constructor(server: REPLServer) {
+    this.#server = server;
+  }
+
+  next(): AbortSignal {
+    const pressed = new AbortController();
+    this.#others ??= this.#server.listeners('SIGINT') as (() => void)[];
+    this.#server.removeAllListeners('SIGINT');
+    this.#server.once('SIGINT', () => pressed.abort());
+    return pressed.signal;
+  }
+
+  /** The command is over. */
+  end(): void {
+    if (this.#others === undefined) return;
+    this.#server.removeAllListeners('SIGINT');
+    for (const listener of this.#others) this.#server.on('SIGINT', listener);
+    this.#others = undefined;
+  }
+}
+
+function addDotCommands(server: REPLServer, io: Io, context: Prompt, interrupts: Interrupts): void {
   for (const [name, { help, usage = '' }] of Object.entries(DOT_COMMANDS)) {
     server.defineCommand(name, {
       help: `${help}${usage === '' ? '' : `  (${usage})`}`,
       async action(argument) {
         this.clearBufferedCommand();
         const { ok, text } = await runDotCommand(name, argument, context);
+        interrupts.end();
         io.stdout.write(`${ok ? text : context.style.red(text)}\n`);
         this.displayPrompt();
       },

@@ -5,7 +5,7 @@ import { text } from 'node:stream/consumers';
 import { pathToFileURL } from 'node:url';
 import { packageRoot } from '../../backends/package-root.ts';
 import type { Io } from '../io.ts';
-import { closeSession, openSession, type SessionOptions, shareGlobals } from '../session.ts';
+import { closeSession, openSession, type Session, type SessionOptions, shareGlobals } from '../session.ts';
 import type { ScriptHookData } from './script-hooks.ts';
 
 /** Left to Node: CommonJS where that is said, and TypeScript where Node takes it. */
@@ -16,6 +16,7 @@ const OTHER_FORMATS = new Set(['.cjs', '.cts', '.ts', '.mts']);
  * arguments in `process.argv`, an uncaught error's stack and status. Beside that everything the package exports is global, and
  * `kvm` and `vm` are open until the process ends.
  *
+ * @param opened gets the session before the script does, and gives what is done at the end
  * @throws KvmError when the wanted backend cannot be had; Node's own errors for the file; whatever the script throws
  */
 export async function runScript(
@@ -23,6 +24,7 @@ export async function runScript(
   file: string,
   args: readonly string[],
   options: SessionOptions,
+  opened: (session: Session) => () => void = () => () => {},
 ): Promise<number> {
   const fromInput = file === '-';
   const path = fromInput ? join(process.cwd(), 'standard-input') : resolve(file);
@@ -38,7 +40,11 @@ export async function runScript(
     register(pathToFileURL(join(packageRoot()!, 'dist/cli/script-hooks.js')), { data });
   }
   const session = openSession(options);
-  process.once('exit', () => closeSession(session));
+  const ended = opened(session);
+  process.once('exit', () => {
+    ended();
+    closeSession(session);
+  });
   shareGlobals(session);
   process.argv = [process.argv[0]!, fromInput ? '-' : path, ...args];
   // Ours may be ten deep, which is all that Node shows otherwise.

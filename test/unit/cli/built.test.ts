@@ -292,3 +292,30 @@ describe('the README', { timeout: LIMIT }, () => {
     }
   });
 });
+
+describe('what a script does', { timeout: LIMIT }, () => {
+  const file = () =>
+    script(
+      'vm.memory.addRam(0, kvm.mapAnonymous(1 << 20), { name: "ram" });',
+      'const vcpu = vm.createVcpu();',
+      'kvm.emulated.loadGuest(vcpu.fd, (function* () {',
+      '  for (let i = 0; i < 5; i++) yield { op: "store", address: 0xd0000000, size: 1, value: 1n };',
+      '})());',
+      'for (let i = 0; i < 5; i++) console.log((await vcpu.run()).reason);',
+    );
+
+  it('is told by top, when it ends at the latest', async () => {
+    const { status, out, err } = await built.cli(['top', ...EMULATED, '--arch', 'x86_64', file()]);
+    expect({ status, out }).toEqual({ status: 0, out: 'MMIO\n'.repeat(5) });
+    expect(err).toMatch(/\n {2}MMIO +[\d.]+ +5\n/);
+  });
+
+  it('is in a file that replay reads', async () => {
+    const trace = join(scratch, 'trace.jsonl');
+    const ran = await built.cli(['run', ...EMULATED, '--arch', 'x86_64', '--trace-out', trace, file()]);
+    expect(ran).toEqual({ status: 0, out: 'MMIO\n'.repeat(5), err: '' });
+    const { status, out } = await built.cli(['replay', trace]);
+    expect(out).toMatch(/every answer is the same\n$/);
+    expect(status).toBe(0);
+  });
+});

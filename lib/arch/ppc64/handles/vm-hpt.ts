@@ -1,5 +1,6 @@
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { inspect } from 'node:util';
 import {
   checkBoolean,
   checkBytes,
@@ -152,6 +153,12 @@ export class VmHpt {
     while (has(order + 1)) order++;
     this.#order = order;
     return order;
+  }
+
+  [inspect.custom](): string {
+    if (this.#owner.closed) return 'VmHpt (closed)';
+    const order = this.getOrder();
+    return order === undefined ? 'VmHpt without a table' : `VmHpt of order ${order}, ${entriesOf(order)} slots`;
   }
 
   /**

@@ -24,6 +24,11 @@ export class HtabChunkBytes {
     this.bytes = stream.subarray(offset, end);
   }
 
+  /** As Node shows it. */
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return `HtabChunkBytes from slot ${this.index} on: ${this.nValid} valid, ${this.nInvalid} empty`;
+  }
+
   /** How many slots it tells of. */
   get slots(): number {
     return this.nValid + this.nInvalid;

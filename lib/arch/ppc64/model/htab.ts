@@ -38,6 +38,13 @@ export class Htab implements HpteWords {
     this.words = new Int32Array(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength / 4);
   }
 
+  /** As Node shows it. */
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    let valid = 0;
+    for (let slot = 0; slot < this.entryCount; slot++) if (this.isValid(slot)) valid++;
+    return `Htab of order ${this.order}: ${this.entryCount} slots in ${this.groupCount} groups, ${valid} of them valid`;
+  }
+
   vHi(slot: number): number {
     return this.view.getUint32(slot * HPTE_SIZE);
   }

@@ -1,0 +1,109 @@
+import { describe, expect, it } from 'vitest';
+import { replCommand } from '../../../lib/cli/repl/index.ts';
+import { ExitCounts } from '../../../lib/cli/top/exit-counts.ts';
+import { Meter } from '../../../lib/cli/top/meter.ts';
+import { Kvm } from '../../../lib/index.ts';
+import { fakeIo } from './fake-io.ts';
+
+/** An emulated guest that stores into `pages` pages, and writes a port after each. */
+function measured(pages: number) {
+  const kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64', trace: () => {} });
+  const exits = new ExitCounts(kvm.calls);
+  const vm = kvm.createVm();
+  vm.memory.addRam(0, kvm.mapAnonymous(1 << 20), { name: 'low' });
+  vm.memory.addRam(1 << 30, kvm.mapAnonymous(1 << 20));
+  const vcpu = vm.createVcpu();
+  kvm.emulated!.loadGuest(
+    vcpu.fd,
+    (function* () {
+      for (let page = 0; page < pages; page++) {
+        yield { op: 'store', address: page * 4096, size: 1, value: 1n };
+        yield { op: 'out', port: 0x10, size: 1, value: 0n };
+      }
+    })(),
+  );
+  return { kvm, vm, vcpu, exits };
+}
+
+/** The cells of a row. */
+const row = (text: string, name: string): string[] | undefined =>
+  text
+    .split('\n')
+    .map((line) => line.trim().split(/ {2,}/))
+    .find(([first]) => first === name);
+
+describe('what a guest does', () => {
+  it('is counted: exits by reason, and dirty pages by region', () => {
+    const { vcpu, ...all } = measured(8);
+    using meter = new Meter(all);
+    for (let i = 0; i < 8; i++) expect(vcpu.runSync().reason).toBe('IO');
+    expect(vcpu.runSync().reason).toBe('HLT');
+    const text = meter.look();
+    expect(text).toMatch(/^0 of 1 vCPUs in their guest, /);
+    expect(row(text, 'IO')?.[2]).toBe('8');
+    expect(row(text, 'HLT')?.[2]).toBe('1');
+    // 8 of 256 pages.
+    expect(row(text, 'low')?.at(-1)).toBe('3.13%');
+    expect(row(text, '0x40000000')?.slice(1)).toEqual(['0', '0 bytes/s', '0.00%']);
+    expect(row(meter.look(), 'IO')).toBeUndefined();
+  });
+
+  it('is looked at from when there is memory', () => {
+    const kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64', trace: () => {} });
+    const vm = kvm.createVm();
+    using meter = new Meter({ kvm, vm, exits: new ExitCounts(kvm.calls) });
+    expect(meter.look()).toContain('there is no memory');
+    vm.memory.addRam(0, kvm.mapAnonymous(1 << 20));
+    expect(meter.look()).toContain('from now on');
+    vm.memory.writeU8(0x3000, 1);
+    expect(row(meter.look(), '0x0')?.at(-1)).toBe('0.39%');
+    vm.close();
+    expect(meter.look()).toContain('the VM is closed');
+  });
+
+  it("leaves others' dirty pages alone", () => {
+    const { vcpu, ...all } = measured(1);
+    const dirty = all.vm.dirtyPages.start();
+    {
+      using meter = new Meter(all);
+      vcpu.runSync();
+      expect(meter.look()).toContain('collected by somebody else');
+    }
+    expect(dirty.started).toBe(true);
+    expect([...dirty.collect().pages()]).toEqual([0]);
+  });
+
+  it('has runs that fail, too, and those on a thread of their own', async () => {
+    const { vcpu, ...all } = measured(1);
+    using meter = new Meter(all);
+    await vcpu.run();
+    vcpu.kick();
+    await vcpu.run();
+    const text = meter.look();
+    expect([row(text, 'IO')?.[2], row(text, 'EINTR')?.[2]]).toEqual(['1', '1']);
+  });
+});
+
+describe('.top', () => {
+  const piped = async (...lines: string[]) => {
+    const io = fakeIo({ input: lines.join('\n') });
+    const status = await replCommand(io, { backend: 'emulated', arch: 'x86_64' });
+    return { status, out: io.out(), err: io.err() };
+  };
+
+  it('tells once in a pipe, and lets the log go', async () => {
+    const { status, out } = await piped(
+      'vm.memory.addRam(0, kvm.mapAnonymous(4096)); undefined',
+      '.top 0.05',
+      'vm.dirtyPages.started',
+    );
+    expect(status).toBe(0);
+    expect(out).toMatch(/^0 of 0 vCPUs in their guest, 0 exits a second\n\n {2}region .*\n {2}0x0 .*\nfalse\n$/);
+  });
+
+  it.each(['x', '-1', '0', '1e9'])('refuses %s seconds', async (seconds) => {
+    const { status, err } = await piped(`.top ${seconds}`);
+    expect(status).toBe(1);
+    expect(err).toContain(`the seconds are a number up to 3600, not ${seconds}`);
+  });
+});
