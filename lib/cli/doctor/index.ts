@@ -12,6 +12,7 @@ import {
   examineModules,
   examineOvercommit,
   examinePgste,
+  examinePpc64,
   examineSystem,
   examineUserfaultfd,
 } from './surroundings.ts';
@@ -32,7 +33,8 @@ export function diagnose(host: Host = thisHost): Diagnosis {
   let capabilities: CapabilityFinding[] = [];
   if (system.status !== 'fail') {
     const device = examineDevice(host);
-    findings.push(examineModules(host), device, ...[examinePgste(host)].filter((found) => found !== undefined));
+    const ofArch = [examinePgste(host), ...examinePpc64(host)].filter((found) => found !== undefined);
+    findings.push(examineModules(host), device, ...ofArch);
     if (device.status !== 'fail' && addon.calls !== undefined) {
       const kvm = examineKvm(host, addon.calls);
       findings.push(...kvm.findings);

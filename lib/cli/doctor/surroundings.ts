@@ -46,6 +46,26 @@ export function examinePgste(host: Host): Finding | undefined {
     : fail(subject, '0: KVM_CREATE_VM gives EINVAL to Node', PGSTE_MEND);
 }
 
+/** ppc64: which KVM there is, and how the host's own memory is translated, on which it depends what guests may have. */
+export function examinePpc64(host: Host): Finding[] {
+  if (archOfNode(host.nodeArch) !== 'ppc64') return [];
+  const modules = host.list('/sys/module');
+  const found: Finding[] = [];
+  if (modules.includes('kvm_hv'))
+    found.push(ok('HV or PR', 'kvm_hv: guests run in the processor, with hashed page tables of their own'));
+  else if (modules.includes('kvm_pr')) {
+    const detail =
+      'kvm_pr alone: it runs guests as user programs, and has no HTAB descriptors, so that vm.hpt gets nothing';
+    found.push(note('HV or PR', detail, 'sudo modprobe kvm_hv'));
+  }
+  const mmu = /^MMU\s*:\s*(\w+)/m.exec(host.read('/proc/cpuinfo') ?? '')?.[1];
+  if (mmu !== undefined) {
+    const guests = mmu === 'Radix' ? 'guests may have radix tables or hashed ones' : 'guests have hashed tables';
+    found.push(ok('page tables', `${mmu}, the host's own: ${guests}`));
+  }
+  return found;
+}
+
 const ENOUGH_FILES = 4096;
 
 /** RLIMIT_NOFILE and RLIMIT_MEMLOCK. */

@@ -12,7 +12,7 @@ const MOST_FINDINGS = 1000;
 export const hpt: Command = {
   summary: 'tools for hashed page tables of ppc64',
   usage: 'stats|dump|verify FILE, or diff FILE FILE',
-  details: `FILE is what an HTAB file descriptor of KVM gave (KVM_PPC_GET_HTAB_FD), gzipped or not.
+  details: `FILE is what an HTAB file descriptor of KVM gave (KVM_PPC_GET_HTAB_FD), gzipped or not; - is standard input.
 
   stats    how full the table is, as a picture, and what is in it
   dump     every valid entry with its fields
@@ -35,7 +35,7 @@ The status is 0, 1 for differences or findings, 2 for a file that is of no use.`
     const tool = toolFor(name, files, values);
     const { headers, order, extent } = optionsOf(values);
     try {
-      const read = (file: string) => readTable(file, { headers, order });
+      const read = (file: string) => readTable(file, { headers, order }, io.stdin);
       const [first = '', ...others] = files;
       const tables: [TableFile, ...TableFile[]] = [await read(first)];
       for (const file of others) tables.push(await read(file));
@@ -57,6 +57,7 @@ function toolFor(name: string, files: readonly string[], values: Values): Tool {
     if (name === '') throw misuse(`which command? There are ${known.join(', ')}`);
     throw misuse(`there is no command ${name}${suggestion(name, known)}`);
   }
+  if (files.filter((file) => file === '-').length > 1) throw misuse('standard input can be only one of the files');
   if (files.length !== tool.files) throw misuse(`${name} takes ${tool.files} file(s), not ${files.length}`);
   for (const option of ['slots', 'findings'] as const) {
     if (values[option] === undefined || tool.takes === option) continue;

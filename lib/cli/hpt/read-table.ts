@@ -47,19 +47,24 @@ const MAX_TABLES = 2;
 const MAX_TURNS = 16;
 
 /**
- * Reads a file with an HTAB stream, gzipped or not, into a table. What it takes of memory and time is bounded by the
+ * Reads a file with an HTAB stream, or standard input (`-`), gzipped or not, into a table. What it takes of memory and time is bounded by the
  * table's order, whatever the file says.
  * @throws TableFileError
  */
-export async function readTable(file: string, options: ReadOptions): Promise<TableFile> {
+export async function readTable(
+  path: string,
+  options: ReadOptions,
+  stdin: NodeJS.ReadableStream = process.stdin,
+): Promise<TableFile> {
   const { order } = options;
+  const file = path === '-' ? 'standard input' : path;
   if (order !== undefined && 2 ** order > totalmem()) {
     const [wanted, there] = [humanSize(2 ** order), humanSize(totalmem())];
     throw new TableFileError(file, `a table of order ${order} has ${wanted}, and this machine ${there} of memory`);
   }
   const reading = new Reading(file, options);
   try {
-    for await (const piece of bytesOf(file)) reading.take(piece);
+    for await (const piece of bytesOf(path === '-' ? stdin : createReadStream(path))) reading.take(piece);
   } catch (error) {
     const reason = reasonOf(error);
     throw reason === undefined ? error : new TableFileError(file, reason);
@@ -77,9 +82,8 @@ function reasonOf(error: unknown): string | undefined {
 }
 
 /** The bytes of the stream: those of the file, or those that were gzipped there. */
-async function* bytesOf(file: string): AsyncGenerator<Uint8Array, void, undefined> {
-  const source = createReadStream(file);
-  const pieces: AsyncIterator<Uint8Array> = source[Symbol.asyncIterator]();
+async function* bytesOf(source: NodeJS.ReadableStream): AsyncGenerator<Uint8Array, void, undefined> {
+  const pieces = source[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>;
   let start: Uint8Array = new Uint8Array();
   while (start.length < 2) {
     const { value, done } = await pieces.next();

@@ -18,7 +18,8 @@ const EMULATED: readonly Arch[] = ['x86_64', 's390x', 'ppc64', 'riscv64'];
  * `kvm-bridge tour`: one guest on the real kernel, if there is one that can be used, and on emulated ones.
  * Ends with status 0 whether or not there is a real one.
  */
-export function tourCommand(io: Io): number {
+export function tourCommand(io: Io, { json = false } = {}): number {
+  if (json) return tourAsJson(io);
   const style = styleFor(io.stdout, io.env);
   const columns = columnsOf(io.stdout);
   const paragraph = (text: string, paint = (line: string) => line): void => {
@@ -60,9 +61,22 @@ export function tourCommand(io: Io): number {
 
 export const tour: Command = {
   summary: 'one guest on the real kernel and on emulated ones, side by side',
-  usage: '',
-  run: (_values, _positionals, io) => tourCommand(io),
+  usage: '[--json]',
+  options: { json: { type: 'boolean', help: 'the same as JSON' } },
+  run: (values, _positionals, io) => tourCommand(io, { json: values.json === true }),
 };
+
+function tourAsJson(io: Io): number {
+  const real = tryReal();
+  const acts = [
+    ...('act' in real ? [real.act] : []),
+    ...EMULATED.map((arch) => perform({ backend: 'emulated', arch })),
+  ];
+  const shown = acts.map(({ rows, ...act }) => ({ ...act, rows: Object.fromEntries(rows) }));
+  const absent = 'why' in real ? { notReal: { why: real.why, mend: real.mend } } : {};
+  io.stdout.write(`${JSON.stringify({ acts: shown, ...absent }, null, 2)}\n`);
+  return 0;
+}
 
 function comparison(acts: readonly Act[]): string[] {
   const real = acts.find(({ backend }) => backend === 'native');

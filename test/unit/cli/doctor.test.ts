@@ -297,3 +297,37 @@ describe('the doctor', () => {
     expect(barred).toMatchObject({ status: 'note', mend: 'sudo setfacl -m u:ada:rw /dev/userfaultfd' });
   });
 });
+
+describe('a ppc64 host', () => {
+  const subjects = ['HV or PR', 'page tables'];
+  const facts = (modules: string[], cpuinfo: string) => {
+    const host = machine({
+      arch: 'ppc64',
+      files: { '/proc/cpuinfo': cpuinfo },
+      host: { list: (path) => (path === '/sys/module' ? modules : []) },
+    });
+    return diagnose(host).findings.filter(({ subject }) => subjects.includes(subject));
+  };
+
+  it('is told which KVM it has, and which tables', () => {
+    const [kvm, tables] = facts(['kvm', 'kvm_hv'], 'cpu\t\t: POWER9\nMMU\t\t: Radix\n');
+    expect([kvm?.status, tables?.status]).toEqual(['ok', 'ok']);
+    expect(tables?.detail).toContain("Radix, the host's own: guests may have radix tables or hashed ones");
+    expect(facts(['kvm', 'kvm_hv'], 'MMU\t\t: Hash\n')[1]?.detail).toContain('guests have hashed tables');
+  });
+
+  it('is told what kvm_pr lacks, and what mends it', () => {
+    expect(facts(['kvm', 'kvm_pr'], '')).toEqual([
+      {
+        subject: 'HV or PR',
+        status: 'note',
+        detail: expect.stringContaining('no HTAB') as string,
+        mend: 'sudo modprobe kvm_hv',
+      },
+    ]);
+  });
+
+  it('alone is told so', () => {
+    expect(diagnose(machine()).findings.map(({ subject }) => subject)).not.toContain('HV or PR');
+  });
+});

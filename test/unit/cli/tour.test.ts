@@ -94,3 +94,20 @@ describe.skipIf(missing !== undefined || process.arch !== 'x64')('the tour on th
     for (const line of tour({ columns }).split('\n')) expect(line.length, line).toBeLessThanOrEqual(columns);
   });
 });
+
+it('the tour as JSON has the same rows', () => {
+  withoutAddon();
+  const io = fakeIo();
+  expect(tourCommand(io, { json: true })).toBe(0);
+  const { acts, notReal } = JSON.parse(io.out()) as {
+    acts: { arch: string; backend: string; rows: Record<string, string> }[];
+    notReal: { why: string; mend: string };
+  };
+  expect(acts.map(({ arch }) => arch)).toEqual(['x86_64', 's390x', 'ppc64', 'riscv64']);
+  expect(acts[0]).toMatchObject({
+    backend: 'emulated',
+    rows: { 'dirty pages': '2 5 7 16-31', 'device got': '0x5a at +0' },
+  });
+  expect(notReal.why).toMatch(/^addon: /);
+  expect(notReal.mend).toContain('KVM_BRIDGE_ADDON');
+});

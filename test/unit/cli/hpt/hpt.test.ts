@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
@@ -8,6 +9,8 @@ import {
   Htab,
   primaryGroup,
 } from '../../../../lib/arch/ppc64/model/index.ts';
+import { cli } from '../../../../lib/cli/cli.ts';
+import { fakeIo } from '../fake-io.ts';
 import { run, scratch } from './run.ts';
 
 const real = fileURLToPath(new URL('../../../captures/ppc64-hpt-linux-6.12/htab.stream.gz', import.meta.url));
@@ -135,5 +138,31 @@ describe('trouble', () => {
 
   it('has help', async () => {
     expect(await run('--help')).toMatchObject({ status: 0, out: expect.stringContaining('usage: kvm-bridge hpt') });
+  });
+});
+
+describe('standard input', () => {
+  const piped = async (bytes: Uint8Array, ...argv: string[]) => {
+    const io = fakeIo({ input: undefined });
+    io.stdin.end(bytes);
+    const status = await cli(['hpt', ...argv], io);
+    return { status, out: io.out(), err: io.err() };
+  };
+
+  it('is a file like others, gzipped or not', async () => {
+    const { status, out } = await piped(readFileSync(real), 'stats', '-');
+    expect(status).toBe(0);
+    expect(out).toMatch(/^standard input: order 22 /);
+    expect(await piped(small(slot), 'diff', file('none', small()), '-')).toMatchObject({ status: 1, err: '' });
+  });
+
+  it('is only one of them', async () => {
+    const { status, err } = await piped(small(), 'diff', '-', '-');
+    expect(status).toBe(2);
+    expect(err).toContain('standard input can be only one of the files');
+  });
+
+  it('is named where it is no stream', async () => {
+    expect((await piped(new Uint8Array(0), 'verify', '-')).err).toMatch(/^kvm-bridge hpt: standard input: it is empty/);
   });
 });
