@@ -87,6 +87,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'unit/cli/prompt-commands':
       'commands completion dot-command dump examples guest-commands line-evaluator memory-commands pipe session-commands slices walk',
     'unit/cli/repl': 'banner index prompt',
+    'unit/cli/top': 'top-command',
     'unit/cli/text': 'print',
   },
   'cli/replay': { 'unit/cli/replay/replay': 'compare guest index places read-trace replayer run-replay' },
@@ -99,6 +100,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'package/report': 'colours format grid-map keyboard main memory-map runs space-tree',
   },
   'cli/run': { 'unit/cli/built': 'index run-script script-hooks' },
+  'cli/top': { 'unit/cli/top': 'exit-counts meter', 'unit/cli/built': 'index show' },
   'cli/tour': { 'unit/cli/tour': 'act guest index layout' },
   emulated: {
     'unit/arch/s390x/emulated/keys-cmma': 'memslots',
