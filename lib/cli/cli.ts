@@ -1,6 +1,6 @@
 import { KvmError } from '../base/errors.ts';
 import { type Command, helpOf, runCommandLine } from './command.ts';
-import { doctor } from './doctor/index.ts';
+import { doctor, whyNotReal } from './doctor/index.ts';
 import { explainError } from './explain-error.ts';
 import { hpt } from './hpt/index.ts';
 import { type Io, UsageError } from './io.ts';
@@ -66,7 +66,9 @@ export async function cli(argv: readonly string[], io: Io): Promise<number> {
     if (!isExpected(error)) throw error;
     io.stderr.write(`kvm-bridge: ${explainError(error)}\n`);
     if (error instanceof KvmError) {
-      io.stderr.write('`kvm-bridge doctor` says more; --backend emulated works anywhere.\n');
+      const mend = whyNotReal()?.mend;
+      const cure = mend === undefined ? '' : `→ ${mend}\n`;
+      io.stderr.write(`${cure}\`kvm-bridge doctor\` says more; --backend emulated works anywhere.\n`);
     }
     return STATUS.FAILED;
   }

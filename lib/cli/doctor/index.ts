@@ -52,6 +52,15 @@ export function diagnose(host: Host = thisHost): Diagnosis {
   return { usable: findings.every(({ status }) => status !== 'fail'), findings, capabilities };
 }
 
+/** Why the real KVM cannot be used, and what mends it: the first thing that fails, in the doctor's words; undefined where it can be. */
+export function whyNotReal(
+  host: Host = thisHost,
+): { readonly why: string; readonly mend?: string | undefined } | undefined {
+  const failed = diagnose(host).findings.find(({ status }) => status === 'fail');
+  // What follows the first line is for the doctor to tell.
+  return failed && { why: `${failed.subject}: ${failed.detail.split('\n', 1)[0]}`, mend: failed.mend };
+}
+
 /** `kvm-bridge doctor`: exit status 0 when the real KVM is usable, else 1. */
 export function doctorCommand(io: Io, { json }: { readonly json: boolean }, host: Host = thisHost): number {
   const diagnosis = diagnose(host);

@@ -1,4 +1,5 @@
 import type { Kvm } from '../../handles/kvm.ts';
+import { whyNotReal } from '../doctor/index.ts';
 import { columnsOf, type Io, styleFor, wrap } from '../io.ts';
 import { packageVersion } from '../package-info.ts';
 import type { Session } from '../session.ts';
@@ -8,7 +9,9 @@ export function banner(io: Io, { kvm, fallbackReason, loaded }: Session): string
   const style = styleFor(io.stdout, io.env);
   const lines = [`${style.bold(`kvm-bridge ${packageVersion()}`)}: ${describeKernel(kvm)}`];
   if (fallbackReason !== undefined) {
-    lines.push(...wrap(`Not the real one: ${fallbackReason}`, columnsOf(io.stdout)).map(style.yellow));
+    const { why, mend } = whyNotReal() ?? { why: fallbackReason };
+    lines.push(...wrap(`Not the real one: ${why}`, columnsOf(io.stdout)).map(style.yellow));
+    if (mend !== undefined) lines.push(`  ${style.cyan(`→ ${mend}`)}`);
   }
   if (loaded !== undefined) lines.push(...wrap(loaded, columnsOf(io.stdout)));
   lines.push(style.dim('kvm and vm are ready; .examples shows lines to try, .help the commands'));

@@ -4,7 +4,7 @@ import { type Arch, archOfNode } from '../../uapi/arch.ts';
 import { CLI_ARCHES } from '../arch/index.ts';
 import type { Instruction } from '../arch/machine-code.ts';
 import type { Command } from '../command.ts';
-import { diagnose } from '../doctor/index.ts';
+import { whyNotReal } from '../doctor/index.ts';
 import { explainError } from '../explain-error.ts';
 import { columnsOf, type Io, type Style, styleFor, wrap } from '../io.ts';
 import { packageVersion } from '../package-info.ts';
@@ -92,12 +92,8 @@ function comparison(acts: readonly Act[]): string[] {
 type Real = { readonly act: Act } | { readonly why: string; readonly mend?: string | undefined };
 
 function tryReal(): Real {
-  const { usable, findings } = diagnose();
-  const failed = findings.find(({ status }) => status === 'fail');
-  if (!usable && failed !== undefined) {
-    // What follows the first line is for the doctor to tell.
-    return { why: `${failed.subject}: ${failed.detail.split('\n', 1)[0]}`, mend: failed.mend };
-  }
+  const cause = whyNotReal();
+  if (cause !== undefined) return cause;
   const arch = archOfNode(process.arch);
   try {
     return { act: perform({ backend: 'native', ...(arch === undefined ? {} : { arch }) }) };

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { cli } from '../../../lib/cli/cli.ts';
 import { ARCHES } from '../../../lib/raw.ts';
 import { fakeIo } from './fake-io.ts';
@@ -82,6 +82,23 @@ describe('the command line', () => {
     } finally {
       if (before === undefined) delete process.env.KVM_BRIDGE_ADDON;
       else process.env.KVM_BRIDGE_ADDON = before;
+    }
+  });
+
+  it('has the same cure in the error, the banner, the tour and the doctor', async () => {
+    vi.stubEnv('KVM_BRIDGE_ADDON', '/nonexistent');
+    try {
+      const mend = '→ unset KVM_BRIDGE_ADDON, or let it name the addon';
+      expect((await run('--backend', 'native')).err).toContain(mend);
+      for (const command of ['doctor', 'tour']) expect((await run(command)).out).toContain(mend);
+      const io = fakeIo({ isTTY: true, env: { TERM: 'dumb', XDG_STATE_HOME: '/nonexistent' }, input: '' });
+      await cli(['repl'], io);
+      expect(io.out()).toContain(mend);
+      expect(io.out().replaceAll(/\s+/g, ' ')).toContain(
+        'Not the real one: addon: The environment variable KVM_BRIDGE_ADDON names',
+      );
+    } finally {
+      vi.unstubAllEnvs();
     }
   });
 });
