@@ -84,7 +84,8 @@ export const doctor: Command = {
 export function report({ usable, findings, capabilities }: Diagnosis, style: Style, columns: number): string {
   const subjects = Math.max(...findings.map(({ subject }) => subject.length));
   const lines = findings.flatMap((finding) => findingLines(finding, subjects, style, columns));
-  const parts = [`${style.bold('What the real KVM has and lacks on this machine')}\n`, ...lines, ''];
+  const head = wrap('What the real KVM has and lacks on this machine', columns).map(style.bold);
+  const parts = [...head, '', ...lines, ''];
   if (capabilities.length > 0) parts.push(capabilityTable(capabilities, style), '');
   parts.push(
     usable
@@ -95,14 +96,17 @@ export function report({ usable, findings, capabilities }: Diagnosis, style: Sty
 }
 
 const STATUS_WIDTH = 4;
+const LEAST_WIDTH = 30;
 
 function findingLines({ subject, status, detail, mend }: Finding, subjects: number, style: Style, columns: number) {
   const colour = { ok: style.green, note: style.yellow, fail: style.red }[status];
-  const indent = 2 + STATUS_WIDTH + 2 + subjects + 2;
-  const width = Math.max(columns - indent, 30);
-  const text = detail.split('\n').flatMap((line) => wrap(line, width));
-  const [first = '', ...rest] = text;
-  const head = `  ${colour(status.padEnd(STATUS_WIDTH))}  ${subject.padEnd(subjects)}  ${first}`;
+  const beside = 2 + STATUS_WIDTH + 2 + subjects + 2;
+  // Where there is no room beside the subject, it goes below.
+  const isNarrow = columns - beside < LEAST_WIDTH;
+  const indent = isNarrow ? 2 + STATUS_WIDTH + 2 : beside;
+  const text = detail.split('\n').flatMap((line) => wrap(line, columns - indent));
+  const [first = '', ...rest] = isNarrow ? ['', ...text] : text;
+  const head = `  ${colour(status.padEnd(STATUS_WIDTH))}  ${`${subject.padEnd(isNarrow ? 0 : subjects)}  ${first}`.trimEnd()}`;
   // Commands stay on one line, to be copied.
   const tail = mend === undefined ? [] : [`→ ${mend}`].map((line) => style.cyan(line));
   return [head, ...[...rest, ...tail].map((line) => ' '.repeat(indent) + line)];

@@ -14,7 +14,8 @@ export function banner(io: Io, { kvm, fallbackReason, loaded }: Session): string
     if (mend !== undefined) lines.push(`  ${style.cyan(`→ ${mend}`)}`);
   }
   if (loaded !== undefined) lines.push(...wrap(loaded, columnsOf(io.stdout)));
-  lines.push(style.dim('kvm and vm are ready; .examples shows lines to try, .help the commands'));
+  const help = 'kvm and vm are ready; .examples shows lines to try, .help the commands';
+  lines.push(...wrap(help, columnsOf(io.stdout)).map(style.dim));
   return `${lines.join('\n')}\n`;
 }
 

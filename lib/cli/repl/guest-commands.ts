@@ -77,17 +77,20 @@ const regs: DotCommand = {
       const there = vm.vcpus.map((each) => each.id).join(', ') || 'none: vm.createVcpu() makes one';
       throw new DotUsageError(`there is no vCPU${id === undefined ? '' : ` ${id}`}; there is ${there}`);
     }
-    return inColumns(CLI_ARCHES[kvm.arch].registers(vcpu));
+    return inColumns(CLI_ARCHES[kvm.arch].registers(vcpu), prompt.columns);
   },
 };
 
-const IN_A_ROW = 4;
+const MOST_IN_A_ROW = 4;
+const BETWEEN = '  ';
 
-function inColumns(registers: readonly Register[]): string {
+function inColumns(registers: readonly Register[], columns: number): string {
   const width = Math.max(...registers.map(([name]) => name.length));
   const cells = registers.map(([name, value]) => `${name.padStart(width)} ${value.toString(16).padStart(16, '0')}`);
+  const fitting = Math.floor((columns + BETWEEN.length) / ((cells[0]?.length ?? 0) + BETWEEN.length));
+  const inRow = Math.min(MOST_IN_A_ROW, Math.max(1, fitting));
   const rows: string[] = [];
-  for (let at = 0; at < cells.length; at += IN_A_ROW) rows.push(cells.slice(at, at + IN_A_ROW).join('  '));
+  for (let at = 0; at < cells.length; at += inRow) rows.push(cells.slice(at, at + inRow).join(BETWEEN));
   return rows.join('\n');
 }
 

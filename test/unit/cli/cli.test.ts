@@ -91,7 +91,7 @@ describe('the command line', () => {
       const mend = '→ unset KVM_BRIDGE_ADDON, or let it name the addon';
       expect((await run('--backend', 'native')).err).toContain(mend);
       for (const command of ['doctor', 'tour']) expect((await run(command)).out).toContain(mend);
-      const io = fakeIo({ isTTY: true, env: { TERM: 'dumb', XDG_STATE_HOME: '/nonexistent' }, input: '' });
+      const io = fakeIo({ isTTY: true, env: { TERM: 'dumb', XDG_STATE_HOME: '/dev/null' }, input: '' });
       await cli(['repl'], io);
       expect(io.out()).toContain(mend);
       expect(io.out().replaceAll(/\s+/g, ' ')).toContain(
