@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { lazyModules } from '../base/lazy-modules.ts';
 
 /** Tokens shown in full; longer data that doesn't compress is shown by its beginning and a digest. */
 const MAX_TOKENS = 48;
@@ -13,7 +13,7 @@ export function formatBytes(bytes: Uint8Array): string {
   for (const token of byteTokens(bytes)) {
     tokens.push(token);
     if (tokens.length > MAX_TOKENS) {
-      const digest = createHash('sha256').update(bytes).digest('hex').slice(0, 16);
+      const digest = lazyModules.crypto.createHash('sha256').update(bytes).digest('hex').slice(0, 16);
       return `[${tokens.slice(0, MAX_TOKENS).join(' ')} ... ${bytes.length} bytes, sha256 ${digest}]`;
     }
   }

@@ -58,6 +58,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   base: {
     'property/wide-bytes': 'wide-bytes',
     'unit/arch/ppc64/model/hpte': 'u64',
+    'unit/arch/ppc64/handles/htab-copy': 'lazy-modules',
     'unit/cli/text': 'text',
     'unit/handles/bad-input': 'errors',
     'unit/sharing/binding': 'callback',

@@ -1,5 +1,6 @@
-import { Readable, Writable } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
 import { checkAtLeast, checkInteger, checkObject, checkSignal } from '../../../base/arguments.ts';
+import { lazyModules } from '../../../base/lazy-modules.ts';
 import { callError } from '../../../calls/failure.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { HtabPieces } from '../model/htab-pieces.ts';
@@ -52,7 +53,9 @@ export function readStreamOf(open: () => HtabReader, options: HtabReadStreamOpti
       reader.close();
     }
   }
-  return Readable.from(bytes(), { objectMode: false, ...streamOptions }).once('close', () => reader.close());
+  return lazyModules.stream.Readable.from(bytes(), { objectMode: false, ...streamOptions }).once('close', () =>
+    reader.close(),
+  );
 }
 
 /** A Writable that takes a stream in pieces of any size and writes its chunks; the writer is closed with it. */
@@ -82,7 +85,7 @@ export function writeStreamOf(
     // Other things get their turn between pieces.
     setImmediate(done);
   };
-  return new Writable({
+  return new lazyModules.stream.Writable({
     ...streamOptions,
     decodeStrings: true,
     write: (piece: Uint8Array, _encoding, done) => answer(() => take(piece), done),
