@@ -2,7 +2,7 @@
 export interface Contender {
   readonly name: string;
   /** Does `n` operations; with the meter `result` what it returns is the cost. */
-  run(n: number): void | number | Promise<void>;
+  run(n: number): void | number | Promise<number | undefined> | Promise<void>;
 }
 
 /** A ratio to report: the cost of one contender divided by that of another. */
@@ -74,9 +74,9 @@ export async function measure(
   const clock = meter === 'cpu' ? threadTime : wallClock;
   const cost = async ({ run }: Contender, n: number): Promise<number> => {
     const start = clock();
-    const result = run(n);
+    const running = run(n);
     // Without a need to wait there must be no wait: other things would be done meanwhile.
-    if (result instanceof Promise) await result;
+    const result = running instanceof Promise ? await running : running;
     return typeof result === 'number' && meter === 'result' ? result : clock() - start;
   };
   const batches = new Map<Contender, number>();

@@ -146,26 +146,28 @@ export class ServedQueue {
       })
       .then(() => {
         this.#running = undefined;
+        // It may have been enabled, or started anew, since the last look at it.
+        if (this.#kick?.closed === false) this.#run();
       });
   }
 
   async #serve(queue: DeviceQueue, kick: EventFd): Promise<void> {
     for (const head of this.inflight?.takeLeft() ?? []) this.#begin(queue, queue.resume(head));
     while (this.#queue === queue && !kick.closed) {
-      await this.#drain(queue, kick);
+      const isEmpty = await this.#drain(queue, kick);
       if (!this.#enabled) return;
-      await kick.wait();
+      if (isEmpty) await kick.wait();
     }
   }
 
-  /** Begins all chains that there are. */
-  async #drain(queue: DeviceQueue, kick: EventFd): Promise<void> {
+  /** Begins all chains that there are; false when that was ended, with kicks not asked for. */
+  async #drain(queue: DeviceQueue, kick: EventFd): Promise<boolean> {
     let begun = 0;
     do {
       queue.setKicks(false);
       for (;;) {
         // It may have been stopped, or have failed, while others had their turn.
-        if (this.#queue !== queue || kick.closed || !this.#enabled) return;
+        if (this.#queue !== queue || kick.closed || !this.#enabled) return false;
         const chain = queue.take();
         if (chain === undefined) break;
         this.inflight?.began(chain.head);
@@ -177,6 +179,7 @@ export class ServedQueue {
       queue.setKicks(true);
     } while (queue.hasMore);
     this.#tell(queue);
+    return true;
   }
 
   #begin(queue: DeviceQueue, chain: Chain): void {
