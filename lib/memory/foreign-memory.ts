@@ -25,16 +25,13 @@ export class ForeignMemory {
     return shown;
   }
 
-  /** No slot shows the mapping any more. */
-  hide(mapping: Mapping): void {
-    const hva = this.#shown.get(mapping);
-    if (hva === undefined) return;
-    this.#shown.delete(mapping);
-    this.#calls.munmap(hva, mapping.size);
-  }
-
-  hideAll(): void {
-    for (const mapping of [...this.#shown.keys()]) this.hide(mapping);
+  /** Gives up what no slot shows any more. */
+  hideUnless(isUsed: (mapping: Mapping) => boolean): void {
+    for (const [mapping, hva] of this.#shown) {
+      if (isUsed(mapping)) continue;
+      this.#shown.delete(mapping);
+      this.#calls.munmap(hva, mapping.size);
+    }
   }
 
   #show(mapping: Mapping): number {

@@ -3,7 +3,6 @@ import { MAX_SLOT_PAGES } from '../rules/memslot.ts';
 import { MEM } from '../uapi/flags.ts';
 import { slotWord } from '../uapi/slot-word.ts';
 import { ForeignMemory } from './foreign-memory.ts';
-import type { Mapping } from './mapping.ts';
 import type { Memslot, Memslots } from './memslots.ts';
 import type { MemoryRegion, Placement } from './region.ts';
 import type { SpaceUser } from './space-user.ts';
@@ -44,12 +43,7 @@ export class SpaceSlots implements SpaceUser {
   }
 
   add(region: MemoryRegion): void {
-    try {
-      this.#slots.set(region, this.#create(region, this.#flags(region.readOnly)));
-    } catch (error) {
-      this.#hideUnused(region.mapping);
-      throw error;
-    }
+    this.#slots.set(region, this.#create(region, this.#flags(region.readOnly)));
   }
 
   remove(region: MemoryRegion): void {
@@ -62,12 +56,19 @@ export class SpaceSlots implements SpaceUser {
       );
     }
     this.#slots.delete(region);
-    this.#hideUnused(region.mapping);
+  }
+
+  /**
+   * Regions that are gone will not come back. Until here they could, with their dirty bits, which are known again by their host
+   * addresses.
+   */
+  settled(): void {
+    this.#foreign.hideUnless((mapping) => [...this.#slots.keys()].some((region) => region.mapping === mapping));
   }
 
   /** The VM is closed, or has another address space now. */
   release(): void {
-    this.#foreign.hideAll();
+    this.#foreign.hideUnless(() => false);
   }
 
   /** Moves the region's slots; those that would land on a neighbour still to be moved come after it. */
@@ -121,10 +122,6 @@ export class SpaceSlots implements SpaceUser {
       }
     }
     this.#logging = on;
-  }
-
-  #hideUnused(mapping: Mapping): void {
-    if (![...this.#slots.keys()].some((region) => region.mapping === mapping)) this.#foreign.hide(mapping);
   }
 
   get #pageSize(): number {

@@ -15,6 +15,8 @@ export interface SpaceUser {
   remove(region: MemoryRegion): void;
   move(region: MemoryRegion, from: number, to: number): void;
   setReadOnly(region: MemoryRegion, readOnly: boolean): void;
+  /** What was changed is so for good: nothing of it will be taken back. */
+  settled?(): void;
   /** It is bound to the space no more, or closed. */
   release?(): void;
 }

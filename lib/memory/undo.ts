@@ -1,6 +1,12 @@
 /** Steps that are taken back, last first, when one fails. */
 export class Undo {
   readonly #steps: (() => void)[] = [];
+  readonly #onEnd: (() => void) | undefined;
+
+  /** @param onEnd called when they were taken back */
+  constructor(onEnd?: () => void) {
+    this.#onEnd = onEnd;
+  }
 
   try(step: () => void, undo: () => void): void {
     try {
@@ -26,5 +32,6 @@ export class Undo {
         throw new AggregateError([cause, error], 'A change failed, and taking back its first part failed too');
       }
     }
+    this.#onEnd?.();
   }
 }

@@ -130,7 +130,10 @@ export class AddressSpace extends RegionSet implements BoundSpace {
     this.hold();
     try {
       const table = new SpaceTable(this, chosen, options);
-      this.#shared = { table, consumers: new Consumers(this, table, patience, onConsumer) };
+      const consumers = new Consumers(this, table, patience, onConsumer);
+      // Whoever died in the middle of a write has left pages dirty that nobody knows.
+      this.written.addSource(() => consumers.look());
+      this.#shared = { table, consumers };
       this.addUser(table);
     } finally {
       this.letGo();

@@ -49,7 +49,11 @@ class ExitWorker {
 
   constructor(vcpu: Vcpu) {
     vcpu.vm.memory.share();
-    this.#worker = new Worker(fileURLToPath(new URL('exits-worker.js', import.meta.url)), {
+    // Benchmarks are compiled, their tests are not.
+    const isCompiled = import.meta.url.endsWith('.js');
+    const register = new URL('../typescript/register.mjs', import.meta.url).href;
+    this.#worker = new Worker(fileURLToPath(new URL(`exits-worker.${isCompiled ? 'js' : 'ts'}`, import.meta.url)), {
+      execArgv: isCompiled ? [] : ['--import', register],
       workerData: { token: vcpu.token, code: CODE, mmio: MMIO, size: MMIO_SIZE },
     });
     this.#ready = once(this.#worker, 'message');

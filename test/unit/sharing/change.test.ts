@@ -208,6 +208,25 @@ describe('consumers of a shared space', () => {
     space.close();
   });
 
+  it('lose no dirty page of a region whose removal is taken back', (test) => {
+    const space = new AddressSpace({ littleEndian: true, pageSize: PAGE });
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    const vm = kvm.createVm();
+    vm.bind(space);
+    const [region] = memfds(test, 1).map((ram) => space.addRam(0, ram)) as [MemoryRegion];
+    vm.dirtyPages.start();
+    space.writeU32(3 * PAGE, 1);
+    expect(() =>
+      space.change(() => {
+        region.remove();
+        throw new Error('oops');
+      }),
+    ).toThrow('oops');
+    expect([...vm.dirtyPages.collect().pages()]).toEqual([3]);
+    expect(vm.dirtyPages.removed).toEqual([]);
+    space.close();
+  });
+
   it('keep views that a change would have revoked which is taken back, and what they write is dirty', async (test) => {
     const calls = hostCalls(test);
     using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
