@@ -14,10 +14,13 @@ export interface VirtioDevice {
   writeConfig?(offset: number, bytes: Uint8Array): void;
   /**
    * Serves a chain, at once or later, and any number of them at the same time.
-   * @returns how many bytes it wrote into it, from the beginning of what is writable
+   * @returns how many bytes it wrote into it, from the beginning of what is writable; undefined, while the queue is being stopped, for a
+   *   chain that it has not touched, and leaves to whoever goes on
    * @throws what stops the queue until the driver begins anew: answer what a driver can do wrong in the chain instead
    */
-  handle(chain: Chain, queue: number): number | Promise<number>;
+  handle(chain: Chain, queue: number): number | Promise<number | undefined>;
+  /** A queue is being stopped: what is held of it must end now, or be left. */
+  stopping?(queue: number): void;
   /** The driver begins anew. */
   reset?(): void;
 }

@@ -15,6 +15,7 @@ export {
 } from './front-end/front-end.ts';
 export { VirtioMmio, type VirtioMmioOptions } from './front-end/virtio-mmio.ts';
 export { PageLog } from './log.ts';
+export { NETWORK, NetworkDevice, type NetworkDeviceOptions } from './network-device.ts';
 export { FEATURE, PROTOCOL_FEATURE } from './protocol.ts';
 export { Chain } from './virtqueue/chain.ts';
 export { DeviceQueue } from './virtqueue/device-queue.ts';

@@ -37,6 +37,8 @@ export class ServedQueue {
   #queue: DeviceQueue | undefined;
   #layout: QueueLayout | undefined;
   #running: Promise<void> | undefined;
+  /** Chains that the device has not touched, and leaves to whoever goes on. */
+  #left: Chain[] = [];
   /** Those who wait until nothing is in flight. */
   #idle: (() => void)[] = [];
   #callIsDue = false;
@@ -96,9 +98,12 @@ export class ServedQueue {
     if (queue === undefined) return this.base;
     this.#kick?.close();
     await this.#running;
-    while (queue.inFlight > 0 && this.#queue === queue) {
+    this.#owner.device.stopping?.(this.index);
+    while (queue.inFlight > this.#left.length && this.#queue === queue) {
       await new Promise<void>((resolve) => this.#idle.push(resolve));
     }
+    // Who is told what was in flight begins with that.
+    if (this.#queue === queue && this.inflight === undefined) queue.leave(this.#left);
     this.#end();
     return this.base;
   }
@@ -191,8 +196,11 @@ export class ServedQueue {
     result
       .then((written) => {
         if (this.#queue !== queue) return;
-        this.#giveBack(queue, chain, written);
-        this.#tellSoon(queue);
+        if (written === undefined) this.#leave(queue, chain);
+        else {
+          this.#giveBack(queue, chain, written);
+          this.#tellSoon(queue);
+        }
       })
       .catch((error: Error) => {
         if (this.#queue === queue) this.#fail(error);
@@ -206,7 +214,16 @@ export class ServedQueue {
     const { flags, log } = this.#addresses!;
     const { used, size } = this.#layout!;
     if (flags !== 0 && log !== used) this.#owner.table.written.mark(log, usedBytes(size));
-    if (queue.inFlight === 0) for (const resolve of this.#idle.splice(0)) resolve();
+    this.#wakeIdle(queue);
+  }
+
+  #leave(queue: DeviceQueue, chain: Chain): void {
+    this.#left.push(chain);
+    this.#wakeIdle(queue);
+  }
+
+  #wakeIdle(queue: DeviceQueue): void {
+    if (queue.inFlight === this.#left.length) for (const resolve of this.#idle.splice(0)) resolve();
   }
 
   #tell(queue: DeviceQueue): void {
@@ -238,6 +255,7 @@ export class ServedQueue {
     if (this.#queue !== undefined) this.base = this.#queue.base;
     this.#queue = undefined;
     this.#layout = undefined;
+    this.#left = [];
     this.#kick?.close();
     for (const resolve of this.#idle.splice(0)) resolve();
   }

@@ -30,6 +30,8 @@ import { SharedMemory } from './shared-memory.ts';
 export interface FrontEndOptions extends WaitOptions {
   /** How long the back end may take for each answer; 10 s by default. */
   readonly timeoutMs?: number;
+  /** How many queues the device has, where the back end doesn't say (it has no MQ), or counts pairs of them, as network devices do. */
+  readonly queues?: number;
 }
 
 export interface QueueStart extends QueueLayout {
@@ -114,12 +116,13 @@ export class VhostUserFrontEnd {
   static async connect(
     calls: KvmCalls,
     path: string,
-    { timeoutMs = DEFAULT_TIMEOUT_MS, signal }: FrontEndOptions = {},
+    { timeoutMs = DEFAULT_TIMEOUT_MS, signal, queues }: FrontEndOptions = {},
   ): Promise<VhostUserFrontEnd> {
+    if (queues !== undefined) checkInteger(queues, 'queues', 1, MOST_QUEUES);
     const connection = await UnixConnection.connect(calls, path, signal === undefined ? {} : { signal });
     const requests = new Requests(new Channel(connection, timeoutMs));
     try {
-      const frontEnd = new VhostUserFrontEnd(calls, requests, await askOffer(requests));
+      const frontEnd = new VhostUserFrontEnd(calls, requests, await askOffer(requests, queues));
       await frontEnd.#begin(timeoutMs);
       return frontEnd;
     } catch (error) {
@@ -392,14 +395,16 @@ export class VhostUserFrontEnd {
 
 type Offer = Pick<VhostUserFrontEnd, 'features' | 'protocolFeatures' | 'queues' | 'maxRegions'>;
 
-async function askOffer(requests: Requests): Promise<Offer> {
+const MOST_QUEUES = 256;
+
+async function askOffer(requests: Requests, wanted: number | undefined): Promise<Offer> {
   const features = await requests.askU64(REQUEST.GET_FEATURES);
   if (!has(features, FEATURE.VERSION_1)) {
     const explanation = `the device offers ${hex(features)}, and is older than virtio 1.0`;
     throw new KvmError(ERRNO.EOPNOTSUPP, { syscall: 'vhost-user GET_FEATURES', explanation });
   }
   if (!has(features, FEATURE.PROTOCOL_FEATURES)) {
-    return { features, protocolFeatures: 0n, queues: 1, maxRegions: BASELINE_REGIONS };
+    return { features, protocolFeatures: 0n, queues: wanted ?? 1, maxRegions: BASELINE_REGIONS };
   }
   const protocolFeatures = (await requests.askU64(REQUEST.GET_PROTOCOL_FEATURES)) & PROTOCOL_FEATURES;
   await requests.tellU64(REQUEST.SET_PROTOCOL_FEATURES, protocolFeatures);
@@ -407,7 +412,7 @@ async function askOffer(requests: Requests): Promise<Offer> {
   const slots = has(protocolFeatures, PROTOCOL_FEATURE.CONFIGURE_MEM_SLOTS)
     ? await requests.askU64(REQUEST.GET_MAX_MEM_SLOTS)
     : BigInt(BASELINE_REGIONS);
-  return { features, protocolFeatures, queues: atMost(queues, 256), maxRegions: atMost(slots, 4096) };
+  return { features, protocolFeatures, queues: wanted ?? atMost(queues, MOST_QUEUES), maxRegions: atMost(slots, 4096) };
 }
 
 const atMost = (value: bigint, most: number): number => Number(value < BigInt(most) ? value : BigInt(most));

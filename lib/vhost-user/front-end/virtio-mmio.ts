@@ -15,8 +15,15 @@ export interface VirtioMmioOptions {
   readonly gpa: number;
   /** What kind of device it is: 1 network, 2 disk, 26 file system. */
   readonly deviceId: number;
-  /** Bytes of the configuration space; 0 by default. */
+  /** Bytes of the back end's configuration space; 0 by default. */
   readonly configSize?: number;
+  /**
+   * The configuration space, where the back end has none: a network card's address, a file system's tag and number of
+   * request queues.
+   */
+  readonly config?: Uint8Array;
+  /** Features beyond the back end's that the driver is offered: those of which only `config` knows, as NETWORK.MAC. */
+  readonly features?: bigint;
   /** The most descriptors of a queue, a power of two; 1024 by default. */
   readonly maxQueueSize?: number;
   /** The device's interrupt line goes up or down. */
@@ -136,7 +143,7 @@ export class VirtioMmio {
   static async attach(calls: KvmCalls, frontEnd: VhostUserFrontEnd, options: VirtioMmioOptions): Promise<VirtioMmio> {
     checkU32(options.deviceId, 'deviceId');
     const size = options.configSize ?? 0;
-    const config = size === 0 ? new Uint8Array(0) : Uint8Array.from(await frontEnd.readConfig(0, size));
+    const config = Uint8Array.from(options.config ?? (size === 0 ? [] : await frontEnd.readConfig(0, size)));
     if (!frontEnd.isSharing(options.memory)) await frontEnd.share(options.memory);
     const device = new VirtioMmio(calls, frontEnd, options, config);
     device.#registrations.push({ [Symbol.dispose]: frontEnd.onConfigChange(() => device.#configChanged()) });
@@ -171,7 +178,7 @@ export class VirtioMmio {
   }
 
   get #offered(): bigint {
-    return this.#frontEnd.features & ~NOT_THE_DRIVERS;
+    return (this.#frontEnd.features | (this.#options.features ?? 0n)) & ~NOT_THE_DRIVERS;
   }
 
   get #queue(): MmioQueue | undefined {
@@ -327,12 +334,14 @@ export class VirtioMmio {
   #writeConfig(offset: number, value: bigint, size: number): void {
     if (offset + size > this.#config.length) return;
     const bytes = Uint8Array.from({ length: size }, (_, i) => Number((value >> BigInt(8 * i)) & 0xffn));
+    // Nothing in that of network cards and file systems is for the driver to write.
+    if (this.#options.config !== undefined) return;
     this.#config.set(bytes, offset);
     this.#tell(() => this.#frontEnd.writeConfig(offset, bytes));
   }
 
   #configChanged(): void {
-    if (this.#config.length === 0) return;
+    if (this.#config.length === 0 || this.#options.config !== undefined) return;
     this.#tell(async () => {
       this.#config.set(await this.#frontEnd.readConfig(0, this.#config.length));
       this.#configGeneration = (this.#configGeneration + 1) >>> 0;

@@ -26,6 +26,8 @@ export class DeviceQueue {
   /** The used index when the driver was told the last time. */
   #told: number;
   readonly #inFlight = new Map<number, Chain>();
+  /** At which index each of them was taken. */
+  readonly #takenAt = new Map<number, number>();
   /** Descriptors of the table that chains in flight have. */
   #claimed = 0;
 
@@ -70,6 +72,7 @@ export class DeviceQueue {
     const { avail, size } = this.#layout;
     const head = this.#memory.readU16(avail + 4 + 2 * (this.#nextAvail % size), true);
     const chain = this.#claim(head);
+    this.#takenAt.set(head, this.#nextAvail);
     this.#nextAvail = (this.#nextAvail + 1) & 0xffff;
     return chain;
   }
@@ -92,6 +95,22 @@ export class DeviceQueue {
     this.#used = (this.#used + 1) & 0xffff;
     // Ordered behind what is in the chain and in the ring.
     this.#fields.store(used + 2, this.#used);
+  }
+
+  /**
+   * Leaves chains that were not touched to whoever goes on at {@link base}. One behind which others were given back can't be left:
+   * that is given back with nothing in it. @throws KvmError EFAULT
+   */
+  leave(chains: readonly Chain[]): void {
+    const age = ({ head }: Chain) => indexDistance(this.#nextAvail, this.#takenAt.get(head)!);
+    for (const chain of [...chains].sort((one, other) => age(one) - age(other))) {
+      if (age(chain) !== 1) this.complete(chain, 0);
+      else {
+        this.#inFlight.delete(chain.head);
+        this.#claimed -= chain.direct;
+        this.#nextAvail = (this.#nextAvail - 1) & 0xffff;
+      }
+    }
   }
 
   /** Whether the driver wants to be told of the chains given back since it was asked last. */
