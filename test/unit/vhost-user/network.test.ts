@@ -193,7 +193,7 @@ it('a card whose back end knows no address has that of the front end', async () 
   }
   write(0x70, 3);
   write(0x70, 11);
-  expect(read(0x70, 1)[0]).toBe(11);
+  expect(read(0x70, 4)[0]).toBe(11);
   write(0x70, 15);
   await card.settled();
   expect(card.status).toBe(15);
