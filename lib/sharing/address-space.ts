@@ -151,6 +151,13 @@ export class AddressSpace extends RegionSet implements BoundSpace {
     return this.#assertShared('descriptors').table.descriptors;
   }
 
+  /** @internal Where the table's dirty log is; undefined when it isn't shared, or closed. */
+  get sharedLog(): { readonly fd: number; readonly offset: number; readonly size: number } | undefined {
+    const { memory, closed } = this.#shared?.table ?? { closed: true };
+    if (memory === undefined || closed) return undefined;
+    return { fd: memory.mapping.fd, offset: memory.shape.logOffset, size: memory.shape.logBytes };
+  }
+
   /** For `attach` in other threads of this process. @throws KvmError EBADF when it isn't shared */
   get token(): SpaceToken {
     const { fd } = this.#assertShared('token').table.memory.mapping;

@@ -26,7 +26,7 @@ export const HIDDEN: readonly (readonly [{ readonly prototype: object }, readonl
   [GuestMemory, ['written']],
   [RegionSet, ['answerGuest']],
   [MmioBus, ['keep']],
-  [AddressSpace, ['committed', 'follow', 'hold', 'letGo', 'lookup', 'released', 'unbind']],
+  [AddressSpace, ['committed', 'follow', 'hold', 'letGo', 'lookup', 'released', 'sharedLog', 'unbind']],
   [Binding, ['changed', 'changing', 'forget']],
   [GuestBinding, ['answerGuest']],
   [Vmap, ['changing', 'dropViews', 'revoke', 'revokeAll']],

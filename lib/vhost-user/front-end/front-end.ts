@@ -1,5 +1,5 @@
 import { inspect } from 'node:util';
-import { checkInteger } from '../../base/arguments.ts';
+import { checkBoolean, checkInteger, checkObject } from '../../base/arguments.ts';
 import { hex, KvmError } from '../../base/errors.ts';
 import type { U64 } from '../../base/u64.ts';
 import type { KvmCalls } from '../../calls/kvm-calls.ts';
@@ -24,7 +24,7 @@ import {
 } from '../protocol.ts';
 import { availBytes, checkLayout, descBytes, type QueueLayout, usedBytes } from '../virtqueue/layout.ts';
 import { Requests } from './requests.ts';
-import { SharedLog } from './shared-log.ts';
+import { type BackEndLog, SharedLog, TableLog } from './shared-log.ts';
 import { SharedMemory } from './shared-memory.ts';
 
 export interface FrontEndOptions extends WaitOptions {
@@ -88,7 +88,7 @@ export class VhostUserFrontEnd {
   #backEndRequests: Channel | undefined;
   #negotiated = 0n;
   #space: AddressSpace | undefined;
-  #log: SharedLog | undefined;
+  #log: BackEndLog | undefined;
 
   private constructor(calls: KvmCalls, requests: Requests, offer: Offer) {
     this.#calls = calls;
@@ -213,10 +213,12 @@ export class VhostUserFrontEnd {
 
   /**
    * Has the back end note what it writes, from when this resolves on: it is then in the dirty state of the address space,
-   * so that `dirtyPages.collect()` of its VMs tells it.
-   * @throws KvmError EOPNOTSUPP when the back end can't
+   * so that `dirtyPages.collect()` of its VMs tells it. By default in a log of its own; with `table` in that of the shared address
+   * space ({@link AddressSpace.share}), for a back end that is trusted with the whole table.
+   * @throws KvmError EOPNOTSUPP when the back end can't; EBADF with `table` for a space that isn't shared
    */
-  async startLog(): Promise<void> {
+  async startLog(options: { readonly table?: boolean } = {}): Promise<void> {
+    const table = checkBoolean(checkObject(options, 'options').table ?? false, 'options.table');
     if (this.#log !== undefined) return;
     if (this.#space === undefined)
       throw new KvmError(ERRNO.EINVAL, { syscall: 'startLog', explanation: 'nothing is shared' });
@@ -225,7 +227,7 @@ export class VhostUserFrontEnd {
       throw new KvmError(ERRNO.EOPNOTSUPP, { syscall: 'startLog', explanation });
     }
     await this.settled();
-    this.#log = new SharedLog(this.#calls, this.#space);
+    this.#log = table ? new TableLog(this.#space) : new SharedLog(this.#calls, this.#space);
     await this.#logUpTo(this.#memory.end);
     await this.#setFeatures();
     await this.#setAddresses();

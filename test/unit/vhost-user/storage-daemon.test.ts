@@ -81,16 +81,20 @@ describe('a front end with qemu-storage-daemon', () => {
     expect(await frontEnd.ended).toBeUndefined();
   });
 
-  it('finds in the dirty state exactly the pages that the daemon wrote', async () => {
+  it.each([
+    ['a log of its own', false],
+    ['the log of the shared table', true],
+  ])('finds in the dirty state exactly the pages that the daemon wrote, by %s', async (_name, table) => {
     using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
     using space = makeSpace();
+    if (table) space.share();
     using vm = kvm.createVm();
     vm.bind(space);
     const { frontEnd, disk } = await attach(space);
     using dirty = vm.dirtyPages.start();
     await disk.read(0, BUFFERS, PAGE);
     expect([...dirty.collect().pages()]).not.toContain(BUFFERS / PAGE);
-    await frontEnd.startLog();
+    await frontEnd.startLog({ table });
     // The addresses are told anew: the daemon may mark the used ring of what went before.
     dirty.collect();
     await disk.read(0, BUFFERS + 0x5000, 2 * PAGE);
@@ -105,6 +109,7 @@ describe('a front end with qemu-storage-daemon', () => {
     dirty.collect();
     await disk.read(0, BUFFERS + 0x9000, PAGE);
     expect([...dirty.collect().pages()]).not.toContain(BUFFERS / PAGE + 9);
+    if (!table) await expect(frontEnd.startLog({ table: true })).rejects.toMatchObject({ code: 'EBADF' });
     frontEnd.close();
   });
 
