@@ -2,6 +2,7 @@ import { copies, randomReads, scatterReads } from './accesses.ts';
 import type { Benchmark } from './benchmark.ts';
 import { bindingCopies, bindingReads } from './bindings.ts';
 import { dirtyBitmaps } from './dirty-bitmaps.ts';
+import { doorbells } from './doorbell.ts';
 import { mmioExits } from './exits.ts';
 import { importTime, slotMemory } from './footprint.ts';
 import { hptEnter, hptTranslations, htabLaterPasses, htabStreams } from './hpt.ts';
@@ -28,5 +29,6 @@ export const BENCHMARKS: readonly Benchmark[] = [
   mmioExits,
   importTime,
   slotMemory,
+  doorbells,
   vhostUserReads,
 ];
