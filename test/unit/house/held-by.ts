@@ -172,6 +172,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   },
   'vhost-user': {
     'unit/vhost-user/malicious-front-end': 'channel log memory-table protocol',
+    'unit/vhost-user/network': 'network-device',
     'unit/vhost-user/virtio-mmio': 'block-device device index',
   },
   'vhost-user/back-end': {
