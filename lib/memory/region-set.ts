@@ -175,7 +175,7 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
   remove(region: MemoryRegion): void {
     if (!this.#table.has(checkRegion(region))) return;
     this.#announce(region);
-    const undo = new Undo(() => this.#settle());
+    const undo = new Undo(() => this.#conclude());
     for (const user of this.#live()) {
       undo.try(
         () => user.remove(region),
@@ -198,7 +198,7 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
     const placement = { ...slice(region), start, end: start + region.size };
     this.#require(UNCHECKED_RULES, 'move', this.#context(placement, region));
     this.#announce(region);
-    const undo = new Undo(() => this.#settle());
+    const undo = new Undo(() => this.#conclude());
     for (const user of this.#live()) {
       undo.try(
         () => user.move(region, before, start),
@@ -220,7 +220,7 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
   setReadOnly(region: MemoryRegion, readOnly: boolean): void {
     this.#assertMember(region);
     if (region.readOnly === checkBoolean(readOnly, 'readOnly')) return;
-    const undo = new Undo(() => this.#settle());
+    const undo = new Undo(() => this.#conclude());
     for (const user of this.#live()) {
       undo.try(
         () => user.setReadOnly(region, readOnly),
@@ -252,7 +252,7 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
     checkFunction(callback, 'callback');
     this.hold();
     const outer = this.#group;
-    const group: ChangeGroup = { changes: [], undo: new Undo(() => this.#settle()) };
+    const group: ChangeGroup = { changes: [], undo: new Undo(() => this.#conclude()) };
     const restoreMmio = this.mmio.keep();
     let result: T;
     try {
@@ -326,7 +326,7 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
   /** Gives a VM everything that is here, and all changes from now on. @throws KvmError as {@link addRam} */
   addUser(user: SpaceUser): void {
     this.#assertOpen('bind');
-    const undo = new Undo(() => user.settled?.());
+    const undo = new Undo(() => user.concluded?.());
     for (const region of this.#table.entries) {
       undo.try(
         () => user.add(region),
@@ -404,7 +404,7 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
       ...(name === undefined ? {} : { name }),
       ...(onStore === undefined ? {} : { onStore }),
     });
-    const undo = new Undo(() => this.#settle());
+    const undo = new Undo(() => this.#conclude());
     for (const user of this.#live()) {
       undo.try(
         () => user.add(region),
@@ -449,7 +449,7 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
     if (changes.length === 0) return;
     const generation = ++this.#generation;
     const numbered = changes.map((change) => ({ generation, ...change }));
-    this.#settle();
+    this.#conclude();
     this.committed(numbered);
     this.#untold.push(...numbered);
     this.#tellUntold();
@@ -464,8 +464,8 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
   }
 
   /** Nothing will be taken back any more. */
-  #settle(): void {
-    if (this.#group === undefined) this.#askAll((user) => user.settled?.());
+  #conclude(): void {
+    if (this.#group === undefined) this.#askAll((user) => user.concluded?.());
   }
 
   #askAll(what: (user: SpaceUser) => void): void {

@@ -62,7 +62,7 @@ export class SpaceSlots implements SpaceUser {
    * Regions that are gone will not come back. Until here they could, with their dirty bits, which are known again by their host
    * addresses.
    */
-  settled(): void {
+  concluded(): void {
     this.#foreign.hideUnless((mapping) => [...this.#slots.keys()].some((region) => region.mapping === mapping));
   }
 

@@ -16,7 +16,7 @@ export interface SpaceUser {
   move(region: MemoryRegion, from: number, to: number): void;
   setReadOnly(region: MemoryRegion, readOnly: boolean): void;
   /** What was changed is so for good: nothing of it will be taken back. */
-  settled?(): void;
+  concluded?(): void;
   /** It is bound to the space no more, or closed. */
   release?(): void;
 }
