@@ -11,11 +11,8 @@ const kvm = Kvm.open({ backend: 'emulated', arch: 's390x' });
 const vm = kvm.createVm();
 const vcpu = vm.createVcpu();
 
-// DAT on, 64-bit addresses, primary space from CR1. KVM_RUN takes the registers over, and gives EFAULT as there is no memory yet.
-const run = vcpu.kvmRun.view;
-run.setBigUint64(32, 0x0400_0001_8000_0000n);
-run.setBigUint64(528, BigInt(SEGMENT_TABLE));
-run.setBigUint64(312, 8n);
+// DAT on, 64-bit addresses, primary space from CR1. KVM_RUN takes the PSW over, and gives EFAULT as there is no memory yet.
+vcpu.s390x.setRegs({ pswMask: 0x0400_0001_8000_0000n, cr1: SEGMENT_TABLE });
 try {
   vcpu.runSync({ timeoutMs: 100 });
 } catch (error) {

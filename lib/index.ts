@@ -1,9 +1,12 @@
+export type { Aarch64RegName, Aarch64Regs, VcpuAarch64 } from './arch/aarch64/handles/vcpu.ts';
 export type { HtabCopyOptions, HtabCopyPass } from './arch/ppc64/handles/htab-copy.ts';
 export type { HtabReadBudget, HtabReader, HtabWriter } from './arch/ppc64/handles/htab-fd.ts';
 export type { HtabReadStreamOptions, HtabWriteStreamOptions } from './arch/ppc64/handles/htab-node-streams.ts';
 export type { HtabReaderOptions, ResizeOptions, V3MmuConfig, VmHpt } from './arch/ppc64/handles/vm-hpt.ts';
 export type { ExplainedHashTranslation } from './arch/ppc64/model/explained-translation.ts';
 export type { HtabChunkBytes, HtabSlot } from './arch/ppc64/model/htab-chunk.ts';
+export type { Ppc64RegName, Ppc64Regs } from './arch/ppc64/model/registers.ts';
+export type { Riscv64RegName, Riscv64Regs, VcpuRiscv64 } from './arch/riscv64/handles/vcpu.ts';
 export {
   type AddressSpaceRangesOptions,
   addressSpaceRanges,
@@ -18,9 +21,11 @@ export type { CompareExchangeOptions, CompareExchangeResult, VmMemOp } from './a
 export type { VmStorageKeys } from './arch/s390x/handles/vm-storage-keys.ts';
 export { CMMA_NO_DAT, CMMA_USAGE } from './arch/s390x/model/cmma.ts';
 export { formatRange } from './arch/s390x/model/ranges.ts';
+export type { S390xRegName, S390xRegs } from './arch/s390x/model/registers.ts';
 export type { X86_64DescriptorTable, X86_64Regs, X86_64Segment, X86_64Sregs } from './arch/x86_64/model/registers.ts';
 export { type OpenOptions, openCalls } from './backends/open.ts';
 export { KvmError, type KvmErrorInfo, ProgramInterruption, type ProgramInterruptionInfo } from './base/errors.ts';
+export type { SomeRegisters } from './base/registers.ts';
 export type { AttachedVm, VcpuToken } from './handles/attached-vm.ts';
 export type { Capability } from './handles/capabilities.ts';
 export type { GuestMemfd } from './handles/guest-memfd.ts';

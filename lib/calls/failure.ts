@@ -37,7 +37,7 @@ export const isClosed = (noun: string): string => `${noun} is closed`;
 /** Says what ENOEXEC means, which only a vCPU of aarch64 answers. */
 function whyNotInitialised(errno: number): string | undefined {
   return Math.abs(errno) === ERRNO.ENOEXEC
-    ? 'an aarch64 vCPU is nothing before KVM_ARM_VCPU_INIT, over what KVM_ARM_PREFERRED_TARGET on its VM fills: vm.ioctl, then vcpu.ioctl'
+    ? 'an aarch64 vCPU is nothing before KVM_ARM_VCPU_INIT: vcpu.aarch64.init()'
     : undefined;
 }
 

@@ -6,7 +6,6 @@ import { decodeHtabStream, pageShift, type Segment, segment } from '../arch/ppc6
 import type { DatFacilities } from '../arch/s390x/model/index.ts';
 import { humanSize } from '../base/text.ts';
 import type { Vcpu } from '../handles/vcpu.ts';
-import { KVM_RUN_S390X, KVM_SYNC } from '../uapi/structs.ts';
 import { UsageError } from './io.ts';
 import type { Session } from './session.ts';
 
@@ -111,13 +110,14 @@ function loadTable(hpt: VmHpt, stream: Uint8Array, hostPage: number): number {
 function takeRegisters(vcpu: Vcpu, { cpus = [] }: CaptureJson): void {
   const [cpu] = cpus;
   if (cpu === undefined) return;
-  const run = vcpu.kvmRun.view;
-  const { psw_mask, psw_addr, s, gprs, crs, kvm_dirty_regs } = KVM_RUN_S390X;
-  run.setBigUint64(psw_mask, BigInt(cpu.psw.mask));
-  run.setBigUint64(psw_addr, BigInt(cpu.psw.addr));
-  run.setBigUint64(s, BigInt(cpu.prefix));
-  for (const [n, value] of cpu.cr.entries()) run.setBigUint64(crs + 8 * n, BigInt(value));
-  for (const [n, value] of (cpu.gpr ?? []).entries()) run.setBigUint64(gprs + 8 * n, BigInt(value));
-  run.setBigUint64(kvm_dirty_regs, BigInt(KVM_SYNC.PREFIX | KVM_SYNC.GPRS | KVM_SYNC.CRS));
+  const numbered = (prefix: string, values: readonly string[]) =>
+    Object.fromEntries(values.map((value, n) => [`${prefix}${n}`, BigInt(value)]));
+  vcpu.s390x.setRegs({
+    pswMask: BigInt(cpu.psw.mask),
+    pswAddress: BigInt(cpu.psw.addr),
+    prefix: BigInt(cpu.prefix),
+    ...numbered('cr', cpu.cr),
+    ...numbered('r', cpu.gpr ?? []),
+  });
   vcpu.calls.run(vcpu.fd, 0);
 }

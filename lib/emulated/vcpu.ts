@@ -23,8 +23,8 @@ interface Fragment {
   readonly bytes: Uint8Array;
 }
 
-/** What a step of the guest led to: on with the program, out to user space, or −errno. */
-type Outcome = 'continue' | 'exit' | 'spin' | number;
+/** What a step of the guest led to: on with the program, out to user space, out before the guest was entered, or −errno. */
+type Outcome = 'continue' | 'exit' | 'spin' | 'immediate' | number;
 
 /** One vCPU: the kvm_run area, a scripted guest, a dirty ring. */
 export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile {
@@ -46,6 +46,8 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   #pending: (() => Outcome) | undefined;
   #running = false;
   #kicked = false;
+  /** The run under way has not entered the guest yet. */
+  #entering = false;
   /** The run under way has come to its end, which its caller has not heard of yet. */
   #ended = false;
   #wake: (() => void) | undefined;
@@ -95,6 +97,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   run(timeoutMs: number): number {
     if (this.#running) return -ERRNO.EBUSY;
     this.#running = true;
+    this.#entering = true;
     const deadline = timeoutMs === 0 ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
     try {
       let outcome: Outcome;
@@ -111,6 +114,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   async runAsync(): Promise<number> {
     if (this.#running) return -ERRNO.EBUSY;
     this.#running = true;
+    this.#entering = true;
     try {
       let outcome: Outcome;
       do {
@@ -152,7 +156,8 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
       this.#kicked = false;
       this.area.view.setUint8(KVM_RUN.immediate_exit, 0);
     }
-    this.#setExit(EXIT.INTR);
+    // A run that never came to the guest leaves the reason of the exit before.
+    if (outcome !== 'immediate') this.#setExit(EXIT.INTR);
     return -ERRNO.EINTR;
   }
 
@@ -163,18 +168,23 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     const pending = this.#pending;
     if (pending !== undefined) {
       const outcome = pending();
-      if (outcome === 'spin' && this.#immediateExit) return -ERRNO.EINTR;
+      if (outcome === 'spin' && this.#immediateExit) return this.#interrupted();
       if (outcome !== 'continue') return outcome;
       if (this.#pending !== pending && this.#pending !== undefined) return outcome;
       this.#pending = undefined;
     }
     for (let i = 0; i < OPS_PER_TURN; i++) {
-      if (this.#immediateExit) return -ERRNO.EINTR;
+      if (this.#immediateExit) return this.#interrupted();
+      this.#entering = false;
       if (this.ring?.checkRequest() === true) return this.#exit(EXIT.DIRTY_RING_FULL);
       const outcome = this.#step();
       if (outcome !== 'continue' || this.#pending !== undefined) return outcome;
     }
     return 'continue';
+  }
+
+  #interrupted(): Outcome {
+    return this.#entering ? 'immediate' : -ERRNO.EINTR;
   }
 
   get #immediateExit(): boolean {

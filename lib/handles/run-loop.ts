@@ -31,10 +31,14 @@ export interface RunVcpu extends Callee {
   readonly vm: RunHost;
 }
 
+const INTERRUPTED = { reason: 'INTR' } as const;
+
 /** KVM_RUN again and again, as long as handlers take its exits; and what gets it out of the guest. */
 export class RunLoop {
   readonly #vcpu: RunVcpu;
   #running = false;
+  /** Of a run off the main thread: what it came to, undefined where it failed. */
+  #underWay: Promise<VcpuExit | undefined> | undefined;
   #kicked = false;
   /** A run was aborted while none was under way: the next EINTR is of that, and nobody's. */
   #staleKick = false;
@@ -60,6 +64,11 @@ export class RunLoop {
     };
     signal?.addEventListener('abort', abort, { once: true });
     this.#running = true;
+    let ended: (exit: VcpuExit | undefined) => void = () => {};
+    this.#underWay = new Promise((resolve) => {
+      ended = resolve;
+    });
+    let exit: VcpuExit | undefined;
     try {
       for (;;) {
         const result = await calls.runAsync(this.#vcpu.fd);
@@ -69,11 +78,14 @@ export class RunLoop {
           signal?.throwIfAborted();
           continue;
         }
-        const exit = this.#exitOf(result);
+        exit = this.#exitOf(result);
         if (exit !== undefined) return exit;
       }
     } finally {
       this.#running = false;
+      this.#underWay = undefined;
+      // Whoever waits for this goes on before the caller of the run does.
+      ended(exit);
       signal?.removeEventListener('abort', abort);
     }
   }
@@ -88,6 +100,45 @@ export class RunLoop {
       return this.#runUntil(timeoutMs);
     } finally {
       this.#running = false;
+    }
+  }
+
+  /**
+   * Gets the vCPU out of the guest, and has the kernel finish what the guest is in the middle of.
+   * @returns INTR; or an exit that is not answered yet
+   */
+  async pause(): Promise<VcpuExit> {
+    const { closed } = this.#vcpu;
+    if (this.#underWay !== undefined && !closed) {
+      this.kick();
+      const exit = await this.#underWay;
+      if (exit !== undefined && exit.reason !== 'INTR') return exit;
+    }
+    return this.#complete();
+  }
+
+  /** KVM_RUN that does not enter the guest: what it finishes may be an exit again. */
+  #complete(): VcpuExit {
+    this.#assertIdle();
+    const { calls, fd, kvmRun, vm } = this.#vcpu;
+    if (fd < 0) throw this.#failure(-ERRNO.EBADF);
+    // A kick sets it too, and is used up here.
+    const before = kvmRun.immediateExit && !this.#kicked && !this.#staleKick;
+    this.#running = true;
+    try {
+      for (;;) {
+        kvmRun.immediateExit = true;
+        const result = calls.run(fd, 0);
+        vm.io.drainCoalesced();
+        // One that was never initialised has nothing to finish.
+        const exit = result === -ERRNO.ENOEXEC ? INTERRUPTED : this.#exitOf(result);
+        if (exit === undefined) continue;
+        if (exit.reason === 'INTR') this.#staleKick = false;
+        return exit;
+      }
+    } finally {
+      this.#running = false;
+      if (!this.#vcpu.closed) kvmRun.immediateExit = before;
     }
   }
 

@@ -1,5 +1,7 @@
 import { inspect } from 'node:util';
+import { VcpuAarch64 } from '../arch/aarch64/handles/vcpu.ts';
 import { VcpuPpc64 } from '../arch/ppc64/handles/vcpu.ts';
+import { VcpuRiscv64 } from '../arch/riscv64/handles/vcpu.ts';
 import { VcpuS390x } from '../arch/s390x/handles/vcpu.ts';
 import type { VcpuMemOp } from '../arch/s390x/handles/vcpu-mem-op.ts';
 import type { VmS390x } from '../arch/s390x/handles/vm.ts';
@@ -17,7 +19,7 @@ import type { AttachOptions } from '../sharing/table/attached-space.ts';
 import { isLittleEndianHost } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { DIRTY_LOG_PAGE_OFFSET, exitName, MAP, PROT } from '../uapi/flags.ts';
-import { archCalls } from './arch-calls.ts';
+import { archCalls, assertArch } from './arch-calls.ts';
 import { type AttachedVm, attachVcpu, type VcpuToken } from './attached-vm.ts';
 import { type Capability, capNumber, ENABLE_CAP_ARGS } from './capabilities.ts';
 import { KvmRun, type VcpuExit } from './kvm-run.ts';
@@ -44,7 +46,7 @@ export interface VcpuVm extends VcpuHost {
 /**
  * A vCPU. {@link run} enters the guest off the main thread, {@link runSync} on the calling one; both answer MMIO and
  * port accesses from the handlers of `vm.memory` and `vm.io.ports`, and come back with the first exit that has none. What
- * only one architecture has is behind its name: {@link x86_64}, {@link s390x}, {@link ppc64}.
+ * only one architecture has, registers by name among it, is behind its name: {@link x86_64}, {@link s390x}, {@link ppc64}, {@link aarch64}, {@link riscv64}.
  */
 export class Vcpu<VM extends VcpuHost = VcpuVm> extends Handle {
   override readonly noun: string;
@@ -55,7 +57,9 @@ export class Vcpu<VM extends VcpuHost = VcpuVm> extends Handle {
   /** The dirty ring, where the VM has one. */
   readonly dirtyRing: DirtyRing | undefined;
   readonly #loop: RunLoop;
+  #aarch64: VcpuAarch64 | undefined;
   #ppc64: VcpuPpc64 | undefined;
+  #riscv64: VcpuRiscv64 | undefined;
   #s390x: VcpuS390x | undefined;
   #x86_64: VcpuX86_64 | undefined;
 
@@ -159,6 +163,35 @@ export class Vcpu<VM extends VcpuHost = VcpuVm> extends Handle {
   /** Gets the vCPU out of the guest: the run under way, or the next one, comes back with INTR. @throws KvmError EBADF */
   kick(): void {
     this.#loop.kick();
+  }
+
+  /**
+   * Pauses the vCPU, so that registers and memory are all there is to save: a run under way comes back with INTR, the exit that
+   * the guest is in the middle of is finished (an answered load is in its register, the instruction is done: KVM_RUN with
+   * `immediate_exit`), and coalesced stores are delivered. Handlers take what exits come of it. Whoever runs it on ends the pause.
+   * @returns INTR; or, where the run under way came to an exit at the same time, or one comes of the rest of an instruction, that exit:
+   *   answer it, and pause again
+   * @throws KvmError EBUSY within a handler; EBADF
+   * @example
+   * if ((await vcpu.pause()).reason !== 'INTR') throw new Error('an exit has to be answered first');
+   * save(vcpu.x86_64.getRegs());
+   */
+  pause(): Promise<VcpuExit> {
+    return this.#loop.pause();
+  }
+
+  /** What only a vCPU of aarch64 has: its initialisation, registers by name. @throws KvmError ENOTTY on other architectures */
+  get aarch64(): VcpuAarch64 {
+    assertArch(this.calls, 'aarch64');
+    this.#aarch64 ??= new VcpuAarch64(this);
+    return this.#aarch64;
+  }
+
+  /** What only a vCPU of riscv64 has: registers by name. @throws KvmError ENOTTY on other architectures */
+  get riscv64(): VcpuRiscv64 {
+    assertArch(this.calls, 'riscv64');
+    this.#riscv64 ??= new VcpuRiscv64(this);
+    return this.#riscv64;
   }
 
   /** What only a vCPU of x86_64 has: registers by name. @throws KvmError ENOTTY on other architectures */

@@ -23,6 +23,7 @@ import { ERRNO } from '../uapi/errno.ts';
 import { archCalls } from './arch-calls.ts';
 import { type Capability, capNumber, ENABLE_CAP_ARGS } from './capabilities.ts';
 import { GuestMemfd } from './guest-memfd.ts';
+import type { VcpuExit } from './kvm-run.ts';
 import type { ParkedVcpu } from './parked-vcpu.ts';
 import { Vcpu } from './vcpu.ts';
 import { VmDirtyTracking } from './vm-dirty-tracking.ts';
@@ -182,6 +183,17 @@ export class Vm extends Handle {
     }
     this.#parked.delete(id);
     return new Vcpu(this, id, parked.giveUp(), runSize, this.#dirty.ringBytes, ringNext);
+  }
+
+  /**
+   * {@link Vcpu.pause} of every vCPU: afterwards nobody is in the guest, no exit is half done, and all coalesced stores have been delivered.
+   * @returns of each of {@link vcpus} INTR, or an exit that is not answered yet
+   * @throws KvmError as for a vCPU
+   */
+  async pause(): Promise<readonly VcpuExit[]> {
+    const exits = await Promise.all(this.vcpus.map((vcpu) => vcpu.pause()));
+    this.io.drainCoalesced();
+    return exits;
   }
 
   /** KVM_CHECK_EXTENSION on the VM: 0 when it is absent. @example vm.checkExtension('NR_MEMSLOTS') */

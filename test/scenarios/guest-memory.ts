@@ -279,6 +279,22 @@ export const guestMemoryScenarios: readonly Scenario[] = [
     },
   },
   {
+    name: 'guest/immediate-exit-leaves-the-reason',
+    arches: WITH_GUESTS,
+    runsGuest: true,
+    run: (s) => {
+      const { calls, unit } = s;
+      const g = guest(s);
+      calls.setUserMemoryRegion(g.vm, 0, 0, 0, unit, s.memory(1));
+      load(s, g, [{ op: 'copy', from: 0xd000_0000, to: 0x20, size: 1 }, pause, done]);
+      mmio(s, g);
+      for (const on of [1, 1, 0, 1, 0]) {
+        calls.writeMemory(g.run + KVM_RUN.immediate_exit, Uint8Array.of(on));
+        run(s, g);
+      }
+    },
+  },
+  {
     name: 'guest/kick',
     arches: WITH_GUESTS,
     runsGuest: true,

@@ -1,10 +1,7 @@
 import type { Vcpu } from '../../handles/vcpu.ts';
 import type { Vm } from '../../handles/vm.ts';
-import { ONE_REG } from '../../uapi/flags.ts';
-import { requestNumber, requestSize } from '../../uapi/requests.ts';
 import type { CliArch } from './cli-arch.ts';
 import { type Instruction, word } from './machine-code.ts';
-import { numbered } from './vcpus.ts';
 
 /** With the MMU off. It ends in a loop there is no halt that user space sees. */
 const MACHINE_CODE: readonly Instruction[] = [
@@ -29,21 +26,13 @@ const MACHINE_CODE: readonly Instruction[] = [
   word(0x1400_0000).is('here: b here'),
 ];
 
-/** Where the program counter is, in words. */
-const CORE_PC = ONE_REG.ARM64_CORE | 0x40n;
-
-function start(vm: Vm, vcpu: Vcpu, pc: number): void {
-  const init = new Uint8Array(requestSize('KVM_ARM_VCPU_INIT'));
-  vm.ioctl(requestNumber('KVM_ARM_PREFERRED_TARGET', 'aarch64'), init);
-  vcpu.ioctl(requestNumber('KVM_ARM_VCPU_INIT', 'aarch64'), init);
-  vcpu.setOneReg(CORE_PC, pc);
+function start(_vm: Vm, vcpu: Vcpu, pc: number): void {
+  vcpu.aarch64.init();
+  vcpu.aarch64.setRegs({ pc });
 }
 
 export const aarch64: CliArch = {
-  registers(vcpu) {
-    const core = (n: number): bigint => vcpu.getOneReg(ONE_REG.ARM64_CORE | BigInt(2 * n));
-    return [...numbered('x', 31, core), ['sp', core(31)], ['pc', core(32)], ['pstate', core(33)]];
-  },
+  registers: (vcpu) => Object.entries(vcpu.aarch64.getRegs()),
   machineCode: MACHINE_CODE,
   start,
   howToLoad: () => 'KVM is built into the kernel, and needs one that was booted at EL2: see dmesg | grep -i kvm',

@@ -5,17 +5,14 @@ import {
   htabStats,
   primaryGroup,
   type Segment,
-  slbOfSregs,
   VRMA_VSID,
   vrmaSegment,
 } from '../../arch/ppc64/model/index.ts';
 import type { Vcpu } from '../../handles/vcpu.ts';
 import type { Vm } from '../../handles/vm.ts';
-import { KVM_REGS_PPC64, REGS_SIZE } from '../../uapi/structs.ts';
 import { DEVICE_GPA, RAM_SIZE } from '../tour/guest.ts';
-import type { ArchPart, CliArch, Register, Walk, WalkedGuest } from './cli-arch.ts';
+import type { ArchPart, CliArch, Walk, WalkedGuest } from './cli-arch.ts';
 import { type Instruction, word } from './machine-code.ts';
-import { numbered } from './vcpus.ts';
 
 /** There is no halt that user space sees: it ends in a loop, and is interrupted. */
 const MACHINE_CODE: readonly Instruction[] = [
@@ -46,16 +43,12 @@ const MACHINE_CODE: readonly Instruction[] = [
 const MSR_SF_LE = 0x8000_0000_0000_0001n;
 
 function start(_vm: Vm, vcpu: Vcpu, pc: number): void {
-  const regs = vcpu.getRegsBytes(REGS_SIZE.ppc64.regs ?? 0);
-  const view = new DataView(regs.buffer);
-  view.setBigUint64(KVM_REGS_PPC64.pc, BigInt(pc), true);
-  view.setBigUint64(KVM_REGS_PPC64.msr, MSR_SF_LE, true);
-  vcpu.setRegsBytes(regs);
+  vcpu.ppc64.setRegs({ pc, msr: MSR_SF_LE });
 }
 
 /** The vCPU's SLB, or where that is empty the segment of real-mode accesses. */
 function segmentsOf(vcpu: Vcpu | undefined): readonly Segment[] {
-  const slb = vcpu === undefined ? [] : slbOfSregs(vcpu.getSregsBytes(REGS_SIZE.ppc64.sregs ?? 0));
+  const slb = vcpu === undefined ? [] : vcpu.ppc64.getSlb();
   return slb.length > 0 ? slb : [vrmaSegment()];
 }
 
@@ -90,17 +83,8 @@ function useHashPageTable(vm: Vm, vcpu: Vcpu): ArchPart {
   };
 }
 
-/** `struct kvm_regs`: these, and 32 general-purpose registers. */
-const SPECIAL = 'pc cr ctr lr xer msr srr0 srr1 pid sprg0 sprg1 sprg2 sprg3 sprg4 sprg5 sprg6 sprg7'.split(' ');
-
 export const ppc64: CliArch = {
-  registers(vcpu) {
-    const bytes = vcpu.getRegsBytes(REGS_SIZE.ppc64.regs ?? 0);
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    const doubleword = (n: number): bigint => view.getBigUint64(8 * n, true);
-    const special = SPECIAL.map((name, n): Register => [name, doubleword(n)]);
-    return [...special, ...numbered('r', 32, (n) => doubleword(SPECIAL.length + n))];
-  },
+  registers: (vcpu) => Object.entries({ ...vcpu.ppc64.getRegs(), ...vcpu.ppc64.getKeyRegs() }),
   walk,
   machineCode: MACHINE_CODE,
   start,

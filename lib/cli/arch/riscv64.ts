@@ -1,5 +1,4 @@
-import { ONE_REG } from '../../uapi/flags.ts';
-import type { CliArch, Register } from './cli-arch.ts';
+import type { CliArch } from './cli-arch.ts';
 import { type Instruction, word } from './machine-code.ts';
 
 /** Without translation. It ends in a loop there is no halt that user space sees. */
@@ -29,10 +28,7 @@ const MACHINE_CODE: readonly Instruction[] = [
 ];
 
 export const riscv64: CliArch = {
-  registers(vcpu) {
-    const core = (n: number): bigint => vcpu.getOneReg(ONE_REG.RISCV_CORE | BigInt(n));
-    return [['pc', core(0)], ...Array.from({ length: 31 }, (_, n): Register => [`x${n + 1}`, core(n + 1)])];
-  },
+  registers: (vcpu) => Object.entries(vcpu.riscv64.getRegs()),
   machineCode: MACHINE_CODE,
-  start: (_vm, vcpu, pc) => vcpu.setOneReg(ONE_REG.RISCV_CORE, pc),
+  start: (_vm, vcpu, pc) => vcpu.riscv64.setRegs({ pc }),
 };

@@ -2,10 +2,9 @@ import { explainTranslation } from '../../arch/s390x/model/index.ts';
 import { hex, ProgramInterruption } from '../../base/errors.ts';
 import type { Vcpu } from '../../handles/vcpu.ts';
 import type { Vm } from '../../handles/vm.ts';
-import { KVM_RUN_S390X } from '../../uapi/structs.ts';
 import { RAM_SIZE, RESULTS } from '../tour/guest.ts';
 import type { ArchPart, CliArch, Walk, WalkedGuest } from './cli-arch.ts';
-import { firstVcpu, numbered } from './vcpus.ts';
+import { firstVcpu } from './vcpus.ts';
 
 function walk(address: bigint, { vm, facilities }: WalkedGuest): Walk {
   const found = explainTranslation(firstVcpu(vm).s390x.cpuState(facilities), vm.s390x.absoluteMemory(), address);
@@ -22,7 +21,7 @@ const STRANGER = 4;
 
 /** Prepares an s390x vCPU; after the run, protects the frame of a result with a storage key. */
 function useStorageKeys(vm: Vm, vcpu: Vcpu): ArchPart {
-  vcpu.kvmRun.view.setBigUint64(KVM_RUN_S390X.psw_mask, PSW_MASK);
+  vcpu.s390x.setRegs({ pswMask: PSW_MASK });
   const [, { gpa, size }] = RESULTS;
   const gfn = Math.floor(gpa / FRAME);
   const read = (at: number, key: number): string => {
@@ -48,17 +47,7 @@ function useStorageKeys(vm: Vm, vcpu: Vcpu): ArchPart {
 }
 
 export const s390x: CliArch = {
-  registers(vcpu) {
-    const run = vcpu.kvmRun.view;
-    const { psw_mask, psw_addr, s, gprs, crs } = KVM_RUN_S390X;
-    return [
-      ['psw mask', run.getBigUint64(psw_mask)],
-      ['psw addr', run.getBigUint64(psw_addr)],
-      ['prefix', run.getBigUint64(s)],
-      ...numbered('r', 16, (n) => run.getBigUint64(gprs + 8 * n)),
-      ...numbered('cr', 16, (n) => run.getBigUint64(crs + 8 * n)),
-    ];
-  },
+  registers: (vcpu) => Object.entries(vcpu.s390x.getRegs()),
   walk,
   prepareArchPart: useStorageKeys,
   howToLoad: (cpuinfo) =>

@@ -1,3 +1,5 @@
+import { vrmaSegment } from '../../../lib/arch/ppc64/model/index.ts';
+import type { Arch } from '../../../lib/raw.ts';
 import type { Machine } from './attacked-machine.ts';
 import { UNIT } from './attacked-machine.ts';
 import type { Face } from './surface.ts';
@@ -103,6 +105,7 @@ export const COMMON: Faces = {
     methods: {
       ...HANDLE,
       harvestDirtyRings: null,
+      pause: null,
       vcpuCloses: null,
       vcpuClosed: null,
       addressSpace: () => ({ asId: 0 }),
@@ -274,6 +277,7 @@ export const COMMON: Faces = {
       mapPart: null,
       kick: null,
       getMpState: null,
+      pause: null,
       run: () => ({ options: { signal: new AbortController().signal } }),
       runSync: () => ({ options: { timeoutMs: 10 } }),
       exits: () => ({ options: { signal: new AbortController().signal } }),
@@ -318,6 +322,54 @@ export const X86_64: Faces = {
       getSregs: null,
       setRegs: () => ({ regs: { rip: 0x1000, rflags: 2 } }),
       setSregs: ({ vcpu }) => ({ sregs: { cr0: 1, cs: vcpu.x86_64.getSregs().cs, gdt: { base: 0, limit: 0 } } }),
+    },
+  },
+};
+
+/** Registers of the other architectures, by name. */
+export const REGISTERS: Readonly<Partial<Record<Arch, Faces>>> = {
+  s390x: {
+    'vcpu.s390x': {
+      of: ({ vcpu }) => vcpu.s390x,
+      methods: {
+        getRegs: null,
+        initialReset: null,
+        normalReset: null,
+        clearReset: null,
+        setRegs: () => ({ regs: { pswMask: 0, prefix: 0x2000, a3: 1, cr1: 2, r15: 3 } }),
+        setInitialPsw: () => ({ mask: 0, address: 0 }),
+        cpuState: () => ({ facilities: {} }),
+      },
+    },
+  },
+  ppc64: {
+    'vcpu.ppc64': {
+      of: ({ vcpu }) => vcpu.ppc64,
+      methods: {
+        enablePapr: null,
+        getRegs: null,
+        getSlb: null,
+        getKeyRegs: null,
+        setRegs: () => ({ regs: { pc: 0x1000, msr: 1, r3: 2 } }),
+        setSlb: () => ({ slb: [vrmaSegment()] }),
+        setKeyRegs: () => ({ regs: { amr: 1, uamor: 2 } }),
+      },
+    },
+  },
+  aarch64: {
+    'vcpu.aarch64': {
+      of: ({ vcpu }) => vcpu.aarch64,
+      methods: {
+        getRegs: null,
+        init: () => ({ features: [2] }),
+        setRegs: () => ({ regs: { pc: 0x1000, x30: 2 } }),
+      },
+    },
+  },
+  riscv64: {
+    'vcpu.riscv64': {
+      of: ({ vcpu }) => vcpu.riscv64,
+      methods: { getRegs: null, setRegs: () => ({ regs: { pc: 0x1000, t6: 2 } }) },
     },
   },
 };

@@ -5,7 +5,7 @@ import { arenaOf } from './attacked-machine.ts';
 import { PPC64 } from './ppc64-faces.ts';
 import { S390X } from './s390x-faces.ts';
 import { membersOf, targetsOf } from './surface.ts';
-import { COMMON, type Faces, X86_64 } from './typed-faces.ts';
+import { COMMON, type Faces, REGISTERS, X86_64 } from './typed-faces.ts';
 
 /** Memory and what is shared is the same code on every architecture. */
 const { kvm, vm, 'vm.io': io, 'vm.memslots': memslots, vcpu, 'vcpu.kvmRun': kvmRun } = COMMON;
@@ -13,10 +13,10 @@ const ELSEWHERE = { kvm, vm, 'vm.io': io, 'vm.memslots': memslots, vcpu, 'vcpu.k
 
 const FACES: Readonly<Record<Arch, Faces>> = {
   x86_64: { ...COMMON, ...X86_64 },
-  s390x: { ...ELSEWHERE, ...S390X },
-  ppc64: { ...ELSEWHERE, ...PPC64 },
-  aarch64: ELSEWHERE,
-  riscv64: ELSEWHERE,
+  s390x: { ...ELSEWHERE, ...S390X, ...REGISTERS.s390x },
+  ppc64: { ...ELSEWHERE, ...PPC64, ...REGISTERS.ppc64 },
+  aarch64: { ...ELSEWHERE, ...REGISTERS.aarch64 },
+  riscv64: { ...ELSEWHERE, ...REGISTERS.riscv64 },
 };
 
 describe.each(Object.entries(FACES))('wrong arguments of the typed layer on %s', (arch, faces) => {

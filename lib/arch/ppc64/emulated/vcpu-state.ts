@@ -72,6 +72,8 @@ export class Ppc64Vcpu implements ArchVcpu {
 
   beforeRun(): number {
     const { view } = this.#vcpu.area;
+    // Interrupted before anything is looked at.
+    if (view.getUint8(KVM_RUN.immediate_exit) !== 0) return 0;
     // Where a run fails, this is what is left.
     view.setUint32(KVM_RUN.exit_reason, EXIT.UNKNOWN, true);
     if (!this.#papr) {

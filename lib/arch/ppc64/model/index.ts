@@ -57,6 +57,15 @@ export {
   type ProtectionContext,
   protectionContext,
 } from './protection.ts';
-export { encodeSegment, Segment, type SegmentFields, segment, slbOfSregs, VRMA_VSID, vrmaSegment } from './slb.ts';
+export {
+  encodeSegment,
+  encodeSlb,
+  Segment,
+  type SegmentFields,
+  segment,
+  slbOfSregs,
+  VRMA_VSID,
+  vrmaSegment,
+} from './slb.ts';
 export { decodeSmmuInfo, type SmmuInfo, type SmmuSegment } from './smmu-info.ts';
 export * from './translate.ts';

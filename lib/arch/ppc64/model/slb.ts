@@ -1,4 +1,5 @@
 import { toU64 } from '../../../base/arguments.ts';
+import { outOfRange } from '../../../base/errors.ts';
 import { fromHalves, hex64, highHalf, lowHalf } from '../../../base/u64.ts';
 import { KVM_SREGS_PPC64 } from '../../../uapi/structs.ts';
 import type { SegmentSize } from './hpte.ts';
@@ -163,4 +164,20 @@ export function slbOfSregs(sregs: Uint8Array): readonly Segment[] {
     if (entry.valid) slb.push(entry);
   }
   return slb;
+}
+
+/**
+ * Puts segments into a `struct kvm_sregs`, from its first entry on, and makes the rest of its SLB invalid.
+ * @throws RangeError for more segments than there are entries
+ */
+export function encodeSlb(sregs: Uint8Array, slb: readonly Segment[]): void {
+  if (slb.length > KVM_SREGS_PPC64.slbEntries) {
+    throw outOfRange('slb.length', `at most ${KVM_SREGS_PPC64.slbEntries}`, slb.length);
+  }
+  sregs.fill(0, SREGS_SLB, SREGS_SLB_END);
+  const view = new DataView(sregs.buffer, sregs.byteOffset, sregs.byteLength);
+  for (const [index, { esidWord, vsidWord }] of slb.entries()) {
+    view.setBigUint64(SREGS_SLB + 16 * index, esidWord, true);
+    view.setBigUint64(SREGS_SLB + 16 * index + 8, vsidWord, true);
+  }
 }

@@ -47,11 +47,20 @@ export class VcpuMemOp {
   readonly #target: LogicalTarget;
   readonly #cpuState: () => CpuState;
   readonly #transfer: MemOpTransfer;
-  #warned = false;
+  /** PSW or prefix were set, and the kernel has not taken them over yet. */
+  readonly #pswWaits: () => boolean;
+  readonly #warned = new Set<string>();
 
   /** Made by {@link Vcpu.memOp}. */
-  constructor(s390x: S390xCalls, target: LogicalTarget, cpuState: () => CpuState, maxSize: () => number) {
+  constructor(
+    s390x: S390xCalls,
+    target: LogicalTarget,
+    cpuState: () => CpuState,
+    maxSize: () => number,
+    pswWaits: () => boolean,
+  ) {
     this.#s390x = s390x;
+    this.#pswWaits = pswWaits;
     this.#target = target;
     this.#cpuState = cpuState;
     this.#transfer = new MemOpTransfer(s390x, target, maxSize);
@@ -84,14 +93,14 @@ export class VcpuMemOp {
     const request = this.#request(op, gaddr, checked, null, MEMOP_FLAG.CHECK_ONLY, options);
     const code = this.#transfer.once(request, LOGICAL_RULES);
     if (code !== 0) return { permitted: false, interruption: interruption(code, gaddr, this.#why(request, code)) };
-    this.#warnOfWrapping(gaddr, size);
+    this.#warnOfOtherAddress(gaddr, size);
     return { permitted: true };
   }
 
   #move(op: number, gaddr: U64, buf: Uint8Array, options: LogicalAccessOptions): void {
     const request = this.#request(op, gaddr, buf.length, buf, 0, options);
     this.#transfer.move(request, LOGICAL_RULES, (part, code) => this.#why(part, code));
-    this.#warnOfWrapping(gaddr, buf.length);
+    this.#warnOfOtherAddress(gaddr, buf.length);
   }
 
   #request<B extends Uint8Array | null>(
@@ -123,14 +132,24 @@ export class VcpuMemOp {
   }
 
   /** Whoever reaches another address than the one that was asked for should hear of it, once. */
-  #warnOfWrapping(gaddr: U64, size: number): void {
-    if (this.#warned || gaddr < END_OF_24_BIT - size) return;
+  #warnOfOtherAddress(gaddr: U64, size: number): void {
+    if (this.#pswWaits()) {
+      this.#warn(
+        'KVM_BRIDGE_PSW_WAITS',
+        'the PSW or prefix that was set takes effect with the next KVM_RUN, and the kernel went by the one before: its addressing mode, DAT and address space',
+      );
+    }
+    if (gaddr < END_OF_24_BIT - size) return;
     const run = this.#target.kvmRun.view;
     const mode = addressingMode(run.getUint32(KVM_RUN_S390X.psw_mask), run.getUint32(KVM_RUN_S390X.psw_mask + 4));
     if (mode === 64) return;
     const hint = wrapHint(mode, BigInt(gaddr)) ?? wrapHint(mode, BigInt.asUintN(64, BigInt(gaddr) + BigInt(size) - 1n));
-    if (hint === undefined) return;
-    this.#warned = true;
-    process.emitWarning(`MEM_OP on ${this.#target.noun}: ${hint}`, { code: 'KVM_BRIDGE_ADDRESS_WRAPPED' });
+    if (hint !== undefined) this.#warn('KVM_BRIDGE_ADDRESS_WRAPPED', hint);
+  }
+
+  #warn(code: string, what: string): void {
+    if (this.#warned.has(code)) return;
+    this.#warned.add(code);
+    process.emitWarning(`MEM_OP on ${this.#target.noun}: ${what}`, { code });
   }
 }

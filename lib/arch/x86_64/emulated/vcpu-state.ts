@@ -59,7 +59,8 @@ export class X86_64Vcpu implements ArchVcpu {
   /** Where a run fails, nothing is left in kvm_run of the exit before: KVM describes faults in private memory only. */
   beforeRun(): number {
     const { area, vm } = this.#vcpu;
-    if (vm.machine.release.since(6, 8)) area.view.setUint32(KVM_RUN.exit_reason, EXIT.UNKNOWN, true);
+    const immediate = area.view.getUint8(KVM_RUN.immediate_exit) !== 0;
+    if (vm.machine.release.since(6, 8) && !immediate) area.view.setUint32(KVM_RUN.exit_reason, EXIT.UNKNOWN, true);
     return 0;
   }
 

@@ -1,4 +1,4 @@
-import type { U64 } from '../../../base/u64.ts';
+import type { SomeRegisters } from '../../../base/registers.ts';
 import {
   decodeRegs,
   decodeSregs,
@@ -34,7 +34,7 @@ export class VcpuX86_64 {
   }
 
   /** KVM_SET_REGS; registers that are not named keep their values. @example vcpu.x86_64.setRegs({ rip: 0x1000, rflags: 2 }) */
-  setRegs(regs: Partial<Record<X86_64RegName, U64>>): void {
+  setRegs(regs: SomeRegisters<X86_64RegName>): void {
     const bytes = this.#vcpu.getRegsBytes(X86_64_REGS_BYTES);
     encodeRegs(bytes, regs);
     this.#vcpu.setRegsBytes(bytes);

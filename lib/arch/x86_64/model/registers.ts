@@ -1,5 +1,5 @@
 import { checkInteger, checkObject, checkU32, toU64 } from '../../../base/arguments.ts';
-import type { U64 } from '../../../base/u64.ts';
+import { checkRegisters, registersOf, type SomeRegisters } from '../../../base/registers.ts';
 import { REGS_SIZE, X86_64_REGS, X86_64_SEGMENTS } from '../../../uapi/structs.ts';
 
 export type X86_64RegName = (typeof X86_64_REGS)[number];
@@ -43,17 +43,14 @@ const CONTROL_AT = 224;
 
 export function decodeRegs(bytes: Uint8Array): X86_64Regs {
   const view = viewOf(bytes);
-  const entries = X86_64_REGS.map((name, index) => [name, view.getBigUint64(8 * index, true)] as const);
-  return Object.fromEntries(entries) as X86_64Regs;
+  return registersOf(X86_64_REGS, (_, index) => view.getBigUint64(8 * index, true));
 }
 
 /** Puts the registers that are given into the structure, and leaves the others. */
-export function encodeRegs(bytes: Uint8Array, regs: Partial<Record<X86_64RegName, U64>>): void {
-  checkObject(regs, 'regs');
+export function encodeRegs(bytes: Uint8Array, regs: SomeRegisters<X86_64RegName>): void {
   const view = viewOf(bytes);
-  for (const [index, name] of X86_64_REGS.entries()) {
-    const value = regs[name];
-    if (value !== undefined) view.setBigUint64(8 * index, toU64(value, `regs.${name}`), true);
+  for (const [name, value] of checkRegisters(regs, X86_64_REGS)) {
+    view.setBigUint64(8 * X86_64_REGS.indexOf(name), value, true);
   }
 }
 

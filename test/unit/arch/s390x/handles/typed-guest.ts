@@ -1,5 +1,4 @@
 import { Kvm, type Vcpu, type Vm } from '../../../../../lib/index.ts';
-import { KVM_RUN_S390X, KVM_SYNC } from '../../../../../lib/raw.ts';
 
 export const MIB = 0x10_0000;
 export const DAT_64 = 0x0400_0001_8000_0000n;
@@ -42,11 +41,8 @@ export class TypedGuest {
 
   /** Makes these the vCPU's registers. */
   latch(mask: bigint, cr: Readonly<Record<number, bigint>> = {}, prefix = NO_MEMORY): void {
-    const run = this.vcpu.kvmRun.view;
-    run.setBigUint64(KVM_RUN_S390X.psw_mask, mask);
-    run.setBigUint64(KVM_RUN_S390X.s, prefix);
-    for (let n = 0; n < 16; n++) run.setBigUint64(KVM_RUN_S390X.crs + 8 * n, cr[n] ?? 0n);
-    run.setBigUint64(KVM_RUN_S390X.kvm_dirty_regs, BigInt(KVM_SYNC.PREFIX | KVM_SYNC.CRS));
+    const control = Array.from({ length: 16 }, (_, n) => [`cr${n}`, cr[n] ?? 0n]);
+    this.vcpu.s390x.setRegs({ pswMask: mask, prefix, ...Object.fromEntries(control) });
     this.kvm.calls.run(this.vcpu.fd, 0);
   }
 
