@@ -231,6 +231,10 @@ int64_t Mprotect(Environment& environment, uint64_t hva, uint64_t length, uint32
   return mprotect(PointerTo(hva), size, static_cast<int>(prot)) == 0 ? 0 : -errno;
 }
 
+// Linux 5.14; older headers have no names for them.
+constexpr uint32_t kMadvPopulateRead = 22;
+constexpr uint32_t kMadvPopulateWrite = 23;
+
 int64_t Madvise(Environment& environment, uint64_t hva, uint64_t length, uint32_t advice) {
   switch (advice) {
     case MADV_NORMAL:
@@ -239,6 +243,8 @@ int64_t Madvise(Environment& environment, uint64_t hva, uint64_t length, uint32_
     case MADV_REMOVE:
     case MADV_HUGEPAGE:
     case MADV_NOHUGEPAGE:
+    case kMadvPopulateRead:
+    case kMadvPopulateWrite:
       break;
     default:
       return -EINVAL;

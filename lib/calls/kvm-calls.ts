@@ -243,7 +243,8 @@ export interface KvmCalls {
    */
   mprotect(hva: Hva, length: U64, prot: number): number;
   /**
-   * madvise(2) inside a mapping of ours; the advices of uapi MADV, else −EINVAL; −ENOMEM for a part that has no memory. −EBUSY where huge pages would go while a
+   * madvise(2) inside a mapping of ours; the advices of uapi MADV, else −EINVAL, also where what is to be populated may not be accessed; −ENOMEM for a part that has no memory;
+   * −EFAULT where pages beyond the end of a file are to be populated. −EBUSY where huge pages would go while a
    * {@link view} of them exists.
    */
   madvise(hva: Hva, length: U64, advice: number): number;

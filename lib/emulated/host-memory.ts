@@ -216,6 +216,7 @@ export class EmulatedHostMemory {
     const end = hva + roundUp(length, this.pageSize);
     const parts = partsOf(mapping, hva, end);
     if (parts === undefined) return -ERRNO.ENOMEM;
+    if (advice === MADV.POPULATE_READ || advice === MADV.POPULATE_WRITE) return this.#populate(parts, advice);
     if (advice !== MADV.DONTNEED && advice !== MADV.REMOVE) return 0;
     for (const { start, end, backing, offset, shared } of parts) {
       // Only shared memory and files can get holes.
@@ -224,6 +225,16 @@ export class EmulatedHostMemory {
       if (advice === MADV.REMOVE || !shared) backing.discard(offset, end - start);
     }
     this.#invalidate(hva, end);
+    return 0;
+  }
+
+  /** Faults pages in, one after the other: 0, or what the first says that can't be accessed. */
+  #populate(parts: readonly Area[], advice: number): number {
+    const wanted = advice === MADV.POPULATE_WRITE ? PROT.WRITE : PROT.READ;
+    for (const { start, end, backing, offset, prot } of parts) {
+      if ((prot & wanted) === 0) return -ERRNO.EINVAL;
+      if (offset + end - start > roundUp(backing.size(), this.pageSize)) return -ERRNO.EFAULT;
+    }
     return 0;
   }
 

@@ -246,7 +246,11 @@ export class Mapping implements HostMemory {
     this.advise(this.kind === 'memfd' ? MADV.REMOVE : MADV.DONTNEED, offset, length);
   }
 
-  /** madvise(2) of a part with one of MADV. */
+  /**
+   * madvise(2) of a part with one of MADV. POPULATE_READ and POPULATE_WRITE (5.14 and later) have the kernel fault all pages in at once, so that a guest finds
+   * them there; the emulated kernel only says what can't be.
+   * @throws KvmError EINVAL for protected memory, ENOMEM where a part has none, EFAULT (POPULATE_…) beyond the end of a file, EBUSY …
+   */
   advise(advice: number, offset = 0, length = this.size): void {
     checkU32(advice, 'advice');
     this.partCall('madvise', offset, length, (hva) => this.calls.madvise(hva, length, advice));

@@ -106,7 +106,16 @@ export const MAP_HUGE_BITS = 0xfc00_0000;
 export const MFD = { CLOEXEC: 1 } as const;
 
 /** Advice values that `madvise` of {@link KvmCalls} accepts (asm-generic). */
-export const MADV = { NORMAL: 0, WILLNEED: 3, DONTNEED: 4, REMOVE: 9, HUGEPAGE: 14, NOHUGEPAGE: 15 } as const;
+export const MADV = {
+  NORMAL: 0,
+  WILLNEED: 3,
+  DONTNEED: 4,
+  REMOVE: 9,
+  HUGEPAGE: 14,
+  NOHUGEPAGE: 15,
+  POPULATE_READ: 22,
+  POPULATE_WRITE: 23,
+} as const;
 
 /** Events that {@link KvmCalls.poll} waits for and reports (poll.h). */
 export const POLL = { IN: 1, OUT: 4, ERR: 8 } as const;

@@ -78,6 +78,38 @@ export const hostMemoryScenarios: readonly Scenario[] = [
     },
   },
   {
+    name: 'host-memory/populate',
+    arches: EVERYWHERE,
+    run: (s) => {
+      const { calls } = s;
+      const size = calls.pageSize;
+      const populate = (hva: number, length: number): void => {
+        for (const advice of [MADV.POPULATE_READ, MADV.POPULATE_WRITE]) calls.madvise(hva, length, advice);
+      };
+      for (const flags of [MAP.SHARED, MAP.PRIVATE]) {
+        const hva = calls.mmap(3 * size, RW, flags | MAP.ANONYMOUS, -1, 0, 0, 0);
+        calls.writeMemory(hva + size, Uint8Array.of(1, 2));
+        populate(hva, 3 * size);
+        calls.readMemory(hva + size, new Uint8Array(2));
+        for (const prot of [PROT.READ, PROT.NONE]) {
+          calls.mprotect(hva + size, size, prot);
+          populate(hva, 3 * size);
+          populate(hva + size, size);
+          populate(hva + 2 * size, size);
+        }
+        calls.munmap(hva + size, size);
+        populate(hva, 3 * size);
+      }
+      const reservation = calls.mmap(2 * size, PROT.NONE, ANONYMOUS | MAP.NORESERVE, -1, 0, 0, 0);
+      populate(reservation, size);
+      const memfd = calls.memfdCreate('x', size, 0);
+      const beyond = calls.mmap(2 * size, RW, MAP.SHARED, memfd, 0, 0, 0);
+      populate(beyond, size);
+      populate(beyond, 2 * size);
+      populate(beyond + size, size);
+    },
+  },
+  {
     name: 'host-memory/pieces',
     arches: EVERYWHERE,
     run: (s) => {
