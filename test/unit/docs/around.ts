@@ -20,8 +20,10 @@ export function around({ name }: Block, scratch: string): Record<string, unknown
   const kvm = Kvm.open({ backend: 'emulated', arch });
   const vm = kvm.createVm();
   vm.memory.addRam(0, kvm.mapAnonymous(MEMORY));
+  const other = kvm.createVm();
   if (arch === 's390x') {
-    vm.cmma.enable();
+    for (const each of [vm, other]) each.cmma.enable();
+    other.memory.addRam(0, kvm.mapAnonymous(MEMORY));
     // What MEM_OP accesses is there, and may be stored to with the key that the text uses.
     vm.memory.fill(0, MEMORY, 1);
     vm.storageKeys.set(GFN, [{ acc: 3, fetchProtection: false, reference: false, change: false }]);
@@ -35,7 +37,7 @@ export function around({ name }: Block, scratch: string): Record<string, unknown
     kvm,
     vm,
     vcpu,
-    other: kvm.createVm(),
+    other,
     bytes: encodeHtabStream(new Htab(18)),
     dump: new Uint8Array(MEMORY),
     gaddr: BigInt(GFN) << 12n,

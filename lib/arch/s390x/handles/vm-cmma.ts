@@ -1,4 +1,4 @@
-import { checkBytes, checkInteger, checkU64 } from '../../../base/arguments.ts';
+import { checkBytes, checkInstance, checkInteger, checkObject, checkU64 } from '../../../base/arguments.ts';
 import type { KvmError } from '../../../base/errors.ts';
 import type { U64 } from '../../../base/u64.ts';
 import { type Callee, callFailure } from '../../../calls/failure.ts';
@@ -8,6 +8,7 @@ import { ERRNO } from '../../../uapi/errno.ts';
 import { CMMA_MASK_SHIFT, CMMA_PEEK, MEM, S390_SKEYS_MAX, S390_VM_ATTRIBUTE } from '../../../uapi/flags.ts';
 import { CMMA_BITS } from '../model/cmma.ts';
 import { GET_CMMA_RULES, SET_CMMA_RULES } from '../rules.ts';
+import { copyStates } from './frame-states.ts';
 import type { VmAttributes } from './vm-attributes.ts';
 
 /** Values of consecutive frames. */
@@ -22,7 +23,12 @@ export interface CmmaValues {
 
 /** The VM whose values they are. */
 export interface CmmaOwner extends Callee {
-  readonly memslots: Iterable<{ readonly id: number; readonly flags: number }>;
+  readonly memslots: Iterable<{
+    readonly id: number;
+    readonly flags: number;
+    readonly baseGfn: number;
+    readonly npages: number;
+  }>;
 }
 
 /**
@@ -90,6 +96,26 @@ export class VmCmma {
     const { fd } = this.#owner;
     const result = this.#s390x.setCmmaBits(fd, checkU64(startGfn, 'startGfn'), values.length, 0, wide, values);
     if (result < 0) throw this.#failure('setCmmaBits', result, SET_CMMA_RULES, 0, values.length);
+  }
+
+  /**
+   * Gives the frames of this VM's memslots the same values in another VM, for which CMMA is enabled too: to how many, as the others had
+   * them already. Pause the guest first; while it runs, {@link startMigration} and {@link harvest} tell what changes.
+   * @throws KvmError ENXIO unless CMMA is enabled in both; EFAULT where the other VM has no memory
+   * @example await vm.pause(); vm.cmma.copyTo(other)
+   */
+  copyTo(target: { readonly cmma: VmCmma }): number {
+    const into = checkInstance(checkObject(target, 'target').cmma, 'target.cmma', VmCmma);
+    return copyStates(
+      { memslots: this.#owner.memslots, read: (gfn, count) => this.#all(gfn, count) },
+      { read: (gfn, count) => into.#all(gfn, count), set: (gfn, values) => into.set(gfn, values) },
+    );
+  }
+
+  /** Values of frames that have memory; null when no guest used CMM. */
+  #all(startGfn: number, count: number): Uint8Array | null {
+    const { values } = this.peek(startGfn, count);
+    return values.length === 0 ? null : values;
   }
 
   /**

@@ -1,4 +1,4 @@
-import { checkBytes, checkInteger, checkU64 } from '../../../base/arguments.ts';
+import { checkBytes, checkInstance, checkInteger, checkObject, checkU64 } from '../../../base/arguments.ts';
 import { hex, invalidArgType, type KvmError } from '../../../base/errors.ts';
 import type { U64 } from '../../../base/u64.ts';
 import { type Callee, callFailure } from '../../../calls/failure.ts';
@@ -14,6 +14,7 @@ import {
   type StorageKey,
 } from '../model/storage-key.ts';
 import { SKEYS_COUNT_RULES, SKEYS_FLAGS_RULES } from '../rules.ts';
+import { copyStates } from './frame-states.ts';
 import { plus } from './mem-op.ts';
 
 /** A run of guest frames that have memory. */
@@ -92,6 +93,22 @@ export class VmStorageKeys {
     this.setBytes(
       startGfn,
       Uint8Array.from(keys, (key, index) => encodeStorageKey(key, `keys[${index}]`)),
+    );
+  }
+
+  /**
+   * Gives the frames of this VM's memslots the same keys in another VM, R and C included: to how many, as the others had them already. Keys
+   * change without a log, so pause the guest first, and let the other's not run. Nothing happens where nobody has used keys.
+   * @throws KvmError EFAULT where the other VM has no memory
+   * @example await vm.pause(); vm.storageKeys.copyTo(other)
+   */
+  copyTo(target: { readonly storageKeys: VmStorageKeys }): number {
+    const { storageKeys } = checkObject(target, 'target');
+    const into = checkInstance(storageKeys, 'target.storageKeys', VmStorageKeys);
+    const { memslots } = this.#owner;
+    return copyStates(
+      { memslots, read: (gfn, count) => this.getBytes(gfn, count) },
+      { read: (gfn, count) => into.getBytes(gfn, count), set: (gfn, keys) => into.setBytes(gfn, keys) },
     );
   }
 

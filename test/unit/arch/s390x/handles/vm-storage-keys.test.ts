@@ -147,6 +147,62 @@ describe('vm.cmma', () => {
   });
 });
 
+describe.each(['6.12', '7.2'])('copies of what frames have, on %s', (release) => {
+  const make = (mebibytes = 4) => guest({ release, mebibytes, prepare: (vm) => vm.cmma.enable() }).vm;
+  const FRAMES = 1024;
+
+  it('storage keys, to where they differ', () => {
+    const vm = make();
+    const other = make();
+    expect(vm.storageKeys.copyTo(other)).toBe(0);
+    expect(other.storageKeys.getBytes(0, 1)).toBeNull();
+    vm.memory.fill(0, 4 * MIB, 1);
+    vm.storageKeys.setBytes(0, new Uint8Array(FRAMES));
+    vm.storageKeys.setBytes(0, Uint8Array.of(0x10));
+    vm.storageKeys.setBytes(0x201, Uint8Array.of(0x32, 0x48));
+    vm.storageKeys.setBytes(FRAMES - 1, Uint8Array.of(0xf8));
+    const keys = vm.storageKeys.getBytes(0, FRAMES)!;
+    expect([keys[0], keys[0x201], keys[0x202], keys[FRAMES - 1]].map((key) => key! & 0xf8)).toEqual([
+      0x10, 0x30, 0x48, 0xf8,
+    ]);
+    vm.storageKeys.copyTo(other);
+    expect(other.storageKeys.getBytes(0, FRAMES)).toEqual(keys);
+    expect(vm.storageKeys.copyTo(other)).toBe(0);
+    // A frame's key that became 0 is one too, and sets no more than its neighbours.
+    vm.storageKeys.setBytes(0x201, Uint8Array.of(0));
+    expect(vm.storageKeys.copyTo(other)).toBe(256);
+    expect(other.storageKeys.getBytes(0, FRAMES)).toEqual(vm.storageKeys.getBytes(0, FRAMES));
+  });
+
+  it('CMMA values, to where they differ', () => {
+    const vm = make();
+    const other = make();
+    expect(vm.cmma.copyTo(other)).toBe(0);
+    vm.cmma.set(0x100, Uint8Array.of(CMMA_USAGE.VOLATILE, 0x41));
+    vm.cmma.set(FRAMES - 1, Uint8Array.of(CMMA_USAGE.UNUSED));
+    expect(vm.cmma.copyTo(other)).toBe(512);
+    expect(other.cmma.peek(0, FRAMES).values).toEqual(vm.cmma.peek(0, FRAMES).values);
+    expect(other.cmma.peek(0x100, 2).values).toEqual(Uint8Array.of(3, 0x41));
+    vm.cmma.set(0x101, Uint8Array.of(0));
+    expect(vm.cmma.copyTo(other)).toBe(256);
+    expect(other.cmma.peek(0x101, 1).values).toEqual(Uint8Array.of(0));
+  });
+
+  it('say what the other VM lacks', () => {
+    const vm = make();
+    vm.storageKeys.setBytes(FRAMES - 1, Uint8Array.of(0x10));
+    vm.cmma.set(FRAMES - 1, Uint8Array.of(1));
+    const small = make(2);
+    // Those that have no memory there.
+    small.storageKeys.setBytes(0, Uint8Array.of(0));
+    expect(() => vm.storageKeys.copyTo(small)).toThrow(expect.objectContaining({ code: 'EFAULT' }));
+    const plain = guest({ release }).vm;
+    expect(() => vm.cmma.copyTo(plain)).toThrow(expect.objectContaining({ code: 'ENXIO' }));
+    expect(() => vm.cmma.copyTo({} as never)).toThrow('"target.cmma"');
+    expect(() => vm.storageKeys.copyTo(null as never)).toThrow('"target"');
+  });
+});
+
 describe('whole guests', () => {
   it('dumps storage keys, none before they are used', () => {
     const g = guest({ mebibytes: 1 });
