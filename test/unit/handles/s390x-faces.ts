@@ -35,6 +35,7 @@ export const S390X: Readonly<Record<string, Face<Machine>>> = {
       iske: () => ({ gaddr: 0 }),
       rrbe: () => ({ gaddr: 0 }),
       sske: () => ({ gaddr: 0, key }),
+      copyTo: ({ other }) => ({ target: other }),
     },
   },
   'vm.cmma': {
@@ -47,6 +48,7 @@ export const S390X: Readonly<Record<string, Face<Machine>>> = {
       peek: () => ({ startGfn: 0, count: 8 }),
       harvest: () => ({ startGfn: 0, count: 8 }),
       set: () => ({ startGfn: 0, values: bytes(8), mask: 0x43 }),
+      copyTo: ({ other }) => ({ target: other }),
     },
   },
   'vcpu.s390x': {

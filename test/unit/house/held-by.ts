@@ -5,6 +5,7 @@
 export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   '.': { 'unit/handles/surface': 'index raw' },
   'arch/aarch64/emulated': { 'unit/scenarios/recordings': 'architecture vcpu-state' },
+  'arch/aarch64/handles': { 'unit/handles/registers': 'vcpu' },
   'arch/ppc64': { 'unit/arch/ppc64/handles/vm-hpt': 'rules' },
   'arch/ppc64/emulated': {
     'unit/arch/ppc64/emulated/guest': 'guest-access interrupts',
@@ -19,6 +20,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'unit/arch/ppc64/handles/vm-hpt': 'htab-fd live-groups owed-slots vcpu vm',
   },
   'arch/ppc64/model': {
+    'unit/handles/registers': 'registers',
     'unit/arch/ppc64/handles/vm-hpt': 'explained-translation htab-chunk smmu-info',
     'unit/cli/hpt/hpt': 'htab-pieces htab-report',
     'unit/arch/ppc64/model/hpte': 'index page-sizes slb',
@@ -27,6 +29,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   },
   'arch/riscv64': { 'unit/scenarios/recordings': 'rules' },
   'arch/riscv64/emulated': { 'unit/scenarios/recordings': 'architecture vcpu-state' },
+  'arch/riscv64/handles': { 'unit/handles/registers': 'vcpu' },
   'arch/s390x': { 'unit/arch/s390x/handles/bad-input': 'rules' },
   'arch/s390x/emulated': {
     'unit/arch/s390x/emulated/keys-cmma': 'attributes cmma cmma-dirty guest-page-states page-states skeys',
@@ -38,7 +41,8 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   'arch/s390x/handles': {
     'unit/arch/s390x/handles/captured-guest': 'kernel-memory',
     'unit/arch/s390x/handles/mem-op': 'explain-access vcpu vcpu-mem-op vm-mem-op',
-    'unit/arch/s390x/handles/vm-storage-keys': 'guest-tools vm vm-attributes vm-cmma',
+    'unit/arch/s390x/handles/vm-storage-keys': 'frame-states guest-tools vm vm-attributes vm-cmma',
+    'unit/handles/registers': 'vcpu-registers',
   },
   'arch/s390x/model': {
     'unit/arch/s390x/model/access':
@@ -46,6 +50,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'unit/arch/s390x/model/dat-rules': 'dat dat-entries explain memory translate u64',
     'unit/arch/s390x/emulated/instructions': 'cmma',
     'unit/arch/s390x/handles/vm-storage-keys': 'storage-key',
+    'unit/handles/registers': 'registers',
   },
   'arch/x86_64': { 'unit/handles/bad-input': 'rules' },
   'arch/x86_64/emulated': { 'unit/scenarios/recordings': 'architecture build registers vcpu-state vm-state' },
@@ -61,6 +66,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'unit/arch/ppc64/handles/htab-copy': 'lazy-modules',
     'unit/cli/text': 'text',
     'unit/handles/bad-input': 'errors',
+    'unit/handles/registers': 'registers',
     'unit/sharing/binding': 'callback',
   },
   calls: {
