@@ -70,6 +70,9 @@ interface Where {
 
 interface View {
   readonly vmap: Vmap;
+  /** Where its region began. */
+  readonly start: number;
+  readonly attached: boolean;
   readonly memory: number;
   readonly offset: number;
   readonly bytes: Uint8Array;
@@ -125,13 +128,14 @@ export class World {
         await this.#write(operation.by, operation.memory, operation.offset, operation.value);
         break;
       case 'vmap':
-        this.#vmap(operation.attached ? this.#attached! : this.#binding, operation.memory, operation.offset);
+        this.#vmap(operation.attached, operation.memory, operation.offset);
         break;
       case 'attach':
         await this.attach();
         break;
       case 'pass':
         this.pass();
+        this.#checkAttachedViews();
         break;
       case 'others':
         await this.#writeByOthers(operation.by, operation);
@@ -286,11 +290,12 @@ export class World {
     this.#model[i]!.set(bytes, offset);
   }
 
-  #vmap(binding: Binding, memory: number, offset: number): void {
+  #vmap(attached: boolean, memory: number, offset: number): void {
     const region = this.#regions[memory]?.own;
     if (region === undefined) return;
+    const binding = attached ? this.#attached! : this.#binding;
     const vmap = binding.vmap(region.start + offset, 64, { write: true });
-    this.#views.push({ vmap, memory, offset, bytes: vmap.bytes });
+    this.#views.push({ vmap, attached, start: region.start, memory, offset, bytes: vmap.bytes });
   }
 
   #useView(operation: Single & { readonly view: number }): void {
@@ -302,6 +307,15 @@ export class World {
     else if (operation.op === 'store' && view.bytes.length > 0) {
       view.bytes.fill(operation.value);
       this.#model[view.memory]!.fill(operation.value, view.offset, view.offset + 64);
+    }
+  }
+
+  /** When it has looked, no view of another thread's is left over a region that has gone or moved. */
+  #checkAttachedViews(): void {
+    expect(this.#attached!.regions.length).toBe(this.space.memoryRegions.length);
+    for (const { vmap, attached, start, memory } of this.#views) {
+      if (attached && vmap.active)
+        expect(this.#regions[memory]?.own.start, 'a view is where its region is').toBe(start);
     }
   }
 
