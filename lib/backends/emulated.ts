@@ -4,6 +4,7 @@ import { riscv64Architecture } from '../arch/riscv64/emulated/architecture.ts';
 import { s390xArchitecture } from '../arch/s390x/emulated/architecture.ts';
 import { x86_64Architecture } from '../arch/x86_64/emulated/architecture.ts';
 import type { X86_64Build } from '../arch/x86_64/emulated/build.ts';
+import { outOfRange } from '../base/errors.ts';
 import type { Architecture } from '../emulated/architecture.ts';
 import { KernelCore } from '../emulated/kernel.ts';
 import { ARCH_FACTS, type Arch } from '../uapi/arch.ts';
@@ -35,7 +36,7 @@ function architectureOf(options: EmulatedKernelOptions): Architecture {
   const { arch, pageSize, release = REFERENCE_RELEASE } = options;
   const { pageSizes } = ARCH_FACTS[arch];
   if (pageSize !== undefined && !pageSizes.includes(pageSize)) {
-    throw new RangeError(`${arch} hosts have pages of ${pageSizes.join(' or ')} bytes, not ${pageSize}`);
+    throw outOfRange('pageSize', `${pageSizes.join(' or ')}, as hosts of ${arch} have`, pageSize);
   }
   return ARCHITECTURES[arch](parseRelease(release), options);
 }

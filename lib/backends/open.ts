@@ -1,12 +1,13 @@
 import type { HtabLoops } from '../arch/ppc64/model/htab-loops.ts';
 import type { X86_64Build } from '../arch/x86_64/emulated/build.ts';
+import { checkCallback, checkInteger, checkObject, checkOneOf, checkText } from '../base/arguments.ts';
 import { KvmError } from '../base/errors.ts';
 import { checked } from '../calls/checked.ts';
 import { callError } from '../calls/failure.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { traced } from '../calls/recorder.ts';
 import { recorded } from '../calls/trace-recorder.ts';
-import { type Arch, archOfNode } from '../uapi/arch.ts';
+import { ARCHES, type Arch, archOfNode } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { EmulatedKernel } from './emulated.ts';
 import { emulationOf } from './emulation.ts';
@@ -44,6 +45,20 @@ export interface OpenedCalls {
   readonly htabLoops: HtabLoops | undefined;
 }
 
+/** Each value as it is meant, before anything is opened; what `release` and `pageSize` may be depends on the architecture. */
+function checkOptions(options: OpenOptions): OpenOptions {
+  const { backend, arch, release, pageSize, x86_64, calls, trace, record } = checkObject(options, 'options');
+  if (backend !== undefined) checkOneOf(backend, 'options.backend', ['native', 'emulated', 'auto']);
+  if (arch !== undefined) checkOneOf(arch, 'options.arch', ARCHES);
+  if (release !== undefined) checkText(release, 'options.release');
+  if (pageSize !== undefined) checkInteger(pageSize, 'options.pageSize', 1, Number.MAX_SAFE_INTEGER);
+  if (x86_64 !== undefined) checkObject(x86_64, 'options.x86_64');
+  if (calls !== undefined) checkObject(calls, 'options.calls');
+  checkCallback(trace, 'options.trace');
+  checkCallback(record, 'options.record');
+  return options;
+}
+
 type Chosen = Omit<OpenedCalls, 'htabLoops'>;
 
 /**
@@ -52,7 +67,7 @@ type Chosen = Omit<OpenedCalls, 'htabLoops'>;
  * @throws KvmError ENOENT, EACCES, ENODEV … with what to do about it, when `native` cannot be had
  */
 export function openCalls(options: OpenOptions = {}): OpenedCalls {
-  const { trace, record } = options;
+  const { trace, record } = checkOptions(options);
   const chosen = choose(options);
   if (options.backend === undefined && options.arch === undefined) warnOfFallback(chosen);
   const htabLoops = chosen.calls.arch === 'ppc64' ? addonHtabLoops() : undefined;

@@ -17,8 +17,12 @@ export function releaseOfHost(text: string): Release {
 /** Reads `6.12`, `6.12.107` or `6.12.107+deb13-s390x`. Throws a RangeError for anything else. */
 export function parseRelease(text: string): Release {
   const match = /^(\d+)\.(\d+)(?:[.+-].*)?$/.exec(text);
-  if (match === null)
-    throw new RangeError(`A kernel release looks like "6.12" or "6.12.107", not ${JSON.stringify(text)}`);
+  if (match === null) {
+    const wrong = `It must look like "6.12" or "6.12.107". Received ${JSON.stringify(text)}`;
+    throw Object.assign(new RangeError(`The value of "release" is out of range. ${wrong}`), {
+      code: 'ERR_OUT_OF_RANGE',
+    });
+  }
   const major = Number(match[1]);
   const minor = Number(match[2]);
   return {

@@ -3,7 +3,7 @@
  * header {u32 index, u16 n_valid, u16 n_invalid} in the host's byte order, then n_valid entries of 16 bytes, two
  * big-endian doublewords each (since Linux 3.17). The n_invalid slots behind them are empty and carry no bytes.
  */
-import { isIntegerIn } from '../../../base/arguments.ts';
+import { checkBytes, checkInstance, checkInteger, checkObject } from '../../../base/arguments.ts';
 import { entriesOf } from './hash.ts';
 import { HPTE_SIZE, V_HI, V_LO } from './hpte.ts';
 import { Htab } from './htab.ts';
@@ -97,9 +97,11 @@ class Cursor implements HtabChunk {
   readonly #entryCount: number;
 
   constructor(bytes: Uint8Array, format: HtabStreamFormat, offset = 0) {
+    checkBytes(bytes, 'bytes');
+    const { headers, entryCount = MAX_ENTRIES } = checkObject(format, 'format');
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    this.#littleEndian = format.headers !== 'big';
-    this.#entryCount = format.entryCount ?? MAX_ENTRIES;
+    this.#littleEndian = headers !== 'big';
+    this.#entryCount = checkInteger(entryCount, 'format.entryCount', 0, MAX_ENTRIES);
     this.end = offset;
   }
 
@@ -270,7 +272,9 @@ export function applyHtabStream(
   bytes: Uint8Array,
   format: Omit<HtabStreamFormat, 'entryCount'> = {},
 ): void {
-  const isLittle = Number(format.headers !== 'big');
+  checkInstance(table, 'table', Htab);
+  checkBytes(bytes, 'bytes');
+  const isLittle = Number(checkObject(format, 'format').headers !== 'big');
   if (htabLoopsFor(bytes.byteLength, format.loops).apply(table.bytes, bytes, isLittle, LARGE_SIZES) === 1) return;
   checkHtabStream(bytes, { ...format, entryCount: table.entryCount });
   throw new Error('The stream overlaps the table, or was changed while it was applied');
@@ -288,7 +292,7 @@ export function decodeHtabStream(
   bytes: Uint8Array,
   options: Omit<HtabStreamFormat, 'entryCount'> & { readonly order?: number } = {},
 ): Htab {
-  const { order = findOrder(bytes, options), ...format } = options;
+  const { order = findOrder(bytes, options), ...format } = checkObject(options, 'options');
   const table = new Htab(order);
   applyHtabStream(table, bytes, format);
   return table;
@@ -328,10 +332,10 @@ export interface HtabEncodeOptions extends Omit<HtabStreamFormat, 'entryCount'> 
  * @throws RangeError when `from` and `to` aren't slots of the table, or `into` is too short.
  */
 export function encodeHtabStream(table: Htab, options: HtabEncodeOptions = {}): Uint8Array {
-  const { from = 0, to = table.entryCount, boltedOnly = false } = options;
-  if (!isIntegerIn(to, 0, table.entryCount) || !isIntegerIn(from, 0, to)) {
-    throw new RangeError(`slots ${from} to ${to} of a table of ${table.entryCount}`);
-  }
+  checkInstance(table, 'table', Htab);
+  const { from = 0, to = table.entryCount, boltedOnly = false } = checkObject(options, 'options');
+  checkInteger(to, 'options.to', 0, table.entryCount);
+  checkInteger(from, 'options.from', 0, to);
   const isLittle = Number(options.headers !== 'big');
   const mask = boltedOnly ? V_LO.VALID | V_LO.BOLTED : V_LO.VALID;
   const out = options.into ?? uninitialized(sizeBound(table.words, bigEndian(mask), from, to));

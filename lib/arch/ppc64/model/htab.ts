@@ -1,4 +1,4 @@
-import { isIntegerIn } from '../../../base/arguments.ts';
+import { checkInteger, isIntegerIn } from '../../../base/arguments.ts';
 import { entriesOf, groupsOf, HPT_ORDER, type HpteWords } from './hash.ts';
 import { HPTE_SIZE, Hpte, hpte, V_LO } from './hpte.ts';
 
@@ -24,9 +24,7 @@ export class Htab implements HpteWords {
    * at a multiple of 4 in their buffer.
    */
   constructor(order: number, bytes?: Uint8Array) {
-    if (!isIntegerIn(order, HPT_ORDER.MIN, HPT_ORDER.MAX)) {
-      throw new RangeError(`order must be ${HPT_ORDER.MIN} to ${HPT_ORDER.MAX}: got ${order}`);
-    }
+    checkInteger(order, 'order', HPT_ORDER.MIN, HPT_ORDER.MAX);
     if (bytes !== undefined && bytes.byteLength !== 2 ** order) {
       throw new RangeError(`a table of order ${order} has ${2 ** order} bytes: got ${bytes.byteLength}`);
     }

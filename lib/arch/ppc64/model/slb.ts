@@ -1,4 +1,4 @@
-import { toU64 } from '../../../base/arguments.ts';
+import { checkBytes, toU64 } from '../../../base/arguments.ts';
 import { outOfRange } from '../../../base/errors.ts';
 import { fromHalves, hex64, highHalf, lowHalf } from '../../../base/u64.ts';
 import { KVM_SREGS_PPC64 } from '../../../uapi/structs.ts';
@@ -156,7 +156,8 @@ const SREGS_SLB_END = SREGS_SLB + KVM_SREGS_PPC64.slbEntries * 16;
  * @example slbOfSregs(vcpu.getSregsBytes(REGS_SIZE.ppc64.sregs))
  */
 export function slbOfSregs(sregs: Uint8Array): readonly Segment[] {
-  if (sregs.length < SREGS_SLB_END) throw new RangeError(`sregs must have ${SREGS_SLB_END} bytes: got ${sregs.length}`);
+  checkBytes(sregs, 'sregs');
+  if (sregs.length < SREGS_SLB_END) throw outOfRange('sregs.length', `at least ${SREGS_SLB_END}`, sregs.length);
   const view = new DataView(sregs.buffer, sregs.byteOffset, sregs.byteLength);
   const slb: Segment[] = [];
   for (let at = SREGS_SLB; at < SREGS_SLB_END; at += 16) {

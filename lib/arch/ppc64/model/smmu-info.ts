@@ -1,3 +1,5 @@
+import { checkBytes } from '../../../base/arguments.ts';
+import { outOfRange } from '../../../base/errors.ts';
 import { SMMU_INFO } from '../../../uapi/flags.ts';
 import { KVM_PPC_SMMU_INFO } from '../../../uapi/structs.ts';
 
@@ -31,7 +33,8 @@ export interface SmmuInfo {
  */
 export function decodeSmmuInfo(bytes: Uint8Array, littleEndian = true): SmmuInfo {
   const { structSize, maxSizes, sps, segment, page, ...at } = KVM_PPC_SMMU_INFO;
-  if (bytes.length < structSize) throw new RangeError(`smmu_info has ${structSize} bytes: got ${bytes.length}`);
+  checkBytes(bytes, 'bytes');
+  if (bytes.length < structSize) throw outOfRange('bytes.length', `at least ${structSize}`, bytes.length);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const u32 = (offset: number): number => view.getUint32(offset, littleEndian);
   const flags = Number(view.getBigUint64(at.flags, littleEndian));

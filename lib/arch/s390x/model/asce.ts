@@ -32,7 +32,7 @@ export interface Asce {
 
 /** Takes an ASCE apart, such as the content of CR1. */
 export function decodeAsce(asce: number | bigint): Asce {
-  const value = toU64(asce, 'ASCE');
+  const value = toU64(asce, 'asce');
   const lo = lowHalf(value);
   return {
     designation: (lo & ASCE_REAL_SPACE) !== 0 ? 'real-space' : TABLE_TYPES[(lo >>> 2) & 3]!,

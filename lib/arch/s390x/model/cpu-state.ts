@@ -1,6 +1,6 @@
 /** What of a CPU decides about a translation. */
 
-import { isIntegerIn, toU64 } from '../../../base/arguments.ts';
+import { checkObject, isIntegerIn, toU64 } from '../../../base/arguments.ts';
 import { outOfRange } from '../../../base/errors.ts';
 import type { DatFacilities } from './control-registers.ts';
 import { datFeatures } from './control-registers.ts';
@@ -42,6 +42,7 @@ const PRIMARY_64_BIT_DAT = 0x0400_0001_8000_0000n;
  * @throws RangeError ERR_OUT_OF_RANGE for a register number or value that doesn't exist.
  */
 export function cpuState(init: CpuStateInit = {}): CpuState {
+  checkObject(init, 'init');
   const mask = toU64(init.pswMask ?? PRIMARY_64_BIT_DAT, 'pswMask');
   const prefix = toU64(init.prefix ?? 0, 'prefix');
   if ((prefix & ~BigInt(PREFIX_MASK)) !== 0n) {

@@ -3,6 +3,7 @@
  * capture over its saved frames, a user over whatever bytes there are.
  */
 
+import { checkBytes, checkFunction } from '../../../base/arguments.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { PGM_ADDRESSING } from './program-interruption.ts';
 
@@ -27,6 +28,7 @@ export interface AbsoluteMemory {
  * where there is storage whose content is not known (an access gives −EFAULT).
  */
 export function memoryOfFrames(frame: (pfn: number) => Uint8Array | undefined | null): AbsoluteMemory {
+  checkFunction(frame, 'frame');
   return {
     hi: 0,
     lo: 0,
@@ -44,7 +46,7 @@ export function memoryOfFrames(frame: (pfn: number) => Uint8Array | undefined | 
 
 /** Absolute storage that is one array of bytes from absolute address 0 on. A partial last frame is not storage. */
 export function memoryOfBytes(bytes: Uint8Array): AbsoluteMemory {
-  const frames = Math.floor(bytes.length / 4096);
+  const frames = Math.floor(checkBytes(bytes, 'bytes').length / 4096);
   return {
     hi: 0,
     lo: 0,

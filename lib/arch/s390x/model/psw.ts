@@ -32,7 +32,7 @@ export interface PswMask {
 
 /** Takes the mask of a PSW (its first doubleword, as in `kvm_run.psw_mask`) apart. */
 export function decodePswMask(mask: number | bigint): PswMask {
-  const value = toU64(mask, 'PSW mask');
+  const value = toU64(mask, 'mask');
   const hi = highHalf(value);
   return {
     dat: datIsOn(hi),
@@ -75,7 +75,7 @@ export function effectiveLow(mode: 24 | 31 | 64, lo: number): number {
  * fresh vCPU (PSW 0, so 24-bit) 0x5000000 is address 0.
  */
 export function effectiveAddress(pswMask: number | bigint, address: number | bigint): bigint {
-  const mask = toU64(pswMask, 'PSW mask');
+  const mask = toU64(pswMask, 'pswMask');
   const wide = toU64(address, 'address');
   const mode = addressingMode(highHalf(mask), lowHalf(mask));
   return fromHalves(effectiveHigh(mode, highHalf(wide)), effectiveLow(mode, lowHalf(wide)));

@@ -47,7 +47,7 @@ export function* mappedFrames(
   asce: number | bigint,
   options: RangeOptions,
 ): Generator<MappedRange, void> {
-  const wide = toU64(asce, 'ASCE');
+  const wide = toU64(asce, 'asce');
   const hi = highHalf(wide);
   const lo = lowHalf(wide);
   const prefixPfn = Number(toU64(options.prefix ?? 0, 'prefix') >> 12n);

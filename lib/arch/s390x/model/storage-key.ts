@@ -1,6 +1,6 @@
 /** Storage keys: one byte per 4 KiB frame, and the check of an access key against it. */
 
-import { checkInteger, checkObject } from '../../../base/arguments.ts';
+import { checkBytes, checkInteger, checkObject } from '../../../base/arguments.ts';
 import { CR0_FETCH_PROTECTION_OVERRIDE, CR0_STORAGE_PROTECTION_OVERRIDE } from './control-registers.ts';
 
 export const KEY_ACC = 0xf0;
@@ -85,6 +85,8 @@ export function fetchOverridePermits(
  * @param keys a byte per frame, beginning with frame `firstGfn`.
  */
 export function* formatStorageKeys(keys: Uint8Array, firstGfn = 0): Generator<string, void> {
+  checkBytes(keys, 'keys');
+  checkInteger(firstGfn, 'firstGfn', 0, Number.MAX_SAFE_INTEGER);
   for (let i = 0; i < keys.length; i++) {
     const byte = keys[i]!;
     const key = decodeStorageKey(byte);

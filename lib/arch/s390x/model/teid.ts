@@ -3,6 +3,8 @@
  * failed access.
  */
 
+import { checkU64 } from '../../../base/arguments.ts';
+import { invalidArgType } from '../../../base/errors.ts';
 import {
   PGM_ASCE_TYPE,
   PGM_PAGE_TRANSLATION,
@@ -76,6 +78,8 @@ export function buildTeid(parts: TeidParts): bigint | undefined {
 
 /** Takes a TEID apart. */
 export function decodeTeid(teid: bigint): Teid {
+  if (typeof teid !== 'bigint') throw invalidArgType('teid', 'a bigint', teid);
+  checkU64(teid, 'teid');
   const indication = teid & 0xc00n;
   const causeBits = teid & 0x8cn;
   const cause = (Object.keys(PROTECTION_BITS) as ProtectionCause[]).find((name) => PROTECTION_BITS[name] === causeBits);
