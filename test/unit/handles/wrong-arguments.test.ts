@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import type { Arch } from '../../../lib/raw.ts';
 import { attack } from './attack.ts';
 import { arenaOf } from './attacked-machine.ts';
@@ -19,6 +19,9 @@ const FACES: Readonly<Record<Arch, Faces>> = {
   riscv64: { ...ELSEWHERE, ...REGISTERS.riscv64 },
 };
 
+let total = 0;
+afterAll(() => console.log(`${total} calls of methods with one thing wrong`));
+
 describe.each(Object.entries(FACES))('wrong arguments of the typed layer on %s', (arch, faces) => {
   const arena = arenaOf(arch as Arch);
   it.each(Object.entries(faces))('%s', { timeout: 120_000 }, async (title, face) => {
@@ -33,6 +36,7 @@ describe.each(Object.entries(FACES))('wrong arguments of the typed layer on %s',
       faults.push(...result.faults);
       tried += result.tried;
     }
+    total += tried;
     expect(faults).toEqual([]);
     expect(tried > 30 || Object.values(face.methods).every((args) => args === null)).toBe(true);
   });
