@@ -36,10 +36,3 @@ it.for([
   expect(child).toMatchObject({ status: 0, signal: null, stderr: '' });
   expect(child.stdout.trim()).toBe(expected);
 });
-
-it('huge pages that somebody else takes out of a memfd make no copy fatal, and there are no views of them', (test) => {
-  addon(test);
-  const child = runChild('huge-pages');
-  if (child.stdout.startsWith('skip: ')) test.skip(child.stdout.slice(6).trim());
-  expect(child).toMatchObject({ status: 0, signal: null, stderr: '' });
-});
