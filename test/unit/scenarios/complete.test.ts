@@ -1,11 +1,13 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import ts from 'typescript';
 import { describe, expect, it } from 'vitest';
 import { CALL_GROUPS, type Signature, signaturesOf } from '../../../lib/calls/signatures.ts';
 import { ARCHES, type Arch } from '../../../lib/uapi/arch.ts';
 import { ERRNO } from '../../../lib/uapi/errno.ts';
+import { scenariosFor } from '../../scenarios/index.ts';
 import { RECORDINGS, readRecordings } from '../../scenarios/recording.ts';
+import type { Scenario } from '../../scenarios/scenario.ts';
 
 /*
  * The errors that a call has are those that its docstring in KvmCalls names. Of each there is a recording from every kernel,
@@ -162,4 +164,17 @@ describe('what is recorded is complete', () => {
     );
     expect(superfluous).toEqual([]);
   });
+});
+
+/** What a recorded machine cannot carry out. */
+const BEYOND: Readonly<Record<string, (scenario: Scenario) => boolean>> = {
+  's390x-7.2': ({ entersSie }) => entersSie === true,
+  'x86_64-6.18-pvm': ({ needsProcessor }) => needsProcessor === true,
+};
+
+it.each(readdirSync(RECORDINGS))('every scenario is recorded on %s', (kernel) => {
+  const arch = ARCHES.find((each) => kernel.startsWith(`${each}-`))!;
+  const able = scenariosFor(arch).filter((scenario) => BEYOND[kernel]?.(scenario) !== true);
+  const missing = able.filter(({ name }) => !existsSync(join(RECORDINGS, kernel, `${name}.txt`)));
+  expect(missing.map(({ name }) => name)).toEqual([]);
 });
