@@ -1,8 +1,5 @@
-import { EmulatedKernel } from '../../lib/backends/emulated.ts';
-import { emulatedGuestLoader } from './guests/emulated.ts';
+import { differenceFrom } from './emulated-answer.ts';
 import { SCENARIOS } from './index.ts';
-import { firstDifference } from './recording.ts';
-import { record } from './scenario.ts';
 import type { Taken, TakenSet } from './take.ts';
 
 export interface Compared extends Taken {
@@ -16,9 +13,7 @@ export async function compareWithEmulated({ emulate, taken }: TakenSet): Promise
     taken.map(async (real) => {
       const scenario = SCENARIOS.find(({ name }) => name === real.name);
       if (scenario === undefined) return { ...real, difference: 'there is no such scenario any more' };
-      const kernel = new EmulatedKernel(emulate);
-      const answered = await record(scenario, kernel, emulatedGuestLoader(kernel));
-      return { ...real, difference: firstDifference(real.lines, answered) };
+      return { ...real, difference: await differenceFrom(scenario, emulate, real.lines) };
     }),
   );
 }
@@ -26,11 +21,12 @@ export async function compareWithEmulated({ emulate, taken }: TakenSet): Promise
 /** The comparison as a table: scenario, calls, time on the real kernel, and whether the answers were identical. */
 export function comparisonTable(compared: readonly Compared[]): string {
   const width = Math.max(...compared.map(({ name }) => name.length), 'scenario'.length);
-  const rows = compared.map(({ name, lines, ms, difference }) =>
-    [name.padEnd(width), String(lines.length).padStart(5), `${ms} ms`.padStart(9), difference ?? 'identical'].join(
+  const rows = compared.map(({ name, lines, ms, difference, atFirst }) => {
+    const identical = atFirst === undefined ? 'identical' : `identical when asked again; at first ${atFirst}`;
+    return [name.padEnd(width), String(lines.length).padStart(5), `${ms} ms`.padStart(9), difference ?? identical].join(
       '  ',
-    ),
-  );
+    );
+  });
   const different = compared.filter(({ difference }) => difference !== undefined).length;
   const calls = compared.reduce((sum, { lines }) => sum + lines.length, 0);
   return [
