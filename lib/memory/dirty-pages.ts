@@ -279,12 +279,13 @@ export class DirtyPages implements MemslotWatcher {
     return count;
   }
 
-  /** An entry of a ring. Entries of slots that are gone are ignored, as the kernel does. */
+  /** @internal An entry of a ring. Entries of slots that are gone are ignored, as the kernel does. */
   harvested(id: number, offset: number): void {
     const slot = this.#slots.memslots.get(id, this.#slots.asId);
     if (slot !== undefined && offset < slot.npages) this.#pending.add(slot.baseGfn + offset);
   }
 
+  /** @internal */
   slotAdded(slot: Memslot): void {
     if (slot.asId !== this.#slots.asId || (slot.flags & MEM.LOG_DIRTY_PAGES) === 0) return;
     const log = new SlotLog(slot, this.#resurrect(slot) ?? new DirtyBitmap(this.#slots.memslots.calls, slot.npages));
@@ -292,6 +293,7 @@ export class DirtyPages implements MemslotWatcher {
     this.#logs.insert(log);
   }
 
+  /** @internal */
   slotMoved(slot: Memslot): void {
     const log = this.#bySlot.get(slot);
     if (log === undefined) return;
@@ -302,7 +304,7 @@ export class DirtyPages implements MemslotWatcher {
     this.#logs.insert(log);
   }
 
-  /** What the kernel is going to forget is asked for now. */
+  /** @internal What the kernel is going to forget is asked for now. */
   slotChanging(slot: Memslot, goes: boolean): void {
     const log = this.#bySlot.get(slot);
     if (log === undefined) return;
@@ -312,6 +314,7 @@ export class DirtyPages implements MemslotWatcher {
     if (!isKnown || (goes && this.#tracking.running)) this.#pending.addRange(log.start, log.end);
   }
 
+  /** @internal */
   slotRemoved(slot: Memslot): void {
     const log = this.#bySlot.get(slot);
     if (log === undefined) return;

@@ -96,7 +96,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
     }
   }
 
-  /** Forgets where the last access was: memory went, or is elsewhere. */
+  /** @internal Forgets where the last access was: memory went, or is elsewhere. */
   dropViews(): void {
     this.#place.forget();
   }

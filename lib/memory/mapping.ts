@@ -210,14 +210,14 @@ export class Mapping implements HostMemory {
     this.close();
   }
 
-  /** Keeps the memory until {@link unpin}, even if it is closed meanwhile. @throws KvmError EBADF when it is gone */
+  /** @internal Keeps the memory until {@link unpin}, even if it is closed meanwhile. @throws KvmError EBADF when it is gone */
   pin(holder?: ViewHolder): void {
     if (!this.#mapped) this.assertOpen('mmap');
     this.#pins++;
     if (holder !== undefined) this.#holders.add(weakly(holder));
   }
 
-  /** @param holder one that was pinned for, and needs not be told any more */
+  /** @internal @param holder one that was pinned for, and needs not be told any more */
   unpin(holder?: ViewHolder): void {
     if (holder !== undefined) this.#holders.delete(weakly(holder));
     this.#pins--;
@@ -276,11 +276,9 @@ export class Mapping implements HostMemory {
     return bytes;
   }
 
-  /**
-   * An array of its own over a part of one window, which {@link takeArray} detaches; undefined where access is guarded. As with
-   * {@link view}, the mapping cannot be protected until the collector has taken the array's buffer.
-   * @throws KvmError ENOMEM, EINVAL
-   */
+  // An array of its own over a part of one window; undefined where access is guarded. As with `view`, the mapping cannot be
+  // protected until the collector has taken the array's buffer.
+  /** @internal Gives an array that {@link takeArray} detaches. @throws KvmError ENOMEM, EINVAL */
   giveArray(offset: number, length: number): Uint8Array | undefined {
     if (!this.#mapped) this.assertOpen('vmap');
     const bytes = this.calls.vmap(this.hva + offset, length);
@@ -289,17 +287,15 @@ export class Mapping implements HostMemory {
     throw callError('vmap', bytes, { size: length });
   }
 
-  /** Detaches an array that {@link giveArray} gave. */
+  /** @internal Detaches an array that {@link giveArray} gave. */
   takeArray(bytes: Uint8Array): void {
     this.calls.vunmap(bytes);
     // On an emulated kernel the windows that we have were of the same buffer.
     if (this.#windows.some((window) => window?.buffer.byteLength === 0)) this.#dropViews();
   }
 
-  /**
-   * The window with that index, of VIEW_WINDOW bytes or what is left; undefined where access is guarded. It is the typed
-   * layer's own: nothing that works in another thread may get it.
-   */
+  // It is the typed layer's own: nothing that works in another thread may get it.
+  /** @internal The window with that index, of VIEW_WINDOW bytes or what is left; undefined where access is guarded. */
   window(index: number): MemoryWindow | undefined {
     const window = typeof index === 'number' ? this.#windows[index] : undefined;
     return window === undefined ? this.#openWindow(index) : (window ?? undefined);
@@ -394,7 +390,7 @@ export class Mapping implements HostMemory {
     return 'a slice of the memory was handed out that the garbage collector has not taken yet, and a call of Node (fs.read, crypto, zlib) may still be using it: protect memory before slices are made of it';
   }
 
-  /** @throws KvmError EBADF when the mapping is closed */
+  /** @internal @throws KvmError EBADF when the mapping is closed */
   assertOpen(syscall: string): void {
     if (this.#closed)
       throw new KvmError(ERRNO.EBADF, { syscall, size: this.size, explanation: isClosed('the mapping') });

@@ -184,15 +184,17 @@ export class Memslots {
     this.set({ slot: checkU32(word, 'word'), guestPhysAddr: 0, memorySize: 0, userspaceAddr: 0 });
   }
 
+  /** @internal */
   watch(watcher: MemslotWatcher): void {
     this.#watchers.add(checkObject(watcher, 'watcher'));
   }
 
+  /** @internal */
   unwatch(watcher: MemslotWatcher): void {
     this.#watchers.delete(watcher);
   }
 
-  /** The VM is closed: its slots are gone, and what they pinned is let go. */
+  /** @internal The VM is closed: its slots are gone, and what they pinned is let go. */
   clear(): void {
     const slots = [...this];
     this.#spaces.clear();

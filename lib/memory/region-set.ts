@@ -323,7 +323,7 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
     return [...this.#live()];
   }
 
-  /** Gives a VM everything that is here, and all changes from now on. @throws KvmError as {@link addRam} */
+  /** @internal Gives a VM everything that is here, and all changes from now on. @throws KvmError as {@link addRam} */
   addUser(user: SpaceUser): void {
     this.#assertOpen('bind');
     const undo = new Undo(() => user.concluded?.());
@@ -337,7 +337,7 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
     this.#users.set(weak, weak);
   }
 
-  /** Takes its slots away from a VM, unless that is closed. */
+  /** @internal Takes its slots away from a VM, unless that is closed. */
   removeUser(user: SpaceUser): void {
     for (const weak of this.#users.keys()) {
       if (weak.deref() !== user) continue;
@@ -348,7 +348,7 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
     if (this.#closed) this.#releaseWhenUnused();
   }
 
-  /** A mapping reads otherwise than before: wherever it is shown, that is dirty. */
+  /** @internal A mapping reads otherwise than before: wherever it is shown, that is dirty. */
   memoryChanged(mapping: Mapping, offset: number, length: number): void {
     if (!this.written.on) return;
     for (const region of this.#table.entries) {

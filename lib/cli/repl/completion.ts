@@ -1,14 +1,18 @@
+import { HtabReader } from '../../arch/ppc64/handles/htab-fd.ts';
 import { Handle } from '../../calls/handle.ts';
 import { Kvm } from '../../handles/kvm.ts';
 import { Vcpu } from '../../handles/vcpu.ts';
 import { Vm } from '../../handles/vm.ts';
 import { VmIo } from '../../handles/vm-io.ts';
+import { DirtyPages } from '../../memory/dirty-pages.ts';
 import { GuestMemory } from '../../memory/guest-memory.ts';
 import { Mapping } from '../../memory/mapping.ts';
+import { Memslots } from '../../memory/memslots.ts';
 import { MmioBus } from '../../memory/mmio-bus.ts';
 import { RegionSet } from '../../memory/region-set.ts';
 import { AddressSpace } from '../../sharing/address-space.ts';
 import { Binding } from '../../sharing/binding.ts';
+import { EventFd } from '../../sharing/eventfd.ts';
 import { GuestBinding } from '../../sharing/guest-binding.ts';
 import { Vmap } from '../../sharing/vmap.ts';
 import type { DotCommand, Prompt } from './dot-command.ts';
@@ -22,9 +26,13 @@ export const HIDDEN: readonly (readonly [{ readonly prototype: object }, readonl
   [Vm, ['harvestDirtyRings', 'vcpuClosed', 'vcpuCloses']],
   [Vcpu, ['mapPart']],
   [VmIo, ['close', 'drainCoalesced', 'vcpuClosed']],
-  [Mapping, ['changed', 'partCall']],
-  [GuestMemory, ['written']],
-  [RegionSet, ['answerGuest']],
+  [Mapping, ['assertOpen', 'changed', 'giveArray', 'partCall', 'pin', 'takeArray', 'unpin', 'window']],
+  [GuestMemory, ['dropViews', 'written']],
+  [RegionSet, ['addUser', 'answerGuest', 'memoryChanged', 'removeUser']],
+  [Memslots, ['clear', 'unwatch', 'watch']],
+  [DirtyPages, ['harvested', 'slotAdded', 'slotChanging', 'slotMoved', 'slotRemoved']],
+  [EventFd, ['hold', 'letGo']],
+  [HtabReader, ['owe']],
   [MmioBus, ['keep']],
   [AddressSpace, ['committed', 'follow', 'hold', 'letGo', 'lookup', 'released', 'sharedLog', 'unbind']],
   [Binding, ['changed', 'changing', 'forget']],

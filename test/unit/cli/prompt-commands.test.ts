@@ -273,7 +273,7 @@ describe('completion', () => {
     const lib = fileURLToPath(new URL('../../../lib/', import.meta.url));
     const files = [
       'calls/handle.ts',
-      ...['handles', 'memory', 'sharing'].flatMap((folder) =>
+      ...['arch/ppc64/handles', 'handles', 'memory', 'sharing'].flatMap((folder) =>
         readdirSync(join(lib, folder))
           .filter((name) => name.endsWith('.ts'))
           .map((name) => join(folder, name)),

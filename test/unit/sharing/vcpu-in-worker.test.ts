@@ -172,15 +172,18 @@ describe('a vCPU in a worker', { timeout: 90_000 }, () => {
     }
     expect(vm.memory.consumers).toEqual([]);
     await nothingLeaks(before);
+    const regs = { ...vcpu.x86_64.getRegs(), rbx: 0x1234_5678n };
+    vcpu.x86_64.setRegs(regs);
     const running = vcpu.run();
     await expect(attach({})).rejects.toMatchObject({ code: 'EBUSY' });
     vcpu.kick();
     await running;
     using attached = await attach({});
-    expect(attached.x86_64.getRegs()).toBeDefined();
+    expect(attached.x86_64.getRegs().rbx).toBe(regs.rbx);
+    attached.x86_64.setRegs({ ...attached.x86_64.getRegs(), rbx: 0x9abcn });
     expect(() => attached.token).toThrow(expect.objectContaining({ code: 'EBUSY' }));
     attached.close();
-    expect(vcpu.x86_64.getRegs()).toBeDefined();
+    expect(vcpu.x86_64.getRegs().rbx).toBe(0x9abcn);
     vcpu.close();
     expect(() => vcpu.token).toThrow(expect.objectContaining({ code: 'EBADF' }));
     close();
