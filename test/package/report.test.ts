@@ -133,6 +133,18 @@ describe.skipIf(program === undefined)(`the page of a report, in Chromium${skipp
     await page.close();
   });
 
+  it('says in itself that it cannot be shown, where its data was damaged', async () => {
+    const file = join(folder, 'damaged.html');
+    writeFileSync(file, html(template, large()).replace(/(<script id="data"[^>]*>).{40}/, '$1'));
+    const page = await browser.newPage();
+    await page.goto(pathToFileURL(file).href);
+    await page.waitForSelector('#about > li');
+    expect(await page.locator('#about > li').allTextContents()).toEqual([
+      expect.stringMatching(/^This report cannot be shown: .+/),
+    ]);
+    await page.close();
+  });
+
   it('is moved and zoomed by keyboard', async () => {
     const page = await open(large());
     const map = page.locator('canvas').first();
@@ -174,7 +186,7 @@ describe.skipIf(program === undefined)(`the page of a report, in Chromium${skipp
   });
 });
 
-it('a page that cannot be read says so, in the page', () => {
+it('the page of a report is one file', () => {
   const text = html(reportPage(), { title: 'x', about: [], pageSize: 4096, spaces: [], tables: [] });
   // One file: nothing in it is fetched.
   expect(text).not.toMatch(/<(?:link|script|img)[^>]*(?:src|href)=/);

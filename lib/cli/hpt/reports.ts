@@ -1,6 +1,12 @@
 import { virtualPage } from '../../arch/ppc64/model/hash.ts';
 import { HPTES_PER_GROUP, type Hpte } from '../../arch/ppc64/model/hpte.ts';
-import { diffHtabs, groupOccupancy, htabStats, verifyHtab } from '../../arch/ppc64/model/htab-report.ts';
+import {
+  diffHtabs,
+  groupOccupancy,
+  type HtabStats,
+  htabStats,
+  verifyHtab,
+} from '../../arch/ppc64/model/htab-report.ts';
 import { table as columns, humanSize } from '../../base/text.ts';
 import { type TableFile, TableFileError } from './read-table.ts';
 
@@ -27,11 +33,11 @@ const PICTURE_ROWS = 16;
 /** One character for 0 to 8 entries in a group. */
 const LEVELS = ' ▁▂▃▄▅▆▇█';
 
-export const stats: Report = function* ([{ file, table: htab }]) {
-  const found = htabStats(htab);
-  const share = (count: number): string => `${((100 * count) / Math.max(found.valid, 1)).toFixed(1)}%`;
-  yield `${file}: order ${htab.order} (${humanSize(2 ** htab.order)}), ${found.slots} slots in ${found.groups} groups\n\n`;
-  const counts: [string, number][] = [
+/** What a table has, each with how many entries it is of. */
+export function namedCounts(found: HtabStats): [string, number][] {
+  const listed = (map: ReadonlyMap<string | number, number>, name: string): [string, number][] =>
+    [...map].map(([key, count]) => [`${name} ${key}`, count]);
+  return [
     ['valid', found.valid],
     ['bolted', found.bolted],
     ['secondary', found.secondary],
@@ -40,16 +46,18 @@ export const stats: Report = function* ([{ file, table: htab }]) {
     ['referenced', found.referenced],
     ['changed', found.changed],
     ['no execute', found.noExecute],
-  ];
-  const listed = (map: ReadonlyMap<string | number, number>, name: string): [string, number][] =>
-    [...map].map(([key, count]) => [`${name} ${key}`, count]);
-  const rows = [
-    ...counts,
     ...listed(found.pageSizes, 'page size'),
     ...listed(found.keys, 'key'),
     ...listed(found.pp, 'PP'),
     ...listed(found.wimg, 'WIMG'),
   ];
+}
+
+export const stats: Report = function* ([{ file, table: htab }]) {
+  const found = htabStats(htab);
+  const share = (count: number): string => `${((100 * count) / Math.max(found.valid, 1)).toFixed(1)}%`;
+  yield `${file}: order ${htab.order} (${humanSize(2 ** htab.order)}), ${found.slots} slots in ${found.groups} groups\n\n`;
+  const rows = namedCounts(found);
   yield `${columns(
     ['entries', 'count', ''],
     rows.map(([name, count]) => [name, `${count}`, share(count)]),

@@ -8,6 +8,7 @@ import {
   virtualPage,
 } from '../../arch/ppc64/model/index.ts';
 import { hex } from '../../base/errors.ts';
+import { namedCounts } from '../hpt/reports.ts';
 import type { HptData, NodeData, SpaceData, TableData } from './data.ts';
 
 /** So many cells and entries are looked at one by one; of more there are sums. */
@@ -28,27 +29,11 @@ export function hptOf(table: Htab): HptData {
 }
 
 /** The counts that `kvm-bridge hpt stats` gives. */
-export function hptTable(table: Htab): TableData {
-  const stats = htabStats(table);
-  const many = (counts: ReadonlyMap<string | number, number>) =>
-    [...counts].map(([what, count]) => `${what}: ${count}`).join(', ');
-  return {
-    name: 'Hashed page table',
-    head: ['what', 'entries'],
-    rows: [
-      ['slots', stats.slots],
-      ['valid', stats.valid],
-      ['bolted', stats.bolted],
-      ['in the secondary group', stats.secondary],
-      ['referenced', stats.referenced],
-      ['changed', stats.changed],
-      ['no execute', stats.noExecute],
-      ['page sizes', many(stats.pageSizes)],
-      ['storage keys', many(stats.keys)],
-      ['groups with 0 to 8', stats.occupancy.join(', ')],
-    ],
-  };
-}
+export const hptTable = (table: Htab): TableData => ({
+  name: 'Entries of the hashed page table',
+  head: ['what', 'entries'],
+  rows: namedCounts(htabStats(table)),
+});
 
 interface Found extends VirtualPage {
   readonly slot: number;

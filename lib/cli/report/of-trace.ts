@@ -1,7 +1,7 @@
 import { hex } from '../../base/errors.ts';
 import { bytesOfText } from '../../calls/format.ts';
 import type { TraceCall, TraceHead, TraceValue } from '../../calls/trace-file.ts';
-import type { TraceLine } from '../replay/read-trace.ts';
+import { TraceFileError, type TraceLine } from '../replay/read-trace.ts';
 import type { MemoryData, RegionData, ReportData, TableData } from './data.ts';
 import { heatOf, layer, type PageRun } from './layers.ts';
 
@@ -68,9 +68,14 @@ function* setBits(bitmap: Uint8Array): Generator<readonly [first: number, count:
 /** What the calls of a trace say of the memory of its VMs: slots, dirty passes, storage keys, the guest's stores. */
 export async function reportOfTrace(lines: AsyncIterable<TraceLine>, name: string): Promise<ReportData> {
   const reading = new Reading();
-  for await (const { head, event } of lines) {
+  for await (const { line, head, event } of lines) {
     if (head !== undefined) reading.head = head;
-    if (event !== undefined) reading.take(event);
+    try {
+      if (event !== undefined) reading.take(event);
+    } catch (error) {
+      if (!(error instanceof SyntaxError)) throw error;
+      throw new TraceFileError(`line ${line}: ${error.message}`);
+    }
   }
   return reading.report(name);
 }
@@ -78,15 +83,18 @@ export async function reportOfTrace(lines: AsyncIterable<TraceLine>, name: strin
 class Reading {
   head: TraceHead | undefined;
   readonly #vms = new Map<string, TracedVm>();
+  /** The VM of each vCPU. */
+  readonly #vmOf = new Map<string, string>();
   readonly #counts = new Map<string, { calls: number; errors: Map<string, number> }>();
 
   take(call: TraceCall): void {
     this.#count(call);
     const { args, result = '', stores } = call;
-    if (stores !== undefined && stores !== null) for (const [gpa, bytes] of stores) this.#stored(gpa, bytes);
+    const vm = this.#vmOf.get(String(args[0])) ?? String(args[0]);
+    for (const [gpa, bytes] of stores ?? []) this.#stored(vm, gpa, bytes);
     if (result.startsWith('-')) return;
-    const vm = String(args[0]);
-    if (call.call === 'setUserMemoryRegion' || call.call === 'setUserMemoryRegion2') {
+    if (call.call === 'createVcpu') this.#vmOf.set(result, vm);
+    else if (call.call === 'setUserMemoryRegion' || call.call === 'setUserMemoryRegion2') {
       this.#vm(vm).setSlot(integer(args[1]), integer(args[3]), integer(args[4]));
     } else if (call.call === 'getDirtyLog') {
       const bitmap = bytesOf(call.filled?.bitmap);
@@ -128,12 +136,10 @@ class Reading {
     return made;
   }
 
-  #stored(gpa: number, bytes: string): void {
-    // Which VM's is not said; where there is one, it is that one's.
-    const [vm] = this.#vms.values();
-    const length = bytesOf(bytes)?.length ?? 0;
-    const last = Math.floor((gpa + length - 1) / this.#pageSize);
-    for (let page = Math.floor(gpa / this.#pageSize); page <= last; page++) vm?.stored.add(page);
+  #stored(vm: string, gpa: number, bytes: string): void {
+    const { stored } = this.#vm(vm);
+    const last = Math.floor((gpa + (bytesOf(bytes)?.length ?? 0) - 1) / this.#pageSize);
+    for (let page = Math.floor(gpa / this.#pageSize); page <= last; page++) stored.add(page);
   }
 
   #count({ call, result, begins }: TraceCall): void {
@@ -161,7 +167,7 @@ const passesText = (passes: number): string[] =>
 
 function memoryOf(vm: TracedVm): MemoryData {
   const regions = [...vm.regions.values()];
-  const end = Math.max(...regions.map(({ gpa, size }) => gpa + size));
+  const end = regions.reduce((most, { gpa, size }) => Math.max(most, gpa + size), 0);
   const first = Math.max(0, vm.passes.length - MOST_PASSES);
   const sorted = (runs: readonly PageRun[]): PageRun[] => [...runs].sort(([a], [b]) => a - b);
   const pages = (all: Iterable<number>): PageRun[] => sorted([...all].map((page): PageRun => [page, 1, 1]));
@@ -180,7 +186,9 @@ function memoryOf(vm: TracedVm): MemoryData {
 }
 
 function integer(value: TraceValue | undefined): number {
-  return Number(typeof value === 'number' || typeof value === 'string' ? value : Number.NaN);
+  const integer = typeof value === 'number' || typeof value === 'string' ? Number(value) : Number.NaN;
+  if (integer >= 0 && integer % 1 === 0) return integer;
+  throw new SyntaxError(`${JSON.stringify(value)} is no address, size or number`);
 }
 
 function bytesOf(value: TraceValue | undefined): Uint8Array | undefined {

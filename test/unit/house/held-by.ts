@@ -104,7 +104,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'unit/cli/report/trace': 'data html index of-trace',
   },
   'cli/report/page': {
-    'package/report': 'colours format grid-map keyboard main memory-map runs space-tree',
+    'package/report': 'colours format grid-map main memory-map runs space-tree zoomed-canvas',
   },
   'cli/run': { 'unit/cli/built': 'index run-script script-hooks' },
   'cli/top': { 'unit/cli/top': 'exit-counts meter', 'unit/cli/built': 'index show' },

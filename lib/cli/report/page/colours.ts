@@ -16,7 +16,7 @@ const FETCH_PROTECTION = 0x08;
 export function colours(): Colours {
   const style = getComputedStyle(document.documentElement);
   const of = (name: string): string => style.getPropertyValue(`--${name}`).trim();
-  const isDark = of('scheme') === 'dark';
+  const isDark = document.documentElement.dataset.theme === 'dark';
   return {
     text: of('text'),
     faint: of('faint'),

@@ -1,7 +1,6 @@
-import { select } from 'd3-selection';
-import { type ZoomTransform, zoom, zoomIdentity } from 'd3-zoom';
+import { zoomIdentity } from 'd3-zoom';
 import { type Colours, colours } from './colours.ts';
-import { keyboard, moveTo } from './keyboard.ts';
+import { ZoomedCanvas } from './zoomed-canvas.ts';
 
 /** What a grid shows: cells in reading order. */
 export interface Grid {
@@ -21,10 +20,7 @@ export class GridMap {
   readonly #grid: Grid;
   readonly #columns: number;
   readonly #rows: number;
-  readonly #canvas: HTMLCanvasElement;
-  readonly #says: HTMLElement;
-  readonly #zoom = zoom<HTMLCanvasElement, unknown>();
-  #transform: ZoomTransform = zoomIdentity;
+  readonly #canvas: ZoomedCanvas;
   #marked: number | undefined;
 
   constructor(parent: HTMLElement, grid: Grid) {
@@ -32,24 +28,18 @@ export class GridMap {
     // A power of two, so that rows begin at round addresses; wider than high.
     this.#columns = 2 ** Math.ceil(Math.log2(Math.sqrt(grid.count * 3)));
     this.#rows = Math.ceil(grid.count / this.#columns);
-    parent.innerHTML = '<canvas tabindex="0" role="img"></canvas><p class="says" aria-live="polite"></p>';
-    this.#canvas = parent.querySelector('canvas')!;
-    this.#canvas.setAttribute(
-      'aria-label',
-      `${grid.label}. Arrows move, plus and minus zoom, 0 shows all, Enter chooses the middle.`,
+    this.#canvas = new ZoomedCanvas(
+      parent,
+      grid.label,
+      () => this.draw(),
+      () => this.#choose(this.#width / 2, HEIGHT / 2),
     );
-    this.#says = parent.querySelector('.says')!;
-    this.#zoom.on('zoom', ({ transform }: { transform: ZoomTransform }) => {
-      this.#transform = transform;
-      this.draw();
-    });
-    select(this.#canvas).call(this.#zoom).on('dblclick.zoom', null);
-    keyboard(this.#canvas, this.#zoom, () => this.#choose(this.#canvas.clientWidth / 2, HEIGHT / 2));
-    this.#canvas.addEventListener('mousemove', ({ offsetX, offsetY }) => {
+    const { element } = this.#canvas;
+    element.addEventListener('mousemove', ({ offsetX, offsetY }) => {
       const cell = this.#cellAt(offsetX, offsetY);
-      if (cell !== undefined) this.#says.textContent = grid.says(cell);
+      if (cell !== undefined) this.#canvas.says = grid.says(cell);
     });
-    this.#canvas.addEventListener('click', ({ offsetX, offsetY }) => this.#choose(offsetX, offsetY));
+    element.addEventListener('click', ({ offsetX, offsetY }) => this.#choose(offsetX, offsetY));
     new ResizeObserver(() => this.#resized()).observe(parent);
   }
 
@@ -57,28 +47,25 @@ export class GridMap {
   show(cell: number): void {
     this.#marked = cell;
     const [x, y] = [cell % this.#columns, Math.floor(cell / this.#columns)];
-    const k = Math.max(this.#transform.k, 16 / this.#cell.width);
+    const k = Math.max(this.#canvas.transform.k, 16 / this.#cell.width);
     const { width, height } = this.#cell;
     const to = zoomIdentity
-      .translate(this.#canvas.clientWidth / 2 - k * (x + 0.5) * width, HEIGHT / 2 - k * (y + 0.5) * height)
+      .translate(this.#width / 2 - k * (x + 0.5) * width, HEIGHT / 2 - k * (y + 0.5) * height)
       .scale(k);
-    moveTo(this.#canvas, this.#zoom, to);
-    this.#says.textContent = this.#grid.says(cell);
+    this.#canvas.moveTo(to);
+    this.#canvas.says = this.#grid.says(cell);
     this.draw();
   }
 
   draw(): void {
-    const paint = this.#canvas.getContext('2d')!;
+    const paint = this.#canvas.paint();
     const palette = colours();
-    const ratio = devicePixelRatio;
-    paint.setTransform(ratio, 0, 0, ratio, 0, 0);
-    paint.clearRect(0, 0, this.#canvas.width, this.#canvas.height);
-    const { x, y, k } = this.#transform;
+    const { x, y, k } = this.#canvas.transform;
     const [width, height] = [this.#cell.width * k, this.#cell.height * k];
     // Several cells of one pixel are looked at in steps.
     const [stepX, stepY] = [Math.max(1, Math.floor(1 / width)), Math.max(1, Math.floor(1 / height))];
     const firstX = Math.max(0, Math.floor(-x / width));
-    const lastX = Math.min(this.#columns, Math.ceil((this.#canvas.clientWidth - x) / width));
+    const lastX = Math.min(this.#columns, Math.ceil((this.#width - x) / width));
     const lastY = Math.min(this.#rows, Math.ceil((HEIGHT - y) / height));
     const border = width >= BORDERED && height >= BORDERED ? 1 : 0;
     for (let row = Math.max(0, Math.floor(-y / height)); row < lastY; row += stepY) {
@@ -102,11 +89,11 @@ export class GridMap {
 
   /** Pixels of a cell when everything is in sight. */
   get #cell() {
-    return { width: this.#canvas.clientWidth / this.#columns, height: HEIGHT / this.#rows };
+    return { width: this.#width / this.#columns, height: HEIGHT / this.#rows };
   }
 
   #cellAt(offsetX: number, offsetY: number): number | undefined {
-    const [x, y] = this.#transform.invert([offsetX, offsetY]);
+    const [x, y] = this.#canvas.transform.invert([offsetX, offsetY]);
     const cell = Math.floor(y / this.#cell.height) * this.#columns + Math.floor(x / this.#cell.width);
     return cell >= 0 && cell < this.#grid.count ? cell : undefined;
   }
@@ -115,22 +102,17 @@ export class GridMap {
     const cell = this.#cellAt(x, y);
     if (cell === undefined) return;
     this.#marked = cell;
-    this.#says.textContent = this.#grid.says(cell);
+    this.#canvas.says = this.#grid.says(cell);
     this.#grid.chosen(cell);
     this.draw();
   }
 
+  get #width(): number {
+    return this.#canvas.element.clientWidth;
+  }
+
   #resized(): void {
-    const { clientWidth } = this.#canvas;
-    this.#canvas.style.height = `${HEIGHT}px`;
-    this.#canvas.width = clientWidth * devicePixelRatio;
-    this.#canvas.height = HEIGHT * devicePixelRatio;
-    const closest = Math.max(1, 24 / Math.min(this.#cell.width, this.#cell.height));
-    const everything: [[number, number], [number, number]] = [
-      [0, 0],
-      [clientWidth, HEIGHT],
-    ];
-    this.#zoom.scaleExtent([1, closest]).extent(everything).translateExtent(everything);
-    this.draw();
+    const closest = 24 / Math.min(this.#cell.width, this.#cell.height);
+    this.#canvas.resize(HEIGHT, { width: this.#width, height: HEIGHT }, closest);
   }
 }

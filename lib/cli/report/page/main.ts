@@ -190,15 +190,16 @@ class Page {
   }
 
   #theme(): void {
-    const root = document.documentElement;
-    document.querySelector('#theme')!.addEventListener('click', () => {
-      const isDark = getComputedStyle(root).getPropertyValue('--scheme').trim() === 'dark';
-      root.dataset.theme = isDark ? 'light' : 'dark';
+    const show = (dark: boolean): void => {
+      document.documentElement.dataset.theme = dark ? 'dark' : 'light';
       for (const draw of this.#redraw) draw();
-    });
-    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => {
-      for (const draw of this.#redraw) draw();
-    });
+    };
+    const preference = matchMedia('(prefers-color-scheme: dark)');
+    preference.addEventListener('change', ({ matches }) => show(matches));
+    document
+      .querySelector('#theme')!
+      .addEventListener('click', () => show(document.documentElement.dataset.theme !== 'dark'));
+    show(preference.matches);
   }
 }
 

@@ -1,12 +1,12 @@
 import { axisBottom } from 'd3-axis';
 import { scaleLinear } from 'd3-scale';
 import { select } from 'd3-selection';
-import { type ZoomTransform, zoom, zoomIdentity } from 'd3-zoom';
+import { zoomIdentity } from 'd3-zoom';
 import type { LayerData, MemoryData, RegionData } from '../data.ts';
 import { type Colours, colours } from './colours.ts';
 import { hex, keyText, size } from './format.ts';
-import { keyboard, moveTo } from './keyboard.ts';
 import { runsIn, valueAt } from './runs.ts';
+import { ZoomedCanvas } from './zoomed-canvas.ts';
 
 const ROW = 26;
 const GAP = 4;
@@ -17,29 +17,27 @@ const AXIS = 26;
 export class MemoryMap {
   readonly #memory: MemoryData;
   readonly #pageSize: number;
-  readonly #canvas: HTMLCanvasElement;
+  readonly #canvas: ZoomedCanvas;
   readonly #axis: SVGSVGElement;
-  readonly #says: HTMLElement;
-  readonly #zoom = zoom<HTMLCanvasElement, unknown>();
-  #transform: ZoomTransform = zoomIdentity;
   #marked: number | undefined;
 
   constructor(parent: HTMLElement, memory: MemoryData, pageSize: number, chosen: (gpa: number) => void) {
     this.#memory = memory;
     this.#pageSize = pageSize;
-    parent.innerHTML = `<canvas tabindex="0" role="img" aria-label="Map of guest physical memory. Arrows move, plus and minus zoom, 0 shows all, Enter chooses the middle."></canvas>
-      <svg class="axis" aria-hidden="true"></svg><p class="says" aria-live="polite"></p>`;
-    this.#canvas = parent.querySelector('canvas')!;
-    this.#axis = parent.querySelector('svg')!;
-    this.#says = parent.querySelector('.says')!;
-    this.#zoom.on('zoom', ({ transform }: { transform: ZoomTransform }) => {
-      this.#transform = transform;
-      this.draw();
-    });
-    select(this.#canvas).call(this.#zoom).on('dblclick.zoom', null);
-    keyboard(this.#canvas, this.#zoom, () => chosen(this.#at(this.#width / 2)));
-    this.#canvas.addEventListener('mousemove', (event) => this.#tell(this.#at(event.offsetX - LABELS)));
-    this.#canvas.addEventListener('click', (event) => chosen(this.#at(event.offsetX - LABELS)));
+    this.#canvas = new ZoomedCanvas(
+      parent,
+      'Map of guest physical memory',
+      () => this.draw(),
+      () => chosen(this.#at(this.#width / 2)),
+    );
+    const { element } = this.#canvas;
+    this.#axis = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
+    this.#axis.classList.add('axis');
+    this.#axis.setAttribute('height', String(AXIS));
+    this.#axis.setAttribute('aria-hidden', 'true');
+    element.after(this.#axis);
+    element.addEventListener('mousemove', (event) => this.#tell(this.#at(event.offsetX - LABELS)));
+    element.addEventListener('click', (event) => chosen(this.#at(event.offsetX - LABELS)));
     new ResizeObserver(() => this.#resized()).observe(parent);
   }
 
@@ -47,19 +45,16 @@ export class MemoryMap {
   show(gpa: number): void {
     this.#marked = gpa;
     const pages = 64;
-    const k = Math.max(this.#transform.k, this.#memory.end / (pages * this.#pageSize));
+    const k = Math.max(this.#canvas.transform.k, this.#memory.end / (pages * this.#pageSize));
     const x = this.#full()(gpa);
-    moveTo(this.#canvas, this.#zoom, zoomIdentity.translate(this.#width / 2 - k * x, 0).scale(k));
+    this.#canvas.moveTo(zoomIdentity.translate(this.#width / 2 - k * x, 0).scale(k));
     this.#tell(gpa);
     this.draw();
   }
 
   draw(): void {
-    const paint = this.#canvas.getContext('2d')!;
-    const ratio = devicePixelRatio;
+    const paint = this.#canvas.paint();
     const palette = colours();
-    paint.setTransform(ratio, 0, 0, ratio, 0, 0);
-    paint.clearRect(0, 0, this.#canvas.width, this.#canvas.height);
     paint.font = '12px system-ui, sans-serif';
     paint.textBaseline = 'middle';
     this.#label(paint, 0, 'regions', palette);
@@ -133,7 +128,7 @@ export class MemoryMap {
     if (!(gpa >= 0 && gpa < end)) return;
     const page = Math.floor(gpa / this.#pageSize);
     const region = regions.find((each) => gpa >= each.gpa && gpa < each.gpa + each.size);
-    this.#says.textContent = [
+    this.#canvas.says = [
       `gpa ${hex(page * this.#pageSize)}`,
       region?.name ?? 'no memory',
       ...layers.flatMap((layer) => layerText(layer, page)),
@@ -141,7 +136,7 @@ export class MemoryMap {
   }
 
   get #width(): number {
-    return Math.max(this.#canvas.clientWidth - LABELS, 10);
+    return Math.max(this.#canvas.element.clientWidth - LABELS, 10);
   }
 
   get #height(): number {
@@ -153,7 +148,7 @@ export class MemoryMap {
   }
 
   #scale() {
-    return this.#transform.rescaleX(this.#full());
+    return this.#canvas.transform.rescaleX(this.#full());
   }
 
   #at(x: number): number {
@@ -161,24 +156,9 @@ export class MemoryMap {
   }
 
   #resized(): void {
-    const { clientWidth } = this.#canvas;
-    this.#canvas.style.height = `${this.#height}px`;
-    this.#canvas.width = clientWidth * devicePixelRatio;
-    this.#canvas.height = this.#height * devicePixelRatio;
-    this.#axis.setAttribute('height', String(AXIS));
     // Twenty pixels a page are enough.
-    const closest = Math.max(1, (20 * this.#memory.end) / this.#pageSize / this.#width);
-    this.#zoom
-      .scaleExtent([1, closest])
-      .extent([
-        [0, 0],
-        [this.#width, this.#height],
-      ])
-      .translateExtent([
-        [0, 0],
-        [this.#width, this.#height],
-      ]);
-    this.draw();
+    const closest = (20 * this.#memory.end) / this.#pageSize / this.#width;
+    this.#canvas.resize(this.#height, { width: this.#width, height: this.#height }, closest);
   }
 }
 

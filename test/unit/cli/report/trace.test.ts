@@ -64,6 +64,24 @@ it('the report of a trace has storage keys, and counts calls and their errors', 
   expect(calls.find(([name]) => name === 'setUserMemoryRegion')).toEqual(['setUserMemoryRegion', 2, '-EINVAL: 1']);
 });
 
+it('what a guest stored is that of the VM whose vCPU ran', async () => {
+  const calls = [
+    { call: 'createVm', args: ['kvm#1', 0], result: 'vm#1' },
+    { call: 'createVm', args: ['kvm#1', 0], result: 'vm#2' },
+    { call: 'setUserMemoryRegion', args: ['vm#1', 0, 0, 0, 0x10000, 'map#1'], result: '0' },
+    { call: 'setUserMemoryRegion', args: ['vm#2', 0, 0, 0, 0x10000, 'map#2'], result: '0' },
+    { call: 'setUserMemoryRegion', args: ['vm#2', 1, 0, 0x20000, 0x10000, 'map#3'], result: '0' },
+    { call: 'createVcpu', args: ['vm#1', 0], result: 'vcpu#1' },
+    { call: 'createVcpu', args: ['vm#2', 0], result: 'vcpu#2' },
+    { call: 'run', args: ['vcpu#1', 0], result: '0', stores: [[0x1000, '01*8']] },
+    { call: 'run', args: ['vcpu#2', 0], result: '0', stores: [[0x4ffc, '02*8']] },
+  ];
+  writeFileSync(file, calls.map((call) => `${JSON.stringify(call)}\n`).join(''));
+  const data = await reportOfTrace(readTrace(file, fakeIo()), 'trace');
+  expect(data.about).toContain('2 VMs, of which vm#2 is shown: it had the most slots');
+  expect(layerNamed(data, 'stored by the guest')?.runs).toEqual([4, 2, 1]);
+});
+
 describe('kvm-bridge report', () => {
   const run = async (...argv: string[]) => {
     const io = fakeIo();
@@ -82,6 +100,15 @@ describe('kvm-bridge report', () => {
   it('says what is wrong with a file', async () => {
     writeFileSync(file, '{"kvm-bridge-trace":1}\nnonsense\n');
     expect(await run(file)).toMatchObject({ status: 1, err: expect.stringMatching(/^kvm-bridge report: line 2: /) });
+    const head = '{"kvm-bridge-trace":1,"arch":"x86_64","pageSize":4096}';
+    for (const [event, why] of [
+      ['{"call":"setSkeys","args":["vm#1",0,1,0,"zz"],"result":"0"}', 'line 2: "zz" is no bytes'],
+      ['{"call":"setUserMemoryRegion","args":["vm#1",0,0,-1,1.5,"x"],"result":"0"}', 'line 2: -1 is no address'],
+      ['{"call":"setUserMemoryRegion","args":["vm#1"],"result":"0"}', 'line 2: undefined is no address'],
+    ]) {
+      writeFileSync(file, `${head}\n${event}\n`);
+      expect(await run(file)).toMatchObject({ status: 1, err: expect.stringContaining(`kvm-bridge report: ${why}`) });
+    }
     writeFileSync(file, 'neither');
     expect(await run(file)).toMatchObject({ status: 1, err: expect.stringMatching(/^kvm-bridge report: .*trace: /) });
     expect(await run(join(folder, 'nowhere'))).toMatchObject({ status: 1, err: expect.stringMatching(/ENOENT/) });
