@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import type { VmHpt } from '../arch/ppc64/handles/vm-hpt.ts';
-import { decodeHtabStream, pageShift, type Segment, segment } from '../arch/ppc64/model/index.ts';
+import { decodeHtabStream, type Htab, pageShift, type Segment, segment } from '../arch/ppc64/model/index.ts';
 import type { DatFacilities } from '../arch/s390x/model/index.ts';
 import { humanSize } from '../base/text.ts';
 import type { Vcpu } from '../handles/vcpu.ts';
@@ -16,7 +16,7 @@ export interface Capture {
   /** Pages by guest physical (absolute, real) address. */
   readonly pages: ReadonlyMap<number, Uint8Array>;
   readonly keys: Uint8Array | undefined;
-  readonly htab: Uint8Array | undefined;
+  readonly htab: Htab | undefined;
 }
 
 interface CaptureJson {
@@ -41,25 +41,59 @@ const MIB = 1 << 20;
 function readOptional(folder: string, name: string): Uint8Array | undefined {
   const plain = join(folder, name);
   if (existsSync(plain)) return readFileSync(plain);
-  return existsSync(`${plain}.gz`) ? gunzipSync(readFileSync(`${plain}.gz`)) : undefined;
+  const packed = `${plain}.gz`;
+  return existsSync(packed) ? whole(packed, () => gunzipSync(readFileSync(packed))) : undefined;
 }
 
-/** Reads a captured guest. @throws UsageError where the folder holds none */
+/** What is made of a file of a capture. @throws UsageError that names the file, where it is damaged */
+function whole<T>(file: string, make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    if (error instanceof Error && 'syscall' in error) throw error;
+    throw new UsageError(`${file} is damaged: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
+/** Reads a captured guest. @throws UsageError where the folder holds none, or a damaged one */
 export function readCapture(folder: string): Capture {
   const text = readOptional(folder, 'capture.json');
   const records = readOptional(folder, 'pages.bin');
   if (text === undefined || records === undefined) {
     throw new UsageError(`${folder} holds no capture: capture.json and pages.bin (or .gz of both) are wanted`);
   }
-  const json = JSON.parse(Buffer.from(text).toString('utf8')) as CaptureJson;
-  const pages = new Map<number, Uint8Array>();
-  const view = new DataView(records.buffer, records.byteOffset, records.byteLength);
-  for (let at = 0; at + RECORD <= records.length; at += RECORD) {
-    pages.set(Number(view.getBigUint64(at)), records.subarray(at + 8, at + RECORD));
-  }
-  const htab = readOptional(folder, 'htab.stream');
+  const json = whole(join(folder, 'capture.json'), () => {
+    const parsed = JSON.parse(Buffer.from(text).toString('utf8')) as CaptureJson;
+    checkNumbers(parsed);
+    return parsed;
+  });
+  const pages = whole(join(folder, 'pages.bin'), () => pagesIn(records));
+  const stream = readOptional(folder, 'htab.stream');
+  const htab = stream === undefined ? undefined : whole(join(folder, 'htab.stream'), () => decodeHtabStream(stream));
   const keys = readOptional(folder, 'skeys.bin');
   return { arch: htab === undefined ? 's390x' : 'ppc64', json, pages, keys, htab };
+}
+
+function pagesIn(records: Uint8Array): Map<number, Uint8Array> {
+  if (records.length % RECORD !== 0) throw new RangeError(`${records.length} bytes are not records of ${RECORD}`);
+  const pages = new Map<number, Uint8Array>();
+  const view = new DataView(records.buffer, records.byteOffset, records.byteLength);
+  for (let at = 0; at < records.length; at += RECORD) {
+    pages.set(Number(view.getBigUint64(at)), records.subarray(at + 8, at + RECORD));
+  }
+  return pages;
+}
+
+/** Every number that is text is looked at here, so that nobody behind this meets one that isn't. @throws Error */
+function checkNumbers({ memory = '0', cpus = [], slb = [] }: CaptureJson): void {
+  const numbers = [
+    memory,
+    ...cpus.flatMap(({ psw, prefix, cr, gpr = [] }) => [psw.mask, psw.addr, prefix, ...cr, ...gpr]),
+    ...slb.flatMap(({ esid, vsid }) => [esid, vsid]),
+  ];
+  for (const number of numbers) {
+    if (!/^0x[0-9a-f]{1,16}$|^\d{1,19}$/i.test(number)) throw new TypeError(`${JSON.stringify(number)} is no number`);
+  }
 }
 
 /** What a loaded guest adds to a session. */
@@ -94,8 +128,7 @@ export function loadCapture({ kvm, vm }: Session, capture: Capture): Loaded {
 }
 
 /** Gives the VM the table, but for entries that KVM would refuse; how many those are. */
-function loadTable(hpt: VmHpt, stream: Uint8Array, hostPage: number): number {
-  const table = decodeHtabStream(stream);
+function loadTable(hpt: VmHpt, table: Htab, hostPage: number): number {
   let leftOut = 0;
   for (let slot = 0; slot < table.entryCount; slot++) {
     if (!table.isValid(slot) || 2 ** pageShift(table.vLo(slot), table.rLo(slot)) <= hostPage) continue;

@@ -1,5 +1,6 @@
 import { closeSync, openSync, readSync, statSync, writeFileSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
+import { Readable } from 'node:stream';
 import { humanSize } from '../../base/text.ts';
 import { readCapture } from '../capture.ts';
 import type { Command } from '../command.ts';
@@ -17,7 +18,7 @@ export const report: Command = {
   summary: 'a guest, its page table or a trace, as a page to look at',
   usage: 'FILE [-o report.html]',
   details: `FILE is a captured guest (a folder with capture.json and pages.bin), an HTAB stream of ppc64, gzipped or not, or
-a trace that --trace-out made: of one with dirty logs the page shows each pass.
+a trace that --trace-out made: of one with dirty logs the page shows each pass. The latter two may be standard input (-).
 
 The page shows the memory to scale with what is known of each page, storage keys and the hashed page table as maps to zoom into, and
 address spaces that unfold level by level; any address can be looked up. It is one file, needs nothing else, and can be sent.`,
@@ -50,7 +51,7 @@ address spaces that unfold level by level; any address can be looked up. It is o
 
 const TRACE_START = '{"kvm-bridge-trace"';
 
-function isTrace(file: string): boolean {
+function startOf(file: string): string {
   const start = Buffer.alloc(TRACE_START.length);
   const fd = openSync(file, 'r');
   try {
@@ -58,14 +59,25 @@ function isTrace(file: string): boolean {
   } finally {
     closeSync(fd);
   }
-  return start.toString() === TRACE_START;
+  return start.toString();
 }
 
 async function read(file: string, io: Io): Promise<ReportData> {
-  const name = basename(resolve(file));
-  if (statSync(file).isDirectory()) return reportOfCapture(readCapture(file), name);
-  if (isTrace(file)) return await reportOfTrace(readTrace(file, io), name);
-  const { table } = await readTable(file, { headers: 'little', order: undefined });
+  if (file !== '-') {
+    const name = basename(resolve(file));
+    if (statSync(file).isDirectory()) return reportOfCapture(readCapture(file), name);
+    return await reportOf(file, startOf(file), name, io);
+  }
+  const pieces: Uint8Array[] = [];
+  for await (const piece of io.stdin) pieces.push(Buffer.from(piece));
+  const bytes = Buffer.concat(pieces);
+  const start = bytes.toString('latin1', 0, TRACE_START.length);
+  return await reportOf(file, start, 'standard input', { ...io, stdin: Readable.from([bytes]) });
+}
+
+async function reportOf(file: string, start: string, name: string, io: Io): Promise<ReportData> {
+  if (start === TRACE_START) return await reportOfTrace(readTrace(file, io), name);
+  const { table } = await readTable(file, { headers: 'little', order: undefined }, io.stdin);
   return {
     title: name,
     about: [`A hashed page table of ppc64, order ${table.order}`],

@@ -1,4 +1,4 @@
-import { decodeHtabStream, segment } from '../../arch/ppc64/model/index.ts';
+import { segment } from '../../arch/ppc64/model/index.ts';
 import { datFeatures, memoryOfFrames } from '../../arch/s390x/model/index.ts';
 import { humanSize } from '../../base/text.ts';
 import { lowHalf } from '../../base/u64.ts';
@@ -19,9 +19,8 @@ export function reportOfCapture(capture: Capture, name: string): ReportData {
   ];
   const common = { title: name, about, pageSize: PAGE, memory: memoryOf(capture) };
   if (htab === undefined) return { ...common, spaces: spacesOf(capture), tables: [] };
-  const table = decodeHtabStream(htab);
   const segments = (json.slb ?? []).map(({ esid, vsid }) => segment(BigInt(esid), BigInt(vsid)));
-  return { ...common, hpt: hptOf(table), spaces: [virtualPagesOf(table, segments)], tables: [hptTable(table)] };
+  return { ...common, hpt: hptOf(htab), spaces: [virtualPagesOf(htab, segments)], tables: [hptTable(htab)] };
 }
 
 function memoryOf({ json, pages, keys }: Capture): MemoryData {

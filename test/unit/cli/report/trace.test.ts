@@ -1,6 +1,7 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
 import { afterAll, describe, expect, it } from 'vitest';
 import { cli } from '../../../../lib/cli/cli.ts';
 import { readTrace } from '../../../../lib/cli/replay/read-trace.ts';
@@ -23,6 +24,10 @@ async function traced(arch: Arch, act: (vm: ReturnType<Kvm['createVm']>, kvm: Kv
   writeFileSync(file, lines.map((line) => `${line}\n`).join(''));
   return await reportOfTrace(readTrace(file, fakeIo()), 'trace');
 }
+
+/** The data that a page has inside. */
+const dataIn = (page: string): ReportData =>
+  JSON.parse(gunzipSync(Buffer.from(/<script id="data"[^>]*>([^<]*)</.exec(page)![1]!, 'base64')).toString());
 
 const layerNamed = (data: ReportData, name: string) => data.memory?.layers.find((layer) => layer.name === name);
 
@@ -83,8 +88,9 @@ it('what a guest stored is that of the VM whose vCPU ran', async () => {
 });
 
 describe('kvm-bridge report', () => {
+  let input: string | undefined;
   const run = async (...argv: string[]) => {
-    const io = fakeIo();
+    const io = fakeIo({ input });
     return { status: await cli(['report', ...argv], io), out: io.out(), err: io.err() };
   };
 
@@ -95,6 +101,38 @@ describe('kvm-bridge report', () => {
     expect(written).toMatchObject({ status: 0, out: '' });
     expect(written.err).toMatch(/out\.html: \d.* KiB/);
     expect((await run(file)).out).toMatch(/^<!doctype html>/);
+  });
+
+  it('reads standard input', async () => {
+    await traced('x86_64', (vm, kvm) => vm.memory.addRam(0, kvm.mapAnonymous(1 << 20)));
+    input = readFileSync(file, 'utf8');
+    const [piped, named] = [await run('-'), await run(file)];
+    expect(piped).toMatchObject({ status: 0, err: '' });
+    expect(dataIn(piped.out)).toEqual({ ...dataIn(named.out), title: 'standard input' });
+    input = 'neither';
+    expect(await run('-')).toMatchObject({
+      status: 1,
+      err: expect.stringMatching(/^kvm-bridge report: standard input: /),
+    });
+    input = undefined;
+  });
+
+  it.each([
+    ['capture.json', '{', /capture\.json is damaged: /],
+    ['capture.json', '{"memory":"much"}', /capture\.json is damaged: "much" is no number/],
+    ['capture.json', '{"cpus":[{}]}', /capture\.json is damaged: /],
+    ['pages.bin', 'x', /pages\.bin is damaged: 1 bytes are not records of 4104/],
+    ['htab.stream', 'x', /htab\.stream is damaged: /],
+    ['skeys.bin.gz', 'x', /skeys\.bin\.gz is damaged: /],
+  ])('says which file of a capture is damaged, as --load does: %s, %j', async (name, content, why) => {
+    const capture = mkdtempSync(join(folder, 'capture-'));
+    writeFileSync(join(capture, 'capture.json'), '{}');
+    writeFileSync(join(capture, 'pages.bin'), '');
+    writeFileSync(join(capture, name), content);
+    expect(await run(capture)).toMatchObject({ status: 2, err: expect.stringMatching(why) });
+    const io = fakeIo();
+    expect(await cli(['--load', capture], io)).toBe(2);
+    expect(io.err()).toMatch(why);
   });
 
   it('says what is wrong with a file', async () => {
