@@ -119,6 +119,7 @@ describe('a consumer in another process', { timeout: 60_000 }, () => {
     expect(await next()).toBe('generation 4');
     space.writeU32(0x100, 99);
     const warned = once(process, 'warning');
+    const exited = once(child, 'exit');
     vm[Symbol.dispose]();
     space.close();
     expect((await warned)[0]).toMatchObject({
@@ -126,7 +127,7 @@ describe('a consumer in another process', { timeout: 60_000 }, () => {
       message: expect.stringContaining("'child'"),
     });
     expect(await next()).toBe('end closed 99');
-    await once(child, 'exit');
+    await exited;
     expect(child.exitCode).toBe(0);
   });
 

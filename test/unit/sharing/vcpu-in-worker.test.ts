@@ -57,9 +57,13 @@ async function start(token: VcpuToken) {
     workerData: { token },
     execArgv: ['--import', new URL('../../typescript/register.mjs', import.meta.url).href],
   });
+  // From the beginning: a worker that is gone before its last message was read tells of both at once.
+  const exited = once(worker, 'exit');
+  exited.catch(() => {});
   await once(worker, 'message');
   return {
     worker,
+    exited,
     ask: async (message: object): Promise<Answer> => {
       worker.postMessage(message);
       return (await once(worker, 'message'))[0];
@@ -85,7 +89,7 @@ describe('a vCPU in a worker', { timeout: 90_000 }, () => {
         { store: MMIO + 4, value: 9 },
       ]);
       vm.dirtyPages.start();
-      const { worker, ask } = await start(vcpu.token);
+      const { exited, ask } = await start(vcpu.token);
       expect(() => vcpu.x86_64.getRegs()).toThrow(expect.objectContaining({ code: 'EBUSY' }));
       expect(() => vcpu.runSync()).toThrow(expect.objectContaining({ code: 'EBUSY' }));
       await expect(vcpu.run()).rejects.toMatchObject({ code: 'EBUSY' });
@@ -97,7 +101,7 @@ describe('a vCPU in a worker', { timeout: 90_000 }, () => {
       expect(ended).toBe('HLT');
       expect(asked).toEqual(['read 8, 1', 'out 0, 7', 'write 4, 9']);
       expect(rip).toBe(0n);
-      await once(worker, 'exit');
+      await exited;
       expect(vm.memory.readU8(0x2000)).toBe(0x5a);
       expect(vm.memory.readU32(0x5000)).toBe(0xbeef);
       expect([...vm.dirtyPages.collect().pages()]).toEqual(expect.arrayContaining([2, 5]));
@@ -113,7 +117,7 @@ describe('a vCPU in a worker', { timeout: 90_000 }, () => {
     async (how, test) => {
       const { vm, vcpu, load, close } = newVm(test);
       load(SPIN);
-      const { worker, ask } = await start(vcpu.token);
+      const { exited, ask } = await start(vcpu.token);
       for (let i = 0; i < 2; i++) {
         const running = ask({ how });
         await expect.poll(() => vm.memory.readU32(COUNTER), PATIENCE).toBeGreaterThan(0);
@@ -127,7 +131,7 @@ describe('a vCPU in a worker', { timeout: 90_000 }, () => {
       expect(['INTR', 'EBADF']).toContain((await running).ended);
       expect((await ask({ how })).ended).toBe('EBADF');
       expect((await ask({ how, close: true })).ended).toBe('EBADF');
-      await once(worker, 'exit');
+      await exited;
       close();
     },
   );
