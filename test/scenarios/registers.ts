@@ -1,7 +1,7 @@
 import type { Arch } from '../../lib/uapi/arch.ts';
 import { MP_STATE, ONE_REG } from '../../lib/uapi/flags.ts';
 import { requestNumber, requestSize } from '../../lib/uapi/requests.ts';
-import { REGS_SIZE } from '../../lib/uapi/structs.ts';
+import { KVM_SREGS_PPC64, REGS_SIZE } from '../../lib/uapi/structs.ts';
 import { guest, load } from './guest-memory.ts';
 import { HptGuest, ORDER } from './hpt-guest-vm.ts';
 import { EVERYWHERE, type Scenario, type ScenarioHost } from './scenario.ts';
@@ -132,6 +132,51 @@ export const registerScenarios: readonly Scenario[] = [
       // Another processor than the host's.
       sregs[3] = 0x12;
       calls.setSregs(vcpu, sregs);
+    },
+  },
+  {
+    name: 'registers/segments',
+    arches: ['ppc64'],
+    run: (s) => {
+      const { calls } = s;
+      const { vm } = s.vm();
+      const vcpu = calls.createVcpu(vm, 0);
+      const { slb, slbEntries } = KVM_SREGS_PPC64;
+      const sregs = new Uint8Array(REGS_SIZE.ppc64.sregs!);
+      const set = (entries: readonly (readonly [index: number, valid: boolean])[]): void => {
+        calls.getSregs(vcpu, sregs);
+        const view = new DataView(sregs.buffer);
+        for (let at = 0; at < 16 * slbEntries; at++) view.setUint8(slb + at, 0);
+        for (const [index, valid] of entries) {
+          view.setBigUint64(
+            slb + 16 * index,
+            (BigInt(index + 1) << 28n) | (valid ? 0x800_0000n : 0n) | BigInt(index),
+            true,
+          );
+          view.setBigUint64(slb + 16 * index + 8, BigInt(0x1230 + index) << 12n, true);
+        }
+        calls.setSregs(vcpu, sregs);
+        calls.getSregs(vcpu, sregs.fill(0xff));
+      };
+      // In order from the first; with gaps and entries that are not valid between; beyond the 32 that the processor has; all.
+      set([
+        [0, true],
+        [1, true],
+      ]);
+      set([
+        [0, false],
+        [1, true],
+        [2, false],
+        [5, true],
+        [31, true],
+      ]);
+      set([
+        [30, true],
+        [32, true],
+        [63, true],
+      ]);
+      set(Array.from({ length: slbEntries }, (_, index) => [index, true] as const));
+      set([]);
     },
   },
   {

@@ -1,7 +1,7 @@
 import { SMMU_INFO } from '../../../uapi/flags.ts';
 import { KVM_PPC_SMMU_INFO } from '../../../uapi/structs.ts';
+import { SLB_SIZE } from '../model/slb.ts';
 
-const SLB_SIZE = 32;
 const STORAGE_KEYS = 32;
 
 /** Base page sizes: shift, L||LP of the SLB entry, and the page sizes in such segments with their LP. */

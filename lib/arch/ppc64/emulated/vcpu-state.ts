@@ -6,6 +6,7 @@ import { CAP } from '../../../uapi/capabilities.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { EXIT } from '../../../uapi/flags.ts';
 import { KVM_REGS_PPC64, KVM_RUN, KVM_SREGS_PPC64, PAPR_HCALL_ARGS } from '../../../uapi/structs.ts';
+import { SLB_SIZE, segment } from '../model/slb.ts';
 import { GuestAccess } from './guest-access.ts';
 import { GuestCode } from './guest-code.ts';
 import { answerHypercall } from './hcalls.ts';
@@ -48,6 +49,21 @@ export class Ppc64Vcpu implements ArchVcpu {
   /** The processor is the host's, and nothing else. */
   acceptsSregs(sregs: Uint8Array): boolean {
     return new DataView(sregs.buffer, sregs.byteOffset).getUint32(KVM_SREGS_PPC64.pvr, true) === POWER9;
+  }
+
+  /** Of the first entries of the SLB the valid ones are kept, one behind the other. */
+  sregsSet(): void {
+    const { sregs } = this.#vcpu;
+    const { slb, slbEntries } = KVM_SREGS_PPC64;
+    const given = sregs.slice(slb, slb + 16 * SLB_SIZE);
+    const view = new DataView(given.buffer);
+    sregs.fill(0, slb, slb + 16 * slbEntries);
+    let to = slb;
+    for (let at = 0; at < given.length; at += 16) {
+      if (!segment(view.getBigUint64(at, true), view.getBigUint64(at + 8, true)).valid) continue;
+      sregs.set(given.subarray(at, at + 16), to);
+      to += 16;
+    }
   }
 
   /** There is no such state. */

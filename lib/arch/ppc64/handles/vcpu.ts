@@ -62,7 +62,7 @@ export class VcpuPpc64 {
 
   /**
    * KVM_SET_SREGS with these segments, and no others, in the segment lookaside buffer.
-   * @throws RangeError for more than 64; KvmError EBUSY while it runs
+   * @throws RangeError for more than 32; KvmError EBUSY while it runs
    * @example vcpu.ppc64.setSlb([encodeSegment({ ea: 0x1000_0000, vsid: 0x1234, segmentSize: '256M' })])
    */
   setSlb(slb: readonly Segment[]): void {

@@ -146,6 +146,9 @@ export function vrmaSegment(baseShift = 12): Segment {
   return encodeSegment({ ea: 0, vsid: VRMA_VSID, segmentSize: '1T', baseShift });
 }
 
+/** Entries of the SLB of the processors that have one, POWER7 to POWER10: of the 64 in `struct kvm_sregs` KVM takes those, and no others. */
+export const SLB_SIZE = 32;
+
 /** Where the SLB is in `struct kvm_sregs`: pairs of doublewords, which are those of {@link segment}. */
 const SREGS_SLB = KVM_SREGS_PPC64.slb;
 const SREGS_SLB_END = SREGS_SLB + KVM_SREGS_PPC64.slbEntries * 16;
@@ -172,9 +175,7 @@ export function slbOfSregs(sregs: Uint8Array): readonly Segment[] {
  * @throws RangeError for more segments than there are entries
  */
 export function encodeSlb(sregs: Uint8Array, slb: readonly Segment[]): void {
-  if (slb.length > KVM_SREGS_PPC64.slbEntries) {
-    throw outOfRange('slb.length', `at most ${KVM_SREGS_PPC64.slbEntries}`, slb.length);
-  }
+  if (slb.length > SLB_SIZE) throw outOfRange('slb.length', `at most ${SLB_SIZE}, as many as KVM takes`, slb.length);
   sregs.fill(0, SREGS_SLB, SREGS_SLB_END);
   const view = new DataView(sregs.buffer, sregs.byteOffset, sregs.byteLength);
   for (const [index, { esidWord, vsidWord }] of slb.entries()) {
