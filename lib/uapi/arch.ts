@@ -1,3 +1,5 @@
+import { VM_TYPE, VM_TYPE_ARM_PROTECTED } from './flags.ts';
+
 /** What there is to know of an architecture's hosts before any of them is asked. */
 interface ArchFacts {
   /** What Node's `process.arch` is there. */
@@ -16,6 +18,8 @@ interface ArchFacts {
   readonly memslotAlignment?: number;
   /** GET_DIRTY_LOG compares the whole slot word with the number of slots, so that it knows one address space only. */
   readonly dirtyLogOfOneSpace?: boolean;
+  /** What CREATE_VM's type names; on aarch64 a bit above the number of address bits. */
+  readonly vmTypes?: Readonly<Record<string, number>>;
 }
 
 /** The architectures whose KVM this project knows. `ppc64` is Book3S HV, whatever its byte order. */
@@ -27,6 +31,7 @@ const FACTS = {
     hvaLimit: (1n << 47n) - 4096n,
     regs: 144,
     sregs: 312,
+    vmTypes: { X86_SW_PROTECTED: VM_TYPE.X86_SW_PROTECTED },
   },
   // Any address will do there.
   s390x: {
@@ -38,6 +43,7 @@ const FACTS = {
     sregs: 192,
     memslotAlignment: 0x10_0000,
     dirtyLogOfOneSpace: true,
+    vmTypes: { S390_UCONTROL: VM_TYPE.S390_UCONTROL },
   },
   ppc64: {
     nodeArch: 'ppc64',
@@ -47,8 +53,15 @@ const FACTS = {
     regs: 392,
     sregs: 1232,
     dirtyLogOfOneSpace: true,
+    vmTypes: { PPC_HV: VM_TYPE.PPC_HV },
   },
-  aarch64: { nodeArch: 'arm64', littleEndian: true, pageSizes: [4096], hvaLimit: 1n << 48n },
+  aarch64: {
+    nodeArch: 'arm64',
+    littleEndian: true,
+    pageSizes: [4096],
+    hvaLimit: 1n << 48n,
+    vmTypes: { ARM_PROTECTED: VM_TYPE_ARM_PROTECTED },
+  },
   riscv64: { nodeArch: 'riscv64', littleEndian: true, pageSizes: [4096], hvaLimit: 1n << 47n },
 } as const satisfies Record<string, ArchFacts>;
 

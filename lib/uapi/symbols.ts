@@ -1,4 +1,4 @@
-import type { Arch } from './arch.ts';
+import { ARCH_FACTS, type Arch } from './arch.ts';
 import { CAP } from './capabilities.ts';
 import {
   ARM_SEA_GPA_VALID,
@@ -16,8 +16,6 @@ import {
   MEMORY_EXIT_FLAG,
   PPC_COMPAT_CAP,
   PROT,
-  VM_TYPE,
-  VM_TYPE_ARM_PROTECTED,
 } from './flags.ts';
 import { requestName } from './requests.ts';
 import { UFFD_FEATURE, UFFDIO_REGISTER_MODE, UFFDIO_RWPROTECT_MODE, UFFDIO_WRITEPROTECT_MODE } from './userfaultfd.ts';
@@ -47,15 +45,6 @@ const FLAGS = {
   UFFDIO_RWPROTECT_MODE,
 } as const satisfies Record<string, Names>;
 
-/** What CREATE_VM's type names on each architecture; on aarch64 a bit above the number of address bits. */
-const VM_TYPES: Readonly<Record<Arch, Names>> = {
-  x86_64: { X86_SW_PROTECTED: VM_TYPE.X86_SW_PROTECTED },
-  s390x: { S390_UCONTROL: VM_TYPE.S390_UCONTROL },
-  ppc64: { PPC_HV: VM_TYPE.PPC_HV },
-  aarch64: { ARM_PROTECTED: VM_TYPE_ARM_PROTECTED },
-  riscv64: {},
-};
-
 /** A set of names for numbers, by the name of the constant that holds them; REQUEST and VM_TYPE differ between architectures. */
 export type SymbolSet = keyof typeof VALUES | keyof typeof FLAGS | 'REQUEST' | 'VM_TYPE';
 
@@ -66,7 +55,7 @@ export type SymbolSet = keyof typeof VALUES | keyof typeof FLAGS | 'REQUEST' | '
  */
 export function symbolic(set: SymbolSet, value: number | bigint, arch: Arch): string {
   if (set === 'REQUEST') return requestName(Number(value), arch) ?? `0x${value.toString(16)}`;
-  if (set === 'VM_TYPE') return flagNames(VM_TYPES[arch], BigInt(value));
+  if (set === 'VM_TYPE') return flagNames(ARCH_FACTS[arch].vmTypes ?? {}, BigInt(value));
   if (set in FLAGS) return flagNames(FLAGS[set as keyof typeof FLAGS], BigInt(value));
   const names: Names = VALUES[set as keyof typeof VALUES];
   return Object.keys(names).find((name) => names[name] === Number(value)) ?? value.toString();

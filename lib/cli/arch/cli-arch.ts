@@ -2,6 +2,7 @@ import type { Segment } from '../../arch/ppc64/model/index.ts';
 import type { DatFacilities } from '../../arch/s390x/model/index.ts';
 import type { Vcpu } from '../../handles/vcpu.ts';
 import type { Vm } from '../../handles/vm.ts';
+import type { CapName } from '../../uapi/capabilities.ts';
 import type { Instruction } from './machine-code.ts';
 
 /** A register and what is in it. */
@@ -26,10 +27,13 @@ export interface ArchPart {
   report(): string;
 }
 
-/** What the command line knows of an architecture. Only its registers must be there: without the rest it says so, or does without. */
+/** What the value of a capability says. */
+export type CapabilityMeaning = readonly [CapName, string];
+
+/** What the command line knows of an architecture, in cli.ts of its folder: what isn't there it says, or does without. */
 export interface CliArch {
   /** The registers of a vCPU, in the order in which they are shown. */
-  readonly registers: (vcpu: Vcpu) => Register[];
+  readonly registers?: (vcpu: Vcpu) => Register[];
   /** Follows the guest's tables. @throws DotUsageError where that can't be done */
   readonly walk?: (address: bigint, guest: WalkedGuest) => Walk;
   /** The tour's guest for the real kernel. */
@@ -42,6 +46,10 @@ export interface CliArch {
   readonly startsScripted?: boolean;
   /** What only this architecture has, made ready for the tour. */
   readonly prepareArchPart?: (vm: Vm, vcpu: Vcpu) => ArchPart;
+  /** Runs a guest that only halts, on the vCPU of a VM without memory, prepared by {@link prepareVm}; why it came back. */
+  readonly runHalt?: (vm: Vm, vcpu: Vcpu) => string;
+  /** Capabilities that only it has, and what their values say. */
+  readonly capabilities?: readonly CapabilityMeaning[];
   /** How KVM is loaded on a host that shows this in /proc/cpuinfo; modprobe kvm unless given. */
   readonly howToLoad?: (cpuinfo: string) => string;
 }

@@ -1,10 +1,12 @@
+import { cli as aarch64 } from '../../arch/aarch64/cli.ts';
+import { cli as ppc64 } from '../../arch/ppc64/cli.ts';
+import { cli as riscv64 } from '../../arch/riscv64/cli.ts';
+import { cli as s390x } from '../../arch/s390x/cli.ts';
+import { cli as x86_64 } from '../../arch/x86_64/cli.ts';
 import type { Arch } from '../../uapi/arch.ts';
-import { aarch64 } from './aarch64.ts';
 import type { CliArch } from './cli-arch.ts';
-import { ppc64 } from './ppc64.ts';
-import { riscv64 } from './riscv64.ts';
-import { s390x } from './s390x.ts';
-import { x86_64 } from './x86_64.ts';
 
-/** The architectures that there are. */
-export const CLI_ARCHES: Readonly<Record<Arch, CliArch>> = { x86_64, s390x, ppc64, aarch64, riscv64 };
+const OF_FOLDERS: Readonly<Partial<Record<Arch, CliArch>>> = { x86_64, s390x, ppc64, aarch64, riscv64 };
+
+/** What the command line knows of an architecture: nothing where its folder has no cli.ts. */
+export const cliArch = (arch: Arch): CliArch => OF_FOLDERS[arch] ?? {};

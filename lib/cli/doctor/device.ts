@@ -1,5 +1,5 @@
 import { archOfNode } from '../../uapi/arch.ts';
-import { CLI_ARCHES } from '../arch/index.ts';
+import { cliArch } from '../arch/index.ts';
 import { type Finding, fail, ok } from './finding.ts';
 import type { Host } from './host.ts';
 
@@ -41,7 +41,7 @@ function howToGetDevice(host: Host): string {
   const arch = archOfNode(host.nodeArch);
   return arch === undefined
     ? 'there is no KVM for this processor'
-    : (CLI_ARCHES[arch].howToLoad?.(cpu) ?? 'sudo modprobe kvm');
+    : (cliArch(arch).howToLoad?.(cpu) ?? 'sudo modprobe kvm');
 }
 
 function howToGetPermission(host: Host, { mode, gid }: { readonly mode: number; readonly gid: number }): string {

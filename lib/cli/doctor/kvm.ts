@@ -4,7 +4,8 @@ import { Kvm } from '../../handles/kvm.ts';
 import type { Vm } from '../../handles/vm.ts';
 import type { Arch } from '../../uapi/arch.ts';
 import type { CapName } from '../../uapi/capabilities.ts';
-import { prepareRealMode, runsHalt } from '../arch/x86_64-real-mode.ts';
+import type { CapabilityMeaning } from '../arch/cli-arch.ts';
+import { cliArch } from '../arch/index.ts';
 import { explainError } from '../explain-error.ts';
 import { type Finding, fail, note, ok } from './finding.ts';
 import type { Host } from './host.ts';
@@ -64,7 +65,6 @@ export function examineKvm(
   try {
     const version = attempt('API version', `ls -l /dev/kvm, which is not KVM's`, () => kvm.getApiVersion(), String);
     if (version === undefined) return { findings, capabilities };
-    const isX86_64 = calls.backend === 'native' && calls.arch === 'x86_64';
     const vm = attempt('create VM', examinePgste(host)?.mend ?? KERNEL_LOG, () => kvm.createVm(), works);
     const asked: Kvm | Vm = vm ?? kvm;
     capabilities = capabilitiesOf(calls.arch).map(([name, meaning]) => ({
@@ -73,9 +73,10 @@ export function examineKvm(
       value: asked.checkExtension(name),
     }));
     if (vm === undefined) return { findings, capabilities };
-    if (isX86_64) prepareRealMode(vm);
+    const { prepareVm, runHalt } = calls.backend === 'native' ? cliArch(calls.arch) : {};
+    prepareVm?.(vm);
     const vcpu = attempt('create vCPU', KERNEL_LOG, () => vm.createVcpu(), works);
-    if (vcpu !== undefined && isX86_64) findings.push(tryGuest(vm));
+    if (vcpu !== undefined && runHalt !== undefined) findings.push(tryGuest(() => runHalt(vm, vcpu)));
     vm.close();
   } finally {
     kvm.close();
@@ -85,9 +86,9 @@ export function examineKvm(
 
 const KERNEL_LOG = 'sudo dmesg | grep -i kvm';
 
-function tryGuest(vm: Vm): Finding {
+function tryGuest(runHalt: () => string): Finding {
   try {
-    const reason = runsHalt(vm);
+    const reason = runHalt();
     return reason === 'HLT'
       ? ok('run a guest', 'its hlt came back as HLT')
       : note('run a guest', `one that only halts came back with ${reason}`);
@@ -95,8 +96,6 @@ function tryGuest(vm: Vm): Finding {
     return note('run a guest', explainError(error), KERNEL_LOG);
   }
 }
-
-type CapabilityMeaning = readonly [CapName, string];
 
 const EVERYWHERE: readonly CapabilityMeaning[] = [
   ['NR_MEMSLOTS', 'memslots of an address space'],
@@ -118,26 +117,7 @@ const EVERYWHERE: readonly CapabilityMeaning[] = [
   ['MAX_VCPUS', 'vCPUs of a VM'],
 ];
 
-const OF_ONE_ARCH: Partial<Record<Arch, readonly CapabilityMeaning[]>> = {
-  x86_64: [['VM_TYPES', 'types of VM, as bits']],
-  s390x: [
-    ['S390_MEM_OP', 'MEM_OP: bytes of the largest'],
-    ['S390_MEM_OP_EXTENSION', 'bits: 1 absolute and keys, 2 cmpxchg'],
-    ['S390_SKEYS', 'GET_SKEYS and SET_SKEYS'],
-    ['S390_KEYOP', 'KEYOP: single storage keys'],
-    ['S390_CMMA_MIGRATION', 'CMMA states of pages'],
-    ['S390_HPAGE_1M', 'huge pages of 1 MiB'],
-    ['S390_UCONTROL', 'VMs whose memory user space controls'],
-    ['S390_PROTECTED', 'protected VMs'],
-  ],
-  ppc64: [
-    ['PPC_PAPR', 'PAPR guests'],
-    ['PPC_ALLOC_HTAB', 'hashed page tables'],
-    ['PPC_HTAB_FD', 'reading and writing them by descriptor'],
-    ['SPAPR_RESIZE_HPT', 'resizing them'],
-    ['PPC_MMU_RADIX', 'radix guests'],
-    ['PPC_MMU_HASH_V3', 'hash guests on POWER9 and later'],
-  ],
-};
-
-const capabilitiesOf = (arch: Arch): readonly CapabilityMeaning[] => [...EVERYWHERE, ...(OF_ONE_ARCH[arch] ?? [])];
+const capabilitiesOf = (arch: Arch): readonly CapabilityMeaning[] => [
+  ...EVERYWHERE,
+  ...(cliArch(arch).capabilities ?? []),
+];

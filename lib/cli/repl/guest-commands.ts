@@ -3,7 +3,7 @@ import { formatStorageKeys } from '../../arch/s390x/model/index.ts';
 import { hex } from '../../base/errors.ts';
 import { table } from '../../base/text.ts';
 import type { Register } from '../arch/cli-arch.ts';
-import { CLI_ARCHES } from '../arch/index.ts';
+import { cliArch } from '../arch/index.ts';
 import { type DotCommand, DotUsageError, numberOf, type Prompt, wordsOf } from './dot-command.ts';
 import { walk } from './walk.ts';
 
@@ -77,7 +77,9 @@ const regs: DotCommand = {
       const there = vm.vcpus.map((each) => each.id).join(', ') || 'none: vm.createVcpu() makes one';
       throw new DotUsageError(`there is no vCPU${id === undefined ? '' : ` ${id}`}; there is ${there}`);
     }
-    return inColumns(CLI_ARCHES[kvm.arch].registers(vcpu), prompt.columns);
+    const { registers } = cliArch(kvm.arch);
+    if (registers === undefined) throw new DotUsageError(`registers of ${kvm.arch} have no names here`);
+    return inColumns(registers(vcpu), prompt.columns);
   },
 };
 

@@ -1,5 +1,5 @@
 import type { Walk } from '../arch/cli-arch.ts';
-import { CLI_ARCHES } from '../arch/index.ts';
+import { cliArch } from '../arch/index.ts';
 import { DotUsageError, type Prompt } from './dot-command.ts';
 
 /** The guest physical address of a virtual one, as the first vCPU has it. @throws DotUsageError with the walk */
@@ -12,7 +12,7 @@ export function virtualToPhysical(address: bigint, prompt: Prompt): bigint {
 /** Follows the guest's tables. @throws DotUsageError where that can't be done */
 export function walk(address: bigint, { session }: Prompt): Walk {
   const { arch } = session.kvm;
-  const follow = CLI_ARCHES[arch].walk;
+  const follow = cliArch(arch).walk;
   if (follow === undefined) {
     throw new DotUsageError(`virtual addresses of ${arch} are not walked here: .xp takes guest physical ones`);
   }

@@ -7,7 +7,7 @@ import type { Vcpu } from '../../handles/vcpu.ts';
 import type { Vm } from '../../handles/vm.ts';
 import type { DirtyPages } from '../../memory/dirty-pages.ts';
 import type { Arch } from '../../uapi/arch.ts';
-import { CLI_ARCHES } from '../arch/index.ts';
+import { cliArch } from '../arch/index.ts';
 import { CODE_GPA, DEVICE_GPA, DEVICE_SIZE, RAM_SIZE, RESULTS, scriptedGuest } from './guest.ts';
 
 /** The rows of the table, in order. */
@@ -76,7 +76,7 @@ export function perform(stage: Stage): Act {
  * machine code for the real one's guest.
  */
 export function differingRows(real: Act, emulated: Act): readonly Label[] | undefined {
-  if (CLI_ARCHES[real.arch].machineCode === undefined) return undefined;
+  if (cliArch(real.arch).machineCode === undefined) return undefined;
   return LABELS.filter((label) => !OF_THE_KERNEL.includes(label) && real.rows.get(label) !== emulated.rows.get(label));
 }
 
@@ -110,7 +110,7 @@ function playGuest(vm: Vm, rows: Rows, notes: string[]): void {
     },
     { name: 'device' },
   );
-  const arch = CLI_ARCHES[kvm.arch];
+  const arch = cliArch(kvm.arch);
   if (kvm.backend === 'native') arch.prepareVm?.(vm);
   const vcpu = vm.createVcpu();
   const part = arch.prepareArchPart?.(vm, vcpu);
@@ -133,7 +133,7 @@ const RUN_MS = 500;
 /** Gives the vCPU its guest, machine code or a program for the emulated one; what runs it, and gives its last exit. */
 function loadGuest(vm: Vm, vcpu: Vcpu, rows: Rows, notes: string[]): () => string {
   const { arch, emulated } = vm.kvm;
-  const { machineCode, start, startsScripted = false } = CLI_ARCHES[arch];
+  const { machineCode, start, startsScripted = false } = cliArch(arch);
   if (emulated === undefined) {
     if (machineCode === undefined) return hostStores(vm, rows, notes);
     const code = Uint8Array.from(machineCode.flatMap((instruction) => instruction.code));

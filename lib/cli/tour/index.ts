@@ -1,7 +1,7 @@
 import { release } from 'node:os';
 import { hex, KvmError } from '../../base/errors.ts';
 import { type Arch, archOfNode } from '../../uapi/arch.ts';
-import { CLI_ARCHES } from '../arch/index.ts';
+import { cliArch } from '../arch/index.ts';
 import type { Instruction } from '../arch/machine-code.ts';
 import type { Command } from '../command.ts';
 import { whyNotReal } from '../doctor/index.ts';
@@ -35,7 +35,7 @@ export function tourCommand(io: Io, { json = false } = {}): number {
   const real = tryReal();
   if ('act' in real) {
     acts.push(real.act);
-    const code = CLI_ARCHES[real.act.arch].machineCode;
+    const code = cliArch(real.act.arch).machineCode;
     if (code !== undefined) io.stdout.write(`\n${listing(code, style)}`);
   }
   const [host] = acts;

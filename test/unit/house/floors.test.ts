@@ -75,6 +75,23 @@ describe('a house with', () => {
     ]);
   });
 
+  it("an architecture's part of the command line may look up to that, and nothing below the command line at it", () => {
+    const imports = house({
+      'lib/cli/arch/cli-arch.ts': LEAF,
+      'lib/arch/s390x/handles/vm.ts': LEAF,
+      'lib/arch/s390x/cli.ts':
+        "export * from '../../cli/arch/cli-arch.ts'; export * from '../../handles/vcpu.ts'; export * from './handles/vm.ts';",
+      'lib/arch/s390x/index.ts': "export * from './cli.ts';",
+      'lib/arch/ppc64/cli.ts': "export * from '../s390x/handles/vm.ts';",
+      'lib/handles/vcpu.ts': "export * from '../arch/s390x/cli.ts';",
+    });
+    expect(wrongImports(imports)).toEqual([
+      'lib/arch/ppc64/cli.ts imports lib/arch/s390x/handles/vm.ts, which is of another architecture',
+      'lib/arch/s390x/index.ts imports lib/arch/s390x/cli.ts, which is on a higher floor',
+      'lib/handles/vcpu.ts imports lib/arch/s390x/cli.ts, which is on a higher floor',
+    ]);
+  });
+
   it('a circle is found, and what only leads into it is not of it', () => {
     const imports = house({
       'lib/memory/a.ts': "import type { B } from './b.ts'; export type A = B;",

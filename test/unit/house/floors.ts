@@ -23,11 +23,19 @@ const FLOORS = [
 
 /** What an architecture's rooms may import of the same architecture. */
 const ROOMS: Readonly<Record<string, readonly string[]>> = {
+  'cli.ts': ['handles', 'rules.ts', 'model'],
+  'index.ts': ['handles', 'emulated', 'rules.ts', 'model'],
   handles: ['handles', 'rules.ts', 'model'],
   emulated: ['emulated', 'rules.ts', 'model'],
   'rules.ts': ['model'],
   model: ['model'],
 };
+
+/** Rooms that stand on the floor of this name, and not on that of arch. */
+const FLOOR_OF_ROOM: Readonly<Record<string, string>> = { 'cli.ts': 'cli' };
+
+/** What stands in arch itself: the list of folders, and what each of them hands out. */
+const OF_ALL_ARCHITECTURES = ['folders.ts', 'index.ts', 'parts.ts'];
 
 interface Place {
   readonly floor: number;
@@ -39,10 +47,11 @@ interface Place {
 function placeOf(file: string): Place {
   const [lib, folder, ...rest] = file.split('/');
   const name = rest.length === 0 ? '' : folder!;
-  const floor = FLOORS.indexOf(name);
+  const isOfOne = name === 'arch' && !OF_ALL_ARCHITECTURES.includes(rest.join('/'));
+  const [arch, room] = isOfOne ? rest : [];
+  const floor = FLOORS.indexOf(FLOOR_OF_ROOM[room ?? ''] ?? name);
   if (lib !== 'lib' || floor < 0) throw new Error(`${file} stands on no floor of lib`);
-  const [arch, room] = name === 'arch' ? rest : [];
-  if (name === 'arch' && (room === undefined || !Object.hasOwn(ROOMS, room))) {
+  if (isOfOne && (room === undefined || !Object.hasOwn(ROOMS, room))) {
     throw new Error(`${file} is in none of an architecture's rooms: ${Object.keys(ROOMS).join(', ')}`);
   }
   return { floor, arch, room };

@@ -4,9 +4,15 @@
  */
 export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   '.': { 'unit/handles/surface': 'index raw' },
+  arch: { 'unit/handles/surface': 'folders index parts' },
+  'arch/aarch64': { 'unit/handles/surface': 'index', 'unit/arch/cli': 'cli' },
   'arch/aarch64/emulated': { 'unit/scenarios/recordings': 'architecture vcpu-state' },
   'arch/aarch64/handles': { 'unit/handles/registers': 'vcpu' },
-  'arch/ppc64': { 'unit/arch/ppc64/handles/vm-hpt': 'rules' },
+  'arch/ppc64': {
+    'unit/arch/ppc64/handles/vm-hpt': 'rules',
+    'unit/handles/surface': 'index',
+    'unit/arch/cli': 'cli',
+  },
   'arch/ppc64/emulated': {
     'unit/arch/ppc64/emulated/guest': 'guest-access interrupts',
     'unit/arch/ppc64/emulated/hpt': 'architecture hash-mmu rehash reverse-map smmu-info',
@@ -27,10 +33,10 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'unit/arch/ppc64/model/htab-stream': 'htab words',
     'unit/arch/ppc64/model/translate': 'protection',
   },
-  'arch/riscv64': { 'unit/scenarios/recordings': 'rules' },
+  'arch/riscv64': { 'unit/scenarios/recordings': 'index rules', 'unit/arch/cli': 'cli' },
   'arch/riscv64/emulated': { 'unit/scenarios/recordings': 'architecture vcpu-state' },
   'arch/riscv64/handles': { 'unit/handles/registers': 'vcpu' },
-  'arch/s390x': { 'unit/arch/s390x/handles/bad-input': 'rules' },
+  'arch/s390x': { 'unit/arch/s390x/handles/bad-input': 'index rules', 'unit/arch/cli': 'cli' },
   'arch/s390x/emulated': {
     'unit/arch/s390x/emulated/keys-cmma': 'attributes cmma cmma-dirty guest-page-states page-states skeys',
     'unit/arch/s390x/emulated/memop': 'calls guest-storage logical-access vcpu-state',
@@ -52,7 +58,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'unit/arch/s390x/handles/vm-storage-keys': 'storage-key',
     'unit/handles/registers': 'registers',
   },
-  'arch/x86_64': { 'unit/handles/bad-input': 'rules' },
+  'arch/x86_64': { 'unit/handles/bad-input': 'index rules', 'unit/arch/cli': 'cli' },
   'arch/x86_64/emulated': { 'unit/scenarios/recordings': 'architecture build registers vcpu-state vm-state' },
   'arch/x86_64/handles': { 'unit/handles/vcpu': 'vcpu', 'unit/handles/wrong-arguments': 'vm' },
   backends: {
@@ -83,10 +89,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'unit/cli/repl': 'session',
     'unit/cli/text': 'explain-error io',
   },
-  'cli/arch': {
-    'unit/cli/prompt-commands': 'aarch64 cli-arch index riscv64 vcpus',
-    'unit/cli/tour': 'machine-code ppc64 s390x x86_64 x86_64-real-mode',
-  },
+  'cli/arch': { 'unit/arch/cli': 'cli-arch index machine-code vcpus' },
   'cli/doctor': { 'unit/cli/doctor': 'device finding host index kvm surroundings' },
   'cli/hpt': { 'unit/cli/hpt/hpt': 'index reports', 'unit/cli/hpt/hostile-files': 'read-table' },
   'cli/lab': { 'unit/cli/lab': 'index' },

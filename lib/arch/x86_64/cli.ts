@@ -1,9 +1,10 @@
 import { hex } from '../../base/errors.ts';
+import type { CliArch, Register, Walk, WalkedGuest } from '../../cli/arch/cli-arch.ts';
+import { at, type Instruction } from '../../cli/arch/machine-code.ts';
+import { firstVcpu } from '../../cli/arch/vcpus.ts';
+import type { Vcpu } from '../../handles/vcpu.ts';
+import type { Vm } from '../../handles/vm.ts';
 import { requestNumber, requestSize } from '../../uapi/requests.ts';
-import type { CliArch, Register, Walk, WalkedGuest } from './cli-arch.ts';
-import { at, type Instruction } from './machine-code.ts';
-import { firstVcpu } from './vcpus.ts';
-import { prepareRealMode, startInRealMode } from './x86_64-real-mode.ts';
 
 /** In real mode with 32-bit addresses. */
 const MACHINE_CODE: readonly Instruction[] = [
@@ -22,6 +23,40 @@ const MACHINE_CODE: readonly Instruction[] = [
   at(0x66, 0x67, 0x89, 0x05, 0x00, 0x70, 0x00, 0x00).is('mov [0x7000], eax'),
   at(0xf4).is('hlt'),
 ];
+
+const FOUR_GIB_LIMIT = 0xffff_ffff;
+/** Bit 1 is always set. */
+const RFLAGS = 2;
+/** Three pages that Intel processors without unrestricted guests need for real mode; out of the way of any RAM here. */
+const TSS_ADDR = 0xfffb_d000;
+const HLT = 0xf4;
+
+/**
+ * Makes a vCPU start at `rip` in real mode, its segments beginning at 0 and reaching 4 GiB ("unreal mode"), so that
+ * every address below that can be named without page tables.
+ */
+function startInRealMode(vcpu: Vcpu, rip: number): void {
+  const sregs = vcpu.x86_64.getSregs();
+  for (const segment of [sregs.cs, sregs.ds, sregs.es, sregs.ss]) {
+    Object.assign(segment, { base: 0n, limit: FOUR_GIB_LIMIT, selector: 0, g: 1 });
+  }
+  vcpu.x86_64.setSregs(sregs);
+  vcpu.x86_64.setRegs({ rip, rflags: RFLAGS });
+}
+
+/** What a VM needs before its first vCPU may run in real mode. */
+function prepareRealMode(vm: Vm): void {
+  vm.x86_64.setTssAddr(TSS_ADDR);
+}
+
+function runHalt(vm: Vm, vcpu: Vcpu): string {
+  const page = vm.kvm.mapAnonymous(vm.kvm.pageSize);
+  vm.memory.addRam(0, page);
+  page.close();
+  vm.memory.writeU8(0, HLT);
+  startInRealMode(vcpu, 0);
+  return vcpu.runSync({ timeoutMs: 1000 }).reason;
+}
 
 /** Paging is on (CR0). */
 const PG = 0x8000_0000n;
@@ -49,7 +84,7 @@ function howToLoad(cpuinfo: string): string {
   return 'the processor shows neither vmx nor svm: turn virtualization on in the firmware, or, if this is a VM, nested virtualization in its hypervisor';
 }
 
-export const x86_64: CliArch = {
+export const cli: CliArch = {
   registers(vcpu) {
     const general = Object.entries(vcpu.x86_64.getRegs()) as Register[];
     const { cr0, cr2, cr3, cr4, efer, cs, ds, es, ss } = vcpu.x86_64.getSregs();
@@ -60,5 +95,7 @@ export const x86_64: CliArch = {
   machineCode: MACHINE_CODE,
   prepareVm: prepareRealMode,
   start: (_vm, vcpu, pc) => startInRealMode(vcpu, pc),
+  runHalt,
   howToLoad,
+  capabilities: [['VM_TYPES', 'types of VM, as bits']],
 };

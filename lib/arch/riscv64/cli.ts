@@ -1,5 +1,5 @@
-import type { CliArch } from './cli-arch.ts';
-import { type Instruction, word } from './machine-code.ts';
+import type { CliArch } from '../../cli/arch/cli-arch.ts';
+import { type Instruction, word } from '../../cli/arch/machine-code.ts';
 
 /** Without translation. It ends in a loop there is no halt that user space sees. */
 const MACHINE_CODE: readonly Instruction[] = [
@@ -27,7 +27,7 @@ const MACHINE_CODE: readonly Instruction[] = [
   word(0x0000_006f).is('here: j here'),
 ];
 
-export const riscv64: CliArch = {
+export const cli: CliArch = {
   registers: (vcpu) => Object.entries(vcpu.riscv64.getRegs()),
   machineCode: MACHINE_CODE,
   start: (_vm, vcpu, pc) => vcpu.riscv64.setRegs({ pc }),

@@ -1,10 +1,10 @@
-import { explainTranslation } from '../../arch/s390x/model/index.ts';
 import { hex, ProgramInterruption } from '../../base/errors.ts';
+import type { ArchPart, CliArch, Walk, WalkedGuest } from '../../cli/arch/cli-arch.ts';
+import { firstVcpu } from '../../cli/arch/vcpus.ts';
+import { RAM_SIZE, RESULTS } from '../../cli/tour/guest.ts';
 import type { Vcpu } from '../../handles/vcpu.ts';
 import type { Vm } from '../../handles/vm.ts';
-import { RAM_SIZE, RESULTS } from '../tour/guest.ts';
-import type { ArchPart, CliArch, Walk, WalkedGuest } from './cli-arch.ts';
-import { firstVcpu } from './vcpus.ts';
+import { explainTranslation } from './model/index.ts';
 
 function walk(address: bigint, { vm, facilities }: WalkedGuest): Walk {
   const found = explainTranslation(firstVcpu(vm).s390x.cpuState(facilities), vm.s390x.absoluteMemory(), address);
@@ -46,7 +46,7 @@ function useStorageKeys(vm: Vm, vcpu: Vcpu): ArchPart {
   };
 }
 
-export const s390x: CliArch = {
+export const cli: CliArch = {
   registers: (vcpu) => Object.entries(vcpu.s390x.getRegs()),
   walk,
   prepareArchPart: useStorageKeys,
@@ -54,4 +54,14 @@ export const s390x: CliArch = {
     /\bsie\b/.test(cpuinfo)
       ? 'sudo modprobe kvm'
       : 'the processor shows no sie: let the LPAR or the hypervisor grant it',
+  capabilities: [
+    ['S390_MEM_OP', 'MEM_OP: bytes of the largest'],
+    ['S390_MEM_OP_EXTENSION', 'bits: 1 absolute and keys, 2 cmpxchg'],
+    ['S390_SKEYS', 'GET_SKEYS and SET_SKEYS'],
+    ['S390_KEYOP', 'KEYOP: single storage keys'],
+    ['S390_CMMA_MIGRATION', 'CMMA states of pages'],
+    ['S390_HPAGE_1M', 'huge pages of 1 MiB'],
+    ['S390_UCONTROL', 'VMs whose memory user space controls'],
+    ['S390_PROTECTED', 'protected VMs'],
+  ],
 };

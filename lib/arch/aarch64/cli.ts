@@ -1,7 +1,7 @@
+import type { CliArch } from '../../cli/arch/cli-arch.ts';
+import { type Instruction, word } from '../../cli/arch/machine-code.ts';
 import type { Vcpu } from '../../handles/vcpu.ts';
 import type { Vm } from '../../handles/vm.ts';
-import type { CliArch } from './cli-arch.ts';
-import { type Instruction, word } from './machine-code.ts';
 
 /** With the MMU off. It ends in a loop there is no halt that user space sees. */
 const MACHINE_CODE: readonly Instruction[] = [
@@ -31,7 +31,7 @@ function start(_vm: Vm, vcpu: Vcpu, pc: number): void {
   vcpu.aarch64.setRegs({ pc });
 }
 
-export const aarch64: CliArch = {
+export const cli: CliArch = {
   registers: (vcpu) => Object.entries(vcpu.aarch64.getRegs()),
   machineCode: MACHINE_CODE,
   start,

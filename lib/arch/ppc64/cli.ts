@@ -1,3 +1,8 @@
+import type { ArchPart, CliArch, Walk, WalkedGuest } from '../../cli/arch/cli-arch.ts';
+import { type Instruction, word } from '../../cli/arch/machine-code.ts';
+import { DEVICE_GPA, RAM_SIZE } from '../../cli/tour/guest.ts';
+import type { Vcpu } from '../../handles/vcpu.ts';
+import type { Vm } from '../../handles/vm.ts';
 import {
   encodeHpte,
   HPTES_PER_GROUP,
@@ -7,12 +12,7 @@ import {
   type Segment,
   VRMA_VSID,
   vrmaSegment,
-} from '../../arch/ppc64/model/index.ts';
-import type { Vcpu } from '../../handles/vcpu.ts';
-import type { Vm } from '../../handles/vm.ts';
-import { DEVICE_GPA, RAM_SIZE } from '../tour/guest.ts';
-import type { ArchPart, CliArch, Walk, WalkedGuest } from './cli-arch.ts';
-import { type Instruction, word } from './machine-code.ts';
+} from './model/index.ts';
 
 /** There is no halt that user space sees: it ends in a loop, and is interrupted. */
 const MACHINE_CODE: readonly Instruction[] = [
@@ -83,7 +83,7 @@ function useHashPageTable(vm: Vm, vcpu: Vcpu): ArchPart {
   };
 }
 
-export const ppc64: CliArch = {
+export const cli: CliArch = {
   registers: (vcpu) => Object.entries({ ...vcpu.ppc64.getRegs(), ...vcpu.ppc64.getKeyRegs() }),
   walk,
   machineCode: MACHINE_CODE,
@@ -91,4 +91,12 @@ export const ppc64: CliArch = {
   startsScripted: true,
   prepareArchPart: useHashPageTable,
   howToLoad: () => 'sudo modprobe kvm_hv (a POWER processor in hypervisor mode, or a pSeries that may nest)',
+  capabilities: [
+    ['PPC_PAPR', 'PAPR guests'],
+    ['PPC_ALLOC_HTAB', 'hashed page tables'],
+    ['PPC_HTAB_FD', 'reading and writing them by descriptor'],
+    ['SPAPR_RESIZE_HPT', 'resizing them'],
+    ['PPC_MMU_RADIX', 'radix guests'],
+    ['PPC_MMU_HASH_V3', 'hash guests on POWER9 and later'],
+  ],
 };
