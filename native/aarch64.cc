@@ -5,6 +5,8 @@
 
 namespace kvm_bridge {
 
+const char* const kArch = "aarch64";
+
 void ExportArchitecture(Exports) {}
 
 }  // namespace kvm_bridge

@@ -164,7 +164,10 @@ void ExportVcpu(Exports exports);
 void ExportHtab(Exports exports);
 // What is shared with other processes: sockets, and whose descriptors are ours.
 void ExportSharing(Exports exports);
-// The group of the architecture's own calls, where it has some.
+
+// From the file of the architecture, the only one of these that isn't empty here: its name, and the group of the calls
+// that only it has.
+extern const char* const kArch;
 void ExportArchitecture(Exports exports);
 
 }  // namespace kvm_bridge

@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { explainFailure } from './build-failure.mjs';
 import { attempt, findNodeGyp, packageRoot, runNodeGyp } from './node-gyp.mjs';
-import { addonOf, GLIBC, whyNot } from './prebuilt/prebuilds.mjs';
+import { addonOf, GLIBC, TARGETS, whyNot } from './prebuilt/prebuilds.mjs';
 
 const folders = { '--sanitize': 'native/sanitize', '--sanitize-threads': 'native/sanitize/threads' };
 const sanitize = Object.keys(folders).find((option) => process.argv.includes(option));
@@ -70,7 +70,7 @@ function keepLog(output) {
   return inPackage ?? attempt(() => write(join(mkdtempSync(join(tmpdir(), 'kvm-bridge-')), 'install.log')));
 }
 
-const arches = ['x64', 's390x', 'ppc64', 'arm64', 'riscv64'];
+const arches = TARGETS.map((target) => target.platform.replace('linux-', ''));
 if (process.platform !== 'linux') giveUp(`KVM is a part of Linux, and this is ${process.platform}`);
 if (!arches.includes(process.arch)) giveUp(`the addon knows ${arches.join(', ')}, and this is ${process.arch}`);
 

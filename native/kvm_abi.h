@@ -9,20 +9,6 @@
 
 namespace kvm_bridge {
 
-#if defined(__x86_64__)
-constexpr const char* kArch = "x86_64";
-#elif defined(__s390x__)
-constexpr const char* kArch = "s390x";
-#elif defined(__powerpc64__)
-constexpr const char* kArch = "ppc64";
-#elif defined(__aarch64__)
-constexpr const char* kArch = "aarch64";
-#elif defined(__riscv) && __riscv_xlen == 64
-constexpr const char* kArch = "riscv64";
-#else
-#error "kvm-bridge knows the KVM of x86_64, s390x, ppc64, aarch64 and riscv64"
-#endif
-
 // Structures of our own names, so that neither an old nor a newer linux/kvm.h gets in the way.
 
 struct UserspaceMemoryRegion2 {

@@ -51,6 +51,8 @@ int64_t ConfigureV3Mmu(Environment&, OwnFd vm, uint64_t flags, uint64_t process_
 
 }  // namespace
 
+const char* const kArch = "ppc64";
+
 void ExportArchitecture(Exports exports) {
   Exports group = exports.Group("ppc64");
   group.Add<AllocateHtab>("allocateHtab");

@@ -171,6 +171,8 @@ int64_t SetInitialPsw(Environment&, OwnFd vcpu, uint64_t mask, uint64_t addr) {
 
 }  // namespace
 
+const char* const kArch = "s390x";
+
 void ExportArchitecture(Exports exports) {
   Exports group = exports.Group("s390x");
   group.Add<MemOpCall>("memOp");

@@ -15,6 +15,8 @@ int64_t SetIdentityMapAddr(Environment&, OwnFd vm, uint64_t addr) {
 
 }  // namespace
 
+const char* const kArch = "x86_64";
+
 void ExportArchitecture(Exports exports) {
   Exports group = exports.Group("x86_64");
   group.Add<SetTssAddr>("setTssAddr");

@@ -17,7 +17,7 @@ export const RESULTS = [
   { gpa: 0x7000, size: 4, label: 'RAM[0x7000]' },
 ] as const;
 
-/** The guest for an emulated vCPU; for real kernels it is machine code (cli/arch/). Where there is no MMIO, the device is an exception, told to `faulted`. */
+/** The guest for an emulated vCPU; for real kernels it is machine code (cli.ts of the architecture). Where there is no MMIO, the device is an exception, told to `faulted`. */
 export function* scriptedGuest(faulted: (fault: GuestFault) => void): GuestProgram {
   yield store(0x2000, 1, 0x41n);
   for (let gpa = LOOP.from; gpa < LOOP.to; gpa += PAGE) yield store(gpa, 1, 0x41n);

@@ -12,6 +12,7 @@ import { type Act, differingRows, perform } from './act.ts';
 import { CODE_GPA, DEVICE_GPA, RAM_SIZE } from './guest.ts';
 import { sideBySide } from './layout.ts';
 
+/** As many as fit side by side into 80 columns. */
 const EMULATED: readonly Arch[] = ['x86_64', 's390x', 'ppc64', 'riscv64'];
 
 /**
