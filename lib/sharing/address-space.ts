@@ -281,12 +281,14 @@ function isToken(value: unknown): value is SpaceToken {
   return typeof value === 'object' && value !== null && 'type' in value && value.type === 'kvm-bridge.AddressSpace';
 }
 
-/** @throws KvmError ESTALE when it names nothing that is there */
+/** @throws KvmError ESTALE when it names nothing that is there; TypeError, RangeError for what is no token that was ever given */
 function fdOfToken({ pid, fd, inode }: SpaceToken): number {
+  checkInteger(pid, 'token.pid', 0, 0x7fff_ffff);
+  if (typeof inode !== 'bigint') throw invalidArgType('token.inode', 'a bigint', inode);
   const stale = (explanation: string) => new KvmError(ERRNO.ESTALE, { syscall: 'attach', explanation });
   if (pid !== process.pid)
     throw stale(`the token is of process ${pid}, and this is ${process.pid}: connect by a socket`);
-  checkInteger(fd, 'fd', 0, 0x7fff_ffff);
+  checkInteger(fd, 'token.fd', 0, 0x7fff_ffff);
   let found: bigint | undefined;
   try {
     found = fstatSync(fd, { bigint: true }).ino;

@@ -93,6 +93,11 @@ struct kvm_bridge_space {
   struct kvm_bridge_space_consumer *consumer;
   /* That of the last kvm_bridge_space_regions. */
   uint64_t generation;
+  /* As the header said when it was checked: whoever has the table can write it. */
+  const uint8_t *regions;
+  uint32_t max_regions;
+  uint8_t *log;
+  uint64_t log_bytes;
 };
 
 static inline const struct kvm_bridge_space_header *kvm_bridge_space_header(const struct kvm_bridge_space *space) {
@@ -151,8 +156,8 @@ static inline void kvm_bridge_space_detach(struct kvm_bridge_space *space) {
   space->fd = -1;
 }
 
-static inline int kvm_bridge_space_claim(struct kvm_bridge_space *space, const char *name) {
-  const struct kvm_bridge_space_header *header = kvm_bridge_space_header(space);
+static inline int kvm_bridge_space_claim(struct kvm_bridge_space *space, const struct kvm_bridge_space_header *header,
+                                         const char *name) {
   /* An empty place, or else one that somebody has left. */
   for (uint64_t n = 0; n < 2 * (uint64_t)header->max_consumers; n++) {
     const uint64_t i = n % header->max_consumers;
@@ -174,9 +179,16 @@ static inline int kvm_bridge_space_claim(struct kvm_bridge_space *space, const c
   return -ENOSPC;
 }
 
+/* 0; -EPROTO when it is the header of no table, -EPROTONOSUPPORT of another version, or of a machine of the other byte order. */
+static inline int kvm_bridge_space_check(const struct kvm_bridge_space_header *header, uint64_t bytes) {
+  if (memcmp(header->magic, KVM_BRIDGE_SPACE_MAGIC, sizeof header->magic) != 0) return -EPROTO;
+  if (header->version != KVM_BRIDGE_SPACE_VERSION) return -EPROTONOSUPPORT;
+  return kvm_bridge_space_fits(header, bytes) ? 0 : -EPROTO;
+}
+
 /*
- * Attaches to the table that a descriptor names, which stays the caller's. 0, or -errno: -EPROTO when it is no table, -ENOSPC when
- * all places are taken.
+ * Attaches to the table that a descriptor names, which stays the caller's. 0, or -errno: -EPROTO when it is no table,
+ * -EPROTONOSUPPORT when it is of another version or byte order, -ENOSPC when all places are taken.
  */
 static inline int kvm_bridge_space_attach(struct kvm_bridge_space *space, int table_fd, const char *name) {
   char path[40];
@@ -198,10 +210,15 @@ static inline int kvm_bridge_space_attach(struct kvm_bridge_space *space, int ta
       error = errno;
     } else {
       space->table = (uint8_t *)mapped;
-      const struct kvm_bridge_space_header *header = kvm_bridge_space_header(space);
-      if (memcmp(header->magic, KVM_BRIDGE_SPACE_MAGIC, sizeof header->magic) == 0 &&
-          header->version == KVM_BRIDGE_SPACE_VERSION && kvm_bridge_space_fits(header, space->table_bytes)) {
-        error = -kvm_bridge_space_claim(space, name);
+      struct kvm_bridge_space_header header;
+      memcpy(&header, space->table, sizeof header);
+      error = -kvm_bridge_space_check(&header, space->table_bytes);
+      if (error == 0) {
+        space->regions = space->table + header.regions_offset;
+        space->max_regions = header.max_regions;
+        space->log = space->table + header.log_offset;
+        space->log_bytes = header.log_bytes;
+        error = -kvm_bridge_space_claim(space, &header, name);
       }
     }
   }
@@ -209,9 +226,22 @@ static inline int kvm_bridge_space_attach(struct kvm_bridge_space *space, int ta
   return -error;
 }
 
+/* Whether regions are sorted and whole pages, none empty, and none overlaps another or reaches past its memory. */
+static inline int kvm_bridge_space_are_fine(const struct kvm_bridge_space_region *regions, uint32_t count) {
+  uint64_t end = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    const struct kvm_bridge_space_region *region = &regions[i];
+    if (region->size == 0 || region->gpa < end || region->size > UINT64_MAX - region->gpa) return 0;
+    if ((region->gpa | region->size | region->offset) % KVM_BRIDGE_SPACE_LOG_PAGE != 0) return 0;
+    if (region->offset > region->memory_bytes || region->size > region->memory_bytes - region->offset) return 0;
+    end = region->gpa + region->size;
+  }
+  return 1;
+}
+
 /*
  * Copies the regions of one generation, sorted by gpa, and remembers that. Their number; -ENOSPC when `room` is too small; -EAGAIN
- * when they change all the time. What they say is the owner's word: see that offset + size is within the file before mapping it.
+ * when they change all the time; -EPROTO when they can't be true.
  */
 static inline int kvm_bridge_space_regions(struct kvm_bridge_space *space, struct kvm_bridge_space_region *regions,
                                            uint32_t room) {
@@ -219,17 +249,35 @@ static inline int kvm_bridge_space_regions(struct kvm_bridge_space *space, struc
   for (int tries = 0; tries < 1000; tries++) {
     const uint64_t generation = __atomic_load_n(&header->generation, __ATOMIC_SEQ_CST);
     const uint32_t count = __atomic_load_n(&header->region_count[generation & 1], __ATOMIC_SEQ_CST);
-    const uint64_t first = (generation & 1) * (uint64_t)header->max_regions;
-    const uint8_t *from = space->table + header->regions_offset + first * sizeof *regions;
-    const int fits = count <= room && count <= header->max_regions;
+    const uint64_t first = (generation & 1) * (uint64_t)space->max_regions;
+    const uint8_t *from = space->regions + first * sizeof *regions;
+    const int fits = count <= room && count <= space->max_regions;
     if (fits) memcpy(regions, from, count * sizeof *regions);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     if (__atomic_load_n(&header->generation, __ATOMIC_SEQ_CST) != generation) continue;
-    if (!fits) return -ENOSPC;
+    if (!fits) return count > space->max_regions ? -EPROTO : -ENOSPC;
+    if (!kvm_bridge_space_are_fine(regions, count)) return -EPROTO;
     space->generation = generation;
     return (int)count;
   }
   return -EAGAIN;
+}
+
+/*
+ * Maps the memory of a region, whose memfd is `fd`: munmap it with the region's size. MAP_FAILED with errno; EPROTO when it is another
+ * file, is shorter than the table says, or could become shorter (which would be a SIGBUS).
+ */
+static inline void *kvm_bridge_space_map(const struct kvm_bridge_space_region *region, int fd, int protection) {
+  struct stat status;
+  const int seals = fcntl(fd, F_GET_SEALS);
+  errno = EPROTO;
+  if (seals < 0 || (seals & F_SEAL_SHRINK) == 0 || fstat(fd, &status) != 0) return MAP_FAILED;
+  const uint64_t bytes = (uint64_t)status.st_size;
+  if (status.st_ino != region->memory || region->offset > bytes || region->size > bytes - region->offset) {
+    errno = EPROTO;
+    return MAP_FAILED;
+  }
+  return mmap(NULL, region->size, protection, MAP_SHARED, fd, (off_t)region->offset);
 }
 
 /* Before the first byte is written: should the consumer die before kvm_bridge_space_end_write, every page counts as dirty. */
@@ -239,13 +287,11 @@ static inline void kvm_bridge_space_begin_write(struct kvm_bridge_space *space) 
 
 /* Sets the bits of a range of guest physical addresses that was written. */
 static inline void kvm_bridge_space_mark(struct kvm_bridge_space *space, uint64_t gpa, uint64_t length) {
-  const struct kvm_bridge_space_header *header = kvm_bridge_space_header(space);
-  uint8_t *log = space->table + header->log_offset;
+  const uint64_t pages = space->log_bytes * 8;
   if (length == 0) return;
-  uint64_t last = (gpa + length - 1) / KVM_BRIDGE_SPACE_LOG_PAGE;
-  if (last >= header->log_bytes * 8) last = header->log_bytes * 8 - 1;
-  for (uint64_t page = gpa / KVM_BRIDGE_SPACE_LOG_PAGE; page <= last; page++) {
-    __atomic_fetch_or(&log[page / 8], (uint8_t)(1u << (page % 8)), __ATOMIC_SEQ_CST);
+  const uint64_t end = length - 1 > UINT64_MAX - gpa ? UINT64_MAX : gpa + (length - 1);
+  for (uint64_t page = gpa / KVM_BRIDGE_SPACE_LOG_PAGE; page <= end / KVM_BRIDGE_SPACE_LOG_PAGE && page < pages; page++) {
+    __atomic_fetch_or(&space->log[page / 8], (uint8_t)(1u << (page % 8)), __ATOMIC_SEQ_CST);
   }
 }
 

@@ -14,9 +14,9 @@ import type { UnixConnection } from '../socket.ts';
 import type { BoundRange } from '../vmap.ts';
 import { MESSAGE_BYTES } from './consumer-connection.ts';
 import { GivenMemory } from './given-memory.ts';
-import { CONSUMER, HEADER, LEFT, LITTLE_ENDIAN_GUEST, OWNER_LOCK, putText } from './layout.ts';
+import { CONSUMER, HEADER, LEFT, OWNER_LOCK, putText } from './layout.ts';
 import { LogWriter } from './log-writer.ts';
-import { checkedShape, readRegions, type TableRegion } from './snapshot.ts';
+import { checkedHeader, readRegions, type TableHeader, type TableRegion } from './snapshot.ts';
 import { TableMemory } from './table-memory.ts';
 
 /** Why an address space of another thread or process ends for its consumers, whose memory still reads. */
@@ -34,6 +34,7 @@ export interface AttachOptions {
 /** How often an owner is looked for who can't say anything, since it is dead or has no socket to us. */
 const LOOK_MS = 50;
 const MOST_MESSAGES = 4096;
+const NO_CHANGES = new Int32Array(1);
 
 // Filled and emptied within one call.
 const message = new Uint8Array(MESSAGE_BYTES * 32);
@@ -107,6 +108,7 @@ export class AttachedSpace<B extends Binding> implements BoundSpace {
   readonly #connection: UnixConnection | undefined;
   readonly #options: AttachOptions;
   readonly #timer: NodeJS.Timeout;
+  readonly #remote: { generation: Int32Array; refresh(): void };
   #ranges = new RangeTable<AttachedRegion>();
   /** What they were before, while changes are taken over. */
   #before: RangeTable<AttachedRegion> | undefined;
@@ -131,23 +133,23 @@ export class AttachedSpace<B extends Binding> implements BoundSpace {
     this.#sharing = sharingOf(calls, 'reopen');
     this.#connection = connection;
     this.#options = options;
-    this.#table = openTable(calls, this.#sharing, table);
-    const { view } = this.#table;
-    this.littleEndian = (TableMemory.u32(view, HEADER.FLAGS) & LITTLE_ENDIAN_GUEST) !== 0;
-    this.pageSize = TableMemory.u32(view, HEADER.PAGE_SIZE);
-    this.#given = new GivenMemory(calls, TableMemory.u32(view, HEADER.OWNER_PID));
+    const { memory, header } = openTable(calls, this.#sharing, table);
+    this.#table = memory;
+    ({ littleEndian: this.littleEndian, pageSize: this.pageSize } = header);
+    this.#given = new GivenMemory(calls, header.ownerPid);
     for (const descriptor of descriptors) this.#given.add(descriptor, connection !== undefined);
     const name = options.name ?? `process ${process.pid}`;
     try {
       this.#index = this.#claim(name);
       this.written = new LogWriter(this.#table, this.#index, this.pageSize, (gpa, length) => this.#marked(gpa, length));
+      this.#remote = { generation: this.#table.generationWord, refresh: () => this.refresh() };
       const space = this;
       this.lookup = {
         get ranges() {
           return space.#ranges;
         },
         describe: () => `the table of the address space tells of no memory there (generation ${space.generation})`,
-        remote: { generation: this.#table.generationWord, refresh: () => this.refresh() },
+        remote: this.#remote,
       };
       this.binding = new bindingClass(this, name);
       this.refresh();
@@ -166,7 +168,7 @@ export class AttachedSpace<B extends Binding> implements BoundSpace {
 
   /** Takes over what has changed, and says so to the owner. Does nothing when nothing has. */
   refresh(): void {
-    if (this.#before !== undefined || this.#table.generation === this.#generation || this.binding.released) return;
+    if (this.#before !== undefined || this.binding.released || this.#table.generation === this.#generation) return;
     this.#before = this.#ranges;
     try {
       this.#takeDescriptors();
@@ -181,10 +183,13 @@ export class AttachedSpace<B extends Binding> implements BoundSpace {
   /** The binding is released. */
   unbind(): void {
     clearInterval(this.#timer);
-    const at = this.#table.consumerAt(this.#index);
-    this.#table.setWord(at + CONSUMER.WRITERS, 0);
-    this.#table.setLong(at + CONSUMER.ACKNOWLEDGED, LEFT);
+    // Otherwise it is as if it had died in the middle of a write.
+    if (this.written.close()) {
+      this.#table.setLong(this.#table.consumerAt(this.#index) + CONSUMER.ACKNOWLEDGED, LEFT);
+    }
     this.#given.close();
+    // Those who look for changes find none, and then that the binding was released.
+    this.#remote.generation = NO_CHANGES;
     // With its descriptor goes the lock of the record.
     this.#table.close();
     this.#connection?.close();
@@ -236,16 +241,17 @@ export class AttachedSpace<B extends Binding> implements BoundSpace {
     this.#ring();
   }
 
-  /** Bits were set for a write: if the memory has moved meanwhile, they are set there as well. */
-  #marked(gpa: number, length: number): void {
-    if (this.#before === undefined && this.#table.generation === this.#generation) return;
+  /** Bits were set for a write: if the memory has moved meanwhile, they are set there as well. False when nobody knows where it is. */
+  #marked(gpa: number, length: number): boolean {
+    if (this.#before === undefined && this.#table.generation === this.#generation) return true;
     const before = this.#before ?? this.#ranges;
-    this.refresh();
+    if (!this.#tryRefresh()) return false;
     for (const region of before.entries) {
       const start = Math.max(gpa, region.start);
       const end = Math.min(gpa + length, region.end);
       if (start < end) this.#markMoved(region, start, end - start, this.#ranges);
     }
+    return true;
   }
 
   /** Marks a range of a region that has gone wherever its memory is shown now. */
@@ -303,12 +309,14 @@ export class AttachedSpace<B extends Binding> implements BoundSpace {
     this.#tryRefresh();
   }
 
-  /** What is wrong with the table is told to those who access memory. */
-  #tryRefresh(): void {
+  /** What is wrong with the table is told to those who access memory; false when something is. */
+  #tryRefresh(): boolean {
     try {
       this.refresh();
+      return true;
     } catch (error) {
       if (!(error instanceof KvmError)) throw error;
+      return false;
     }
   }
 
@@ -338,7 +346,11 @@ function isElsewhere({ told }: AttachedRegion, ranges: RangeTable<AttachedRegion
 }
 
 /** Opens the table with locks of its own, and closes the descriptor. @throws KvmError EPROTO saying why it is none */
-function openTable(calls: KvmCalls, sharing: SharingCalls, table: Descriptor): TableMemory {
+function openTable(
+  calls: KvmCalls,
+  sharing: SharingCalls,
+  table: Descriptor,
+): { readonly memory: TableMemory; readonly header: TableHeader } {
   const fail = (errno: number, name: CallName) => callError(name, errno, { explanation: 'the table' });
   try {
     const seals = sharing.getSeals(table.fd);
@@ -348,14 +360,14 @@ function openTable(calls: KvmCalls, sharing: SharingCalls, table: Descriptor): T
       throw new KvmError(ERRNO.EPROTO, { syscall: 'attach', explanation });
     }
     const { size } = fstatSync(table.fd);
-    const header = Buffer.alloc(HEADER.BYTES);
-    readSync(table.fd, header, 0, header.length, 0);
-    const shape = checkedShape(new DataView(header.buffer, header.byteOffset, header.length), size);
+    const bytes = Buffer.alloc(HEADER.BYTES);
+    readSync(table.fd, bytes, 0, bytes.length, 0);
+    const header = checkedHeader(new DataView(bytes.buffer, bytes.byteOffset, bytes.length), size);
     const own = sharing.reopen(table.fd);
     if (own < 0) throw fail(own, 'reopen');
-    const mapping = shape.tableBytes > VIEW_WINDOW ? undefined : TableMemory.map(calls, own, size);
+    const mapping = header.shape.tableBytes > VIEW_WINDOW ? undefined : TableMemory.map(calls, own, size);
     if (mapping === undefined) throw fail(ERRNO.ENOMEM, 'mmap');
-    return new TableMemory(mapping, shape);
+    return { memory: new TableMemory(mapping, header.shape), header };
   } finally {
     table.close();
   }

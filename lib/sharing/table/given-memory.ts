@@ -97,7 +97,7 @@ export class GivenMemory {
   }
 
   #takeOwners(memory: bigint, ownerFd: number): void {
-    const fd = sharingOf(this.#calls, 'duplicate').duplicate(ownerFd);
+    const fd = ownerFd < 0 ? ownerFd : sharingOf(this.#calls, 'duplicate').duplicate(ownerFd);
     if (fd < 0) return;
     const descriptor = new Descriptor(this.#calls, fd);
     // The number may be another file's by now.

@@ -12,11 +12,12 @@ export class LogWriter extends WrittenPages {
   override readonly announces = true;
   readonly #table: TableMemory;
   readonly #writersAt: number;
-  readonly #onMarked: (gpa: number, length: number) => void;
+  readonly #onMarked: (gpa: number, length: number) => boolean;
   #views = 0;
+  #unsure = false;
 
-  /** @param onMarked the bits are set: the region may have moved meanwhile */
-  constructor(table: TableMemory, index: number, pageSize: number, onMarked: (gpa: number, length: number) => void) {
+  /** @param onMarked the bits are set, and the region may have moved meanwhile; false when the table doesn't tell where to */
+  constructor(table: TableMemory, index: number, pageSize: number, onMarked: (gpa: number, length: number) => boolean) {
     super(pageSize);
     this.#table = table;
     this.#writersAt = table.consumerAt(index) + CONSUMER.WRITERS;
@@ -40,11 +41,17 @@ export class LogWriter extends WrittenPages {
   override mark(gpa: U64, length: number): void {
     const start = Number(gpa);
     this.#table.log.mark(start, length);
-    this.#onMarked(start, length);
+    if (!this.#onMarked(start, length)) this.#unsure = true;
     this.#writeDone();
   }
 
+  /** The consumer lets go. @returns whether the owner knows of all that was written */
+  close(): boolean {
+    if (!this.#unsure) this.#table.setWord(this.#writersAt, 0);
+    return !this.#unsure;
+  }
+
   #writeDone(): void {
-    this.#table.setWord(this.#writersAt, this.#views * 2);
+    this.#table.setWord(this.#writersAt, this.#views * 2 + (this.#unsure ? 1 : 0));
   }
 }

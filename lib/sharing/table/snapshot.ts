@@ -1,7 +1,19 @@
 import { isPowerOfTwo } from '../../base/arguments.ts';
 import { hex, hexRange, KvmError } from '../../base/errors.ts';
 import { ERRNO } from '../../uapi/errno.ts';
-import { HEADER, LOG_PAGE, MAGIC, REGION, REGION_FLAG, shapeOf, type TableShape, textOf, VERSION } from './layout.ts';
+import {
+  HEADER,
+  HOST_IS_LITTLE_ENDIAN,
+  LITTLE_ENDIAN_GUEST,
+  LOG_PAGE,
+  MAGIC,
+  REGION,
+  REGION_FLAG,
+  shapeOf,
+  type TableShape,
+  textOf,
+  VERSION,
+} from './layout.ts';
 import { TableMemory } from './table-memory.ts';
 
 /** A region as the table tells it, checked. */
@@ -22,14 +34,29 @@ export interface TableRegion {
 /** Tries to read a table that changes meanwhile. */
 const MOST_TRIES = 1000;
 const MOST_BYTES = 2n ** 53n;
+/** What the version reads on a machine of the other byte order. */
+const OTHER_ORDER = VERSION << 24;
 
 const bad = (explanation: string): KvmError => new KvmError(ERRNO.EPROTO, { syscall: 'attach', explanation });
 
-/** The shape that a header tells, if all of it fits and lies inside the file. @throws KvmError EPROTO saying what is wrong */
-export function checkedShape(header: DataView, fileBytes: number): TableShape {
+/** What a header tells. It is read once, since whoever has the table can write it. */
+export interface TableHeader {
+  readonly shape: TableShape;
+  readonly pageSize: number;
+  readonly littleEndian: boolean;
+  readonly ownerPid: number;
+}
+
+/** The header, if all of it fits and lies inside the file. @throws KvmError EPROTO saying what is wrong */
+export function checkedHeader(header: DataView, fileBytes: number): TableHeader {
   const magic = Buffer.from(header.buffer, header.byteOffset, MAGIC.length).toString('latin1');
   if (magic !== MAGIC) throw bad('the descriptor is no table of an address space: it does not begin with KVMBSPC1');
   const version = TableMemory.u32(header, HEADER.VERSION);
+  if (version === OTHER_ORDER) {
+    throw bad(
+      `the table is of a ${HOST_IS_LITTLE_ENDIAN ? 'big' : 'little'}-endian machine, and this is the other kind`,
+    );
+  }
   if (version !== VERSION) throw bad(`the table is of version ${version}, and this is for version ${VERSION}`);
   const u32 = (offset: number) => TableMemory.u32(header, offset);
   const pageSize = u32(HEADER.PAGE_SIZE);
@@ -52,7 +79,8 @@ export function checkedShape(header: DataView, fileBytes: number): TableShape {
   if (shape.tableBytes !== fileBytes) {
     throw bad(`the table has ${hex(shape.tableBytes)} bytes, and its file ${hex(fileBytes)}`);
   }
-  return shape;
+  const littleEndian = (u32(HEADER.FLAGS) & LITTLE_ENDIAN_GUEST) !== 0;
+  return { shape, pageSize, littleEndian, ownerPid: u32(HEADER.OWNER_PID) };
 }
 
 /** The regions of one generation. @throws KvmError EPROTO when they are wrong, EAGAIN when they change all the time */

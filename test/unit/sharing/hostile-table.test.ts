@@ -1,10 +1,10 @@
-import { fstatSync, readSync, writeSync } from 'node:fs';
+import { readSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { AddressSpace, Mapping } from '../../../lib/index.ts';
 import type { KvmCalls } from '../../../lib/raw.ts';
-import { SEAL } from '../../../lib/raw.ts';
 import { CONSUMER, HEADER, HOST_IS_LITTLE_ENDIAN, REGION } from '../../../lib/sharing/table/layout.ts';
 import { UNIT } from '../handles/backends.ts';
+import { forgeTable, putRegion } from './forged-table.ts';
 import { hostCalls, openDescriptors, remainingDescriptors } from './host.ts';
 
 let calls: KvmCalls;
@@ -29,13 +29,7 @@ afterEach(async () => {
 
 /** Attaches to a copy of the table in which one number is another. */
 async function attachTo(put: (view: DataView) => void): Promise<void> {
-  const { size } = fstatSync(space.fd);
-  const bytes = Buffer.alloc(size);
-  readSync(space.fd, bytes, 0, size, 0);
-  put(new DataView(bytes.buffer, bytes.byteOffset, size));
-  const copy = calls.memfdCreate('forged', size, 0);
-  writeSync(copy, bytes, 0, size, 0);
-  calls.sharing!.addSeals(copy, SEAL.GROW | SEAL.SEAL);
+  const copy = forgeTable(calls, space.fd, put);
   try {
     (await AddressSpace.attach(calls, [copy, ...space.descriptors.slice(1)])).release();
   } finally {
@@ -46,13 +40,8 @@ async function attachTo(put: (view: DataView) => void): Promise<void> {
 const LE = HOST_IS_LITTLE_ENDIAN;
 const u32 = (offset: number, value: number) => (view: DataView) => view.setUint32(offset, value, LE);
 const u64 = (offset: number, value: bigint) => (view: DataView) => view.setBigUint64(offset, value, LE);
-/** Where the array is that the generation says, and in it a field of a region. */
-const field = (region: number, offset: number, value: bigint) => (view: DataView) => {
-  const parity = Number(view.getBigUint64(HEADER.GENERATION, LE) & 1n);
-  const maxRegions = view.getUint32(HEADER.MAX_REGIONS, LE);
-  const regions = Number(view.getBigUint64(HEADER.REGIONS_OFFSET, LE));
-  view.setBigUint64(regions + (parity * maxRegions + region) * REGION.BYTES + offset, value, LE);
-};
+const field = (region: number, offset: number, value: bigint) => (view: DataView) =>
+  putRegion(view, region, offset, value);
 
 describe('a table', () => {
   it('that is a copy is attached to', async () => {
@@ -61,6 +50,7 @@ describe('a table', () => {
 
   it.each([
     ['of another version', u32(HEADER.VERSION, 2), 'version 2'],
+    ['of the other byte order', u32(HEADER.VERSION, 0x0100_0000), `of a ${LE ? 'big' : 'little'}-endian machine`],
     ['with pages of 0 bytes', u32(HEADER.PAGE_SIZE, 0), 'pages of 0 bytes'],
     ['with pages of 12288 bytes', u32(HEADER.PAGE_SIZE, 12288), 'pages of 12288 bytes'],
     ['that says it is larger than its file', u64(HEADER.TABLE_BYTES, 1n << 40n), 'the size of the table'],

@@ -39,8 +39,8 @@ static void read_regions(void) {
   for (int i = 0; i < region_count; i++) {
     const int fd = descriptor_of(regions[i].memory);
     if (fd < 0) continue;
-    void *mapped = mmap(NULL, regions[i].size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)regions[i].offset);
-    if (mapped == MAP_FAILED) die("mmap", errno);
+    void *mapped = kvm_bridge_space_map(&regions[i], fd, PROT_READ | PROT_WRITE);
+    if (mapped == MAP_FAILED) die("map", errno);
     memory[i] = mapped;
   }
   kvm_bridge_space_acknowledge(&space, space.generation);
@@ -83,6 +83,7 @@ static void storm(unsigned seed) {
     const int writes = rand_r(&seed) % 2000;
     for (int i = 0; i < writes; i++) {
       if (kvm_bridge_space_changed(&space)) read_regions();
+      if (region_count == 0) continue;
       const int region = (int)((unsigned)rand_r(&seed) % (unsigned)region_count);
       if (memory[region] == NULL) continue;
       const uint64_t gpa = regions[region].gpa + (uint64_t)rand_r(&seed) % (regions[region].size - sizeof bytes);
