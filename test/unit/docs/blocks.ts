@@ -3,6 +3,9 @@ import { fileURLToPath } from 'node:url';
 
 export const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 
+/** Pages whose code needs a peer, or the real kernel: peers.test.ts has them. */
+export const WITH_PEERS = /^docs\/(labs|vhost-user)\.md/;
+
 /** A piece of code in README or in docs. */
 export interface Block {
   /** `docs/s390x.md:8`. */

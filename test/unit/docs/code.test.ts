@@ -1,11 +1,12 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import ts from 'typescript';
-import { afterAll, expect, it, vi } from 'vitest';
+import { afterAll, expect, it } from 'vitest';
 import { loadNative } from '../../../lib/backends/native.ts';
 import { around } from './around.ts';
-import { type Block, codeBlocks, ROOT } from './blocks.ts';
+import { type Block, codeBlocks, ROOT, WITH_PEERS } from './blocks.ts';
+import { MODULES, runBlock } from './run-block.ts';
 
 /** What the text around the code has introduced. */
 const AROUND = `
@@ -27,14 +28,6 @@ declare global {
   const createWriteStream: typeof import('node:fs').createWriteStream;
 }
 `;
-
-const MODULES = {
-  'kvm-bridge': 'lib/index.ts',
-  'kvm-bridge/raw': 'lib/raw.ts',
-  'kvm-bridge/s390x': 'lib/arch/s390x/model/index.ts',
-  'kvm-bridge/ppc64': 'lib/arch/ppc64/model/index.ts',
-  'kvm-bridge/vhost-user': 'lib/vhost-user/index.ts',
-};
 
 function optionsOf(language: Block['language']): ts.CompilerOptions {
   const { config } = ts.readConfigFile(join(ROOT, 'tsconfig.json'), ts.sys.readFile);
@@ -82,40 +75,18 @@ it('the code in README and docs compiles, strictly', { timeout: 180_000 }, () =>
   expect(complaints([wrong], 'ts')).toEqual([expect.stringContaining("a block: Property 'reset' does not exist")]);
 });
 
-/** Boots a lab, or needs another program at the other end: CI does both otherwise, the latter by `npm run prove`. */
-const NOT_RUN = /^docs\/(labs|vhost-user)\.md/;
 /** Descriptors are handed on by the addon alone. */
 const NEEDS_ADDON = /^docs\/sharing\.md/;
 const hasAddon = 'calls' in loadNative();
 const scratch = mkdtempSync(join(tmpdir(), 'kvm-bridge-docs-'));
 afterAll(() => rmSync(scratch, { recursive: true }));
 
-/** Runs a block after what stands around it, and gives what it printed. */
-async function run(block: Block): Promise<string[]> {
-  const path = join(scratch, `${block.name.replaceAll(/\W/g, '-')}.ts`);
-  const code = Object.entries(MODULES).reduce(
-    (text, [name, file]) => text.replaceAll(`'${name}'`, `'${join(ROOT, file)}'`),
-    block.code,
-  );
-  writeFileSync(path, code);
-  const lines: string[] = [];
-  using surroundings = around(block, scratch);
-  for (const [name, value] of Object.entries(surroundings)) vi.stubGlobal(name, value);
-  const log = vi.spyOn(console, 'log').mockImplementation((...args) => void lines.push(args.join(' ')));
-  try {
-    await import(/* @vite-ignore */ path);
-  } finally {
-    log.mockRestore();
-    vi.unstubAllGlobals();
-  }
-  return lines;
-}
-
-it.each(codeBlocks().filter(({ name }) => !NOT_RUN.test(name) && (hasAddon || !NEEDS_ADDON.test(name))))(
+it.each(codeBlocks().filter(({ name }) => !WITH_PEERS.test(name) && (hasAddon || !NEEDS_ADDON.test(name))))(
   'the code at $name runs, and prints what its comments say',
   async (block) => {
     const said = [...block.code.matchAll(/^\/\/ → (.*)$/gm)].map(([, line]) => line);
-    const lines = await run(block);
+    using surroundings = around(block, scratch);
+    const lines = await runBlock(block, { scratch, globals: surroundings });
     if (said.length > 0) expect(lines).toEqual(said);
     // What stands in functions is compiled alone: the text leaves to the reader who calls them.
     expect(lines.length > 0).toBe(/^(for \(.*\) )?console\.log/m.test(block.code));
