@@ -1,4 +1,4 @@
-// What only aarch64 has: so far nothing.
+// What only aarch64 has: no calls of its own.
 #if defined(__aarch64__)
 
 #include "call.h"

@@ -1,4 +1,4 @@
-// What only riscv64 has: so far nothing.
+// What only riscv64 has: no calls of its own.
 #if defined(__riscv) && __riscv_xlen == 64
 
 #include "call.h"

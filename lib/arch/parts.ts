@@ -13,7 +13,7 @@ export interface KernelBuild {
   readonly x86_64?: Partial<X86_64Build>;
 }
 
-/** What an architecture's folder hands out: its index.ts, by a line of arch/index.ts. */
+/** What an architecture's folder hands out: its index.ts, by its line in arch/folders.ts. */
 export interface ArchParts {
   /** Its emulated KVM. */
   readonly emulated: (release: Release, build: KernelBuild) => Architecture;

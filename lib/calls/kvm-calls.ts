@@ -18,13 +18,12 @@ export type Bytes = Uint8Array | null;
  *
  * Every method returns what the kernel returns: a number ≥ 0 (positive program-interruption codes of s390x
  * included), or −errno. Nothing is explained, retried or remembered here; that is the typed layer's work. The addon
- * is one implementation, {@link EmulatedKernel} the other; nothing above can tell them apart.
+ * is one implementation, {@link EmulatedKernel} the other; nothing above can tell them apart but by `backend`.
  *
  * File descriptors are real numbers, but only those that these calls returned are accepted: any other is −EBADF,
  * so that no call can close or drive a descriptor of somebody else's. A request on a descriptor of another kind is −ENOTTY, or
- * −EINVAL: what its kind's unknown requests get on the architecture. Argument types are checked by
- * `checkedCalls` (calls/checked.ts) before an implementation sees them; implementations may rely on it, except that
- * wrong types must never crash.
+ * −EINVAL: what its kind's unknown requests get on the architecture. What isn't of a parameter's type at all throws: the addon
+ * looks at its arguments itself, and in front of the emulated kernel `checked` (calls/checked.ts) does.
  *
  * Each call names its own errors; where a name is followed by architectures in brackets, it is theirs alone. For each of them
  * there is a recording from every kernel that has the call, or a line in docs/labs.md that says why not.

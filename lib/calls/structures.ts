@@ -105,11 +105,7 @@ const REQUESTS: Readonly<Partial<Record<RequestName, Fields>>> = {
 /** Bytes of `kvm_run` that {@link exitText} looks at. */
 export const EXIT_BYTES = KVM_RUN.kvm_valid_regs;
 
-/**
- * The exit that `kvm_run` describes, with its fields where they are known.
- *
- * @example exitText(kvmRun, 'x86_64') // 'MMIO phys_addr 0xd0000000 len 4 is_write 1 data 78563412'
- */
+/** The exit that `kvm_run` describes, with its fields where they are known: `MMIO phys_addr 0xd0000000 len 4 is_write 1 data 78563412`. */
 export function exitText(run: Uint8Array, arch: Arch): string {
   const reason = new DataView(run.buffer, run.byteOffset).getUint32(KVM_RUN.exit_reason, isLittleEndianHost(arch));
   const fields = EXITS[reason];

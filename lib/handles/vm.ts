@@ -233,7 +233,7 @@ export class Vm extends Handle {
     this.memslots.set(checkObject(region, 'region'));
   }
 
-  /** KVM_CREATE_GUEST_MEMFD (6.8+, x86_64). @throws KvmError ENOTTY, EINVAL */
+  /** KVM_CREATE_GUEST_MEMFD (x86_64 6.8+, aarch64 6.18+). @throws KvmError ENOTTY, EINVAL */
   createGuestMemfd(size: number, flags: U64 = 0): GuestMemfd {
     const fd = this.calls.createGuestMemfd(this.fd, checkSize(size, 'size'), checkU64(flags, 'flags'));
     if (fd >= 0) return new GuestMemfd(this.calls, fd, size);

@@ -243,7 +243,7 @@ export class DirtyPages implements MemslotWatcher {
    * @throws TypeError, RangeError for another array or frame
    * @example
    * const gfns = new Float64Array(4096);
-   * for (let count = dirty.pagesInto(gfns); count > 0; count = dirty.pagesInto(gfns, gfns[count - 1] + 1)) send(gfns, count);
+   * for (let count = dirty.pagesInto(gfns); count > 0; count = dirty.pagesInto(gfns, gfns[count - 1]! + 1)) send(gfns, count);
    */
   pagesInto(into: Float64Array, from = 0): number {
     if (!(into instanceof Float64Array)) throw invalidArgType('into', 'an instance of Float64Array', into);

@@ -148,7 +148,7 @@ export class MmioBus {
    * Puts handlers on a range of addresses.
    * @throws KvmError EEXIST naming both ranges when it overlaps another, EINVAL when it is empty or out of reach;
    *   RangeError when it reaches to 2^53 or beyond and is not made of whole 4096-byte pages
-   * @example vm.ports.add(0x3f8, 8, { write: (offset, value) => uart.write(offset, value) }, 'uart')
+   * @example vm.io.ports.add(0x3f8, 8, { write: (offset, value) => uart.write(offset, value) }, 'uart')
    */
   add(address: U64, size: number, handlers: MmioHandlers, name?: string): MmioRegion {
     const start = this.#exactStart(address, checkSize(size, 'size'));

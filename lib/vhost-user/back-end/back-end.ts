@@ -16,7 +16,7 @@ export interface BackEndOptions {
  * Serves a device to programs that have guests: QEMU, or a {@link VhostUserFrontEnd}.
  *
  * @example
- * const backEnd = new VhostUserBackEnd(calls, new BlockDevice(file));
+ * const backEnd = new VhostUserBackEnd(calls, new BlockDevice(file, { size: 1 << 30 }));
  * using listener = UnixListener.listen(calls, '/run/disk.sock');
  * for await (const connection of listener) await backEnd.serve(connection);
  */

@@ -6,6 +6,7 @@ import { afterAll, expect, it } from 'vitest';
 import { loadNative } from '../../../lib/backends/native.ts';
 import { around } from './around.ts';
 import { type Block, codeBlocks, ROOT, WITH_PEERS } from './blocks.ts';
+import { AROUND_EXAMPLES, examples } from './examples.ts';
 import { MODULES, runBlock } from './run-block.ts';
 
 /** What the text around the code has introduced. */
@@ -40,7 +41,10 @@ function optionsOf(language: Block['language']): ts.CompilerOptions {
 /** What the compiler has against pieces of code, each a module of its own. */
 function complaints(blocks: readonly Block[], language: Block['language']): string[] {
   const options = optionsOf(language);
-  const files = new Map([[join(ROOT, 'around.ts'), AROUND]]);
+  const files = new Map([
+    [join(ROOT, 'around.ts'), AROUND],
+    [join(ROOT, 'around-examples.ts'), AROUND_EXAMPLES],
+  ]);
   const names = new Map<string, string>();
   for (const [i, { name, code }] of blocks.entries()) {
     const path = join(ROOT, `block-${i}.ts`);
@@ -64,9 +68,10 @@ function complaints(blocks: readonly Block[], language: Block['language']): stri
   });
 }
 
-it('the code in README and docs compiles, strictly', { timeout: 180_000 }, () => {
-  const blocks = codeBlocks();
-  expect(blocks.length).toBeGreaterThan(5);
+it('the code in README, docs and docstrings compiles, strictly', { timeout: 180_000 }, () => {
+  const inDocstrings = examples(Object.values(MODULES));
+  expect(inDocstrings.length).toBeGreaterThan(40);
+  const blocks = [...codeBlocks(), ...inDocstrings];
   for (const language of ['ts', 'js'] as const) {
     const of = blocks.filter((block) => block.language === language);
     expect(complaints(of, language)).toEqual([]);

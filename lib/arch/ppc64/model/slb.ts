@@ -156,7 +156,7 @@ const SREGS_SLB_END = SREGS_SLB + KVM_SREGS_PPC64.slbEntries * 16;
 /**
  * The valid segments of a vCPU, from its `struct kvm_sregs` in a little-endian host's order.
  * @throws RangeError when `sregs` is shorter than the SLB in it.
- * @example slbOfSregs(vcpu.getSregsBytes(REGS_SIZE.ppc64.sregs))
+ * @example slbOfSregs(vcpu.getSregsBytes(1232)) // sizeof(struct kvm_sregs)
  */
 export function slbOfSregs(sregs: Uint8Array): readonly Segment[] {
   checkBytes(sregs, 'sregs');

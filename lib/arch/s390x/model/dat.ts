@@ -1,7 +1,7 @@
 /**
  * Dynamic address translation: from an ASCE and a virtual address to a frame, through up to five tables in absolute
  * storage. The order of the checks is the kernel's (`guest_translate` of arch/s390/kvm/gaccess.c), which is the
- * architecture's. The walk allocates nothing; `explainDat` in explain.ts shows what it saw.
+ * architecture's. The walk allocates nothing; `explainTranslation` in explain.ts shows what it saw.
  */
 
 import { ASCE_PRIVATE, ASCE_REAL_SPACE } from './asce.ts';
