@@ -2,6 +2,8 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "call.h"
@@ -149,7 +151,20 @@ int64_t IoctlUnchecked(Environment& environment, OwnFd fd, uint32_t request, Val
   return AdoptReturned(environment, fd, request, result);
 }
 
+// Whether it does not block belongs to the open file description, which others may have as well: they say so, or take it back, when they like.
+void Unblock(int fd) {
+  const int flags = fcntl(fd, F_GETFL);
+  if (flags >= 0 && (flags & O_NONBLOCK) == 0) fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+}
+
 int64_t ReadFd(Environment&, OwnFd fd, Array<uint8_t> into) {
+  if (fd.descriptor->kind == Kind::other && into.length > 0) {
+    iovec data = {into.data, into.length};
+    const int64_t here = syscall(SYS_preadv2, fd.number, &data, 1, -1, -1, RWF_NOWAIT);
+    if (here >= 0) return here;
+    if (errno != EOPNOTSUPP && errno != ENOSYS && errno != ESPIPE) return -errno;
+    Unblock(fd.number);
+  }
   const ssize_t count = read(fd.number, into.data, into.length);
   return count < 0 ? -errno : count;
 }
@@ -160,6 +175,7 @@ int64_t WriteFd(Environment& environment, OwnFd fd, Array<uint8_t> from) {
   const Bytes bytes = {from.data, from.length, false};
   const CallerBuffer buffer(environment.scratch, bytes, stays_within, CallerBuffer::Use::read_by_kernel);
   if (!buffer.has_memory()) return -ENOMEM;
+  if (fd.descriptor->kind == Kind::other) Unblock(fd.number);
   const ssize_t count = write(fd.number, buffer.address(), from.length);
   return count < 0 ? -errno : count;
 }

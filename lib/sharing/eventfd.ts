@@ -1,4 +1,6 @@
+import { readlinkSync } from 'node:fs';
 import { checkInstance, checkObject, checkSignal, checkU32, checkU64 } from '../base/arguments.ts';
+import { KvmError } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { callFailure } from '../calls/failure.ts';
 import { Handle } from '../calls/handle.ts';
@@ -7,6 +9,9 @@ import { isLittleEndianHost } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { POLL } from '../uapi/flags.ts';
 import { Descriptor } from './descriptor.ts';
+
+/** What the kernel calls the file of one. */
+const EVENTFD = 'anon_inode:[eventfd]';
 
 export interface WaitOptions {
   /** Ends the wait. */
@@ -37,12 +42,12 @@ export class EventFd extends Handle implements AsyncIterable<bigint> {
   #closed = false;
   #holders = 0;
 
-  /** @param initial what the counter begins with; or an eventfd that is there already, which is taken over */
+  /**
+   * @param initial what the counter begins with; or an eventfd that is there already, which is taken over
+   * @throws KvmError EINVAL for a descriptor of anything else, which stays the caller's; EBADF, EMFILE
+   */
   constructor(calls: KvmCalls, initial: number | Descriptor = 0) {
-    super(
-      calls,
-      typeof initial === 'object' ? checkInstance(initial, 'initial', Descriptor).giveUp() : make(calls, initial),
-    );
+    super(calls, typeof initial === 'object' ? takeOver(initial) : make(calls, initial));
     this.#littleEndian = isLittleEndianHost(calls.arch);
   }
 
@@ -122,6 +127,14 @@ export class EventFd extends Handle implements AsyncIterable<bigint> {
       },
     };
   }
+}
+
+/** Who hands something else over could make us wait for ever in a read of it. */
+function takeOver(descriptor: Descriptor): number {
+  const { fd, closed } = checkInstance(descriptor, 'initial', Descriptor);
+  const what = closed ? EVENTFD : readlinkSync(`/proc/self/fd/${fd}`);
+  if (what === EVENTFD) return descriptor.giveUp();
+  throw new KvmError(ERRNO.EINVAL, { syscall: 'eventfd', explanation: `descriptor ${fd} is no eventfd, but ${what}` });
 }
 
 function make(calls: KvmCalls, initial: number): number {

@@ -45,7 +45,7 @@ static int Ask(int fd, uint32_t request, const void* payload, uint32_t size) {
   return recv(fd, reply, sizeof reply, MSG_WAITALL) == sizeof reply ? 0 : -1;
 }
 
-// Connects to a back end and gives it memory and queue 0.
+// Connects to a back end and gives it memory and queue 0: the connection.
 int bench_vhost_open(const char* path) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};
   if (strlen(path) >= sizeof address.sun_path) return -1;
@@ -67,7 +67,8 @@ int bench_vhost_open(const char* path) {
   if (Send(fd, 8, size, 8, -1) != 0 || Send(fd, 10, base, 8, -1) != 0) return -1;
   if (Send(fd, 9, rings, sizeof rings, -1) != 0 || Send(fd, 13, &zero, 8, call_fd) != 0) return -1;
   if (Send(fd, 12, &zero, 8, kick_fd) != 0) return -1;
-  return Ask(fd, 1, NULL, 0);
+  close(memfd);
+  return Ask(fd, 1, NULL, 0) == 0 ? fd : -1;
 }
 
 static void Put(uint16_t index, uint64_t gpa, uint32_t length, uint16_t flags) {

@@ -5,6 +5,8 @@ import { readdirSync } from 'node:fs';
 import { AddressSpace, type ConsumerEvent, Kvm, Mapping } from '../../lib/index.ts';
 import { loadNative } from '../../lib/raw.ts';
 import { compile } from '../unit/sharing/compile.ts';
+import { killBackEnds } from './back-ends.ts';
+import { killFrontEnds } from './front-ends.ts';
 import { killOwners } from './owners.ts';
 
 const MIB = 2 ** 20;
@@ -99,3 +101,5 @@ for (const ram of rams) ram.close();
 kvm.close();
 program.remove();
 await killOwners(calls, Math.ceil(count / 20), random);
+await killFrontEnds(calls, count, random);
+await killBackEnds(calls, Math.ceil(count / 4), random);

@@ -239,6 +239,11 @@ describe('a queue', () => {
     expect(await peer.ack(REQUEST.SET_VRING_KICK, descriptor(true), [kick.fd])).toBe(22);
     expect(await peer.ack(REQUEST.SET_VRING_KICK, descriptor(true), [])).toBe(71);
     expect(await peer.ack(REQUEST.SET_VRING_KICK, descriptor(false), [])).toBe(71);
+    // Anything else could be read for ever.
+    for (const request of [REQUEST.SET_VRING_KICK, REQUEST.SET_VRING_CALL, REQUEST.SET_VRING_ERR]) {
+      expect(await peer.ack(request, descriptor(true), [ram.fd])).toBe(22);
+    }
+    expect(errors.at(-1)!.message).toContain('is no eventfd, but /memfd:');
     expect(await peer.setUp(ram.fd)).toBe(0);
     await peer.start(kick);
     expect(await peer.ack(REQUEST.SET_VRING_KICK, descriptor(true), [kick.fd])).toBe(16);
