@@ -4,7 +4,7 @@ import { callError } from '../calls/failure.ts';
 import { Handle } from '../calls/handle.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { ERRNO } from '../uapi/errno.ts';
-import { POLL, SOCK } from '../uapi/flags.ts';
+import { POLL, SCM_MAX_FD, SOCK } from '../uapi/flags.ts';
 import { Descriptor, sharingOf } from './descriptor.ts';
 import type { WaitOptions } from './eventfd.ts';
 
@@ -20,15 +20,13 @@ export interface PeerCredentials {
   readonly gid: number;
 }
 
-/** The most descriptors that one message carries. */
-const MOST_DESCRIPTORS = 253;
 /** Connections that may wait to be accepted. */
 const BACKLOG = 128;
 /** A listener whose queue is full doesn't say when it has room again. */
 const RETRY_CONNECT_MS = 10;
 
 // Filled and emptied within one call.
-const received = new Int32Array(MOST_DESCRIPTORS);
+const received = new Int32Array(SCM_MAX_FD);
 const NO_DESCRIPTORS = new Int32Array(0);
 
 /** One end of a Unix socket, over which descriptors can be sent beside bytes. */

@@ -123,6 +123,9 @@ export const POLL = { IN: 1, OUT: 4, ERR: 8 } as const;
 /** Types of Unix sockets (asm-generic). */
 export const SOCK = { STREAM: 1, SEQPACKET: 5 } as const;
 
+/** The most descriptors that one message carries over a Unix socket (the kernel's `SCM_MAX_FD`). */
+export const SCM_MAX_FD = 253;
+
 /** What can be forbidden to everybody who has a memfd (`F_SEAL_*`). */
 export const SEAL = { SEAL: 1, SHRINK: 2, GROW: 4, WRITE: 8 } as const;
 
@@ -186,6 +189,9 @@ export const PPC_COMPAT_CAP = { POWER9: 1n << 62n, POWER10: 1n << 61n, POWER11: 
 
 /** Bit of a VM's type on arm64 (uAPI `KVM_VM_TYPE_ARM_PROTECTED`); the low eight are the bits of its physical addresses. */
 export const VM_TYPE_ARM_PROTECTED = 0x8000_0000;
+
+/** Target of KVM_ARM_VCPU_INIT: the processor that any host can have (uAPI `KVM_ARM_TARGET_GENERIC_V8`). */
+export const ARM_TARGET_GENERIC_V8 = 5;
 
 /** Bit of `kvm_run.arm_sea.flags`: `gpa` says where (uAPI `KVM_EXIT_ARM_SEA_FLAG_GPA_VALID`). */
 export const ARM_SEA_GPA_VALID = 1;

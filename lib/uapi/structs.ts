@@ -113,6 +113,21 @@ export const KVM_PPC_SMMU_INFO = {
   page: { page_shift: 0, pte_enc: 4, structSize: 8 },
 } as const;
 
+/** Layout of `struct kvm_sregs` on x86_64 behind its segments: descriptor tables, and control registers of 8 bytes each. */
+export const KVM_SREGS_X86_64 = { gdt: 192, idt: 208, cr0: 224 } as const;
+
+/** Layout of `struct kvm_segment` (x86_64); from `type` on each field is a byte. */
+export const KVM_SEGMENT = { base: 0, limit: 8, selector: 12, type: 14, structSize: 24 } as const;
+
+/** Layout of `struct kvm_dtable` (x86_64). */
+export const KVM_DTABLE = { base: 0, limit: 8, structSize: 16 } as const;
+
+/** Layout of `struct kvm_vcpu_init` (aarch64); `features` are seven words of bits. */
+export const KVM_VCPU_INIT = { target: 0, features: 4, structSize: 32 } as const;
+
+/** Size of `struct kvm_regs` on aarch64, whose fields are got one by one. */
+export const KVM_REGS_AARCH64 = { structSize: 864 } as const;
+
 /** Sizes of the register structures of GET/SET_REGS and GET/SET_SREGS; absent where the architecture has none. */
 export const REGS_SIZE: Readonly<Record<Arch, { readonly regs?: number; readonly sregs?: number }>> = ARCH_FACTS;
 
@@ -138,5 +153,5 @@ export const X86_64_REGS = [
   'rflags',
 ] as const;
 
-/** Field order of x86_64's segment registers at the start of `struct kvm_sregs`, 24 bytes each. */
+/** Field order of x86_64's segment registers at the start of `struct kvm_sregs`, each a `struct kvm_segment`. */
 export const X86_64_SEGMENTS = ['cs', 'ds', 'es', 'fs', 'gs', 'ss', 'tr', 'ldt'] as const;

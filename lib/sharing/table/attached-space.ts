@@ -7,7 +7,7 @@ import type { CallName } from '../../calls/signatures.ts';
 import type { MemoryLookup } from '../../memory/lookup.ts';
 import { RangeTable } from '../../memory/range-table.ts';
 import { ERRNO } from '../../uapi/errno.ts';
-import { SEAL } from '../../uapi/flags.ts';
+import { SCM_MAX_FD, SEAL } from '../../uapi/flags.ts';
 import type { Binding, BindingClass, BoundSpace } from '../binding.ts';
 import { Descriptor, sharingOf } from '../descriptor.ts';
 import type { UnixConnection } from '../socket.ts';
@@ -38,7 +38,7 @@ const NO_CHANGES = new Int32Array(1);
 
 // Filled and emptied within one call.
 const message = new Uint8Array(MESSAGE_BYTES * 32);
-const received = new Int32Array(253);
+const received = new Int32Array(SCM_MAX_FD);
 
 /** A region of an attached space. */
 class AttachedRegion implements BoundRange {

@@ -80,6 +80,7 @@ const CONSTANTS: readonly (readonly [string, number | bigint])[] = [
   ['KVM_S390_MEMOP_F_SKEY_PROTECTION', uapi.MEMOP_FLAG.SKEY],
   ['KVM_S390_GET_SKEYS_NONE', uapi.S390_GET_SKEYS_NONE],
   ['KVM_S390_SKEYS_MAX', uapi.S390_SKEYS_MAX],
+  ['KVM_ARM_TARGET_GENERIC_V8', uapi.ARM_TARGET_GENERIC_V8],
   ['KVM_VM_TYPE_ARM_PROTECTED', uapi.VM_TYPE_ARM_PROTECTED],
   ['KVM_EXIT_ARM_SEA_FLAG_GPA_VALID', uapi.ARM_SEA_GPA_VALID],
 ];
@@ -148,6 +149,33 @@ const ranged = (type: string, layout: { start: number; len: number; structSize: 
   };
 };
 
+const { structSize: segmentSize, ...segmentFields } = uapi.KVM_SEGMENT;
+const { structSize: tableSize, ...tableFields } = uapi.KVM_DTABLE;
+const { structSize: vcpuInitSize, ...vcpuInit } = uapi.KVM_VCPU_INIT;
+
+/** Offsets of fields that follow one another. */
+const inOrder = (names: readonly string[], bytes: number): Record<string, number> =>
+  Object.fromEntries(names.map((name, index) => [name, index * bytes]));
+
+const OF_REGISTERS: readonly (Layout & { readonly arch: Arch })[] = [
+  {
+    arch: 'x86_64',
+    type: 'struct kvm_regs',
+    members: inOrder(uapi.X86_64_REGS, 8),
+    size: uapi.REGS_SIZE.x86_64.regs!,
+  },
+  {
+    arch: 'x86_64',
+    type: 'struct kvm_sregs',
+    members: { ...inOrder(uapi.X86_64_SEGMENTS, segmentSize), ...uapi.KVM_SREGS_X86_64 },
+    size: uapi.REGS_SIZE.x86_64.sregs!,
+  },
+  { arch: 'x86_64', type: 'struct kvm_segment', members: segmentFields, size: segmentSize },
+  { arch: 'x86_64', type: 'struct kvm_dtable', members: tableFields, size: tableSize },
+  { arch: 'aarch64', type: 'struct kvm_vcpu_init', members: vcpuInit, size: vcpuInitSize },
+  { arch: 'aarch64', type: 'struct kvm_regs', members: {}, size: uapi.KVM_REGS_AARCH64.structSize },
+];
+
 const LATER = ['arm_sea', 'snp_req_certs', 'tdx', 'memory_fault'];
 
 function layouts(arch: Arch): Layout[] {
@@ -166,11 +194,13 @@ function layouts(arch: Arch): Layout[] {
     return [
       ...common,
       { type: 'struct kvm_run', members: membersOf(fields) },
+      { type: 'struct kvm_regs', members: {}, size: uapi.REGS_SIZE.s390x.regs! },
       { type: 'struct kvm_sregs', members: uapi.KVM_SREGS_S390X, size: uapi.REGS_SIZE.s390x.sregs! },
     ];
   }
   return [
     ...common,
+    ...OF_REGISTERS.filter((each) => each.arch === arch),
     ...(arch === 'ppc64'
       ? [
           { since: 'KVM_PPC_GET_COMPAT_CAPS', type: 'struct kvm_ppc_compat_caps', members: compat, size: compatSize },

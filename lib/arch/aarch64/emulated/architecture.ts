@@ -4,13 +4,12 @@ import { commonCapabilities, commonMachine, type Machine, PLAIN_VM } from '../..
 import { DIRTY_RING_MAX_BYTES } from '../../../rules/dirty-ring.ts';
 import { CAP } from '../../../uapi/capabilities.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
-import { DIRTY_LOG, GUEST_MEMFD_FLAG } from '../../../uapi/flags.ts';
+import { ARM_TARGET_GENERIC_V8, DIRTY_LOG, GUEST_MEMFD_FLAG } from '../../../uapi/flags.ts';
 import type { Release } from '../../../uapi/release.ts';
-import { Aarch64Vcpu, TARGET_GENERIC_V8 } from './vcpu-state.ts';
+import { KVM_REGS_AARCH64, KVM_VCPU_INIT } from '../../../uapi/structs.ts';
+import { Aarch64Vcpu } from './vcpu-state.ts';
 
 const MAX_VCPUS = 512;
-/** Of `struct kvm_regs`, whose fields are got one by one. */
-const REGS_BYTES = 864;
 /** What CREATE_GUEST_MEMFD of 6.18 knows. */
 const GUEST_MEMFD_FLAGS = GUEST_MEMFD_FLAG.MMAP | GUEST_MEMFD_FLAG.INIT_SHARED;
 
@@ -31,7 +30,7 @@ const AARCH64_VM: ArchVm = {
   requests: {
     KVM_ARM_PREFERRED_TARGET(struct) {
       struct.fill(0);
-      struct[0] = TARGET_GENERIC_V8;
+      struct[KVM_VCPU_INIT.target] = ARM_TARGET_GENERIC_V8;
       return 0;
     },
   },
@@ -53,7 +52,7 @@ function aarch64Machine(release: Release): Machine {
     readonlyMem: true,
     unknownVmRequest: -ERRNO.EINVAL,
     oneRegOfVm: -ERRNO.ENODEV,
-    unusedRegsBytes: REGS_BYTES,
+    unusedRegsBytes: KVM_REGS_AARCH64.structSize,
     irqfdWithoutIrqchip: -ERRNO.EAGAIN,
     vmTypes: [{ ...PLAIN_VM, guestMemfd }],
     guestMemfdFlags: guestMemfd ? GUEST_MEMFD_FLAGS : -1,

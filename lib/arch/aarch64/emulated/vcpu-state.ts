@@ -1,16 +1,14 @@
 import type { ArchVcpu } from '../../../emulated/arch-state.ts';
 import type { EmulatedVcpu } from '../../../emulated/vcpu.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
-import { MP_STATE, ONE_REG } from '../../../uapi/flags.ts';
+import { ARM_TARGET_GENERIC_V8, MP_STATE, ONE_REG } from '../../../uapi/flags.ts';
+import { KVM_VCPU_INIT } from '../../../uapi/structs.ts';
 
 /** The core registers that every vCPU has: x0 to x30, SP, PC, PSTATE, SP_EL1, ELR_EL1 and five SPSRs. */
 const CORE_REGISTERS = 41;
 const PSTATE = 33;
 /** EL1 with its own stack pointer, and every interrupt masked. */
 const PSTATE_AFTER_RESET = 0x3c5n;
-
-/** The processor that any host can have (`KVM_ARM_TARGET_GENERIC_V8`). */
-export const TARGET_GENERIC_V8 = 5;
 
 /** States that SET_MP_STATE takes. */
 const STATES: readonly number[] = [MP_STATE.RUNNABLE, MP_STATE.STOPPED, MP_STATE.SUSPENDED];
@@ -34,7 +32,10 @@ export class Aarch64Vcpu implements ArchVcpu {
 
   readonly requests = {
     KVM_ARM_VCPU_INIT: (struct: Uint8Array): number => {
-      if (new DataView(struct.buffer, struct.byteOffset).getUint32(0, true) !== TARGET_GENERIC_V8) return -ERRNO.EINVAL;
+      if (
+        new DataView(struct.buffer, struct.byteOffset).getUint32(KVM_VCPU_INIT.target, true) !== ARM_TARGET_GENERIC_V8
+      )
+        return -ERRNO.EINVAL;
       this.#reset();
       return 0;
     },

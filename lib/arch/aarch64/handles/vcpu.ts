@@ -5,6 +5,7 @@ import type { U64 } from '../../../base/u64.ts';
 import { type Callee, callFailure } from '../../../calls/failure.ts';
 import { ONE_REG } from '../../../uapi/flags.ts';
 import { requestNumber, requestSize } from '../../../uapi/requests.ts';
+import { KVM_VCPU_INIT } from '../../../uapi/structs.ts';
 
 type GeneralRegister =
   | `x${0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10 | 11 | 12 | 13 | 14 | 15 | 16 | 17 | 18 | 19 | 20}`
@@ -43,8 +44,8 @@ const NAMES: readonly Aarch64RegName[] = [
 /** Ids count words of 32 bits. */
 const idOf = (name: Aarch64RegName): bigint => ONE_REG.ARM64_CORE + 2n * BigInt(NAMES.indexOf(name));
 
-/** `struct kvm_vcpu_init`: the target, and seven words of features. */
-const FEATURES = { at: 4, count: 224 } as const;
+/** Features that there are bits for. */
+const FEATURES = 8 * (KVM_VCPU_INIT.structSize - KVM_VCPU_INIT.features);
 
 /** The vCPU, whose registers are got and set one by one. */
 export interface Aarch64VcpuOwner {
@@ -72,13 +73,13 @@ export class VcpuAarch64 {
   init(features: readonly number[] = []): void {
     if (!Array.isArray(features)) throw invalidArgType('features', 'an array of numbers', features);
     const struct = new Uint8Array(requestSize('KVM_ARM_VCPU_INIT'));
-    const bits = features.map((bit, index) => checkInteger(bit, `features[${index}]`, 0, FEATURES.count - 1));
+    const bits = features.map((bit, index) => checkInteger(bit, `features[${index}]`, 0, FEATURES - 1));
     const { vm } = this.#vcpu;
     const preferred = requestNumber('KVM_ARM_PREFERRED_TARGET', 'aarch64');
     const result = vm.calls.ioctlUnchecked(vm.fd, preferred, struct);
     if (result < 0) throw callFailure('ioctlUnchecked', result, vm, { explanation: 'KVM_ARM_PREFERRED_TARGET' });
-    struct.fill(0, FEATURES.at);
-    for (const bit of bits) struct[FEATURES.at + (bit >> 3)]! |= 1 << (bit & 7);
+    struct.fill(0, KVM_VCPU_INIT.features);
+    for (const bit of bits) struct[KVM_VCPU_INIT.features + (bit >> 3)]! |= 1 << (bit & 7);
     this.#vcpu.ioctl(requestNumber('KVM_ARM_VCPU_INIT', 'aarch64'), struct);
   }
 

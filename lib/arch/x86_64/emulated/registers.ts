@@ -1,5 +1,6 @@
 /** What KVM leaves in the registers of a new x86_64 vCPU, and which it lets user space set. */
 
+import { X86_64_REGS } from '../../../uapi/structs.ts';
 import { decodeSregs, encodeRegs, encodeSregs, type X86_64Segment } from '../model/registers.ts';
 
 const LIMIT = 0xffff;
@@ -19,7 +20,7 @@ const CR0 = { PE: 1n, ET: 0x10n, NW: 0x2000_0000n, CD: 0x4000_0000n, PG: 0x8000_
 const CR4_PAE = 0x20n;
 const EFER = { LME: 0x100n, LMA: 0x400n } as const;
 
-const RFLAGS_AT = 17 * 8;
+const RFLAGS_AT = 8 * X86_64_REGS.indexOf('rflags');
 
 /** The reset state, with the segments as SVM or VMX keep them. */
 export function resetRegisters(regs: Uint8Array, sregs: Uint8Array, id: number, svm: boolean): void {
