@@ -201,20 +201,25 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
 
   /** Executes an operation. One that made the run fail is executed again by the next run, as an instruction is. */
   #attempt(op: GuestOp): Outcome {
-    return this.#guarded(op, () => this.#execute(op));
+    return this.#guarded(op);
   }
 
-  /** Does some of an operation's work; what faults in it is the program's. */
-  #guarded(op: GuestOp, work: () => Outcome): Outcome {
+  /** Does some of an operation's work, or all of it; what faults in it is the program's. */
+  #guarded(op: GuestOp, work?: () => Outcome): Outcome {
     try {
-      const outcome = work();
-      if (typeof outcome === 'number') this.#pending = () => this.#attempt(op);
+      const outcome = work === undefined ? this.#execute(op) : work();
+      if (typeof outcome === 'number') this.#tryAgain(op);
       return outcome;
     } catch (fault) {
       if (!(fault instanceof GuestFault)) throw fault;
       const after = this.#program!.throw(fault);
       return after.done === true ? this.#halt() : this.#attempt(after.value);
     }
+  }
+
+  // On its own: where a closure is made each operation costs one, whether it is made or not.
+  #tryAgain(op: GuestOp): void {
+    this.#pending = () => this.#attempt(op);
   }
 
   #execute(op: GuestOp): Outcome {
@@ -264,7 +269,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   #architectures(op: GuestOp & { readonly op: 'instruction' }): Outcome {
     if (this.arch.instruction === undefined) throw new GuestFault(0, `${this.#machine.arch} has no ${op.name} here`);
     const result = this.arch.instruction(op.name, op.operands);
-    if (result === 'retry') this.#pending = () => this.#attempt(op);
+    if (result === 'retry') this.#tryAgain(op);
     else this.#result = result;
     return 'continue';
   }

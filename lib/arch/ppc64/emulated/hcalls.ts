@@ -5,7 +5,7 @@ import type { Hpt, HptVm } from './hpt.ts';
 import { H, HCALL } from './papr.ts';
 
 /** Flags of the hypercalls that say which entry is meant. Unknown ones are ignored. */
-const EXACT = 0x80_0000_0000n;
+const EXACT_HI = 0x80;
 const READ_4 = 0x20_0000_0000n;
 const AVPN = 0x8000_0000n;
 const ANDCOND = 0x4000_0000n;
@@ -27,17 +27,20 @@ const BULK_MAX = 4;
  * space gets it.
  */
 export function answerHypercall(mmu: HashMmu, nr: number, args: readonly bigint[]): readonly bigint[] | undefined {
-  if (!isImplemented(nr) || !mmu.enabledHcalls.has(nr)) return undefined;
-  const arg = (i: number): bigint => args[i] ?? 0n;
-  if (nr === HCALL.PAGE_INIT) return [code(pageInit(mmu.context.vm, arg(0), arg(1), arg(2)))];
+  if (!mmu.enabledHcalls.has(nr)) return undefined;
+  if (nr === HCALL.PAGE_INIT) return [code(pageInit(mmu.context.vm, arg(args, 0), arg(args, 1), arg(args, 2)))];
+  const call = CALLS.get(nr);
+  if (call === undefined) return undefined;
   const { hpt } = mmu;
-  return mmu.radix || hpt === undefined ? [code(H.FUNCTION)] : CALLS.get(nr)!(hpt, arg);
+  return mmu.radix || hpt === undefined ? [code(H.FUNCTION)] : call(hpt, args);
 }
 
 /** Whether KVM knows the hypercall, so that it can be enabled. */
 export const isImplemented = (nr: number): boolean => CALLS.has(nr) || nr === HCALL.PAGE_INIT;
 
-type Call = (hpt: Hpt, arg: (i: number) => bigint) => readonly bigint[];
+const arg = (args: readonly bigint[], i: number): bigint => args[i] ?? 0n;
+
+type Call = (hpt: Hpt, args: readonly bigint[]) => readonly bigint[];
 
 const CALLS: ReadonlyMap<number, Call> = new Map<number, Call>([
   [HCALL.ENTER, enter],
@@ -45,19 +48,20 @@ const CALLS: ReadonlyMap<number, Call> = new Map<number, Call>([
   [HCALL.BULK_REMOVE, bulkRemove],
   [HCALL.PROTECT, protect],
   [HCALL.READ, read],
-  [HCALL.CLEAR_REF, (hpt, arg) => clear(hpt, arg(1), (slot) => hpt.clearRef(slot))],
-  [HCALL.CLEAR_MOD, (hpt, arg) => clear(hpt, arg(1), (slot) => hpt.clearMod(slot))],
+  [HCALL.CLEAR_REF, (hpt, args) => clear(hpt, arg(args, 1), (slot) => hpt.clearRef(slot))],
+  [HCALL.CLEAR_MOD, (hpt, args) => clear(hpt, arg(args, 1), (slot) => hpt.clearMod(slot))],
 ]);
 
 const code = (value: number): bigint => BigInt.asUintN(64, BigInt(value));
 
 const inTable = (hpt: Hpt, index: bigint): boolean => index < BigInt(hpt.entryCount);
 
-function enter(hpt: Hpt, arg: (i: number) => bigint): readonly bigint[] {
-  const v = arg(2);
-  const r = arg(3);
+function enter(hpt: Hpt, args: readonly bigint[]): readonly bigint[] {
+  const v = arg(args, 2);
+  const r = arg(args, 3);
+  const exact = (highHalf(arg(args, 0)) & EXACT_HI) !== 0;
   // Any index beyond the largest table is as wrong as another; as a number it need not be exact.
-  const slot = hpt.enter((arg(0) & EXACT) !== 0n, Number(arg(1)), highHalf(v), lowHalf(v), highHalf(r), lowHalf(r));
+  const slot = hpt.enter(exact, Number(arg(args, 1)), highHalf(v) | 0, lowHalf(v) | 0, highHalf(r) | 0, lowHalf(r) | 0);
   return slot < 0 ? [code(slot)] : [0n, BigInt(slot)];
 }
 
@@ -67,11 +71,11 @@ const lockedV = (hpt: Hpt, slot: number): bigint =>
 
 const sameAvpn = (hpt: Hpt, slot: number, avpn: bigint): boolean => (lockedV(hpt, slot) & ~0x7fn) === avpn;
 
-function remove(hpt: Hpt, arg: (i: number) => bigint): readonly bigint[] {
-  const flags = arg(0);
-  const avpn = arg(2);
-  if (!inTable(hpt, arg(1))) return [code(H.PARAMETER)];
-  const slot = Number(arg(1));
+function remove(hpt: Hpt, args: readonly bigint[]): readonly bigint[] {
+  const flags = arg(args, 0);
+  const avpn = arg(args, 2);
+  if (!inTable(hpt, arg(args, 1))) return [code(H.PARAMETER)];
+  const slot = Number(arg(args, 1));
   if (
     !hpt.isPresent(slot) ||
     ((flags & AVPN) !== 0n && !sameAvpn(hpt, slot, avpn)) ||
@@ -83,8 +87,8 @@ function remove(hpt: Hpt, arg: (i: number) => bigint): readonly bigint[] {
   return [0n, fromHalves(hpt.vHi, hpt.vLo), fromHalves(hpt.rHi, hpt.rLo)];
 }
 
-function bulkRemove(hpt: Hpt, arg: (i: number) => bigint): readonly bigint[] {
-  const words = Array.from({ length: 2 * BULK_MAX }, (_, i) => arg(i));
+function bulkRemove(hpt: Hpt, args: readonly bigint[]): readonly bigint[] {
+  const words = Array.from({ length: 2 * BULK_MAX }, (_, i) => arg(args, i));
   for (let at = 0; at < words.length; at += 2) {
     const type = Number(words[at]! >> 62n);
     if (type === BULK.END) break;
@@ -110,21 +114,21 @@ function bulkRemove(hpt: Hpt, arg: (i: number) => bigint): readonly bigint[] {
   return [0n, ...words];
 }
 
-function protect(hpt: Hpt, arg: (i: number) => bigint): readonly bigint[] {
-  const flags = arg(0);
-  if (!inTable(hpt, arg(1))) return [code(H.PARAMETER)];
-  const slot = Number(arg(1));
-  if (!hpt.isPresent(slot) || ((flags & AVPN) !== 0n && !sameAvpn(hpt, slot, arg(2)))) return [code(H.NOT_FOUND)];
+function protect(hpt: Hpt, args: readonly bigint[]): readonly bigint[] {
+  const flags = arg(args, 0);
+  if (!inTable(hpt, arg(args, 1))) return [code(H.PARAMETER)];
+  const slot = Number(arg(args, 1));
+  if (!hpt.isPresent(slot) || ((flags & AVPN) !== 0n && !sameAvpn(hpt, slot, arg(args, 2)))) return [code(H.NOT_FOUND)];
   // PP0 is bit 8 of the flags and the key's high bits are 13 and 12; the rest stands where it does in R.
   const rHi = highHalf((flags << 55n) & (1n << 63n)) | highHalf((flags << 48n) & (3n << 60n));
   hpt.protect(slot, rHi, lowHalf(flags));
   return [0n];
 }
 
-function read(hpt: Hpt, arg: (i: number) => bigint): readonly bigint[] {
-  if (!inTable(hpt, arg(1))) return [code(H.PARAMETER)];
-  const four = (arg(0) & READ_4) !== 0n;
-  const first = Number(arg(1)) - (four ? Number(arg(1)) % 4 : 0);
+function read(hpt: Hpt, args: readonly bigint[]): readonly bigint[] {
+  if (!inTable(hpt, arg(args, 1))) return [code(H.PARAMETER)];
+  const four = (arg(args, 0) & READ_4) !== 0n;
+  const first = Number(arg(args, 1)) - (four ? Number(arg(args, 1)) % 4 : 0);
   const answer = [0n];
   for (let slot = first; slot < first + (four ? 4 : 1); slot++) {
     hpt.read(slot);

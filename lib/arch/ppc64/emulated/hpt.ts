@@ -5,6 +5,7 @@ import { entriesOf } from '../model/hash.ts';
 import { frameOf, HPTES_PER_GROUP, R_HI, R_LO, V_HI, V_LO } from '../model/hpte.ts';
 import { Htab } from '../model/htab.ts';
 import { pageShift } from '../model/page-sizes.ts';
+import { bigEndian } from '../model/words.ts';
 import { H } from './papr.ts';
 import { asGuestSees, hasHostPte, isWritable, readonlyHi, readonlyLo } from './real-entry.ts';
 import { rehashedSlot } from './rehash.ts';
@@ -17,6 +18,10 @@ const REAL_V_HI = V_HI.B | 0x000f_ffff;
 /** R and C as {@link ReverseMap} has them. */
 const RC = R_LO.R | R_LO.C;
 const RC_SHIFT = 7;
+
+/** Words of an entry, of which the second says whether the slot is taken: as the machine has it. */
+const HPTE_WORDS = 4;
+const PRESENT = bigEndian(V_LO.VALID | V_LO.ABSENT);
 
 /** What the table needs of its VM; an EmulatedVm is one. */
 export interface HptVm {
@@ -35,6 +40,9 @@ export class HptContext {
   /** Number of open readers; changes are marked while there is one. */
   readers = 0;
   #maps = new WeakMap<EmulatedMemslot, ReverseMap>();
+  /** The slot and the map that were asked for last. */
+  #lastSlot: EmulatedMemslot | undefined;
+  #lastMap = new ReverseMap();
 
   constructor(vm: HptVm) {
     this.vm = vm;
@@ -46,18 +54,32 @@ export class HptContext {
   }
 
   reverseMap(slot: EmulatedMemslot): ReverseMap {
+    if (slot === this.#lastSlot) return this.#lastMap;
     let map = this.#maps.get(slot);
     if (map === undefined) {
       map = new ReverseMap();
       this.#maps.set(slot, map);
     }
+    this.#lastSlot = slot;
+    this.#lastMap = map;
     return map;
   }
 
   /** Every page forgets its entries and its accumulated R and C. */
   resetReverseMaps(): void {
     this.#maps = new WeakMap();
+    this.#lastSlot = undefined;
   }
+}
+
+/** What the real entry for a page of the guest's is: valid, absent, or emulated MMIO. */
+interface Placed {
+  state: number;
+  rHi: number;
+  rLo: number;
+  /** That of a valid entry, which hangs on its `page`. */
+  memslot: EmulatedMemslot | undefined;
+  page: number;
 }
 
 /**
@@ -73,6 +95,8 @@ export class Hpt {
   /** The real entries, B in V as before ISA 3.0. */
   readonly real: Htab;
   readonly #context: HptContext;
+  /** log2 of the host's page size. */
+  readonly #hostShift: number;
   readonly #shadowHi: Uint32Array;
   readonly #shadowLo: Uint32Array;
   /** Rings of the entries that map one page. */
@@ -80,6 +104,8 @@ export class Hpt {
   readonly #previous: Uint32Array;
   /** Entries that may be of interest to a later pass; {@link isDirty} knows for sure. */
   readonly #touched: SlotSet;
+  /** Where the entry goes that is entered; one object for all of them. */
+  readonly #placed: Placed = { state: 0, rHi: 0, rLo: 0, memslot: undefined, page: 0 };
 
   /** What remove, read, clearRef and clearMod answered: the guest's view. */
   vHi = 0;
@@ -89,6 +115,7 @@ export class Hpt {
 
   constructor(context: HptContext, order: number) {
     this.#context = context;
+    this.#hostShift = Math.log2(context.vm.pageSize);
     this.order = order;
     this.entryCount = entriesOf(order);
     this.real = new Htab(order);
@@ -127,8 +154,8 @@ export class Hpt {
     const shift = pageShift(vLo, rLo);
     if (shift === 0) return H.PARAMETER;
     const shadowHi = rHi & ~R_HI.MODIFIED;
-    const placed = this.#place(shadowHi, rLo, shift);
-    if (placed === undefined) return H.PARAMETER;
+    if (!this.#place(shadowHi, rLo, shift)) return H.PARAMETER;
+    const { memslot, page, state, rHi: realHi } = this.#placed;
 
     // Only now: an index out of range is the last thing that KVM looks at.
     if (index >= this.entryCount) return H.PARAMETER;
@@ -138,49 +165,47 @@ export class Hpt {
     this.#shadowLo[slot] = rLo;
     this.#note(slot);
 
-    let realLo = placed.rLo;
-    if (placed.memslot !== undefined) {
-      const map = this.#context.reverseMap(placed.memslot);
-      this.#link(slot, map, placed.page);
+    let realLo = this.#placed.rLo;
+    if (memslot !== undefined) {
+      const map = this.#context.reverseMap(memslot);
+      this.#link(slot, map, page);
       // A page counts as referenced or changed in the real entry only if it is known to have been.
-      realLo &= ~RC | (map.rc(placed.page) << RC_SHIFT);
+      realLo &= ~RC | (map.rc(page) << RC_SHIFT);
     }
     const software = vLo & ~(V_LO.HVLOCK | V_LO.ABSENT | V_LO.VALID);
-    this.real.setWords(slot, vHi & REAL_V_HI, software | placed.state, placed.rHi, realLo);
+    this.real.setWords(slot, vHi & REAL_V_HI, software | state, realHi, realLo);
     return slot;
   }
 
-  /**
-   * What the real entry for a page of the guest's is: valid, absent, or emulated MMIO. Undefined where KVM refuses.
-   * With `memslot`, the entry is valid and hangs on that slot's page.
-   */
-  #place(
-    rHi: number,
-    rLo: number,
-    shift: number,
-  ): { state: number; rHi: number; rLo: number; memslot?: EmulatedMemslot; page: number } | undefined {
+  /** Says in {@link #placed} what the real entry for a page of the guest's is; false where KVM refuses. */
+  #place(rHi: number, rLo: number, shift: number): boolean {
     const { vm } = this.#context;
     const gfn = this.#gfn(rHi, rLo, shift);
     const memslot = vm.usableSlot(gfn);
-    if (memslot === undefined) return { state: V_LO.ABSENT, rHi: rHi | R_HI.KEY, rLo: rLo | R_LO.KEY, page: 0 };
+    if (memslot === undefined) return this.#placeAs(V_LO.ABSENT, rHi | R_HI.KEY, rLo | R_LO.KEY);
     const hva = vm.hostAddress(memslot, gfn);
-    const pages = 2 ** shift / vm.pageSize;
+    const pages = shift > this.#hostShift ? 2 ** (shift - this.#hostShift) : 1;
     if (pages > 1) {
-      if (memslot.baseGfn % pages !== 0 || memslot.npages % pages !== 0) return undefined;
-      if (hasHostPte(vm.memory, hva)) return undefined;
+      if (memslot.baseGfn % pages !== 0 || memslot.npages % pages !== 0) return false;
+      if (hasHostPte(vm.memory, hva)) return false;
     }
-    const page = gfn - memslot.baseGfn;
     if (pages > 1 || !vm.memory.canAccess(hva, false)) {
-      return { state: V_LO.ABSENT, rHi: rHi & ~R_HI.KEY, rLo: rLo & ~R_LO.KEY, page };
+      return this.#placeAs(V_LO.ABSENT, rHi & ~R_HI.KEY, rLo & ~R_LO.KEY);
     }
     const readonly = isWritable(rHi, rLo) && !vm.memory.canAccess(hva, true);
-    return {
-      state: V_LO.VALID,
-      rHi: readonly ? readonlyHi(rHi, rLo) : rHi,
-      rLo: readonly ? readonlyLo(rHi, rLo) : rLo,
-      memslot,
-      page,
-    };
+    this.#placeAs(V_LO.VALID, readonly ? readonlyHi(rHi, rLo) : rHi, readonly ? readonlyLo(rHi, rLo) : rLo);
+    this.#placed.memslot = memslot;
+    this.#placed.page = gfn - memslot.baseGfn;
+    return true;
+  }
+
+  #placeAs(state: number, rHi: number, rLo: number): true {
+    const placed = this.#placed;
+    placed.state = state;
+    placed.rHi = rHi;
+    placed.rLo = rLo;
+    placed.memslot = undefined;
+    return true;
   }
 
   #freeSlot(exact: boolean, index: number): number {
@@ -201,6 +226,14 @@ export class Hpt {
     this.#note(slot);
     // Since POWER9 the real B is in the second doubleword, which is left as it is.
     this.real.setV(slot, this.real.vHi(slot) & V_HI.B, 0);
+  }
+
+  /** Removes the entries that are present among those of [from, to). */
+  removeAll(from: number, to: number): void {
+    const { words } = this.real;
+    for (let slot = from; slot < to; slot++) {
+      if ((words[slot * HPTE_WORDS + 1]! & PRESENT) !== 0) this.remove(slot);
+    }
   }
 
   /** H_PROTECT of an entry that is present: PP0, PP, N and key become those given, at first in the guest's view only. */

@@ -132,7 +132,7 @@ export class HtabFile implements OpenFile {
       if (hpt.enter(true, slot, vHi, vLo, rHi, rLo) !== slot) return -ERRNO.EIO;
       if (!this.#mmu.ready && vHi === VRMA_HI && (vLo & 0xff00_0000) >>> 0 === VRMA_LO) this.#mmu.useVrma(baseShift);
     }
-    for (let slot = index + valid; slot < index + valid + invalid; slot++) if (hpt.isPresent(slot)) hpt.remove(slot);
+    hpt.removeAll(index + valid, index + valid + invalid);
     return 0;
   }
 }

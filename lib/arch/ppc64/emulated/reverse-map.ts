@@ -15,10 +15,13 @@ interface Block {
  */
 export class ReverseMap {
   readonly #blocks = new Map<number, Block>();
+  /** The block that was looked for last. */
+  #number = -1;
+  #last: Block | undefined;
 
   /** Slot of an entry that maps the page, or −1. */
   head(page: number): number {
-    return this.#blocks.get(Math.floor(page / BLOCK_PAGES))?.heads[page % BLOCK_PAGES] ?? NONE;
+    return this.#find(page)?.heads[page % BLOCK_PAGES] ?? NONE;
   }
 
   setHead(page: number, slot: number): void {
@@ -27,7 +30,7 @@ export class ReverseMap {
 
   /** The page's accumulated R (2) and C (1). */
   rc(page: number): number {
-    return this.#blocks.get(Math.floor(page / BLOCK_PAGES))?.rc[page % BLOCK_PAGES] ?? 0;
+    return this.#find(page)?.rc[page % BLOCK_PAGES] ?? 0;
   }
 
   addRc(page: number, rc: number): void {
@@ -41,12 +44,21 @@ export class ReverseMap {
     }
   }
 
-  #block(page: number): Block {
+  #find(page: number): Block | undefined {
     const number = Math.floor(page / BLOCK_PAGES);
-    let block = this.#blocks.get(number);
+    if (number !== this.#number) {
+      this.#number = number;
+      this.#last = this.#blocks.get(number);
+    }
+    return this.#last;
+  }
+
+  #block(page: number): Block {
+    let block = this.#find(page);
     if (block === undefined) {
       block = { heads: new Int32Array(BLOCK_PAGES).fill(NONE), rc: new Uint8Array(BLOCK_PAGES) };
-      this.#blocks.set(number, block);
+      this.#blocks.set(this.#number, block);
+      this.#last = block;
     }
     return block;
   }

@@ -31,8 +31,13 @@ export function segmentOffset(segmentSize: SegmentSize, eaHi: number, eaLo: numb
  * index for 1 TiB ones, the low bits of it. The secondary group is the complement: see {@link otherGroup}.
  */
 export function primaryGroup(segment: Segment, offset: number, order: number): number {
+  return groupOfPage(segment, Math.floor(offset * segment.pagesPerByte), order);
+}
+
+/** The same of a page's index in its segment. */
+function groupOfPage(segment: Segment, page: number, order: number): number {
   const bits = order - 7;
-  const lo = segment.hashLo ^ Math.floor(offset * segment.pagesPerByte);
+  const lo = segment.hashLo ^ page;
   if (bits < 32) return lo & ((1 << bits) - 1);
   return (segment.hashHi & ((1 << (bits - 32)) - 1)) * 2 ** 32 + (lo >>> 0);
 }
@@ -62,27 +67,34 @@ export function findHpte(
 ): number {
   const { baseShift } = segment;
   if (baseShift === 0) return NOT_FOUND;
-  const offset = segmentOffset(segment.segmentSize, eaHi, eaLo);
+  // The byte offset in the segment in units of 64 KiB, and the rest of it: it has up to 40 bits, and halves stay integers.
+  const is1T = segment.segmentSize === '1T';
+  const blocks = is1T ? ((eaHi & 0xff) << 16) | (eaLo >>> 16) : (eaLo & 0x0fff_ffff) >>> 16;
+  const page =
+    baseShift <= 16 ? (blocks << (16 - baseShift)) | ((eaLo & 0xffff) >>> baseShift) : blocks >>> (baseShift - 16);
   // A virtual page of less than 8 MiB is known to V only down to bit 23; a larger one to its own size.
   const implied = baseShift <= 23 ? 7 : baseShift - 16;
-  const wantLo = segment.avpnLo | ((Math.floor(offset / 0x1_0000) >>> implied) << implied);
+  const wantLo = segment.avpnLo | ((blocks >>> implied) << implied);
   const large = baseShift === 12 ? 0 : V_LO.LARGE;
   const mask = V_LO.AVPN | V_LO.SECONDARY | large;
   // Halves are compared as signed numbers, which the engine keeps in registers.
   const avpnHi = segment.avpnHi | 0;
+  const { order } = table;
 
-  let group = primaryGroup(segment, offset, table.order);
+  let group = groupOfPage(segment, page, order);
   for (let secondary = 0; ; secondary = V_LO.SECONDARY) {
     const want = wantLo | large | secondary;
     const first = group * HPTES_PER_GROUP;
     for (let slot = first; slot < first + HPTES_PER_GROUP; slot++) {
       if (probe !== undefined) probe(slot);
       const vLo = table.vLo(slot) | 0;
-      if ((vLo & mask) !== want || (vLo & present) === 0 || (table.vHi(slot) | 0) !== avpnHi) continue;
-      if (basePageShift(vLo, table.rLo(slot)) === baseShift) return slot;
+      if ((vLo & mask) !== want) continue;
+      if ((vLo & present) === 0) continue;
+      if ((table.vHi(slot) | 0) !== avpnHi) continue;
+      if ((vLo & V_LO.LARGE) === 0 ? baseShift === 12 : basePageShift(vLo, table.rLo(slot)) === baseShift) return slot;
     }
     if (secondary !== 0) return NOT_FOUND;
-    group = otherGroup(group, table.order);
+    group = otherGroup(group, order);
   }
 }
 

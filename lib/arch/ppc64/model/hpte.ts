@@ -47,6 +47,8 @@ export const ppOf = (rHi: number, rLo: number): number => ((rHi & R_HI.PP0) >>> 
 /** Number of the first 4 KiB frame of a page: the RPN field with the LP bits of a page of 2^`shift` bytes cleared. */
 export function frameOf(rHi: number, rLo: number, shift: number): number {
   const frame = (rHi & R_HI.RPN) * 0x10_0000 + (rLo >>> 12);
+  // Most are: the power and the rest are calls of functions.
+  if (shift === 12) return frame;
   return frame - (frame % 2 ** (shift - 12));
 }
 

@@ -34,6 +34,7 @@ export class Segment {
 
   /** 2^-baseShift: an offset times this is a page. */
   readonly pagesPerByte: number;
+  // Halves are signed: the engine keeps those without an object of their own.
   /** Halves of what the hash XORs with the page index: the VSID, for 1 TiB segments with VSID << 25. */
   readonly hashHi: number;
   readonly hashLo: number;
@@ -62,21 +63,19 @@ export class Segment {
     this.noExecute = (vLo & VSID_LO.N) !== 0;
 
     const hash = is1T ? this.vsid ^ (this.vsid << 25n) : this.vsid;
-    this.hashHi = highHalf(hash);
-    this.hashLo = lowHalf(hash);
-    this.avpnHi = vHi;
+    this.hashHi = highHalf(hash) | 0;
+    this.hashLo = lowHalf(hash) | 0;
+    this.avpnHi = vHi | 0;
     this.avpnLo = is1T ? vLo & 0xff00_0000 : vLo & 0xffff_f000;
-    this.#esidHiMask = is1T ? 0xffff_ff00 : 0xffff_ffff;
-    this.#esidLoMask = is1T ? 0 : 0xf000_0000;
-    this.#esidHi = (highHalf(esidWord) & this.#esidHiMask) >>> 0;
-    this.#esidLo = (lowHalf(esidWord) & this.#esidLoMask) >>> 0;
+    this.#esidHiMask = is1T ? ~0xff : ~0;
+    this.#esidLoMask = is1T ? 0 : ~0x0fff_ffff;
+    this.#esidHi = highHalf(esidWord) & this.#esidHiMask;
+    this.#esidLo = lowHalf(esidWord) & this.#esidLoMask;
   }
 
   /** Whether this entry is valid and translates the effective address with these halves. */
   covers(eaHi: number, eaLo: number): boolean {
-    return (
-      this.valid && (eaHi & this.#esidHiMask) >>> 0 === this.#esidHi && (eaLo & this.#esidLoMask) >>> 0 === this.#esidLo
-    );
+    return this.valid && (eaHi & this.#esidHiMask) === this.#esidHi && (eaLo & this.#esidLoMask) === this.#esidLo;
   }
 
   /** First effective address of the segment. */

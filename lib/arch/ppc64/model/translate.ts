@@ -1,5 +1,5 @@
 import { checkInstances, checkObject, checkOneOf, isExact, toU64 } from '../../../base/arguments.ts';
-import { fromHalves, hex64, highHalf, lowHalf } from '../../../base/u64.ts';
+import { hex64, highHalf, lowHalf, type U64 } from '../../../base/u64.ts';
 import { findHpte, type HpteWords, NOT_FOUND, otherGroup, primaryGroup, segmentOffset } from './hash.ts';
 import { frameOf, HPTES_PER_GROUP, Hpte, R_LO, V_LO } from './hpte.ts';
 import { pageShift, pageSizeName } from './page-sizes.ts';
@@ -11,24 +11,25 @@ export type TranslationFault = 'no-segment' | 'no-hpte' | Denial;
 
 /** An effective address that has a translation. */
 export class Translated {
-  readonly ok = true;
+  readonly ok: true;
   readonly segment: Segment;
   readonly slot: number;
   readonly entry: Hpte;
-  readonly #eaHi: number;
-  readonly #eaLo: number;
+  /** The effective address, as it was given. */
+  readonly ea: U64;
 
-  constructor(segment: Segment, slot: number, entry: Hpte, eaHi: number, eaLo: number) {
+  constructor(segment: Segment, slot: number, entry: Hpte, ea: U64) {
+    // Not by initializers, which take a third of the time of a translation.
+    this.ok = true;
     this.segment = segment;
     this.slot = slot;
     this.entry = entry;
-    this.#eaHi = eaHi;
-    this.#eaLo = eaLo;
+    this.ea = ea;
   }
 
   /** Real (for a guest: guest physical) address. */
   get ra(): bigint {
-    return realAddress(this.entry, fromHalves(this.#eaHi, this.#eaLo));
+    return realAddress(this.entry, BigInt(this.ea));
   }
 }
 
@@ -70,6 +71,7 @@ export interface TranslateOptions {
 }
 
 const openContext = protectionContext();
+const NO_OPTIONS: TranslateOptions = {};
 
 /** Checks what every translation is given beside the address. */
 export function checkTranslation(slb: readonly Segment[], options: TranslateOptions): void {
@@ -94,13 +96,13 @@ export function translate(
   table: HpteWords,
   slb: readonly Segment[],
   ea: number | bigint,
-  options: TranslateOptions = {},
+  options: TranslateOptions = NO_OPTIONS,
 ): HashTranslation {
   if (typeof ea === 'number' && ea >= 0 && isExact(ea)) {
-    return walk(table, slb, Math.floor(ea / 2 ** 32), ea >>> 0, options, undefined);
+    return walk(table, slb, ea, Math.floor(ea / 2 ** 32), ea >>> 0, options, undefined);
   }
   const wide = toU64(ea, 'ea');
-  return walk(table, slb, highHalf(wide), lowHalf(wide), options, undefined);
+  return walk(table, slb, ea, highHalf(wide), lowHalf(wide), options, undefined);
 }
 
 /**
@@ -114,48 +116,72 @@ export function explainTranslation(
   ea: number | bigint,
   options: TranslateOptions = {},
 ): { readonly result: HashTranslation; readonly steps: readonly TranslationStep[] } {
-  const steps: TranslationStep[] = [];
   const wide = toU64(ea, 'ea');
-  const result = walk(table, slb, highHalf(wide), lowHalf(wide), options, (step) => steps.push(step));
-  steps.push({ step: 'result', result });
+  const log = new StepLog(table);
+  const result = walk(table, slb, ea, highHalf(wide), lowHalf(wide), options, log);
+  const steps: readonly TranslationStep[] = [...log.steps, { step: 'result', result }];
   return { result, steps };
+}
+
+/** Notes the steps of a walk. It is an object, since closures in the walk would cost those that nobody asks about, too. */
+class StepLog {
+  readonly steps: TranslationStep[] = [];
+  readonly #table: HpteWords;
+  #segment: Segment | undefined;
+  #offset = 0;
+  #primary = 0;
+
+  constructor(table: HpteWords) {
+    this.#table = table;
+  }
+
+  segment(segment: Segment | undefined, eaHi: number, eaLo: number): void {
+    this.steps.push({ step: 'segment', segment });
+    if (segment === undefined) return;
+    const { order } = this.#table;
+    this.#segment = segment;
+    this.#offset = segmentOffset(segment.segmentSize, eaHi, eaLo);
+    this.#primary = primaryGroup(segment, this.#offset, order);
+    this.steps.push({
+      step: 'hash',
+      pageIndex: Math.floor(this.#offset / 2 ** segment.baseShift),
+      primary: this.#primary,
+      secondary: otherGroup(this.#primary, order),
+    });
+  }
+
+  readonly probe = (slot: number): void => {
+    const entry = entryAt(this.#table, slot);
+    const secondary = Math.floor(slot / HPTES_PER_GROUP) !== this.#primary;
+    this.steps.push({ step: 'probe', slot, entry, verdict: judge(entry, this.#segment!, this.#offset, secondary) });
+  };
+
+  access(access: AccessKind, denied: Denial | undefined, entry: Hpte): void {
+    this.steps.push({ step: 'access', access, denied, entry });
+  }
 }
 
 function walk(
   table: HpteWords,
   slb: readonly Segment[],
+  ea: U64,
   eaHi: number,
   eaLo: number,
   { access = 'load', context = openContext }: TranslateOptions,
-  tell: ((step: TranslationStep) => void) | undefined,
+  log: StepLog | undefined,
 ): HashTranslation {
   const segment = findSegment(slb, eaHi, eaLo);
-  tell?.({ step: 'segment', segment });
+  log?.segment(segment, eaHi, eaLo);
   if (segment === undefined) return { ok: false, fault: 'no-segment' };
-
-  const offset = segmentOffset(segment.segmentSize, eaHi, eaLo);
-  const primary = primaryGroup(segment, offset, table.order);
-  tell?.({
-    step: 'hash',
-    pageIndex: Math.floor(offset / 2 ** segment.baseShift),
-    primary,
-    secondary: otherGroup(primary, table.order),
-  });
-  const probe =
-    tell &&
-    ((slot: number): void => {
-      const entry = entryAt(table, slot);
-      const secondary = Math.floor(slot / HPTES_PER_GROUP) !== primary;
-      tell({ step: 'probe', slot, entry, verdict: judge(entry, segment, offset, secondary) });
-    });
-  const slot = findHpte(table, segment, eaHi, eaLo, V_LO.VALID, probe);
+  const slot = findHpte(table, segment, eaHi, eaLo, V_LO.VALID, log?.probe);
   if (slot === NOT_FOUND) return { ok: false, fault: 'no-hpte', segment };
-
-  const entry = entryAt(table, slot);
-  const denied = denial(segment, entry.rHi, entry.rLo, access, context);
-  tell?.({ step: 'access', access, denied, entry });
+  const rHi = table.rHi(slot);
+  const rLo = table.rLo(slot);
+  const entry = new Hpte(table.vHi(slot), table.vLo(slot), rHi, rLo);
+  const denied = denial(segment, rHi, rLo, access, context);
+  log?.access(access, denied, entry);
   if (denied !== undefined) return { ok: false, fault: denied, segment, slot, entry };
-  return new Translated(segment, slot, entry, eaHi, eaLo);
+  return new Translated(segment, slot, entry, ea);
 }
 
 const entryAt = (table: HpteWords, slot: number): Hpte =>
