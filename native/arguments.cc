@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <limits>
+
 namespace kvm_bridge {
 namespace {
 
@@ -16,6 +18,15 @@ Fit ReadInteger(napi_env env, napi_value value, double least, double most, doubl
   // NaN compares false with everything.
   if (!(out >= least && out <= most) || !IsWhole(out)) return Fit::out_of_range;
   return Fit::yes;
+}
+
+template <typename Integer>
+Fit ReadWhole(napi_env env, napi_value value, Integer& out) {
+  double number;
+  const Fit fit =
+      ReadInteger(env, value, std::numeric_limits<Integer>::min(), std::numeric_limits<Integer>::max(), number);
+  if (fit == Fit::yes) out = static_cast<Integer>(number);
+  return fit;
 }
 
 Fit ReadTypedArray(napi_env env, napi_value value, napi_typedarray_type wanted, void** data, size_t* length) {
@@ -41,33 +52,13 @@ bool HasType(napi_env env, napi_value value, napi_valuetype wanted) {
 
 }  // namespace
 
-Fit Read(napi_env env, napi_value value, OwnFd& out) {
-  double number;
-  const Fit fit = ReadInteger(env, value, INT32_MIN, INT32_MAX, number);
-  if (fit == Fit::yes) out.number = static_cast<int>(number);
-  return fit;
-}
+Fit Read(napi_env env, napi_value value, OwnFd& out) { return ReadWhole(env, value, out.number); }
 
-Fit Read(napi_env env, napi_value value, uint8_t& out) {
-  double number;
-  const Fit fit = ReadInteger(env, value, 0, UINT8_MAX, number);
-  if (fit == Fit::yes) out = static_cast<uint8_t>(number);
-  return fit;
-}
+Fit Read(napi_env env, napi_value value, uint8_t& out) { return ReadWhole(env, value, out); }
 
-Fit Read(napi_env env, napi_value value, int32_t& out) {
-  double number;
-  const Fit fit = ReadInteger(env, value, INT32_MIN, INT32_MAX, number);
-  if (fit == Fit::yes) out = static_cast<int32_t>(number);
-  return fit;
-}
+Fit Read(napi_env env, napi_value value, int32_t& out) { return ReadWhole(env, value, out); }
 
-Fit Read(napi_env env, napi_value value, uint32_t& out) {
-  double number;
-  const Fit fit = ReadInteger(env, value, 0, UINT32_MAX, number);
-  if (fit == Fit::yes) out = static_cast<uint32_t>(number);
-  return fit;
-}
+Fit Read(napi_env env, napi_value value, uint32_t& out) { return ReadWhole(env, value, out); }
 
 Fit Read(napi_env env, napi_value value, Word32& out) {
   double number;

@@ -30,3 +30,33 @@ it('how-it-works.md names files, and every folder of lib', () => {
   expect([...text.matchAll(PATH)].length).toBeGreaterThan(5);
   expect([...text.matchAll(WALKED)].length).toBeGreaterThan(20);
 });
+
+/** What text calls by these names is ours: `vm.memory.readU32(gpa)`. Names with an underscore are sysctls, and other libraries'. */
+const OBJECTS = 'kvm|vm|vcpu|calls|dirtyPages|memory|space|binding|region|mapping|reader|writer';
+const CALLED = new RegExp(`\`(?:${OBJECTS})((?:\\.[a-z]\\w*)+)[^\`]*\``, 'g');
+
+/** Names of members of classes and interfaces, each at the beginning of a line. */
+const DECLARED = /^ +(?:(?:readonly|static|override|protected|async|get|set) )*\*?([a-z]\w*)[?!]?[(:<;]/gm;
+
+it('the methods and properties that pages name are there', () => {
+  const files = readdirSync(join(ROOT, 'lib'), { recursive: true, encoding: 'utf8' }).filter((f) => f.endsWith('.ts'));
+  const declared = new Set(
+    files.flatMap((file) =>
+      [...readFileSync(join(ROOT, 'lib', file), 'utf8').matchAll(DECLARED)].map(([, name]) => name),
+    ),
+  );
+  const named = PAGES.flatMap((page) =>
+    [...readFileSync(join(ROOT, page), 'utf8').matchAll(CALLED)].map(([whole, path]) => ({ page, whole, path: path! })),
+  );
+  const ours = named.filter(({ path }) => !/_(?!64)|\.ts$/.test(path));
+  expect(ours.length).toBeGreaterThan(60);
+  expect(
+    ours.filter(
+      ({ path }) =>
+        !path
+          .slice(1)
+          .split('.')
+          .every((name) => declared.has(name)),
+    ),
+  ).toEqual([]);
+});
