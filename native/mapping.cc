@@ -353,6 +353,8 @@ int64_t ForEachPiece(Environment& environment, Array<double> hvas, Array<uint32_
                      CopyPiece copy) {
   const size_t count = std::min(hvas.length, lengths.length);
   size_t at = 0;
+  // That of the piece before: mostly the same.
+  const Mapping* mapping = nullptr;
   for (size_t i = 0; i < count; i++) {
     const double address = ReadOnce(&hvas.data[i]);
     const size_t length = ReadOnce(&lengths.data[i]);
@@ -361,7 +363,9 @@ int64_t ForEachPiece(Environment& environment, Array<double> hvas, Array<uint32_
       return static_cast<int64_t>(i);
     }
     const auto hva = static_cast<uint64_t>(address);
-    const Mapping* mapping = environment.mappings.FindRange(hva, length);
+    if (mapping == nullptr || hva < mapping->start || hva >= mapping->end || length > mapping->end - hva) {
+      mapping = environment.mappings.FindRange(hva, length);
+    }
     if (mapping == nullptr || static_cast<double>(hva) != address || !copy(*mapping, hva, at, length)) {
       return static_cast<int64_t>(i);
     }

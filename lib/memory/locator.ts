@@ -7,11 +7,12 @@ import { advance, joinGpa, type SplitGpa, splitGpa } from './gpa.ts';
 import type { GpaTranslation, MemoryLookup, MemoryRange, RemoteChanges } from './lookup.ts';
 import type { MemoryWindow } from './memory-window.ts';
 
-/** Of each place: the address of byte 0 of its window, and the range of the window's bytes that the region has. */
+/** Of each place: the address of byte 0 of its window, the range of the window's bytes that the region has, and where byte 0 is in the host. */
 const BASE = 0;
 const LOW = 1;
 const HIGH = 2;
-const BOUNDS = 3;
+const HVA = 3;
+const BOUNDS = 4;
 const NO_BUCKETS = new Uint32Array(0);
 /** Buckets for each region: where regions are spread evenly, none has two. */
 const BUCKETS_EACH = 4;
@@ -32,7 +33,7 @@ export class Locator<R extends MemoryRange> {
   #windows: (MemoryWindow | undefined)[] = [undefined];
   #views: (DataView | undefined)[] = [undefined];
   /** In a typed array, so that setting them allocates nothing. */
-  #bounds = Float64Array.of(0, 0, -1);
+  #bounds = Float64Array.of(0, 0, -1, 0);
   /** The place of the last access. */
   #place = 0;
   /** A place for each bucket of addresses; empty while ranges have none. */
@@ -80,6 +81,12 @@ export class Locator<R extends MemoryRange> {
     }
     if (typeof gpa !== 'bigint' || gpa > Number.MAX_SAFE_INTEGER) return -1;
     return this.at(Number(gpa), size);
+  }
+
+  /** Host virtual address of `size` bytes at `gpa`, or −1 when they are not in one window. */
+  hvaAt(gpa: number, size: number): number {
+    const at = this.at(gpa, size);
+    return at < 0 ? -1 : this.#bounds[BOUNDS * this.#place + HVA]! + at;
   }
 
   find({ page, rest }: SplitGpa): GpaTranslation<R> | undefined {
@@ -196,6 +203,7 @@ export class Locator<R extends MemoryRange> {
     this.#bounds[BOUNDS * place + BASE] = base;
     this.#bounds[BOUNDS * place + LOW] = Math.max(0, ranges.startAt(entry) - base);
     this.#bounds[BOUNDS * place + HIGH] = high;
+    this.#bounds[BOUNDS * place + HVA] = window.hva;
     this.#place = place;
     return this.#inPlace(place, gpa, size);
   }

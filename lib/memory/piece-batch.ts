@@ -1,5 +1,7 @@
 import { callError } from '../calls/failure.ts';
 import { ERRNO } from '../uapi/errno.ts';
+import type { Locator } from './locator.ts';
+import type { MemoryRange } from './lookup.ts';
 import type { MemoryWindow } from './memory-window.ts';
 
 /** Pieces that are moved by one call. */
@@ -36,15 +38,36 @@ export class PieceBatch {
 
   /** Adds the piece of `length` bytes at an offset of a window. */
   add(window: MemoryWindow, at: number, length: number): void {
-    if (filler !== this) {
-      filler?.flush();
-      filler = this;
-    }
+    this.#fill();
     this.#window = window;
     hvas[this.#count] = window.hva + at;
     lengths[this.#count] = length;
     this.#end += length;
     if (++this.#count === BATCH) this.flush();
+  }
+
+  /**
+   * Adds and moves pieces of `length` bytes at these addresses, from the first on, as long as each is in one window: how many. The
+   * caller sees to it that there is room for all.
+   */
+  moveEqual<R extends MemoryRange>(place: Locator<R>, gpas: Float64Array, length: number): number {
+    this.#fill();
+    for (let first = 0; first < gpas.length; first += BATCH) {
+      const wanted = Math.min(BATCH, gpas.length - first);
+      let count = 0;
+      for (; count < wanted; count++) {
+        const hva = place.hvaAt(gpas[first + count]!, length);
+        if (hva < 0) break;
+        hvas[count] = hva;
+      }
+      lengths.fill(length, 0, count);
+      this.#window = place.window;
+      this.#count = count;
+      this.#end += count * length;
+      this.flush();
+      if (count < wanted) return first + count;
+    }
+    return gpas.length;
   }
 
   /** Leaves out a piece that was moved otherwise. */
@@ -66,6 +89,12 @@ export class PieceBatch {
       : calls.gather(hvas.subarray(0, count), ofPieces, part);
     if (moved !== count) throw callError(this.#write ? 'scatter' : 'gather', moved < 0 ? moved : ERRNO.EFAULT);
     this.#start = this.#end;
+  }
+
+  #fill(): void {
+    if (filler === this) return;
+    filler?.flush();
+    filler = this;
   }
 
   /** Forgets what was added and not moved. */

@@ -169,6 +169,32 @@ describe.each(backends)('an address space on $name', ({ options }) => {
     );
   });
 
+  it('gathers and scatters pieces of one length, those over a seam and those after it too', () => {
+    memory.addRam(0, kvm.mapAnonymous(UNIT));
+    memory.addRam(UNIT, kvm.mapAnonymous(UNIT));
+    const gpas = Float64Array.of(0x10, UNIT + 8, UNIT - 2, 0x20, UNIT + 0x40);
+    const from = Uint8Array.from({ length: 20 }, (_, i) => i + 1);
+    memory.scatter(gpas, 4, from);
+    expect([...gpas].map((gpa) => [...memory.readExact(gpa, 4)])).toEqual([
+      [1, 2, 3, 4],
+      [5, 6, 7, 8],
+      [9, 10, 11, 12],
+      [13, 14, 15, 16],
+      [17, 18, 19, 20],
+    ]);
+    const into = new Uint8Array(20);
+    memory.gather(gpas, 4, into);
+    expect([...into]).toEqual([...from]);
+    // What came before the piece that is nowhere was scattered.
+    expect(() => memory.scatter(Float64Array.of(0x30, 2 * UNIT, 0x38), 4, from)).toThrow(
+      expect.objectContaining({ code: 'EFAULT', gpa: 2 * UNIT }),
+    );
+    expect([memory.readU8(0x30), memory.readU8(0x38)]).toEqual([1, 0]);
+    expect(() => memory.gather(Float64Array.of(0x10, 0.5), 4, into)).toThrow(
+      expect.objectContaining({ code: 'ERR_OUT_OF_RANGE', message: expect.stringContaining('gpas[1]') }),
+    );
+  });
+
   it('exchanges atomically only when the expected value is there', () => {
     memory.addRam(0, kvm.mapAnonymous(UNIT));
     for (const [size, value] of [
