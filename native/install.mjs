@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { explainFailure } from './build-failure.mjs';
 import { attempt, findNodeGyp, packageRoot, runNodeGyp } from './node-gyp.mjs';
-import { addonOf, GLIBC, TARGETS, whyNot } from './prebuilt/prebuilds.mjs';
+import { addonOf, GLIBC, platformHere, TARGETS, whyNot } from './prebuilt/prebuilds.mjs';
 
 const folders = { '--sanitize': 'native/sanitize', '--sanitize-threads': 'native/sanitize/threads' };
 const sanitize = Object.keys(folders).find((option) => process.argv.includes(option));
@@ -21,7 +21,7 @@ const strict = sanitize !== undefined || process.argv.includes('--strict');
 const buildRoot = sanitize === undefined ? packageRoot : join(packageRoot, folders[sanitize]);
 const log = join(buildRoot, 'build', 'install.log');
 const addon = join(buildRoot, 'build', 'Release', 'kvm_bridge.node');
-const platform = `${process.platform}-${process.arch}`;
+const platform = platformHere();
 
 const say = (text) => console.log(`kvm-bridge: ${text}`);
 
@@ -50,7 +50,7 @@ function whyCompile() {
   });
   if (status === 0) return undefined;
   const error = stderr.split('\n').find((line) => /Error/.test(line)) ?? stderr.trim();
-  return `the prebuilt one (for glibc ${GLIBC} and later) does not load here: ${error.replace(`${path}: `, '')}`;
+  return `the prebuilt one (${platform.endsWith('-musl') ? 'for musl' : `for glibc ${GLIBC} and later`}) does not load here: ${error.replace(`${path}: `, '')}`;
 }
 
 /**
@@ -70,7 +70,7 @@ function keepLog(output) {
   return inPackage ?? attempt(() => write(join(mkdtempSync(join(tmpdir(), 'kvm-bridge-')), 'install.log')));
 }
 
-const arches = TARGETS.map((target) => target.platform.replace('linux-', ''));
+const arches = [...new Set(TARGETS.map((target) => target.platform.split('-')[1]))];
 if (process.platform !== 'linux') giveUp(`KVM is a part of Linux, and this is ${process.platform}`);
 if (!arches.includes(process.arch)) giveUp(`the addon knows ${arches.join(', ')}, and this is ${process.arch}`);
 

@@ -1,7 +1,9 @@
 // Makes the prebuilt addons of the package, with Debian's cross compilers: prebuilds/PLATFORM/kvm_bridge.node, and beside
 // each what it was made from. Those that are up to date stay. `npm pack` and `npm publish` do this first.
 //
-//   node native/prebuild.mjs [PLATFORM…]    linux-x64, linux-arm64, linux-s390x, linux-ppc64, linux-riscv64; all by default
+//   node native/prebuild.mjs [PLATFORM…]    linux-x64, linux-x64-musl, linux-arm64, …: all by default
+//
+// linux-arm64-musl takes the headers of another architecture: dpkg --add-architecture arm64
 import { spawnSync } from 'node:child_process';
 import {
   copyFileSync,
@@ -17,6 +19,7 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { findNodeGyp, packageRoot, runNodeGyp } from './node-gyp.mjs';
+import { muslFlags, muslVersion } from './prebuilt/musl.mjs';
 import { addonOf, describe, recordOf, TARGETS, whyNot } from './prebuilt/prebuilds.mjs';
 
 /** A copy of what the addon is made from, so that several may be made at once. */
@@ -28,17 +31,22 @@ function fail(message) {
   process.exit(1);
 }
 
-/** The compiler's first line about itself, or undefined where there is none. */
-function versionOf({ triplet }) {
+/** What the compiler, and musl, say of themselves, or undefined where one of them isn't there. */
+function versionOf({ triplet, musl }) {
   const { status, stdout } = spawnSync(`${triplet}-g++`, ['--version'], { encoding: 'utf8' });
-  return status === 0 ? stdout.split('\n', 1)[0] : undefined;
+  if (status !== 0) return undefined;
+  const [compiler] = stdout.split('\n', 1);
+  if (musl === undefined) return compiler;
+  const version = muslVersion(musl);
+  return version && `${compiler}, ${version}`;
 }
 
-function make(nodeGyp, { platform, triplet }, compiler) {
+function make(nodeGyp, { platform, triplet, musl }, compiler) {
   const [, arch] = platform.split('-');
-  const tools = { CC: `${triplet}-gcc`, CXX: `${triplet}-g++`, AR: `${triplet}-ar`, LINK: `${triplet}-g++` };
-  const args = ['rebuild', '-j', 'max', `--arch=${arch}`, '--warnings_are_errors=1'];
   const folder = join(work, 'native', 'prebuilt');
+  const tools = { CC: `${triplet}-gcc`, CXX: `${triplet}-g++`, AR: `${triplet}-ar`, LINK: `${triplet}-g++` };
+  if (musl !== undefined) tools.CXXFLAGS = muslFlags(tools.CXX, musl, folder, work);
+  const args = ['rebuild', '-j', 'max', `--arch=${arch}`, '--warnings_are_errors=1', `--musl=${musl ? 1 : 0}`];
   const { status, output } = runNodeGyp(nodeGyp, folder, args, tools);
   if (status !== 0 || /warning:/.test(output)) {
     process.stderr.write(output);

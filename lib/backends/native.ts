@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
 import type { HtabLoops } from '../arch/ppc64/model/htab-loops.ts';
@@ -36,11 +36,31 @@ type FindAddon = (options: {
 }) => string;
 
 /** One that was built here comes before the one that came with the package. */
-const PLACES = [
+const placesFor = (platform: string) => [
   ['module_root', 'build', 'Release', 'bindings'],
   ['module_root', 'build', 'Debug', 'bindings'],
-  ['module_root', 'prebuilds', `${process.platform}-${process.arch}`, 'bindings'],
-] as const;
+  ['module_root', 'prebuilds', platform, 'bindings'],
+];
+
+/** The head of an ELF program has the name of its dynamic linker, and that says which C library it is for. */
+function hasMusl(program: string): boolean {
+  const head = Buffer.alloc(4096);
+  let fd: number | undefined;
+  try {
+    fd = openSync(program, 'r');
+    return head.subarray(0, readSync(fd, head)).includes('/ld-musl-');
+  } catch {
+    return false;
+  } finally {
+    if (fd !== undefined) closeSync(fd);
+  }
+}
+
+/** The folder of prebuilt addons for a Node: with the C library, where that isn't glibc. */
+export function prebuiltPlatform(program = process.execPath): string {
+  const platform = `${process.platform}-${process.arch}`;
+  return hasMusl(program) ? `${platform}-musl` : platform;
+}
 
 const HOW_TO_BUILD =
   'Build one with `npm rebuild kvm-bridge` (in a checkout: `npm run build:addon`); that needs g++, make and python3. ' +
@@ -60,10 +80,7 @@ function loadFrom(path: string): NativeLoad {
     return { calls: addon, htab: addon.htab, path };
   } catch (thrown) {
     const error = asError(thrown);
-    const musl = /^Error (relocating|loading shared library)/.test(error.message)
-      ? ' It is for glibc, and this system has musl.'
-      : '';
-    const what = `The addon ${path} is there, but Node ${process.version} cannot load it: ${error.message}.${musl}`;
+    const what = `The addon ${path} is there, but Node ${process.version} cannot load it: ${error.message}.`;
     return failed(`${what} ${HOW_TO_BUILD}`, [path], error);
   }
 }
@@ -81,15 +98,16 @@ function loadOwn(): NativeLoad {
         'as external, so that it stays in node_modules, or let the environment variable KVM_BRIDGE_ADDON name the file kvm_bridge.node.',
     );
   }
+  const platform = prebuiltPlatform();
   let path: string;
   try {
     const bindings = createRequire(join(root, 'package.json'))('bindings') as FindAddon;
-    path = bindings({ bindings: 'kvm_bridge', module_root: root, path: true, try: PLACES });
+    path = bindings({ bindings: 'kvm_bridge', module_root: root, path: true, try: placesFor(platform) });
   } catch (thrown) {
     const error = asError(thrown);
     if (!('tries' in error && Array.isArray(error.tries)))
       return failed(`${error.message}. ${HOW_TO_BUILD}`, [], error);
-    const none = `No addon was built here, and the package holds no prebuilt one for ${process.platform}-${process.arch}.`;
+    const none = `No addon was built here, and the package holds no prebuilt one for ${platform}.`;
     return failed(`${none} ${HOW_TO_BUILD}`, error.tries.map(String), error);
   }
   return loadFrom(path);

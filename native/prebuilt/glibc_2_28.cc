@@ -49,7 +49,7 @@ OLDER(TIMERS, int, timer_settime, (timer_t timer, int flags, const itimerspec* n
 #pragma GCC visibility push(hidden)
 
 /** 2.33: until then a macro around the system call. */
-int fstat64(int fd, struct stat64* status) { return static_cast<int>(syscall(SYS_fstat, fd, status)); }
+int fstat(int fd, struct stat* status) { return static_cast<int>(syscall(SYS_fstat, fd, status)); }
 
 /** 2.30. The older one waits by the wall clock; whoever waits looks at the condition and the time again. */
 int pthread_cond_clockwait(pthread_cond_t* condition, pthread_mutex_t* mutex, clockid_t clock,

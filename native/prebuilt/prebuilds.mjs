@@ -3,17 +3,32 @@ import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** The oldest C library that they load with. */
+/** The oldest glibc that they load with; those for musl load with 1.1.20 and later, which has memfd_create. */
 export const GLIBC = '2.28';
 
-/** Node's name for a platform, and Debian's for the compiler. */
+/** Node's name for a platform, and Debian's for the compiler, for musl, and for the packages that bring both. */
 export const TARGETS = [
   { platform: 'linux-x64', triplet: 'x86_64-linux-gnu', debian: 'g++' },
+  { platform: 'linux-x64-musl', triplet: 'x86_64-linux-gnu', musl: 'x86_64-linux-musl', debian: 'g++ musl-dev' },
   { platform: 'linux-arm64', triplet: 'aarch64-linux-gnu', debian: 'g++-aarch64-linux-gnu' },
+  {
+    platform: 'linux-arm64-musl',
+    triplet: 'aarch64-linux-gnu',
+    musl: 'aarch64-linux-musl',
+    debian: 'g++-aarch64-linux-gnu musl-dev:arm64',
+  },
   { platform: 'linux-s390x', triplet: 's390x-linux-gnu', debian: 'g++-s390x-linux-gnu' },
   { platform: 'linux-ppc64', triplet: 'powerpc64le-linux-gnu', debian: 'g++-powerpc64le-linux-gnu' },
   { platform: 'linux-riscv64', triplet: 'riscv64-linux-gnu', debian: 'g++-riscv64-linux-gnu' },
 ];
+
+/** The platform of this process, as the addons' folders are named: with the C library, where that isn't glibc. */
+export function platformHere() {
+  const platform = `${process.platform}-${process.arch}`;
+  if (process.platform !== 'linux') return platform;
+  process.report.excludeNetwork = true;
+  return process.report.getReport().header.glibcVersionRuntime === undefined ? `${platform}-musl` : platform;
+}
 
 export const addonOf = (root, platform) => join(root, 'prebuilds', platform, 'kvm_bridge.node');
 export const recordOf = (root, platform) => join(root, 'prebuilds', platform, 'made-from.json');
@@ -39,7 +54,7 @@ export function digestOfSources(root) {
 
 /** What is kept beside an addon. */
 export function describe(root, addon, compiler) {
-  return { sources: digestOfSources(root), addon: sha256(readFileSync(addon)), glibc: GLIBC, compiler };
+  return { sources: digestOfSources(root), addon: sha256(readFileSync(addon)), compiler };
 }
 
 /**

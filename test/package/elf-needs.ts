@@ -8,6 +8,8 @@ export interface ElfNeeds {
   readonly libraries: readonly string[];
   /** Names of the symbols that others may use. */
   readonly exports: readonly string[];
+  /** Names of those that others must have, or may. */
+  readonly undefined: readonly string[];
 }
 
 const SHT_DYNSYM = 11;
@@ -35,8 +37,9 @@ export function elfNeeds(bytes: Uint8Array): ElfNeeds {
   };
 
   const versions = new Set<string>();
-  const needed = section(SHT_GNU_VERNEED);
-  for (let file = needed.offset, more = true; more; file += u32(file + 12)) {
+  const hasVersions = sections.some((each) => each.type === SHT_GNU_VERNEED);
+  const needed = section(hasVersions ? SHT_GNU_VERNEED : SHT_DYNAMIC);
+  for (let file = needed.offset, more = hasVersions; more; file += u32(file + 12)) {
     let at = file + u32(file + 8);
     for (let count = u16(file + 2); count > 0; count--, at += u32(at + 12))
       versions.add(text(needed.names + u32(at + 8)));
@@ -51,8 +54,17 @@ export function elfNeeds(bytes: Uint8Array): ElfNeeds {
 
   const symbols = section(SHT_DYNSYM);
   const exported: string[] = [];
-  for (let at = symbols.offset; at < symbols.offset + symbols.size; at += 24) {
-    if (u16(at + 6) !== 0 && (bytes[at + 4]! & 15) !== STT_SECTION) exported.push(text(symbols.names + u32(at)));
+  const lacking: string[] = [];
+  for (let at = symbols.offset + 24; at < symbols.offset + symbols.size; at += 24) {
+    if ((bytes[at + 4]! & 15) === STT_SECTION) continue;
+    (u16(at + 6) === 0 ? lacking : exported).push(text(symbols.names + u32(at)));
   }
-  return { machine: u16(18), bigEndian: !little, versions: [...versions], libraries, exports: exported };
+  return {
+    machine: u16(18),
+    bigEndian: !little,
+    versions: [...versions],
+    libraries,
+    exports: exported,
+    undefined: lacking,
+  };
 }

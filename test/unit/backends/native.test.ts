@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { loadNative } from '../../../lib/backends/native.ts';
+import { loadNative, prebuiltPlatform } from '../../../lib/backends/native.ts';
 import { checked } from '../../../lib/calls/checked.ts';
 import { GROUP_SIGNATURES, SIGNATURES } from '../../../lib/calls/signatures.ts';
 import { addon } from '../native/real.ts';
@@ -28,6 +28,20 @@ describe('loadNative', () => {
     const loaded = loadNative();
     rmSync(folder, { recursive: true });
     expect(loaded).toHaveProperty('reason', expect.stringMatching(/is there, but Node v\d+.* cannot load it/));
+  });
+
+  it('takes the prebuilt addon of the C library that its Node is linked with', (test) => {
+    if (process.platform !== 'linux') test.skip('this is no Linux');
+    const here = `${process.platform}-${process.arch}`;
+    const { glibcVersionRuntime } = (
+      process.report.getReport() as { readonly header: { readonly glibcVersionRuntime?: string } }
+    ).header;
+    expect(prebuiltPlatform()).toBe(glibcVersionRuntime === undefined ? `${here}-musl` : here);
+    const folder = mkdtempSync(join(tmpdir(), 'kvm-bridge-'));
+    const alpine = join(folder, 'node');
+    writeFileSync(alpine, '\x7fELF … /lib/ld-musl-x86_64.so.1 …');
+    expect(prebuiltPlatform(alpine)).toBe(`${here}-musl`);
+    rmSync(folder, { recursive: true });
   });
 
   it('gives all of KvmCalls, and the group of this architecture alone', (test) => {
