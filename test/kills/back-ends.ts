@@ -5,7 +5,7 @@ import { AddressSpace, KvmError, Mapping } from '../../lib/index.ts';
 import type { KvmCalls } from '../../lib/raw.ts';
 import { BlockDriver, VhostUserFrontEnd } from '../../lib/vhost-user/index.ts';
 import { daemonMissing, StorageDaemon } from '../unit/vhost-user/storage-daemon.ts';
-import { held } from './held.ts';
+import { held, until } from './held.ts';
 
 const MIB = 2 ** 20;
 const BUFFERS = 0x8_0000;
@@ -14,6 +14,7 @@ const BUFFERS = 0x8_0000;
 class DiskUser {
   /** What it did last. */
   state = 'connecting';
+  steps = 0;
   reads = 0;
   readonly #calls: KvmCalls;
   readonly #space: AddressSpace;
@@ -72,6 +73,7 @@ class DiskUser {
 
   #in<T>(state: string, what: () => Promise<T>): Promise<T> {
     this.state = state;
+    this.steps++;
     return what();
   }
 }
@@ -98,7 +100,10 @@ export async function killBackEnds(calls: KvmCalls, count: number, random: (belo
     space.addRam(0, ram);
     const user = new DiskUser(calls, space, extra, random);
     const using = user.use(path).catch((error: unknown) => error);
-    await new Promise((resolve) => setTimeout(resolve, random(30)));
+    // After so many steps, whatever the machine's speed.
+    const steps = random(40);
+    await until(() => user.steps >= steps);
+    await new Promise((resolve) => setTimeout(resolve, random(3)));
     const killed = user.state;
     await daemon.stop('SIGKILL');
     const error = await using;

@@ -7,7 +7,7 @@ import { type KvmError, UnixListener } from '../../lib/index.ts';
 import type { KvmCalls } from '../../lib/raw.ts';
 import { BLOCK, type Chain, VhostUserBackEnd, type VirtioDevice } from '../../lib/vhost-user/index.ts';
 import { compile } from '../unit/sharing/compile.ts';
-import { held } from './held.ts';
+import { held, until } from './held.ts';
 
 /** A disk without content, some of whose answers take a while. */
 class Nothing implements VirtioDevice {
@@ -56,7 +56,10 @@ export async function killFrontEnds(calls: KvmCalls, count: number, random: (bel
     })();
     const child = spawn(program.path, [path, String(random(2 ** 31))], { stdio: ['ignore', 'ignore', 'inherit'] });
     const exited = once(child, 'exit');
-    await new Promise((resolve) => setTimeout(resolve, random(12)));
+    // After so many connections and requests, whatever the machine's speed.
+    const enough = sessions + device.requests + random(80);
+    await until(() => sessions + device.requests >= enough);
+    await new Promise((resolve) => setTimeout(resolve, random(3)));
     child.kill('SIGKILL');
     const [status, signal] = (await exited) as [number | null, string | null];
     if (signal !== 'SIGKILL') throw new Error(`a front end ended by itself, with status ${status}`);

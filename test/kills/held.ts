@@ -8,3 +8,9 @@ export function held(): { readonly descriptors: number; readonly mappings: numbe
     mappings: maps.filter((line) => line.includes('/memfd:')).length,
   };
 }
+
+/** Waits for something that comes soon, and a second at most: it may have ended meanwhile. */
+export async function until(isSo: () => boolean): Promise<void> {
+  const end = performance.now() + 1000;
+  while (!isSo() && performance.now() < end) await new Promise((resolve) => setTimeout(resolve, 0));
+}

@@ -5,13 +5,19 @@ import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import type { SpaceToken } from '../../lib/index.ts';
 import { compile, compilerMissing } from '../unit/sharing/compile.ts';
+import type { ViewTask, WorkerTask } from './worker-user.ts';
 
 /** How a user of an address space ends: it lets go, it is killed, or it is killed in the middle of a write. */
 export type End = 'release' | 'kill' | 'killWhileWriting';
 
+/** An address without memory. */
+export const NOWHERE = 2 ** 38;
+
 interface User {
   /** Writes a byte; false when it has no memory there. */
   write(gpa: number, value: number): Promise<boolean>;
+  /** Does something with a view, if it has any; whether that was done. */
+  view?(task: ViewTask): Promise<boolean>;
   end(how: End, gpa: number, value: number): Promise<boolean>;
 }
 
@@ -39,7 +45,12 @@ export class OtherUsers implements Disposable {
     return (await this.#user(name))?.write(gpa, value) ?? false;
   }
 
-  /** Ends one of them, if it is there; whether it has written the byte. */
+  /** Has the worker do something with its view; false when that is revoked. */
+  async view(task: ViewTask): Promise<boolean> {
+    return (await (await this.#user('worker'))?.view?.(task)) ?? false;
+  }
+
+  /** Ends one of them, if it is there; whether it has written the byte, or was writing 64 of them. */
   async end(name: string, how: End, gpa = 0, value = 0): Promise<boolean> {
     const user = this.#users.get(name);
     this.#users.delete(name);
@@ -73,20 +84,24 @@ export class OtherUsers implements Disposable {
 
   async #startWorker(): Promise<User> {
     const worker = await this.ready();
-    const ask = async (message: object): Promise<boolean> => {
-      worker.postMessage(message);
+    const ask = async (task: WorkerTask): Promise<boolean> => {
+      worker.postMessage(task);
       return (await once(worker, 'message'))[0] as boolean;
     };
-    await ask({ attach: this.#token });
+    await ask({ does: 'attach', token: this.#token! });
     return {
-      write: (gpa, value) => ask({ gpa, value }),
-      end: async (how) => {
-        if (how === 'release') await ask({ release: true });
-        else {
-          this.#worker = undefined;
-          await worker.terminate();
+      write: (gpa, value) => ask({ does: 'write', gpa, value }),
+      view: ask,
+      end: async (how, gpa, value) => {
+        if (how === 'release') {
+          await ask({ does: 'release' });
+          return false;
         }
-        return false;
+        this.#worker = undefined;
+        const isWriting = how === 'killWhileWriting' && gpa < NOWHERE;
+        if (isWriting) await ask({ does: 'storm', gpa, value });
+        await worker.terminate();
+        return isWriting;
       },
     };
   }

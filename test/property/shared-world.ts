@@ -2,7 +2,8 @@ import fc from 'fast-check';
 import { expect } from 'vitest';
 import { AddressSpace, type Binding, Kvm, Mapping, type MemoryRegion, type Vmap } from '../../lib/index.ts';
 import { type GuestProgram, type KvmCalls, load, store } from '../../lib/raw.ts';
-import type { End, OtherUsers } from './other-users.ts';
+import { type End, NOWHERE, type OtherUsers } from './other-users.ts';
+import type { ViewTask } from './worker-user.ts';
 
 const MIB = 2 ** 20;
 const PAGE = 4096;
@@ -45,6 +46,11 @@ const isChange = (each: Single): each is Change => ['add', 'move', 'remove'].inc
 export const operation = fc.oneof(
   { weight: 12, arbitrary: single },
   often(2, { op: fc.constant('others' as const), by: fc.constantFrom('worker', 'process'), ...where }),
+  often(2, {
+    op: fc.constant('otherView' as const),
+    does: fc.constantFrom('view' as const, 'store' as const, 'store' as const, 'flush' as const, 'end view' as const),
+    ...where,
+  }),
   often(1, {
     op: fc.constant('end' as const),
     who: fc.constantFrom('worker', 'process'),
@@ -97,6 +103,8 @@ export class World {
   /** Generations as they were told. */
   readonly #told: number[] = [];
   #attached: Binding | undefined;
+  /** What the worker's view shows. */
+  #viewed: Where | undefined;
   #views: View[] = [];
 
   constructor(calls: KvmCalls, others: OtherUsers) {
@@ -139,6 +147,9 @@ export class World {
         break;
       case 'others':
         await this.#writeByOthers(operation.by, operation);
+        break;
+      case 'otherView':
+        await this.#workerView(operation.does, operation);
         break;
       case 'end':
         await this.#end(operation.who, operation.how, operation);
@@ -261,17 +272,49 @@ export class World {
     const region = this.#regions[memory]?.own;
     const wasThere = this.#others.names.includes(who);
     // Another worker takes a second or more to start.
-    const gently = who === 'worker' && value > 8 ? 'release' : (how as End);
+    const gently = who === 'worker' && value > 16 ? 'release' : (how as End);
     const isWritten = await this.#others.end(
       who,
       gently,
-      region === undefined ? 2 ** 38 : region.start + offset,
+      region === undefined ? NOWHERE : region.start + offset,
       value,
     );
-    if (isWritten && region !== undefined) this.#model[memory]![offset] = value;
+    if (isWritten && region !== undefined) this.#wrote(who, region.start, { memory, offset, value });
     if (!wasThere) return;
     const name = who === 'worker' ? 'worker' : 'consumer in C';
     expect(this.space.consumers.map((consumer) => consumer.name)).not.toContain(name);
+  }
+
+  /** A process has written its byte; of a worker's 64 some may be there, and some not. */
+  #wrote(who: string, start: number, { memory, offset, value }: Where): void {
+    const model = this.#model[memory]!;
+    if (who === 'process') {
+      model[offset] = value;
+      return;
+    }
+    const bytes = this.space.readExact(start + offset, 64);
+    for (const [i, byte] of bytes.entries()) {
+      if (byte !== value) expect(byte, 'what a killed worker wrote').toBe(model[offset + i]);
+    }
+    model.set(bytes, offset);
+  }
+
+  /** The worker's view: it stays over its memory wherever that moves, until the worker hears of it. */
+  async #workerView(does: ViewTask['does'], where: Where): Promise<void> {
+    const region = this.#regions[where.memory]?.own;
+    if (does === 'view') {
+      if (region === undefined) return;
+      await this.#others.view({ does, gpa: region.start + where.offset });
+      this.#viewed = where;
+      return;
+    }
+    if (does !== 'store') {
+      await this.#others.view({ does });
+      return;
+    }
+    if (!(await this.#others.view({ does, value: where.value }))) return;
+    const { memory, offset } = this.#viewed!;
+    this.#model[memory]!.fill(where.value, offset, offset + 64);
   }
 
   async #write(by: string, i: number, offset: number, value: number): Promise<void> {
