@@ -1,9 +1,10 @@
 import { ARCH_PARTS } from '../arch/index.ts';
 import type { KernelBuild } from '../arch/parts.ts';
+import { checkInteger, checkObject, checkOneOf } from '../base/arguments.ts';
 import { outOfRange } from '../base/errors.ts';
 import type { Architecture } from '../emulated/architecture.ts';
 import { KernelCore } from '../emulated/kernel.ts';
-import { ARCH_FACTS, type Arch } from '../uapi/arch.ts';
+import { ARCH_FACTS, ARCHES, type Arch } from '../uapi/arch.ts';
 import { parseRelease, REFERENCE_RELEASE } from '../uapi/release.ts';
 
 /** Which kernel, and how it was built where that shows. */
@@ -16,8 +17,9 @@ export interface EmulatedKernelOptions extends KernelBuild {
 }
 
 function architectureOf(options: EmulatedKernelOptions): Architecture {
-  const { arch, pageSize, release = REFERENCE_RELEASE } = options;
-  const { pageSizes } = ARCH_FACTS[arch];
+  const { arch, pageSize, release = REFERENCE_RELEASE, maxFds } = checkObject(options, 'options');
+  const { pageSizes } = ARCH_FACTS[checkOneOf(arch, 'options.arch', ARCHES)];
+  if (maxFds !== undefined) checkInteger(maxFds, 'options.maxFds', 0, 0x7fff_ffff);
   if (pageSize !== undefined && !pageSizes.includes(pageSize)) {
     throw outOfRange('pageSize', `${pageSizes.join(' or ')}, as hosts of ${arch} have`, pageSize);
   }

@@ -4,7 +4,7 @@ import type { U64 } from './u64.ts';
 
 /** Whether a number is whole and in [min, max]. */
 export const isIntegerIn = (value: number, min: number, max: number): boolean =>
-  value >= min && value <= max && Number.isInteger(value);
+  Number.isInteger(value) && value >= min && value <= max;
 
 /** Whether a number is 1, 2, 4, 8 … */
 export const isPowerOfTwo = (value: number): boolean => Number.isInteger(Math.log2(value)) && value >= 1;
@@ -59,6 +59,20 @@ export function checkAtLeast(value: number, name: string, min: number): number {
 /** Checks an unsigned 32-bit argument. */
 export const checkU32 = (value: number, name: string): number => checkInteger(value, name, 0, 0xffff_ffff);
 
+/** Checks half of a 64-bit value: 32 bits, signed or not, as operators give them. */
+export function checkHalf(value: number, name: string): number {
+  // What almost always is, in the cheapest way.
+  if (typeof value === 'number' && ((value | 0) === value || value >>> 0 === value)) return value;
+  return checkInteger(value, name, -0x8000_0000, 0xffff_ffff);
+}
+
+/** Checks a 64-bit value that must be a bigint. */
+export function checkBigU64(value: bigint, name: string): bigint {
+  if (typeof value !== 'bigint') throw invalidArgType(name, 'a bigint', value);
+  checkU64(value, name);
+  return value;
+}
+
 /** Checks a size in bytes that is held in memory: [0, 2^53). */
 export const checkSize = (value: number, name: string): number => checkInteger(value, name, 0, Number.MAX_SAFE_INTEGER);
 
@@ -97,6 +111,20 @@ export function checkObject<T extends object>(value: T, name: string): T {
   return value;
 }
 
+/** Checks an object of somebody's that has methods. */
+export function checkMethods<T extends object, K extends keyof T & (string | symbol)>(
+  value: T,
+  name: string,
+  methods: readonly K[],
+): T {
+  checkObject(value, name);
+  for (const method of methods)
+    if (typeof value[method] !== 'function') throw notFunction(`${name}.${String(method)}`, value[method]);
+  return value;
+}
+
+const notFunction = (name: string, value: unknown): TypeError => invalidArgType(name, 'a function', value);
+
 /** A class, whoever may make instances of it. */
 interface Class<T> {
   readonly name: string;
@@ -131,7 +159,7 @@ export const checkName = (value: string | undefined, name: string): string | und
   value === undefined ? undefined : checkText(value, name);
 
 export function checkFunction<T extends (...args: never[]) => unknown>(value: T, name: string): T {
-  if (typeof value !== 'function') throw invalidArgType(name, 'a function', value);
+  if (typeof value !== 'function') throw notFunction(name, value);
   return value;
 }
 

@@ -1,6 +1,7 @@
-import { inspect } from 'node:util';
 import { errnoName } from '../uapi/errno.ts';
 import type { U64 } from './u64.ts';
+
+export { invalidArgType, invalidReturnValue, outOfRange } from '../uapi/argument-errors.ts';
 
 /** `0x` and the digits, for messages: addresses and sizes are printed in hexadecimal everywhere. */
 export function hex(value: U64): string {
@@ -140,46 +141,4 @@ export class ProgramInterruption extends Error {
     this.explanation = explanation;
     this.walk = info.walk;
   }
-}
-
-/** A RangeError as Node's own functions throw it: `ERR_OUT_OF_RANGE`. */
-export function outOfRange(name: string, range: string, actual: unknown): RangeError {
-  const error = new RangeError(
-    `The value of "${name}" is out of range. It must be ${range}. Received ${shown(actual)}`,
-  );
-  return Object.assign(error, { code: 'ERR_OUT_OF_RANGE' });
-}
-
-/** What a caller's own function gave back is of no use: `ERR_INVALID_RETURN_VALUE`, as Node's own functions throw it. */
-export function invalidReturnValue(expected: string, of: string, actual: unknown): TypeError {
-  const error = new TypeError(`Expected ${expected} to be returned from ${of} but got ${kindOf(actual)}`);
-  return Object.assign(error, { code: 'ERR_INVALID_RETURN_VALUE' });
-}
-
-/** A TypeError as Node's own functions throw it: `ERR_INVALID_ARG_TYPE`. */
-export function invalidArgType(name: string, expected: string, actual: unknown): TypeError {
-  const error = new TypeError(`The "${name}" argument must be ${expected}. Received ${kindOf(actual)}`);
-  return Object.assign(error, { code: 'ERR_INVALID_ARG_TYPE' });
-}
-
-function kindOf(actual: unknown): string {
-  if (actual === undefined || actual === null) return String(actual);
-  return typeof actual === 'object'
-    ? `an instance of ${className(actual)}`
-    : `type ${typeof actual} (${shown(actual)})`;
-}
-
-/** The name of an object's class, whatever its getters do. */
-function className(actual: object): string {
-  try {
-    return String(actual.constructor?.name ?? 'Object');
-  } catch {
-    return 'Object';
-  }
-}
-
-/** A value as it is printed, whatever its own way of printing itself does. */
-function shown(actual: unknown): string {
-  if (typeof actual === 'bigint' || typeof actual === 'number') return String(actual);
-  return inspect(actual, { customInspect: false, depth: 1, maxArrayLength: 4, maxStringLength: 64 });
 }

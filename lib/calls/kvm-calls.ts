@@ -1,3 +1,4 @@
+import { checkObject } from '../base/arguments.ts';
 import type { Hva, U64 } from '../base/u64.ts';
 import type { Arch } from '../uapi/arch.ts';
 
@@ -340,12 +341,8 @@ export interface SharingCalls {
 }
 
 /** What calls say of their host, without the calls. */
-export function hostOf({
-  backend,
-  arch,
-  release,
-  pageSize,
-}: KvmCalls): Pick<KvmCalls, 'backend' | 'arch' | 'release' | 'pageSize'> {
+export function hostOf(calls: KvmCalls): Pick<KvmCalls, 'backend' | 'arch' | 'release' | 'pageSize'> {
+  const { backend, arch, release, pageSize } = checkObject(calls, 'calls');
   return { backend, arch, release, pageSize };
 }
 

@@ -1,6 +1,7 @@
+import { checkBoolean, checkFunction, checkMethods, checkObject } from '../base/arguments.ts';
 import type { SymbolSet } from '../uapi/symbols.ts';
 import { formatBytes } from './format.ts';
-import type { KvmCalls } from './kvm-calls.ts';
+import { hostOf, type KvmCalls } from './kvm-calls.ts';
 import { hexText as hex, Names, type TraceObserver } from './names.ts';
 import { type ParameterKind, type Signature, signaturesOf } from './signatures.ts';
 import { EXIT_BYTES, exitText } from './structures.ts';
@@ -30,8 +31,13 @@ type AnyCall = (...args: readonly unknown[]) => unknown;
  * // createVm(kvm#1, 0) = vm#1
  */
 export function traced(calls: KvmCalls, sink: TraceSink, options: TraceOptions = {}): KvmCalls {
-  const names = new Names(options.observer, options.symbols === true ? calls.arch : undefined);
-  const exits = options.symbols === true ? new RunAreas(calls) : undefined;
+  checkFunction(sink, 'sink');
+  const { observer, symbols = false } = checkObject(options, 'options');
+  if (observer !== undefined) checkMethods(observer, 'options.observer', ['opened', 'closed', 'mapped', 'unmapped']);
+  checkBoolean(symbols, 'options.symbols');
+  const { arch } = hostOf(calls);
+  const names = new Names(observer, symbols ? arch : undefined);
+  const exits = symbols ? new RunAreas(calls) : undefined;
   return wrapCalls(calls, (target, group) => wrapGroup(target, group, names, sink, exits));
 }
 

@@ -1,3 +1,4 @@
+import { checkKnown } from '../uapi/argument-errors.ts';
 import type { SymbolSet } from '../uapi/symbols.ts';
 import type { KvmCalls, Ppc64Calls, S390xCalls, SharingCalls, X86_64Calls } from './kvm-calls.ts';
 
@@ -542,11 +543,11 @@ export type CallName = keyof typeof SIGNATURES | { [G in CallGroup]: keyof (type
 const BY_NAME: Readonly<Record<CallName, Signature>> = { ...SIGNATURES, ...X86_64, ...S390X, ...PPC64, ...SHARING };
 
 /** What the kernel's users call a call, for errors: `ioctl(KVM_RUN)`. */
-export const syscallOf = (name: CallName): string => BY_NAME[name].syscall;
+export const syscallOf = (name: CallName): string => BY_NAME[checkKnown(name, 'name', BY_NAME)].syscall;
 
 export const CALL_GROUPS = Object.keys(GROUP_SIGNATURES) as readonly CallGroup[];
 
 /** Signatures of one group, or the common ones for `undefined`, as a plain map for code that walks them. */
 export function signaturesOf(group: CallGroup | undefined): Readonly<Record<string, Signature>> {
-  return group === undefined ? SIGNATURES : GROUP_SIGNATURES[group];
+  return group === undefined ? SIGNATURES : GROUP_SIGNATURES[checkKnown(group, 'group', GROUP_SIGNATURES)];
 }

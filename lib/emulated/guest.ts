@@ -1,3 +1,6 @@
+import { checkInteger, checkObject, checkOneOf, checkSize, checkText } from '../base/arguments.ts';
+import { invalidArgType } from '../base/errors.ts';
+
 /**
  * What a scripted guest does next. Addresses are what the guest's own instruction names: guest physical ones where
  * nothing translates, effective ones on an architecture that does.
@@ -57,21 +60,75 @@ export class GuestFault extends Error {
   }
 }
 
-export const store = (address: number, size: 1 | 2 | 4 | 8, value: bigint): GuestOp => ({
-  op: 'store',
-  address,
-  size,
-  value,
-});
-export const load = (address: number, size: 1 | 2 | 4 | 8): GuestOp => ({ op: 'load', address, size });
-export const out = (port: number, size: 1 | 2 | 4, value: bigint): GuestOp => ({ op: 'out', port, size, value });
-export const input = (port: number, size: 1 | 2 | 4): GuestOp => ({ op: 'in', port, size });
-export const hypercall = (nr: number, ...args: readonly bigint[]): GuestOp => ({ op: 'hypercall', nr, args });
-export const execute = (address: number): GuestOp => ({ op: 'execute', address });
-export const instruction = (name: string, ...operands: readonly bigint[]): GuestOp => ({
-  op: 'instruction',
-  name,
-  operands,
-});
+export const store = (address: number, size: 1 | 2 | 4 | 8, value: bigint): GuestOp =>
+  checkOp({ op: 'store', address, size, value });
+export const load = (address: number, size: 1 | 2 | 4 | 8): GuestOp => checkOp({ op: 'load', address, size });
+export const out = (port: number, size: 1 | 2 | 4, value: bigint): GuestOp => checkOp({ op: 'out', port, size, value });
+export const input = (port: number, size: 1 | 2 | 4): GuestOp => checkOp({ op: 'in', port, size });
+export const hypercall = (nr: number, ...args: readonly bigint[]): GuestOp => checkOp({ op: 'hypercall', nr, args });
+export const execute = (address: number): GuestOp => checkOp({ op: 'execute', address });
+export const instruction = (name: string, ...operands: readonly bigint[]): GuestOp =>
+  checkOp({ op: 'instruction', name, operands });
 export const halt: GuestOp = { op: 'halt' };
 export const spin: GuestOp = { op: 'spin' };
+
+/**
+ * Checks what a program yields, which may have made it itself.
+ * @throws TypeError ERR_INVALID_ARG_TYPE; RangeError ERR_OUT_OF_RANGE, also for an address from 2^53 on, which may have been rounded
+ */
+export function checkOp(op: GuestOp): GuestOp {
+  checkObject(op, 'op');
+  switch (op.op) {
+    case 'store':
+      checkOneOf(op.size, 'size', SIZES);
+      checkBigint(op.value, 'value');
+      checkSize(op.address, 'address');
+      break;
+    case 'load':
+      checkOneOf(op.size, 'size', SIZES);
+      checkSize(op.address, 'address');
+      break;
+    case 'out':
+      checkBigint(op.value, 'value');
+      checkPort(op);
+      break;
+    case 'in':
+      checkPort(op);
+      break;
+    case 'hypercall':
+      checkInteger(op.nr, 'nr', 0, Number.MAX_SAFE_INTEGER);
+      checkBigints(op.args, 'args');
+      break;
+    case 'execute':
+      checkSize(op.address, 'address');
+      break;
+    case 'instruction':
+      checkText(op.name, 'name');
+      checkBigints(op.operands, 'operands');
+      break;
+    case 'halt':
+    case 'spin':
+      break;
+    default:
+      checkOneOf((op as { readonly op: unknown }).op, 'op.op', OPS);
+  }
+  return op;
+}
+
+const OPS = ['store', 'load', 'out', 'in', 'hypercall', 'execute', 'instruction', 'halt', 'spin'] as const;
+const SIZES: readonly number[] = [1, 2, 4, 8];
+const PORT_SIZES: readonly number[] = [1, 2, 4];
+
+function checkPort({ port, size }: { readonly port: number; readonly size: number }): void {
+  checkInteger(port, 'port', 0, 0xffff);
+  checkOneOf(size, 'size', PORT_SIZES);
+}
+
+function checkBigint(value: bigint, name: string): void {
+  if (typeof value !== 'bigint') throw invalidArgType(name, 'a bigint', value);
+}
+
+function checkBigints(values: readonly bigint[], name: string): void {
+  if (!Array.isArray(values)) throw invalidArgType(name, 'an array of bigints', values);
+  for (const [index, value] of values.entries()) checkBigint(value as bigint, `${name}[${index}]`);
+}

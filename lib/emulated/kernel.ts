@@ -1,3 +1,5 @@
+import { checkInteger, checkMethods } from '../base/arguments.ts';
+import { outOfRange } from '../base/errors.ts';
 import type { Bytes, Hva, KvmCalls, Ppc64Calls, S390xCalls, U64, X86_64Calls } from '../calls/kvm-calls.ts';
 import { GUEST_MEMFD_RULES } from '../rules/guest-memfd.ts';
 import { refusal } from '../rules/rule.ts';
@@ -62,9 +64,9 @@ export class KernelCore implements KvmCalls {
 
   /** Gives a vCPU its guest: what KVM_RUN executes from now on. Throws a RangeError when `vcpu` isn't a vCPU's fd. */
   loadGuest(vcpu: number, program: GuestProgram): void {
-    const found = this.#vcpu(vcpu);
-    if (typeof found === 'number') throw new RangeError(`${vcpu} is not the descriptor of an emulated vCPU`);
-    found.load(program);
+    const found = this.#vcpu(checkInteger(vcpu, 'vcpu', 0, 0x7fff_ffff));
+    if (typeof found === 'number') throw outOfRange('vcpu', 'the descriptor of an emulated vCPU', vcpu);
+    found.load(checkMethods(program, 'program', ['next', 'throw']));
   }
 
   [Symbol.for('nodejs.util.inspect.custom')](): string {

@@ -1,11 +1,10 @@
-import { checkSize } from '../base/arguments.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { DIRTY_LOG_PAGE_OFFSET, EXIT, MEM, PIO_PAGE_OFFSET } from '../uapi/flags.ts';
 import { IO_DIRECTION, KVM_RUN, KVM_RUN_S390X, REGS_SIZE } from '../uapi/structs.ts';
 import type { ArchVcpu } from './arch-state.ts';
 import { type MapSource, SharedArea } from './backing.ts';
 import type { EmulatedDirtyRing } from './dirty-ring.ts';
-import { GuestFault, type GuestOp, type GuestProgram, type GuestResult } from './guest.ts';
+import { checkOp, GuestFault, type GuestOp, type GuestProgram, type GuestResult } from './guest.ts';
 import type { Machine } from './machine.ts';
 import type { EmulatedMemslot } from './memslots.ts';
 import type { OpenFile } from './open-file.ts';
@@ -223,8 +222,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   }
 
   #execute(op: GuestOp): Outcome {
-    // From 2^53 on a number may have been rounded.
-    if ('address' in op) checkSize(op.address, 'address');
+    checkOp(op);
     switch (op.op) {
       case 'store':
         return this.#access(this.#fragments(op.address, this.#bytesOf(op.value, op.size), true), true);

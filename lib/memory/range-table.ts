@@ -1,9 +1,27 @@
+import { checkAtLeast, checkObject } from '../base/arguments.ts';
+import { invalidArgType, outOfRange } from '../base/errors.ts';
+
 /** What a {@link RangeTable} holds: [start, end), both exact as doubles (integers below 2^53, or whole pages). */
 export interface Range {
   readonly start: number;
   readonly end: number;
   /** Where byte 0 of what is behind the range would be, if all of it were there; the start unless given. */
   readonly origin?: number;
+}
+
+/** No more than the type, which costs nothing where it is known. */
+function checkNumber(value: number, name: string): number {
+  if (typeof value !== 'number') throw invalidArgType(name, 'a number', value);
+  return value;
+}
+
+function checkRange<T extends Range>(entry: T): T {
+  const { start, end, origin } = checkObject(entry, 'entry');
+  checkAtLeast(start, 'entry.start', 0);
+  checkAtLeast(end, 'entry.end', 0);
+  if (end < start) throw outOfRange('entry.start', 'at most entry.end', start);
+  if (origin !== undefined) checkAtLeast(origin, 'entry.origin', Number.NEGATIVE_INFINITY);
+  return entry;
 }
 
 const FIRST_CAPACITY = 16;
@@ -52,23 +70,24 @@ export class RangeTable<T extends Range> {
   }
 
   startAt(index: number): number {
-    return this.#starts[index]!;
+    return this.#starts[checkNumber(index, 'index')]!;
   }
 
   endAt(index: number): number {
-    return this.#ends[index]!;
+    return this.#ends[checkNumber(index, 'index')]!;
   }
 
   originAt(index: number): number {
-    return this.#origins[index]!;
+    return this.#origins[checkNumber(index, 'index')]!;
   }
 
   has(entry: T): boolean {
-    return this.#entries[this.lastAtOrBelow(entry.start)] === entry;
+    return this.#entries[this.lastAtOrBelow(checkRange(entry).start)] === entry;
   }
 
   /** Index of the last entry whose start is ≤ `at`, or −1. */
   lastAtOrBelow(at: number): number {
+    checkNumber(at, 'at');
     const before = this.#before;
     let low = -1;
     let high = this.#entries.length - 1;
@@ -89,6 +108,8 @@ export class RangeTable<T extends Range> {
 
   /** An entry that has a part of [start, end), other than `except`. */
   overlapping(start: number, end: number, except?: T): T | undefined {
+    checkNumber(start, 'start');
+    checkNumber(end, 'end');
     for (let index = Math.max(0, this.lastAtOrBelow(start)); index < this.#entries.length; index++) {
       const entry = this.#entries[index]!;
       if (entry.start >= end) return undefined;
@@ -99,6 +120,7 @@ export class RangeTable<T extends Range> {
 
   /** Puts an entry in that overlaps none. */
   insert(entry: T): void {
+    checkRange(entry);
     const { length } = this.#entries;
     if (length === this.#starts.length) {
       this.#starts = doubled(this.#starts);
@@ -116,7 +138,7 @@ export class RangeTable<T extends Range> {
 
   /** Takes an entry out; false when it isn't there. */
   remove(entry: T): boolean {
-    const index = this.lastAtOrBelow(entry.start);
+    const index = this.lastAtOrBelow(checkRange(entry).start);
     if (this.#entries[index] !== entry) return false;
     for (const column of [this.#starts, this.#ends, this.#origins]) column.copyWithin(index, index + 1);
     this.#entries.splice(index, 1);

@@ -1,3 +1,4 @@
+import { checkKnown, invalidArgType } from './argument-errors.ts';
 import { VM_TYPE, VM_TYPE_ARM_PROTECTED } from './flags.ts';
 
 /** What there is to know of an architecture's hosts before any of them is asked. */
@@ -73,10 +74,11 @@ export const ARCHES = Object.keys(FACTS) as readonly Arch[];
 
 /** The architecture that Node's `process.arch` names, or undefined where KVM's memory calls are not known to us. */
 export function archOfNode(nodeArch: string): Arch | undefined {
+  if (typeof nodeArch !== 'string') throw invalidArgType('nodeArch', 'a string', nodeArch);
   return ARCHES.find((arch) => ARCH_FACTS[arch].nodeArch === nodeArch);
 }
 
 /** Whether guest-visible integers in the KVM structures are little-endian on a host of this architecture as we run it. */
 export function isLittleEndianHost(arch: Arch): boolean {
-  return ARCH_FACTS[arch].littleEndian;
+  return ARCH_FACTS[checkKnown(arch, 'arch', ARCH_FACTS)].littleEndian;
 }

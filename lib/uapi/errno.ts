@@ -3,6 +3,8 @@
  * (uAPI `asm-generic/errno-base.h`, `errno.h`). Kept as data so that the emulated kernel answers in
  * Linux numbers on every host.
  */
+
+import { checkWord } from './argument-errors.ts';
 export const ERRNO = {
   EPERM: 1,
   ENOENT: 2,
@@ -51,6 +53,6 @@ const names = new Map<number, ErrnoName>(Object.entries(ERRNO).map(([name, value
 
 /** The name of an error number, positive or negative: `errnoName(-22)` is `'EINVAL'`; unknown numbers give `'E<number>'`. */
 export function errnoName(errno: number): ErrnoName | `E${number}` {
-  const value = Math.abs(errno);
+  const value = Math.abs(checkWord(errno, 'errno'));
   return names.get(value) ?? `E${value}`;
 }

@@ -1,3 +1,5 @@
+import { checkWord } from './argument-errors.ts';
+
 /** What GET_API_VERSION answers (uAPI `KVM_API_VERSION`). */
 export const API_VERSION = 12;
 
@@ -90,7 +92,7 @@ const exitNames = new Map<number, ExitName>(Object.entries(EXIT).map(([name, val
 
 /** The name of an exit reason without its `KVM_EXIT_` prefix; numbers we don't know give `EXIT_<n>`. */
 export function exitName(reason: number): ExitName | `EXIT_${number}` {
-  return exitNames.get(reason) ?? `EXIT_${reason}`;
+  return exitNames.get(checkWord(reason, 'reason')) ?? `EXIT_${reason}`;
 }
 
 /**

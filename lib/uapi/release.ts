@@ -1,3 +1,5 @@
+import { invalidArgType, outOfRange } from './argument-errors.ts';
+
 /** A kernel release, as far as the memory uAPI changed with it: `6.1`, `6.12`. */
 export interface Release {
   readonly text: string;
@@ -16,13 +18,9 @@ export function releaseOfHost(text: string): Release {
 
 /** Reads `6.12`, `6.12.107` or `6.12.107+deb13-s390x`. Throws a RangeError for anything else. */
 export function parseRelease(text: string): Release {
+  if (typeof text !== 'string') throw invalidArgType('release', 'a string', text);
   const match = /^(\d+)\.(\d+)(?:[.+-].*)?$/.exec(text);
-  if (match === null) {
-    const wrong = `It must look like "6.12" or "6.12.107". Received ${JSON.stringify(text)}`;
-    throw Object.assign(new RangeError(`The value of "release" is out of range. ${wrong}`), {
-      code: 'ERR_OUT_OF_RANGE',
-    });
-  }
+  if (match === null) throw outOfRange('release', 'like "6.12" or "6.12.107"', text);
   const major = Number(match[1]);
   const minor = Number(match[2]);
   return {

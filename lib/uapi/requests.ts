@@ -1,4 +1,5 @@
-import type { Arch } from './arch.ts';
+import { ARCH_FACTS, type Arch } from './arch.ts';
+import { checkKnown, checkWord } from './argument-errors.ts';
 
 type Direction = '_IO' | '_IOW' | '_IOR' | '_IOWR';
 
@@ -108,17 +109,20 @@ const POWERPC_DIRECTION: Record<Direction, number> = { _IO: 1 << 29, _IOW: 4 << 
  * @example requestNumber('KVM_GET_DIRTY_LOG', 'x86_64') // 0x4010ae42
  */
 export function requestNumber(name: RequestName, arch: Arch): number {
-  const { dir, nr, size, type = KVM_IOC_TYPE }: RequestShape = SHAPES[name];
+  const { dir, nr, size, type = KVM_IOC_TYPE }: RequestShape = SHAPES[checkKnown(name, 'name', SHAPES)];
+  checkKnown(arch, 'arch', ARCH_FACTS);
   const direction = (arch === 'ppc64' ? POWERPC_DIRECTION : GENERIC_DIRECTION)[dir];
   return (direction | (size << 16) | (type << 8) | nr) >>> 0;
 }
 
 /** Bytes of the structure behind a request's argument; 0 where the argument is a plain value. */
 export function requestSize(name: RequestName): number {
-  return SHAPES[name].size;
+  return SHAPES[checkKnown(name, 'name', SHAPES)].size;
 }
 
 /** The name of a request number on an architecture, or undefined. */
 export function requestName(request: number, arch: Arch): RequestName | undefined {
+  checkWord(request, 'request');
+  checkKnown(arch, 'arch', ARCH_FACTS);
   return REQUEST_NAMES.find((name) => requestNumber(name, arch) === request);
 }

@@ -1,4 +1,5 @@
 import { ARCH_FACTS, type Arch } from './arch.ts';
+import { checkKnown, checkWide } from './argument-errors.ts';
 import { CAP } from './capabilities.ts';
 import {
   ARM_SEA_GPA_VALID,
@@ -54,9 +55,12 @@ export type SymbolSet = keyof typeof VALUES | keyof typeof FLAGS | 'REQUEST' | '
  * @example symbolic('MEM', 5, 'x86_64') // 'LOG_DIRTY_PAGES|GUEST_MEMFD'
  */
 export function symbolic(set: SymbolSet, value: number | bigint, arch: Arch): string {
-  if (set === 'REQUEST') return requestName(Number(value), arch) ?? `0x${value.toString(16)}`;
+  checkWide(value, 'value');
+  checkKnown(arch, 'arch', ARCH_FACTS);
+  if (set === 'REQUEST') return requestName(Number(value) >>> 0, arch) ?? `0x${value.toString(16)}`;
   if (set === 'VM_TYPE') return flagNames(ARCH_FACTS[arch].vmTypes ?? {}, BigInt(value));
-  if (set in FLAGS) return flagNames(FLAGS[set as keyof typeof FLAGS], BigInt(value));
+  checkKnown(set, 'set', { ...VALUES, ...FLAGS, REQUEST: 0, VM_TYPE: 0 });
+  if (Object.hasOwn(FLAGS, set)) return flagNames(FLAGS[set as keyof typeof FLAGS], BigInt(value));
   const names: Names = VALUES[set as keyof typeof VALUES];
   return Object.keys(names).find((name) => names[name] === Number(value)) ?? value.toString();
 }

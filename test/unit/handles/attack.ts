@@ -186,10 +186,12 @@ function faultOf(error: unknown, names: readonly string[]): string | undefined {
   const { code, name, message } = error as Error & { readonly code?: unknown };
   // It was taken for the function that it is, and called.
   if (message.startsWith('Class constructor Some ')) return undefined;
+  // A list was given that cannot be gone through: what its own iterator says.
+  if (message.startsWith('Cannot perform %TypedArray%.prototype.values')) return undefined;
   if (name === 'ProgramInterruption' && typeof code === 'number') return undefined;
   if (typeof code !== 'string') return `${error.stack?.split('\n').slice(0, 3).join(' ')}`;
   if (code === 'ERR_INVALID_ARG_TYPE' || code === 'ERR_OUT_OF_RANGE') {
-    const named = new RegExp(`"(?:\\w+\\.)*(?:${names.join('|')})(?:[.[][^"]*)?"`).test(message);
+    const named = new RegExp(`"(?:\\w+\\.)*(?:\\w+\\[)?(?:${names.join('|')})(?:[.[\\]][^"]*)?"`).test(message);
     return named ? undefined : `the message does not name ${names[0]}: ${message}`;
   }
   if (/^ERR_[A-Z_]+$/.test(code)) return undefined;

@@ -3,10 +3,10 @@ import type { EmulatedVcpu } from '../../../emulated/vcpu.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { ONE_REG } from '../../../uapi/flags.ts';
 import { KVM_REGS_PPC64 } from '../../../uapi/structs.ts';
-import { findHpte, NOT_FOUND } from '../model/hash.ts';
+import { NOT_FOUND, searchHpte } from '../model/hash.ts';
 import { frameOf, V_LO } from '../model/hpte.ts';
 import { pageShift } from '../model/page-sizes.ts';
-import { type AccessKind, denial, type ProtectionContext, protectionContext } from '../model/protection.ts';
+import { type AccessKind, denialOf, type ProtectionContext, protectionContext } from '../model/protection.ts';
 import { type Segment, slbOfSregs } from '../model/slb.ts';
 import type { HashMmu } from './hash-mmu.ts';
 import type { Hpt } from './hpt.ts';
@@ -79,8 +79,8 @@ export class GuestAccess {
     access: AccessKind,
   ): number | undefined {
     const store = access === 'store';
-    let slot = findHpte(hpt.real, seg, eaHi, eaLo);
-    if (slot !== NOT_FOUND && denial(seg, hpt.real.rHi(slot), hpt.real.rLo(slot), access, context) === undefined) {
+    let slot = searchHpte(hpt.real, seg, eaHi, eaLo);
+    if (slot !== NOT_FOUND && denialOf(seg, hpt.real.rHi(slot), hpt.real.rLo(slot), access, context) === undefined) {
       const gpa = guestPhysical(hpt, slot, ea);
       const memslot = this.#vcpu.vm.usableSlot(this.#gfn(gpa));
       if (memslot !== undefined && this.#hostHas(gpa, store)) {
@@ -90,10 +90,10 @@ export class GuestAccess {
       // The host took the page away, which a real one tells KVM at once.
       hpt.unmap(slot);
     }
-    if (slot === NOT_FOUND) slot = findHpte(hpt.real, seg, eaHi, eaLo, V_LO.VALID | V_LO.ABSENT);
+    if (slot === NOT_FOUND) slot = searchHpte(hpt.real, seg, eaHi, eaLo, V_LO.VALID | V_LO.ABSENT);
     const where = `0x${ea.toString(16)}`;
     if (slot === NOT_FOUND) throw this.#storage(ea, access, DSISR.NO_HPTE, `no page table entry for ${where}`);
-    const denied = denial(seg, hpt.shadowHi(slot), hpt.shadowLo(slot), access, context);
+    const denied = denialOf(seg, hpt.shadowHi(slot), hpt.shadowLo(slot), access, context);
     if (denied !== undefined) {
       const why = denied === 'key' ? DSISR.KEY : DSISR.PROTECTION;
       throw this.#storage(ea, access, why, `${access} at ${where} is denied: ${denied}`);

@@ -1,9 +1,22 @@
-import { HPTES_PER_GROUP, type Hpte, type SegmentSize, V_LO } from './hpte.ts';
-import { basePageShift } from './page-sizes.ts';
-import type { Segment } from './slb.ts';
+import {
+  checkCallback,
+  checkHalf,
+  checkInstance,
+  checkInteger,
+  checkMethods,
+  checkOneOf,
+  isIntegerIn,
+} from '../../../base/arguments.ts';
+import { HPTES_PER_GROUP, Hpte, SEGMENT_SIZES, type SegmentSize, V_LO } from './hpte.ts';
+import { baseShiftOf } from './page-sizes.ts';
+import { Segment } from './slb.ts';
 
 /** Smallest and largest order of a table that KVM accepts: 256 KiB to 64 TiB. */
 export const HPT_ORDER = { MIN: 18, MAX: 46 } as const;
+
+/** Checks the order of a table. */
+export const checkOrder = (order: number, name: string): number =>
+  checkInteger(order, name, HPT_ORDER.MIN, HPT_ORDER.MAX);
 
 /** The two doublewords of every entry of a table, as halves, by slot number. */
 export interface HpteWords {
@@ -15,14 +28,33 @@ export interface HpteWords {
   rLo(slot: number): number;
 }
 
-/** Entries of a table of this order. */
-export const entriesOf = (order: number): number => 2 ** (order - 4);
+const isObject = (value: unknown): boolean => typeof value === 'object' && value !== null;
+const areFunctions = ({ vHi, vLo, rHi, rLo }: HpteWords): boolean =>
+  typeof vHi === 'function' && typeof vLo === 'function' && typeof rHi === 'function' && typeof rLo === 'function';
 
-/** Groups of eight entries of a table of this order. */
-export const groupsOf = (order: number): number => 2 ** (order - 7);
+/** Checks a table, which may be of a user's own kind. */
+export function checkTable(table: HpteWords, name = 'table'): HpteWords {
+  // For every translation: what almost always is, in the cheapest way.
+  if (isObject(table) && areFunctions(table) && isIntegerIn(table.order, HPT_ORDER.MIN, HPT_ORDER.MAX)) return table;
+  checkMethods(table, name, ['vHi', 'vLo', 'rHi', 'rLo']);
+  checkOrder(table.order, `${name}.order`);
+  return table;
+}
+
+/** Entries of a table of this order, 18 to 46. */
+export const entriesOf = (order: number): number => 2 ** (checkOrder(order, 'order') - 4);
+
+/** Groups of eight entries of a table of this order, 18 to 46. */
+export const groupsOf = (order: number): number => 2 ** (checkOrder(order, 'order') - 7);
 
 /** Byte offset in its segment of an effective address with these halves. */
 export function segmentOffset(segmentSize: SegmentSize, eaHi: number, eaLo: number): number {
+  checkOneOf(segmentSize, 'segmentSize', SEGMENT_SIZES);
+  return offsetIn(segmentSize, checkHalf(eaHi, 'eaHi'), checkHalf(eaLo, 'eaLo'));
+}
+
+/** The same, of arguments that are known to be right. */
+export function offsetIn(segmentSize: SegmentSize, eaHi: number, eaLo: number): number {
   return segmentSize === '1T' ? (eaHi & 0xff) * 2 ** 32 + (eaLo >>> 0) : eaLo & 0x0fff_ffff;
 }
 
@@ -31,10 +63,13 @@ export function segmentOffset(segmentSize: SegmentSize, eaHi: number, eaLo: numb
  * index for 1 TiB ones, the low bits of it. The secondary group is the complement: see {@link otherGroup}.
  */
 export function primaryGroup(segment: Segment, offset: number, order: number): number {
+  checkInstance(segment, 'segment', Segment);
+  checkInteger(offset, 'offset', 0, 2 ** 40 - 1);
+  checkOrder(order, 'order');
   return groupOfPage(segment, Math.floor(offset * segment.pagesPerByte), order);
 }
 
-/** The same of a page's index in its segment. */
+/** The same of a page's index in its segment, of arguments that are known to be right. */
 function groupOfPage(segment: Segment, page: number, order: number): number {
   const bits = order - 7;
   const lo = segment.hashLo ^ page;
@@ -43,8 +78,14 @@ function groupOfPage(segment: Segment, page: number, order: number): number {
 }
 
 /** The group of the complemented hash: secondary for a primary one, and back. */
-export const otherGroup = (group: number, order: number): number =>
-  order < 39 ? ~group & ((1 << (order - 7)) - 1) : groupsOf(order) - 1 - group;
+export function otherGroup(group: number, order: number): number {
+  checkInteger(group, 'group', 0, groupsOf(order) - 1);
+  return complemented(group, order);
+}
+
+/** The same, of arguments that are known to be right. */
+export const complemented = (group: number, order: number): number =>
+  order < 39 ? ~group & ((1 << (order - 7)) - 1) : 2 ** (order - 7) - 1 - group;
 
 /** Result of {@link findHpte} when no entry matches. */
 export const NOT_FOUND = -1;
@@ -58,6 +99,23 @@ export const NOT_FOUND = -1;
  * @returns the slot, or {@link NOT_FOUND}.
  */
 export function findHpte(
+  table: HpteWords,
+  segment: Segment,
+  eaHi: number,
+  eaLo: number,
+  present: number = V_LO.VALID,
+  probe?: (slot: number) => void,
+): number {
+  checkTable(table);
+  checkInstance(segment, 'segment', Segment);
+  checkHalf(eaHi, 'eaHi');
+  checkHalf(eaLo, 'eaLo');
+  checkHalf(present, 'present');
+  return searchHpte(table, segment, eaHi, eaLo, present, checkCallback(probe, 'probe'));
+}
+
+/** The same, of arguments that are known to be right. */
+export function searchHpte(
   table: HpteWords,
   segment: Segment,
   eaHi: number,
@@ -91,10 +149,10 @@ export function findHpte(
       if ((vLo & mask) !== want) continue;
       if ((vLo & present) === 0) continue;
       if ((table.vHi(slot) | 0) !== avpnHi) continue;
-      if ((vLo & V_LO.LARGE) === 0 ? baseShift === 12 : basePageShift(vLo, table.rLo(slot)) === baseShift) return slot;
+      if ((vLo & V_LO.LARGE) === 0 ? baseShift === 12 : baseShiftOf(vLo, table.rLo(slot)) === baseShift) return slot;
     }
     if (secondary !== 0) return NOT_FOUND;
-    group = otherGroup(group, order);
+    group = complemented(group, order);
   }
 }
 
@@ -114,7 +172,8 @@ export interface VirtualPage {
  * @returns undefined when the page size or the segment size is an encoding that doesn't exist.
  */
 export function virtualPage(entry: Hpte, slot: number, order: number): VirtualPage | undefined {
-  const { segmentSize, baseShift } = entry;
+  checkInteger(slot, 'slot', 0, entriesOf(order) - 1);
+  const { segmentSize, baseShift } = checkInstance(entry, 'entry', Hpte);
   if (segmentSize === 'reserved' || baseShift === 0) return undefined;
   const offsetBits = segmentSize === '1T' ? 40n : 28n;
   const va = entry.avpn << 23n;
@@ -123,7 +182,7 @@ export function virtualPage(entry: Hpte, slot: number, order: number): VirtualPa
   const base = segmentSize === '1T' ? vsid ^ (vsid << 25n) : vsid;
 
   const group = Math.floor(slot / HPTES_PER_GROUP);
-  const hash = BigInt(entry.secondary ? otherGroup(group, order) : group);
+  const hash = BigInt(entry.secondary ? complemented(group, order) : group);
   const mask = BigInt(groupsOf(order) - 1);
   const pageShift = BigInt(baseShift);
   const difference = (hash ^ base ^ (known >> pageShift)) & mask;

@@ -1,6 +1,7 @@
-import { toU64 } from '../../../base/arguments.ts';
+import { checkBoolean, checkHalf, checkObject, checkOneOf, toU64 } from '../../../base/arguments.ts';
+import { outOfRange } from '../../../base/errors.ts';
 import { fromHalves, hex64, highHalf, lowHalf } from '../../../base/u64.ts';
-import { basePageShift, pageEncoding, pageShift, pageSizeName } from './page-sizes.ts';
+import { baseShiftOf, pageEncoding, pageSizeName, shiftOf } from './page-sizes.ts';
 
 /** Bits of the upper half of V, the first doubleword (layout before ISA 3.0, which KVM shows for every processor). */
 export const V_HI = { B: 0xc000_0000, B_1T: 0x4000_0000, B_RESERVED: 0x8000_0000, AVPN: 0x3fff_ffff } as const;
@@ -52,7 +53,8 @@ export function frameOf(rHi: number, rLo: number, shift: number): number {
   return frame - (frame % 2 ** (shift - 12));
 }
 
-export type SegmentSize = '256M' | '1T';
+export const SEGMENT_SIZES = ['256M', '1T'] as const;
+export type SegmentSize = (typeof SEGMENT_SIZES)[number];
 
 /** What {@link encodeHpte} makes an entry of. Everything but the virtual and the real page may be left out. */
 export interface HpteFields {
@@ -94,10 +96,10 @@ export class Hpte {
 
   /** From four 32-bit halves; use {@link hpte} for two doublewords. */
   constructor(vHi: number, vLo: number, rHi: number, rLo: number) {
-    this.vHi = vHi >>> 0;
-    this.vLo = vLo >>> 0;
-    this.rHi = rHi >>> 0;
-    this.rLo = rLo >>> 0;
+    this.vHi = checkHalf(vHi, 'vHi') >>> 0;
+    this.vLo = checkHalf(vLo, 'vLo') >>> 0;
+    this.rHi = checkHalf(rHi, 'rHi') >>> 0;
+    this.rLo = checkHalf(rLo, 'rLo') >>> 0;
   }
 
   /** The first doubleword: segment size, virtual page, software bits, L, H, valid. */
@@ -142,12 +144,12 @@ export class Hpte {
 
   /** log2 of the segment's base page size; 0 when the encoding is invalid. */
   get baseShift(): number {
-    return basePageShift(this.vLo, this.rLo);
+    return baseShiftOf(this.vLo, this.rLo);
   }
 
   /** log2 of the page size; 0 when the encoding is invalid. */
   get shift(): number {
-    return pageShift(this.vLo, this.rLo);
+    return shiftOf(this.vLo, this.rLo);
   }
 
   /** Real address of the page's first byte. With an invalid page size, the whole RPN field. */
@@ -222,9 +224,11 @@ export function hpte(v: number | bigint, r: number | bigint): Hpte {
 /** `value` as bigint, checked to be below 2^`bits`. */
 function field(value: number | bigint, bits: number, name: string): bigint {
   const wide = toU64(value, name);
-  if (wide >> BigInt(bits) !== 0n) throw new RangeError(`${name} must be below 2^${bits}: got ${value}`);
+  if (wide >> BigInt(bits) !== 0n) throw outOfRange(name, `below 2^${bits}`, value);
   return wide;
 }
+
+type FlagOfHpte = 'bolted' | 'secondary' | 'valid' | 'referenced' | 'changed' | 'noExecute';
 
 /**
  * Makes an entry of its fields.
@@ -232,37 +236,39 @@ function field(value: number | bigint, bits: number, name: string): bigint {
  * unaligned `ra`.
  */
 export function encodeHpte(fields: HpteFields): Hpte {
-  const { segmentSize, baseShift = 12, shift = baseShift } = fields;
+  const { segmentSize, baseShift = 12, shift = baseShift } = checkObject(fields, 'fields');
+  checkOneOf(segmentSize, 'segmentSize', SEGMENT_SIZES);
   const encoding = pageEncoding(baseShift, shift);
   const offsetBits = segmentSize === '1T' ? 40 : 28;
-  if (shift > offsetBits) throw new RangeError(`a page of 2^${shift} bytes is larger than its segment`);
+  if (shift > offsetBits) throw outOfRange('shift', `at most ${offsetBits} in a segment of ${segmentSize}`, shift);
   const va =
     (field(fields.vsid, 78 - offsetBits, 'vsid') << BigInt(offsetBits)) | field(fields.offset, offsetBits, 'offset');
   // The bits of the virtual page below 2^23 are implied by the hash; those below the base page size aren't there.
   const avpnShift = BigInt(Math.max(23, baseShift));
   const ra = field(fields.ra, 60, 'ra');
-  if (ra & ((1n << BigInt(shift)) - 1n)) throw new RangeError(`ra must be a multiple of 2^${shift}: got ${fields.ra}`);
+  if (ra & ((1n << BigInt(shift)) - 1n)) throw outOfRange('ra', `a multiple of 2^${shift}`, fields.ra);
   const pp = field(fields.pp ?? 2, 3, 'pp');
   const key = field(fields.key ?? 0, 5, 'key');
-  const flag = (on: boolean | undefined, bit: number): bigint => (on === true ? BigInt(bit) : 0n);
+  const flag = (name: FlagOfHpte, bit: number): bigint =>
+    checkBoolean(fields[name] ?? name === 'valid', name) ? BigInt(bit) : 0n;
 
   const v =
     (segmentSize === '1T' ? 1n << 62n : 0n) |
     (((va >> avpnShift) << avpnShift) >> 16n) |
-    flag(fields.bolted, V_LO.BOLTED) |
-    flag(encoding.large, V_LO.LARGE) |
-    flag(fields.secondary, V_LO.SECONDARY) |
-    flag(fields.valid ?? true, V_LO.VALID);
+    flag('bolted', V_LO.BOLTED) |
+    (encoding.large ? BigInt(V_LO.LARGE) : 0n) |
+    flag('secondary', V_LO.SECONDARY) |
+    flag('valid', V_LO.VALID);
   const r =
     ((pp >> 2n) << 63n) |
     ((key >> 3n) << 60n) |
     ra |
     (BigInt(encoding.lp) << 12n) |
     ((key & 7n) << 9n) |
-    flag(fields.referenced, R_LO.R) |
-    flag(fields.changed, R_LO.C) |
+    flag('referenced', R_LO.R) |
+    flag('changed', R_LO.C) |
     (field(fields.wimg ?? 2, 4, 'wimg') << 3n) |
-    flag(fields.noExecute, R_LO.N) |
+    flag('noExecute', R_LO.N) |
     (pp & 3n);
   return hpte(v, r);
 }

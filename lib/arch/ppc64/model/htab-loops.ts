@@ -3,7 +3,7 @@
  * in C++ (native/htab.cc). They know right from wrong, not what is wrong: that the codec finds out when they refuse.
  */
 import { HPTE_SIZE, V_HI, V_LO } from './hpte.ts';
-import { basePageShift } from './page-sizes.ts';
+import { baseShiftOf } from './page-sizes.ts';
 import { bigEndian, littleEndian, wordsOf } from './words.ts';
 
 export const HTAB_HEADER_SIZE = 8;
@@ -30,7 +30,7 @@ export interface HtabLoops {
 }
 
 /** What {@link HtabLoops.apply} wants to know of page sizes. */
-export const LARGE_SIZES: Uint8Array = Uint8Array.from({ length: 256 }, (_, lp) => basePageShift(V_LO.LARGE, lp << 12));
+export const LARGE_SIZES: Uint8Array = Uint8Array.from({ length: 256 }, (_, lp) => baseShiftOf(V_LO.LARGE, lp << 12));
 
 /** Words of a header, and of an entry: V, then R, each with its upper half first. */
 const HEADER_WORDS = HTAB_HEADER_SIZE / 4;

@@ -1,10 +1,11 @@
 /** What a table holds, how two tables differ, and whether every entry of one can be found: for tools over streams. */
 
-import { otherGroup, virtualPage } from './hash.ts';
+import { checkInstance, checkInteger } from '../../../base/arguments.ts';
+import { complemented, virtualPage } from './hash.ts';
 import { HPTES_PER_GROUP, type Hpte, keyOf, ppOf, R_LO, V_HI, V_LO } from './hpte.ts';
-import type { Htab } from './htab.ts';
-import { sameSlot } from './htab-stream.ts';
-import { basePageShift, pageShift, pageSizeName } from './page-sizes.ts';
+import { checkSameOrder, Htab } from './htab.ts';
+import { isSameSlot } from './htab-stream.ts';
+import { baseShiftOf, pageSizeName, shiftOf } from './page-sizes.ts';
 
 /** Counts of a table; the maps are by decoded value. All but `groups` and `slots` count valid entries or groups. */
 export interface HtabStats {
@@ -46,6 +47,7 @@ function counted<K>(counts: Uint32Array | Float64Array, name: (index: number) =>
 
 /** Counts what a table holds. */
 export function htabStats(table: Htab): HtabStats {
+  checkInstance(table, 'table', Htab);
   const occupancy = new Array<number>(HPTES_PER_GROUP + 1).fill(0);
   const shifts = new Float64Array(0x2300);
   const keys = new Float64Array(32);
@@ -77,7 +79,7 @@ export function htabStats(table: Htab): HtabStats {
       if (rLo & R_LO.R) sum.referenced++;
       if (rLo & R_LO.C) sum.changed++;
       if (rLo & R_LO.N) sum.noExecute++;
-      shifts[(pageShift(vLo, rLo) << 8) | basePageShift(vLo, rLo)]!++;
+      shifts[(shiftOf(vLo, rLo) << 8) | baseShiftOf(vLo, rLo)]!++;
       keys[keyOf(rHi, rLo)]!++;
       pps[ppOf(rHi, rLo)]!++;
       wimgs[(rLo & R_LO.WIMG) >>> 3]!++;
@@ -99,6 +101,8 @@ export function htabStats(table: Htab): HtabStats {
 
 /** Valid entries per group, averaged over `cells` equal stretches of the table: 0 to 8 each, for a picture. */
 export function groupOccupancy(table: Htab, cells: number): Float64Array {
+  checkInstance(table, 'table', Htab);
+  checkInteger(cells, 'cells', 1, Number.MAX_SAFE_INTEGER);
   const picture = new Float64Array(Math.min(cells, table.groupCount));
   for (let cell = 0; cell < picture.length; cell++) {
     const from = Math.floor((cell * table.groupCount) / picture.length);
@@ -121,12 +125,14 @@ export interface HtabDifference {
  * The slots in which two tables of the same order differ, in order.
  * @throws RangeError for tables of different orders.
  */
-export function* diffHtabs(before: Htab, after: Htab): Generator<HtabDifference, void, undefined> {
-  if (before.order !== after.order) {
-    throw new RangeError(`tables of order ${before.order} and ${after.order} cannot be compared slot by slot`);
-  }
+export function diffHtabs(before: Htab, after: Htab): Generator<HtabDifference, void, undefined> {
+  checkSameOrder(before, after);
+  return differences(before, after);
+}
+
+function* differences(before: Htab, after: Htab): Generator<HtabDifference, void, undefined> {
   for (let slot = 0; slot < after.entryCount; slot++) {
-    if (sameSlot(before, after, slot)) continue;
+    if (isSameSlot(before, after, slot)) continue;
     yield {
       slot,
       before: before.isValid(slot) ? before.get(slot) : undefined,
@@ -147,7 +153,11 @@ export interface HtabFinding {
  * Checks every valid entry of a table: that its segment and page sizes exist, that it stands in a group its own hash
  * can lead to (as far as the virtual address in V tells), and that no entry before it maps the same virtual page.
  */
-export function* verifyHtab(table: Htab): Generator<HtabFinding, void, undefined> {
+export function verifyHtab(table: Htab): Generator<HtabFinding, void, undefined> {
+  return findings(checkInstance(table, 'table', Htab));
+}
+
+function* findings(table: Htab): Generator<HtabFinding, void, undefined> {
   for (let slot = 0; slot < table.entryCount; slot++) {
     if (!table.isValid(slot)) continue;
     const entry = table.get(slot);
@@ -173,13 +183,13 @@ function judge(table: Htab, slot: number, entry: Hpte): Pick<HtabFinding, 'probl
 /** A valid entry in a slot before this one for the same virtual page: it can only be in one of two groups. */
 function findTwin(table: Htab, slot: number, entry: Hpte): number | undefined {
   const group = Math.floor(slot / HPTES_PER_GROUP);
-  for (const candidate of [group, otherGroup(group, table.order)]) {
+  for (const candidate of [group, complemented(group, table.order)]) {
     const flipped = candidate === group ? 0 : V_LO.SECONDARY;
     const last = Math.min(slot, (candidate + 1) * HPTES_PER_GROUP);
     for (let other = candidate * HPTES_PER_GROUP; other < last; other++) {
       if (!table.isValid(other) || table.vHi(other) !== entry.vHi) continue;
       const difference = (table.vLo(other) ^ entry.vLo ^ flipped) & (V_LO.AVPN | V_LO.SECONDARY);
-      if (difference === 0 && basePageShift(table.vLo(other), table.rLo(other)) === entry.baseShift) return other;
+      if (difference === 0 && baseShiftOf(table.vLo(other), table.rLo(other)) === entry.baseShift) return other;
     }
   }
   return undefined;

@@ -3,10 +3,19 @@
  * header {u32 index, u16 n_valid, u16 n_invalid} in the host's byte order, then n_valid entries of 16 bytes, two
  * big-endian doublewords each (since Linux 3.17). The n_invalid slots behind them are empty and carry no bytes.
  */
-import { checkBytes, checkInstance, checkInteger, checkObject } from '../../../base/arguments.ts';
+import {
+  checkBoolean,
+  checkBytes,
+  checkInstance,
+  checkInteger,
+  checkMethods,
+  checkObject,
+  checkOneOf,
+} from '../../../base/arguments.ts';
+import { outOfRange } from '../../../base/errors.ts';
 import { entriesOf } from './hash.ts';
 import { HPTE_SIZE, V_HI, V_LO } from './hpte.ts';
-import { Htab } from './htab.ts';
+import { checkSameOrder, Htab } from './htab.ts';
 import {
   HTAB_HEADER_SIZE,
   HTAB_MAX_TURNS,
@@ -15,7 +24,7 @@ import {
   htabLoopsFor,
   LARGE_SIZES,
 } from './htab-loops.ts';
-import { basePageShift } from './page-sizes.ts';
+import { baseShiftOf } from './page-sizes.ts';
 import { bigEndian } from './words.ts';
 
 export { HTAB_HEADER_SIZE, HTAB_MAX_TURNS, HTAB_RUN_MAX, type HtabLoops };
@@ -84,6 +93,16 @@ const MAX_ENTRIES = entriesOf(46);
 
 const HPTE_WORDS = HPTE_SIZE / 4;
 
+const HEADERS = ['little', 'big'] as const;
+
+/** Checks how a stream is to be read or written, but for the number of entries. */
+function checkFormat<T extends HtabStreamFormat>(format: T, name = 'format'): T {
+  const { headers, loops } = checkObject(format, name);
+  if (headers !== undefined) checkOneOf(headers, `${name}.headers`, HEADERS);
+  if (loops !== undefined) checkMethods(loops, `${name}.loops`, ['apply', 'encode']);
+  return format;
+}
+
 /** Goes through the chunks of a stream, checking each; one object for all of them, since there can be millions. */
 class Cursor implements HtabChunk {
   index = 0;
@@ -98,7 +117,8 @@ class Cursor implements HtabChunk {
 
   constructor(bytes: Uint8Array, format: HtabStreamFormat, offset = 0) {
     checkBytes(bytes, 'bytes');
-    const { headers, entryCount = MAX_ENTRIES } = checkObject(format, 'format');
+    const { headers, entryCount = MAX_ENTRIES } = checkFormat(format);
+    checkInteger(offset, 'offset', 0, bytes.byteLength);
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.#littleEndian = headers !== 'big';
     this.#entryCount = checkInteger(entryCount, 'format.entryCount', 0, MAX_ENTRIES);
@@ -153,7 +173,7 @@ class Cursor implements HtabChunk {
       const vHi = view.getUint32(at);
       const vLo = view.getUint32(at + 4);
       const isRight = (vLo & V_LO.VALID) !== 0 && (vHi & V_HI.B_RESERVED) === 0;
-      if (isRight && basePageShift(vLo, view.getUint32(at + 12)) !== 0) continue;
+      if (isRight && baseShiftOf(vLo, view.getUint32(at + 12)) !== 0) continue;
       const slot = index + (at - entries) / HPTE_SIZE;
       if ((vLo & V_LO.VALID) === 0) throw new HtabStreamError('not-valid', at, `the entry of slot ${slot} lacks VALID`);
       if (!isRight) {
@@ -185,8 +205,11 @@ export function readHtabChunk(bytes: Uint8Array, offset: number, format: HtabStr
  * chunk is also the most that a real kernel takes correctly in one write(2).
  * @throws HtabStreamError
  */
-export function* htabChunks(bytes: Uint8Array, format: HtabStreamFormat = {}): Generator<HtabChunk, void, undefined> {
-  const cursor = new Cursor(bytes, format);
+export function htabChunks(bytes: Uint8Array, format: HtabStreamFormat = {}): Generator<HtabChunk, void, undefined> {
+  return chunksOf(new Cursor(bytes, format));
+}
+
+function* chunksOf(cursor: Cursor): Generator<HtabChunk, void, undefined> {
   while (cursor.next()) {
     cursor.checkEntries();
     yield cursor.chunk();
@@ -274,7 +297,7 @@ export function applyHtabStream(
 ): void {
   checkInstance(table, 'table', Htab);
   checkBytes(bytes, 'bytes');
-  const isLittle = Number(checkObject(format, 'format').headers !== 'big');
+  const isLittle = Number(checkFormat(format).headers !== 'big');
   if (htabLoopsFor(bytes.byteLength, format.loops).apply(table.bytes, bytes, isLittle, LARGE_SIZES) === 1) return;
   checkHtabStream(bytes, { ...format, entryCount: table.entryCount });
   throw new Error('The stream overlaps the table, or was changed while it was applied');
@@ -292,7 +315,7 @@ export function decodeHtabStream(
   bytes: Uint8Array,
   options: Omit<HtabStreamFormat, 'entryCount'> & { readonly order?: number } = {},
 ): Htab {
-  const { order = findOrder(bytes, options), ...format } = checkObject(options, 'options');
+  const { order = findOrder(bytes, options), ...format } = checkFormat(options, 'options');
   const table = new Htab(order);
   applyHtabStream(table, bytes, format);
   return table;
@@ -308,7 +331,10 @@ function findOrder(bytes: Uint8Array, format: HtabStreamFormat): number {
 }
 
 /** The smallest order (18 at least) of a table with so many entries. */
-export const orderFor = (entries: number): number => Math.max(18, Math.ceil(Math.log2(Math.max(entries, 1))) + 4);
+export function orderFor(entries: number): number {
+  checkInteger(entries, 'entries', 0, MAX_ENTRIES);
+  return Math.max(18, Math.ceil(Math.log2(Math.max(entries, 1))) + 4);
+}
 
 /** How to write a stream. */
 export interface HtabEncodeOptions extends Omit<HtabStreamFormat, 'entryCount'> {
@@ -333,17 +359,19 @@ export interface HtabEncodeOptions extends Omit<HtabStreamFormat, 'entryCount'> 
  */
 export function encodeHtabStream(table: Htab, options: HtabEncodeOptions = {}): Uint8Array {
   checkInstance(table, 'table', Htab);
-  const { from = 0, to = table.entryCount, boltedOnly = false } = checkObject(options, 'options');
+  const { from = 0, to = table.entryCount, boltedOnly = false, into } = checkFormat(options, 'options');
+  checkBoolean(boltedOnly, 'options.boltedOnly');
+  if (into !== undefined) checkBytes(into, 'options.into');
   checkInteger(to, 'options.to', 0, table.entryCount);
   checkInteger(from, 'options.from', 0, to);
   const isLittle = Number(options.headers !== 'big');
   const mask = boltedOnly ? V_LO.VALID | V_LO.BOLTED : V_LO.VALID;
-  const out = options.into ?? uninitialized(sizeBound(table.words, bigEndian(mask), from, to));
+  const out = into ?? uninitialized(sizeBound(table.words, bigEndian(mask), from, to));
   const loops = htabLoopsFor((to - from) * HPTE_SIZE, options.loops);
   const length = loops.encode(table.bytes, from, to, mask, isLittle, out);
-  if (length < 0) throw new RangeError(`the stream has more than the ${out.byteLength} bytes that there are for it`);
+  if (length < 0) throw outOfRange('options.into.byteLength', 'enough for the stream', out.byteLength);
   // Nobody shall see there what was in memory before.
-  if (options.into === undefined) out.fill(0, length);
+  if (into === undefined) out.fill(0, length);
   return out.subarray(0, length);
 }
 
@@ -362,21 +390,20 @@ export function encodeHtabChanges(
   after: Htab,
   options: Pick<HtabStreamFormat, 'headers'> = {},
 ): Uint8Array {
-  if (before.order !== after.order) {
-    throw new RangeError(`tables of order ${before.order} and ${after.order} cannot be compared slot by slot`);
-  }
+  checkSameOrder(before, after);
+  checkFormat(options, 'options');
   const end = after.entryCount;
   const changes = (emit: (index: number, nValid: number, nInvalid: number) => void): void => {
     let slot = 0;
     for (;;) {
-      while (slot < end && sameSlot(before, after, slot)) slot++;
+      while (slot < end && isSameSlot(before, after, slot)) slot++;
       if (slot === end) return;
       const index = slot;
       const validEnd = Math.min(end, index + HTAB_RUN_MAX);
-      while (slot < validEnd && after.isValid(slot) && !sameSlot(before, after, slot)) slot++;
+      while (slot < validEnd && after.isValid(slot) && !isSameSlot(before, after, slot)) slot++;
       const nValid = slot - index;
       const invalidEnd = Math.min(end, slot + HTAB_RUN_MAX);
-      while (slot < invalidEnd && !after.isValid(slot) && !sameSlot(before, after, slot)) slot++;
+      while (slot < invalidEnd && !after.isValid(slot) && !isSameSlot(before, after, slot)) slot++;
       emit(index, nValid, slot - index - nValid);
     }
   };
@@ -405,6 +432,14 @@ export function encodeHtabChanges(
 
 /** Whether a slot says the same in both tables. */
 export function sameSlot(a: Htab, b: Htab, slot: number): boolean {
+  checkInstance(a, 'a', Htab);
+  checkInstance(b, 'b', Htab);
+  checkInteger(slot, 'slot', 0, Math.min(a.entryCount, b.entryCount) - 1);
+  return isSameSlot(a, b, slot);
+}
+
+/** The same, of arguments that are known to be right. */
+export function isSameSlot(a: Htab, b: Htab, slot: number): boolean {
   if (!a.isValid(slot)) return !b.isValid(slot);
   const i = slot * HPTE_WORDS;
   const [x, y] = [a.words, b.words];

@@ -1,5 +1,6 @@
-import { checkInteger, isIntegerIn } from '../../../base/arguments.ts';
-import { entriesOf, groupsOf, HPT_ORDER, type HpteWords } from './hash.ts';
+import { checkBytes, checkHalf, checkInstance, checkInteger, checkObject, newBytes } from '../../../base/arguments.ts';
+import { outOfRange } from '../../../base/errors.ts';
+import { checkOrder, entriesOf, groupsOf, type HpteWords } from './hash.ts';
 import { HPTE_SIZE, Hpte, hpte, V_LO } from './hpte.ts';
 
 /**
@@ -24,14 +25,12 @@ export class Htab implements HpteWords {
    * at a multiple of 4 in their buffer.
    */
   constructor(order: number, bytes?: Uint8Array) {
-    checkInteger(order, 'order', HPT_ORDER.MIN, HPT_ORDER.MAX);
-    if (bytes !== undefined && bytes.byteLength !== 2 ** order) {
-      throw new RangeError(`a table of order ${order} has ${2 ** order} bytes: got ${bytes.byteLength}`);
-    }
+    checkOrder(order, 'order');
+    if (bytes !== undefined) checkTableBytes(bytes, order);
     this.order = order;
     this.entryCount = entriesOf(order);
     this.groupCount = groupsOf(order);
-    this.bytes = bytes ?? new Uint8Array(2 ** order);
+    this.bytes = bytes ?? newBytes(2 ** order, 'size');
     this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength);
     this.words = new Int32Array(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength / 4);
   }
@@ -44,44 +43,45 @@ export class Htab implements HpteWords {
   }
 
   vHi(slot: number): number {
-    return this.view.getUint32(slot * HPTE_SIZE);
+    return this.view.getUint32(this.#at(slot));
   }
 
   vLo(slot: number): number {
-    return this.view.getUint32(slot * HPTE_SIZE + 4);
+    return this.view.getUint32(this.#at(slot) + 4);
   }
 
   rHi(slot: number): number {
-    return this.view.getUint32(slot * HPTE_SIZE + 8);
+    return this.view.getUint32(this.#at(slot) + 8);
   }
 
   rLo(slot: number): number {
-    return this.view.getUint32(slot * HPTE_SIZE + 12);
+    return this.view.getUint32(this.#at(slot) + 12);
   }
 
   /** Stores an entry's four halves. */
   setWords(slot: number, vHi: number, vLo: number, rHi: number, rLo: number): void {
-    const at = slot * HPTE_SIZE;
-    this.view.setUint32(at, vHi);
-    this.view.setUint32(at + 4, vLo);
-    this.view.setUint32(at + 8, rHi);
-    this.view.setUint32(at + 12, rLo);
+    this.setV(slot, vHi, vLo);
+    this.setR(slot, rHi, rLo);
   }
 
   /** Stores V alone. */
   setV(slot: number, vHi: number, vLo: number): void {
-    this.view.setUint32(slot * HPTE_SIZE, vHi);
-    this.view.setUint32(slot * HPTE_SIZE + 4, vLo);
+    const at = this.#at(slot);
+    checkHalf(vHi, 'vHi');
+    this.view.setUint32(at + 4, checkHalf(vLo, 'vLo'));
+    this.view.setUint32(at, vHi);
   }
 
   /** Stores R alone. */
   setR(slot: number, rHi: number, rLo: number): void {
-    this.view.setUint32(slot * HPTE_SIZE + 8, rHi);
-    this.view.setUint32(slot * HPTE_SIZE + 12, rLo);
+    const at = this.#at(slot) + 8;
+    checkHalf(rHi, 'rHi');
+    this.view.setUint32(at + 4, checkHalf(rLo, 'rLo'));
+    this.view.setUint32(at, rHi);
   }
 
   isValid(slot: number): boolean {
-    return (this.bytes[slot * HPTE_SIZE + 7]! & V_LO.VALID) !== 0;
+    return (this.bytes[this.#at(slot) + 7]! & V_LO.VALID) !== 0;
   }
 
   /**
@@ -89,7 +89,6 @@ export class Htab implements HpteWords {
    * @throws RangeError for a slot outside the table.
    */
   get(slot: number): Hpte {
-    this.#check(slot);
     return new Hpte(this.vHi(slot), this.vLo(slot), this.rHi(slot), this.rLo(slot));
   }
 
@@ -98,21 +97,42 @@ export class Htab implements HpteWords {
    * @throws RangeError for a slot outside the table or a doubleword that isn't a u64.
    */
   set(slot: number, entry: { readonly v: number | bigint; readonly r: number | bigint }): void {
-    this.#check(slot);
-    const { vHi, vLo, rHi, rLo } = entry instanceof Hpte ? entry : hpte(entry.v, entry.r);
+    const { vHi, vLo, rHi, rLo } = wordsOf(entry);
     this.setWords(slot, vHi, vLo, rHi, rLo);
   }
 
   /** Zeroes `count` entries from `slot` on. */
   clear(slot = 0, count = this.entryCount - slot): void {
+    checkInteger(slot, 'slot', 0, this.entryCount);
+    checkInteger(count, 'count', 0, this.entryCount - slot);
     this.bytes.fill(0, slot * HPTE_SIZE, (slot + count) * HPTE_SIZE);
   }
 
-  #check(slot: number): void {
-    if (!isIntegerIn(slot, 0, this.entryCount - 1)) {
-      throw new RangeError(`slot must be below ${this.entryCount}: got ${slot}`);
-    }
+  /** Where the entry of a slot begins. */
+  #at(slot: number): number {
+    if (typeof slot === 'number' && slot >>> 0 === slot && slot < this.entryCount) return slot * HPTE_SIZE;
+    return checkInteger(slot, 'slot', 0, this.entryCount - 1) * HPTE_SIZE;
   }
+}
+
+function wordsOf(entry: { readonly v: number | bigint; readonly r: number | bigint }): Hpte {
+  if (entry instanceof Hpte) return entry;
+  const { v, r } = checkObject(entry, 'entry');
+  return hpte(v, r);
+}
+
+function checkTableBytes(bytes: Uint8Array, order: number): void {
+  const size = 2 ** order;
+  checkBytes(bytes, 'bytes');
+  if (bytes.byteLength !== size) throw outOfRange('bytes.byteLength', `${size} for order ${order}`, bytes.byteLength);
+  if (bytes.byteOffset % 4 !== 0) throw outOfRange('bytes.byteOffset', 'a multiple of 4', bytes.byteOffset);
+}
+
+/** Checks two tables that are compared slot by slot. */
+export function checkSameOrder(before: Htab, after: Htab): void {
+  checkInstance(before, 'before', Htab);
+  checkInstance(after, 'after', Htab);
+  if (before.order !== after.order) throw outOfRange('after.order', `${before.order}, as before.order`, after.order);
 }
 
 /** The table with at least this order. */

@@ -28,6 +28,7 @@ export {
   V_LO,
 } from './hpte.ts';
 export { Htab } from './htab.ts';
+export { HTAB_HEADER_SIZE, HTAB_MAX_TURNS, HTAB_RUN_MAX, type HtabLoops } from './htab-loops.ts';
 export {
   diffHtabs,
   groupOccupancy,
@@ -37,7 +38,26 @@ export {
   htabStats,
   verifyHtab,
 } from './htab-report.ts';
-export * from './htab-stream.ts';
+export {
+  applyHtabStream,
+  checkHtabStream,
+  decodeHtabStream,
+  encodeHtabChanges,
+  encodeHtabStream,
+  FOUND_ORDER_MAX,
+  type HtabChunk,
+  type HtabEncodeOptions,
+  HtabStreamCheck,
+  HtabStreamError,
+  type HtabStreamFormat,
+  type HtabStreamProblem,
+  type HtabStreamSummary,
+  htabChunks,
+  orderFor,
+  readHtabChunk,
+  sameSlot,
+  wholeHtabChunks,
+} from './htab-stream.ts';
 export {
   basePageShift,
   PAGE_ENCODINGS,
@@ -68,4 +88,17 @@ export {
   vrmaSegment,
 } from './slb.ts';
 export { decodeSmmuInfo, type SmmuInfo, type SmmuSegment } from './smmu-info.ts';
-export * from './translate.ts';
+export {
+  describeStep,
+  explainTranslation,
+  findSegment,
+  type HashTranslation,
+  type NotTranslated,
+  type ProbeVerdict,
+  realAddress,
+  Translated,
+  type TranslateOptions,
+  type TranslationFault,
+  type TranslationStep,
+  translate,
+} from './translate.ts';

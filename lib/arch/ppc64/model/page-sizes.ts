@@ -6,6 +6,9 @@
  * low bits of the RPN field ("LP") say which pair it is. Source: Power ISA 2.07 Book III-S 5.7.7, and the set Linux's KVM accepts.
  */
 
+import { checkHalf, checkInteger } from '../../../base/arguments.ts';
+import { outOfRange } from '../../../base/errors.ts';
+
 /** One pair of page sizes and how an entry and a segment encode it. Shifts: 12 = 4 KiB, 16 = 64 KiB, 24 = 16 MiB, 34 = 16 GiB. */
 export interface PageEncoding {
   /** log2 of the base page size. */
@@ -41,11 +44,21 @@ const V_LARGE = 4;
 
 /** log2 of an entry's base page size, from the low halves of its two doublewords; 0 when the encoding is invalid. */
 export function basePageShift(vLo: number, rLo: number): number {
+  return baseShiftOf(checkHalf(vLo, 'vLo'), checkHalf(rLo, 'rLo'));
+}
+
+/** The same, of halves that are known to be numbers. */
+export function baseShiftOf(vLo: number, rLo: number): number {
   return (vLo & V_LARGE) === 0 ? 12 : largeShifts[(rLo >>> 12) & 0xff]! & 0xff;
 }
 
 /** log2 of an entry's actual page size, from the low halves of its two doublewords; 0 when the encoding is invalid. */
 export function pageShift(vLo: number, rLo: number): number {
+  return shiftOf(checkHalf(vLo, 'vLo'), checkHalf(rLo, 'rLo'));
+}
+
+/** The same, of halves that are known to be numbers. */
+export function shiftOf(vLo: number, rLo: number): number {
   return (vLo & V_LARGE) === 0 ? 12 : largeShifts[(rLo >>> 12) & 0xff]! >> 8;
 }
 
@@ -55,14 +68,17 @@ export function pageShift(vLo: number, rLo: number): number {
  */
 export function pageEncoding(baseShift: number, shift: number): PageEncoding {
   const found = PAGE_ENCODINGS.find((encoding) => encoding.baseShift === baseShift && encoding.shift === shift);
-  if (found === undefined) {
-    throw new RangeError(`no page of 2^${shift} bytes in a segment with base pages of 2^${baseShift} bytes`);
+  if (found !== undefined) return found;
+  const shifts = PAGE_ENCODINGS.filter((encoding) => encoding.baseShift === baseShift).map((one) => one.shift);
+  if (shifts.length > 0) {
+    throw outOfRange('shift', `${shifts.join(' or ')} in a segment with base pages of 2^${baseShift} bytes`, shift);
   }
-  return found;
+  throw outOfRange('baseShift', `one of ${SLB_PAGE_ENCODINGS.map((one) => one.baseShift).join(', ')}`, baseShift);
 }
 
 /** `4K`, `64K`, `16M`, `16G`: the usual name of a page size. */
 export function pageSizeName(shift: number): string {
+  checkInteger(shift, 'shift', 0, 63);
   const units = ['', 'K', 'M', 'G', 'T'];
   const unit = Math.min(Math.floor(shift / 10), units.length - 1);
   return `${2 ** (shift - unit * 10)}${units[unit]}`;

@@ -1,8 +1,17 @@
-import { checkBytes, toU64 } from '../../../base/arguments.ts';
+import {
+  checkBigU64,
+  checkBoolean,
+  checkBytes,
+  checkHalf,
+  checkInstances,
+  checkObject,
+  checkOneOf,
+  toU64,
+} from '../../../base/arguments.ts';
 import { outOfRange } from '../../../base/errors.ts';
 import { fromHalves, hex64, highHalf, lowHalf } from '../../../base/u64.ts';
 import { KVM_SREGS_PPC64 } from '../../../uapi/structs.ts';
-import type { SegmentSize } from './hpte.ts';
+import { SEGMENT_SIZES, type SegmentSize } from './hpte.ts';
 import { pageSizeName, SLB_PAGE_ENCODINGS } from './page-sizes.ts';
 
 /** Virtual segment id of the virtual real mode area: the 1 TiB segment that real-mode accesses of a guest go through. */
@@ -48,8 +57,8 @@ export class Segment {
   readonly #esidHiMask: number;
 
   constructor(esidWord: bigint, vsidWord: bigint) {
-    this.esidWord = esidWord;
-    this.vsidWord = vsidWord;
+    this.esidWord = checkBigU64(esidWord, 'esidWord');
+    this.vsidWord = checkBigU64(vsidWord, 'vsidWord');
     this.valid = (lowHalf(esidWord) & ESID_V) !== 0;
     const vHi = highHalf(vsidWord);
     const vLo = lowHalf(vsidWord);
@@ -75,6 +84,8 @@ export class Segment {
 
   /** Whether this entry is valid and translates the effective address with these halves. */
   covers(eaHi: number, eaLo: number): boolean {
+    checkHalf(eaHi, 'eaHi');
+    checkHalf(eaLo, 'eaLo');
     return this.valid && (eaHi & this.#esidHiMask) === this.#esidHi && (eaLo & this.#esidLoMask) === this.#esidLo;
   }
 
@@ -121,19 +132,19 @@ export interface SegmentFields {
  * @throws RangeError for a VSID of more than 50 (256 MiB) or 38 bits (1 TiB), or a base page size that doesn't exist.
  */
 export function encodeSegment(fields: SegmentFields): Segment {
-  const is1T = fields.segmentSize === '1T';
+  const { ea, segmentSize, baseShift = 12, ks = false, kp = false, noExecute = false } = checkObject(fields, 'fields');
+  const is1T = checkOneOf(segmentSize, 'segmentSize', SEGMENT_SIZES) === '1T';
   const vsid = toU64(fields.vsid, 'vsid');
-  if (vsid >> (is1T ? 38n : 50n) !== 0n)
-    throw new RangeError(`vsid of a ${fields.segmentSize} segment: ${fields.vsid}`);
-  const encoding = SLB_PAGE_ENCODINGS.find(({ baseShift }) => baseShift === (fields.baseShift ?? 12));
-  if (encoding === undefined) throw new RangeError(`no segment has base pages of 2^${fields.baseShift} bytes`);
+  const bits = is1T ? 38n : 50n;
+  if (vsid >> bits !== 0n) throw outOfRange('vsid', `below 2^${bits} in a segment of ${segmentSize}`, vsid);
+  const encoding = SLB_PAGE_ENCODINGS.find((one) => one.baseShift === baseShift);
+  if (encoding === undefined) {
+    throw outOfRange('baseShift', `one of ${SLB_PAGE_ENCODINGS.map((one) => one.baseShift).join(', ')}`, baseShift);
+  }
+  for (const [name, value] of Object.entries({ ks, kp, noExecute })) checkBoolean(value, name);
   const offsetBits = is1T ? 40n : 28n;
-  const esidWord = ((toU64(fields.ea, 'ea') >> offsetBits) << offsetBits) | BigInt(ESID_V);
-  const low =
-    (fields.ks === true ? VSID_LO.KS : 0) |
-    (fields.kp === true ? VSID_LO.KP : 0) |
-    (fields.noExecute === true ? VSID_LO.N : 0) |
-    encoding.sllp;
+  const esidWord = ((toU64(ea, 'ea') >> offsetBits) << offsetBits) | BigInt(ESID_V);
+  const low = (ks ? VSID_LO.KS : 0) | (kp ? VSID_LO.KP : 0) | (noExecute ? VSID_LO.N : 0) | encoding.sllp;
   return segment(esidWord, (is1T ? 1n << 62n : 0n) | (vsid << (is1T ? 24n : 12n)) | BigInt(low));
 }
 
@@ -158,9 +169,7 @@ const SREGS_SLB_END = SREGS_SLB + KVM_SREGS_PPC64.slbEntries * 16;
  * @example slbOfSregs(vcpu.getSregsBytes(1232)) // sizeof(struct kvm_sregs)
  */
 export function slbOfSregs(sregs: Uint8Array): readonly Segment[] {
-  checkBytes(sregs, 'sregs');
-  if (sregs.length < SREGS_SLB_END) throw outOfRange('sregs.length', `at least ${SREGS_SLB_END}`, sregs.length);
-  const view = new DataView(sregs.buffer, sregs.byteOffset, sregs.byteLength);
+  const view = viewOfSregs(sregs);
   const slb: Segment[] = [];
   for (let at = SREGS_SLB; at < SREGS_SLB_END; at += 16) {
     const entry = segment(view.getBigUint64(at, true), view.getBigUint64(at + 8, true));
@@ -174,11 +183,18 @@ export function slbOfSregs(sregs: Uint8Array): readonly Segment[] {
  * @throws RangeError for more segments than there are entries
  */
 export function encodeSlb(sregs: Uint8Array, slb: readonly Segment[]): void {
+  checkInstances(slb, 'slb', Segment);
   if (slb.length > SLB_SIZE) throw outOfRange('slb.length', `at most ${SLB_SIZE}, as many as KVM takes`, slb.length);
+  const view = viewOfSregs(sregs);
   sregs.fill(0, SREGS_SLB, SREGS_SLB_END);
-  const view = new DataView(sregs.buffer, sregs.byteOffset, sregs.byteLength);
   for (const [index, { esidWord, vsidWord }] of slb.entries()) {
     view.setBigUint64(SREGS_SLB + 16 * index, esidWord, true);
     view.setBigUint64(SREGS_SLB + 16 * index + 8, vsidWord, true);
   }
+}
+
+function viewOfSregs(sregs: Uint8Array): DataView {
+  checkBytes(sregs, 'sregs');
+  if (sregs.length < SREGS_SLB_END) throw outOfRange('sregs.length', `at least ${SREGS_SLB_END}`, sregs.length);
+  return new DataView(sregs.buffer, sregs.byteOffset, sregs.byteLength);
 }

@@ -1,4 +1,4 @@
-import { checkBytes } from '../../../base/arguments.ts';
+import { checkBoolean, checkBytes } from '../../../base/arguments.ts';
 import { outOfRange } from '../../../base/errors.ts';
 import { SMMU_INFO } from '../../../uapi/flags.ts';
 import { KVM_PPC_SMMU_INFO } from '../../../uapi/structs.ts';
@@ -34,6 +34,7 @@ export interface SmmuInfo {
 export function decodeSmmuInfo(bytes: Uint8Array, littleEndian = true): SmmuInfo {
   const { structSize, maxSizes, sps, segment, page, ...at } = KVM_PPC_SMMU_INFO;
   checkBytes(bytes, 'bytes');
+  checkBoolean(littleEndian, 'littleEndian');
   if (bytes.length < structSize) throw outOfRange('bytes.length', `at least ${structSize}`, bytes.length);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const u32 = (offset: number): number => view.getUint32(offset, littleEndian);

@@ -1,9 +1,37 @@
-import { checkInstances, checkObject, checkOneOf, isExact, toU64 } from '../../../base/arguments.ts';
+import {
+  checkBigU64,
+  checkInstance,
+  checkInstances,
+  checkInteger,
+  checkObject,
+  checkOneOf,
+  checkText,
+  isExact,
+  toU64,
+} from '../../../base/arguments.ts';
 import { hex64, highHalf, lowHalf, type U64 } from '../../../base/u64.ts';
-import { findHpte, type HpteWords, NOT_FOUND, otherGroup, primaryGroup, segmentOffset } from './hash.ts';
+import {
+  checkTable,
+  entriesOf,
+  HPT_ORDER,
+  type HpteWords,
+  NOT_FOUND,
+  otherGroup,
+  primaryGroup,
+  searchHpte,
+  segmentOffset,
+} from './hash.ts';
 import { frameOf, HPTES_PER_GROUP, Hpte, R_LO, V_LO } from './hpte.ts';
-import { pageShift, pageSizeName } from './page-sizes.ts';
-import { type AccessKind, type Denial, denial, type ProtectionContext, protectionContext } from './protection.ts';
+import { pageSizeName, shiftOf } from './page-sizes.ts';
+import {
+  type AccessKind,
+  checkAccessKind,
+  checkContext,
+  type Denial,
+  denialOf,
+  type ProtectionContext,
+  protectionContext,
+} from './protection.ts';
 import { Segment } from './slb.ts';
 
 /** Why an effective address has no translation. */
@@ -18,6 +46,7 @@ export class Translated {
   /** The effective address, as it was given. */
   readonly ea: U64;
 
+  /** @internal By {@link translate}. */
   constructor(segment: Segment, slot: number, entry: Hpte, ea: U64) {
     // Not by initializers, which take a third of the time of a translation.
     this.ok = true;
@@ -29,7 +58,7 @@ export class Translated {
 
   /** Real (for a guest: guest physical) address. */
   get ra(): bigint {
-    return realAddress(this.entry, BigInt(this.ea));
+    return addressIn(this.entry, BigInt(this.ea));
   }
 }
 
@@ -76,14 +105,24 @@ const NO_OPTIONS: TranslateOptions = {};
 /** Checks what every translation is given beside the address. */
 export function checkTranslation(slb: readonly Segment[], options: TranslateOptions): void {
   checkInstances(slb, 'slb', Segment);
-  const { access, context } = checkObject(options, 'options');
-  if (access !== undefined) checkOneOf(access, 'options.access', ['load', 'store', 'fetch']);
-  if (context !== undefined) checkObject(context, 'options.context');
+  checkOptions(options);
+}
+
+/** The options as they are meant. */
+function checkOptions(options: TranslateOptions): Required<TranslateOptions> {
+  const { access = 'load', context = openContext } = checkObject(options, 'options');
+  if (access !== 'load') checkAccessKind(access, 'options.access');
+  if (context !== openContext) checkContext(context, 'options.context');
+  return { access, context };
 }
 
 /** The first valid segment that covers the effective address. */
 export function findSegment(slb: readonly Segment[], eaHi: number, eaLo: number): Segment | undefined {
-  for (const segment of slb) if (segment.covers(eaHi, eaLo)) return segment;
+  if (!Array.isArray(slb)) checkInstances(slb, 'slb', Segment);
+  for (const segment of slb) {
+    if (!(segment instanceof Segment)) checkInstances(slb, 'slb', Segment);
+    if (segment.covers(eaHi, eaLo)) return segment;
+  }
   return undefined;
 }
 
@@ -167,18 +206,20 @@ function walk(
   ea: U64,
   eaHi: number,
   eaLo: number,
-  { access = 'load', context = openContext }: TranslateOptions,
+  options: TranslateOptions,
   log: StepLog | undefined,
 ): HashTranslation {
+  const { access, context } = checkOptions(options);
+  checkTable(table);
   const segment = findSegment(slb, eaHi, eaLo);
   log?.segment(segment, eaHi, eaLo);
   if (segment === undefined) return { ok: false, fault: 'no-segment' };
-  const slot = findHpte(table, segment, eaHi, eaLo, V_LO.VALID, log?.probe);
+  const slot = searchHpte(table, segment, eaHi, eaLo, V_LO.VALID, log?.probe);
   if (slot === NOT_FOUND) return { ok: false, fault: 'no-hpte', segment };
   const rHi = table.rHi(slot);
   const rLo = table.rLo(slot);
   const entry = new Hpte(table.vHi(slot), table.vLo(slot), rHi, rLo);
-  const denied = denial(segment, rHi, rLo, access, context);
+  const denied = denialOf(segment, rHi, rLo, access, context);
   log?.access(access, denied, entry);
   if (denied !== undefined) return { ok: false, fault: denied, segment, slot, entry };
   return new Translated(segment, slot, entry, ea);
@@ -189,7 +230,11 @@ const entryAt = (table: HpteWords, slot: number): Hpte =>
 
 /** The real address of an effective address in the page of `entry`. */
 export function realAddress(entry: Hpte, ea: bigint): bigint {
-  const shift = pageShift(entry.vLo, entry.rLo);
+  return addressIn(checkInstance(entry, 'entry', Hpte), checkBigU64(ea, 'ea'));
+}
+
+function addressIn(entry: Hpte, ea: bigint): bigint {
+  const shift = shiftOf(entry.vLo, entry.rLo);
   return (BigInt(frameOf(entry.rHi, entry.rLo, shift)) << 12n) | (ea & ((1n << BigInt(shift)) - 1n));
 }
 
@@ -206,20 +251,54 @@ function judge(entry: Hpte, segment: Segment, offset: number, secondary: boolean
 
 /** One step as a sentence. */
 export function describeStep(step: TranslationStep): string {
-  switch (step.step) {
+  switch (checkOneOf(checkObject(step, 'step').step, 'step.step', STEPS)) {
     case 'segment':
-      return step.segment === undefined ? 'no valid SLB entry covers the address' : `${step.segment}`;
+      return describeSegment(step as StepOf<'segment'>);
     case 'hash':
-      return `page 0x${step.pageIndex.toString(16)} of the segment: primary group ${step.primary}, secondary group ${step.secondary}`;
+      return describeHash(step as StepOf<'hash'>);
     case 'probe':
-      return `slot ${step.slot}: ${step.verdict}${step.verdict === 'invalid' ? '' : ` (${step.entry})`}`;
+      return describeProbe(step as StepOf<'probe'>);
     case 'access':
-      return `${step.access}: ${step.denied === undefined ? 'allowed' : `denied by ${describeDenial(step.denied, step.entry)}`}`;
+      return describeAccess(step as StepOf<'access'>);
     case 'result':
-      return step.result.ok
-        ? `real address ${hex64(step.result.ra)}, in a page of ${pageSizeName(step.result.entry.shift)}`
-        : `no translation: ${step.result.fault}`;
+      return describeResult(step as StepOf<'result'>);
   }
+}
+
+const STEPS = ['segment', 'hash', 'probe', 'access', 'result'] as const;
+type StepOf<Name> = Extract<TranslationStep, { readonly step: Name }>;
+
+const checkSlot = (slot: number, name: string): number => checkInteger(slot, name, 0, entriesOf(HPT_ORDER.MAX) - 1);
+
+function describeSegment({ segment }: StepOf<'segment'>): string {
+  if (segment === undefined) return 'no valid SLB entry covers the address';
+  return checkInstance(segment, 'step.segment', Segment).toString();
+}
+
+function describeHash({ pageIndex, primary, secondary }: StepOf<'hash'>): string {
+  for (const [name, value] of Object.entries({ pageIndex, primary, secondary })) checkSlot(value, `step.${name}`);
+  return `page 0x${pageIndex.toString(16)} of the segment: primary group ${primary}, secondary group ${secondary}`;
+}
+
+function describeProbe({ slot, entry, verdict }: StepOf<'probe'>): string {
+  checkSlot(slot, 'step.slot');
+  checkInstance(entry, 'step.entry', Hpte);
+  return `slot ${slot}: ${checkText(verdict, 'step.verdict')}${verdict === 'invalid' ? '' : ` (${entry})`}`;
+}
+
+function describeAccess({ access, denied, entry }: StepOf<'access'>): string {
+  checkAccessKind(access, 'step.access');
+  if (denied === undefined) return `${access}: allowed`;
+  checkText(denied, 'step.denied');
+  return `${access}: denied by ${describeDenial(denied, checkInstance(entry, 'step.entry', Hpte))}`;
+}
+
+function describeResult({ result }: StepOf<'result'>): string {
+  if (result instanceof Translated) {
+    return `real address ${hex64(result.ra)}, in a page of ${pageSizeName(result.entry.shift)}`;
+  }
+  const { fault } = checkObject(result, 'step.result') as NotTranslated;
+  return `no translation: ${checkText(fault, 'step.result.fault')}`;
 }
 
 function describeDenial(denied: Denial, entry: Hpte): string {

@@ -8,11 +8,16 @@ import {
   fetchOverridePermits,
   keyPermits,
   PGM_PROTECTION,
-  selectAsce,
   storageOverridePermits,
-  translateFragment,
 } from '../model/index.ts';
-import { inPrivateSpace, setEffectiveAddress, teidOf, translateNextFragment } from '../model/translate.ts';
+import {
+  findAsce,
+  inPrivateSpace,
+  setEffectiveAddress,
+  teidOf,
+  translateFirstFragment,
+  translateNextFragment,
+} from '../model/translate.ts';
 import { highHalf, lowHalf, pfnOf } from '../model/u64.ts';
 import { MEM_OP_MAX_SIZE } from '../rules.ts';
 import { placeIn } from './frame-cache.ts';
@@ -229,11 +234,11 @@ export class LogicalAccess {
   #select(): number {
     const cpu = this.#cpu;
     setEffectiveAddress(cpu, this.#hi, this.#lo, this.#translation);
-    return selectAsce(cpu, this.#vm.storage, this.#access, this.#ar, this.#translation);
+    return findAsce(cpu, this.#vm.storage, this.#access, this.#ar, this.#translation);
   }
 
   #translate(): number {
-    return translateFragment(this.#cpu, this.#vm.storage, this.#hi, this.#lo, this.#access, this.#translation);
+    return translateFirstFragment(this.#cpu, this.#vm.storage, this.#hi, this.#lo, this.#access, this.#translation);
   }
 
   #translateNext(): number {

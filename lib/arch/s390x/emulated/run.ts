@@ -9,11 +9,9 @@ import {
   PGM_ADDRESSING,
   PGM_PROTECTION,
   programInterruptionName,
-  selectAsce,
   storageOverridePermits,
-  translateFragment,
 } from '../model/index.ts';
-import { setEffectiveAddress } from '../model/translate.ts';
+import { findAsce, setEffectiveAddress, translateFirstFragment } from '../model/translate.ts';
 import type { S390xVcpu } from './vcpu-state.ts';
 import type { S390xVm } from './vm-state.ts';
 
@@ -84,8 +82,8 @@ export function translateGuestAccess(vm: S390xVm, state: S390xVcpu, address: num
   setEffectiveAddress(cpu, Math.floor(address / 2 ** 32), address >>> 0, translation);
   state.loadAccessRegisters();
   const code =
-    selectAsce(cpu, vm.storage, access, 0, translation) ||
-    translateFragment(cpu, vm.storage, translation.addressHi, translation.addressLo, access, translation);
+    findAsce(cpu, vm.storage, access, 0, translation) ||
+    translateFirstFragment(cpu, vm.storage, translation.addressHi, translation.addressLo, access, translation);
   if (code > 0) throw programInterruption(code, address);
   if (code < 0) throw programInterruption(PGM_PROTECTION, address);
   const slot = vm.storage.slot(translation.pfn)!;

@@ -1,5 +1,6 @@
 /** Looking at a whole guest: storage keys, memory, address spaces. */
 
+import { checkMethods, checkObject, checkSize } from '../../../base/arguments.ts';
 import type { U64 } from '../../../base/u64.ts';
 import type { DatFacilities } from '../model/control-registers.ts';
 import { type CpuState, featuresOf } from '../model/cpu-state.ts';
@@ -45,7 +46,11 @@ const DUMP_BYTES = 0x1_0000;
  * The storage keys of all memslots as text, a line per frame, as QEMU's `dump-skeys` has it; none when nobody used keys.
  * @example for (const line of dumpStorageKeys(vm)) console.log(line); // page=000: key(6) => ACC=0, FP=0, REF=1, CH=1
  */
-export function* dumpStorageKeys(vm: DumpedVm): Generator<string, void> {
+export function dumpStorageKeys(vm: DumpedVm): Generator<string, void> {
+  return keysOf(checkVm(vm));
+}
+
+function* keysOf(vm: DumpedVm): Generator<string, void> {
   for (const { baseGfn, npages } of ascending(vm.memslots)) {
     const keys = vm.storageKeys.getBytes(baseGfn, npages);
     if (keys === null) return;
@@ -58,7 +63,11 @@ export function* dumpStorageKeys(vm: DumpedVm): Generator<string, void> {
  * meanwhile.
  * @throws ProgramInterruption 4 where the host lacks the memory of a slot
  */
-export function* dumpMemory(vm: DumpedVm): Generator<DumpedMemory, void> {
+export function dumpMemory(vm: DumpedVm): Generator<DumpedMemory, void> {
+  return memoryOf(checkVm(vm));
+}
+
+function* memoryOf(vm: DumpedVm): Generator<DumpedMemory, void> {
   for (const { baseGfn, npages } of ascending(vm.memslots)) {
     const end = (baseGfn + npages) * PAGE;
     for (let gaddr = baseGfn * PAGE; gaddr < end; gaddr += DUMP_BYTES) {
@@ -73,10 +82,17 @@ export function* dumpMemory(vm: DumpedVm): Generator<DumpedMemory, void> {
  * @throws RangeError when `maxWalks` are not enough, as of corrupt tables; the signal's reason
  * @example for (const range of addressSpaceRanges(vcpu)) console.log(formatRange(range));
  */
-export function* addressSpaceRanges(
+export function addressSpaceRanges(
   vcpu: LookingVcpu,
   options: AddressSpaceRangesOptions = {},
 ): Generator<MappedRange, void> {
+  checkObject(checkObject(vcpu, 'vcpu').vm, 'vcpu.vm');
+  checkMethods(vcpu.vm.s390x, 'vcpu.vm.s390x', ['absoluteMemory']);
+  checkMethods(vcpu.s390x, 'vcpu.s390x', ['cpuState']);
+  return rangesOf(vcpu, checkObject(options, 'options'));
+}
+
+function* rangesOf(vcpu: LookingVcpu, options: AddressSpaceRangesOptions): Generator<MappedRange, void> {
   const cpu = vcpu.s390x.cpuState(options.facilities);
   const asce = options.asce ?? currentAsce(cpu);
   if (asce === undefined) return;
@@ -98,6 +114,19 @@ function currentAsce(cpu: CpuState): bigint | undefined {
   return fromHalves(cpu.cr[2 * register]!, cpu.cr[2 * register + 1]!);
 }
 
+/** Checks what only a VM of s390x has. */
+function checkVm(vm: DumpedVm): DumpedVm {
+  checkMethods(checkObject(vm, 'vm').memslots, 'vm.memslots', [Symbol.iterator]);
+  checkMethods(vm.storageKeys, 'vm.storageKeys', ['getBytes']);
+  checkMethods(vm.memOp, 'vm.memOp', ['readAbsolute']);
+  return vm;
+}
+
 function ascending(slots: DumpedVm['memslots']): { readonly baseGfn: number; readonly npages: number }[] {
+  for (const slot of slots) {
+    const { baseGfn, npages } = checkObject(slot, 'vm.memslots');
+    checkSize(baseGfn, 'vm.memslots.baseGfn');
+    checkSize(npages, 'vm.memslots.npages');
+  }
   return [...slots].sort((a, b) => a.baseGfn - b.baseGfn);
 }

@@ -1,5 +1,6 @@
 /** The bits of the control registers that decide about a translation. All of CR0's are in its lower half. */
 
+import { checkBoolean, checkHalf, checkObject } from '../../../base/arguments.ts';
 import { DAT_EDAT1, DAT_EDAT2, DAT_IEP } from './dat-entries.ts';
 
 /** CR0: low-address protection. */
@@ -22,6 +23,18 @@ export interface DatFacilities {
 
 /** The set of DAT features in force: installed and enabled in CR0. EDAT-2 needs EDAT-1. */
 export function datFeatures(cr0Lo: number, facilities: DatFacilities): number {
+  return featuresOfCr0(checkHalf(cr0Lo, 'cr0Lo'), checkFacilities(facilities, 'facilities'));
+}
+
+/** Checks the facilities that a user knows of; any of them may be left out. */
+export function checkFacilities<T extends Partial<DatFacilities>>(facilities: T, name: string): T {
+  const { edat1 = false, edat2 = false, iep = false } = checkObject(facilities, name);
+  for (const [one, installed] of Object.entries({ edat1, edat2, iep })) checkBoolean(installed, `${name}.${one}`);
+  return facilities;
+}
+
+/** The set of DAT features in force, of values that are known to be right. */
+export function featuresOfCr0(cr0Lo: number, facilities: DatFacilities): number {
   let features = 0;
   if (facilities.edat1 && (cr0Lo & CR0_EDAT) !== 0) {
     features |= DAT_EDAT1;

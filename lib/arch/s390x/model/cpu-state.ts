@@ -1,10 +1,18 @@
 /** What of a CPU decides about a translation. */
 
-import { checkObject, isIntegerIn, toU64 } from '../../../base/arguments.ts';
+import {
+  checkHalf,
+  checkInstance,
+  checkInteger,
+  checkObject,
+  checkU32,
+  isIntegerIn,
+  toU64,
+} from '../../../base/arguments.ts';
 import { outOfRange } from '../../../base/errors.ts';
 import type { DatFacilities } from './control-registers.ts';
-import { datFeatures } from './control-registers.ts';
-import { PREFIX_MASK } from './prefix.ts';
+import { checkFacilities, featuresOfCr0 } from './control-registers.ts';
+import { PREFIX_MASK, PREFIX_PFN_MAX } from './prefix.ts';
 import { highHalf, lowHalf } from './u64.ts';
 
 /** The registers a translation reads, in halves, for walks that don't use bigint. Mutable: a vCPU owns one. */
@@ -48,23 +56,23 @@ export function cpuState(init: CpuStateInit = {}): CpuState {
   if ((prefix & ~BigInt(PREFIX_MASK)) !== 0n) {
     throw outOfRange('prefix', 'a multiple of 8 KiB below 2 GiB', prefix);
   }
+  const { cr = {}, ar = {}, facilities = {} } = init;
   const state: CpuState = {
     pswMaskHi: highHalf(mask),
     pswMaskLo: lowHalf(mask),
     cr: new Uint32Array(32),
     ar: new Uint32Array(16),
     prefixPfn: Number(prefix >> 12n),
-    facilities: { ...ALL_FACILITIES, ...init.facilities },
+    facilities: { ...ALL_FACILITIES, ...checkFacilities(facilities, 'facilities') },
   };
-  for (const [n, value] of Object.entries(init.cr ?? {})) {
+  for (const [n, value] of Object.entries(checkObject(cr, 'cr'))) {
     const register = registerNumber(n, 'cr');
     const wide = toU64(value, `cr[${n}]`);
     state.cr[2 * register] = highHalf(wide);
     state.cr[2 * register + 1] = lowHalf(wide);
   }
-  for (const [n, value] of Object.entries(init.ar ?? {})) {
-    if (value >>> 0 !== value) throw outOfRange(`ar[${n}]`, 'an integer >= 0 and < 2^32', value);
-    state.ar[registerNumber(n, 'ar')] = value;
+  for (const [n, value] of Object.entries(checkObject(ar, 'ar'))) {
+    state.ar[registerNumber(n, 'ar')] = checkU32(value, `ar[${n}]`);
   }
   return state;
 }
@@ -78,5 +86,20 @@ function registerNumber(text: string, file: string): number {
 /** The lower half of CR0, which holds every bit of it that matters here. */
 export const cr0Low = (cpu: CpuState): number => cpu.cr[1]!;
 
+/** Checks the state of a CPU that a user may have made without {@link cpuState}. */
+export function checkCpu(cpu: CpuState, name = 'cpu'): CpuState {
+  const { pswMaskHi, pswMaskLo, cr, ar, prefixPfn, facilities } = checkObject(cpu, name);
+  checkHalf(pswMaskHi, `${name}.pswMaskHi`);
+  checkHalf(pswMaskLo, `${name}.pswMaskLo`);
+  checkInteger(checkInstance(cr, `${name}.cr`, Uint32Array).length, `${name}.cr.length`, 32, 32);
+  checkInteger(checkInstance(ar, `${name}.ar`, Uint32Array).length, `${name}.ar.length`, 16, 16);
+  checkInteger(prefixPfn, `${name}.prefixPfn`, 0, PREFIX_PFN_MAX);
+  checkFacilities(facilities, `${name}.facilities`);
+  return cpu;
+}
+
 /** The DAT features in force on the CPU. */
-export const featuresOf = (cpu: CpuState): number => datFeatures(cr0Low(cpu), cpu.facilities);
+export const featuresOf = (cpu: CpuState): number => featuresInForce(checkCpu(cpu));
+
+/** The same of a CPU that was checked. */
+export const featuresInForce = (cpu: CpuState): number => featuresOfCr0(cr0Low(cpu), cpu.facilities);

@@ -1,5 +1,6 @@
 /** Entries of the region, segment and page tables: their bits, and an entry in words. */
 
+import { checkBigU64, checkInteger, checkOneOf } from '../../../base/arguments.ts';
 import { fromHalves, hex64, highHalf, lowHalf } from './u64.ts';
 
 /** Levels of translation tables by the value of DT and TT, region first is 3; pages, which have no TT, are one below. */
@@ -48,6 +49,9 @@ export const DAT_EDAT1 = 1;
 export const DAT_EDAT2 = 2;
 export const DAT_IEP = 4;
 
+export const checkFeatures = (features: number, name: string): number =>
+  checkInteger(features, name, 0, DAT_EDAT1 | DAT_EDAT2 | DAT_IEP);
+
 /** Whether the entry maps a large frame, which needs EDAT-2 in a region-third entry and EDAT-1 in a segment entry. */
 export function isLargeFrame(level: number, lo: number, features: number): boolean {
   if ((lo & ENTRY_FORMAT_CONTROL) === 0) return false;
@@ -57,7 +61,9 @@ export function isLargeFrame(level: number, lo: number, features: number): boole
 
 /** A table entry in one line, such as `segment table at 0x…, TF 0, TL 3, protected`. */
 export function describeEntry(level: TableLevel, entry: bigint, features: number): string {
-  const number = LEVEL_NAMES.indexOf(level) - 1;
+  const number = LEVEL_NAMES.indexOf(checkOneOf(level, 'level', LEVEL_NAMES)) - 1;
+  checkBigU64(entry, 'entry');
+  checkFeatures(features, 'features');
   const lo = lowHalf(entry);
   const invalid = (lo & (number === LEVEL_PAGE ? PAGE_INVALID : ENTRY_INVALID)) !== 0;
   if (invalid) return 'invalid';

@@ -4,8 +4,10 @@
  * architecture's. The walk allocates nothing; `explainTranslation` in explain.ts shows what it saw.
  */
 
+import { checkHalf, checkInstance } from '../../../base/arguments.ts';
 import { ASCE_PRIVATE, ASCE_REAL_SPACE } from './asce.ts';
 import {
+  checkFeatures,
   DAT_EDAT1,
   DAT_EDAT2,
   DAT_IEP,
@@ -27,7 +29,7 @@ import {
   tableOffset,
   tableType,
 } from './dat-entries.ts';
-import type { AbsoluteMemory } from './memory.ts';
+import { type AbsoluteMemory, checkMemory } from './memory.ts';
 import {
   PGM_ASCE_TYPE,
   PGM_PAGE_TRANSLATION,
@@ -172,6 +174,22 @@ export function walkDat(
   features: number,
   out: DatResult,
 ): number {
+  for (const [name, half] of Object.entries({ asceHi, asceLo, vaHi, vaLo })) checkHalf(half, name);
+  checkFeatures(features, 'features');
+  checkInstance(out, 'out', DatResult);
+  return walkTables(checkMemory(memory), asceHi, asceLo, vaHi, vaLo, features, out);
+}
+
+/** The same, of arguments that are known to be right. */
+export function walkTables(
+  memory: AbsoluteMemory,
+  asceHi: number,
+  asceLo: number,
+  vaHi: number,
+  vaLo: number,
+  features: number,
+  out: DatResult,
+): number {
   out.protection = false;
   out.iep = false;
   out.absolute = false;
@@ -241,7 +259,7 @@ export function walkDatOn(
   features: number,
   out: DatResult,
 ): number {
-  if (out.segment !== segmentOf(vaHi, vaLo)) return walkDat(memory, asceHi, asceLo, vaHi, vaLo, features, out);
+  if (out.segment !== segmentOf(vaHi, vaLo)) return walkTables(memory, asceHi, asceLo, vaHi, vaLo, features, out);
   out.protection = out.segmentProtection;
   out.iep = false;
   return walkPage(memory, out.segmentHi, out.segmentLo, vaLo, features, out);

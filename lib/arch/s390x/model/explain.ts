@@ -6,20 +6,20 @@
 import { toU64 } from '../../../base/arguments.ts';
 import { errnoName } from '../../../uapi/errno.ts';
 import { decodeAsce } from './asce.ts';
-import { type CpuState, featuresOf } from './cpu-state.ts';
+import { type CpuState, checkCpu, featuresInForce } from './cpu-state.ts';
 import { describeEntry, levelName, type TableLevel } from './dat-entries.ts';
-import type { AbsoluteMemory } from './memory.ts';
+import { type AbsoluteMemory, checkMemory } from './memory.ts';
 import { programInterruptionName } from './program-interruption.ts';
 import { addressingMode, datIsOn } from './psw.ts';
 import type { ProtectionCause } from './teid.ts';
 import {
   accessedSpace,
-  accessRegister,
+  checkTranslateOptions,
   DatTranslation,
-  selectAsce,
+  findAsce,
   setEffectiveAddress,
   type TranslateOptions,
-  translateFragment,
+  translateFirstFragment,
 } from './translate.ts';
 import { addressOf, fromHalves, hex64, highHalf, lowHalf } from './u64.ts';
 
@@ -75,18 +75,18 @@ export function explainTranslation(
   options: TranslateOptions = {},
 ): ExplainedDatTranslation {
   const wide = toU64(address, 'address');
-  const access = options.access ?? 'fetch';
-  const ar = accessRegister(options);
-  const noted = new NotingMemory(memory);
+  const { access, ar } = checkTranslateOptions(options);
+  checkCpu(cpu);
+  const noted = new NotingMemory(checkMemory(memory));
   const translation = new DatTranslation();
   setEffectiveAddress(cpu, highHalf(wide), lowHalf(wide), translation);
   const { addressHi, addressLo } = translation;
 
-  const selected = selectAsce(cpu, noted, access, ar, translation);
+  const selected = findAsce(cpu, noted, access, ar, translation);
   const steps = noted.reads.map((read): TableStep => step('AL', read, 'access-register translation'));
   noted.reads.length = 0;
-  const code = selected || translateFragment(cpu, noted, addressHi, addressLo, access, translation);
-  const features = featuresOf(cpu);
+  const code = selected || translateFirstFragment(cpu, noted, addressHi, addressLo, access, translation);
+  const features = featuresInForce(cpu);
   noted.reads.forEach((read, i) => {
     const level = levelName(((translation.asceLo >>> 2) & 3) - i);
     steps.push(step(level, read, describeEntry(level, read.entry, features)));

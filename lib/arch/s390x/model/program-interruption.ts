@@ -3,6 +3,8 @@
  * positive numbers.
  */
 
+import { checkInteger } from '../../../base/arguments.ts';
+
 export const PGM_OPERATION = 0x01;
 export const PGM_PRIVILEGED_OPERATION = 0x02;
 export const PGM_PROTECTION = 0x04;
@@ -81,5 +83,6 @@ const NAMES: ReadonlyMap<number, string> = new Map([
 
 /** The architecture's name of a program-interruption code, such as `segment-translation` for 0x10. */
 export function programInterruptionName(code: number): string {
+  checkInteger(code, 'code', 0, 0xffff);
   return NAMES.get(code) ?? `program interruption 0x${code.toString(16)}`;
 }

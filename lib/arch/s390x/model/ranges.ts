@@ -1,12 +1,20 @@
 /** The mapped parts of an address space, as ranges with attributes. */
 
-import { toU64 } from '../../../base/arguments.ts';
+import {
+  checkAtLeast,
+  checkBigU64,
+  checkBoolean,
+  checkInteger,
+  checkObject,
+  checkSignal,
+  toU64,
+} from '../../../base/arguments.ts';
 import { outOfRange } from '../../../base/errors.ts';
 import { ASCE_REAL_SPACE } from './asce.ts';
-import { DatResult, walkDat } from './dat.ts';
-import { spanShift } from './dat-entries.ts';
-import type { AbsoluteMemory } from './memory.ts';
-import { realToAbsolutePfn } from './prefix.ts';
+import { DatResult, walkTables } from './dat.ts';
+import { checkFeatures, spanShift } from './dat-entries.ts';
+import { type AbsoluteMemory, checkMemory } from './memory.ts';
+import { PREFIX_MASK, prefixed } from './prefix.ts';
 import { PGM_ASCE_TYPE } from './program-interruption.ts';
 import { addressOf, hex64, highHalf, lowHalf, PFN_LIMIT } from './u64.ts';
 
@@ -42,18 +50,35 @@ export interface RangeOptions {
  * Every frame that the ASCE maps, in ascending order of virtual addresses: ranges of one frame each.
  * @throws RangeError ERR_OUT_OF_RANGE when `maxWalks` are not enough; the signal's reason
  */
-export function* mappedFrames(
+export function mappedFrames(
   memory: AbsoluteMemory,
   asce: number | bigint,
   options: RangeOptions,
 ): Generator<MappedRange, void> {
-  const wide = toU64(asce, 'asce');
-  const hi = highHalf(wide);
-  const lo = lowHalf(wide);
-  const prefixPfn = Number(toU64(options.prefix ?? 0, 'prefix') >> 12n);
+  return framesOf(checkMemory(memory), toU64(asce, 'asce'), checkRangeOptions(options));
+}
+
+/** What is given, checked, before anything is looked for. */
+function checkRangeOptions(options: RangeOptions): Omit<RangeOptions, 'prefix'> & { readonly prefixPfn: number } {
+  const { features, prefix = 0, maxWalks, signal } = checkObject(options, 'options');
+  checkFeatures(features, 'options.features');
+  const wide = toU64(prefix, 'options.prefix');
+  if ((wide & ~BigInt(PREFIX_MASK)) !== 0n) throw outOfRange('options.prefix', 'a multiple of 8 KiB below 2 GiB', wide);
+  if (maxWalks !== undefined) checkAtLeast(maxWalks, 'options.maxWalks', 1);
+  checkSignal(signal, 'options.signal');
+  return { features, prefixPfn: Number(wide >> 12n), signal, ...(maxWalks === undefined ? {} : { maxWalks }) };
+}
+
+function* framesOf(
+  memory: AbsoluteMemory,
+  asce: bigint,
+  options: ReturnType<typeof checkRangeOptions>,
+): Generator<MappedRange, void> {
+  const hi = highHalf(asce);
+  const lo = lowHalf(asce);
   if ((lo & ASCE_REAL_SPACE) !== 0) return;
   const result = new DatResult();
-  const { signal, maxWalks = Number.POSITIVE_INFINITY } = options;
+  const { signal, prefixPfn, maxWalks = Number.POSITIVE_INFINITY } = options;
   let page = 0;
   for (let walks = 0; page < PFN_LIMIT; walks++) {
     signal?.throwIfAborted();
@@ -61,13 +86,13 @@ export function* mappedFrames(
       throw outOfRange('maxWalks', `enough for the tables, which lead on at ${hex64(addressOf(page))}`, maxWalks);
     }
     const vaLo = ((page % 0x10_0000) << 12) >>> 0;
-    const code = walkDat(memory, hi, lo, Math.floor(page / 0x10_0000), vaLo, options.features, result);
+    const code = walkTables(memory, hi, lo, Math.floor(page / 0x10_0000), vaLo, options.features, result);
     if (code === PGM_ASCE_TYPE) return;
     if (code === 0) {
       yield {
         va: addressOf(page),
         length: 1n << BigInt(result.frameShift),
-        absolute: addressOf(result.absolute ? result.pfn : realToAbsolutePfn(result.pfn, prefixPfn)),
+        absolute: addressOf(result.absolute ? result.pfn : prefixed(result.pfn, prefixPfn)),
         frameSize: 2 ** result.frameShift,
         protection: result.protection,
         iep: result.iep,
@@ -82,13 +107,16 @@ export function* mappedFrames(
  * The address space that an ASCE designates, as ranges in ascending order. A real space, where nothing is translated,
  * has none. Before it throws as {@link mappedFrames} does it gives what was found until then.
  */
-export function* mappedRanges(
+export function mappedRanges(
   memory: AbsoluteMemory,
   asce: number | bigint,
   options: RangeOptions,
 ): Generator<MappedRange, void> {
+  return merged(mappedFrames(memory, asce, options));
+}
+
+function* merged(frames: Generator<MappedRange, void>): Generator<MappedRange, void> {
   let current: MappedRange | undefined;
-  const frames = mappedFrames(memory, asce, options);
   for (;;) {
     let next: IteratorResult<MappedRange, void>;
     try {
@@ -121,11 +149,16 @@ function continues(range: MappedRange, frame: MappedRange): boolean {
 
 /** A range in one line: `va .. last  absolute  size  frame size  rwx`. */
 export function formatRange(range: MappedRange): string {
-  const last = range.va + range.length - 1n;
-  const size = formatSize(range.length).padStart(9);
-  const frame = formatSize(BigInt(range.frameSize)).padStart(5);
-  const may = `r${range.protection ? '-' : 'w'}${range.iep ? '-' : 'x'}`;
-  return `${hex64(range.va)}-${hex64(last)} -> ${hex64(range.absolute)} ${size} ${frame} ${may}`;
+  const { va, length, absolute, frameSize, protection, iep } = checkObject(range, 'range');
+  for (const [name, value] of Object.entries({ va, absolute })) checkBigU64(value, `range.${name}`);
+  if (checkBigU64(length, 'range.length') === 0n) throw outOfRange('range.length', 'more than 0', length);
+  checkInteger(frameSize, 'range.frameSize', 1, Number.MAX_SAFE_INTEGER);
+  for (const [name, value] of Object.entries({ protection, iep })) checkBoolean(value, `range.${name}`);
+  const last = va + length - 1n;
+  const size = formatSize(length).padStart(9);
+  const frame = formatSize(BigInt(frameSize)).padStart(5);
+  const may = `r${protection ? '-' : 'w'}${iep ? '-' : 'x'}`;
+  return `${hex64(va)}-${hex64(last)} -> ${hex64(absolute)} ${size} ${frame} ${may}`;
 }
 
 function formatSize(bytes: bigint): string {

@@ -1,6 +1,6 @@
 /** Storage keys: one byte per 4 KiB frame, and the check of an access key against it. */
 
-import { checkBytes, checkInteger, checkObject } from '../../../base/arguments.ts';
+import { checkBytes, checkHalf, checkInteger, checkObject } from '../../../base/arguments.ts';
 import { CR0_FETCH_PROTECTION_OVERRIDE, CR0_STORAGE_PROTECTION_OVERRIDE } from './control-registers.ts';
 
 export const KEY_ACC = 0xf0;
@@ -25,8 +25,11 @@ export interface StorageKey {
   readonly change: boolean;
 }
 
+const checkKey = (key: number, name: string): number => checkInteger(key, name, 0, 0xff);
+
 /** Takes a storage-key byte apart. Bit 0x01, which is always 0 in a key, is ignored. */
 export function decodeStorageKey(key: number): StorageKey {
+  checkKey(key, 'key');
   return {
     acc: (key & KEY_ACC) >>> 4,
     fetchProtection: (key & KEY_FETCH_PROTECTION) !== 0,
@@ -55,12 +58,16 @@ export function encodeStorageKey(key: StorageKey, name = 'key'): number {
  * @param accessKey 0 to 15; 0 permits everything.
  */
 export function keyPermits(accessKey: number, storageKey: number, store: boolean): boolean {
+  checkInteger(accessKey, 'accessKey', 0, 15);
+  checkKey(storageKey, 'storageKey');
   if (accessKey === 0 || accessKey === (storageKey & KEY_ACC) >>> 4) return true;
   return !store && (storageKey & KEY_FETCH_PROTECTION) === 0;
 }
 
 /** Whether storage-protection override (CR0) permits what the key does not, for fetches and stores. */
 export function storageOverridePermits(cr0Lo: number, storageKey: number): boolean {
+  checkHalf(cr0Lo, 'cr0Lo');
+  checkKey(storageKey, 'storageKey');
   return (cr0Lo & CR0_STORAGE_PROTECTION_OVERRIDE) !== 0 && (storageKey & KEY_ACC) === OVERRIDE_ACC;
 }
 
@@ -76,6 +83,10 @@ export function fetchOverridePermits(
   addressLo: number,
   length: number,
 ): boolean {
+  checkHalf(cr0Lo, 'cr0Lo');
+  checkHalf(addressHi, 'addressHi');
+  checkHalf(addressLo, 'addressLo');
+  checkInteger(length, 'length', 0, Number.MAX_SAFE_INTEGER);
   if ((cr0Lo & CR0_FETCH_PROTECTION_OVERRIDE) === 0 || inPrivateSpace) return false;
   return addressHi === 0 && addressLo >>> 0 < FETCH_OVERRIDE_END && (addressLo >>> 0) + length <= FETCH_OVERRIDE_END;
 }

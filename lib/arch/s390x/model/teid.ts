@@ -3,8 +3,7 @@
  * failed access.
  */
 
-import { checkU64 } from '../../../base/arguments.ts';
-import { invalidArgType } from '../../../base/errors.ts';
+import { checkBigU64, checkInteger, checkObject, checkOneOf } from '../../../base/arguments.ts';
 import {
   PGM_ASCE_TYPE,
   PGM_PAGE_TRANSLATION,
@@ -17,7 +16,10 @@ import {
 import { ADDRESS_SPACE_CONTROLS, type AddressSpaceControl } from './psw.ts';
 
 /** How storage is accessed. KVM_S390_MEM_OP only fetches and stores. */
-export type Access = 'fetch' | 'store' | 'instruction-fetch';
+export type Access = (typeof ACCESSES)[number];
+const ACCESSES = ['fetch', 'store', 'instruction-fetch'] as const;
+
+export const checkAccess = (access: Access, name: string): Access => checkOneOf(access, name, ACCESSES);
 
 /** What caused a protection exception (code 4). */
 export type ProtectionCause = 'low-address' | 'key' | 'access-list' | 'dat' | 'instruction-execution';
@@ -69,17 +71,24 @@ export interface TeidParts {
  * machines store a TEID for more codes; this is the kernel's.
  */
 export function buildTeid(parts: TeidParts): bigint | undefined {
-  if (!CODES_WITH_TEID.has(parts.code)) return undefined;
-  const fetchStore = parts.access === 'store' ? 0x400n : 0x800n;
-  const hasCause = parts.code === PGM_PROTECTION && parts.protection !== undefined && parts.terminating !== true;
-  const cause = hasCause ? PROTECTION_BITS[parts.protection!] : 0n;
-  return (parts.address & ~0xfffn) | fetchStore | cause | BigInt(parts.addressSpaceBits);
+  const { code, address, access, addressSpaceBits, protection, terminating } = checkObject(parts, 'parts');
+  checkInteger(code, 'parts.code', -4095, 0xffff);
+  checkBigU64(address, 'parts.address');
+  checkAccess(access, 'parts.access');
+  checkInteger(addressSpaceBits, 'parts.addressSpaceBits', 0, 3);
+  if (protection !== undefined) {
+    checkOneOf(protection, 'parts.protection', Object.keys(PROTECTION_BITS) as ProtectionCause[]);
+  }
+  if (!CODES_WITH_TEID.has(code)) return undefined;
+  const fetchStore = access === 'store' ? 0x400n : 0x800n;
+  const hasCause = code === PGM_PROTECTION && protection !== undefined && terminating !== true;
+  const cause = hasCause ? PROTECTION_BITS[protection] : 0n;
+  return (address & ~0xfffn) | fetchStore | cause | BigInt(addressSpaceBits);
 }
 
 /** Takes a TEID apart. */
 export function decodeTeid(teid: bigint): Teid {
-  if (typeof teid !== 'bigint') throw invalidArgType('teid', 'a bigint', teid);
-  checkU64(teid, 'teid');
+  checkBigU64(teid, 'teid');
   const indication = teid & 0xc00n;
   const causeBits = teid & 0x8cn;
   const cause = (Object.keys(PROTECTION_BITS) as ProtectionCause[]).find((name) => PROTECTION_BITS[name] === causeBits);

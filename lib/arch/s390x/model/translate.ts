@@ -4,16 +4,15 @@
  * (storage-key.ts), since KVM judges them later.
  */
 
-import { isIntegerIn, toU64 } from '../../../base/arguments.ts';
-import { outOfRange } from '../../../base/errors.ts';
+import { checkHalf, checkInstance, checkInteger, checkObject, toU64 } from '../../../base/arguments.ts';
 import { errnoName } from '../../../uapi/errno.ts';
 import { fromControlRegister, translateAccessRegister } from './access-register.ts';
 import { ASCE_PRIVATE, ASCE_REAL_SPACE } from './asce.ts';
 import { CR0_LOW_ADDRESS_PROTECTION } from './control-registers.ts';
-import { type CpuState, cr0Low, featuresOf } from './cpu-state.ts';
+import { type CpuState, checkCpu, cr0Low, featuresInForce } from './cpu-state.ts';
 import { DatResult, walkDatOn } from './dat.ts';
-import type { AbsoluteMemory } from './memory.ts';
-import { realToAbsolutePfn } from './prefix.ts';
+import { type AbsoluteMemory, checkMemory } from './memory.ts';
+import { prefixed } from './prefix.ts';
 import { PGM_ADDRESSING, PGM_PROTECTION, programInterruptionName } from './program-interruption.ts';
 import {
   ADDRESS_SPACE_CONTROLS,
@@ -24,7 +23,7 @@ import {
   effectiveHigh,
   effectiveLow,
 } from './psw.ts';
-import { type Access, buildTeid, type ProtectionCause } from './teid.ts';
+import { type Access, buildTeid, checkAccess, type ProtectionCause } from './teid.ts';
 import { addressOf, fromHalves, highHalf, lowHalf } from './u64.ts';
 
 /** The state of one translation, reused from access to access so that nothing is allocated. */
@@ -74,6 +73,21 @@ export function selectAsce(
   ar: number,
   out: DatTranslation,
 ): number {
+  checkCpu(cpu);
+  checkAccess(access, 'access');
+  checkAccessRegister(ar, 'ar');
+  checkInstance(out, 'out', DatTranslation);
+  return findAsce(cpu, checkMemory(memory), access, ar, out);
+}
+
+/** The same, of arguments that are known to be right. */
+export function findAsce(
+  cpu: CpuState,
+  memory: AbsoluteMemory,
+  access: Access,
+  ar: number,
+  out: DatTranslation,
+): number {
   out.protection = undefined;
   if (!datIsOn(cpu.pswMaskHi)) {
     out.asceHi = 0;
@@ -105,6 +119,9 @@ export function isLowAddressProtected(
   addressHi: number,
   addressLo: number,
 ): boolean {
+  checkHalf(cr0Lo, 'cr0Lo');
+  checkHalf(addressHi, 'addressHi');
+  checkHalf(addressLo, 'addressLo');
   if ((cr0Lo & CR0_LOW_ADDRESS_PROTECTION) === 0 || inPrivate) return false;
   return addressHi === 0 && (addressLo & ~0x11ff) === 0;
 }
@@ -115,6 +132,23 @@ export function isLowAddressProtected(
  * the negative errno of `memory`.
  */
 export function translateFragment(
+  cpu: CpuState,
+  memory: AbsoluteMemory,
+  logicalHi: number,
+  logicalLo: number,
+  access: Access,
+  out: DatTranslation,
+): number {
+  checkCpu(cpu);
+  checkHalf(logicalHi, 'logicalHi');
+  checkHalf(logicalLo, 'logicalLo');
+  checkAccess(access, 'access');
+  checkInstance(out, 'out', DatTranslation);
+  return translateFirstFragment(cpu, checkMemory(memory), logicalHi, logicalLo, access, out);
+}
+
+/** The same, of arguments that are known to be right. */
+export function translateFirstFragment(
   cpu: CpuState,
   memory: AbsoluteMemory,
   logicalHi: number,
@@ -144,10 +178,10 @@ export function translateNextFragment(
     return PGM_PROTECTION;
   }
   const { dat } = out;
-  const code = walkDatOn(memory, out.asceHi, out.asceLo, out.addressHi, out.addressLo, featuresOf(cpu), dat);
+  const code = walkDatOn(memory, out.asceHi, out.asceLo, out.addressHi, out.addressLo, featuresInForce(cpu), dat);
   if (code !== 0) return code;
   out.realPfn = dat.pfn;
-  out.pfn = dat.absolute ? dat.pfn : realToAbsolutePfn(dat.pfn, cpu.prefixPfn);
+  out.pfn = dat.absolute ? dat.pfn : prefixed(dat.pfn, cpu.prefixPfn);
   if (store && dat.protection) {
     out.protection = 'dat';
     return PGM_PROTECTION;
@@ -186,11 +220,12 @@ export interface TranslateOptions {
   readonly ar?: number;
 }
 
-/** The access register of the options. @throws RangeError ERR_OUT_OF_RANGE unless it is 0 to 15. */
-export function accessRegister(options: TranslateOptions): number {
-  const ar = options.ar ?? 0;
-  if (!isIntegerIn(ar, 0, 15)) throw outOfRange('ar', 'an access register of 0 to 15', ar);
-  return ar;
+const checkAccessRegister = (ar: number, name: string): number => checkInteger(ar, name, 0, 15);
+
+/** The options as they are meant. @throws TypeError, RangeError for an access or an access register that doesn't exist */
+export function checkTranslateOptions(options: TranslateOptions): Required<TranslateOptions> {
+  const { access = 'fetch', ar = 0 } = checkObject(options, 'options');
+  return { access: checkAccess(access, 'options.access'), ar: checkAccessRegister(ar, 'options.ar') };
 }
 
 /** An address that translates. */
@@ -233,12 +268,13 @@ export function translate(
   options: TranslateOptions = {},
 ): TranslatedAddress | FailedTranslation {
   const wide = toU64(address, 'address');
-  const access = options.access ?? 'fetch';
+  const { access, ar } = checkTranslateOptions(options);
+  const storage = checkMemory(memory);
   const translation = new DatTranslation();
-  setEffectiveAddress(cpu, highHalf(wide), lowHalf(wide), translation);
+  setEffectiveAddress(checkCpu(cpu), highHalf(wide), lowHalf(wide), translation);
   const code =
-    selectAsce(cpu, memory, access, accessRegister(options), translation) ||
-    translateFragment(cpu, memory, translation.addressHi, translation.addressLo, access, translation);
+    findAsce(cpu, storage, access, ar, translation) ||
+    translateFirstFragment(cpu, storage, translation.addressHi, translation.addressLo, access, translation);
   return code === 0 ? translated(translation) : failed(cpu, translation, code, access);
 }
 

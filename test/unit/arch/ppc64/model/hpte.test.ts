@@ -137,15 +137,21 @@ describe('an entry', () => {
 
   it('is refused with a field out of range', () => {
     const page = { vsid: 1, segmentSize: '1T', offset: 0, ra: 0 } as const;
-    expect(() => encodeHpte({ ...page, vsid: 1n << 38n })).toThrow(/vsid must be below 2\^38/);
-    expect(() => encodeHpte({ ...page, offset: 2 ** 40 })).toThrow(/offset must be below 2\^40/);
-    expect(() => encodeHpte({ ...page, segmentSize: '256M', offset: 2 ** 28 })).toThrow(/offset must be below 2\^28/);
+    expect(() => encodeHpte({ ...page, vsid: 1n << 38n })).toThrow(/"vsid" is out of range. It must be below 2\^38/);
+    expect(() => encodeHpte({ ...page, offset: 2 ** 40 })).toThrow(/"offset" is out of range. It must be below 2\^40/);
+    expect(() => encodeHpte({ ...page, segmentSize: '256M', offset: 2 ** 28 })).toThrow(
+      /"offset" is out of range. It must be below 2\^28/,
+    );
     expect(() => encodeHpte({ ...page, ra: 0x800 })).toThrow(/multiple of 2\^12/);
-    expect(() => encodeHpte({ ...page, ra: 1n << 60n })).toThrow(/ra must be below/);
-    expect(() => encodeHpte({ ...page, key: 32 })).toThrow(/key must be below 2\^5/);
-    expect(() => encodeHpte({ ...page, pp: 8 })).toThrow(/pp must be below/);
-    expect(() => encodeHpte({ ...page, baseShift: 20 })).toThrow(/no page/);
-    expect(() => encodeHpte({ ...page, segmentSize: '256M', baseShift: 34 })).toThrow(/larger than its segment/);
+    expect(() => encodeHpte({ ...page, ra: 1n << 60n })).toThrow(/"ra" is out of range. It must be below/);
+    expect(() => encodeHpte({ ...page, key: 32 })).toThrow(/"key" is out of range. It must be below 2\^5/);
+    expect(() => encodeHpte({ ...page, pp: 8 })).toThrow(/"pp" is out of range. It must be below/);
+    expect(() => encodeHpte({ ...page, baseShift: 20 })).toThrow(
+      /"baseShift" is out of range. It must be one of 12, 16, 24, 34/,
+    );
+    expect(() => encodeHpte({ ...page, segmentSize: '256M', baseShift: 34 })).toThrow(
+      /"shift" is out of range. It must be at most 28 in a segment of 256M/,
+    );
     expect(() => hpte(-1, 0)).toThrow(RangeError);
     expect(() => hpte(0, 2 ** 53)).toThrow(/bigint/);
   });
@@ -195,7 +201,7 @@ describe('a table', () => {
     expect(() => new Htab(46)).toThrow(RangeError);
     expect(() => new Htab(18, new Uint8Array(16))).toThrow(RangeError);
     const table = new Htab(18);
-    expect(() => table.get(16384)).toThrow(/slot must be below 16384/);
+    expect(() => table.get(16384)).toThrow(/"slot" is out of range/);
     expect(() => table.set(-1, { v: 0, r: 0 })).toThrow(RangeError);
     expect(() => table.get(0.5)).toThrow(RangeError);
   });
