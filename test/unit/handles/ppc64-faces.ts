@@ -28,7 +28,7 @@ export const PPC64: Readonly<Record<string, Face<Machine>>> = {
       chunks: () => ({ options: { ...reader, ...budget } }),
       entries: () => ({ options: { ...reader, ...budget } }),
       createReadStream: () => ({ options: { boltedOnly: false, passes: 1, signal, highWaterMark: 1024 } }),
-      createWriteStream: () => ({ options: { signal, highWaterMark: 1024 } }),
+      createWriteStream: () => ({ options: { maxTurns: 4, signal, highWaterMark: 1024 } }),
       copyTo: ({ other }) => ({
         target: other,
         options: { settled: 256, maxPasses: 2, stop: () => {}, signal, onPass: () => {} },

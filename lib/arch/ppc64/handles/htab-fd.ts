@@ -5,7 +5,13 @@ import type { KvmCalls } from '../../../calls/kvm-calls.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { entriesOf, HPT_ORDER } from '../model/hash.ts';
 import { chunksRead, type HtabChunkBytes, type HtabSlot } from '../model/htab-chunk.ts';
-import { checkHtabStream, type HtabChunk, type HtabStreamFormat, htabChunks } from '../model/htab-stream.ts';
+import {
+  checkHtabStream,
+  type HtabChunk,
+  type HtabStreamFormat,
+  type HtabStreamSummary,
+  htabChunks,
+} from '../model/htab-stream.ts';
 import { OwedSlots } from './owed-slots.ts';
 
 /** The smallest read(2) that gives anything: KVM wants room for a header and an entry, and one byte more. */
@@ -204,14 +210,20 @@ export class HtabWriter extends Handle {
    *   an entry that the host cannot map
    */
   write(bytes: Uint8Array): number {
+    return this.writeIf(bytes, () => {});
+  }
+
+  /** @internal The same, after `permit` has seen what is in the chunks, and for how many slots. */
+  writeIf(bytes: Uint8Array, permit: (stream: HtabStreamSummary, entryCount: number) => void): number {
     checkBytes(bytes, 'bytes');
     const { format } = this.#target;
-    const entryCount = this.#target.entryCount();
     // Without a table the kernel refuses the first chunk.
-    const bounded = { ...format, entryCount: entryCount ?? entriesOf(HPT_ORDER.MAX) };
-    const { chunks } = checkHtabStream(bytes, bounded);
+    const entryCount = this.#target.entryCount() ?? entriesOf(HPT_ORDER.MAX);
+    const bounded = { ...format, entryCount };
+    const stream = checkHtabStream(bytes, bounded);
+    permit(stream, entryCount);
     for (const chunk of htabChunks(bytes, bounded)) this.#writeChunk(chunk, bytes);
-    return chunks;
+    return stream.chunks;
   }
 
   override close(): void {

@@ -3,8 +3,9 @@ import { checkAtLeast, checkInteger, checkObject, checkSignal } from '../../../b
 import { lazyModules } from '../../../base/lazy-modules.ts';
 import { callError } from '../../../calls/failure.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
+import { HTAB_MAX_TURNS } from '../model/htab-loops.ts';
 import { HtabPieces } from '../model/htab-pieces.ts';
-import type { HtabStreamFormat } from '../model/htab-stream.ts';
+import { HtabStreamError, type HtabStreamFormat, type HtabStreamSummary } from '../model/htab-stream.ts';
 import type { HtabReader, HtabWriter } from './htab-fd.ts';
 
 export interface HtabReadStreamOptions {
@@ -16,6 +17,11 @@ export interface HtabReadStreamOptions {
 }
 
 export interface HtabWriteStreamOptions {
+  /**
+   * How many times the slots of the table the stream may tell of, all passes together; 64 unless given. Each chunk counts as a
+   * slot at least, so that a stream without end has one.
+   */
+  readonly maxTurns?: number;
   readonly signal?: AbortSignal;
   readonly highWaterMark?: number;
 }
@@ -58,6 +64,24 @@ export function readStreamOf(open: () => HtabReader, options: HtabReadStreamOpti
   );
 }
 
+/** Counts what a stream tells of. */
+class Turns {
+  readonly #most: number;
+  #told = 0;
+
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  /** @throws HtabStreamError `repeats` */
+  count({ chunks, valid, invalid }: HtabStreamSummary, entryCount: number): void {
+    this.#told += Math.max(chunks, valid + invalid);
+    if (this.#told <= this.#most * entryCount) return;
+    const what = `the stream tells of more than ${this.#most} times the ${entryCount} slots of the table`;
+    throw new HtabStreamError('repeats', 0, `${what} (\`maxTurns\`)`);
+  }
+}
+
 /** A Writable that takes a stream in pieces of any size and writes its chunks; the writer is closed with it. */
 export function writeStreamOf(
   open: () => HtabWriter,
@@ -65,15 +89,17 @@ export function writeStreamOf(
   generation: () => number,
   options: HtabWriteStreamOptions,
 ): Writable {
-  const { signal, highWaterMark } = checkObject(options, 'options');
+  const { signal, highWaterMark, maxTurns = HTAB_MAX_TURNS } = checkObject(options, 'options');
+  checkAtLeast(maxTurns, 'options.maxTurns', 1);
   const streamOptions = checkStreamOptions(signal, highWaterMark);
   const writer = open();
   const pieces = new HtabPieces(format);
+  const turns = new Turns(maxTurns);
   let begun: number | undefined;
   const take = (piece: Uint8Array): void => {
     begun ??= generation();
     if (generation() !== begun) throw callError('write', ERRNO.ESTALE, { explanation: STALE });
-    pieces.take(piece, (chunks) => writer.write(chunks));
+    pieces.take(piece, (chunks) => writer.writeIf(chunks, (stream, entryCount) => turns.count(stream, entryCount)));
   };
   const answer = (work: () => void, done: (error?: Error | null) => void): void => {
     try {

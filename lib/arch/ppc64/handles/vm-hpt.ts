@@ -309,7 +309,8 @@ export class VmHpt {
 
   /**
    * A Writable for a stream in pieces of any size. It fails as {@link HtabWriter.write} does, and with ESTALE when the table is
-   * allocated, resized or freed between two pieces. @throws KvmError EMFILE
+   * allocated, resized or freed between two pieces. A stream that tells of more than `maxTurns` times the table's slots is refused with an
+   * HtabStreamError `repeats`; what was written before stays. @throws KvmError EMFILE
    */
   createWriteStream(options: HtabWriteStreamOptions = {}): Writable {
     return writeStreamOf(

@@ -105,6 +105,37 @@ describe.each(PAGE_SIZES)('streams and copies on hosts with pages of %i bytes', 
     expect(cut).toMatchObject({ problem: 'truncated-entries', offset: 24 });
   });
 
+  test('a Writable takes no stream without end', async () => {
+    const { vm } = hptVm(pageSize);
+    const failing = async (chunk: Uint8Array, options: { readonly maxTurns?: number }) => {
+      let given = 0;
+      async function* endless(): AsyncGenerator<Uint8Array> {
+        for (; given < 1e6; given++) yield chunk;
+      }
+      const error = await pipeline(endless(), vm.hpt.createWriteStream({ highWaterMark: 1, ...options })).catch(
+        (reason: unknown) => reason,
+      );
+      return { error, given };
+    };
+    const slots = 2 ** (vm.hpt.getOrder()! - 4);
+    const half = new Uint8Array(8);
+    new DataView(half.buffer).setUint16(6, slots / 2, true);
+    for (const [maxTurns, most] of [
+      [undefined, 128],
+      [3, 6],
+    ] as const) {
+      const { error, given } = await failing(half, maxTurns === undefined ? {} : { maxTurns });
+      expect(error).toMatchObject({ code: 'ERR_HTAB_STREAM', problem: 'repeats' });
+      expect(given).toBeGreaterThanOrEqual(most);
+      // What a pipeline has in its buffers was asked for, and not written.
+      expect(given).toBeLessThan(most + 20);
+    }
+    const nothing = Buffer.concat(Array.from({ length: 4096 }, () => new Uint8Array(8)));
+    const { error, given } = await failing(nothing, { maxTurns: 1 });
+    expect(error).toMatchObject({ problem: 'repeats', message: expect.stringContaining('more than 1 times') });
+    expect(given).toBeLessThan(slots / 4096 + 20);
+  });
+
   test('streams are aborted', async () => {
     const { vm } = hptVm(pageSize);
     vm.hpt.write(filledTable());
