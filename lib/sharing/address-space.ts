@@ -7,9 +7,9 @@ import { RegionSet, type RegionSetOptions } from '../memory/region-set.ts';
 import type { SpaceChange } from '../memory/space-user.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { Binding, type BindingClass, type BoundSpace } from './binding.ts';
-import { Descriptor, sharingOf } from './descriptor.ts';
+import { checkFd, Descriptor, sharingOf } from './descriptor.ts';
 import { UnixConnection } from './socket.ts';
-import { AttachedSpace, type AttachOptions } from './table/attached-space.ts';
+import { AttachedSpace, type AttachOptions, checkAttachOptions } from './table/attached-space.ts';
 import { MESSAGE_BYTES } from './table/consumer-connection.ts';
 import { type Consumer, type ConsumerEvent, Consumers } from './table/consumers.ts';
 import { isShareable, SpaceTable, type TableOptions } from './table/space-table.ts';
@@ -87,6 +87,7 @@ export class AddressSpace extends RegionSet implements BoundSpace {
     options: AttachOptions = {},
   ): Promise<Binding> {
     sharingOf(calls, 'duplicate');
+    checkAttachOptions(options);
     if (source instanceof UnixConnection) return attachOver(calls, source, options);
     if (Array.isArray(source)) return attachTo(calls, source as readonly number[], options, Binding);
     if (isToken(source)) return attachToken(calls, source, options, Binding);
@@ -267,6 +268,7 @@ function attachTo<B extends Binding>(
 ): B {
   const own: Descriptor[] = [];
   try {
+    for (const [index, fd] of fds.entries()) checkFd(fd, `source[${index}]`);
     for (const fd of fds) own.push(Descriptor.duplicate(calls, fd));
     const [table, ...memories] = own;
     if (table === undefined) throw invalidArgType('source', "an array that begins with the table's descriptor", fds);
@@ -288,7 +290,7 @@ function fdOfToken({ pid, fd, inode }: SpaceToken): number {
   const stale = (explanation: string) => new KvmError(ERRNO.ESTALE, { syscall: 'attach', explanation });
   if (pid !== process.pid)
     throw stale(`the token is of process ${pid}, and this is ${process.pid}: connect by a socket`);
-  checkInteger(fd, 'token.fd', 0, 0x7fff_ffff);
+  checkFd(fd, 'token.fd');
   let found: bigint | undefined;
   try {
     found = fstatSync(fd, { bigint: true }).ino;

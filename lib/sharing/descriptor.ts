@@ -1,13 +1,16 @@
-import { checkInteger } from '../base/arguments.ts';
+import { checkInteger, checkObject } from '../base/arguments.ts';
 import { callError } from '../calls/failure.ts';
 import { Handle } from '../calls/handle.ts';
 import type { KvmCalls, SharingCalls } from '../calls/kvm-calls.ts';
 import type { CallName } from '../calls/signatures.ts';
 import { ERRNO } from '../uapi/errno.ts';
 
+export const checkFd = (fd: number, name: string): number => checkInteger(fd, name, 0, 0x7fff_ffff);
+
 /** The calls that share things with other processes. @throws KvmError ENOSYS where there are none */
 export function sharingOf(calls: KvmCalls, name: CallName): SharingCalls {
-  if (calls.sharing !== undefined) return calls.sharing;
+  const { sharing } = checkObject(calls, 'calls');
+  if (sharing !== undefined) return sharing;
   const explanation =
     'only the addon hands descriptors to other processes, and these are the calls of the emulated kernel';
   throw callError(name, ERRNO.ENOSYS, { explanation });
@@ -19,7 +22,7 @@ export class Descriptor extends Handle {
 
   /** Takes over one that is ours already. */
   constructor(calls: KvmCalls, fd: number) {
-    super(calls, fd);
+    super(checkObject(calls, 'calls'), checkFd(fd, 'fd'));
   }
 
   /**
@@ -27,7 +30,7 @@ export class Descriptor extends Handle {
    * @throws KvmError EBADF, EMFILE
    */
   static duplicate(calls: KvmCalls, fd: number): Descriptor {
-    const own = sharingOf(calls, 'duplicate').duplicate(checkInteger(fd, 'fd', 0, 0x7fff_ffff));
+    const own = sharingOf(calls, 'duplicate').duplicate(checkFd(fd, 'fd'));
     if (own < 0) throw callError('duplicate', own, { explanation: `descriptor ${fd}` });
     return new Descriptor(calls, own);
   }

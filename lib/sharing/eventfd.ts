@@ -47,7 +47,10 @@ export class EventFd extends Handle implements AsyncIterable<bigint> {
    * @throws KvmError EINVAL for a descriptor of anything else, which stays the caller's; EBADF, EMFILE
    */
   constructor(calls: KvmCalls, initial: number | Descriptor = 0) {
-    super(calls, typeof initial === 'object' ? takeOver(initial) : make(calls, initial));
+    super(
+      checkObject(calls, 'calls'),
+      typeof initial === 'object' && initial !== null ? takeOver(initial) : make(calls, initial),
+    );
     this.#littleEndian = isLittleEndianHost(calls.arch);
   }
 

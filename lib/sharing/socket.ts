@@ -1,12 +1,13 @@
 import { lstatSync, unlinkSync } from 'node:fs';
+import { checkBytes, checkInstance, checkInteger, checkObject, checkOneOf, checkText } from '../base/arguments.ts';
 import { invalidArgType } from '../base/errors.ts';
 import { callError } from '../calls/failure.ts';
 import { Handle } from '../calls/handle.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { POLL, SCM_MAX_FD, SOCK } from '../uapi/flags.ts';
-import { Descriptor, sharingOf } from './descriptor.ts';
-import type { WaitOptions } from './eventfd.ts';
+import { checkFd, Descriptor, sharingOf } from './descriptor.ts';
+import { signalOf, type WaitOptions } from './eventfd.ts';
 
 export interface UnixSocketOptions {
   /** A stream of bytes (the default), or messages that keep their boundaries. */
@@ -36,7 +37,10 @@ export class UnixConnection extends Handle {
 
   /** Takes over a socket that is ours already. */
   constructor(calls: KvmCalls, fd: number | Descriptor) {
-    super(calls, typeof fd === 'number' ? fd : fd.giveUp());
+    super(
+      checkObject(calls, 'calls'),
+      typeof fd === 'number' ? checkFd(fd, 'fd') : checkInstance(fd, 'fd', Descriptor).giveUp(),
+    );
   }
 
   /**
@@ -46,12 +50,14 @@ export class UnixConnection extends Handle {
   static async connect(
     calls: KvmCalls,
     path: string,
-    { type, signal }: UnixSocketOptions & WaitOptions = {},
+    options: UnixSocketOptions & WaitOptions = {},
   ): Promise<UnixConnection> {
+    const signal = signalOf(options);
+    const type = typeNumber(options);
     const sharing = sharingOf(calls, 'socketConnect');
     for (;;) {
       signal?.throwIfAborted();
-      const fd = sharing.socketConnect(checkPath(path), typeNumber(type));
+      const fd = sharing.socketConnect(checkText(path, 'path'), type);
       if (fd >= 0) return new UnixConnection(calls, fd);
       if (fd !== -ERRNO.EAGAIN) throw callError('socketConnect', fd, { explanation: path });
       await new Promise((resolve) => setTimeout(resolve, RETRY_CONNECT_MS));
@@ -59,9 +65,9 @@ export class UnixConnection extends Handle {
   }
 
   /** Two connected ends. @throws KvmError EMFILE */
-  static pair(calls: KvmCalls, { type }: UnixSocketOptions = {}): [UnixConnection, UnixConnection] {
+  static pair(calls: KvmCalls, options: UnixSocketOptions = {}): [UnixConnection, UnixConnection] {
     const fds = new Int32Array(2);
-    const result = sharingOf(calls, 'socketPair').socketPair(typeNumber(type), fds);
+    const result = sharingOf(calls, 'socketPair').socketPair(typeNumber(options), fds);
     if (result < 0) throw callError('socketPair', result);
     return [new UnixConnection(calls, fds[0]!), new UnixConnection(calls, fds[1]!)];
   }
@@ -77,9 +83,10 @@ export class UnixConnection extends Handle {
    * must stay open until it is done. @throws KvmError EPIPE, ECONNRESET when the peer is gone, EBADF
    */
   send(bytes: Uint8Array, descriptors: readonly number[] = []): Promise<void> {
+    checkBytes(bytes, 'bytes');
+    const fds = checkDescriptors(descriptors);
     const before = this.#sending;
-    const sending =
-      before === undefined ? this.#send(bytes, descriptors) : before.then(() => this.#send(bytes, descriptors));
+    const sending = before === undefined ? this.#send(bytes, fds) : before.then(() => this.#send(bytes, fds));
     const settled = sending
       .catch(() => {})
       .then(() => {
@@ -95,7 +102,10 @@ export class UnixConnection extends Handle {
    * @returns the number of bytes; 0 when the peer has closed
    * @throws KvmError ECONNRESET, EBADF when it is closed meanwhile, EMFILE when there is no room for a descriptor; the signal's reason
    */
-  async receive(into: Uint8Array, descriptors: Descriptor[], { signal }: WaitOptions = {}): Promise<number> {
+  async receive(into: Uint8Array, descriptors: Descriptor[], options: WaitOptions = {}): Promise<number> {
+    checkBytes(into, 'into');
+    checkInstance(descriptors, 'descriptors', Array);
+    const signal = signalOf(options);
     const sharing = sharingOf(this.calls, 'receiveMessage');
     for (;;) {
       signal?.throwIfAborted();
@@ -116,6 +126,7 @@ export class UnixConnection extends Handle {
    * @throws KvmError as {@link receive}; ECONNRESET when it closed later
    */
   async receiveAll(into: Uint8Array, descriptors: Descriptor[], options: WaitOptions = {}): Promise<boolean> {
+    checkBytes(into, 'into');
     for (let done = 0; done < into.length; ) {
       const count = await this.receive(into.subarray(done), descriptors, options);
       if (count === 0 && done === 0) return false;
@@ -128,9 +139,9 @@ export class UnixConnection extends Handle {
     return true;
   }
 
-  async #send(bytes: Uint8Array, descriptors: readonly number[]): Promise<void> {
+  async #send(bytes: Uint8Array, descriptors: Int32Array): Promise<void> {
     const sharing = sharingOf(this.calls, 'sendMessage');
-    let fds = descriptors.length === 0 ? NO_DESCRIPTORS : Int32Array.from(descriptors);
+    let fds = descriptors;
     for (let done = 0; done < bytes.length; ) {
       const sent = sharing.sendMessage(this.fd, done === 0 ? bytes : bytes.subarray(done), fds);
       if (sent === -ERRNO.EAGAIN) {
@@ -170,16 +181,18 @@ export class UnixListener extends Handle implements AsyncIterable<UnixConnection
   }
 
   /** @throws KvmError EADDRINUSE when there is a file already, ENOENT, EACCES, ENAMETOOLONG for more than 107 bytes */
-  static listen(calls: KvmCalls, path: string, { type }: UnixSocketOptions = {}): UnixListener {
+  static listen(calls: KvmCalls, path: string, options: UnixSocketOptions = {}): UnixListener {
+    const type = typeNumber(options);
     const sharing = sharingOf(calls, 'socketListen');
-    const fd = sharing.socketListen(checkPath(path), typeNumber(type), BACKLOG);
+    const fd = sharing.socketListen(checkText(path, 'path'), type, BACKLOG);
     if (fd >= 0) return new UnixListener(calls, fd, path);
     const explanation = fd === -ERRNO.EADDRINUSE ? whyInUse(calls, path, type) : path;
     throw callError('socketListen', fd, { explanation });
   }
 
   /** The next connection. @throws KvmError EBADF when it is closed, also meanwhile; EMFILE; the signal's reason */
-  async accept({ signal }: WaitOptions = {}): Promise<UnixConnection> {
+  async accept(options: WaitOptions = {}): Promise<UnixConnection> {
+    const signal = signalOf(options);
     const sharing = sharingOf(this.calls, 'socketAccept');
     for (;;) {
       signal?.throwIfAborted();
@@ -211,17 +224,22 @@ export class UnixListener extends Handle implements AsyncIterable<UnixConnection
   }
 }
 
-function checkPath(path: string): string {
-  if (typeof path !== 'string') throw invalidArgType('path', 'of type string', path);
-  return path;
+function typeNumber(options: UnixSocketOptions): number {
+  const { type = 'stream' } = checkObject(options, 'options');
+  return checkOneOf(type, 'options.type', ['stream', 'seqpacket']) === 'stream' ? SOCK.STREAM : SOCK.SEQPACKET;
 }
 
-function typeNumber(type: UnixSocketOptions['type'] = 'stream'): number {
-  return type === 'stream' ? SOCK.STREAM : SOCK.SEQPACKET;
+/** Nothing is taken for descriptor 0 that is none. */
+function checkDescriptors(descriptors: readonly number[]): Int32Array {
+  if (!Array.isArray(descriptors)) throw invalidArgType('descriptors', 'an array of descriptors', descriptors);
+  if (descriptors.length === 0) return NO_DESCRIPTORS;
+  return Int32Array.from(descriptors as readonly number[], (fd, index) =>
+    checkInteger(fd, `descriptors[${index}]`, -0x8000_0000, 0x7fff_ffff),
+  );
 }
 
-function whyInUse(calls: KvmCalls, path: string, type: UnixSocketOptions['type']): string {
-  const fd = sharingOf(calls, 'socketConnect').socketConnect(path, typeNumber(type));
+function whyInUse(calls: KvmCalls, path: string, type: number): string {
+  const fd = sharingOf(calls, 'socketConnect').socketConnect(path, type);
   if (fd >= 0) calls.close(fd);
   return fd === -ERRNO.ECONNREFUSED
     ? `${path} is left of a listener that is gone: remove it`

@@ -1,9 +1,9 @@
 import type { FileHandle } from 'node:fs/promises';
-import { checkSize } from '../base/arguments.ts';
+import { checkBoolean, checkInstance, checkMethods, checkObject, checkSize, checkText } from '../base/arguments.ts';
 import { outOfRange } from '../base/errors.ts';
 import type { VirtioDevice } from './device.ts';
 import { bits } from './protocol.ts';
-import type { Chain } from './virtqueue/chain.ts';
+import { Chain } from './virtqueue/chain.ts';
 
 export const SECTOR = 512;
 
@@ -46,8 +46,13 @@ export class BlockDevice implements VirtioDevice {
   readonly #id: string;
 
   /** @param file stays the caller's @throws RangeError when the size isn't whole sectors */
-  constructor(file: FileHandle, { size, readOnly = false, id = 'kvm-bridge' }: BlockDeviceOptions) {
-    if (checkSize(size, 'size') % SECTOR !== 0) throw outOfRange('size', `a multiple of ${SECTOR}`, size);
+  constructor(file: FileHandle, options: BlockDeviceOptions) {
+    const { size, readOnly = false, id = 'kvm-bridge' } = checkObject(options, 'options');
+    checkMethods(file, 'file', ['read', 'write', 'datasync']);
+    checkBoolean(readOnly, 'options.readOnly');
+    checkText(id, 'options.id');
+    if (checkSize(size, 'options.size') % SECTOR !== 0)
+      throw outOfRange('options.size', `a multiple of ${SECTOR}`, size);
     this.#file = file;
     this.#size = size;
     this.#readOnly = readOnly;
@@ -58,6 +63,7 @@ export class BlockDevice implements VirtioDevice {
   }
 
   async handle(chain: Chain): Promise<number> {
+    checkInstance(chain, 'chain', Chain);
     const statusAt = chain.writableLength - 1;
     // Without a byte for the status there is nothing to say.
     if (statusAt < 0) return 0;

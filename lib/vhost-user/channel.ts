@@ -1,3 +1,4 @@
+import { checkInteger } from '../base/arguments.ts';
 import { KvmError } from '../base/errors.ts';
 import { callError } from '../calls/failure.ts';
 import type { Descriptor } from '../sharing/descriptor.ts';
@@ -17,6 +18,9 @@ export interface Message {
 
 /** How long a peer may take for the rest of a message, for an answer, or until it reads. */
 export const DEFAULT_TIMEOUT_MS = 10_000;
+
+/** Checks what was said of that. */
+export const checkTimeout = (timeoutMs: number): number => checkInteger(timeoutMs, 'options.timeoutMs', 0, 0x7fff_ffff);
 
 /** Messages over a connection, one after the other. */
 export class Channel {

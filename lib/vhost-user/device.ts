@@ -1,4 +1,7 @@
+import { checkBigU64, checkBytes, checkCallback, checkInteger, checkMethods } from '../base/arguments.ts';
+import { outOfRange } from '../base/errors.ts';
 import type { Chain } from './virtqueue/chain.ts';
+import { checkQueueSize } from './virtqueue/layout.ts';
 
 /** A virtio device, as whoever serves it sees it: chains of its queues, and its configuration space. */
 export interface VirtioDevice {
@@ -26,3 +29,24 @@ export interface VirtioDevice {
 }
 
 export const DEFAULT_QUEUE_SIZE = 1024;
+
+/** So many queues a back end or front end takes. */
+export const MOST_QUEUES = 256;
+/** Bytes of a configuration space. */
+export const MOST_CONFIG = 256;
+
+/** Checks a device of a user's own. */
+export function checkDevice(device: VirtioDevice): VirtioDevice {
+  const { features, queues, maxQueueSize, config, writeConfig, stopping, reset } = checkMethods(device, 'device', [
+    'handle',
+  ]);
+  if (features !== undefined) checkBigU64(features, 'device.features');
+  checkInteger(queues, 'device.queues', 1, MOST_QUEUES);
+  if (maxQueueSize !== undefined) checkQueueSize(maxQueueSize, 'device.maxQueueSize');
+  if (config !== undefined && checkBytes(config, 'device.config').length > MOST_CONFIG) {
+    throw outOfRange('device.config.length', `at most ${MOST_CONFIG}`, config.length);
+  }
+  for (const [name, method] of Object.entries({ writeConfig, stopping, reset }))
+    checkCallback(method, `device.${name}`);
+  return device;
+}

@@ -1,12 +1,13 @@
+import { checkFunction, checkInstance, checkObject, checkSize } from '../base/arguments.ts';
 import { setBits, takeBits } from '../base/atomic-bits.ts';
-import { hex, KvmError } from '../base/errors.ts';
+import { hex, KvmError, outOfRange } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { isClosed } from '../calls/failure.ts';
 import { type KvmCalls, VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { splitGpa } from '../memory/gpa.ts';
 import { Mapping } from '../memory/mapping.ts';
 import { WrittenPages } from '../memory/written-pages.ts';
-import type { Descriptor } from '../sharing/descriptor.ts';
+import { Descriptor } from '../sharing/descriptor.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { type LogArea, protocolError } from './message.ts';
 import { LOG_PAGE, REQUEST } from './protocol.ts';
@@ -25,6 +26,10 @@ export class PageLog {
 
   /** @throws KvmError EACCES when the memory can't be touched directly: atomic operations need that */
   constructor(mapping: Mapping, offset: number, size: number) {
+    checkInstance(mapping, 'mapping', Mapping);
+    checkSize(offset, 'offset');
+    if (checkSize(size, 'size') + offset > mapping.size)
+      throw outOfRange('size', `at most ${mapping.size - offset}`, size);
     this.#mapping = mapping;
     this.#offset = offset;
     this.size = size;
@@ -35,8 +40,11 @@ export class PageLog {
   }
 
   /** A log of a front end's; the descriptor is closed. @throws KvmError EACCES, EPROTO, and as mmap does */
-  static received(calls: KvmCalls, { size, offset }: LogArea, descriptor: Descriptor): PageLog {
-    using _descriptor = descriptor;
+  static received(calls: KvmCalls, area: LogArea, descriptor: Descriptor): PageLog {
+    const { size, offset } = checkObject(area, 'area');
+    using _descriptor = checkInstance(descriptor, 'descriptor', Descriptor);
+    checkSize(size, 'area.size');
+    checkSize(offset, 'area.offset');
     if (size === 0 || size + offset > Number.MAX_SAFE_INTEGER) {
       throw protocolError(REQUEST.SET_LOG_BASE, `a log of ${hex(size)} bytes at ${hex(offset)}`);
     }
@@ -56,6 +64,8 @@ export class PageLog {
 
   /** Marks pages. @throws KvmError ENOSPC when one lies beyond the log: those before it are marked */
   mark(first: number, end: number): void {
+    checkSize(first, 'first');
+    checkSize(end, 'end');
     for (let page = first; page < Math.min(end, this.pages); ) {
       const bit = 8 * this.#offset + page;
       const window = Math.floor(bit / WINDOW_BITS);
@@ -71,6 +81,7 @@ export class PageLog {
 
   /** Takes the bits: calls back with each page that was marked, which is not so any more. */
   take(each: (page: number) => void): void {
+    checkFunction(each, 'each');
     for (let at = 0; at < this.size; ) {
       const first = this.#offset + at;
       const bytes = this.#bytes(Math.floor(first / VIEW_WINDOW));

@@ -1,8 +1,8 @@
-import { checkBytes, checkInteger } from '../base/arguments.ts';
+import { checkBytes, checkFunction, checkInstance, checkInteger, checkObject } from '../base/arguments.ts';
 import { outOfRange } from '../base/errors.ts';
 import type { VirtioDevice } from './device.ts';
 import { bit } from './protocol.ts';
-import type { Chain } from './virtqueue/chain.ts';
+import { Chain } from './virtqueue/chain.ts';
 
 /** Numbers of virtio-net. */
 export const NETWORK = {
@@ -42,10 +42,13 @@ export class NetworkDevice implements VirtioDevice {
   #isStopping = false;
 
   /** @throws RangeError for an address that has not 6 bytes */
-  constructor({ onFrame, mac, backlog = 256 }: NetworkDeviceOptions) {
-    if (mac !== undefined && checkBytes(mac, 'mac').length !== 6) throw outOfRange('mac.length', '6', mac.length);
+  constructor(options: NetworkDeviceOptions) {
+    const { onFrame, mac, backlog = 256 } = checkObject(options, 'options');
+    checkFunction(onFrame, 'options.onFrame');
+    if (mac !== undefined && checkBytes(mac, 'options.mac').length !== 6)
+      throw outOfRange('options.mac.length', '6', mac.length);
     this.#onFrame = onFrame;
-    this.#backlog = checkInteger(backlog, 'backlog', 0, 0x10_0000);
+    this.#backlog = checkInteger(backlog, 'options.backlog', 0, 0x10_0000);
     this.features = mac === undefined ? 0n : bit(NETWORK.MAC);
     this.config = Uint8Array.from(mac ?? []);
   }
@@ -60,6 +63,8 @@ export class NetworkDevice implements VirtioDevice {
   }
 
   handle(chain: Chain, queue: number): number | Promise<number | undefined> {
+    checkInstance(chain, 'chain', Chain);
+    checkInteger(queue, 'queue', 0, NETWORK.TRANSMIT);
     if (queue === NETWORK.RECEIVE) {
       const filled = new Promise<number | undefined>((fill) => this.#room.push({ chain, fill }));
       this.#isStopping = false;

@@ -1,4 +1,4 @@
-import { HtabReader } from '../../arch/ppc64/handles/htab-fd.ts';
+import { HtabReader, HtabWriter } from '../../arch/ppc64/handles/htab-fd.ts';
 import { Handle } from '../../calls/handle.ts';
 import { Kvm } from '../../handles/kvm.ts';
 import { Vcpu } from '../../handles/vcpu.ts';
@@ -33,6 +33,7 @@ export const HIDDEN: readonly (readonly [{ readonly prototype: object }, readonl
   [DirtyPages, ['harvested', 'slotAdded', 'slotChanging', 'slotMoved', 'slotRemoved']],
   [EventFd, ['hold', 'letGo']],
   [HtabReader, ['owe']],
+  [HtabWriter, ['writeIf']],
   [MmioBus, ['keep']],
   [AddressSpace, ['committed', 'follow', 'hold', 'letGo', 'lookup', 'released', 'sharedLog', 'unbind']],
   [Binding, ['changed', 'changing', 'forget']],

@@ -1,4 +1,5 @@
 import { fstatSync, readSync } from 'node:fs';
+import { checkCallback, checkName, checkObject } from '../../base/arguments.ts';
 import { callBack } from '../../base/callback.ts';
 import { hexRange, KvmError } from '../../base/errors.ts';
 import { callError } from '../../calls/failure.ts';
@@ -29,6 +30,14 @@ export interface AttachOptions {
   readonly onChange?: (generation: number) => void;
   /** Called once, when the owner has closed the space, or has died. */
   readonly onEnd?: (reason: SpaceEnd) => void;
+}
+
+/** Checks who it is that attaches, and what is called. */
+export function checkAttachOptions(options: AttachOptions): void {
+  const { name, onChange, onEnd } = checkObject(options, 'options');
+  checkName(name, 'options.name');
+  checkCallback(onChange, 'options.onChange');
+  checkCallback(onEnd, 'options.onEnd');
 }
 
 /** How often an owner is looked for who can't say anything, since it is dead or has no socket to us. */

@@ -1,8 +1,9 @@
+import { checkCallback, checkInstance, checkObject } from '../../base/arguments.ts';
 import { KvmError } from '../../base/errors.ts';
 import type { KvmCalls } from '../../calls/kvm-calls.ts';
-import type { UnixConnection } from '../../sharing/socket.ts';
-import { DEFAULT_TIMEOUT_MS } from '../channel.ts';
-import type { VirtioDevice } from '../device.ts';
+import { UnixConnection } from '../../sharing/socket.ts';
+import { checkTimeout, DEFAULT_TIMEOUT_MS } from '../channel.ts';
+import { checkDevice, type VirtioDevice } from '../device.ts';
 import { Session } from './session.ts';
 
 export interface BackEndOptions {
@@ -28,11 +29,12 @@ export class VhostUserBackEnd {
   readonly #sessions = new Set<Session>();
 
   /** @param calls the addon's: an emulated kernel has no memory that others could share */
-  constructor(calls: KvmCalls, device: VirtioDevice, { timeoutMs = DEFAULT_TIMEOUT_MS, onError }: BackEndOptions = {}) {
-    this.#calls = calls;
-    this.#device = device;
-    this.#timeoutMs = timeoutMs;
-    this.#onError = onError ?? (() => {});
+  constructor(calls: KvmCalls, device: VirtioDevice, options: BackEndOptions = {}) {
+    const { timeoutMs = DEFAULT_TIMEOUT_MS, onError } = checkObject(options, 'options');
+    this.#calls = checkObject(calls, 'calls');
+    this.#device = checkDevice(device);
+    this.#timeoutMs = checkTimeout(timeoutMs);
+    this.#onError = checkCallback(onError, 'options.onError') ?? (() => {});
   }
 
   /**
@@ -40,6 +42,7 @@ export class VhostUserBackEnd {
    * @throws KvmError EPROTO when it breaks the protocol, ETIMEDOUT, ECONNRESET; all that it had given is given back
    */
   async serve(connection: UnixConnection): Promise<void> {
+    checkInstance(connection, 'connection', UnixConnection);
     const session = new Session(this.#calls, this.#device, connection, this.#timeoutMs, this.#onError);
     this.#sessions.add(session);
     try {

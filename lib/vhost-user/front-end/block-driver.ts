@@ -1,15 +1,15 @@
-import { checkSize, checkU64 } from '../../base/arguments.ts';
+import { checkInstance, checkObject, checkSize, checkU64 } from '../../base/arguments.ts';
 import { KvmError, outOfRange } from '../../base/errors.ts';
 import type { U64 } from '../../base/u64.ts';
 import type { KvmCalls } from '../../calls/kvm-calls.ts';
-import type { AddressSpace } from '../../sharing/address-space.ts';
+import { AddressSpace } from '../../sharing/address-space.ts';
 import { EventFd } from '../../sharing/eventfd.ts';
 import { ERRNO } from '../../uapi/errno.ts';
 import { BLOCK, BLOCK_FEATURE, BLOCK_HEADER, SECTOR } from '../block-device.ts';
 import { bit, FEATURE, has } from '../protocol.ts';
 import { DriverQueue } from '../virtqueue/driver-queue.ts';
-import { type ChainSegment, layOut } from '../virtqueue/layout.ts';
-import type { VhostUserFrontEnd } from './front-end.ts';
+import { type ChainSegment, checkQueueSize, layOut } from '../virtqueue/layout.ts';
+import { VhostUserFrontEnd } from './front-end.ts';
 
 export interface BlockDriverOptions {
   /** Guest physical address of memory that the driver may use, a multiple of 4096: {@link BlockDriver.areaSize} bytes. */
@@ -74,6 +74,7 @@ export class BlockDriver {
 
   /** Bytes of memory that a driver needs for a queue. */
   static areaSize(queueSize: number): number {
+    checkQueueSize(queueSize, 'queueSize');
     const slots = Math.floor(queueSize / DESCRIPTORS_EACH);
     return layOut(0, queueSize).end + pages(slots * BLOCK_HEADER) + pages(slots);
   }
@@ -86,9 +87,15 @@ export class BlockDriver {
     calls: KvmCalls,
     frontEnd: VhostUserFrontEnd,
     memory: AddressSpace,
-    { area, queueSize = 128 }: BlockDriverOptions,
+    options: BlockDriverOptions,
   ): Promise<BlockDriver> {
-    if (!(queueSize >= 4)) throw outOfRange('queueSize', 'a power of two in [4, 32768]', queueSize);
+    const { area, queueSize = 128 } = checkObject(options, 'options');
+    checkObject(calls, 'calls');
+    checkInstance(frontEnd, 'frontEnd', VhostUserFrontEnd);
+    checkInstance(memory, 'memory', AddressSpace);
+    if (checkSize(area, 'options.area') % PAGE !== 0) throw outOfRange('options.area', `a multiple of ${PAGE}`, area);
+    if (checkQueueSize(queueSize, 'options.queueSize') < 4)
+      throw outOfRange('options.queueSize', 'at least 4', queueSize);
     const taken = await frontEnd.negotiate(frontEnd.features & FEATURES);
     const config = await frontEnd.readConfig(0, 8);
     const disk = {
@@ -116,13 +123,13 @@ export class BlockDriver {
   }
 
   /** Reads sectors into guest memory. @throws KvmError EIO when the disk can't, ECONNRESET when the back end goes meanwhile */
-  read(sector: U64, gpa: number, length: number): Promise<void> {
-    return this.#request(BLOCK.IN, sector, [], [{ gpa, length: checkLength(length) }]);
+  async read(sector: U64, gpa: number, length: number): Promise<void> {
+    return this.#request(BLOCK.IN, sector, [], [{ gpa: checkSize(gpa, 'gpa'), length: checkLength(length) }]);
   }
 
   /** Writes sectors from guest memory. Errors as for {@link read}; EROFS is EIO as well. */
-  write(sector: U64, gpa: number, length: number): Promise<void> {
-    return this.#request(BLOCK.OUT, sector, [{ gpa, length: checkLength(length) }], []);
+  async write(sector: U64, gpa: number, length: number): Promise<void> {
+    return this.#request(BLOCK.OUT, sector, [{ gpa: checkSize(gpa, 'gpa'), length: checkLength(length) }], []);
   }
 
   /** Resolves when all that was written is on the medium. */

@@ -1,14 +1,25 @@
 import { inspect } from 'node:util';
-import { checkBoolean, checkInteger, checkObject } from '../../base/arguments.ts';
-import { hex, KvmError } from '../../base/errors.ts';
+import {
+  checkBoolean,
+  checkBytes,
+  checkFunction,
+  checkInstance,
+  checkInteger,
+  checkObject,
+  checkSize,
+  checkU32,
+  toU64,
+} from '../../base/arguments.ts';
+import { hex, KvmError, outOfRange } from '../../base/errors.ts';
 import type { U64 } from '../../base/u64.ts';
 import type { KvmCalls } from '../../calls/kvm-calls.ts';
-import type { AddressSpace } from '../../sharing/address-space.ts';
-import type { Descriptor } from '../../sharing/descriptor.ts';
-import type { EventFd, WaitOptions } from '../../sharing/eventfd.ts';
+import { AddressSpace } from '../../sharing/address-space.ts';
+import { Descriptor } from '../../sharing/descriptor.ts';
+import { EventFd, signalOf, type WaitOptions } from '../../sharing/eventfd.ts';
 import { UnixConnection } from '../../sharing/socket.ts';
 import { ERRNO } from '../../uapi/errno.ts';
-import { Channel, closeAll, DEFAULT_TIMEOUT_MS } from '../channel.ts';
+import { Channel, checkTimeout, closeAll, DEFAULT_TIMEOUT_MS } from '../channel.ts';
+import { MOST_CONFIG, MOST_QUEUES } from '../device.ts';
 import * as codec from '../message.ts';
 import {
   BACKEND_REQUEST,
@@ -22,7 +33,14 @@ import {
   REQUEST,
   VRING_LOG,
 } from '../protocol.ts';
-import { availBytes, checkLayout, descBytes, type QueueLayout, usedBytes } from '../virtqueue/layout.ts';
+import {
+  availBytes,
+  checkLayout,
+  checkQueueSize,
+  descBytes,
+  type QueueLayout,
+  usedBytes,
+} from '../virtqueue/layout.ts';
 import { Requests } from './requests.ts';
 import { type BackEndLog, SharedLog, TableLog } from './shared-log.ts';
 import { SharedMemory } from './shared-memory.ts';
@@ -113,12 +131,11 @@ export class VhostUserFrontEnd {
    * @param calls the addon's: an emulated kernel has no memory that others could share
    * @throws KvmError as {@link UnixConnection.connect}; EPROTO, ETIMEDOUT, ECONNRESET; EOPNOTSUPP for a device before virtio 1.0
    */
-  static async connect(
-    calls: KvmCalls,
-    path: string,
-    { timeoutMs = DEFAULT_TIMEOUT_MS, signal, queues }: FrontEndOptions = {},
-  ): Promise<VhostUserFrontEnd> {
-    if (queues !== undefined) checkInteger(queues, 'queues', 1, MOST_QUEUES);
+  static async connect(calls: KvmCalls, path: string, options: FrontEndOptions = {}): Promise<VhostUserFrontEnd> {
+    const { timeoutMs = DEFAULT_TIMEOUT_MS, queues } = checkObject(options, 'options');
+    const signal = signalOf(options);
+    checkTimeout(timeoutMs);
+    if (queues !== undefined) checkInteger(queues, 'options.queues', 1, MOST_QUEUES);
     const connection = await UnixConnection.connect(calls, path, signal === undefined ? {} : { signal });
     const requests = new Requests(new Channel(connection, timeoutMs));
     try {
@@ -150,9 +167,10 @@ export class VhostUserFrontEnd {
    * @returns what was taken
    */
   async negotiate(features: U64): Promise<bigint> {
+    const wanted = toU64(features, 'features');
     const must = bits([FEATURE.VERSION_1, FEATURE.PROTOCOL_FEATURES]);
     const never = bits([FEATURE.LOG_ALL, FEATURE.ACCESS_PLATFORM]);
-    this.#negotiated = ((BigInt(features) & ~never) | must) & this.features;
+    this.#negotiated = ((wanted & ~never) | must) & this.features;
     await this.#setFeatures();
     return this.#negotiated & ~bit(FEATURE.PROTOCOL_FEATURES);
   }
@@ -162,6 +180,7 @@ export class VhostUserFrontEnd {
    * @throws KvmError EINVAL when some has no memfd, ENOSPC when there are more regions than the back end takes
    */
   async share(space: AddressSpace): Promise<void> {
+    checkInstance(space, 'space', AddressSpace);
     if (this.#space !== undefined) {
       throw new KvmError(ERRNO.EBUSY, { syscall: 'share', explanation: 'an address space is shared already' });
     }
@@ -181,9 +200,14 @@ export class VhostUserFrontEnd {
   }
 
   /** Hands a queue over. @throws KvmError EFAULT for a ring outside what is shared, EIO when the back end refuses */
-  async startQueue(index: number, { kick, call, err, base = 0, ...layout }: QueueStart): Promise<void> {
+  async startQueue(index: number, start: QueueStart): Promise<void> {
+    const { kick, call, err, base = 0, ...layout } = checkObject(start, 'start');
     checkInteger(index, 'index', 0, this.queues - 1);
     checkLayout(layout);
+    checkInteger(base, 'start.base', 0, 0xffff);
+    checkInstance(kick, 'start.kick', EventFd);
+    checkInstance(call, 'start.call', EventFd);
+    if (err !== undefined) checkInstance(err, 'start.err', EventFd);
     await this.settled();
     const running = { index, ...layout };
     const addresses = this.#addressesOf(running);
@@ -204,6 +228,7 @@ export class VhostUserFrontEnd {
 
   /** Takes a queue back, when all that was in flight was given back. @returns the index at which it goes on */
   async stopQueue(index: number): Promise<number> {
+    checkInteger(index, 'index', 0, this.queues - 1);
     const payload = codec.encodeVringState({ index, num: 0 });
     const reply = await this.#requests.ask(REQUEST.GET_VRING_BASE, payload);
     closeAll(reply.descriptors);
@@ -248,6 +273,8 @@ export class VhostUserFrontEnd {
 
   /** Reads the device's configuration space. @throws KvmError EOPNOTSUPP, EIO when the back end refuses */
   async readConfig(offset: number, size: number): Promise<Uint8Array> {
+    checkU32(offset, 'offset');
+    checkInteger(size, 'size', 0, MOST_CONFIG);
     this.#require(PROTOCOL_FEATURE.CONFIG, 'GET_CONFIG');
     const part = { offset, size, flags: 0, bytes: new Uint8Array(size) };
     const reply = await this.#requests.ask(REQUEST.GET_CONFIG, codec.encodeConfig(part));
@@ -260,6 +287,9 @@ export class VhostUserFrontEnd {
 
   /** Writes it. Errors as for {@link readConfig}. */
   async writeConfig(offset: number, bytes: Uint8Array): Promise<void> {
+    checkU32(offset, 'offset');
+    if (checkBytes(bytes, 'bytes').length > MOST_CONFIG)
+      throw outOfRange('bytes.length', `at most ${MOST_CONFIG}`, bytes.length);
     this.#require(PROTOCOL_FEATURE.CONFIG, 'SET_CONFIG');
     const payload = codec.encodeConfig({ offset, size: bytes.length, flags: 0, bytes });
     await this.#requests.tell(REQUEST.SET_CONFIG, payload);
@@ -267,12 +297,13 @@ export class VhostUserFrontEnd {
 
   /** Calls back whenever the back end says that the configuration space has changed. @returns what ends it */
   onConfigChange(listener: () => void): () => void {
-    this.#configListeners.add(listener);
+    this.#configListeners.add(checkFunction(listener, 'listener'));
     return () => this.#configListeners.delete(listener);
   }
 
   /** Tells the device's status, bits of STATUS, where the protocol has that. */
   async setStatus(status: number): Promise<void> {
+    checkInteger(status, 'status', 0, 0xff);
     if (this.#has(PROTOCOL_FEATURE.STATUS)) await this.#requests.tellU64(REQUEST.SET_STATUS, BigInt(status));
   }
 
@@ -288,6 +319,8 @@ export class VhostUserFrontEnd {
    * one go. The descriptor is the caller's. @throws KvmError EOPNOTSUPP
    */
   async getInflight(queues: number, queueSize: number): Promise<InflightMemory> {
+    checkInteger(queues, 'queues', 1, MOST_QUEUES);
+    checkQueueSize(queueSize, 'queueSize');
     this.#require(PROTOCOL_FEATURE.INFLIGHT_SHMFD, 'GET_INFLIGHT_FD');
     const payload = codec.encodeInflight({ size: 0, offset: 0, queues, queueSize });
     const reply = await this.#requests.ask(REQUEST.GET_INFLIGHT_FD, payload);
@@ -300,7 +333,13 @@ export class VhostUserFrontEnd {
   }
 
   /** Gives a back end the memory of the one before it, or its own; before queues are started. */
-  async setInflight({ descriptor, ...area }: InflightMemory): Promise<void> {
+  async setInflight(inflight: InflightMemory): Promise<void> {
+    const { descriptor, ...area } = checkObject(inflight, 'inflight');
+    checkInstance(descriptor, 'inflight.descriptor', Descriptor);
+    checkSize(area.size, 'inflight.size');
+    checkSize(area.offset, 'inflight.offset');
+    checkInteger(area.queues, 'inflight.queues', 1, MOST_QUEUES);
+    checkQueueSize(area.queueSize, 'inflight.queueSize');
     this.#require(PROTOCOL_FEATURE.INFLIGHT_SHMFD, 'SET_INFLIGHT_FD');
     await this.#requests.tell(REQUEST.SET_INFLIGHT_FD, codec.encodeInflight(area), [descriptor.fd]);
   }
@@ -396,8 +435,6 @@ export class VhostUserFrontEnd {
 }
 
 type Offer = Pick<VhostUserFrontEnd, 'features' | 'protocolFeatures' | 'queues' | 'maxRegions'>;
-
-const MOST_QUEUES = 256;
 
 async function askOffer(requests: Requests, wanted: number | undefined): Promise<Offer> {
   const features = await requests.askU64(REQUEST.GET_FEATURES);

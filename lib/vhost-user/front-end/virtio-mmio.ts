@@ -1,12 +1,23 @@
-import { checkU32 } from '../../base/arguments.ts';
+import {
+  checkBigU64,
+  checkBytes,
+  checkCallback,
+  checkInstance,
+  checkInteger,
+  checkMethods,
+  checkObject,
+  checkSize,
+  checkU32,
+} from '../../base/arguments.ts';
 import type { KvmCalls } from '../../calls/kvm-calls.ts';
 import type { VmIo } from '../../handles/vm-io.ts';
 import type { MmioRegion } from '../../memory/mmio-bus.ts';
-import type { AddressSpace } from '../../sharing/address-space.ts';
+import { AddressSpace } from '../../sharing/address-space.ts';
 import { EventFd } from '../../sharing/eventfd.ts';
-import { DEFAULT_QUEUE_SIZE } from '../device.ts';
+import { DEFAULT_QUEUE_SIZE, MOST_CONFIG } from '../device.ts';
 import { bits, FEATURE, has, STATUS } from '../protocol.ts';
-import type { VhostUserFrontEnd } from './front-end.ts';
+import { checkQueueSize } from '../virtqueue/layout.ts';
+import { VhostUserFrontEnd } from './front-end.ts';
 
 export interface VirtioMmioOptions {
   /** The guest's memory, which is shared with the back end. */
@@ -140,8 +151,12 @@ export class VirtioMmio {
    * Shares the memory with the back end, and puts the device's registers on the bus.
    * @throws KvmError as {@link VhostUserFrontEnd.share} and `readConfig`; EEXIST where there is something already
    */
-  static async attach(calls: KvmCalls, frontEnd: VhostUserFrontEnd, options: VirtioMmioOptions): Promise<VirtioMmio> {
-    checkU32(options.deviceId, 'deviceId');
+  static async attach(calls: KvmCalls, frontEnd: VhostUserFrontEnd, given: VirtioMmioOptions): Promise<VirtioMmio> {
+    checkObject(calls, 'calls');
+    checkInstance(frontEnd, 'frontEnd', VhostUserFrontEnd);
+    // Once: a getter may say something else the next time.
+    const options = { ...checkObject(given, 'options') };
+    checkOptions(options);
     const size = options.configSize ?? 0;
     const config = Uint8Array.from(options.config ?? (size === 0 ? [] : await frontEnd.readConfig(0, size)));
     if (!frontEnd.isSharing(options.memory)) await frontEnd.share(options.memory);
@@ -369,6 +384,21 @@ export class VirtioMmio {
     this.#interrupts = interrupts;
     if (before !== (interrupts !== 0)) this.#options.interrupt?.(interrupts !== 0);
   }
+}
+
+/** Checks what the registers are made of. */
+function checkOptions(options: VirtioMmioOptions): void {
+  const { memory, gpa, deviceId, configSize, config, features, maxQueueSize, interrupt, io, gsi } = options;
+  checkInstance(memory, 'options.memory', AddressSpace);
+  checkSize(gpa, 'options.gpa');
+  checkU32(deviceId, 'options.deviceId');
+  if (configSize !== undefined) checkInteger(configSize, 'options.configSize', 0, MOST_CONFIG);
+  if (config !== undefined) checkBytes(config, 'options.config');
+  if (features !== undefined) checkBigU64(features, 'options.features');
+  if (maxQueueSize !== undefined) checkQueueSize(maxQueueSize, 'options.maxQueueSize');
+  checkCallback(interrupt, 'options.interrupt');
+  if (io !== undefined) checkMethods(io, 'options.io', ['ioeventfd', 'irqfd']);
+  if (gsi !== undefined) checkU32(gsi, 'options.gsi');
 }
 
 const half = (features: bigint, which: number): number => Number((features >> (32n * BigInt(which))) & 0xffff_ffffn);

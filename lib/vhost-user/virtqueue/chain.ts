@@ -1,6 +1,15 @@
+import { checkBytes, checkInstance, checkInteger, checkSize } from '../../base/arguments.ts';
 import { hex } from '../../base/errors.ts';
-import type { GuestMemory } from '../../memory/guest-memory.ts';
-import { type ChainSegment, DESC_FLAG, DESC_SIZE, descBytes, type QueueLayout, queueError } from './layout.ts';
+import { GuestMemory } from '../../memory/guest-memory.ts';
+import {
+  type ChainSegment,
+  checkSegments,
+  DESC_FLAG,
+  DESC_SIZE,
+  descBytes,
+  type QueueLayout,
+  queueError,
+} from './layout.ts';
 
 /** The most descriptors of a chain with an indirect table: what Linux and QEMU take. */
 export const MAX_CHAIN = 1024;
@@ -25,9 +34,11 @@ export class Chain {
     readable: readonly ChainSegment[],
     writable: readonly ChainSegment[],
   ) {
-    this.memory = memory;
-    this.head = head;
-    this.direct = direct;
+    checkSegments(readable, 'readable');
+    checkSegments(writable, 'writable');
+    this.memory = checkInstance(memory, 'memory', GuestMemory);
+    this.head = checkInteger(head, 'head', 0, 0xffff);
+    this.direct = checkInteger(direct, 'direct', 0, 0xffff);
     this.readable = readable;
     this.writable = writable;
     this.readableLength = total(readable);
@@ -36,6 +47,8 @@ export class Chain {
 
   /** Copies out of the readable part, from an offset on: how many bytes there were. @throws KvmError EFAULT */
   read(offset: number, into: Uint8Array): number {
+    checkSize(offset, 'offset');
+    checkBytes(into, 'into');
     let done = 0;
     for (const { gpa, length } of pieces(this.readable, offset, into.length)) {
       this.memory.readExact(gpa, into.subarray(done, done + length));
@@ -46,6 +59,8 @@ export class Chain {
 
   /** Copies into the writable part, from an offset on: how many bytes there was room for. @throws KvmError EFAULT */
   write(offset: number, from: Uint8Array): number {
+    checkSize(offset, 'offset');
+    checkBytes(from, 'from');
     let done = 0;
     for (const { gpa, length } of pieces(this.writable, offset, from.length)) {
       this.memory.writeExact(gpa, from.subarray(done, done + length));
@@ -56,6 +71,8 @@ export class Chain {
 
   /** The pieces of guest memory of a part of what is writable. */
   writablePieces(offset: number, length: number): ChainSegment[] {
+    checkSize(offset, 'offset');
+    checkSize(length, 'length');
     return [...pieces(this.writable, offset, length)];
   }
 }

@@ -1,8 +1,11 @@
-import type { GuestMemory } from '../../memory/guest-memory.ts';
-import { type Chain, readChain } from './chain.ts';
+import { checkBoolean, checkInstance, checkInstances, checkInteger, checkU32 } from '../../base/arguments.ts';
+import type { KvmError } from '../../base/errors.ts';
+import { GuestMemory } from '../../memory/guest-memory.ts';
+import { Chain, readChain } from './chain.ts';
 import {
   AVAIL_NO_INTERRUPT,
   checkLayout,
+  checkQueueOptions,
   indexDistance,
   isEventDue,
   type QueueLayout,
@@ -32,13 +35,10 @@ export class DeviceQueue {
   #claimed = 0;
 
   /** @throws RangeError for a layout that virtio doesn't allow; KvmError EFAULT where a ring has no memory */
-  constructor(
-    memory: GuestMemory,
-    layout: QueueLayout,
-    { eventIdx = false, indirect = false, base = 0 }: QueueOptions = {},
-  ) {
+  constructor(memory: GuestMemory, layout: QueueLayout, options: QueueOptions = {}) {
+    const { eventIdx, indirect, base } = checkQueueOptions(options);
     checkLayout(layout);
-    this.#memory = memory;
+    this.#memory = checkInstance(memory, 'memory', GuestMemory);
     this.#layout = layout;
     this.#eventIdx = eventIdx;
     this.#indirect = indirect;
@@ -79,13 +79,15 @@ export class DeviceQueue {
 
   /** Takes a chain again that was in flight when a device before this one went. @throws KvmError EPROTO */
   resume(head: number): Chain {
+    checkInteger(head, 'head', 0, 0xffff);
     return this.#claim(head);
   }
 
   /** Gives a chain back, into which so many bytes were written. @throws KvmError EFAULT */
   complete(chain: Chain, written: number): void {
-    const { head } = chain;
-    if (this.#inFlight.get(head) !== chain) throw queueError(`chain ${head} is not in flight`);
+    const { head } = checkInstance(chain, 'chain', Chain);
+    checkU32(written, 'written');
+    if (this.#inFlight.get(head) !== chain) throw notInFlight(chain);
     this.#inFlight.delete(head);
     this.#claimed -= chain.direct;
     const { used, size } = this.#layout;
@@ -102,6 +104,8 @@ export class DeviceQueue {
    * that is given back with nothing in it. @throws KvmError EFAULT
    */
   leave(chains: readonly Chain[]): void {
+    checkInstances(chains, 'chains', Chain);
+    for (const chain of chains) if (this.#inFlight.get(chain.head) !== chain) throw notInFlight(chain);
     const age = ({ head }: Chain) => indexDistance(this.#nextAvail, this.#takenAt.get(head)!);
     for (const chain of [...chains].sort((one, other) => age(one) - age(other))) {
       if (age(chain) !== 1) this.complete(chain, 0);
@@ -125,6 +129,7 @@ export class DeviceQueue {
 
   /** Asks to be kicked, or not to be. After asking for it, look once more whether there is something. */
   setKicks(wanted: boolean): void {
+    checkBoolean(wanted, 'wanted');
     const { used, size } = this.#layout;
     if (!this.#eventIdx) this.#fields.store(used, wanted ? 0 : USED_NO_NOTIFY);
     else if (wanted) this.#fields.store(used + 4 + 8 * size, this.#nextAvail);
@@ -153,3 +158,5 @@ export class DeviceQueue {
     return count;
   }
 }
+
+const notInFlight = ({ head }: Chain): KvmError => queueError(`chain ${head} is not in flight`);

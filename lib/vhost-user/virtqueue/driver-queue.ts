@@ -1,9 +1,12 @@
+import { checkInstance } from '../../base/arguments.ts';
 import { KvmError } from '../../base/errors.ts';
-import type { GuestMemory } from '../../memory/guest-memory.ts';
+import { GuestMemory } from '../../memory/guest-memory.ts';
 import { ERRNO } from '../../uapi/errno.ts';
 import {
   type ChainSegment,
   checkLayout,
+  checkQueueOptions,
+  checkSegments,
   DESC_FLAG,
   DESC_SIZE,
   indexDistance,
@@ -45,9 +48,10 @@ export class DriverQueue<T> {
   #lastUsed = 0;
 
   /** @throws RangeError for a layout that virtio doesn't allow; KvmError EFAULT where a ring has no memory */
-  constructor(memory: GuestMemory, layout: QueueLayout, { eventIdx = false }: QueueOptions = {}) {
+  constructor(memory: GuestMemory, layout: QueueLayout, options: QueueOptions = {}) {
+    const { eventIdx } = checkQueueOptions(options);
     checkLayout(layout);
-    this.#memory = memory;
+    this.#memory = checkInstance(memory, 'memory', GuestMemory);
     this.#layout = layout;
     this.#eventIdx = eventIdx;
     const { size, avail, used } = layout;
@@ -69,6 +73,8 @@ export class DriverQueue<T> {
 
   /** Makes a chain available, by {@link publish}. @throws KvmError ENOSPC when there are too few descriptors */
   add(readable: readonly ChainSegment[], writable: readonly ChainSegment[], token: T): void {
+    checkSegments(readable, 'readable');
+    checkSegments(writable, 'writable');
     const count = readable.length + writable.length;
     if (count === 0 || count > this.#free.length) {
       const explanation = `a chain of ${count} descriptors; ${this.#free.length} of ${this.#layout.size} are free`;

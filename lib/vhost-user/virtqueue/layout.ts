@@ -1,5 +1,5 @@
-import { isPowerOfTwo } from '../../base/arguments.ts';
-import { hex, KvmError, outOfRange } from '../../base/errors.ts';
+import { checkBoolean, checkInteger, checkObject, checkSize, checkU32, isPowerOfTwo } from '../../base/arguments.ts';
+import { hex, invalidArgType, KvmError, outOfRange } from '../../base/errors.ts';
 import type { GuestMemory } from '../../memory/guest-memory.ts';
 import { ERRNO } from '../../uapi/errno.ts';
 import { MAX_QUEUE_SIZE } from '../protocol.ts';
@@ -31,6 +31,16 @@ export interface ChainSegment {
   readonly length: number;
 }
 
+/** Checks the pieces of a chain. */
+export function checkSegments(segments: readonly ChainSegment[], name: string): void {
+  if (!Array.isArray(segments)) throw invalidArgType(name, 'an array of pieces of guest memory', segments);
+  for (const [index, segment] of (segments as readonly ChainSegment[]).entries()) {
+    const { gpa, length } = checkObject(segment, `${name}[${index}]`);
+    checkSize(gpa, `${name}[${index}].gpa`);
+    checkU32(length, `${name}[${index}].length`);
+  }
+}
+
 export const DESC_SIZE = 16;
 export const DESC_FLAG = { NEXT: 1, WRITE: 2, INDIRECT: 4 } as const;
 export const AVAIL_NO_INTERRUPT = 1;
@@ -42,22 +52,39 @@ export const usedBytes = (size: number): number => 6 + 8 * size;
 
 /** Lays a queue out from an address on, each part in pages of its own: what the log says then tells them apart. */
 export function layOut(gpa: number, size: number): QueueLayout & { readonly end: number } {
+  checkSize(gpa, 'gpa');
+  checkQueueSize(size, 'size');
   const pages = (bytes: number): number => Math.ceil(bytes / 4096) * 4096;
   const avail = gpa + pages(descBytes(size));
   const used = avail + pages(availBytes(size));
   return { size, desc: gpa, avail, used, end: used + pages(usedBytes(size)) };
 }
 
+/** Checks how many descriptors a queue has. */
+export function checkQueueSize(size: number, name: string): number {
+  checkInteger(size, name, 1, MAX_QUEUE_SIZE);
+  if (!isPowerOfTwo(size)) throw outOfRange(name, `a power of two in [1, ${MAX_QUEUE_SIZE}]`, size);
+  return size;
+}
+
+/** Checks what was negotiated of a queue. */
+export function checkQueueOptions(options: QueueOptions): Required<QueueOptions> {
+  const { eventIdx = false, indirect = false, base = 0 } = checkObject(options, 'options');
+  checkBoolean(eventIdx, 'options.eventIdx');
+  checkBoolean(indirect, 'options.indirect');
+  return { eventIdx, indirect, base: checkInteger(base, 'options.base', 0, 0xffff) };
+}
+
 /** @throws RangeError ERR_OUT_OF_RANGE for a size or an alignment that virtio doesn't allow */
-export function checkLayout({ size, desc, avail, used }: QueueLayout): void {
-  const isPower = isPowerOfTwo(size);
-  if (!(isPower && size <= MAX_QUEUE_SIZE)) throw outOfRange('size', 'a power of two in [1, 32768]', size);
+export function checkLayout(layout: QueueLayout): void {
+  const { size, desc, avail, used } = checkObject(layout, 'layout');
+  checkQueueSize(size, 'size');
   for (const [what, value, unit] of [
     ['desc', desc, 16],
     ['avail', avail, 2],
     ['used', used, 4],
   ] as const) {
-    if (value % unit !== 0) throw outOfRange(what, `a multiple of ${unit}`, hex(value));
+    if (checkSize(value, what) % unit !== 0) throw outOfRange(what, `a multiple of ${unit}`, hex(value));
   }
 }
 

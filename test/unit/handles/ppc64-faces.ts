@@ -53,7 +53,7 @@ export const PPC64: Readonly<Record<string, Face<Machine>>> = {
   },
   'vm.hpt.openWriter()': {
     of: ({ writer }) => writer as object,
-    methods: { ...HANDLE, write: () => ({ bytes: stream() }) },
+    methods: { ...HANDLE, writeIf: null, write: () => ({ bytes: stream() }) },
   },
   'vcpu.ppc64': { of: ({ vcpu }) => vcpu.ppc64, methods: { enablePapr: null } },
 };
