@@ -53,7 +53,7 @@ export type { DeviceOptions, FileOptions, MemfdOptions, MemoryKind, MemoryOption
 export type { Memslot, Memslots, UserMemoryRegion } from './memory/memslots.ts';
 export { HandlerError, MmioBus, type MmioHandlers, type MmioRegion } from './memory/mmio-bus.ts';
 export { type Range, RangeTable } from './memory/range-table.ts';
-export type { MemoryRegion, StoreHandler } from './memory/region.ts';
+export type { GuestPages, MemoryRegion, StoreHandler } from './memory/region.ts';
 export type { Hole, Region, RegionOptions, RegionSet, RegionSetOptions } from './memory/region-set.ts';
 export { type MappedPiece, Reservation } from './memory/reservation.ts';
 export type { SpaceChange } from './memory/space-user.ts';
@@ -74,4 +74,15 @@ export type { Consumer, ConsumerEvent } from './sharing/table/consumers.ts';
 export { SharedDirtyLog } from './sharing/table/dirty-log.ts';
 export type { TableOptions } from './sharing/table/space-table.ts';
 export type { BoundMemory, BoundRange, Revocation, Vmap, VmapOptions } from './sharing/vmap.ts';
-export { type Arch, CAP, DIRTY_LOG, EXIT, MADV, MEM, MEMORY_ATTRIBUTE_PRIVATE, PROT } from './uapi/index.ts';
+export {
+  type Arch,
+  CAP,
+  DIRTY_LOG,
+  EXIT,
+  GUEST_MEMFD_FLAG,
+  MADV,
+  MEM,
+  MEMORY_ATTRIBUTE_PRIVATE,
+  MEMORY_EXIT_FLAG,
+  PROT,
+} from './uapi/index.ts';

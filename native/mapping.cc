@@ -262,6 +262,16 @@ int64_t Madvise(Environment& environment, uint64_t hva, uint64_t length, uint32_
   return madvise(PointerTo(hva), size, static_cast<int>(advice)) == 0 ? 0 : -errno;
 }
 
+int64_t Fallocate(Environment&, OwnFd fd, uint32_t mode, uint64_t offset, uint64_t length) {
+  // Their mappings have views, which would find pages gone.
+  if (fd.descriptor->kind == Kind::memfd) return -EOPNOTSUPP;
+  int result;
+  do {
+    result = fallocate(fd.number, static_cast<int>(mode), static_cast<off_t>(offset), static_cast<off_t>(length));
+  } while (result != 0 && errno == EINTR);
+  return result == 0 ? 0 : -errno;
+}
+
 int64_t MemfdCreate(Environment& environment, Name name, uint64_t size, uint32_t flags) {
   if (size > INT64_MAX) return -EINVAL;
   const int fd = memfd_create(name.text, flags | MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -424,6 +434,7 @@ void ExportMapping(Exports exports) {
   exports.Add<Munmap>("munmap");
   exports.Add<Mprotect>("mprotect");
   exports.Add<Madvise>("madvise");
+  exports.Add<Fallocate>("fallocate");
   exports.Add<MemfdCreate>("memfdCreate");
   exports.Add<ViewOf>("view");
   exports.Add<WindowOf>("window");

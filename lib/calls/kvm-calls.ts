@@ -248,6 +248,12 @@ export interface KvmCalls {
    * {@link view} of them exists.
    */
   madvise(hva: Hva, length: U64, advice: number): number;
+  /**
+   * fallocate(2) of a guest_memfd (6.8): with KEEP_SIZE pages of a range become present, with PUNCH_HOLE besides they go, and are zeros when the guest
+   * touches them again. −EOPNOTSUPP for other modes and for a memfd of {@link memfdCreate}, whose pages go by {@link madvise}; −EINVAL (x86_64, aarch64) for a range that isn't one of whole pages
+   * inside the file; −ENODEV for other descriptors, −EBADF for none.
+   */
+  fallocate(fd: number, mode: number, offset: U64, length: U64): number;
   /** memfd_create(2), sized and sealed against shrinking: an fd; −EINVAL for flags it doesn't know. */
   memfdCreate(name: string, size: U64, flags: number): number;
   /**

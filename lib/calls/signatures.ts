@@ -298,6 +298,12 @@ export const SIGNATURES: Readonly<CallsOf<Omit<KvmCalls, 'x86_64' | 's390x' | 'p
     ['length', 'x64'],
     ['advice', 'u32', 'MADV'],
   ]),
+  fallocate: call('fallocate', [
+    ['fd', 'fd'],
+    ['mode', 'x32', 'FALLOC'],
+    ['offset', 'x64'],
+    ['length', 'x64'],
+  ]),
   memfdCreate: call(
     'memfd_create',
     [

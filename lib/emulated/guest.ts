@@ -1,5 +1,5 @@
-import { checkInteger, checkObject, checkOneOf, checkSize, checkText } from '../base/arguments.ts';
-import { invalidArgType } from '../base/errors.ts';
+import { checkFunction, checkInteger, checkObject, checkOneOf, checkSize, checkText } from '../base/arguments.ts';
+import { invalidArgType, invalidReturnValue } from '../base/errors.ts';
 
 /**
  * What a scripted guest does next. Addresses are what the guest's own instruction names: guest physical ones where
@@ -10,6 +10,21 @@ export type GuestOp =
   | { readonly op: 'load'; readonly address: number; readonly size: 1 | 2 | 4 | 8 }
   | { readonly op: 'out'; readonly port: number; readonly size: 1 | 2 | 4; readonly value: bigint }
   | { readonly op: 'in'; readonly port: number; readonly size: 1 | 2 | 4 }
+  /** `count` units from memory on `address` to a port, or from a port to memory there, as one instruction (x86_64: REP OUTS, REP INS). */
+  | {
+      readonly op: 'outs' | 'ins';
+      readonly port: number;
+      readonly size: 1 | 2 | 4;
+      readonly address: number;
+      readonly count: number;
+    }
+  /** Loads, and stores what `change` makes of it, as one instruction; its result is what was there. */
+  | {
+      readonly op: 'update';
+      readonly address: number;
+      readonly size: 1 | 2 | 4 | 8;
+      readonly change: (old: bigint) => bigint;
+    }
   | { readonly op: 'hypercall'; readonly nr: number; readonly args: readonly bigint[] }
   /**
    * One load or store of the guest's own code, which is in its memory (ppc64). Registers are those of KVM_SET_REGS; its result
@@ -21,6 +36,26 @@ export type GuestOp =
   | { readonly op: 'halt' }
   /** Loops until something interrupts the run. */
   | { readonly op: 'spin' };
+
+/** What an update's function made. @throws TypeError ERR_INVALID_RETURN_VALUE unless it is a bigint */
+export function changed(value: bigint): bigint {
+  if (typeof value !== 'bigint') throw invalidReturnValue('a bigint', 'change', value);
+  return value;
+}
+
+/** @throws TypeError, RangeError */
+export function checkCode(code: GuestCode): GuestCode {
+  const { gpa, size } = checkObject(code, 'code');
+  return { gpa: checkSize(gpa, 'code.gpa'), size: checkSize(size, 'code.size') };
+}
+
+/** Where the guest's instructions are: all of it must be memory for the guest to go on. */
+export interface GuestCode {
+  /** Guest physical address. */
+  readonly gpa: number;
+  /** Bytes. */
+  readonly size: number;
+}
 
 /** What an operation gave: the value loaded, a hypercall's registers, nothing for the others. */
 export type GuestResult = bigint | readonly bigint[] | undefined;
@@ -65,6 +100,12 @@ export const store = (address: number, size: 1 | 2 | 4 | 8, value: bigint): Gues
 export const load = (address: number, size: 1 | 2 | 4 | 8): GuestOp => checkOp({ op: 'load', address, size });
 export const out = (port: number, size: 1 | 2 | 4, value: bigint): GuestOp => checkOp({ op: 'out', port, size, value });
 export const input = (port: number, size: 1 | 2 | 4): GuestOp => checkOp({ op: 'in', port, size });
+export const outs = (port: number, size: 1 | 2 | 4, address: number, count: number): GuestOp =>
+  checkOp({ op: 'outs', port, size, address, count });
+export const ins = (port: number, size: 1 | 2 | 4, address: number, count: number): GuestOp =>
+  checkOp({ op: 'ins', port, size, address, count });
+export const update = (address: number, size: 1 | 2 | 4 | 8, change: (old: bigint) => bigint): GuestOp =>
+  checkOp({ op: 'update', address, size, change });
 export const hypercall = (nr: number, ...args: readonly bigint[]): GuestOp => checkOp({ op: 'hypercall', nr, args });
 export const execute = (address: number): GuestOp => checkOp({ op: 'execute', address });
 export const instruction = (name: string, ...operands: readonly bigint[]): GuestOp =>
@@ -95,6 +136,17 @@ export function checkOp(op: GuestOp): GuestOp {
     case 'in':
       checkPort(op);
       break;
+    case 'outs':
+    case 'ins':
+      checkPort(op);
+      checkSize(op.address, 'address');
+      checkSize(op.count, 'count');
+      break;
+    case 'update':
+      checkOneOf(op.size, 'size', SIZES);
+      checkSize(op.address, 'address');
+      checkFunction(op.change, 'change');
+      break;
     case 'hypercall':
       checkInteger(op.nr, 'nr', 0, Number.MAX_SAFE_INTEGER);
       checkBigints(op.args, 'args');
@@ -115,7 +167,10 @@ export function checkOp(op: GuestOp): GuestOp {
   return op;
 }
 
-const OPS = ['store', 'load', 'out', 'in', 'hypercall', 'execute', 'instruction', 'halt', 'spin'] as const;
+const OPS = [
+  ...['store', 'load', 'out', 'in', 'outs', 'ins', 'update', 'hypercall'],
+  ...['execute', 'instruction', 'halt', 'spin'],
+];
 const SIZES: readonly number[] = [1, 2, 4, 8];
 const PORT_SIZES: readonly number[] = [1, 2, 4];
 

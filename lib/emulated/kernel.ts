@@ -9,7 +9,7 @@ import { API_VERSION, GUEST_MEMFD_FLAG, IOEVENTFD, IRQFD, MAP } from '../uapi/fl
 import { type RequestName, requestName, requestSize } from '../uapi/requests.ts';
 import type { Architecture } from './architecture.ts';
 import { FileBacking, type MapRequest, type MapSource } from './backing.ts';
-import type { GuestProgram } from './guest.ts';
+import { checkCode, type GuestCode, type GuestProgram } from './guest.ts';
 import { EmulatedGuestMemfd } from './guest-memfd.ts';
 import { EmulatedHostMemory } from './host-memory.ts';
 import type { Machine } from './machine.ts';
@@ -24,6 +24,8 @@ import { EmulatedVm, type GuestMemfdOfVm } from './vm.ts';
 const FIRST_FD = 0x10_0000;
 /** What memfd_create knows: CLOEXEC, ALLOW_SEALING, HUGETLB with a size of pages, NOEXEC_SEAL and EXEC. */
 const MEMFD_FLAGS = 0xfc00_001f;
+/** What fallocate can be for some file or other: COLLAPSE_RANGE and INSERT_RANGE; allocation, ZERO_RANGE and UNSHARE_RANGE, and with KEEP_SIZE; a hole only so. */
+const FALLOCATE_MODES: ReadonlySet<number> = new Set([8, 0x20, 0, 0x10, 0x40, 1, 0x11, 0x41, 3]);
 const DEFAULT_MAX_FDS = 1024 * 1024;
 
 /** Linux's KVM over one architecture: every call, its checks and their order, apart from what the architecture does. */
@@ -62,11 +64,15 @@ export class KernelCore implements KvmCalls {
     Object.assign(this, groups);
   }
 
-  /** Gives a vCPU its guest: what KVM_RUN executes from now on. Throws a RangeError when `vcpu` isn't a vCPU's fd. */
-  loadGuest(vcpu: number, program: GuestProgram): void {
+  /**
+   * Gives a vCPU its guest: what KVM_RUN executes from now on. `code` says where a real guest's instructions would be, so that
+   * the run ends as the real one where nothing is there. Throws a RangeError when `vcpu` isn't a vCPU's fd.
+   */
+  loadGuest(vcpu: number, program: GuestProgram, code?: GuestCode): void {
     const found = this.#vcpu(checkInteger(vcpu, 'vcpu', 0, 0x7fff_ffff));
     if (typeof found === 'number') throw outOfRange('vcpu', 'the descriptor of an emulated vCPU', vcpu);
-    found.load(checkMethods(program, 'program', ['next', 'throw']));
+    const place = code === undefined ? undefined : checkCode(code);
+    found.load(checkMethods(program, 'program', ['next', 'throw']), place);
   }
 
   [Symbol.for('nodejs.util.inspect.custom')](): string {
@@ -280,7 +286,7 @@ export class KernelCore implements KvmCalls {
     const context = { size: bytes, flags: BigInt(flags), known: BigInt(known), pageSize: this.pageSize };
     const refused = refusal(GUEST_MEMFD_RULES, context);
     if (refused !== 0) return refused;
-    return this.#open(new EmulatedGuestMemfd(vm, Number(bytes), Number(flags)));
+    return this.#open(new EmulatedGuestMemfd(vm, Number(bytes), Number(flags), this.pageSize));
   }
 
   setMemoryAttributes(fd: number, address: U64, size: U64, attributes: U64, flags: U64): number {
@@ -484,6 +490,17 @@ export class KernelCore implements KvmCalls {
 
   madvise(hva: Hva, length: U64, advice: number): number {
     return this.#memory.advise(Number(hva), Number(length), advice);
+  }
+
+  fallocate(fd: number, mode: number, offset: U64, length: U64): number {
+    const file = this.#files.get(fd);
+    if (file === undefined) return -ERRNO.EBADF;
+    if (file.kind === 'memfd') return -ERRNO.EOPNOTSUPP;
+    const [start, size] = [BigInt.asIntN(64, BigInt(offset)), BigInt.asIntN(64, BigInt(length))];
+    if (start < 0n || size <= 0n) return -ERRNO.EINVAL;
+    if (!FALLOCATE_MODES.has(mode)) return -ERRNO.EOPNOTSUPP;
+    if (file.fallocate === undefined) return -ERRNO.ENODEV;
+    return start + size >= 1n << 63n ? -ERRNO.EFBIG : file.fallocate(mode, Number(start), Number(size));
   }
 
   memfdCreate(_name: string, size: U64, flags: number): number {

@@ -16,7 +16,7 @@ export class EmulatedMemslot implements KnownMemslot {
   invalid = false;
   readonly dirty: SlotDirty;
   /** What guest_memfd backs it, with the byte offset. */
-  guestMemfd: { readonly pages: GuestMemfdPages; readonly offset: number } | undefined;
+  guestMemfd: BoundPages | undefined;
 
   constructor(id: number, asId: number, hva: bigint, npages: number, baseGfn: number, flags: number) {
     this.id = id;
@@ -34,11 +34,21 @@ export class EmulatedMemslot implements KnownMemslot {
   }
 }
 
+/** Pages of a guest_memfd from an offset on, in bytes. */
+export interface BoundPages {
+  readonly pages: GuestMemfdPages;
+  readonly offset: number;
+}
+
 /** The pages of a guest_memfd and which slots are bound to which of them. */
 export interface GuestMemfdPages {
   readonly size: number;
-  /** Its bytes, if it can be mapped: the guest's accesses to a slot that is bound to it go there. */
-  readonly backing?: MemoryBacking | undefined;
+  /** Its bytes. */
+  readonly backing: MemoryBacking;
+  /** It can be mapped: all of the guest's accesses to a slot that is bound to it go there, and not only private ones. */
+  readonly mappable: boolean;
+  /** The file is gone: nothing is there for the guest. */
+  readonly closed: boolean;
   readonly bindings: { slot: EmulatedMemslot; start: number; end: number }[];
 }
 

@@ -13,6 +13,8 @@ export interface OpenFile {
   write?(from: Uint8Array): number;
   /** The memory that mmap at `offset` shows, or −errno. */
   mmap?(offset: number, length: number, flags: number): MapSource | number;
+  /** fallocate(2) of what has pages to make or take away; the range has been looked at. */
+  fallocate?(mode: number, offset: number, length: number): number;
   /** Those who wait for the descriptor; absent where that isn't possible. */
   readonly polled?: PollQueue;
   /** The last descriptor was closed. */

@@ -1,10 +1,18 @@
 import { ERRNO } from '../uapi/errno.ts';
-import { DIRTY_LOG_PAGE_OFFSET, EXIT, MEM, PIO_PAGE_OFFSET } from '../uapi/flags.ts';
+import { DIRTY_LOG_PAGE_OFFSET, EXIT, MEM, MEMORY_EXIT_FLAG, PIO_PAGE_OFFSET } from '../uapi/flags.ts';
 import { IO_DIRECTION, KVM_RUN, KVM_RUN_S390X, REGS_SIZE } from '../uapi/structs.ts';
 import type { ArchVcpu } from './arch-state.ts';
 import { type MapSource, SharedArea } from './backing.ts';
 import type { EmulatedDirtyRing } from './dirty-ring.ts';
-import { checkOp, GuestFault, type GuestOp, type GuestProgram, type GuestResult } from './guest.ts';
+import {
+  changed,
+  checkOp,
+  type GuestCode,
+  GuestFault,
+  type GuestOp,
+  type GuestProgram,
+  type GuestResult,
+} from './guest.ts';
 import type { Machine } from './machine.ts';
 import type { EmulatedMemslot } from './memslots.ts';
 import type { OpenFile } from './open-file.ts';
@@ -15,6 +23,17 @@ const OPS_PER_TURN = 1000;
 
 /** What a guest maps no less of, however large the host's pages are. */
 const SMALLEST_PAGE = 4096;
+
+/** What an MMIO exit holds at most. */
+const MMIO_BYTES = 8;
+
+/** What KVM reads from a port at once. */
+const PORT_BUFFER = 1024;
+
+/** Who gets at memory: the guest itself, or KVM for it, which uses user space's addresses. */
+type Accessor = 'guest' | 'kvm';
+
+type StringOp = GuestOp & { readonly op: 'outs' | 'ins' };
 
 /** One access, or the rest of one, that does not cross a page; a negative `gpa` is −errno instead. */
 interface Fragment {
@@ -40,6 +59,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   readonly oneRegs: Map<bigint, Uint8Array> = new Map();
   mpState = 0;
   #program: GuestProgram | undefined;
+  #code: GuestCode | undefined;
   #result: GuestResult;
   /** What is left of an access that led to an exit, done before the program goes on. */
   #pending: (() => Outcome) | undefined;
@@ -85,8 +105,9 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   }
 
   /** What the guest executes from the next KVM_RUN on. */
-  load(program: GuestProgram): void {
+  load(program: GuestProgram, code?: GuestCode): void {
     this.#program = program;
+    this.#code = code;
     this.arch.loaded?.();
     this.#result = undefined;
     this.#pending = undefined;
@@ -176,7 +197,8 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
       if (this.#immediateExit) return this.#interrupted();
       this.#entering = false;
       if (this.ring?.checkRequest() === true) return this.#exit(EXIT.DIRTY_RING_FULL);
-      const outcome = this.#step();
+      const fetched = this.#fetch();
+      const outcome = fetched === 'continue' ? this.#step() : fetched;
       if (outcome !== 'continue' || this.#pending !== undefined) return outcome;
     }
     return 'continue';
@@ -240,6 +262,12 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
           this.#result = this.#valueOf(bytes);
         });
       }
+      case 'outs':
+        return this.#outString(op);
+      case 'ins':
+        return this.#inString(op);
+      case 'update':
+        return this.#update(op);
       case 'hypercall':
         return this.#hypercall(op.nr, op.args);
       case 'execute':
@@ -253,14 +281,22 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     }
   }
 
-  /** Does something once an access is complete, whether now or when user space has done its part. */
-  #then(outcome: Outcome, complete: () => void): Outcome {
-    if (outcome === 'continue') complete();
-    else if (outcome === 'exit') {
+  /** Goes on once an access is complete, whether now or when user space has done its part. */
+  #chain(outcome: Outcome, next: () => Outcome): Outcome {
+    if (outcome === 'continue') return next();
+    if (outcome === 'exit') {
       const rest = this.#pending!;
-      this.#pending = () => this.#then(rest(), complete);
+      this.#pending = () => this.#chain(rest(), next);
     }
     return outcome;
+  }
+
+  /** Does something once an access is complete. */
+  #then(outcome: Outcome, complete: () => void): Outcome {
+    return this.#chain(outcome, () => {
+      complete();
+      return 'continue';
+    });
   }
 
   /** Executes an instruction that only the architecture knows. One that has to wait is tried again after a turn. */
@@ -317,15 +353,21 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     return fragments;
   }
 
-  #access(fragments: Fragment[], write: boolean): Outcome {
+  #access(fragments: Fragment[], write: boolean, by: Accessor = 'guest'): Outcome {
+    // The processor looks at all pages of a store before it changes one.
+    const isSplit = write && by === 'guest' && fragments.length > 1 && !this.#machine.emulatesGuestCode;
+    const faulting = isSplit
+      ? fragments.find((fragment) => fragment.gpa >= 0 && this.#faults(fragment, write))
+      : undefined;
+    if (faulting !== undefined) return this.#memoryFault(faulting.gpa, faulting.bytes, write);
     for (let fragment = fragments.shift(); fragment !== undefined; fragment = fragments.shift()) {
-      const outcome = write ? this.#store(fragment) : this.#loadFrom(fragment);
+      const outcome = this.#move(fragment, write, by);
       if (outcome !== 'continue') {
         const first = this.#pending;
         this.#pending = () => {
           first?.();
           this.#pending = undefined;
-          return this.#access(fragments, write);
+          return this.#access(fragments, write, by);
         };
         return outcome;
       }
@@ -333,28 +375,34 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     return 'continue';
   }
 
-  #store({ gpa, bytes }: Fragment): Outcome {
+  /** Carries out what of an access is in one page. */
+  #move({ gpa, bytes }: Fragment, write: boolean, by: Accessor): Outcome {
     if (gpa < 0) return gpa;
     const { vm } = this;
     const gfn = Math.floor(gpa / vm.pageSize);
     const slot = vm.usableSlot(gfn);
-    if (slot === undefined || (slot.flags & MEM.READONLY) !== 0) return this.#mmio(gpa, bytes, true);
-    if (vm.moveGuest(slot, gpa, bytes, true) !== bytes.length) {
-      return this.#memoryFault(gpa, bytes, true);
+    const byGuest = by === 'guest';
+    if (this.#isDevice(slot, write) && !(byGuest && vm.isPrivate(gfn))) {
+      if (slot === undefined) vm.accessedDevice(gfn);
+      return this.#mmio(gpa, bytes, write);
     }
-    this.#accessed(slot, gfn, true);
+    const moved = slot && (byGuest ? vm.moveGuest(slot, gpa, bytes, write) : vm.moveHost(slot, gpa, bytes, write));
+    if (slot === undefined || moved !== bytes.length) return this.#memoryFault(gpa, bytes, write);
+    this.#accessed(slot, gfn, write);
     return 'continue';
   }
 
-  #loadFrom({ gpa, bytes }: Fragment): Outcome {
-    if (gpa < 0) return gpa;
+  #isDevice(slot: EmulatedMemslot | undefined, write: boolean): boolean {
+    return slot === undefined || (write && (slot.flags & MEM.READONLY) !== 0);
+  }
+
+  /** Whether the guest's access to a page ends the run. */
+  #faults({ gpa }: Fragment, write: boolean): boolean {
     const { vm } = this;
     const gfn = Math.floor(gpa / vm.pageSize);
     const slot = vm.usableSlot(gfn);
-    if (slot === undefined) return this.#mmio(gpa, bytes, false);
-    if (vm.moveGuest(slot, gpa, bytes, false) !== bytes.length) return this.#memoryFault(gpa, bytes, false);
-    this.#accessed(slot, gfn, false);
-    return 'continue';
+    if (slot === undefined) return vm.isPrivate(gfn);
+    return !this.#isDevice(slot, write) && !vm.hasGuestPage(slot, gfn, write);
   }
 
   #accessed(slot: EmulatedMemslot, gfn: number, write: boolean): void {
@@ -365,10 +413,14 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   #mmio(gpa: number, bytes: Uint8Array, write: boolean): Outcome {
     const missing = this.arch.missingMemory?.(gpa);
     if (missing !== undefined) throw missing;
+    if (bytes.length > MMIO_BYTES) {
+      const rest = (): Outcome => this.#mmio(gpa + MMIO_BYTES, bytes.subarray(MMIO_BYTES), write);
+      return this.#chain(this.#mmio(gpa, bytes.subarray(0, MMIO_BYTES), write), rest);
+    }
     if (write && this.vm.bus.write(BigInt(gpa), bytes, false)) return 'continue';
     const { mmio } = KVM_RUN;
     this.#setU64(mmio.phys_addr, BigInt(gpa));
-    if (write) this.area.bytes(mmio.data, 8).fill(0).set(bytes);
+    if (write) this.area.bytes(mmio.data, MMIO_BYTES).fill(0).set(bytes);
     this.#setU32(mmio.len, bytes.length);
     this.area.view.setUint8(mmio.is_write, write ? 1 : 0);
     this.#pending = () => {
@@ -378,21 +430,63 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     return this.#exit(EXIT.MMIO);
   }
 
-  #port(port: number, bytes: Uint8Array, write: boolean): Outcome {
+  /** @param size bytes of a unit; those of all if it is one */
+  #port(port: number, bytes: Uint8Array, write: boolean, size = bytes.length): Outcome {
     if (write && this.vm.bus.write(BigInt(port), bytes, true)) return 'continue';
     const { io } = KVM_RUN;
     const offset = PIO_PAGE_OFFSET * this.vm.pageSize;
     if (write) this.area.bytes(offset, bytes.length).set(bytes);
     this.area.view.setUint8(io.direction, write ? IO_DIRECTION.OUT : IO_DIRECTION.IN);
-    this.area.view.setUint8(io.size, bytes.length);
+    this.area.view.setUint8(io.size, size);
     this.area.view.setUint16(io.port, port, this.#machine.littleEndian);
-    this.#setU32(io.count, 1);
+    this.#setU32(io.count, bytes.length / size);
     this.#setU64(io.data_offset, BigInt(offset));
     this.#pending = () => {
       if (!write) bytes.set(this.area.bytes(offset, bytes.length));
       return 'continue';
     };
     return this.#exit(EXIT.IO);
+  }
+
+  /** OUTS: a unit at a time. It is KVM that gets at the memory. */
+  #outString(op: StringOp, from = 0): Outcome {
+    const { port, size, address, count } = op;
+    for (let unit = from; unit < count; unit++) {
+      const bytes = new Uint8Array(size);
+      const load = this.#access(this.#fragments(address + unit * size, bytes, false), false, 'kvm');
+      const outcome = this.#chain(load, () => this.#port(port, bytes, true));
+      if (outcome !== 'continue') return this.#chain(outcome, () => this.#outString(op, unit + 1));
+    }
+    return 'continue';
+  }
+
+  /** INS: KVM asks for as many units as its buffer holds, or, with units taken for bytes, as the page has left. */
+  #inString(op: StringOp, from = 0): Outcome {
+    const { port, size, address, count } = op;
+    for (let unit = from; unit < count; ) {
+      const at = address + unit * size;
+      const units = Math.min(SMALLEST_PAGE - (at % SMALLEST_PAGE), PORT_BUFFER / size, count - unit);
+      const bytes = new Uint8Array(units * size);
+      const outcome = this.#chain(this.#port(port, bytes, false, size), () =>
+        this.#access(this.#fragments(at, bytes, true), true, 'kvm'),
+      );
+      const next = unit + units;
+      if (outcome !== 'continue') return this.#chain(outcome, () => this.#inString(op, next));
+      unit = next;
+    }
+    return 'continue';
+  }
+
+  /** A load and a store that nothing comes between. */
+  #update({ address, size, change }: GuestOp & { readonly op: 'update' }): Outcome {
+    const bytes = new Uint8Array(size);
+    return this.#chain(this.#access(this.#fragments(address, bytes, false), false), () => {
+      const old = this.#valueOf(bytes);
+      const after = this.#bytesOf(changed(change(old)), size);
+      return this.#then(this.#access(this.#fragments(address, after, true), true), () => {
+        this.#result = old;
+      });
+    });
   }
 
   #hypercall(nr: number, args: readonly bigint[]): Outcome {
@@ -420,9 +514,45 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     return 'spin';
   }
 
-  /** A page that the slot promises and the host doesn't have. */
+  /** A page that the slot promises and the host doesn't have. One that is missing in a guest_memfd is described. */
   #memoryFault(gpa: number, bytes: Uint8Array, write: boolean): Outcome {
-    return this.#machine.emulatesGuestCode ? this.#mmio(gpa, bytes, write) : -ERRNO.EFAULT;
+    const { vm } = this;
+    if (this.#machine.emulatesGuestCode) return this.#mmio(gpa, bytes, write);
+    const gfn = Math.floor(gpa / vm.pageSize);
+    if (!vm.isGuestMemfds(vm.usableSlot(gfn), gfn)) return -ERRNO.EFAULT;
+    const { memory_fault } = KVM_RUN;
+    this.#setU64(memory_fault.flags, BigInt(vm.isPrivate(gfn) ? MEMORY_EXIT_FLAG.PRIVATE : 0));
+    this.#setU64(memory_fault.gpa, BigInt(gfn) * BigInt(vm.pageSize));
+    this.#setU64(memory_fault.size, BigInt(vm.pageSize));
+    this.#setExit(EXIT.MEMORY_FAULT);
+    return -ERRNO.EFAULT;
+  }
+
+  /** Fetches the next instruction, if it is known where it is. */
+  #fetch(again = false): Outcome {
+    const { vm, arch } = this;
+    const code = this.#code;
+    if (code === undefined || arch.noCode === undefined) return 'continue';
+    for (let gfn = Math.floor(code.gpa / vm.pageSize); gfn * vm.pageSize < code.gpa + code.size; gfn++) {
+      const slot = vm.usableSlot(gfn);
+      if (slot !== undefined && vm.hasGuestPage(slot, gfn, false)) continue;
+      const isThere = slot !== undefined || vm.isPrivate(gfn);
+      if (isThere && !this.#machine.emulatesGuestCode) {
+        return this.#memoryFault(gfn * vm.pageSize, new Uint8Array(0), false);
+      }
+      this.#pending = () => this.#refetch();
+      return this.#exit(arch.noCode(again).exit);
+    }
+    return 'continue';
+  }
+
+  /** After a fetch that failed: where the instruction is there now, the guest takes an exception all the same. */
+  #refetch(): Outcome {
+    const fetched = this.#fetch(true);
+    if (fetched !== 'continue') return fetched;
+    const { fault } = this.arch.noCode!(true);
+    const after = this.#program!.throw(fault);
+    return after.done === true ? this.#halt() : this.#attempt(after.value);
   }
 
   #exit(reason: number): Outcome {

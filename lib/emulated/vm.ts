@@ -14,11 +14,12 @@ import { asIdOf, slotIdOf } from '../uapi/slot-word.ts';
 import type { ArchVm } from './arch-state.ts';
 import { DirtyLog } from './dirty-log.ts';
 import type { EmulatedDirtyRing } from './dirty-ring.ts';
+import { FrameRanges } from './frame-ranges.ts';
 import type { EmulatedGuestMemfd } from './guest-memfd.ts';
 import type { EmulatedHostMemory, MmuNotifier } from './host-memory.ts';
 import { IoBus, Irqfds } from './io-bus.ts';
 import type { Machine, VmType } from './machine.ts';
-import { EmulatedMemslot, MemslotSet } from './memslots.ts';
+import { type BoundPages, EmulatedMemslot, MemslotSet } from './memslots.ts';
 import type { OpenFile } from './open-file.ts';
 
 const U64 = 1n << 64n;
@@ -51,6 +52,9 @@ export class EmulatedVm<Arch extends ArchVm = ArchVm> implements OpenFile, MmuNo
   readonly #limits: MemslotLimits;
   readonly #rules: readonly Rule<MemslotContext>[];
   #totalPages = 0;
+  readonly #privateFrames = new FrameRanges();
+  /** Frames without memory that the guest accessed. They stay a device's until memslots change, even where they become private. */
+  readonly #devices = new Set<number>();
 
   constructor(machine: Machine, memory: EmulatedHostMemory, type: VmType, createArch: (vm: EmulatedVm) => Arch) {
     this.machine = machine;
@@ -131,6 +135,7 @@ export class EmulatedVm<Arch extends ArchVm = ArchVm> implements OpenFile, MmuNo
         this.arch.memslotCommitted?.(existing!);
         break;
     }
+    this.#devices.clear();
     for (const changed of this.onMemslotsChanged) changed();
     return 0;
   }
@@ -154,7 +159,7 @@ export class EmulatedVm<Arch extends ArchVm = ArchVm> implements OpenFile, MmuNo
     if (file.bindings.some((binding) => binding.start < end && binding.end > start)) {
       return this.machine.release.since(7, 0) ? -ERRNO.EEXIST : -ERRNO.EINVAL;
     }
-    if (this.machine.bindsMappableOnly && file.backing === undefined) return -ERRNO.EINVAL;
+    if (this.machine.bindsMappableOnly && !file.mappable) return -ERRNO.EINVAL;
     file.bindings.push({ slot, start, end });
     slot.guestMemfd = { pages: file, offset: start };
     return 0;
@@ -169,27 +174,54 @@ export class EmulatedVm<Arch extends ArchVm = ArchVm> implements OpenFile, MmuNo
     );
   }
 
+  /** Whether a guest frame is private, by its attributes. */
+  isPrivate(gfn: number): boolean {
+    return this.#privateFrames.has(gfn) && !this.#devices.has(gfn);
+  }
+
+  /** The guest accessed a frame without memory. */
+  accessedDevice(gfn: number): void {
+    if (this.type.privateMemory) this.#devices.add(gfn);
+  }
+
   /**
-   * Moves bytes of the guest's between a part of one page of a slot and `bytes`; how many could be moved. A guest_memfd that
-   * can be mapped is the guest's memory, while what KVM itself does for it goes to user space's address.
+   * Where the guest finds a page of a slot: in a guest_memfd, if the page is private or the file can be mapped; undefined
+   * where it is user space's; `missing` where nothing is there for it. What KVM itself does for a guest always goes to user space's address.
    */
+  #guestPages(slot: EmulatedMemslot, gfn: number): BoundPages | 'missing' | undefined {
+    const { guestMemfd } = slot;
+    if (this.machine.emulatesGuestCode || !this.isGuestMemfds(slot, gfn)) return undefined;
+    return guestMemfd === undefined || guestMemfd.pages.closed ? 'missing' : guestMemfd;
+  }
+
+  /** Whether the guest's page is that of a guest_memfd, or nothing at all. */
+  isGuestMemfds(slot: EmulatedMemslot | undefined, gfn: number): boolean {
+    return this.isPrivate(gfn) || slot?.guestMemfd?.pages.mappable === true;
+  }
+
+  /** Moves bytes of the guest's between a part of one page of a slot and `bytes`; how many could be moved. */
   moveGuest(slot: EmulatedMemslot, gpa: number, bytes: Uint8Array, write: boolean): number {
     const offset = gpa - slot.baseGfn * this.pageSize;
-    const backing = slot.guestMemfd?.pages.backing;
-    if (backing === undefined || this.machine.emulatesGuestCode) {
-      const hva = slot.hostAddress + offset;
-      return write ? this.memory.write(hva, bytes) : this.memory.read(hva, bytes);
-    }
-    const at = slot.guestMemfd!.offset + offset;
-    const page = new Uint8Array(backing.window(at), at % VIEW_WINDOW, bytes.length);
+    const found = this.#guestPages(slot, Math.floor(gpa / this.pageSize));
+    if (found === 'missing') return 0;
+    if (found === undefined) return this.moveHost(slot, gpa, bytes, write);
+    const at = found.offset + offset;
+    const page = new Uint8Array(found.pages.backing.window(at), at % VIEW_WINDOW, bytes.length);
     if (write) page.set(bytes);
     else bytes.set(page);
     return bytes.length;
   }
 
+  /** The same with the memory at user space's address, whatever the guest has there. */
+  moveHost(slot: EmulatedMemslot, gpa: number, bytes: Uint8Array, write: boolean): number {
+    const hva = slot.hostAddress + gpa - slot.baseGfn * this.pageSize;
+    return write ? this.memory.write(hva, bytes) : this.memory.read(hva, bytes);
+  }
+
   /** Whether a page of a slot is there for the guest. */
   hasGuestPage(slot: EmulatedMemslot, gfn: number, write: boolean): boolean {
-    return slot.guestMemfd?.pages.backing !== undefined || this.memory.canAccess(this.hostAddress(slot, gfn), write);
+    const found = this.#guestPages(slot, gfn);
+    return found === undefined ? this.memory.canAccess(this.hostAddress(slot, gfn), write) : found !== 'missing';
   }
 
   /** The slot that holds a gfn and may be used: absent while it is being deleted or moved. */
@@ -245,15 +277,14 @@ export class EmulatedVm<Arch extends ArchVm = ArchVm> implements OpenFile, MmuNo
     }
   }
 
-  /**
-   * SET_MEMORY_ATTRIBUTES checks what the kernel checks, and remembers nothing: all that a scripted guest accesses is shared
-   * memory, so that nobody sees MEMORY_FAULT exits or the pages of a guest_memfd that are private.
-   */
   setMemoryAttributes(address: bigint, size: bigint, attributes: bigint, flags: bigint): number {
     const supported = this.type.privateMemory ? BigInt(MEMORY_ATTRIBUTE_PRIVATE) : 0n;
     const page = BigInt(this.pageSize);
     if (flags !== 0n || (attributes & ~supported) !== 0n) return -ERRNO.EINVAL;
     if (size === 0n || address + size >= U64 || address % page !== 0n || size % page !== 0n) return -ERRNO.EINVAL;
+    const frame = (at: bigint): number => Number(at / page);
+    this.#privateFrames.set(frame(address), frame(address + size), attributes !== 0n);
+    this.arch.pagesInvalidated?.(frame(address), frame(address + size));
     return 0;
   }
 }

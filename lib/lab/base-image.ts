@@ -154,7 +154,7 @@ export async function unpack(
 }
 
 /** The kernel's file: in /boot, or from 7.2 on beside the modules. */
-async function findKernel({ id }: Variant, root: string): Promise<string> {
+export async function findKernel({ id }: Variant, root: string): Promise<string> {
   const found = await readdir(root, { recursive: true, withFileTypes: true });
   const files = found.filter((each) => each.isFile()).map((each) => join(each.parentPath, each.name));
   const kernel = files.find((path) => /\/(boot\/vmlinu[xz]-[^/]+|usr\/lib\/modules\/[^/]+\/vmlinu[xz])$/.test(path));

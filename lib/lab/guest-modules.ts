@@ -15,6 +15,7 @@ export async function guestModules(
   variant: Variant,
   kernelRoot: string,
   signal: AbortSignal | undefined,
+  folder = MODULES_FOLDER,
 ): Promise<Entry[]> {
   const found = await readdir(kernelRoot, { recursive: true, withFileTypes: true });
   const files = new Map<string, string>();
@@ -43,7 +44,7 @@ export async function guestModules(
   };
   for (const name of variant.machine.modules) await load(name);
   return [...loaded].map(([name, content], index) => {
-    const path = `${MODULES_FOLDER}/${String(index).padStart(2, '0')}-${name}.ko`;
+    const path = `${folder}/${String(index).padStart(2, '0')}-${name}.ko`;
     return { path, kind: 'file', content };
   });
 }

@@ -15,7 +15,7 @@ export interface GuestCommand {
 }
 
 /** The guest's /init: loads the modules, prepares the machine as its description says, runs the command, and stops the machine. */
-export function initScript(variant: Variant, command: GuestCommand): string {
+export function initScript(variant: Variant, command: GuestCommand, modules = MODULES_FOLDER): string {
   const { terminal } = command;
   const { modulesLeftOut } = variant.machine;
   const prepareTerminal = terminal === undefined ? [] : [`stty cols ${terminal.columns} rows ${terminal.rows}`];
@@ -26,7 +26,7 @@ export function initScript(variant: Variant, command: GuestCommand): string {
     terminal === undefined ? 'export NO_COLOR=1' : `export TERM=${terminal.type}`,
     'mount -t devtmpfs dev /dev && mount -t proc proc /proc && mount -t sysfs sys /sys && mount -t tmpfs tmp /tmp',
     `give_up() { echo "${INIT_FAILURE} $*"; poweroff -f; }`,
-    `for module in /${MODULES_FOLDER}/*.ko; do`,
+    `for module in /${modules}/*.ko; do`,
     ...(modulesLeftOut === undefined ? [] : [`  case "$module" in ${modulesLeftOut}) continue ;; esac`]),
     '  [ ! -e "$module" ] || insmod "$module" || give_up "the kernel refused $' + '{module##*/}"',
     'done',

@@ -1,9 +1,10 @@
 import { constants } from 'node:fs';
 import { appendFile, copyFile, link, mkdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { prepareBaseImage } from './base-image.ts';
+import { findKernel, prepareBaseImage } from './base-image.ts';
 import { cacheFolder, checkRoom, makeRunFolder } from './cache.ts';
 import { type Entry, packCpio } from './cpio.ts';
+import { guestModules, MODULES_FOLDER } from './guest-modules.ts';
 import { checkHost, type HostTool } from './host-tools.ts';
 import { type GuestCommand, initScript } from './init-script.ts';
 import { LabError } from './lab-error.ts';
@@ -13,6 +14,9 @@ import { LOCKS_FOLDER } from './project.ts';
 import { prepareQemu } from './qemu.ts';
 import type { Variant } from './variants.ts';
 
+/** Beside those of the base image, which stay unloaded. */
+const OWN_MODULES_FOLDER = 'lab/own-modules';
+
 const ROOM_TO_RUN = 300 * 1024 ** 2;
 
 export interface LabOptions {
@@ -20,6 +24,8 @@ export interface LabOptions {
   readonly signal?: AbortSignal | undefined;
   /** Ask Debian's archive for newer packages even if there is an image already. */
   readonly refresh?: boolean | undefined;
+  /** An unpacked kernel package, whose kernel and modules stand in for those of Debian's archive. */
+  readonly kernelRoot?: string | undefined;
 }
 
 /** What a machine gets beside its kernel, Node and modules. */
@@ -45,7 +51,7 @@ export async function withMachine<T>(
   work: (boot: Boot) => Promise<T>,
 ): Promise<T> {
   const { machine } = variant;
-  const { signal, refresh = false, onProgress = () => {} } = options;
+  const { signal, refresh = false, onProgress = () => {}, kernelRoot } = options;
   checkHost(machine, payload.tools);
   const cache = cacheFolder();
   await checkRoom(cache, ROOM_TO_RUN);
@@ -63,14 +69,31 @@ export async function withMachine<T>(
       await copyFile(base.initramfs, boot.initramfs, constants.COPYFILE_FICLONE);
       return made;
     });
-    const script = Buffer.from(initScript(variant, payload.command));
+    const modules = kernelRoot === undefined ? [] : await replaceKernel(variant, kernelRoot, boot.kernel, signal);
+    const folder = kernelRoot === undefined ? MODULES_FOLDER : OWN_MODULES_FOLDER;
+    const script = Buffer.from(initScript(variant, payload.command, folder));
     const init: Entry = { path: 'init', kind: 'file', content: script, executable: true };
-    await appendFile(boot.initramfs, Buffer.concat([...packCpio([init, ...entries])]));
+    await appendFile(boot.initramfs, Buffer.concat([...packCpio([init, ...modules, ...entries])]));
     await checkSize(boot);
     return await work(boot);
   } finally {
     await rm(run, { recursive: true, force: true });
   }
+}
+
+/** Puts another kernel in the place of a run's, and returns its modules. */
+async function replaceKernel(
+  variant: Variant,
+  root: string,
+  kernel: string,
+  signal: AbortSignal | undefined,
+): Promise<Entry[]> {
+  const own = await findKernel(variant, root);
+  // What is there is a link to the cache's.
+  await rm(kernel);
+  await copyFile(own, kernel);
+  const folder: Entry = { path: OWN_MODULES_FOLDER, kind: 'folder' };
+  return [folder, ...(await guestModules(variant, root, signal, OWN_MODULES_FOLDER))];
 }
 
 async function checkSize({ machine, initramfs }: Boot): Promise<void> {

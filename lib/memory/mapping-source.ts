@@ -9,7 +9,7 @@ import { ERRNO } from '../uapi/errno.ts';
 import { MAP, MFD, PROT } from '../uapi/flags.ts';
 
 /** What host memory is made of. */
-export type MemoryKind = 'anonymous' | 'memfd' | 'hugetlb' | 'file' | 'device';
+export type MemoryKind = 'anonymous' | 'memfd' | 'hugetlb' | 'file' | 'device' | 'guest_memfd';
 
 /** Options of all host memory. */
 export interface MemoryOptions {
@@ -77,6 +77,10 @@ export function newMemfdSource(calls: KvmCalls, size: number, options: MemfdOpti
 
 export function memfdSource(calls: KvmCalls, fd: number, size: number, options: MemoryOptions = {}): MappingSource {
   return sourceOf(calls, 'memfd', size, MAP.SHARED | MAP.NORESERVE, fd, 0, options);
+}
+
+export function guestMemfdSource(calls: KvmCalls, fd: number, size: number, options: MemoryOptions): MappingSource {
+  return sourceOf(calls, 'guest_memfd', size, MAP.SHARED, fd, 0, options);
 }
 
 /** Makes a memfd for as long as it is used. */
@@ -147,6 +151,9 @@ function mmapExplanation(errno: number, { pageSize }: KvmCalls, source: MappingS
   const { kind, size, offset } = source;
   if (errno === -ERRNO.ENOMEM && kind === 'hugetlb') {
     return `the pool of huge pages has no ${humanSize(size)} left (the file /proc/meminfo tells; sysctl vm.nr_hugepages=N enlarges it)`;
+  }
+  if (errno === -ERRNO.ENODEV && kind === 'guest_memfd') {
+    return 'a guest_memfd can be mapped if it was made with GUEST_MEMFD_FLAG.MMAP (Linux 6.18 and later)';
   }
   if (errno !== -ERRNO.EINVAL) return undefined;
   if (size === 0) return 'the size is 0: there is nothing to map';

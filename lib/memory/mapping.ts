@@ -15,6 +15,7 @@ import {
   type DeviceOptions,
   deviceSource,
   type FileOptions,
+  guestMemfdSource,
   hugetlbSource,
   type MappingSource,
   type MemfdOptions,
@@ -149,6 +150,11 @@ export class Mapping implements HostMemory {
   /** Device memory behind a descriptor that can be mapped: a PCI BAR, a VFIO region. Accessed by copies. */
   static device(calls: KvmCalls, fd: number, options: DeviceMappingOptions): Mapping {
     return Mapping.#map(calls, deviceSource(calls, fd, options), options);
+  }
+
+  /** A guest_memfd, whose descriptor may be closed afterwards. Accessed by copies, which are EFAULT for pages that are not shared. */
+  static guestMemfd(calls: KvmCalls, fd: number, size: number, options: MappingOptions = {}): Mapping {
+    return Mapping.#map(calls, guestMemfdSource(calls, fd, size, options), options);
   }
 
   /** The mapping that the whole range is inside of. */

@@ -39,6 +39,9 @@ export interface Memslot {
   readonly hva: Hva;
   /** The mapping that it is inside of, which it pins; absent for memory that is none of ours. */
   readonly mapping: Mapping | undefined;
+  /** Descriptor of the guest_memfd that it was made with, and where its pages begin there. */
+  readonly guestMemfd?: number | undefined;
+  readonly guestMemfdOffset?: U64 | undefined;
 }
 
 interface Entry extends Memslot {
@@ -171,7 +174,14 @@ export class Memslots {
         guestMemfd === undefined
           ? this.calls.setUserMemoryRegion(this.vm, slot, flags, gpa, size, hva)
           : this.calls.setUserMemoryRegion2(this.vm, slot, flags, gpa, size, hva, guestMemfd, offset);
-      if (result >= 0) return this.#book(slot, flags, gpa, size, hva, mapping);
+      if (result >= 0) {
+        const entry = this.#book(slot, flags, gpa, size, hva, mapping);
+        // Only a slot that was made just now can have taken one.
+        if (entry !== undefined && (flags & MEM.GUEST_MEMFD) !== 0) {
+          Object.assign(entry, { guestMemfd, guestMemfdOffset: offset });
+        }
+        return entry;
+      }
       const asked = { slot, flags, guestPhysAddr: gpa, memorySize: size, userspaceAddr: hva, guestMemfdOffset: offset };
       throw this.#refusal(result, guestMemfd === undefined ? asked : { ...asked, guestMemfd });
     } finally {

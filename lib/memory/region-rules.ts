@@ -28,6 +28,13 @@ export const UNCHECKED_RULES: readonly Rule<RegionContext>[] = [
       `the slice ${hexRange(offset, size)} reaches beyond the mapping, which has ${hex(mapping.size)} bytes`,
   },
   {
+    errno: 'EINVAL',
+    broken: ({ placement: { guestMemfd, guestMemfdOffset = 0, size } }) =>
+      guestMemfd !== undefined && guestMemfdOffset + size > guestMemfd.size,
+    why: ({ placement: { guestMemfd, guestMemfdOffset = 0, size } }) =>
+      `the slice ${hexRange(guestMemfdOffset, size)} reaches beyond the guest_memfd, which has ${hex(guestMemfd!.size)} bytes`,
+  },
+  {
     errno: 'EEXIST',
     broken: ({ mmio }) => mmio !== undefined,
     why: ({ placement, mmio }) => `${range(placement)} overlaps ${mmio}`,

@@ -3,6 +3,7 @@ import {
   checkBoolean,
   checkFunction,
   checkInstance,
+  checkInteger,
   checkName,
   checkObject,
   checkSize,
@@ -21,7 +22,7 @@ import type { MemoryLookup } from './lookup.ts';
 import { Mapping } from './mapping.ts';
 import { MmioBus, type MmioHandlers, type MmioRegion, takeValue } from './mmio-bus.ts';
 import { RangeTable } from './range-table.ts';
-import { MemoryRegion, type Placement, type RegionOwner, type StoreHandler } from './region.ts';
+import { type GuestPages, MemoryRegion, type Placement, type RegionOwner, type StoreHandler } from './region.ts';
 import { PLACEMENT_RULES, type RegionContext, UNCHECKED_RULES } from './region-rules.ts';
 import type { SpaceChange, SpaceFollower, SpaceUser } from './space-user.ts';
 import { Undo } from './undo.ts';
@@ -39,6 +40,13 @@ export interface RegionOptions {
    * the value as for {@link MmioHandlers.write}. Stores across the region's end stay exits.
    */
   readonly onStore?: StoreHandler;
+  /**
+   * A guest_memfd of the VM's for the pages that are private ({@link Vm.setMemoryAttributes}), or for all that the guest accesses if it can be mapped (6.18). Such
+   * a region can't be moved, read-only, or tracked for dirty pages.
+   */
+  readonly guestMemfd?: GuestPages;
+  /** Where the region's pages begin in the guest_memfd; 0 by default. */
+  readonly guestMemfdOffset?: number;
   readonly name?: string;
 }
 
@@ -394,11 +402,13 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
     const readOnly = checkBoolean(given.readOnly ?? false, 'options.readOnly');
     const name = checkName(given.name, 'options.name');
     const { onStore } = given;
+    const guestMemfd = given.guestMemfd === undefined ? undefined : checkGuestPages(given.guestMemfd);
+    const guestMemfdOffset = checkSize(given.guestMemfdOffset ?? 0, 'options.guestMemfdOffset');
     if (onStore !== undefined) checkFunction(onStore, 'options.onStore');
     // Not before the options are read: a getter may have closed either.
     this.#assertOpen(syscall);
     mapping.assertOpen(syscall);
-    const placement = { start, end: start + size, size, mapping, offset, readOnly };
+    const placement = { start, end: start + size, size, mapping, offset, readOnly, guestMemfd, guestMemfdOffset };
     this.#require(UNCHECKED_RULES, syscall, this.#context(placement));
     const region = new MemoryRegion(this, kind, placement, {
       ...(name === undefined ? {} : { name }),
@@ -560,6 +570,13 @@ function narrow(value: bigint): U64 {
 }
 
 /** What is at an address that has no memory. */
+function checkGuestPages(given: GuestPages): GuestPages {
+  const { fd, size } = checkObject(given, 'options.guestMemfd');
+  checkInteger(fd, 'options.guestMemfd.fd', 0, 0x7fff_ffff);
+  checkSize(size, 'options.guestMemfd.size');
+  return given;
+}
+
 function describe(table: RangeTable<MemoryRegion>, bus: MmioBus, at: SplitGpa): string {
   const mmio = bus.find(joinGpa(at));
   if (mmio !== undefined) return `that is ${mmio}, which has no memory`;

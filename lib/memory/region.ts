@@ -6,10 +6,19 @@ import type { U64 } from '../base/u64.ts';
 import type { MemoryRange } from './lookup.ts';
 import type { Mapping } from './mapping.ts';
 
+/** A guest_memfd, as a region needs to know it. */
+export interface GuestPages {
+  readonly fd: number;
+  readonly size: number;
+}
+
 /** What a region is made of: a range of guest physical addresses, and the slice of a mapping behind it. */
 export interface Placement extends MemoryRange {
   readonly mapping: Mapping;
   readonly readOnly: boolean;
+  /** Where the guest's private pages are, from an offset on. */
+  readonly guestMemfd?: GuestPages | undefined;
+  readonly guestMemfdOffset?: number | undefined;
 }
 
 /** What a guest's store of `size` bytes at `offset` from a range's start does. Values of up to 4 bytes are numbers, longer ones bigints. */
@@ -37,6 +46,9 @@ export class MemoryRegion implements Placement {
   readonly name: string | undefined;
   /** Takes guests' stores while it is read-only. */
   readonly onStore: StoreHandler | undefined;
+  /** The guest_memfd that its private pages are in, from {@link guestMemfdOffset} on. */
+  readonly guestMemfd: GuestPages | undefined;
+  readonly guestMemfdOffset: number;
   readonly #owner: RegionOwner;
   /** First byte, as a double that is exact since it is a whole page. Changed by the address space only. */
   start: number;
@@ -51,6 +63,8 @@ export class MemoryRegion implements Placement {
     this.size = placement.size;
     this.start = placement.start;
     this.readOnly = placement.readOnly;
+    this.guestMemfd = placement.guestMemfd;
+    this.guestMemfdOffset = placement.guestMemfdOffset ?? 0;
     this.name = name;
     this.onStore = onStore;
   }

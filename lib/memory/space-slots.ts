@@ -1,8 +1,10 @@
 import { normalU64 } from '../base/arguments.ts';
+import type { U64 } from '../base/u64.ts';
 import { MAX_SLOT_PAGES } from '../rules/memslot.ts';
 import { MEM } from '../uapi/flags.ts';
 import { slotWord } from '../uapi/slot-word.ts';
 import { ForeignMemory } from './foreign-memory.ts';
+import type { Mapping } from './mapping.ts';
 import type { Memslot, Memslots } from './memslots.ts';
 import type { MemoryRegion, Placement } from './region.ts';
 import type { SpaceUser } from './space-user.ts';
@@ -43,7 +45,8 @@ export class SpaceSlots implements SpaceUser {
   }
 
   add(region: MemoryRegion): void {
-    this.#slots.set(region, this.#create(region, this.#flags(region.readOnly)));
+    const guestMemfd = region.guestMemfd === undefined ? 0 : MEM.GUEST_MEMFD;
+    this.#slots.set(region, this.#create(region, this.#flags(region.readOnly) | guestMemfd));
   }
 
   remove(region: MemoryRegion): void {
@@ -89,7 +92,8 @@ export class SpaceSlots implements SpaceUser {
   /** READONLY cannot change on a live slot: the slots are deleted and made anew. */
   setReadOnly(region: MemoryRegion, readOnly: boolean): void {
     const slots = this.slotsOf(region);
-    const flags = this.#flags(readOnly);
+    const guestMemfd = region.guestMemfd === undefined ? 0 : MEM.GUEST_MEMFD;
+    const flags = this.#flags(readOnly) | guestMemfd;
     const made: Memslot[] = [];
     const undo = new Undo();
     for (const slot of slots) {
@@ -142,7 +146,9 @@ export class SpaceSlots implements SpaceUser {
       undo.try(
         () => {
           const hva = this.#foreign.hvaOf(placement.mapping) + placement.offset + done;
-          slots.push(this.#set(word, flags, placement.start + done, size, hva, placement));
+          const { mapping, guestMemfd, guestMemfdOffset = 0 } = placement;
+          const pages = guestMemfd && { guestMemfd: guestMemfd.fd, guestMemfdOffset: guestMemfdOffset + done };
+          slots.push(this.#set(word, flags, placement.start + done, size, hva, mapping, pages));
         },
         () => this.memslots.delete(word),
       );
@@ -156,17 +162,18 @@ export class SpaceSlots implements SpaceUser {
     start: number,
     size: number,
     hva: number,
-    { mapping }: Pick<Placement, 'mapping'>,
+    mapping: Mapping,
+    pages?: { readonly guestMemfd: number; readonly guestMemfdOffset: U64 },
   ): Memslot {
-    const gpa = normalU64(start);
-    return this.memslots.set({ slot: word, flags, guestPhysAddr: gpa, memorySize: size, userspaceAddr: hva }, mapping)!;
+    const place = { guestPhysAddr: normalU64(start), memorySize: size, userspaceAddr: hva };
+    return this.memslots.set({ slot: word, flags, ...place, ...pages }, mapping)!;
   }
 
   /** Changes a live slot's address or flags, or makes a deleted one anew. */
   #place(slot: Memslot, start: number, flags: number): Memslot {
-    return this.#set(slot.word, flags, start, slot.npages * this.#pageSize, Number(slot.hva), {
-      mapping: slot.mapping!,
-    });
+    const { word, npages, hva, mapping, guestMemfd, guestMemfdOffset = 0 } = slot;
+    const pages = guestMemfd === undefined ? undefined : { guestMemfd, guestMemfdOffset };
+    return this.#set(word, flags, start, npages * this.#pageSize, Number(hva), mapping!, pages);
   }
 
   #recreate(slot: Memslot, flags: number): Memslot {

@@ -107,6 +107,9 @@ export const MAP_HUGE_BITS = 0xfc00_0000;
 /** Flags of memfd_create(2) (`MFD_*`). */
 export const MFD = { CLOEXEC: 1 } as const;
 
+/** Modes of `fallocate` that a guest_memfd knows (uAPI `FALLOC_FL_*`). */
+export const FALLOC = { KEEP_SIZE: 1, PUNCH_HOLE: 2 } as const;
+
 /** Advice values that `madvise` of {@link KvmCalls} accepts (asm-generic). */
 export const MADV = {
   NORMAL: 0,

@@ -3,6 +3,7 @@ import { checkKnown, checkWide } from './argument-errors.ts';
 import { CAP } from './capabilities.ts';
 import {
   ARM_SEA_GPA_VALID,
+  FALLOC,
   GUEST_MEMFD_FLAG,
   HTAB,
   IOEVENTFD,
@@ -30,6 +31,7 @@ const VALUES = { CAP, MADV, MEMOP, KEYOP } as const satisfies Record<string, Nam
 const FLAGS = {
   MEM,
   GUEST_MEMFD_FLAG,
+  FALLOC,
   MEMORY_ATTRIBUTE: { PRIVATE: MEMORY_ATTRIBUTE_PRIVATE },
   IOEVENTFD,
   IRQFD,

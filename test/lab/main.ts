@@ -10,6 +10,7 @@ import { captureEntries, movesTable } from './moves.ts';
 import { openShell, runInLab } from './run-in-lab.ts';
 
 const USAGE = `usage: npm run lab -- ARCH [--kernel SERIES] [--migrate] [--only NAMES] [--record | --models | --shell] [--refresh]
+                             [--kernel-root FOLDER --as NAME]
        npm run lab -- capture s390x|ppc64 [--kernel SERIES] [--out FOLDER] [--refresh]
        npm run lab -- --list
 
@@ -21,6 +22,8 @@ ARCH is s390x, ppc64, x86_64, aarch64, riscv64, or all.
   --models   run the tests of the architecture models on the machine's Node instead of the scenarios
   --shell    our REPL on the machine's console
   --out      where a capture goes; the default is a folder in out/captures
+  --kernel-root  an unpacked kernel package whose kernel and modules are booted instead of Debian's
+  --as       what its recordings are called after the lab's name
   --refresh  look for newer Debian packages, and lock what is found`;
 
 const SHOWN_DIFFERENCES = 20;
@@ -43,6 +46,8 @@ function parse() {
       shell: { type: 'boolean', default: false },
       out: { type: 'string' },
       refresh: { type: 'boolean', default: false },
+      'kernel-root': { type: 'string' },
+      as: { type: 'string' },
       list: { type: 'boolean', default: false },
     },
   });
@@ -76,6 +81,10 @@ async function main(): Promise<number> {
   if (values.migrate && (captures || values.models || values.shell || arch !== 'ppc64')) {
     return refuse('--migrate is for the scenarios of ppc64.');
   }
+  if (values['kernel-root'] !== undefined && variants.length > 1) return refuse('--kernel-root is for one lab.');
+  if ((values['kernel-root'] === undefined) !== (values.as === undefined)) {
+    return refuse('--kernel-root and --as go together.');
+  }
   if (values.out !== undefined && !captures) return refuse('--out is for captures.');
   const failed: Variant[] = [];
   for (const variant of variants) {
@@ -98,10 +107,13 @@ interface Options {
   readonly record: boolean;
   readonly refresh: boolean;
   readonly out?: string | undefined;
+  readonly 'kernel-root'?: string | undefined;
+  /** What comes after the lab's name, where it isn't Debian's kernel. */
+  readonly as?: string | undefined;
 }
 
-function labOptions(variant: Variant, { refresh }: Options): LabOptions {
-  return { refresh, signal: interruption.signal, onProgress: progressOf(variant) };
+function labOptions(variant: Variant, { refresh, 'kernel-root': kernelRoot }: Options): LabOptions {
+  return { refresh, kernelRoot, signal: interruption.signal, onProgress: progressOf(variant) };
 }
 
 async function shell(variant: Variant, options: Options): Promise<void> {
@@ -141,7 +153,7 @@ async function run(variant: Variant, options: Options): Promise<void> {
   const { set, tour, moved } = result as unknown as ScenarioRun;
   if (set.taken.length === 0) throw new LabError(`No scenario of ${variant.id} begins with ${only.join(' or ')}.`);
   const others = only.length > 0 ? 'kept' : 'removed';
-  if (options.record) writeRecordings(RECORDINGS, variant.id, set, recordingCommand(variant), others);
+  if (options.record) writeRecordings(RECORDINGS, recordedAs(variant, options), set, how(variant, options), others);
   const compared = await compareWithEmulated(set);
   console.log(comparisonTable(compared));
   const different = compared.filter(({ difference }) => difference !== undefined).length;
@@ -157,8 +169,14 @@ async function run(variant: Variant, options: Options): Promise<void> {
   throw new LabError(`${[...scenarios, ...movings, ...tours].join(' and ')} on ${variant.id}.`);
 }
 
-function recordingCommand({ machine, kernel }: Variant): string {
-  return `npm run lab -- ${machine.arch} --kernel ${kernel.series} --record`;
+function recordedAs({ id }: Variant, { as: name }: Options): string {
+  return name === undefined ? id : `${id}-${name}`;
+}
+
+/** The command that makes the recordings again. */
+function how({ machine, kernel }: Variant, { as: name }: Options): string {
+  const own = name === undefined ? '' : ` --kernel-root FOLDER --as ${name}`;
+  return `npm run lab -- ${machine.arch} --kernel ${kernel.series}${own} --record`;
 }
 
 /** Prints each step with the seconds since the first. */

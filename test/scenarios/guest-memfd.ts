@@ -1,5 +1,5 @@
 import { CAP } from '../../lib/uapi/capabilities.ts';
-import { GUEST_MEMFD_FLAG, MADV, MAP, MEM, MEMORY_ATTRIBUTE_PRIVATE, PROT } from '../../lib/uapi/flags.ts';
+import { FALLOC, GUEST_MEMFD_FLAG, MADV, MAP, MEM, MEMORY_ATTRIBUTE_PRIVATE, PROT } from '../../lib/uapi/flags.ts';
 import { guest, load, run } from './guest-memory.ts';
 import { EVERYWHERE, type Scenario } from './scenario.ts';
 
@@ -160,6 +160,42 @@ export const guestMemfdScenarios: readonly Scenario[] = [
         calls.readMemory(hva + at, new Uint8Array(4));
         calls.readMemory(elsewhere + at, new Uint8Array(4));
       }
+    },
+  },
+  {
+    name: 'guest-memfd/holes',
+    arches: EVERYWHERE,
+    run: (s) => {
+      const { calls, unit } = s;
+      const { kvm, vm } = s.vm();
+      const { KEEP_SIZE, PUNCH_HOLE } = FALLOC;
+      const hole = KEEP_SIZE | PUNCH_HOLE;
+      for (const fd of [kvm, vm, calls.eventfd(0), 0x7fff_ffff]) calls.fallocate(fd, hole, 0, unit);
+      const memfd = calls.createGuestMemfd(vm, 4 * unit, 0);
+      for (const mode of [0, PUNCH_HOLE, 0x8000, KEEP_SIZE | 0x10]) {
+        calls.fallocate(memfd, mode, 0, unit);
+        calls.fallocate(vm, mode, 0, unit);
+      }
+      for (const mode of [KEEP_SIZE, hole]) {
+        calls.fallocate(memfd, mode, 0, 4 * unit);
+        calls.fallocate(memfd, mode, unit, unit);
+        calls.fallocate(memfd, mode, 3 * unit, 2 * unit);
+        calls.fallocate(memfd, mode, 1, unit);
+        calls.fallocate(memfd, mode, 0, calls.pageSize / 2);
+        calls.fallocate(memfd, mode, 0, 0);
+        calls.fallocate(memfd, mode, 0x8000_0000_0000_0000n, unit);
+        calls.fallocate(memfd, mode, 0, 0x8000_0000_0000_0000n);
+        calls.fallocate(memfd, mode, 0x7fff_ffff_ffff_0000n, 0x1_0000);
+      }
+      // What was there is zeros again, also for who has it mapped.
+      const mapped = calls.createGuestMemfd(vm, 4 * unit, SHARED_MEMORY);
+      const hva = calls.mmap(4 * unit, RW, MAP.SHARED, mapped, 0, 0, 0);
+      if (hva < 0) return;
+      calls.writeMemory(hva + unit - 1, Uint8Array.of(1, 2));
+      calls.fallocate(mapped, hole, unit, unit);
+      calls.readMemory(hva + unit - 1, new Uint8Array(2));
+      calls.fallocate(mapped, KEEP_SIZE, 0, 4 * unit);
+      calls.readMemory(hva + unit - 1, new Uint8Array(2));
     },
   },
   {

@@ -17,10 +17,10 @@ export interface Guest {
   readonly code: { readonly hva: number; readonly gpa: number };
 }
 
-/** A VM with a vCPU, and room for its code at 15 units. */
-export function guest(s: ScenarioHost, before?: (vm: number) => void): Guest {
+/** A VM with a vCPU, and room for its code at 15 units. `made` is a VM that there is already. */
+export function guest(s: ScenarioHost, before?: (vm: number) => void, made?: number): Guest {
   const { calls, unit } = s;
-  const { kvm, vm } = s.vm();
+  const { kvm, vm } = made === undefined ? s.vm() : { kvm: calls.openKvm(), vm: made };
   before?.(vm);
   const vcpu = s.vcpu(vm);
   const size = calls.getVcpuMmapSize(kvm, 0);
@@ -48,9 +48,15 @@ export function mmio(s: ScenarioHost, g: Guest): void {
   s.calls.readMemory(g.run + KVM_RUN.mmio.len, new Uint8Array(5));
 }
 
-function port(s: ScenarioHost, g: Guest): void {
+export function port(s: ScenarioHost, g: Guest): void {
   run(s, g);
   s.calls.readMemory(g.run + KVM_RUN.io.direction, new Uint8Array(16));
+}
+
+/** KVM_RUN, and which internal error it ended in. */
+function internalError(s: ScenarioHost, g: Guest): void {
+  run(s, g);
+  s.calls.readMemory(g.run + KVM_RUN.internal.suberror, new Uint8Array(4));
 }
 
 const store = (address: number, value: number, size: 1 | 2 | 4 = 1): ScriptOp => ({
@@ -202,6 +208,105 @@ export const guestMemoryScenarios: readonly Scenario[] = [
       calls.writeMemory(g.run + PAGE, Uint8Array.of(0xcd, 0xab));
       run(s, g);
       calls.readMemory(hva + 0x200, new Uint8Array(2));
+    },
+  },
+  {
+    name: 'guest/string-ports',
+    arches: ['x86_64'],
+    runsGuest: true,
+    run: (s) => {
+      const { calls, unit } = s;
+      const g = guest(s);
+      const hva = s.memory(2);
+      calls.setUserMemoryRegion(g.vm, 0, MEM.LOG_DIRTY_PAGES, 0, 2 * unit, hva);
+      calls.writeMemory(hva + 0x100, Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8));
+      load(s, g, [
+        { op: 'outs', port: 0x1f0, size: 1, from: 0x100, count: 3 },
+        { op: 'outs', port: 0x1f0, size: 4, from: 0x100, count: 2 },
+        pause,
+        { op: 'ins', port: 0x1f0, size: 1, to: 0x201, count: 3 },
+        { op: 'ins', port: 0x1f0, size: 4, to: unit - 8, count: 5 },
+        { op: 'outs', port: 0x1f0, size: 1, from: 0x100, count: 0 },
+        { op: 'ins', port: 0x1f0, size: 1, to: 0x100, count: 0 },
+        done,
+      ]);
+      const answer = Uint8Array.from({ length: 32 }, (_, i) => 0xa0 + i);
+      const answered = [0, 0, 0, 0, 0, 0, 3, 20];
+      for (const bytes of answered) {
+        port(s, g);
+        if (bytes === 0) calls.readMemory(g.run + PAGE, new Uint8Array(4));
+        else calls.writeMemory(g.run + PAGE, answer.subarray(0, bytes));
+      }
+      run(s, g);
+      calls.readMemory(hva + 0x200, new Uint8Array(5));
+      calls.readMemory(hva + unit - 8, new Uint8Array(24));
+      s.dirtyLog(g.vm, 0, 2);
+    },
+  },
+  {
+    name: 'guest/read-modify-write',
+    arches: ['x86_64'],
+    runsGuest: true,
+    run: (s) => {
+      const { calls, unit } = s;
+      const g = guest(s);
+      const hva = s.memory(2);
+      calls.setUserMemoryRegion(g.vm, 0, MEM.LOG_DIRTY_PAGES, 0, unit, hva);
+      calls.setUserMemoryRegion(g.vm, 1, MEM.READONLY, unit, unit, hva + unit);
+      calls.writeMemory(hva + 0x100, Uint8Array.of(0xff, 1, 2, 3));
+      calls.writeMemory(hva + unit + 0x10, Uint8Array.of(5, 6, 7, 8));
+      const device = 0xd000_0000;
+      load(s, g, [
+        { op: 'add', address: 0x100, size: 4, value: 2 },
+        { op: 'add', address: device, size: 4, value: 0x11 },
+        { op: 'add', address: device + 4, size: 1, value: 0x22 },
+        // A page that may only be read: what is stored there is a device's.
+        { op: 'add', address: unit + 0x10, size: 2, value: 1 },
+        done,
+      ]);
+      for (const bytes of [[1, 2, 3, 4], [], [0xff], [], []]) {
+        mmio(s, g);
+        if (bytes.length === 0) calls.readMemory(g.run + KVM_RUN.mmio.data, new Uint8Array(1));
+        else calls.writeMemory(g.run + KVM_RUN.mmio.data, Uint8Array.from(bytes));
+      }
+      run(s, g);
+      calls.readMemory(hva + 0x100, new Uint8Array(4));
+      calls.readMemory(hva + unit + 0x10, new Uint8Array(4));
+      s.dirtyLog(g.vm, 0, 1);
+    },
+  },
+  {
+    name: 'guest/without-memslots',
+    arches: ['x86_64'],
+    runsGuest: true,
+    run: (s) => {
+      const { calls } = s;
+      const g = guest(s);
+      load(s, g, [pause, done]);
+      calls.setUserMemoryRegion(g.vm, CODE_SLOT, 0, 0, 0, 0);
+      internalError(s, g);
+      internalError(s, g);
+    },
+  },
+  {
+    name: 'guest/code-goes-away',
+    arches: ['x86_64'],
+    runsGuest: true,
+    run: (s) => {
+      const { calls, unit } = s;
+      const g = guest(s);
+      const hva = s.memory(1);
+      calls.setUserMemoryRegion(g.vm, 0, 0, 0, unit, hva);
+      load(s, g, [pause, { op: 'store', address: 0x10, size: 1, value: 1 }, pause, done]);
+      run(s, g);
+      calls.setUserMemoryRegion(g.vm, CODE_SLOT, 0, 0, 0, 0);
+      internalError(s, g);
+      // An exception is pending, which new registers take away.
+      calls.setUserMemoryRegion(g.vm, CODE_SLOT, 0, g.code.gpa, CODE_UNITS * unit, g.code.hva);
+      load(s, g, [store(0x10, 1), pause, done]);
+      run(s, g);
+      calls.readMemory(hva + 0x10, new Uint8Array(1));
+      run(s, g);
     },
   },
   {

@@ -193,6 +193,50 @@ export const hptGuestScenarios: readonly Scenario[] = [
     s.calls.readMemory(g.hva + RESULTS, new Uint8Array(8 * list.reduce((sum, [, , results]) => sum + results, 0)));
     g.drain(reader);
   }),
+  scenario('memory-that-is-not-cached', (s) => {
+    const g = new HptGuest(s, ORDER);
+    g.map(RESULTS);
+    const reader = g.reader();
+    g.drain(reader);
+    const v = PLAIN[0];
+    const [W, I, M, G] = [0x40n, 0x20n, 0x10n, 8n];
+    const attributes = [M, 0n, I, G, I | G, W | I | M, I | M, W];
+    // Memory of the guest's, and a hole.
+    const list: Parameters<typeof calls>[0] = [
+      ...attributes.map((wimg, i) => [ENTER, [H_EXACT, 800n + BigInt(i), v, 0x2000n | wimg], 1] as const),
+      ...[0n, I | G, W].map((wimg, i) => [ENTER, [H_EXACT, 816n + BigInt(i), v, 0x800_0000n | wimg], 1] as const),
+      ...attributes.map((_, i) => [READ, [0n, 800n + BigInt(i)], 3] as const),
+    ];
+    g.load([...calls(list), done]);
+    g.mmio();
+    s.calls.readMemory(g.hva + RESULTS, new Uint8Array(8 * list.reduce((sum, [, , results]) => sum + results, 0)));
+    g.drain(reader);
+  }),
+  scenario('stores-to-memory-that-is-not-cached', (s) => {
+    const g = new HptGuest(s, ORDER);
+    const [I, M, G] = [0x20n, 0x10n, 8n];
+    const attributes = [0n, I, G, I | G, I | G | M];
+    g.map(RESULTS);
+    // Entered by the stream, and by hypercalls.
+    attributes.forEach((wimg, i) => void g.real(0x2_0000 + 0x1000 * i, wimg, 2));
+    const entered = attributes.map((wimg, i) => {
+      const ea = BigInt(0x3_0000 + 0x1000 * i);
+      const [slot, [first]] = vrma(ORDER, ea, 3);
+      return [ENTER, [H_EXACT, BigInt(slot), first, ea | wimg | 2n], 1] as const;
+    });
+    const stores = [0x2_0000, 0x3_0000].flatMap((base) => attributes.map((_, i) => store(base + 0x1000 * i, i + 1)));
+    const reader = g.reader();
+    g.drain(reader);
+    g.load([...calls(entered), pause, ...stores, done]);
+    g.mmio();
+    s.calls.readMemory(g.hva + RESULTS, new Uint8Array(8 * entered.length));
+    g.mmio();
+    for (const base of [0x2_0000, 0x3_0000]) {
+      attributes.forEach((_, i) => void s.calls.readMemory(g.hva + base + 0x1000 * i, new Uint8Array(4)));
+    }
+    g.drain(reader);
+    g.dirty();
+  }),
   scenario('hypercalls-to-user-space', (s) => {
     const g = new HptGuest(s, ORDER);
     g.map(RESULTS);

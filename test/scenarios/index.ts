@@ -11,6 +11,7 @@ import { hptGuestScenarios } from './hpt-guest.ts';
 import { hptMmioScenarios } from './hpt-mmio.ts';
 import { ioBusScenarios } from './io-bus.ts';
 import { memslotScenarios } from './memslots.ts';
+import { privateMemoryScenarios } from './private-memory.ts';
 import { registerScenarios } from './registers.ts';
 import { requestScenarios } from './requests.ts';
 import { reservationScenarios } from './reservations.ts';
@@ -31,6 +32,7 @@ export const SCENARIOS: readonly Scenario[] = [
   ...guestMemoryScenarios,
   ...guestIoBusScenarios,
   ...guestMemfdScenarios,
+  ...privateMemoryScenarios,
   ...hptScenarios,
   ...hptGuestScenarios,
   ...hptMmioScenarios,

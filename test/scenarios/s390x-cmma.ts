@@ -288,4 +288,26 @@ export const s390xCmmaScenarios: readonly Scenario[] = [
     m.get(0, 16, PEEK);
     m.migration(STOP);
   }),
+  s390xScenario('cmma/slots-that-go-in-migration-mode', (s) => {
+    const m = new CmmaVm(s);
+    m.memory(1, 0, 0, LOG);
+    m.memory(1, 2 * MIB, 1, LOG);
+    m.set(0, [1, 2, 3]);
+    m.migration(START);
+    m.get(0, 4);
+    s.calls.setUserMemoryRegion(m.vm, 0, 0, 0, 0, 0);
+    m.get(0x200, 4);
+    m.get(0x200, 4, PEEK);
+    // Without the last one there is nothing to harvest, while pages still count as dirty.
+    s.calls.setUserMemoryRegion(m.vm, 1, 0, 0, 0, 0);
+    void m.status;
+    m.get(0, 4, 0, null);
+    m.get(0x200, 4, PEEK);
+    m.get(0x7777, 1);
+    m.get(0, 0);
+    // What comes back is clean.
+    m.memory(1, 2 * MIB, 1, LOG);
+    m.get(0, 4);
+    m.migration(STOP);
+  }),
 ];

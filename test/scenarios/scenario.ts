@@ -54,6 +54,17 @@ export type ScriptOp =
   | { readonly op: 'out'; readonly port: number; readonly size: 1 | 2 | 4; readonly value: number }
   /** Reads a port, and stores what came back. */
   | { readonly op: 'in'; readonly port: number; readonly to: number; readonly size: 1 | 2 | 4 }
+  /** x86_64: units from memory to a port, or from a port to memory, in one instruction. */
+  | {
+      readonly op: 'outs';
+      readonly port: number;
+      readonly size: 1 | 2 | 4;
+      readonly from: number;
+      readonly count: number;
+    }
+  | { readonly op: 'ins'; readonly port: number; readonly size: 1 | 2 | 4; readonly to: number; readonly count: number }
+  /** x86_64: adds to what is in memory, in one instruction. */
+  | { readonly op: 'add'; readonly address: number; readonly size: 1 | 2 | 4; readonly value: number }
   /** ppc64: a hypercall, and `results` doublewords of its registers from r3 on, stored at `to`. */
   | {
       readonly op: 'hypercall';
@@ -98,6 +109,17 @@ export function* scripted(ops: readonly ScriptOp[], arch: Arch): GuestProgram {
       case 'in': {
         const value = (yield { op: 'in', port: op.port, size: op.size }) as bigint;
         yield { op: 'store', address: op.to, size: op.size, value };
+        break;
+      }
+      case 'outs':
+        yield { op: 'outs', port: op.port, size: op.size, address: op.from, count: op.count };
+        break;
+      case 'ins':
+        yield { op: 'ins', port: op.port, size: op.size, address: op.to, count: op.count };
+        break;
+      case 'add': {
+        const { address, size, value } = op;
+        yield { op: 'update', address, size, change: (old) => old + BigInt(value) };
         break;
       }
       case 'hypercall': {

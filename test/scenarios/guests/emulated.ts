@@ -8,6 +8,8 @@ import { initialiseAarch64 } from './aarch64.ts';
 
 /** `blr`, which is after the instruction that a guest executes. */
 const BLR = 0x4e80_0020;
+/** What is taken for the guest's code: less than any page. */
+const CODE_BYTES = 1024;
 /** `struct kvm_regs`: pc. */
 const REGS_PC = 0;
 
@@ -36,6 +38,7 @@ export const emulatedGuestLoader = (kernel: EmulatedKernel, calls: KvmCalls = ke
       (function* (): GuestProgram {
         for (const op of ops) yield* op.op === 'execute' ? executed(op) : scripted([op], kernel.arch);
       })(),
+      { gpa: codeGpa, size: CODE_BYTES },
     );
   },
 });

@@ -30,6 +30,14 @@ function assembleX86_64(ops: readonly ScriptOp[]): Uint8Array {
     code.push(0xba);
     imm(port, 2);
   };
+  // mov ecx, count; mov esi or edi, address.
+  const stringPort = (port: number, count: number, register: number, address: number): void => {
+    setDx(port);
+    code.push(0x66, 0xb9);
+    imm(count, 4);
+    code.push(0x66, register);
+    imm(address, 4);
+  };
   for (const op of ops) {
     switch (op.op) {
       case 'store':
@@ -49,6 +57,19 @@ function assembleX86_64(ops: readonly ScriptOp[]): Uint8Array {
         setDx(op.port);
         code.push(...operandSize(op.size), op.size === 1 ? 0xec : 0xed);
         toMemory(op.to, op.size);
+        break;
+      case 'outs':
+        stringPort(op.port, op.count, 0xbe, op.from);
+        code.push(...operandSize(op.size), 0x67, 0xf3, op.size === 1 ? 0x6e : 0x6f);
+        break;
+      case 'ins':
+        stringPort(op.port, op.count, 0xbf, op.to);
+        code.push(...operandSize(op.size), 0x67, 0xf3, op.size === 1 ? 0x6c : 0x6d);
+        break;
+      case 'add':
+        setA(op.value, op.size);
+        code.push(...operandSize(op.size), 0x67, op.size === 1 ? 0x00 : 0x01, 0x05);
+        imm(op.address, 4);
         break;
       case 'pause':
         setDx(PAUSE_PORT);

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { type GuestProgram, halt, spin, store } from '../../../lib/emulated/guest.ts';
+import { type GuestProgram, halt, ins, outs, spin, store, update } from '../../../lib/emulated/guest.ts';
 import { Kvm, type Vcpu, type Vm } from '../../../lib/index.ts';
 
 const MMIO = 0xd000_0000;
@@ -109,4 +109,79 @@ it('a run without a program ends as one on this thread does', async () => {
   const here = vcpu.runSync();
   expect(here).toEqual({ reason: 'INTR' });
   expect(await Promise.race([vcpu.run(), sleep(5000, 'never')])).toEqual(here);
+});
+
+describe('one instruction', () => {
+  const guestOf = (guest: () => GuestProgram, code?: { gpa: number; size: number }): void =>
+    kvm.emulated!.loadGuest(vcpu.fd, guest(), code);
+  const ram = (): void => void vm.memory.addRam(0, kvm.mapAnonymous(0x4000));
+
+  it('moves many units between memory and a port', async () => {
+    ram();
+    const put: number[] = [];
+    let next = 0x10;
+    vm.io.ports.add(0x1f0, 8, { read: () => next++, write: (_offset, value) => void put.push(Number(value)) });
+    vm.memory.write(0x100, Uint8Array.of(1, 2, 3, 4));
+    guestOf(function* () {
+      yield outs(0x1f0, 1, 0x100, 4);
+      yield ins(0x1f0, 2, 0xffe, 3);
+      yield halt;
+    });
+    expect((await vcpu.run()).reason).toBe('HLT');
+    expect(put).toEqual([1, 2, 3, 4]);
+    expect([...vm.memory.read(0xffe, 6)]).toEqual([0x10, 0, 0x11, 0, 0x12, 0]);
+  });
+
+  it('moves as many units as nobody could nest calls for', async () => {
+    ram();
+    using doorbell = kvm.createEventFd();
+    vm.io.ioeventfd({ addr: 0x1f0, len: 1, eventfd: doorbell, pio: true });
+    guestOf(function* () {
+      yield outs(0x1f0, 1, 0, 0x4000);
+      yield halt;
+    });
+    expect((await vcpu.run()).reason).toBe('HLT');
+    expect(doorbell.read()).toBe(0x4000n);
+  });
+
+  it('changes memory, and what is a device', async () => {
+    ram();
+    const stored: (number | bigint)[] = [];
+    vm.memory.addMmio(MMIO, 8, { read: () => 0x40, write: (_offset, value) => void stored.push(value) });
+    vm.memory.writeU32(0x100, 7);
+    const olds: unknown[] = [];
+    guestOf(function* () {
+      olds.push(yield update(0x100, 4, (old) => old | 0x100n));
+      olds.push(yield update(MMIO, 2, (old) => old + 1n));
+      yield halt;
+    });
+    expect((await vcpu.run()).reason).toBe('HLT');
+    expect([olds, stored, vm.memory.readU32(0x100)]).toEqual([[7n, 0x40n], [0x41], 0x107]);
+  });
+
+  it('is fetched from where the guest has its code', async () => {
+    ram();
+    const code = vm.memory.addRam(0x8000, kvm.mapAnonymous(0x1000));
+    const caught: unknown[] = [];
+    guestOf(
+      function* () {
+        try {
+          for (;;) yield store(MMIO, 1, 1n);
+        } catch (fault) {
+          caught.push(fault);
+        }
+        yield store(0x100, 1, 0x5an);
+      },
+      { gpa: 0x8000, size: 0x1000 },
+    );
+    expect((await vcpu.run()).reason).toBe('MMIO');
+    code.remove();
+    expect(await vcpu.run()).toEqual({ reason: 'INTERNAL_ERROR', suberror: 1 });
+    expect(await vcpu.run()).toEqual({ reason: 'INTERNAL_ERROR', suberror: 1 });
+    // The exception that KVM has pending since then.
+    vm.memory.addRam(0x8000, kvm.mapAnonymous(0x1000));
+    expect((await vcpu.run()).reason).toBe('HLT');
+    expect(caught).toMatchObject([{ name: 'GuestFault', code: 6 }]);
+    expect(vm.memory.readU8(0x100)).toBe(0x5a);
+  });
 });

@@ -1,5 +1,13 @@
 import { describe, expect, it } from 'vitest';
-import { Kvm, type KvmError } from '../../../lib/index.ts';
+import {
+  GUEST_MEMFD_FLAG,
+  Kvm,
+  type KvmError,
+  MEM,
+  MEMORY_ATTRIBUTE_PRIVATE,
+  MEMORY_EXIT_FLAG,
+} from '../../../lib/index.ts';
+import { type GuestProgram, load, out, store } from '../../../lib/raw.ts';
 import { type Backend, backends } from './backends.ts';
 
 const hasGuestMemfd = ({ options }: Backend): boolean => {
@@ -11,6 +19,152 @@ const newest: Backend = {
   name: 'emulated x86_64 6.18',
   options: { backend: 'emulated', arch: 'x86_64', release: '6.18' },
 };
+
+/** A VM with private memory, which distributions' kernels don't have. */
+describe('private memory', () => {
+  const PAGE = 4096;
+  const PRIVATE = MEMORY_ATTRIBUTE_PRIVATE;
+  const open = () => {
+    const kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64', x86_64: { swProtectedVm: true } });
+    const vm = kvm.createVm({ type: 1 });
+    return { kvm, vm, vcpu: vm.createVcpu(), ram: kvm.mapAnonymous(8 * PAGE) };
+  };
+
+  it('is other pages than the shared memory at the same addresses', async () => {
+    const { kvm, vm, vcpu, ram } = open();
+    using memfd = vm.createGuestMemfd(8 * PAGE);
+    vm.memory.addRam(0, ram, { size: 4 * PAGE, guestMemfd: memfd, guestMemfdOffset: 4 * PAGE });
+    const loaded: unknown[] = [];
+    kvm.emulated!.loadGuest(
+      vcpu.fd,
+      (function* (): GuestProgram {
+        yield store(PAGE, 1, 1n);
+        yield out(0x80, 1, 0n);
+        yield store(PAGE, 1, 2n);
+        loaded.push(yield load(PAGE, 1));
+        yield out(0x80, 1, 0n);
+        loaded.push(yield load(PAGE, 1));
+        yield out(0x80, 1, 0n);
+        loaded.push(yield load(PAGE, 1));
+      })(),
+    );
+    await vcpu.run();
+    vm.setMemoryAttributes(PAGE, PAGE, PRIVATE);
+    await vcpu.run();
+    expect([loaded, vm.memory.readU8(PAGE)]).toEqual([[2n], 1]);
+    vm.setMemoryAttributes(PAGE, PAGE, 0);
+    await vcpu.run();
+    vm.setMemoryAttributes(PAGE, PAGE, PRIVATE);
+    memfd.punchHole(5 * PAGE, PAGE);
+    await vcpu.run();
+    expect(loaded).toEqual([2n, 1n, 0n]);
+    kvm.close();
+  });
+
+  it('ends the run where there is none, and the guest goes on once there is', async () => {
+    const { kvm, vm, vcpu, ram } = open();
+    vm.memory.addRam(0, ram);
+    vm.setMemoryAttributes(2 * PAGE, PAGE, PRIVATE);
+    kvm.emulated!.loadGuest(
+      vcpu.fd,
+      (function* (): GuestProgram {
+        yield store(2 * PAGE - 1, 2, 0x0201n);
+      })(),
+    );
+    const fault = { reason: 'MEMORY_FAULT', gpa: 2 * PAGE, size: PAGE, flags: MEMORY_EXIT_FLAG.PRIVATE };
+    for (let i = 0; i < 2; i++) expect(await vcpu.run()).toMatchObject(fault);
+    // Nothing of it was done.
+    expect(vm.memory.readU8(2 * PAGE - 1)).toBe(0);
+    vm.setMemoryAttributes(2 * PAGE, PAGE, 0);
+    expect((await vcpu.run()).reason).toBe('HLT');
+    expect(vm.memory.readU16(2 * PAGE - 1)).toBe(0x0201);
+    kvm.close();
+  });
+});
+
+describe('a region with a guest_memfd', () => {
+  const PAGE = 4096;
+  const { MMAP, INIT_SHARED } = GUEST_MEMFD_FLAG;
+  const open = () => {
+    const kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64', release: '6.18' });
+    const vm = kvm.createVm();
+    return { kvm, vm, memfd: vm.createGuestMemfd(4 * PAGE, MMAP | INIT_SHARED) };
+  };
+
+  it('shows its pages to the guest, which can be mapped', async () => {
+    const { kvm, vm, memfd } = open();
+    const ram = memfd.map();
+    expect(ram.kind).toBe('guest_memfd');
+    vm.memory.addRam(0, ram, { guestMemfd: memfd });
+    const vcpu = vm.createVcpu();
+    kvm.emulated!.loadGuest(
+      vcpu.fd,
+      (function* (): GuestProgram {
+        yield store(0x10, 4, 0xcafen);
+      })(),
+    );
+    expect((await vcpu.run()).reason).toBe('HLT');
+    expect(vm.memory.readU32(0x10)).toBe(0xcafe);
+    memfd.allocate(0, 4 * PAGE);
+    memfd.punchHole(0, PAGE);
+    expect(vm.memory.readU32(0x10)).toBe(0);
+    kvm.close();
+  });
+
+  it('is made anew as it was when another one is refused', () => {
+    const { kvm, vm, memfd } = open();
+    const region = vm.memory.addRam(0, kvm.mapAnonymous(2 * PAGE), { guestMemfd: memfd, guestMemfdOffset: 2 * PAGE });
+    const slots = () => [...vm.memslots].map(({ flags, guestMemfdOffset }) => [flags, guestMemfdOffset]);
+    expect(slots()).toEqual([[MEM.GUEST_MEMFD, 2 * PAGE]]);
+    for (const refused of [() => region.setReadOnly(true), () => vm.dirtyPages.start(), () => region.move(16 * PAGE)]) {
+      expect(refused).toThrowError(expect.objectContaining({ code: 'EINVAL', explanation: expect.any(String) }));
+      expect(slots()).toEqual([[MEM.GUEST_MEMFD, 2 * PAGE]]);
+    }
+    kvm.close();
+  });
+
+  it.each([
+    [
+      { guestMemfdOffset: 3 * PAGE },
+      /^the slice \[0x3000, 0x5000\) reaches beyond the guest_memfd, which has 0x4000 bytes$/,
+    ],
+    [{ guestMemfdOffset: 1 }, /guest_memfd_offset 0x1 is not a multiple/],
+  ])('with %j is refused', (options, explanation) => {
+    const { kvm, vm, memfd } = open();
+    const add = (): void => void vm.memory.addRam(0, kvm.mapAnonymous(2 * PAGE), { guestMemfd: memfd, ...options });
+    expect(add).toThrowError(
+      expect.objectContaining({ code: 'EINVAL', explanation: expect.stringMatching(explanation) }),
+    );
+    kvm.close();
+  });
+
+  it('has holes of whole pages only', () => {
+    const { kvm, memfd } = open();
+    for (const [offset, length] of [
+      [1, PAGE],
+      [0, 0],
+      [0, PAGE + 1],
+    ] as const) {
+      for (const change of [() => memfd.punchHole(offset, length), () => memfd.allocate(offset, length)]) {
+        expect(change).toThrowError(
+          expect.objectContaining({ code: 'EINVAL', explanation: expect.stringContaining('page size, 4096') }),
+        );
+      }
+    }
+    memfd.close();
+    expect(() => memfd.punchHole(0, PAGE)).toThrowError(expect.objectContaining({ code: 'EBADF' }));
+    kvm.close();
+  });
+
+  it('that was made without MMAP says so when it is to be mapped', () => {
+    const { kvm, vm } = open();
+    using memfd = vm.createGuestMemfd(PAGE);
+    expect(() => memfd.map()).toThrowError(
+      expect.objectContaining({ code: 'ENODEV', explanation: expect.stringContaining('GUEST_MEMFD_FLAG.MMAP') }),
+    );
+    kvm.close();
+  });
+});
 
 describe.each([...backends, newest].filter(hasGuestMemfd))('a guest_memfd on $name', ({ options }) => {
   const refused = (size: number, flags: number | bigint): Partial<KvmError> => {

@@ -26,6 +26,11 @@ export function getCmmaBits(vm: S390xVm, log: BigUint64Array, flags: number, int
   }
   const values = new Uint8Array(size);
   if (!peek && vm.ownsPageTables) return harvestOwn(vm, log, values, into);
+  // Pages of slots that are gone still count. The kernel leaves the request as it is, and copies a buffer that nobody has filled.
+  if (!peek && vm.slots().length === 0) {
+    log[2] = BigInt(vm.cmmaDirty.count);
+    return copyOut(values, into);
+  }
   const start = peek ? Number(log[0]) : vm.cmmaDirty.next(vm.slots(), Number(log[0]));
   const found = peek ? peekValues(vm, start, values) : harvest(vm, start, values);
   if (found < 0) return found;

@@ -1,4 +1,5 @@
 import type { ArchVcpu } from '../../../emulated/arch-state.ts';
+import { GuestFault } from '../../../emulated/guest.ts';
 import type { EmulatedHostMemory } from '../../../emulated/host-memory.ts';
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
 import { preFault } from '../../../emulated/pre-fault.ts';
@@ -11,6 +12,11 @@ import { fixFlags, isValid, resetRegisters } from './registers.ts';
 import type { X86_64Vm } from './vm-state.ts';
 
 const PAGE = 4096;
+
+/** Vector of #UD. */
+const INVALID_OPCODE = 6;
+/** uAPI `KVM_INTERNAL_ERROR_*`: an instruction could not be emulated, or an exception not be delivered. */
+const INTERNAL_ERROR = { EMULATION: 1, DELIVERY: 3 } as const;
 
 /** States of vCPUs that don't run. */
 const WAITING: readonly number[] = [
@@ -38,6 +44,16 @@ export class X86_64Vcpu implements ArchVcpu {
   /** With an interrupt controller in the kernel, it is the kernel that waits. */
   get exitsOnHalt(): boolean {
     return !this.#vm.irqchip;
+  }
+
+  /** KVM's emulator is to carry out what the processor could not fetch, and can't either: it has an exception pending then. */
+  noCode(again: boolean): { exit: number; fault: GuestFault } {
+    const { machine } = this.#vcpu.vm;
+    // Recorded on 6.18; 6.12 doesn't tell it apart.
+    const told = again && machine.release.since(6, 18) && !machine.emulatesGuestCode;
+    const suberror = told ? INTERNAL_ERROR.DELIVERY : INTERNAL_ERROR.EMULATION;
+    this.#vcpu.area.view.setUint32(KVM_RUN.internal.suberror, suberror, true);
+    return { exit: EXIT.INTERNAL_ERROR, fault: new GuestFault(INVALID_OPCODE, 'there was no memory to fetch from') };
   }
 
   regsSet(): void {
@@ -90,7 +106,7 @@ export class X86_64Vcpu implements ArchVcpu {
       if (!this.#build.tdp) return -ERRNO.EOPNOTSUPP;
       const gfn = Number(gpa / BigInt(PAGE));
       const slot = vm.usableSlot(gfn);
-      if (slot === undefined) return -ERRNO.ENOENT;
+      if (slot === undefined) return vm.isPrivate(gfn) ? -ERRNO.EFAULT : -ERRNO.ENOENT;
       if (!vm.hasGuestPage(slot, gfn, false)) return -ERRNO.EFAULT;
       this.#map(slot, gfn);
       return PAGE;

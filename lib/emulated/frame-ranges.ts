@@ -1,0 +1,25 @@
+/** A set of guest frames as ranges, since any number of them is put in or taken out at once. */
+export class FrameRanges {
+  /** [start, end) of each, in ascending order, none next to another. */
+  #ranges: (readonly [start: number, end: number])[] = [];
+
+  has(gfn: number): boolean {
+    return this.#ranges.some(([start, end]) => gfn >= start && gfn < end);
+  }
+
+  /** Puts the frames of [first, end) in, or takes them out. */
+  set(first: number, end: number, isIn: boolean): void {
+    const kept: (readonly [number, number])[] = [];
+    let [from, to] = [first, end];
+    for (const range of this.#ranges) {
+      const [start, stop] = range;
+      if (isIn && start <= to && stop >= from) [from, to] = [Math.min(from, start), Math.max(to, stop)];
+      else if (isIn || start >= end || stop <= first) kept.push(range);
+      else kept.push(...parts(start, first), ...parts(end, stop));
+    }
+    if (isIn) kept.push([from, to]);
+    this.#ranges = kept.sort(([a], [b]) => a - b);
+  }
+}
+
+const parts = (start: number, end: number): (readonly [number, number])[] => (start < end ? [[start, end]] : []);
