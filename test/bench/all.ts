@@ -7,6 +7,7 @@ import { mmioExits } from './exits.ts';
 import { importTime, slotMemory } from './footprint.ts';
 import { hptEnter, hptTranslations, htabLaterPasses, htabStreams } from './hpt.ts';
 import { checkExtension, getDirtyLog, setUserMemoryRegion } from './ioctls.ts';
+import { backEndsUnderQemu } from './qemu-load.ts';
 import { s390xKeys, s390xReads } from './s390x.ts';
 import { vhostUserReads } from './vhost-user.ts';
 
@@ -31,4 +32,5 @@ export const BENCHMARKS: readonly Benchmark[] = [
   slotMemory,
   doorbells,
   vhostUserReads,
+  backEndsUnderQemu,
 ];

@@ -8,14 +8,14 @@ import { BlockDriver, VhostUserFrontEnd } from '../../lib/vhost-user/index.ts';
 import { type Bench, type Benchmark, nativeCalls } from './benchmark.ts';
 import type { Case } from './measure.ts';
 
-const DAEMON = 'qemu-storage-daemon';
+export const DAEMON = 'qemu-storage-daemon';
 const DISK = 4 << 20;
 const BUFFERS = 0x8_0000;
 
 /** One at a time, and a full queue. */
 const DEPTHS = [1, 32];
 
-function startDaemon(image: string, path: string) {
+export function startDaemon(image: string, path: string) {
   const child = spawn(DAEMON, [
     ...['--blockdev', `driver=file,node-name=disk,filename=${image}`],
     ...['--export', `type=vhost-user-blk,id=e,node-name=disk,addr.type=unix,addr.path=${path}`],

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadNative } from '../../lib/backends/native.ts';
 import type { KvmCalls } from '../../lib/calls/kvm-calls.ts';
+import { networkUnderQemu } from './network-under-qemu.ts';
 import { backEndUnderQemu, QEMU } from './vhost-user-back-end.ts';
 
 // npm run prove: other people's programs use what we share with them. Exits with 1 when anything is not as it must be.
@@ -16,6 +17,7 @@ interface Proof {
 
 const PROOFS: readonly Proof[] = [
   { name: 'our vhost-user back end under QEMU, while it migrates', program: QEMU, run: backEndUnderQemu },
+  { name: 'our network card under QEMU, whose firmware boots from it', program: QEMU, run: networkUnderQemu },
 ];
 
 const loaded = loadNative();

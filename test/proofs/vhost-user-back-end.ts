@@ -121,9 +121,10 @@ export async function backEndUnderQemu(calls: KvmCalls, folder: string): Promise
   }
 }
 
-async function until(isSo: () => boolean): Promise<void> {
-  for (const end = Date.now() + 60_000; !isSo(); ) {
-    if (Date.now() > end) throw new Error('the guest reads no more');
+/** Waits for what a guest does. @throws Error when that takes too long */
+export async function until(isSo: () => boolean, otherwise = 'the guest reads no more'): Promise<void> {
+  for (const end = Date.now() + 120_000; !isSo(); ) {
+    if (Date.now() > end) throw new Error(otherwise);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }

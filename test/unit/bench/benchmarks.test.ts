@@ -9,6 +9,9 @@ import { whyNoKvm } from '../../scenarios/real-host.ts';
 const ONCE: Effort = { warmUp: 0, batch: 0, rounds: 1, budget: 0, fewestRounds: 1 };
 /** These start a Node that imports the compiled package, which there need not be when tests run. */
 const NEED_COMPILED = ['import-time', 'slot-memory'];
+/** This boots two QEMUs, which takes longer than a test should. */
+const BOOT = ['vhost-user-back-ends'];
+const LEFT_OUT = [...NEED_COMPILED, ...BOOT];
 
 const comparators = await loadComparators();
 const kvm = whyNoKvm(loadNative()) === undefined;
@@ -26,7 +29,7 @@ describe('the benchmarks', () => {
   });
 
   if (typeof comparators !== 'string') {
-    const able = BENCHMARKS.filter(({ name, needsKvm }) => !NEED_COMPILED.includes(name) && (kvm || !needsKvm));
+    const able = BENCHMARKS.filter(({ name, needsKvm }) => !LEFT_OUT.includes(name) && (kvm || !needsKvm));
     it.each(able)('$name runs, and agrees with C', async (benchmark) => {
       for (const each of benchmark.cases({ comparators, sizes: (all) => all.slice(0, 1) })) {
         const { ratios } = await measure(each, ONCE, comparators.threadTime);
