@@ -50,6 +50,33 @@ describe.skipIf(compilerMissing !== undefined)(`the C header${why}`, () => {
   });
 });
 
+describe.each(['s390x', 'powerpc64le', 'aarch64', 'riscv64'])('the C header on %s', (machine) => {
+  const command = `${machine}-linux-gnu-gcc`;
+  const isThere = spawnSync(command, ['--version']).error === undefined;
+
+  it.skipIf(!isThere)(`has everything at the same place${isThere ? '' : ` (there is no ${command} here)`}`, () => {
+    const asserts = (of: string, table: Readonly<Record<string, number>>) =>
+      Object.entries(table)
+        .filter(([name]) => name !== 'BYTES')
+        .map(
+          ([name, at]) =>
+            `_Static_assert(offsetof(struct kvm_bridge_space_${of}, ${name.toLowerCase()}) == ${at}, "${of}.${name}");`,
+        );
+    const compileLines = (lines: readonly string[]) =>
+      spawnSync(
+        command,
+        ['-std=c11', '-Wall', '-Wextra', '-Wpedantic', '-Werror', '-Inative/include', '-fsyntax-only', '-xc', '-'],
+        {
+          input: `#define _GNU_SOURCE\n#include "kvm_bridge_space.h"\n${lines.join('\n')}\n`,
+          encoding: 'utf8',
+        },
+      ).stderr;
+    const all = [...asserts('header', HEADER), ...asserts('region', REGION), ...asserts('consumer', CONSUMER)];
+    expect(compileLines(all)).toBe('');
+    expect(compileLines(asserts('region', { SIZE: 9 }))).toContain('region.SIZE');
+  });
+});
+
 describe.skipIf(compilerMissing !== undefined)(`a consumer in C${why}`, () => {
   let program: ReturnType<typeof compile>;
   beforeAll(() => {
