@@ -157,10 +157,13 @@ void Unblock(int fd) {
   if (flags >= 0 && (flags & O_NONBLOCK) == 0) fcntl(fd, F_SETFL, flags | O_NONBLOCK);
 }
 
+// As long as a register: of a plain -1 the kernel gets half, which is a position.
+constexpr long kOwnPosition = -1;
+
 int64_t ReadFd(Environment&, OwnFd fd, Array<uint8_t> into) {
   if (fd.descriptor->kind == Kind::other && into.length > 0) {
     iovec data = {into.data, into.length};
-    const int64_t here = syscall(SYS_preadv2, fd.number, &data, 1, -1, -1, RWF_NOWAIT);
+    const int64_t here = syscall(SYS_preadv2, fd.number, &data, 1, kOwnPosition, kOwnPosition, RWF_NOWAIT);
     if (here >= 0) return here;
     if (errno != EOPNOTSUPP && errno != ENOSYS && errno != ESPIPE) return -errno;
     Unblock(fd.number);

@@ -11,12 +11,49 @@ export function humanSize(bytes: number): string {
   return `${value % 1 === 0 ? value : value.toFixed(2)} ${UNITS[unit]}`;
 }
 
-/** Lays rows out in columns under their headings. */
-export function table(headings: readonly string[], rows: readonly (readonly string[])[]): string {
-  const widths = headings.map((heading, column) =>
-    Math.max(heading.length, ...rows.map((row) => (row[column] ?? '').length)),
-  );
-  const line = (cells: readonly string[]): string =>
-    `  ${cells.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ')}`.trimEnd();
-  return [headings, ...rows].map(line).join('\n');
+const BETWEEN = '  ';
+
+/**
+ * Lays rows out in columns under their headings.
+ * @param width of the screen: cells of a table that is wider are folded between words, the widest ones first
+ */
+export function table(
+  headings: readonly string[],
+  rows: readonly (readonly string[])[],
+  width = Number.POSITIVE_INFINITY,
+): string {
+  const all = [headings, ...rows];
+  const widest = (measure: (cell: string) => number) =>
+    headings.map((_, column) => Math.max(...all.map((row) => measure(row[column] ?? ''))));
+  const widths = widest((cell) => cell.length);
+  const least = widest((cell) => Math.max(...cell.split(' ').map((word) => word.length)));
+  const room = width - BETWEEN.length * headings.length;
+  for (let sum = widths.reduce((a, b) => a + b, 0); sum > room; sum--) {
+    const spare = widths.map((each, column) => (each > least[column]! ? each : 0));
+    const most = Math.max(...spare);
+    if (most === 0) break;
+    widths[spare.indexOf(most)]!--;
+  }
+  const lines = (cells: readonly string[]): string[] => {
+    const folded = cells.map((cell, column) => (cell.length <= widths[column]! ? [cell] : wrap(cell, widths[column]!)));
+    return Array.from({ length: Math.max(1, ...folded.map(({ length }) => length)) }, (_, at) =>
+      `${BETWEEN}${folded.map((parts, column) => (parts[at] ?? '').padEnd(widths[column] ?? 0)).join(BETWEEN)}`.trimEnd(),
+    );
+  };
+  return all.flatMap(lines).join('\n');
+}
+
+/** Breaks text at spaces into lines of at most `width` characters; a longer word has a line of its own. */
+export function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let line = '';
+  for (const word of text.split(/\s+/)) {
+    if (line !== '' && line.length + 1 + word.length > width) {
+      lines.push(line);
+      line = word;
+    } else {
+      line = line === '' ? word : `${line} ${word}`;
+    }
+  }
+  return line === '' ? lines : [...lines, line];
 }

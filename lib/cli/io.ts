@@ -48,18 +48,3 @@ const DEFAULT_COLUMNS = 80;
 export function columnsOf({ columns }: OutputStream): number {
   return columns !== undefined && columns > 0 ? columns : DEFAULT_COLUMNS;
 }
-
-/** Breaks text at spaces into lines of at most `width` characters; a longer word has a line of its own. */
-export function wrap(text: string, width: number): string[] {
-  const lines: string[] = [];
-  let line = '';
-  for (const word of text.split(/\s+/)) {
-    if (line !== '' && line.length + 1 + word.length > width) {
-      lines.push(line);
-      line = word;
-    } else {
-      line = line === '' ? word : `${line} ${word}`;
-    }
-  }
-  return line === '' ? lines : [...lines, line];
-}

@@ -7,3 +7,5 @@
 #undef _GLIBCXX_USE_PTHREAD_MUTEX_CLOCKLOCK
 #define __locale_t locale_t
 #define __uselocale uselocale
+// RWF_NOWAIT, which sys/uio.h has in later ones.
+#include <linux/fs.h>

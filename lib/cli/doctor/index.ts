@@ -1,6 +1,6 @@
-import { table } from '../../base/text.ts';
+import { table, wrap } from '../../base/text.ts';
 import type { Command } from '../command.ts';
-import { columnsOf, type Io, type Style, styleFor, wrap } from '../io.ts';
+import { columnsOf, type Io, type Style, styleFor } from '../io.ts';
 import { examineDevice } from './device.ts';
 import type { Finding } from './finding.ts';
 import { type Host, thisHost } from './host.ts';

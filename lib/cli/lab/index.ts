@@ -31,14 +31,16 @@ The first time some 100 MiB of Debian's packages are fetched. docs/labs.md has m
     refresh: { type: 'boolean', help: "look for newer packages of Debian's" },
     quiet: { type: 'boolean', short: 'q', help: 'nothing on standard error but what the script prints' },
     list: { type: 'boolean', help: 'the labs that there are' },
+    json: { type: 'boolean', help: 'with --list: as JSON' },
   },
   positionals: { least: 0, most: Number.POSITIVE_INFINITY },
   passesOn: 2,
   async run(values, [arch, ...rest], io) {
     if (values.list === true) {
-      for (const { id, kernel } of VARIANTS) io.stdout.write(`${id.padEnd(14)} ${kernel.note}\n`);
+      io.stdout.write(values.json === true ? listAsJson() : listAsText());
       return 0;
     }
+    if (values.json === true) throw new UsageError('--json goes with --list', 'lab');
     const variant = variantOf(arch, values.kernel === undefined ? undefined : String(values.kernel));
     if ((values.shell === true) === rest.length > 0) {
       throw new UsageError(values.shell === true ? '--shell takes no script' : 'a script, or --shell?', 'lab');
@@ -46,6 +48,18 @@ The first time some 100 MiB of Debian's packages are fetched. docs/labs.md has m
     return interruptible(io, (signal) => inLab(variant, rest, values, io, signal));
   },
 };
+
+const listAsText = (): string => VARIANTS.map(({ id, kernel }) => `${id.padEnd(14)} ${kernel.note}\n`).join('');
+
+function listAsJson(): string {
+  const labs = VARIANTS.map(({ id, machine, kernel }) => ({
+    id,
+    arch: machine.arch,
+    kernel: kernel.series,
+    note: kernel.note,
+  }));
+  return `${JSON.stringify(labs, null, 2)}\n`;
+}
 
 /** @throws UsageError */
 function variantOf(arch: string | undefined, series: string | undefined): Variant {

@@ -1,6 +1,7 @@
+import { wrap } from '../../base/text.ts';
 import type { Kvm } from '../../handles/kvm.ts';
 import { whyNotReal } from '../doctor/index.ts';
-import { columnsOf, type Io, styleFor, wrap } from '../io.ts';
+import { columnsOf, type Io, styleFor } from '../io.ts';
 import { packageVersion } from '../package-info.ts';
 import type { Session } from '../session.ts';
 

@@ -8,6 +8,8 @@ export interface Prompt {
   readonly session: Session;
   readonly style: Style;
   readonly columns: number;
+  /** To what tables are folded: a terminal's columns; in a pipe they are not. */
+  readonly tableWidth: number;
   /** The value of a JavaScript expression, as at the prompt. */
   evaluate(expression: string): unknown;
   /** Where trace lines go: `undefined` is nowhere. */

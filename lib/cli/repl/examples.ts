@@ -3,7 +3,7 @@ import type { Arch } from '../../uapi/arch.ts';
 const EVERYWHERE = `  vm.memory.addRam(0, kvm.mapAnonymous(16 << 20)) // 16 MiB at address 0
   .mem
   vm.memory.writeU32(0x1000, 0xcafe)
-  .xp /16xb 0x1000
+  .xp/16xb 0x1000
   vm.dirtyPages.start()
   vm.memory.writeCString(0x4000, 'hello, guest')
   .dirty

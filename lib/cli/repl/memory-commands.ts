@@ -11,7 +11,7 @@ const span = (start: U64, size: U64): readonly [string, string] => [hex(start), 
 
 const mem: DotCommand = {
   help: 'The memory map: regions, what is behind them, and the holes',
-  run(_, { session: { vm } }) {
+  run(_, { session: { vm }, tableWidth }) {
     const regions = [...vm.memory.regions()].map((region) => ({ at: BigInt(region.start), row: regionRow(region) }));
     if (regions.length === 0) return 'there are no regions: vm.memory.addRam(0, kvm.mapAnonymous(16 << 20)) makes one';
     const [last] = [...vm.memory.regions()].slice(-1);
@@ -20,7 +20,7 @@ const mem: DotCommand = {
       row: [...span(gpa, size), humanSize(Number(size)), 'hole', '', ''],
     }));
     const rows = [...regions, ...holes].sort((a, b) => (a.at < b.at ? -1 : 1)).map(({ row }) => row);
-    return table(['first', 'last', 'size', 'kind', 'behind it', 'name'], rows);
+    return table(['first', 'last', 'size', 'kind', 'behind it', 'name'], rows, tableWidth);
   },
 };
 
@@ -35,7 +35,7 @@ function regionRow(
 
 const slots: DotCommand = {
   help: 'The memslots, as the kernel has them',
-  run(_, { session: { kvm, vm } }) {
+  run(_, { session: { kvm, vm }, tableWidth }) {
     const rows = [...vm.memslots].map(({ asId, id, baseGfn, npages, hva, flags }) => [
       asId === 0 ? `${id}` : `${asId}:${id}`,
       ...span(BigInt(baseGfn) * BigInt(kvm.pageSize), BigInt(npages) * BigInt(kvm.pageSize)),
@@ -45,7 +45,8 @@ const slots: DotCommand = {
         .flatMap(([name, bit]) => ((flags & bit) === 0 ? [] : [name]))
         .join(' | ') || '-',
     ]);
-    return rows.length === 0 ? 'there are no memslots' : table(['slot', 'first', 'last', 'size', 'hva', 'flags'], rows);
+    if (rows.length === 0) return 'there are no memslots';
+    return table(['slot', 'first', 'last', 'size', 'hva', 'flags'], rows, tableWidth);
   },
 };
 
@@ -78,7 +79,7 @@ function examine(argument: string, prompt: Prompt, locate: (address: bigint, pro
 
 const xp: DotCommand = {
   usage: '[/FMT] ADDRESS',
-  help: 'Memory at a guest physical address: .xp /16xb 0x1000',
+  help: 'Memory at a guest physical address: .xp/16xb 0x1000',
   run: (argument, prompt) => examine(argument, prompt, (address) => address),
 };
 

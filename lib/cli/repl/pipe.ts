@@ -31,6 +31,7 @@ export async function takeLines(
     setTrace,
     style: styleFor(io.stdout, io.env),
     columns: columnsOf(io.stdout),
+    tableWidth: Number.POSITIVE_INFINITY,
     evaluate: (expression) => runInThisContext(`(${expression})`),
     showTrace: traceTo(io.stderr, io.env),
     exits,
@@ -39,10 +40,12 @@ export async function takeLines(
   const evaluator = new LineEvaluator((error) => fail(explainError(error)));
   let unfinished = false;
   for await (const line of createInterface({ input: io.stdin, crlfDelay: Number.POSITIVE_INFINITY })) {
-    const dot = unfinished ? null : /^\s*\.([a-z]+)(?:\s+(.*))?$/.exec(line);
+    const dot = unfinished ? null : /^\s*\.([a-z]+)(?:\s+(.*)|(\/.*))?$/.exec(line);
     if (dot !== null) {
       const { ok, text } =
-        dot[1] === 'help' ? { ok: true, text: dotHelp() } : await runDotCommand(dot[1]!, dot[2] ?? '', prompt);
+        dot[1] === 'help'
+          ? { ok: true, text: dotHelp() }
+          : await runDotCommand(dot[1]!, dot[2] ?? dot[3] ?? '', prompt);
       if (ok) io.stdout.write(`${text}\n`);
       else fail(text);
       continue;

@@ -22,17 +22,17 @@ const INLINE_BYTES = 16;
  * A value as the prompt shows it: tables with hexadecimal addresses, bytes as a dump, errors as their explanation.
  * @throws what a generator throws, which runs only now, or a way of its own of being printed
  */
-export function show(value: unknown, { colors = false } = {}): string {
+export function show(value: unknown, { colors = false, columns = Number.POSITIVE_INFINITY } = {}): string {
   if (value instanceof Error) return explainError(value);
   if (value instanceof Promise) return 'a Promise: await it';
   if (isAsyncGenerator(value)) return 'comes piece by piece: for await (const each of …) console.log(each)';
   if (typeof value === 'bigint') return `${value}n  ${hexOf(value)}`;
   if (typeof value === 'number' && isWorthHex(value)) return `${value}  ${hexOf(value)}`;
   if (value instanceof Uint8Array) return hexDump(value);
-  if (value instanceof DirtyPages) return dirtyPages(value);
-  if (isGenerator(value)) return sequence(value, colors);
-  if (isRecord(value) && Object.keys(value).length > 0) return fieldTable(value);
-  if (Array.isArray(value) && value.length > 0 && value.every(isRecord)) return rowTable(value);
+  if (value instanceof DirtyPages) return dirtyPages(value, columns);
+  if (isGenerator(value)) return sequence(value, { colors, columns });
+  if (isRecord(value) && Object.keys(value).length > 0) return fieldTable(value, columns);
+  if (Array.isArray(value) && value.length > 0 && value.every(isRecord)) return rowTable(value, columns);
   return methodsOf(value) ?? inspect(value, { colors });
 }
 
@@ -59,12 +59,12 @@ export function hexDump(bytes: Uint8Array): string {
 }
 
 /** What was collected, beside what the object says of itself. */
-function dirtyPages(pages: DirtyPages): string {
+function dirtyPages(pages: DirtyPages, columns: number): string {
   const head = inspect(pages);
   if (!pages.started || pages.count === 0) return head;
   const runs = pages.runs();
   const rows = runs.slice(0, MOST_ROWS).map(({ gfn, npages }) => ({ gfn: hex(gfn), pages: `${npages}` }));
-  return `${head}\n${rowTable(rows)}${more(runs.length - rows.length)}`;
+  return `${head}\n${rowTable(rows, columns)}${more(runs.length - rows.length)}`;
 }
 
 const GENERATOR: object = Object.getPrototypeOf(Object.getPrototypeOf((function* () {})()) as object) as object;
@@ -76,7 +76,7 @@ const isAsyncGenerator = (value: unknown): boolean =>
   typeof value === 'object' && value !== null && Object.prototype.toString.call(value) === '[object AsyncGenerator]';
 
 /** What a generator gives, which it gives only once. */
-function sequence(values: Iterable<unknown>, colors: boolean): string {
+function sequence(values: Iterable<unknown>, how: { readonly colors: boolean; readonly columns: number }): string {
   const taken: unknown[] = [];
   let left = 0;
   for (const value of values) {
@@ -84,7 +84,7 @@ function sequence(values: Iterable<unknown>, colors: boolean): string {
     else if (++left >= MOST_COUNTED) break;
   }
   if (taken.length === 0) return 'nothing';
-  const text = taken.every(isRecord) ? rowTable(taken) : taken.map((value) => show(value, { colors })).join('\n');
+  const text = taken.every(isRecord) ? rowTable(taken, how.columns) : taken.map((value) => show(value, how)).join('\n');
   return `${text}${more(left)}`;
 }
 
@@ -115,15 +115,16 @@ function cell(name: string, value: unknown): string {
   return inspect(value, { breakLength: Number.POSITIVE_INFINITY, depth: 0 });
 }
 
-function fieldTable(record: Record<string, unknown>): string {
+function fieldTable(record: Record<string, unknown>, columns: number): string {
   const rows = Object.entries(record).map(([name, value]) => [name, cell(name, value)]);
-  return table(['field', 'value'], rows);
+  return table(['field', 'value'], rows, columns);
 }
 
-function rowTable(records: readonly Record<string, unknown>[]): string {
+function rowTable(records: readonly Record<string, unknown>[], columns: number): string {
   const names = [...new Set(records.flatMap((record) => Object.keys(record)))];
   return table(
     names,
     records.map((record) => names.map((name) => (name in record ? cell(name, record[name]) : ''))),
+    columns,
   );
 }

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { mkdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { type REPLEval, type REPLServer, start, writer } from 'node:repl';
+import { type REPLCommand, type REPLEval, type REPLServer, start, writer } from 'node:repl';
 import { runInThisContext } from 'node:vm';
 import { explainError } from '../explain-error.ts';
 import { columnsOf, type Io, styleFor, wantsColour } from '../io.ts';
@@ -33,7 +33,7 @@ export async function prompt(
     breakEvalOnSigint: true,
     writer: (value: unknown) => {
       try {
-        return show(value, { colors });
+        return show(value, { colors, columns: columnsOf(io.stdout) });
       } catch (error) {
         return explainError(error);
       }
@@ -46,7 +46,13 @@ export async function prompt(
     typed,
     setTrace,
     style,
-    columns: columnsOf(io.stdout),
+    // The window may be made wider.
+    get columns() {
+      return columnsOf(io.stdout);
+    },
+    get tableWidth() {
+      return columnsOf(io.stdout);
+    },
     evaluate: (expression) => runInThisContext(`(${expression})`),
     showTrace: (line) => io.stdout.write(`${style.dim(line)}\n`),
     exits,
@@ -55,6 +61,7 @@ export async function prompt(
   };
   const interrupts = new Interrupts(server);
   addDotCommands(server, io, context, interrupts);
+  takeFormats(server);
   Object.assign(server, {
     eval: evaluating(server.eval, typed),
     completer: completer(server.completer as Parameters<typeof completer>[0], DOT_COMMANDS, context),
@@ -109,6 +116,22 @@ function addDotCommands(server: REPLServer, io: Io, context: Prompt, interrupts:
       },
     });
   }
+}
+
+/** `.x/4xw 0x1000`, as debuggers have it: to Node the format is a part of the command's name. */
+function takeFormats(server: REPLServer): void {
+  const withFormat = (name: string): REPLCommand | undefined => {
+    const [, command, format] = /^(xp?)(\/.*)$/.exec(name) ?? [];
+    const own = command === undefined ? undefined : server.commands[command];
+    if (own === undefined) return undefined;
+    return {
+      help: own.help,
+      action(rest) {
+        own.action.call(this, `${format} ${rest}`);
+      },
+    };
+  };
+  Object.setPrototypeOf(server.commands, new Proxy({}, { get: (_, name) => withFormat(String(name)) }));
 }
 
 /** Node's evaluation, which also remembers what went well. */

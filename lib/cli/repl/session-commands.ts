@@ -10,16 +10,23 @@ import { type DotCommand, DotUsageError } from './dot-command.ts';
 import { examplesFor } from './examples.ts';
 
 const caps: DotCommand = {
-  usage: '[NAME]',
+  usage: '[NAME] [--json]',
   help: "The kernel's capabilities that are there, or those whose name has a part",
-  run(argument, { session: { kvm } }) {
+  words: () => ['--json'],
+  run(argument, { session: { kvm }, tableWidth }) {
     const all = Object.entries(kvm.capabilities());
-    const part = argument.toUpperCase();
+    const words = argument.split(/\s+/);
+    const part = words
+      .filter((word) => word !== '--json')
+      .join(' ')
+      .toUpperCase();
     const chosen = all.filter(([name, value]) => (part === '' ? value !== 0 : name.includes(part)));
-    if (chosen.length === 0) throw new DotUsageError(`no capability has ${argument} in its name`);
+    if (chosen.length === 0) throw new DotUsageError(`no capability has ${part} in its name`);
+    if (words.includes('--json')) return JSON.stringify(Object.fromEntries(chosen), null, 2);
     return table(
       ['capability', 'value'],
       chosen.map(([name, value]) => [name, `${value}`]),
+      tableWidth,
     );
   },
 };

@@ -1,9 +1,10 @@
 import type { EmulatedKernelOptions } from '../../backends/emulated.ts';
+import { wrap } from '../../base/text.ts';
 import type { TraceHead } from '../../calls/trace-file.ts';
 import { ARCHES, type Arch } from '../../uapi/arch.ts';
 import { REFERENCE_RELEASE } from '../../uapi/release.ts';
 import type { Command, Values } from '../command.ts';
-import { columnsOf, type Io, type Style, styleFor, UsageError, wrap } from '../io.ts';
+import { columnsOf, type Io, type Style, styleFor, UsageError } from '../io.ts';
 import { architectureOption, pageSizeOption, releaseOption } from '../session.ts';
 import type { Difference } from './compare.ts';
 import { readTrace, TraceFileError } from './read-trace.ts';

@@ -1,12 +1,13 @@
 import { release } from 'node:os';
 import { hex, KvmError } from '../../base/errors.ts';
+import { wrap } from '../../base/text.ts';
 import { type Arch, archOfNode } from '../../uapi/arch.ts';
 import { cliArch } from '../arch/index.ts';
 import type { Instruction } from '../arch/machine-code.ts';
 import type { Command } from '../command.ts';
 import { whyNotReal } from '../doctor/index.ts';
 import { explainError } from '../explain-error.ts';
-import { columnsOf, type Io, type Style, styleFor, wrap } from '../io.ts';
+import { columnsOf, type Io, type Style, styleFor } from '../io.ts';
 import { packageVersion } from '../package-info.ts';
 import { type Act, differingRows, perform } from './act.ts';
 import { CODE_GPA, DEVICE_GPA, RAM_SIZE } from './guest.ts';

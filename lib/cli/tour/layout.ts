@@ -1,4 +1,5 @@
-import { type Style, wrap } from '../io.ts';
+import { wrap } from '../../base/text.ts';
+import type { Style } from '../io.ts';
 import { type Act, LABELS, type Label } from './act.ts';
 
 const GAP = 2;

@@ -27,5 +27,18 @@ describe('kvm-bridge lab', () => {
     const io = fakeIo();
     expect(await cli(['lab', '--list'], io)).toBe(0);
     expect(io.out()).toMatch(/^s390x-6\.12 {5}MEM_OP/);
+    const json = fakeIo();
+    expect(await cli(['lab', '--list', '--json'], json)).toBe(0);
+    const labs = JSON.parse(json.out()) as { readonly id: string }[];
+    expect(labs[0]).toEqual({
+      id: 's390x-6.12',
+      arch: 's390x',
+      kernel: '6.12',
+      note: expect.stringMatching(/^MEM_OP/),
+    });
+    expect(labs).toHaveLength(io.out().trimEnd().split('\n').length);
+    const alone = fakeIo();
+    expect(await cli(['lab', 's390x', '--json', 'x.mjs'], alone)).toBe(2);
+    expect(alone.err()).toContain('--json goes with --list');
   });
 });

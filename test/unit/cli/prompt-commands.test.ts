@@ -188,6 +188,8 @@ describe('commands about the session', () => {
   it('list capabilities and themselves', async () => {
     const { out } = await piped({ arch: 's390x' }, '.caps SKEYS', '.help');
     expect(out).toMatch(/S390_SKEYS +1\n/);
+    const json = await piped({ arch: 's390x' }, '.caps skeys --json');
+    expect(JSON.parse(json.out)).toEqual({ S390_SKEYS: 1 });
     for (const name of ['.mem', '.x [/FMT] ADDRESS', '.trace on|off|FILE']) expect(out).toContain(name);
   });
 });

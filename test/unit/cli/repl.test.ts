@@ -38,6 +38,17 @@ describe('the prompt', () => {
     expect(text).not.toMatch(/^ {4}at /m);
   });
 
+  it('takes the format of a dump with its command, as debuggers do, and beside it', async () => {
+    const text = await typed([
+      'vm.memory.addRam(0, kvm.mapAnonymous(1 << 20)); vm.memory.writeU32(0x1004, 0xcafe)',
+      '.xp/2xw 0x1000',
+      '.xp /2xw 0x1000',
+      '.xq/2xw 0x1000',
+    ]);
+    expect(text.match(/^(s390x> )?0x00001000 {2}00000000 0000cafe$/gm)).toHaveLength(2);
+    expect(text).toContain('Invalid REPL keyword');
+  });
+
   it('lists its commands with those of Node', async () => {
     const text = await typed(['.help', '.kernel']);
     for (const command of ['.doctor', '.examples', '.kernel', '.exit'])
