@@ -32,6 +32,8 @@ export default defineConfig(({ mode }) => ({
               'cli/main': 'lib/cli/main.ts',
               'cli/script-hooks': 'lib/cli/run/script-hooks.ts',
               'lab/agent': 'lib/lab/guest/agent.ts',
+              'lab/vitest': 'lib/lab/guest/vitest/api.ts',
+              'lab/run-vitest': 'lib/lab/guest/vitest/run.ts',
             },
       output: {
         format: mode === 'cjs' ? 'cjs' : 'es',

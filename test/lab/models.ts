@@ -48,7 +48,7 @@ export async function runModelTests(variant: Variant, options: LabOptions): Prom
       ...captures.map((entry) => ({ ...entry, path: `out/test/captures/${entry.path}` })),
       ...(await packageEntries(PACKAGES, PROJECT_ROOT)),
       file('node_modules/vitest/package.json', '{ "type": "module", "exports": "./index.js" }'),
-      file('node_modules/vitest/index.js', "export * from '../../out/test/lab/guest/vitest.js';"),
+      file('node_modules/vitest/index.js', "export * from '../../out/lib/lab/guest/vitest/api.js';"),
     ],
   })) as unknown as ModelResult;
   const empty = result.files.filter(({ passed, failures }) => passed + failures.length === 0);

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { appendFile, mkdir, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { ARCH_FACTS } from '../../uapi/arch.ts';
 import type { Entry } from '../cpio.ts';
@@ -11,6 +11,7 @@ import type { Variant } from '../variants.ts';
 import { type LabOptions, nodeLine, terminalHere, withMachine } from '../with-machine.ts';
 import type { UserJob } from './job.ts';
 import { inGuest, isInside, ownEntries, type ProjectFiles, projectEntries, projectOf } from './project-files.ts';
+import { isVitestFile, vitestEntries, withoutTypes } from './vitest-files.ts';
 
 export interface UserRun extends LabOptions {
   /** Node's command line: options, the script, its arguments. */
@@ -44,11 +45,13 @@ export async function runInLab(variant: Variant, run: UserRun): Promise<number> 
   const project = projectOf(cwd, script);
   const out = run.out === undefined ? undefined : resolve(cwd, run.out);
   const files = run.files?.map((each) => resolve(cwd, each));
-  const job = jobOf(run, project, out);
+  const isVitest =
+    script !== undefined && script === run.nodeArguments[0] && (await isVitestScript(resolve(cwd, script)));
+  const job = withRunner(jobOf(run, project, out), isVitest ? project : undefined);
   const entries = async (): Promise<Entry[]> => [
     { path: JOB_FILE.slice(1), kind: 'file', content: Buffer.from(JSON.stringify(job)) },
     ...(job.out === undefined ? [] : [{ path: job.out.slice(1), kind: 'folder' } as const]),
-    ...below(project.home, withoutOld(await projectEntries(project.root, files), project, out)),
+    ...below(project.home, withoutOld(await filesOf(project.root, files, isVitest), project, out)),
     ...(await packageIn(project, variant)),
   ];
   const command = { line: nodeLine(variant, `${packageFolder(project)}/dist/lab/agent.js`), folder: project.home };
@@ -68,6 +71,19 @@ export async function runInLab(variant: Variant, run: UserRun): Promise<number> 
   });
   if (typeof status !== 'number') throw new LabError(`The guest sent ${JSON.stringify(status)} for an exit status.`);
   return status;
+}
+
+const isVitestScript = async (path: string): Promise<boolean> => isVitestFile(await readFile(path, 'utf8'));
+
+/** A job whose script, and the scripts behind it, are given to vitest's runner. */
+function withRunner(job: UserJob, project: ProjectFiles | undefined): UserJob {
+  if (project === undefined) return job;
+  return { ...job, nodeArguments: [`${packageFolder(project)}/dist/lab/run-vitest.js`, ...job.nodeArguments] };
+}
+
+async function filesOf(root: string, only: readonly string[] | undefined, isVitest: boolean): Promise<Entry[]> {
+  const entries = await projectEntries(root, only);
+  return isVitest ? [...entries.map(withoutTypes), ...(await vitestEntries(root))] : entries;
 }
 
 /** Our prompt in the machine, on the user's terminal. */

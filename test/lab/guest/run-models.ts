@@ -1,7 +1,8 @@
 import { endianness } from 'node:os';
-import { startTests, type Task, type VitestRunner } from '@vitest/runner';
+import { startTests, type Task } from '@vitest/runner';
 import * as fc from 'fast-check';
 import type { Json } from '../../../lib/lab/frames.ts';
+import { RUNNER } from '../../../lib/lab/guest/vitest/runner.ts';
 
 /** What one test file gave. */
 export interface ModelFile {
@@ -19,40 +20,15 @@ export interface ModelResult {
   readonly files: readonly ModelFile[];
 }
 
-/** A test is stopped only by the lab's own limit: an emulated, interpreting machine says nothing about time. */
-const NO_LIMIT = 0;
-
 /** Properties are tried as often as there is time for: their whole number of runs is the host's business. */
 fc.configureGlobal({ interruptAfterTimeLimit: 15_000, markInterruptAsFailure: false });
-
-const runner: VitestRunner = {
-  config: {
-    root: '/',
-    setupFiles: [],
-    name: undefined,
-    passWithNoTests: false,
-    testNamePattern: undefined,
-    allowOnly: false,
-    sequence: { seed: 1, hooks: 'stack', setupFiles: 'list' },
-    chaiConfig: undefined,
-    maxConcurrency: 1,
-    testTimeout: NO_LIMIT,
-    hookTimeout: NO_LIMIT,
-    retry: 0,
-    includeTaskLocation: false,
-    tags: [],
-    tagsFilter: undefined,
-    strictTags: true,
-  },
-  importFile: (path) => import(path),
-};
 
 /** Runs test files with vitest's runner, one after the other; the result is a `ModelResult`. */
 export default async function runModels(args: Json, progress: (text: string) => void): Promise<Json> {
   const files: ModelFile[] = [];
   for (const file of args as readonly string[]) {
     const start = performance.now();
-    const [suite] = await startTests([new URL(`../../../${file}`, import.meta.url).pathname], runner);
+    const [suite] = await startTests([new URL(`../../../${file}`, import.meta.url).pathname], RUNNER);
     const ran: Counted = { passed: 0, failures: [] };
     count(suite!, '', ran);
     const done = { file, ...ran, ms: Math.round(performance.now() - start) };

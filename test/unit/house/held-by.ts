@@ -145,6 +145,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   },
   // What runs inside a machine: npm run lab does, on all of them.
   'lab/guest': { 'unit/lab/frames': 'agent port' },
+  'lab/guest/vitest': { 'unit/lab/user/vitest-files': 'api run runner' },
   'lab/user': { 'unit/cli/lab': 'job run-in-lab' },
   memory: {
     'property/typed-memory': 'dirty-bitmap gpa locator page-set range-table',

@@ -13,7 +13,19 @@ import type { ExpectStatic } from 'vitest';
  * bundler, which have no place (and some of them no binaries) there.
  */
 
-export { afterAll, afterEach, beforeAll, beforeEach, describe, it, test } from '@vitest/runner';
+export {
+  afterAll,
+  afterEach,
+  beforeAll,
+  beforeEach,
+  describe,
+  it,
+  onTestFailed,
+  onTestFinished,
+  suite,
+  test,
+} from '@vitest/runner';
+export const { assert, should } = chai;
 
 for (const plugin of [JestExtend, JestChaiExpect, JestAsymmetricMatchers]) chai.use(plugin);
 
