@@ -70,7 +70,6 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'property/wide-bytes': 'wide-bytes',
     'unit/arch/ppc64/model/hpte': 'u64',
     'unit/arch/ppc64/handles/htab-copy': 'lazy-modules',
-    'unit/cli/text': 'text',
     'unit/handles/bad-input': 'errors',
     'unit/handles/registers': 'registers',
     'unit/sharing/binding': 'callback',
