@@ -13,7 +13,7 @@ const below = (folder: string, end: string): string[] =>
 const OF_NO_FOLDER = ['bench', 'docs', 'house', 'native', 'package', 'scenarios'];
 
 /** Tests that reach what they hold in a process of its own, in a browser or in a machine. */
-const ELSEWHERE = ['unit/cli/built', 'package/report', 'unit/lab/frames'];
+const ELSEWHERE = ['unit/cli/built', 'package/report', 'unit/lab/frames', 'unit/lab/user/vitest-files'];
 
 const libFiles = below('lib', '.ts');
 const isThere = (test: string): boolean => existsSync(join(ROOT, 'test', `${test}.test.ts`));
