@@ -5,7 +5,6 @@
 
 import type { GuestResult } from '../../../emulated/guest.ts';
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
-import { CMMA_NO_DAT, CMMA_USAGE, CMMA_USAGE_BITS } from '../model/cmma.ts';
 import { ENTRY_INVALID, PAGE_INVALID } from '../model/dat-entries.ts';
 import {
   decodePswMask,
@@ -17,6 +16,7 @@ import {
   PGM_SPECIFICATION,
   realToAbsolutePfn,
 } from '../model/index.ts';
+import { LAST_REQUEST, performEssa } from './essa.ts';
 import { programInterruption, translateGuestAccess } from './run.ts';
 import type { S390xVcpu } from './vcpu-state.ts';
 import type { S390xVm } from './vm-state.ts';
@@ -35,18 +35,6 @@ const IDTE_MORE_ENTRIES = 0x7ffn;
 /** Which bits of an address number the entries of a table, by its designation type. */
 const INDEX_SHIFTS = [20n, 31n, 42n, 53n] as const;
 const MAX_INDEX = 0x7ffn;
-
-/** ESSA's operation requests, and the usage that each sets; those for DAT and NODAT pages set the no-DAT bit too. */
-const ESSA = { GET_STATE: 0, SET_STABLE_IF_NOT_DISCARDED: 6, SET_STABLE_NODAT: 7 } as const;
-const ESSA_USAGE: ReadonlyMap<number, number> = new Map([
-  [1, 0],
-  [2, 1],
-  [3, 3],
-  [4, 2],
-  [5, 0],
-  [6, 0],
-  [7, 0],
-]);
 
 /** Carried out alone: no host walk is under way meanwhile, and none begins. */
 const INVALIDATIONS: ReadonlyMap<string, Instruction> = new Map<string, Instruction>([
@@ -136,23 +124,24 @@ function rrbe(guest: Guest, [address = 0n]: readonly bigint[]): bigint {
   return BigInt((key & 0x06) >> 1);
 }
 
-/** ESSA: the usage of the frame at a real address, after a change that the operation request names. Gives the old one. */
+/**
+ * ESSA: the state of the frame at a real address, after a change that the operation request names. Gives the old one. In migration
+ * mode it is KVM that carries it out, which takes the address for an absolute one.
+ */
 function essa(guest: Guest, [request = 0n, address = 0n]: readonly bigint[]): bigint {
   const { vm } = guest;
   if (!vm.cmmaEnabled) throw programInterruption(PGM_OPERATION, Number(address));
-  const code = Number(request);
-  const usage = ESSA_USAGE.get(code);
-  if (usage === undefined && code !== ESSA.GET_STATE) throw programInterruption(PGM_SPECIFICATION, Number(address));
-  const { gfn, slot } = frameAt(guest, address);
-  const before = vm.states.cmma(slot, gfn);
-  vm.states.cmmaUsed = true;
-  const keeps = code === ESSA.SET_STABLE_IF_NOT_DISCARDED && (before & CMMA_USAGE_BITS) === CMMA_USAGE.VOLATILE;
-  if (usage !== undefined && !keeps) {
-    const noDat = code === ESSA.SET_STABLE_NODAT ? CMMA_NO_DAT : before & CMMA_NO_DAT;
-    vm.states.setCmma(slot, gfn, usage | noDat);
-    if (vm.migrating) vm.cmmaDirty.mark(slot, gfn);
-  }
-  return BigInt(before & CMMA_USAGE_BITS);
+  if (request < 0n || request > LAST_REQUEST) throw programInterruption(PGM_SPECIFICATION, Number(address));
+  const { gfn, slot } = vm.migrating ? absoluteFrame(guest, address) : frameAt(guest, address);
+  if (!vm.migrating) vm.states.cmmaUsed = true;
+  return BigInt(performEssa(vm, slot, gfn, Number(request)));
+}
+
+function absoluteFrame({ vm }: Guest, address: bigint): { gfn: number; slot: EmulatedMemslot } {
+  const gfn = Number(address >> 12n);
+  const slot = vm.storage.slot(gfn);
+  if (slot === undefined) throw programInterruption(PGM_ADDRESSING, Number(address));
+  return { gfn, slot };
 }
 
 function frameAt({ vm, state }: Guest, real: bigint): { gfn: number; slot: EmulatedMemslot } {

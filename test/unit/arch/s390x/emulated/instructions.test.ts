@@ -2,6 +2,7 @@
 
 import { describe, expect, it } from 'vitest';
 import { GuestFault, type GuestProgram, instruction, load, spin, store } from '../../../../../lib/emulated/guest.ts';
+import { MEM } from '../../../../../lib/uapi/flags.ts';
 import { DAT64, Machine, MIB, REAL64 } from './machine.ts';
 
 const SEGMENTS = 0x10_0000;
@@ -11,10 +12,10 @@ const DATA = 0x18_0000;
 const PREFIX = 0x20_0000;
 
 /** A machine whose vCPU runs a guest with these registers. */
-function running(psw: bigint, guest: () => GuestProgram, options: { cmma?: boolean } = {}): Machine {
+function running(psw: bigint, guest: () => GuestProgram, options: { cmma?: boolean; flags?: number } = {}): Machine {
   const machine = new Machine(options);
   machine.latch(psw, { 1: BigInt(SEGMENTS) | 3n }, PREFIX);
-  machine.addMemory();
+  machine.addMemory(options.flags);
   for (let i = 0; i < 2048; i++) machine.pokeDoubleword(SEGMENTS + i * 8, 0x20n);
   for (const i of [0, 1]) machine.pokeDoubleword(SEGMENTS + i * 8, BigInt(PAGES));
   for (let i = 0; i < 256; i++) machine.pokeDoubleword(PAGES + i * 8, BigInt(DATA + (i % 16) * 4096));
@@ -134,11 +135,56 @@ it('ESSA tells the usage of frames, which migration harvests', () => {
     },
     { cmma: true },
   );
-  expect(found).toEqual([0n, 3n, 3n, 0n]);
+  // The usage stands at bits 60 and 61.
+  expect(found).toEqual([0n, 0xcn, 0xcn, 0n]);
   const values = new Uint8Array(3);
   const log = BigUint64Array.of(BigInt(DATA / 4096), 3n, 0n);
   expect(machine.s390x.getCmmaBits(machine.vm, log, 1, values)).toBe(0);
-  expect(values).toEqual(Uint8Array.of(3, 0x40, 0));
+  expect(values).toEqual(Uint8Array.of(0, 0x40, 0));
+});
+
+/** Attributes of the VM. */
+const [MIGRATION, START] = [4, 1];
+
+/** After each request, from `pgste_perform_essa`: the usage (− is the one before), and whether no-DAT is kept, cleared or set. */
+const AFTER_ESSA = ['- keep', '0 clear', '1 keep', '3 keep', '2 keep', '0 keep', '0 keep', '0 set'] as const;
+
+describe.each([false, true])('ESSA of resident frames, in migration mode: %s', (migrating) => {
+  const before = [0, 1, 2, 3, 0x40, 0x41, 0x42, 0x43];
+  it.each(AFTER_ESSA.map((after, request) => [request, after] as const))('request %i leaves %s', (request, after) => {
+    const found: unknown[] = [];
+    const machine = running(
+      REAL64,
+      function* (): GuestProgram {
+        for (const i of before.keys()) found.push(yield instruction('ESSA', BigInt(request), BigInt(DATA + i * 4096)));
+        yield spin;
+      },
+      { cmma: true, flags: MEM.LOG_DIRTY_PAGES },
+    );
+    const first = DATA / 4096;
+    machine.s390x.setCmmaBits(machine.vm, first, before.length, 0, 2n ** 64n - 1n, Uint8Array.from(before));
+    if (migrating) {
+      expect(machine.kernel.setDeviceAttr(machine.vm, MIGRATION, START, null)).toBe(0);
+      // All pages are dirty at first: they are taken.
+      machine.s390x.getCmmaBits(machine.vm, BigUint64Array.of(0n, 1024n, 0n), 0, new Uint8Array(1024));
+    }
+    machine.kernel.run(machine.vcpu, 0);
+    expect(found).toEqual(before.map((state) => BigInt(((state & 3) << 2) | ((state & 0x40) >> 1))));
+    const [usage = '', noDat] = after.split(' ');
+    const values = new Uint8Array(before.length);
+    expect(machine.s390x.getCmmaBits(machine.vm, BigUint64Array.of(BigInt(first), 8n, 0n), 1, values)).toBe(0);
+    expect([...values]).toEqual(
+      before.map((state) => {
+        const kept = { keep: state & 0x40, clear: 0, set: 0x40 }[noDat as 'keep' | 'clear' | 'set'];
+        return (usage === '-' ? state & 3 : Number(usage)) | kept;
+      }),
+    );
+    if (!migrating) return;
+    const log = BigUint64Array.of(0n, 1n, 0n);
+    machine.s390x.getCmmaBits(machine.vm, log, 0, new Uint8Array(1));
+    // All that was asked to change is dirty, whether it was another before or not.
+    expect(log[1]! + log[2]!).toBe(request === 0 ? 0n : 8n);
+  });
 });
 
 it.each([
