@@ -78,7 +78,7 @@ export class MemslotSet {
 
   delete(slot: EmulatedMemslot): void {
     this.#byId.delete(slot.id);
-    this.#sorted.splice(this.#sorted.indexOf(slot), 1);
+    this.#sorted.splice(this.#after(slot.baseGfn) - 1, 1);
     this.#last = undefined;
   }
 

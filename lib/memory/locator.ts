@@ -173,8 +173,10 @@ export class Locator<R extends MemoryRange> {
   #inPlace(place: number, gpa: number, size: number): number {
     const bounds = this.#bounds;
     const first = BOUNDS * place;
-    const at = gpa - bounds[first + BASE]!;
-    return at >= bounds[first + LOW]! && at <= bounds[first + HIGH]! - size && (at | 0) === at ? at : -1;
+    const offset = gpa - bounds[first + BASE]!;
+    // An integer from here on, which the DataView need not make one of again.
+    const at = offset | 0;
+    return at === offset && at >= bounds[first + LOW]! && at <= bounds[first + HIGH]! - size ? at : -1;
   }
 
   #seek(gpa: number, size: number): number {

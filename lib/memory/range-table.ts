@@ -40,7 +40,6 @@ const FIRST_BUCKETS = 8;
 export class RangeTable<T extends Range> {
   #starts = new Float64Array(FIRST_CAPACITY);
   #ends = new Float64Array(FIRST_CAPACITY);
-  #origins = new Float64Array(FIRST_CAPACITY);
   readonly #entries: T[] = [];
   /** Lookups since the last change, while there is no index. */
   #searches = 0;
@@ -78,7 +77,8 @@ export class RangeTable<T extends Range> {
   }
 
   originAt(index: number): number {
-    return this.#origins[checkNumber(index, 'index')]!;
+    // Asked for once where a place is remembered: no column for it.
+    return this.#entries[checkNumber(index, 'index')]?.origin ?? this.#starts[index]!;
   }
 
   has(entry: T): boolean {
@@ -125,13 +125,11 @@ export class RangeTable<T extends Range> {
     if (length === this.#starts.length) {
       this.#starts = doubled(this.#starts);
       this.#ends = doubled(this.#ends);
-      this.#origins = doubled(this.#origins);
     }
     const index = this.lastAtOrBelow(entry.start) + 1;
-    for (const column of [this.#starts, this.#ends, this.#origins]) column.copyWithin(index + 1, index, length);
+    for (const column of [this.#starts, this.#ends]) column.copyWithin(index + 1, index, length);
     this.#starts[index] = entry.start;
     this.#ends[index] = entry.end;
-    this.#origins[index] = entry.origin ?? entry.start;
     this.#entries.splice(index, 0, entry);
     this.#dropIndex();
   }
@@ -140,7 +138,7 @@ export class RangeTable<T extends Range> {
   remove(entry: T): boolean {
     const index = this.lastAtOrBelow(checkRange(entry).start);
     if (this.#entries[index] !== entry) return false;
-    for (const column of [this.#starts, this.#ends, this.#origins]) column.copyWithin(index, index + 1);
+    for (const column of [this.#starts, this.#ends]) column.copyWithin(index, index + 1);
     this.#entries.splice(index, 1);
     this.#dropIndex();
     return true;

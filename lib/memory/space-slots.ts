@@ -20,7 +20,8 @@ const SPLIT_UNIT = 2 ** 30;
 export class SpaceSlots implements SpaceUser {
   readonly memslots: Memslots;
   readonly asId: number;
-  readonly #slots = new Map<MemoryRegion, Memslot[]>();
+  /** A region has one mostly: an array for it would be a fifth of what a slot takes. */
+  readonly #slots = new Map<MemoryRegion, Memslot | readonly Memslot[]>();
   readonly #foreign: ForeignMemory;
   #logging = false;
 
@@ -41,12 +42,18 @@ export class SpaceSlots implements SpaceUser {
 
   /** The memslots of a region, in ascending order of address. */
   slotsOf(region: MemoryRegion): readonly Memslot[] {
-    return this.#slots.get(region) ?? [];
+    const slots = this.#slots.get(region) ?? [];
+    return isSlot(slots) ? [slots] : slots;
   }
 
   add(region: MemoryRegion): void {
     const guestMemfd = region.guestMemfd === undefined ? 0 : MEM.GUEST_MEMFD;
-    this.#slots.set(region, this.#create(region, this.#flags(region.readOnly) | guestMemfd));
+    this.#keep(region, this.#create(region, this.#flags(region.readOnly) | guestMemfd));
+  }
+
+  #keep(region: MemoryRegion, slots: readonly Memslot[]): void {
+    // What was pushed to has room for 16 more.
+    this.#slots.set(region, slots.length === 1 ? slots[0]! : slots.slice());
   }
 
   remove(region: MemoryRegion): void {
@@ -106,15 +113,15 @@ export class SpaceSlots implements SpaceUser {
         () => this.memslots.delete(slot.word),
       );
     }
-    this.#slots.set(region, made);
+    this.#keep(region, made);
   }
 
   /** Turns LOG_DIRTY_PAGES on or off for all regions, those to come included. */
   setLogging(on: boolean): void {
     if (on === this.#logging) return;
     const undo = new Undo();
-    for (const slots of this.#slots.values()) {
-      for (const slot of slots) {
+    for (const region of this.#slots.keys()) {
+      for (const slot of this.slotsOf(region)) {
         const before = slot.flags;
         const start = slot.baseGfn * this.#pageSize;
         const flags = on ? before | MEM.LOG_DIRTY_PAGES : before & ~MEM.LOG_DIRTY_PAGES;
@@ -183,9 +190,12 @@ export class SpaceSlots implements SpaceUser {
   /** Makes a deleted slot anew, and puts it where the old one stood in the books. */
   #restore(slot: Memslot): void {
     const restored = this.#recreate(slot, slot.flags);
-    for (const slots of this.#slots.values()) {
-      const index = slots.indexOf(slot);
-      if (index >= 0) slots[index] = restored;
+    for (const [region, slots] of this.#slots) {
+      if (slots === slot) this.#slots.set(region, restored);
+      else if (!isSlot(slots) && slots.includes(slot))
+        this.#slots.set(region, slots.with(slots.indexOf(slot), restored));
     }
   }
 }
+
+const isSlot = (slots: Memslot | readonly Memslot[]): slots is Memslot => !Array.isArray(slots);

@@ -5,6 +5,7 @@ import { dirtyBitmaps } from './dirty-bitmaps.ts';
 import { doorbells } from './doorbell.ts';
 import { mmioExits } from './exits.ts';
 import { importTime, slotMemory } from './footprint.ts';
+import { growth } from './growth.ts';
 import { hptEnter, hptTranslations, htabLaterPasses, htabStreams } from './hpt.ts';
 import { checkExtension, getDirtyLog, setUserMemoryRegion } from './ioctls.ts';
 import { backEndsUnderQemu } from './qemu-load.ts';
@@ -33,4 +34,5 @@ export const BENCHMARKS: readonly Benchmark[] = [
   doorbells,
   vhostUserReads,
   backEndsUnderQemu,
+  growth,
 ];

@@ -11,6 +11,8 @@ export interface Comparison {
   readonly to: string;
   /** The ratio to reach, or to stay below. */
   readonly goal?: number;
+  /** So many times as many things are there: the ratio is told as its power as well. */
+  readonly times?: number;
 }
 
 /**

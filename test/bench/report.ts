@@ -21,12 +21,13 @@ function amount(value: number, unit: Case['unit']): string {
 
 /** A case's ratios, with the quartiles of the rounds, and under them what one operation cost. */
 export function report(measured: Case, outcome: Outcome): string {
-  const rows = outcome.ratios.map(({ of, to, goal, median, lowerQuartile, upperQuartile }) => [
+  const rows = outcome.ratios.map(({ of, to, goal, times, median, lowerQuartile, upperQuartile }) => [
     `${of} / ${to}`,
     median.toFixed(3),
     `[${lowerQuartile.toFixed(3)}, ${upperQuartile.toFixed(3)}]`,
+    times === undefined ? '' : `n^${(Math.log(median) / Math.log(times)).toFixed(2)}`,
     goal === undefined ? '' : `goal ${goal.toFixed(2)}: ${median <= goal ? 'reached' : 'missed'}`,
   ]);
   const costs = outcome.costs.map(({ name, median }) => `${name} ${amount(median, measured.unit)}`).join(', ');
-  return `${measured.title}\n${table(['ratio', 'median', 'quartiles', ''], rows)}\n  one ${measured.per}: ${costs}\n`;
+  return `${measured.title}\n${table(['ratio', 'median', 'quartiles', '', ''], rows)}\n  one ${measured.per}: ${costs}\n`;
 }
