@@ -23,21 +23,44 @@ export function formatBytes(bytes: Uint8Array): string {
 /** All of the bytes likewise, to be read again by {@link bytesOfText}. */
 export const textOfBytes = (bytes: Uint8Array): string => [...byteTokens(bytes)].join(' ');
 
+/** A piece of bytes as text: a run of one byte, or plain digits. */
+interface BytePiece {
+  readonly start: number;
+  readonly end: number;
+  readonly run: string | undefined;
+  readonly plain: string | undefined;
+}
+
+/** @throws SyntaxError for text that is none, or of more than `most` bytes */
+function piecesOfText(text: string, most: number): readonly BytePiece[] {
+  const pieces: BytePiece[] = [];
+  let end = 0;
+  for (const token of text === '' ? [] : text.split(' ')) {
+    const [, run, count, plain] = /^(?:([0-9a-f]{2})\*(\d{1,15})|((?:[0-9a-f]{2})+))$/.exec(token) ?? [];
+    if (run === undefined && plain === undefined) throw new SyntaxError(`${JSON.stringify(token)} is no bytes`);
+    const start = end;
+    end += plain === undefined ? Number(count) : plain.length / 2;
+    if (end > most) throw new SyntaxError(`there are more than ${most} bytes`);
+    pieces.push({ start, end, run, plain });
+  }
+  return pieces;
+}
+
+/** How many bytes that is, without making them. @throws SyntaxError as {@link bytesOfText} */
+export const lengthOfText = (text: string, most: number): number => piecesOfText(text, most).at(-1)?.end ?? 0;
+
 /**
  * The bytes that {@link textOfBytes} wrote.
  * @throws SyntaxError for other text, and for more than `most` bytes
  */
 export function bytesOfText(text: string, most: number): Uint8Array {
-  const pieces: Buffer[] = [];
-  let length = 0;
-  for (const token of text === '' ? [] : text.split(' ')) {
-    const [, run, count, plain] = /^(?:([0-9a-f]{2})\*(\d{1,15})|((?:[0-9a-f]{2})+))$/.exec(token) ?? [];
-    if (run === undefined && plain === undefined) throw new SyntaxError(`${JSON.stringify(token)} is no bytes`);
-    length += plain === undefined ? Number(count) : plain.length / 2;
-    if (length > most) throw new SyntaxError(`there are more than ${most} bytes`);
-    pieces.push(plain === undefined ? Buffer.alloc(Number(count), run, 'hex') : Buffer.from(plain, 'hex'));
+  const pieces = piecesOfText(text, most);
+  const bytes = new Uint8Array(pieces.at(-1)?.end ?? 0);
+  for (const { start, end, run, plain } of pieces) {
+    if (plain === undefined) bytes.fill(Number.parseInt(run!, 16), start, end);
+    else bytes.set(Buffer.from(plain, 'hex'), start);
   }
-  return new Uint8Array(Buffer.concat(pieces));
+  return bytes;
 }
 
 function* byteTokens(bytes: Uint8Array): Generator<string, void, undefined> {

@@ -4,6 +4,7 @@ import { gunzipSync } from 'node:zlib';
 import type { VmHpt } from '../arch/ppc64/handles/vm-hpt.ts';
 import { decodeHtabStream, type Htab, pageShift, type Segment, segment } from '../arch/ppc64/model/index.ts';
 import type { DatFacilities } from '../arch/s390x/model/index.ts';
+import { hex } from '../base/errors.ts';
 import { humanSize } from '../base/text.ts';
 import type { Vcpu } from '../handles/vcpu.ts';
 import { UsageError } from './io.ts';
@@ -37,12 +38,18 @@ interface CaptureJson {
 const PAGE = 4096;
 const RECORD = 8 + PAGE;
 const MIB = 1 << 20;
+/** Bytes that a gzipped file of a capture may have become: a few could become any number. */
+const MOST_UNPACKED = 2 ** 30;
+/** Memory of a captured guest, of which only the pages that are there take any. */
+const MOST_MEMORY = 2 ** 42;
 
 function readOptional(folder: string, name: string): Uint8Array | undefined {
   const plain = join(folder, name);
   if (existsSync(plain)) return readFileSync(plain);
   const packed = `${plain}.gz`;
-  return existsSync(packed) ? whole(packed, () => gunzipSync(readFileSync(packed))) : undefined;
+  return existsSync(packed)
+    ? whole(packed, () => gunzipSync(readFileSync(packed), { maxOutputLength: MOST_UNPACKED }))
+    : undefined;
 }
 
 /** What is made of a file of a capture. @throws UsageError that names the file, where it is damaged */
@@ -102,8 +109,7 @@ export type Loaded = Pick<Session, 'loaded' | 'facilities' | 'segments'>;
 /** Makes the session's VM the captured guest, stopped. */
 export function loadCapture({ kvm, vm }: Session, capture: Capture): Loaded {
   const { arch, json, pages, keys, htab } = capture;
-  const last = Math.max(0, ...pages.keys());
-  const size = json.memory === undefined ? (Math.floor(last / MIB) + 1) * MIB : Number(BigInt(json.memory));
+  const size = sizeOf(capture);
   const vcpu = vm.createVcpu();
   // While there is no memory behind the prefix, KVM_RUN takes the registers and gives EFAULT.
   if (arch === 's390x') takeRegisters(vcpu, json);
@@ -125,6 +131,20 @@ export function loadCapture({ kvm, vm }: Session, capture: Capture): Loaded {
     ...(arch === 's390x' ? { facilities } : {}),
     ...(segments === undefined ? {} : { segments }),
   };
+}
+
+/** @throws UsageError for memory that there can't be, and for pages outside of it */
+function sizeOf({ json, pages }: Capture): number {
+  let end = 0;
+  for (const address of pages.keys()) end = Math.max(end, address + PAGE);
+  const size = json.memory === undefined ? Math.ceil(Math.max(end, 1) / MIB) * MIB : Number(BigInt(json.memory));
+  if (size > MOST_MEMORY || size % PAGE !== 0 || size === 0) {
+    throw new UsageError(`the capture is damaged: it says that the guest has ${hex(BigInt(size))} bytes of memory`);
+  }
+  if (end > size) {
+    throw new UsageError(`the capture is damaged: a page ends at ${hex(BigInt(end))}, and memory at ${hex(size)}`);
+  }
+  return size;
 }
 
 /** Gives the VM the table, but for entries that KVM would refuse; how many those are. */

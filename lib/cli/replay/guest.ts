@@ -16,7 +16,7 @@ import type { VcpuExit } from '../../handles/kvm-run.ts';
 type Size = 1 | 2 | 4 | 8;
 
 /** What a guest may have stored at once. */
-export const MOST_BYTES = 1 << 30;
+export const MOST_BYTES = 2 ** 28;
 
 /** A guest that stores what was stored, and then does what led to the exit. */
 export function* guestOf(stores: TracePieces, last: GuestOp, littleEndian: boolean): GuestProgram {

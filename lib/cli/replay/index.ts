@@ -80,12 +80,12 @@ function open(options: EmulatedKernelOptions, { arch }: TraceHead, line: number)
   try {
     return new Replayer(options, arch as Arch);
   } catch (error) {
-    if (!(error instanceof RangeError)) throw error;
+    if (!(error instanceof Error && 'code' in error)) throw error;
     throw new UsageError(`line ${line}: ${error.message}`, 'replay');
   }
 }
 
-function optionsOf({ emulate }: TraceHead, values: Values, line: number): EmulatedKernelOptions {
+function optionsOf({ emulate = {} }: Partial<TraceHead>, values: Values, line: number): EmulatedKernelOptions {
   const { arch, release } = values;
   const chosen = (arch ?? emulate.arch) as Arch;
   if (!ARCHES.includes(chosen)) {

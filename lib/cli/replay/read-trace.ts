@@ -1,5 +1,5 @@
 import { createReadStream } from 'node:fs';
-import { createInterface } from 'node:readline';
+import { isIntegerIn } from '../../base/arguments.ts';
 import { TRACE_VERSION, type TraceCall, type TraceHead } from '../../calls/trace-file.ts';
 import type { Io } from '../io.ts';
 
@@ -16,18 +16,36 @@ export interface TraceLine {
   readonly event?: TraceCall;
 }
 
+/** Characters of a line. The longest that is written has the bytes of one call. */
+const MOST_LINE = 2 ** 28;
+
 /** The lines of a trace, from a file or from standard input (`-`). @throws TraceFileError; Node's errors of the file */
 export async function* readTrace(file: string, io: Io): AsyncGenerator<TraceLine, void, undefined> {
-  const input: NodeJS.ReadableStream = file === '-' ? io.stdin : createReadStream(file, 'utf8');
-  const broken = new Promise<never>((_, reject) => input.on('error', reject));
-  broken.catch(() => {});
-  const lines = createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })[Symbol.asyncIterator]();
-  for (let line = 1; ; line++) {
-    const { value, done } = await Promise.race([lines.next(), broken]);
-    if (done === true) return;
-    if (value.trim() === '') continue;
-    yield { line, ...parse(value, line) };
+  const input: NodeJS.ReadableStream = file === '-' ? io.stdin : createReadStream(file);
+  let line = 0;
+  for await (const text of linesOf(input)) {
+    line++;
+    if (text.trim() !== '') yield { line, ...parse(text, line) };
   }
+}
+
+/** @throws TraceFileError for a line that has no end */
+async function* linesOf(input: NodeJS.ReadableStream): AsyncGenerator<string, void, undefined> {
+  input.setEncoding('utf8');
+  let parts: string[] = [];
+  let held = 0;
+  for await (const piece of input as AsyncIterable<string>) {
+    let from = 0;
+    for (let end = piece.indexOf('\n'); end >= 0; end = piece.indexOf('\n', from)) {
+      parts.push(piece.slice(from, end));
+      yield parts.join('');
+      [parts, held, from] = [[], 0, end + 1];
+    }
+    parts.push(piece.slice(from));
+    held += piece.length - from;
+    if (held > MOST_LINE) throw new TraceFileError(`a line of more than ${MOST_LINE} characters is no trace's`);
+  }
+  if (held > 0) yield parts.join('');
 }
 
 const NOT_ONE = 'this is no trace: --trace-out FILE and Kvm.open({ record }) make one';
@@ -41,15 +59,64 @@ function parse(text: string, line: number): Omit<TraceLine, 'line'> {
   }
   if (typeof value === 'object' && value !== null) {
     if ('kvm-bridge-trace' in value) return { head: headOf(value as TraceHead, line) };
-    if ('call' in value && typeof value.call === 'string' && 'args' in value && Array.isArray(value.args)) {
-      return { event: value as TraceCall };
-    }
+    if ('call' in value) return { event: callOf(value as TraceCall, line) };
   }
   throw new TraceFileError(`line ${line}: ${line === 1 ? NOT_ONE : 'there is no call in it'}`);
 }
 
 function headOf(head: TraceHead, line: number): TraceHead {
   const version = head['kvm-bridge-trace'];
-  if (version === TRACE_VERSION) return head;
-  throw new TraceFileError(`line ${line}: the trace has format ${version}, and format ${TRACE_VERSION} is read here`);
+  if (version !== TRACE_VERSION) {
+    const which = typeof version === 'number' ? version : 'of another kind';
+    throw new TraceFileError(`line ${line}: the trace has format ${which}, and format ${TRACE_VERSION} is read here`);
+  }
+  return whole(head, HEAD, line);
 }
+
+const callOf = (call: TraceCall, line: number): TraceCall => whole(call, CALL, line);
+
+type Shape = Readonly<Record<string, (value: unknown) => boolean>>;
+
+/** What others rely on, so that nobody behind this meets something else. @throws TraceFileError */
+function whole<T extends object>(value: T, shape: Shape, line: number): T {
+  for (const [name, isRight] of Object.entries(shape)) {
+    const part: unknown = Object.hasOwn(value, name) ? (value as Record<string, unknown>)[name] : undefined;
+    if (!isRight(part)) throw new TraceFileError(`line ${line}: its "${name}" is none of a trace`);
+  }
+  return value;
+}
+
+const isText = (value: unknown): boolean => typeof value === 'string';
+const isScalar = (value: unknown): boolean => value === null || typeof value === 'number' || isText(value);
+const isListOf = (isRight: (value: unknown) => boolean) => (value: unknown) =>
+  Array.isArray(value) && value.every(isRight);
+const isList = isListOf(isScalar);
+const isValue = (value: unknown): boolean => isScalar(value) || isList(value);
+const isObject = (value: unknown): boolean => typeof value === 'object' && value !== null && !Array.isArray(value);
+const isRecordOf = (isRight: (value: unknown) => boolean) => (value: unknown) =>
+  isObject(value) && Object.values(value as object).every(isRight);
+const isNumber = (value: unknown): boolean => isIntegerIn(value as number, 0, Number.MAX_SAFE_INTEGER);
+const isPiece = (value: unknown): boolean =>
+  Array.isArray(value) && value.length === 2 && isNumber(value[0]) && isText(value[1]);
+const isPieces = isListOf(isPiece);
+const orNone = (isRight: (value: unknown) => boolean) => (value: unknown) => value === undefined || isRight(value);
+
+const HEAD: Shape = {
+  backend: orNone(isText),
+  arch: orNone(isText),
+  release: orNone(isText),
+  pageSize: orNone((size) => size === 4096 || size === 0x1_0000),
+  emulate: orNone(isObject),
+};
+
+const CALL: Shape = {
+  call: isText,
+  args: isListOf(isValue),
+  begins: orNone(isNumber),
+  ends: orNone(isNumber),
+  result: orNone(isText),
+  filled: orNone(isRecordOf(isValue)),
+  before: orNone(isRecordOf(isPieces)),
+  after: orNone(isRecordOf(isPieces)),
+  stores: (value) => value === undefined || value === null || isPieces(value),
+};

@@ -68,11 +68,19 @@ async function read(file: string, io: Io): Promise<ReportData> {
     if (statSync(file).isDirectory()) return reportOfCapture(readCapture(file), name);
     return await reportOf(file, startOf(file), name, io);
   }
-  const pieces: Uint8Array[] = [];
-  for await (const piece of io.stdin) pieces.push(Buffer.from(piece));
-  const bytes = Buffer.concat(pieces);
-  const start = bytes.toString('latin1', 0, TRACE_START.length);
-  return await reportOf(file, start, 'standard input', { ...io, stdin: Readable.from([bytes]) });
+  const pieces = io.stdin[Symbol.asyncIterator]();
+  let first = Buffer.alloc(0);
+  while (first.length < TRACE_START.length) {
+    const next = await pieces.next();
+    if (next.done === true) break;
+    first = Buffer.concat([first, Buffer.from(next.value)]);
+  }
+  const all = async function* (): AsyncGenerator<Uint8Array> {
+    yield first;
+    for (let next = await pieces.next(); next.done !== true; next = await pieces.next()) yield Buffer.from(next.value);
+  };
+  const stdin = Readable.from(all(), { objectMode: false });
+  return await reportOf(file, first.toString('latin1', 0, TRACE_START.length), 'standard input', { ...io, stdin });
 }
 
 async function reportOf(file: string, start: string, name: string, io: Io): Promise<ReportData> {

@@ -1,12 +1,14 @@
 import { hex } from '../../base/errors.ts';
-import { bytesOfText } from '../../calls/format.ts';
+import { bytesOfText, lengthOfText } from '../../calls/format.ts';
 import type { TraceCall, TraceHead, TraceValue } from '../../calls/trace-file.ts';
 import { TraceFileError, type TraceLine } from '../replay/read-trace.ts';
 import type { MemoryData, RegionData, ReportData, TableData } from './data.ts';
 import { heatOf, layer, type PageRun } from './layers.ts';
 
-/** So many bytes of an argument at most: a bitmap of 64 TiB of guest memory. */
-const MOST_BYTES = 2 ** 31;
+/** So many bytes of an argument at most: a bitmap of 8 TiB of guest memory. */
+const MOST_BYTES = 2 ** 28;
+/** Runs of pages, pages with keys and pages with stores that are noted altogether: a page shows no more. */
+const MOST_PAGES = 2 ** 22;
 /** Rows of single passes; the heat is of all. */
 const MOST_PASSES = 24;
 
@@ -24,6 +26,12 @@ class TracedVm {
   readonly keys = new Map<number, number>();
   readonly stored = new Set<number>();
   readonly #asked = new Set<number>();
+  readonly #note: () => void;
+
+  /** @param note called for each thing that is noted */
+  constructor(note: () => void) {
+    this.#note = note;
+  }
 
   setSlot(slot: number, gpa: number, size: number): void {
     this.slots.delete(slot);
@@ -43,7 +51,10 @@ class TracedVm {
     }
     this.#asked.add(slot);
     const pass = this.passes.at(-1)!;
-    for (const [first, count] of setBits(bitmap)) pass.push([at.gpa / pageSize + first, count, 1]);
+    for (const [first, count] of setBits(bitmap)) {
+      this.#note();
+      pass.push([at.gpa / pageSize + first, count, 1]);
+    }
   }
 }
 
@@ -85,6 +96,7 @@ class Reading {
   readonly #vms = new Map<string, TracedVm>();
   /** The VM of each vCPU. */
   readonly #vmOf = new Map<string, string>();
+  #noted = 0;
   readonly #counts = new Map<string, { calls: number; errors: Map<string, number> }>();
 
   take(call: TraceCall): void {
@@ -101,7 +113,11 @@ class Reading {
       if (bitmap !== undefined) this.#vm(vm).dirty(integer(args[1]), bitmap, this.#pageSize);
     } else if (call.call === 'setSkeys' || (call.call === 'getSkeys' && result === '0')) {
       const keys = bytesOf(call.call === 'setSkeys' ? args[4] : call.filled?.keys);
-      for (const [i, key] of keys?.entries() ?? []) this.#vm(vm).keys.set(integer(args[1]) + i, key);
+      const first = integer(args[1]);
+      for (const [i, key] of keys?.entries() ?? []) {
+        this.#note();
+        this.#vm(vm).keys.set(first + i, key);
+      }
     }
   }
 
@@ -131,15 +147,23 @@ class Reading {
   #vm(name: string): TracedVm {
     const known = this.#vms.get(name);
     if (known !== undefined) return known;
-    const made = new TracedVm();
+    const made = new TracedVm(() => this.#note());
     this.#vms.set(name, made);
     return made;
   }
 
   #stored(vm: string, gpa: number, bytes: string): void {
     const { stored } = this.#vm(vm);
-    const last = Math.floor((gpa + (bytesOf(bytes)?.length ?? 0) - 1) / this.#pageSize);
-    for (let page = Math.floor(gpa / this.#pageSize); page <= last; page++) stored.add(page);
+    const last = Math.floor((gpa + lengthOfText(bytes, MOST_BYTES) - 1) / this.#pageSize);
+    for (let page = Math.floor(gpa / this.#pageSize); page <= last; page++) {
+      this.#note();
+      stored.add(page);
+    }
+  }
+
+  /** @throws SyntaxError when it is too much */
+  #note(): void {
+    if (++this.#noted > MOST_PAGES) throw new SyntaxError(`the trace tells of more than ${MOST_PAGES} pages`);
   }
 
   #count({ call, result, begins }: TraceCall): void {
@@ -187,7 +211,7 @@ function memoryOf(vm: TracedVm): MemoryData {
 
 function integer(value: TraceValue | undefined): number {
   const integer = typeof value === 'number' || typeof value === 'string' ? Number(value) : Number.NaN;
-  if (integer >= 0 && integer % 1 === 0) return integer;
+  if (integer >= 0 && integer <= 2 ** 64 && integer % 1 === 0) return integer;
   throw new SyntaxError(`${JSON.stringify(value)} is no address, size or number`);
 }
 

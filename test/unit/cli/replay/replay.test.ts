@@ -113,7 +113,7 @@ describe('kvm-bridge replay', () => {
     ['{"call":"rm","args":[]}', 'there is no call rm'],
     ['{"call":"toString","args":[]}', 'there is no call toString'],
     ['{"call":"createVm","args":["kvm#1","0xzz"],"result":"vm#1"}', '"0xzz" is no number'],
-    ['{"call":"setRegs","args":["kvm#1","00*99999999999"],"result":"0"}', 'there are more than 1073741824 bytes'],
+    ['{"call":"setRegs","args":["kvm#1","00*99999999999"],"result":"0"}', 'there are more than 268435456 bytes'],
     ['{"call":"setRegs","args":["kvm#1","0g"],"result":"0"}', '"0g" is no bytes'],
     ['{"call":"eventfd","args":[-1],"result":"0"}', '"initial" is out of range'],
     ['{"call":"gather","args":[1,2,3],"result":"0"}', '1 is no list'],

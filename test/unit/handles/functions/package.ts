@@ -79,6 +79,7 @@ export const RAW: Functions = {
     () => ({ vcpu: 0x10_0002, program: (function* () {})() }),
   ],
   store: [raw.store, () => ({ address: 0, size: 4, value: 0n })],
+  checkOp: [raw.checkOp, () => ({ op: { op: 'hypercall', nr: 1, args: [1n] } })],
   load: [raw.load, () => ({ address: 0, size: 4 })],
   out: [raw.out, () => ({ port: 0, size: 4, value: 0n })],
   input: [raw.input, () => ({ port: 0, size: 4 })],
