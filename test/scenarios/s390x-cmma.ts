@@ -1,4 +1,4 @@
-import { MEM } from '../../lib/uapi/flags.ts';
+import { MEM, MEMOP } from '../../lib/uapi/flags.ts';
 import { MIB, S390xVm, s390xScenario } from './s390x-vm.ts';
 import type { Scenario } from './scenario.ts';
 
@@ -308,6 +308,30 @@ export const s390xCmmaScenarios: readonly Scenario[] = [
     // What comes back is clean.
     m.memory(1, 2 * MIB, 1, LOG);
     m.get(0, 4);
+    m.migration(STOP);
+  }),
+  s390xScenario('cmma/tables-when-migration-starts', (s) => {
+    const m = new CmmaVm(s);
+    const at = [0, 2, 4, 6, 8, 10].map((mebibytes) => mebibytes * MIB);
+    const hvas = at.map((gpa, slot) => m.memory(1, gpa, slot, LOG));
+    // From 7.0 on pages count where KVM has a page table for the guest: which of these make one?
+    m.set(at[0]! / 4096, [1]);
+    m.s390x.setSkeys(m.vm, at[1]! / 4096, 1, 0, Uint8Array.of(0x20));
+    m.memOp(m.vm, MEMOP.ABSOLUTE_WRITE, at[2]!, 8);
+    s.calls.writeMemory(hvas[3]!, Uint8Array.of(1));
+    m.get(at[4]! / 4096, 1, PEEK);
+    m.s390x.getSkeys(m.vm, at[5]! / 4096, 1, 0, new Uint8Array(1));
+    m.migration(START);
+    for (const gpa of at) m.get(gpa / 4096, 1);
+    // A table that is made later has nothing dirty.
+    m.set(at[3]! / 4096, [2]);
+    m.get(at[3]! / 4096, 1);
+    // A second start changes nothing, and a new one counts what there is then.
+    m.migration(START);
+    m.get(0, 1);
+    m.migration(STOP);
+    m.migration(START);
+    m.get(0, 1);
     m.migration(STOP);
   }),
 ];

@@ -38,9 +38,9 @@ describe.each(backends)('an eventfd on $name', (backend) => {
     })();
     eventfd.signal();
     eventfd.signal(2n);
-    await aTurn();
+    await expect.poll(() => counts).toEqual([3n]);
     eventfd.signal(5n);
-    await aTurn();
+    await expect.poll(() => counts).toEqual([3n, 5n]);
     eventfd.close();
     await iteration;
     expect(counts).toEqual([3n, 5n]);

@@ -78,7 +78,7 @@ function setMigration(vm: AttributedVm, attr: bigint): number {
       if (slots.length === 0) return -ERRNO.EINVAL;
       if (vm.cmmaEnabled) {
         if (slots.some((slot) => (slot.flags & MEM.LOG_DIRTY_PAGES) === 0)) return -ERRNO.EINVAL;
-        vm.cmmaDirty.fill(slots);
+        vm.cmmaDirty.fill(slots, (gfn) => vm.states.keepsCmma(gfn));
       }
       vm.migrating = true;
       return 0;

@@ -1,4 +1,5 @@
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
+import { SEGMENT_PAGES } from '../model/dat-entries.ts';
 
 /** Which pages of a VM's slots are CMMA-dirty, in migration mode. */
 export class CmmaDirty {
@@ -6,12 +7,21 @@ export class CmmaDirty {
   /** Dirty pages in all. */
   count = 0;
 
-  /** Marks every page of the slots. */
-  fill(slots: Iterable<EmulatedMemslot>): void {
+  /** Marks the pages of the slots whose values have a place: `kept` says it of a frame, and so of its segment. */
+  fill(slots: Iterable<EmulatedMemslot>, kept: (gfn: number) => boolean): void {
     this.clear();
     for (const slot of slots) {
-      this.#bits.set(slot, new Uint8Array(slot.npages).fill(1));
-      this.count += slot.npages;
+      const bits = new Uint8Array(slot.npages);
+      const end = slot.baseGfn + slot.npages;
+      for (let gfn = slot.baseGfn; gfn < end; ) {
+        const next = Math.min(end, (Math.floor(gfn / SEGMENT_PAGES) + 1) * SEGMENT_PAGES);
+        if (kept(gfn)) {
+          bits.fill(1, gfn - slot.baseGfn, next - slot.baseGfn);
+          this.count += next - gfn;
+        }
+        gfn = next;
+      }
+      this.#bits.set(slot, bits);
     }
   }
 

@@ -1,4 +1,5 @@
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
+import { SEGMENT_PAGES } from '../model/dat-entries.ts';
 import { KEY_CHANGE, KEY_REFERENCE } from '../model/storage-key.ts';
 import { KEY_BITS, PageStates, USER_CHANGED } from './page-states.ts';
 
@@ -11,6 +12,9 @@ export class GuestPageStates extends PageStates {
   override readonly collectsStores = true;
   /** Guest frames that are present. */
   readonly #present = new Set<number>();
+  /** Segments that have a page table: by the guest, MEM_OP, SET_SKEYS and SET_CMMA_BITS, not by what only reads keys or values. */
+  readonly #tables = new Set<number>();
+  #lastTable = -1;
 
   protected override page(_slot: EmulatedMemslot, gfn: number): number {
     return gfn;
@@ -43,6 +47,34 @@ export class GuestPageStates extends PageStates {
   /** The page is present from here on. */
   link(gfn: number): void {
     this.#present.add(gfn);
+    this.#makeTable(gfn);
+  }
+
+  #makeTable(gfn: number): void {
+    const table = Math.floor(gfn / SEGMENT_PAGES);
+    if (table === this.#lastTable) return;
+    this.#lastTable = table;
+    this.#tables.add(table);
+  }
+
+  override keepsCmma(gfn: number): boolean {
+    return this.#tables.has(Math.floor(gfn / SEGMENT_PAGES));
+  }
+
+  override setKey(slot: EmulatedMemslot, gfn: number, key: number): void {
+    this.#makeTable(gfn);
+    super.setKey(slot, gfn, key);
+  }
+
+  override writeKeys(slot: EmulatedMemslot, gfn: number, keys: Uint8Array, at: number, length: number): void {
+    for (let each = gfn; each < gfn + length; each += SEGMENT_PAGES) this.#makeTable(each);
+    this.#makeTable(gfn + length - 1);
+    super.writeKeys(slot, gfn, keys, at, length);
+  }
+
+  override setCmma(slot: EmulatedMemslot, gfn: number, value: number): void {
+    this.#makeTable(gfn);
+    super.setCmma(slot, gfn, value);
   }
 
   /** User space accessed the pages behind some frames. */
@@ -73,5 +105,8 @@ export class GuestPageStates extends PageStates {
   forget(first: number, count: number): void {
     this.absent(first, first + count);
     for (const states of [this.keys, this.lastSet, this.cmmaValues]) states.clear(first, count);
+    this.#lastTable = -1;
+    const [from, end] = [Math.ceil(first / SEGMENT_PAGES), Math.floor((first + count) / SEGMENT_PAGES)];
+    for (const table of this.#tables) if (table >= from && table < end) this.#tables.delete(table);
   }
 }

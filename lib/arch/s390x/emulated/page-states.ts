@@ -225,6 +225,11 @@ export class PageStates implements MemoryObserver {
     return this.#pageTables.has(Math.floor(hva / SEGMENT_SIZE));
   }
 
+  /** Whether there is a place for the frame's CMMA value. Up to 6.19 KVM counts all pages as if there were. */
+  keepsCmma(_gfn: number): boolean {
+    return true;
+  }
+
   cmma(slot: EmulatedMemslot, gfn: number): number {
     return this.cmmaValues.get(this.page(slot, gfn));
   }
