@@ -39,10 +39,11 @@ extern "C" {
 
 [[noreturn]] void __cxa_pure_virtual() { abort(); }
 
-// Statics within functions: the first byte says that one is made, the second that a thread makes it.
+// Statics within functions: the first of eight bytes says that one is made, the second half that a thread makes it: a word,
+// since riscv64 has no exchange of bytes but in a library of its own.
 int __cxa_guard_acquire(unsigned char* guard) {
   while (__atomic_load_n(guard, __ATOMIC_ACQUIRE) == 0) {
-    if (__atomic_exchange_n(guard + 1, 1, __ATOMIC_ACQ_REL) == 0) return 1;
+    if (__atomic_exchange_n(reinterpret_cast<unsigned*>(guard) + 1, 1u, __ATOMIC_ACQ_REL) == 0) return 1;
     sched_yield();
   }
   return 0;
