@@ -33,7 +33,7 @@ describe.each(PLATFORMS)('the prebuilt addon for %s', { timeout: 120_000 }, (pla
     const { needs } = await madeFor(test, platform);
     expect(needs).toMatchObject({ machine, bigEndian });
     expect(needs.versions.filter((version) => !version.startsWith('GLIBC_'))).toEqual([]);
-    expect(needs.versions.length).toBeGreaterThan(1);
+    expect(needs.versions.length).toBeGreaterThan(0);
     expect(needs.versions.filter(newer)).toEqual([]);
     expect(needs.libraries.filter((name) => !/^(libc|libpthread|librt|ld-.*|ld64)\.so\.\d$/.test(name))).toEqual([]);
     expect([...needs.exports].sort()).toEqual(['napi_register_module_v1', 'node_api_module_get_api_version_v1']);
