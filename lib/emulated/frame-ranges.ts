@@ -4,7 +4,13 @@ export class FrameRanges {
   #ranges: (readonly [start: number, end: number])[] = [];
 
   has(gfn: number): boolean {
-    return this.#ranges.some(([start, end]) => gfn >= start && gfn < end);
+    let [low, high] = [0, this.#ranges.length];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#ranges[middle]![1] <= gfn) low = middle + 1;
+      else high = middle;
+    }
+    return low < this.#ranges.length && this.#ranges[low]![0] <= gfn;
   }
 
   /** Puts the frames of [first, end) in, or takes them out. */

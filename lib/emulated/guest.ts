@@ -185,5 +185,7 @@ function checkBigint(value: bigint, name: string): void {
 
 function checkBigints(values: readonly bigint[], name: string): void {
   if (!Array.isArray(values)) throw invalidArgType(name, 'an array of bigints', values);
-  for (const [index, value] of values.entries()) checkBigint(value as bigint, `${name}[${index}]`);
+  // For every hypercall: a name is made only where it is needed.
+  const wrong = values.findIndex((value) => typeof value !== 'bigint');
+  if (wrong !== -1) checkBigint(values[wrong]!, `${name}[${wrong}]`);
 }

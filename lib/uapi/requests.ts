@@ -109,8 +109,11 @@ const POWERPC_DIRECTION: Record<Direction, number> = { _IO: 1 << 29, _IOW: 4 << 
  * @example requestNumber('KVM_GET_DIRTY_LOG', 'x86_64') // 0x4010ae42
  */
 export function requestNumber(name: RequestName, arch: Arch): number {
-  const { dir, nr, size, type = KVM_IOC_TYPE }: RequestShape = SHAPES[checkKnown(name, 'name', SHAPES)];
-  checkKnown(arch, 'arch', ARCH_FACTS);
+  return numberOf(checkKnown(name, 'name', SHAPES), checkKnown(arch, 'arch', ARCH_FACTS));
+}
+
+function numberOf(name: RequestName, arch: Arch): number {
+  const { dir, nr, size, type = KVM_IOC_TYPE }: RequestShape = SHAPES[name];
   const direction = (arch === 'ppc64' ? POWERPC_DIRECTION : GENERIC_DIRECTION)[dir];
   return (direction | (size << 16) | (type << 8) | nr) >>> 0;
 }
@@ -124,5 +127,5 @@ export function requestSize(name: RequestName): number {
 export function requestName(request: number, arch: Arch): RequestName | undefined {
   checkWord(request, 'request');
   checkKnown(arch, 'arch', ARCH_FACTS);
-  return REQUEST_NAMES.find((name) => requestNumber(name, arch) === request);
+  return REQUEST_NAMES.find((name) => numberOf(name, arch) === request);
 }

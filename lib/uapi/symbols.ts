@@ -51,6 +51,8 @@ const FLAGS = {
 /** A set of names for numbers, by the name of the constant that holds them; REQUEST and VM_TYPE differ between architectures. */
 export type SymbolSet = keyof typeof VALUES | keyof typeof FLAGS | 'REQUEST' | 'VM_TYPE';
 
+const SETS = { ...VALUES, ...FLAGS, REQUEST: 0, VM_TYPE: 0 };
+
 /**
  * A number by its names, as C code would have it: `LOG_DIRTY_PAGES|READONLY`. What has no name stays a number.
  *
@@ -61,7 +63,7 @@ export function symbolic(set: SymbolSet, value: number | bigint, arch: Arch): st
   checkKnown(arch, 'arch', ARCH_FACTS);
   if (set === 'REQUEST') return requestName(Number(value) >>> 0, arch) ?? `0x${value.toString(16)}`;
   if (set === 'VM_TYPE') return flagNames(ARCH_FACTS[arch].vmTypes ?? {}, BigInt(value));
-  checkKnown(set, 'set', { ...VALUES, ...FLAGS, REQUEST: 0, VM_TYPE: 0 });
+  checkKnown(set, 'set', SETS);
   if (Object.hasOwn(FLAGS, set)) return flagNames(FLAGS[set as keyof typeof FLAGS], BigInt(value));
   const names: Names = VALUES[set as keyof typeof VALUES];
   return Object.keys(names).find((name) => names[name] === Number(value)) ?? value.toString();

@@ -5,7 +5,7 @@ import { ONE_REG } from '../../../uapi/flags.ts';
 import { KVM_REGS_PPC64 } from '../../../uapi/structs.ts';
 import { NOT_FOUND, searchHpte } from '../model/hash.ts';
 import { frameOf, V_LO } from '../model/hpte.ts';
-import { pageShift } from '../model/page-sizes.ts';
+import { shiftOf } from '../model/page-sizes.ts';
 import { type AccessKind, denialOf, type ProtectionContext, protectionContext } from '../model/protection.ts';
 import { type Segment, slbOfSregs } from '../model/slb.ts';
 import type { HashMmu } from './hash-mmu.ts';
@@ -119,7 +119,7 @@ export class GuestAccess {
     const gfn = this.#gfn(gpa);
     const memslot = vm.usableSlot(gfn);
     if (memslot === undefined) return gpa;
-    const size = 2 ** shiftOf(hpt, slot);
+    const size = 2 ** shiftAt(hpt, slot);
     if (size > vm.pageSize || this.#gfn(gpa - (gpa % size)) < memslot.baseGfn) return -ERRNO.EFAULT;
     if (!this.#hostHas(gpa, store)) return -ERRNO.EFAULT;
     hpt.map(slot, memslot, this.#hostHas(gpa, true));
@@ -159,9 +159,9 @@ export class GuestAccess {
   }
 }
 
-const shiftOf = (hpt: Hpt, slot: number): number => pageShift(hpt.real.vLo(slot), hpt.shadowLo(slot));
+const shiftAt = (hpt: Hpt, slot: number): number => shiftOf(hpt.real.vLo(slot), hpt.shadowLo(slot));
 
 function guestPhysical(hpt: Hpt, slot: number, ea: number): number {
-  const shift = shiftOf(hpt, slot);
+  const shift = shiftAt(hpt, slot);
   return frameOf(hpt.shadowHi(slot), hpt.shadowLo(slot), shift) * 4096 + (ea % 2 ** shift);
 }

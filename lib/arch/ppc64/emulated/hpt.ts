@@ -4,7 +4,7 @@ import type { EmulatedMemslot, MemslotSet } from '../../../emulated/memslots.ts'
 import { entriesOf } from '../model/hash.ts';
 import { frameOf, HPTES_PER_GROUP, R_HI, R_LO, V_HI, V_LO } from '../model/hpte.ts';
 import { Htab } from '../model/htab.ts';
-import { pageShift } from '../model/page-sizes.ts';
+import { shiftOf } from '../model/page-sizes.ts';
 import { bigEndian } from '../model/words.ts';
 import { H } from './papr.ts';
 import { asGuestSees, hasHostPte, isWritable, readonlyHi, readonlyLo } from './real-entry.ts';
@@ -151,7 +151,7 @@ export class Hpt {
    */
   enter(exact: boolean, index: number, vHi: number, vLo: number, rHi: number, rLo: number): number {
     if ((vHi & V_HI.B_RESERVED) !== 0) return H.PARAMETER;
-    const shift = pageShift(vLo, rLo);
+    const shift = shiftOf(vLo, rLo);
     if (shift === 0) return H.PARAMETER;
     const shadowHi = rHi & ~R_HI.MODIFIED;
     if (!this.#place(shadowHi, rLo, shift)) return H.PARAMETER;
@@ -318,7 +318,7 @@ export class Hpt {
     const shadowLo = this.#shadowLo[slot]!;
     const readonly = isWritable(shadowHi, shadowLo) && !writable;
     const vLo = this.real.vLo(slot);
-    const page = this.#gfn(shadowHi, shadowLo, pageShift(vLo, shadowLo)) - memslot.baseGfn;
+    const page = this.#gfn(shadowHi, shadowLo, shiftOf(vLo, shadowLo)) - memslot.baseGfn;
     const map = this.#context.reverseMap(memslot);
     let rLo = (readonly ? readonlyLo(shadowHi, shadowLo) : shadowLo) & (~RC | (map.rc(page) << RC_SHIFT));
     if ((vLo & V_LO.VALID) !== 0) rLo |= this.real.rLo(slot) & RC;
@@ -371,7 +371,7 @@ export class Hpt {
           this.#shadowLo[slot]! |= R_LO.C;
           this.#note(slot);
         }
-        this.#markDirty(memslot, page, pageShift(this.real.vLo(slot), this.#shadowLo[slot]!));
+        this.#markDirty(memslot, page, shiftOf(this.real.vLo(slot), this.#shadowLo[slot]!));
       }
     }
   }
@@ -462,7 +462,7 @@ export class Hpt {
   /** Where a valid entry hangs: the memslot page that its RPN names. */
   #placeOf(slot: number): { memslot: EmulatedMemslot; map: ReverseMap; page: number; shift: number } | undefined {
     const shadowLo = this.#shadowLo[slot]!;
-    const shift = pageShift(this.real.vLo(slot), shadowLo);
+    const shift = shiftOf(this.real.vLo(slot), shadowLo);
     const gfn = this.#gfn(this.#shadowHi[slot]!, shadowLo, shift);
     const memslot = this.#context.memslotAt(gfn);
     if (memslot === undefined) return undefined;

@@ -23,6 +23,8 @@ export interface AbsoluteMemory {
   hasFrame(pfn: number): boolean;
 }
 
+const FRAME = 4096;
+
 /** Storage of a user's: what it answers and leaves is checked before a walk believes it. */
 class ForeignMemory implements AbsoluteMemory {
   hi = 0;
@@ -55,17 +57,30 @@ const MAX_PGM = 0xffff;
 
 /** Checks storage that was given by a user, and gives what a walk can use. */
 export function checkMemory(memory: AbsoluteMemory): AbsoluteMemory {
-  if (memory instanceof FrameMemory) return memory;
+  if (memory instanceof OwnMemory) return memory;
   return new ForeignMemory(checkMethods(memory, 'memory', ['readDoubleword', 'hasFrame']));
 }
 
-/** Absolute storage over bytes, a frame at a time. */
-class FrameMemory implements AbsoluteMemory {
+/** Storage that is ours, and whose answers are right. */
+abstract class OwnMemory implements AbsoluteMemory {
   hi = 0;
   lo = 0;
+  abstract readDoubleword(pfn: number, offset: number): number;
+  abstract hasFrame(pfn: number): boolean;
+
+  protected take(bytes: Uint8Array, at: number): number {
+    this.hi = word(bytes, at);
+    this.lo = word(bytes, at + 4);
+    return 0;
+  }
+}
+
+/** Absolute storage over bytes, a frame at a time. */
+class FrameMemory extends OwnMemory {
   readonly #frame: (pfn: number) => Uint8Array | undefined | null;
 
   constructor(frame: (pfn: number) => Uint8Array | undefined | null) {
+    super();
     this.#frame = frame;
   }
 
@@ -74,13 +89,31 @@ class FrameMemory implements AbsoluteMemory {
     if (bytes === undefined) return PGM_ADDRESSING;
     if (bytes === null) return -ERRNO.EFAULT;
     if (!(bytes instanceof Uint8Array)) throw invalidReturnValue('a Uint8Array, undefined or null', 'frame', bytes);
-    this.hi = word(bytes, offset);
-    this.lo = word(bytes, offset + 4);
-    return 0;
+    return this.take(bytes, offset);
   }
 
   hasFrame(pfn: number): boolean {
     return this.#frame(pfn) !== undefined;
+  }
+}
+
+/** Absolute storage over one array: no array is made for a frame. */
+class ArrayMemory extends OwnMemory {
+  readonly #bytes: Uint8Array;
+  readonly #frames: number;
+
+  constructor(bytes: Uint8Array) {
+    super();
+    this.#bytes = bytes;
+    this.#frames = Math.floor(bytes.length / FRAME);
+  }
+
+  readDoubleword(pfn: number, offset: number): number {
+    return this.hasFrame(pfn) ? this.take(this.#bytes, pfn * FRAME + offset) : PGM_ADDRESSING;
+  }
+
+  hasFrame(pfn: number): boolean {
+    return pfn < this.#frames;
   }
 }
 
@@ -93,10 +126,7 @@ export const memoryOfFrames = (frame: (pfn: number) => Uint8Array | undefined | 
   new FrameMemory(checkFunction(frame, 'frame'));
 
 /** Absolute storage that is one array of bytes from absolute address 0 on. A partial last frame is not storage. */
-export function memoryOfBytes(bytes: Uint8Array): AbsoluteMemory {
-  const frames = Math.floor(checkBytes(bytes, 'bytes').length / 4096);
-  return new FrameMemory((pfn) => (pfn < frames ? bytes.subarray(pfn * 4096, pfn * 4096 + 4096) : undefined));
-}
+export const memoryOfBytes = (bytes: Uint8Array): AbsoluteMemory => new ArrayMemory(checkBytes(bytes, 'bytes'));
 
 function word(bytes: Uint8Array, at: number): number {
   return ((bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!) >>> 0;
