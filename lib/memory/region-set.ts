@@ -569,7 +569,6 @@ function narrow(value: bigint): U64 {
   return value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : value;
 }
 
-/** What is at an address that has no memory. */
 function checkGuestPages(given: GuestPages): GuestPages {
   const { fd, size } = checkObject(given, 'options.guestMemfd');
   checkInteger(fd, 'options.guestMemfd.fd', 0, 0x7fff_ffff);
@@ -577,6 +576,7 @@ function checkGuestPages(given: GuestPages): GuestPages {
   return given;
 }
 
+/** What is at an address that has no memory. */
 function describe(table: RangeTable<MemoryRegion>, bus: MmioBus, at: SplitGpa): string {
   const mmio = bus.find(joinGpa(at));
   if (mmio !== undefined) return `that is ${mmio}, which has no memory`;

@@ -47,8 +47,7 @@ export class SpaceSlots implements SpaceUser {
   }
 
   add(region: MemoryRegion): void {
-    const guestMemfd = region.guestMemfd === undefined ? 0 : MEM.GUEST_MEMFD;
-    this.#keep(region, this.#create(region, this.#flags(region.readOnly) | guestMemfd));
+    this.#keep(region, this.#create(region, this.#flags(region, region.readOnly)));
   }
 
   #keep(region: MemoryRegion, slots: readonly Memslot[]): void {
@@ -99,8 +98,7 @@ export class SpaceSlots implements SpaceUser {
   /** READONLY cannot change on a live slot: the slots are deleted and made anew. */
   setReadOnly(region: MemoryRegion, readOnly: boolean): void {
     const slots = this.slotsOf(region);
-    const guestMemfd = region.guestMemfd === undefined ? 0 : MEM.GUEST_MEMFD;
-    const flags = this.#flags(readOnly) | guestMemfd;
+    const flags = this.#flags(region, readOnly);
     const made: Memslot[] = [];
     const undo = new Undo();
     for (const slot of slots) {
@@ -139,8 +137,9 @@ export class SpaceSlots implements SpaceUser {
     return this.memslots.calls.pageSize;
   }
 
-  #flags(readOnly: boolean): number {
-    return (readOnly ? MEM.READONLY : 0) | (this.#logging ? MEM.LOG_DIRTY_PAGES : 0);
+  #flags({ guestMemfd }: MemoryRegion, readOnly: boolean): number {
+    const flags = (readOnly ? MEM.READONLY : 0) | (this.#logging ? MEM.LOG_DIRTY_PAGES : 0);
+    return guestMemfd === undefined ? flags : flags | MEM.GUEST_MEMFD;
   }
 
   #create(placement: Placement, flags: number): Memslot[] {

@@ -1,10 +1,10 @@
+import { checkWord } from './argument-errors.ts';
+
 /**
  * Linux error numbers of the calls this project makes, the same on every architecture
  * (uAPI `asm-generic/errno-base.h`, `errno.h`). Kept as data so that the emulated kernel answers in
  * Linux numbers on every host.
  */
-
-import { checkWord } from './argument-errors.ts';
 export const ERRNO = {
   EPERM: 1,
   ENOENT: 2,

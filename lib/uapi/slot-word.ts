@@ -1,9 +1,9 @@
+import { checkWord } from './argument-errors.ts';
+
 /**
  * A memslot as the ioctls and dirty rings name it, in one u32: the address space in the upper half, the slot's id in the
  * lower one.
  */
-
-import { checkWord } from './argument-errors.ts';
 export const slotWord = (asId: number, id: number): number =>
   ((checkWord(asId, 'asId') << 16) | checkWord(id, 'id')) >>> 0;
 
