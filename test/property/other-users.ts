@@ -16,7 +16,7 @@ export const NOWHERE = 2 ** 38;
 interface User {
   /** Writes a byte; false when it has no memory there. */
   write(gpa: number, value: number): Promise<boolean>;
-  /** Does something with a view, if it has any; whether that was done. */
+  /** Does something with a view, if it has one; whether that was done. */
   view?(task: ViewTask): Promise<boolean>;
   end(how: End, gpa: number, value: number): Promise<boolean>;
 }

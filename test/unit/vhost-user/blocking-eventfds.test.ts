@@ -8,7 +8,7 @@ import { expect, it } from 'vitest';
 import { compile, compilerMissing } from '../sharing/compile.ts';
 import { hostCalls } from '../sharing/host.ts';
 
-// In processes of their own: who reads such an eventfd as any other waits in the kernel, and nothing ends that.
+// In processes of their own: a plain read of such an eventfd waits in the kernel, and nothing ends that.
 it('a front end whose eventfds block when they are read does not make a back end wait', {
   timeout: 90_000,
 }, async (test) => {

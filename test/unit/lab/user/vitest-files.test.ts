@@ -96,13 +96,13 @@ it('goes on', () => {});
     expect(runTests('none.test.mjs')).toMatchObject({ status: 1 });
   });
 
-  it('may be TypeScript, whose types are taken away here', (test) => {
+  it('may be TypeScript where this Node takes types away, and is refused where it does not', () => {
     const source = "import { expect, it } from 'vitest';\nit('has types', () => expect(1 as number).toBe(1));\n";
     const entry = { path: 'typed.test.ts', kind: 'file', content: Buffer.from(source) } as const;
     const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
     if (major < 22 || (major === 22 && minor < 13)) {
       expect(() => withoutTypes(entry)).toThrow(/^typed\.test\.ts is TypeScript: Node v.* takes no types away/);
-      test.skip('this Node takes no types away');
+      return;
     }
     const stripped = withoutTypes(entry);
     expect(stripped).toMatchObject({ path: 'typed.test.ts', kind: 'file' });
