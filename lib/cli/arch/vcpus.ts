@@ -6,6 +6,8 @@ import { DotUsageError } from '../repl/dot-command.ts';
 export function firstVcpu({ vcpus }: Vm): Vcpu {
   const [vcpu] = vcpus;
   if (vcpu === undefined)
-    throw new DotUsageError('there is no vCPU whose tables could be walked: vm.createVcpu() makes one');
+    throw new DotUsageError(
+      'there is no vCPU whose tables could be walked: vm.createVcpu() makes one; .xp takes guest physical addresses',
+    );
   return vcpu;
 }

@@ -89,7 +89,10 @@ function optionsOf({ emulate = {} }: Partial<TraceHead>, values: Values, line: n
   const { arch, release } = values;
   const chosen = (arch ?? emulate.arch) as Arch;
   if (!ARCHES.includes(chosen)) {
-    if (arch === undefined) throw new TraceFileError(`line ${line}: there is no architecture ${String(chosen)}`);
+    if (arch === undefined) {
+      const what = chosen === undefined ? 'does not say of which architecture it is' : `is of ${String(chosen)}`;
+      throw new TraceFileError(`line ${line}: the trace ${what}: --arch takes one of ${ARCHES.join(', ')}`);
+    }
     throw new UsageError(`--arch is one of ${ARCHES.join(', ')}, not "${arch}"`, 'replay');
   }
   const traced = (chosen === emulate.arch ? emulate : {}) as Partial<EmulatedKernelOptions>;

@@ -103,6 +103,16 @@ describe('kvm-bridge replay', () => {
     ['text', ['hello'], 'line 1: this is no trace: --trace-out FILE and Kvm.open({ record }) make one'],
     ['a call without a head', ['{"call":"openKvm","args":[]}'], "line 1: a call stands before the trace's head"],
     ['a later format', ['{"kvm-bridge-trace":2}'], 'line 1: the trace has format 2, and format 1 is read here'],
+    [
+      'no architecture',
+      ['{"kvm-bridge-trace":1}'],
+      'line 1: the trace does not say of which architecture it is: --arch takes one of',
+    ],
+    [
+      'another one',
+      ['{"kvm-bridge-trace":1,"emulate":{"arch":"mips"}}'],
+      'line 1: the trace is of mips: --arch takes one of',
+    ],
   ])('takes %s for no trace', async (_, lines, message) => {
     const { status, out, err } = await replayed(lines as string[]);
     expect({ status, out }).toEqual({ status: 2, out: '' });
