@@ -14,7 +14,9 @@ import type { Session } from './session.ts';
 export interface Capture {
   readonly arch: 's390x' | 'ppc64';
   readonly json: CaptureJson;
-  /** Pages by guest physical (absolute, real) address. */
+  /** Bytes of the guest's memory, from address 0 on. */
+  readonly memory: number;
+  /** Pages by guest physical (absolute, real) address, all of them in that memory. */
   readonly pages: ReadonlyMap<number, Uint8Array>;
   readonly keys: Uint8Array | undefined;
   readonly htab: Htab | undefined;
@@ -75,10 +77,11 @@ export function readCapture(folder: string): Capture {
     return parsed;
   });
   const pages = whole(join(folder, 'pages.bin'), () => pagesIn(records));
+  const memory = whole(join(folder, 'capture.json'), () => memoryOf(json, pages));
   const stream = readOptional(folder, 'htab.stream');
   const htab = stream === undefined ? undefined : whole(join(folder, 'htab.stream'), () => decodeHtabStream(stream));
   const keys = readOptional(folder, 'skeys.bin');
-  return { arch: htab === undefined ? 's390x' : 'ppc64', json, pages, keys, htab };
+  return { arch: htab === undefined ? 's390x' : 'ppc64', json, memory, pages, keys, htab };
 }
 
 function pagesIn(records: Uint8Array): Map<number, Uint8Array> {
@@ -86,9 +89,23 @@ function pagesIn(records: Uint8Array): Map<number, Uint8Array> {
   const pages = new Map<number, Uint8Array>();
   const view = new DataView(records.buffer, records.byteOffset, records.byteLength);
   for (let at = 0; at < records.length; at += RECORD) {
-    pages.set(Number(view.getBigUint64(at)), records.subarray(at + 8, at + RECORD));
+    const address = Number(view.getBigUint64(at));
+    if (address % PAGE !== 0) throw new RangeError(`${hex(address)} is the address of no page`);
+    pages.set(address, records.subarray(at + 8, at + RECORD));
   }
   return pages;
+}
+
+/** As much as is told, or where nothing is, as much as the pages need. @throws RangeError for what there can't be, and for pages outside of it */
+function memoryOf(json: CaptureJson, pages: Iterable<readonly [number, Uint8Array]>): number {
+  let end = 0;
+  for (const [address] of pages) end = Math.max(end, address + PAGE);
+  const size = json.memory === undefined ? Math.ceil(Math.max(end, 1) / MIB) * MIB : Number(BigInt(json.memory));
+  if (size > MOST_MEMORY || size % PAGE !== 0 || size === 0) {
+    throw new RangeError(`it says that the guest has ${hex(BigInt(size))} bytes of memory`);
+  }
+  if (end > size) throw new RangeError(`a page ends at ${hex(BigInt(end))}, and memory at ${hex(size)}`);
+  return size;
 }
 
 /** Every number that is text is looked at here, so that nobody behind this meets one that isn't. @throws Error */
@@ -108,14 +125,13 @@ export type Loaded = Pick<Session, 'loaded' | 'facilities' | 'segments'>;
 
 /** Makes the session's VM the captured guest, stopped. */
 export function loadCapture({ kvm, vm }: Session, capture: Capture): Loaded {
-  const { arch, json, pages, keys, htab } = capture;
-  const size = sizeOf(capture);
+  const { arch, json, memory, pages, keys, htab } = capture;
   const vcpu = vm.createVcpu();
   // While there is no memory behind the prefix, KVM_RUN takes the registers and gives EFAULT.
   if (arch === 's390x') takeRegisters(vcpu, json);
-  vm.memory.addRam(0, kvm.mapAnonymous(size), { name: 'captured RAM' });
+  vm.memory.addRam(0, kvm.mapAnonymous(memory), { name: 'captured RAM' });
   for (const [address, bytes] of pages) vm.memory.writeExact(address, bytes);
-  if (keys !== undefined) vm.storageKeys.setBytes(0, keys.subarray(0, size / PAGE));
+  if (keys !== undefined) vm.storageKeys.setBytes(0, keys.subarray(0, memory / PAGE));
   const leftOut = htab === undefined ? 0 : loadTable(vm.hpt, htab, kvm.pageSize);
   const segments: readonly Segment[] | undefined = json.slb?.map(({ esid, vsid }) =>
     segment(BigInt(esid), BigInt(vsid)),
@@ -127,24 +143,10 @@ export function loadCapture({ kvm, vm }: Session, capture: Capture): Loaded {
       ? ''
       : ` ${leftOut} entries of its table are left out: their pages are larger than the host's, ${humanSize(kvm.pageSize)}.`;
   return {
-    loaded: `A captured ${arch} guest${of}: ${humanSize(size)}, of which ${pages.size} pages were kept.${lacking} Try .mem, .regs and .walk.`,
+    loaded: `A captured ${arch} guest${of}: ${humanSize(memory)}, of which ${pages.size} pages were kept.${lacking} Try .mem, .regs and .walk.`,
     ...(arch === 's390x' ? { facilities } : {}),
     ...(segments === undefined ? {} : { segments }),
   };
-}
-
-/** @throws UsageError for memory that there can't be, and for pages outside of it */
-function sizeOf({ json, pages }: Capture): number {
-  let end = 0;
-  for (const address of pages.keys()) end = Math.max(end, address + PAGE);
-  const size = json.memory === undefined ? Math.ceil(Math.max(end, 1) / MIB) * MIB : Number(BigInt(json.memory));
-  if (size > MOST_MEMORY || size % PAGE !== 0 || size === 0) {
-    throw new UsageError(`the capture is damaged: it says that the guest has ${hex(BigInt(size))} bytes of memory`);
-  }
-  if (end > size) {
-    throw new UsageError(`the capture is damaged: a page ends at ${hex(BigInt(end))}, and memory at ${hex(size)}`);
-  }
-  return size;
 }
 
 /** Gives the VM the table, but for entries that KVM would refuse; how many those are. */

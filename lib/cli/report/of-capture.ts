@@ -23,9 +23,8 @@ export function reportOfCapture(capture: Capture, name: string): ReportData {
   return { ...common, hpt: hptOf(htab), spaces: [virtualPagesOf(htab, segments)], tables: [hptTable(htab)] };
 }
 
-function memoryOf({ json, pages, keys }: Capture): MemoryData {
+function memoryOf({ memory: end, pages, keys }: Capture): MemoryData {
   const kept = [...pages.keys()].sort((a, b) => a - b);
-  const end = json.memory === undefined ? (kept.at(-1) ?? 0) + PAGE : Number(BigInt(json.memory));
   const layers = [
     layer(
       'kept pages',

@@ -1,7 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { gunzipSync } from 'node:zlib';
+import { gunzipSync, gzipSync } from 'node:zlib';
 import { afterAll, describe, expect, it } from 'vitest';
 import { cli } from '../../../../lib/cli/cli.ts';
 import { readTrace } from '../../../../lib/cli/replay/read-trace.ts';
@@ -117,10 +117,20 @@ describe('kvm-bridge report', () => {
     input = undefined;
   });
 
+  const recordAt = (address: bigint): Buffer => {
+    const record = Buffer.alloc(8 + 4096);
+    record.writeBigUInt64BE(address);
+    return record;
+  };
+
   it.each([
     ['capture.json', '{', /capture\.json is damaged: /],
     ['capture.json', '{"memory":"much"}', /capture\.json is damaged: "much" is no number/],
     ['capture.json', '{"cpus":[{}]}', /capture\.json is damaged: /],
+    ['capture.json', '{"memory":"0x1000000000000"}', /capture\.json is damaged: .* 0x1000000000000 bytes of memory/],
+    ['capture.json', '{"memory":"1"}', /capture\.json is damaged: .* 0x1 bytes of memory/],
+    ['pages.bin', recordAt(1n), /pages\.bin is damaged: 0x1 is the address of no page/],
+    ['pages.bin', recordAt(1n << 44n), /capture\.json is damaged: .* bytes of memory/],
     ['pages.bin', 'x', /pages\.bin is damaged: 1 bytes are not records of 4104/],
     ['htab.stream', 'x', /htab\.stream is damaged: /],
     ['skeys.bin.gz', 'x', /skeys\.bin\.gz is damaged: /],
@@ -133,6 +143,29 @@ describe('kvm-bridge report', () => {
     const io = fakeIo();
     expect(await cli(['--load', capture], io)).toBe(2);
     expect(io.err()).toMatch(why);
+  });
+
+  it('says that a page of a capture is outside of its memory, as --load does', async () => {
+    const capture = mkdtempSync(join(folder, 'capture-'));
+    writeFileSync(join(capture, 'capture.json'), '{"memory":"0x100000"}');
+    writeFileSync(join(capture, 'pages.bin'), recordAt(0x10_0000n));
+    const why = /capture\.json is damaged: a page ends at 0x101000, and memory at 0x100000/;
+    expect(await run(capture)).toMatchObject({ status: 2, err: expect.stringMatching(why) });
+    const io = fakeIo();
+    expect(await cli(['--load', capture], io)).toBe(2);
+    expect(io.err()).toMatch(why);
+  });
+
+  it('unpacks no more of a capture than it can be', async () => {
+    const capture = mkdtempSync(join(folder, 'capture-'));
+    writeFileSync(join(capture, 'capture.json'), '{}');
+    writeFileSync(join(capture, 'pages.bin'), '');
+    const packed = gzipSync(Buffer.alloc(128 << 20));
+    writeFileSync(join(capture, 'skeys.bin.gz'), Buffer.concat(Array.from({ length: 9 }, () => packed)));
+    expect(await run(capture)).toMatchObject({
+      status: 2,
+      err: expect.stringMatching(/skeys\.bin\.gz is damaged: .*larger than/),
+    });
   });
 
   it('says what is wrong with a file', async () => {
