@@ -2,7 +2,7 @@ import type { DirtyLog } from '../../../emulated/dirty-log.ts';
 import type { EmulatedHostMemory } from '../../../emulated/host-memory.ts';
 import type { EmulatedMemslot, MemslotSet } from '../../../emulated/memslots.ts';
 import { entriesOf } from '../model/hash.ts';
-import { frameOf, HPTES_PER_GROUP, R_HI, R_LO, V_HI, V_LO } from '../model/hpte.ts';
+import { frameOf, HPTE_WORDS, HPTES_PER_GROUP, R_HI, R_LO, V_HI, V_LO } from '../model/hpte.ts';
 import { Htab } from '../model/htab.ts';
 import { shiftOf } from '../model/page-sizes.ts';
 import { bigEndian } from '../model/words.ts';
@@ -19,8 +19,7 @@ const REAL_V_HI = V_HI.B | 0x000f_ffff;
 const RC = R_LO.R | R_LO.C;
 const RC_SHIFT = 7;
 
-/** Words of an entry, of which the second says whether the slot is taken: as the machine has it. */
-const HPTE_WORDS = 4;
+/** Of an entry's second word, as the machine has it: the slot is taken. */
 const PRESENT = bigEndian(V_LO.VALID | V_LO.ABSENT);
 
 /** What the table needs of its VM; an EmulatedVm is one. */

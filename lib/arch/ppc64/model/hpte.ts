@@ -35,6 +35,8 @@ export const R_LO = {
 
 /** Size of one entry in bytes. */
 export const HPTE_SIZE = 16;
+/** Words of 32 bits of an entry: V, then R, each with its upper half first. */
+export const HPTE_WORDS = HPTE_SIZE / 4;
 
 /** Entries of one group (PTEG). */
 export const HPTES_PER_GROUP = 8;

@@ -2,7 +2,7 @@
  * The loops of the HTAB stream codec over a whole stream or a whole table: here in TypeScript, and the addon has the same
  * in C++ (native/htab.cc). They know right from wrong, not what is wrong: that the codec finds out when they refuse.
  */
-import { HPTE_SIZE, V_HI, V_LO } from './hpte.ts';
+import { HPTE_SIZE, HPTE_WORDS, V_HI, V_LO } from './hpte.ts';
 import { baseShiftOf } from './page-sizes.ts';
 import { bigEndian, littleEndian, wordsOf } from './words.ts';
 
@@ -32,9 +32,7 @@ export interface HtabLoops {
 /** What {@link HtabLoops.apply} wants to know of page sizes. */
 export const LARGE_SIZES: Uint8Array = Uint8Array.from({ length: 256 }, (_, lp) => baseShiftOf(V_LO.LARGE, lp << 12));
 
-/** Words of a header, and of an entry: V, then R, each with its upper half first. */
 const HEADER_WORDS = HTAB_HEADER_SIZE / 4;
-const HPTE_WORDS = HPTE_SIZE / 4;
 
 /** Bits of V's halves as the machine loads them. */
 const VALID = bigEndian(V_LO.VALID);

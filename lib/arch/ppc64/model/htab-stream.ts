@@ -14,7 +14,7 @@ import {
 } from '../../../base/arguments.ts';
 import { outOfRange } from '../../../base/errors.ts';
 import { entriesOf } from './hash.ts';
-import { HPTE_SIZE, V_HI, V_LO } from './hpte.ts';
+import { HPTE_SIZE, HPTE_WORDS, V_HI, V_LO } from './hpte.ts';
 import { checkSameOrder, Htab } from './htab.ts';
 import {
   HTAB_HEADER_SIZE,
@@ -90,8 +90,6 @@ export interface HtabStreamFormat {
 }
 
 const MAX_ENTRIES = entriesOf(46);
-
-const HPTE_WORDS = HPTE_SIZE / 4;
 
 const HEADERS = ['little', 'big'] as const;
 
