@@ -170,7 +170,8 @@ export const mmioExits: Benchmark = {
         ],
         comparisons: [{ of: 'run', to: 'C' }],
       };
-      using workerVm = kvm.createVm();
+      // Goes with the process: the worker that runs it ends some time after it is told to.
+      const workerVm = kvm.createVm();
       using worker = new ExitWorker(boot(workerVm, access));
       yield {
         title: `MMIO exit round trip in a worker, a guest's 32-bit ${access}`,

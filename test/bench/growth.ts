@@ -7,11 +7,13 @@ import { type Case, repeat } from './measure.ts';
 const PAGE = 4096;
 /** Regions lie two pages apart, so that there is room for one more between any two. */
 const DISTANCE = 2 * PAGE;
-/** So many things against so many; a VM has 32,764 slots, and one is added. */
-const SPANS = [
-  [16, 512],
-  [512, 32_763],
-] as const;
+/** So many things are few, and so many are more. */
+const FEW = 16;
+const SOME = 512;
+/** A VM has 32,764 slots, and one is added. */
+const MOST_SLOTS = 32_763;
+/** Each is a mapping, as is the rest before it, and a process has 65,530 (vm.max_map_count). */
+const MOST_PIECES = 16_384;
 
 /** One operation where there are so many things. */
 interface Operation extends Disposable {
@@ -67,12 +69,12 @@ function putPiece(count: number): Operation {
   };
 }
 
-const OPERATIONS: readonly (readonly [string, string, (count: number) => Operation])[] = [
-  ['a lookup, readU32 in any of the regions', 'lookup', lookup],
-  ['a region added anywhere and removed', 'pair', addAndRemove],
-  ['a region moved anywhere', 'move', move],
-  ['collect, which asks for each slot: n^1 is the least', 'collect', collect],
-  ['a piece mapped over one of a reservation', 'piece', putPiece],
+const OPERATIONS: readonly (readonly [string, string, (count: number) => Operation, most: number])[] = [
+  ['a lookup, readU32 in any of the regions', 'lookup', lookup, MOST_SLOTS],
+  ['a region added anywhere and removed', 'pair', addAndRemove, MOST_SLOTS],
+  ['a region moved anywhere', 'move', move, MOST_SLOTS],
+  ['collect, which asks for each slot: n^1 is the least', 'collect', collect, MOST_SLOTS],
+  ['a piece mapped over one of a reservation', 'piece', putPiece, MOST_PIECES],
 ];
 
 /** What operations cost where there is more: the exponent is that of one of them, so 0 is as much as with few. */
@@ -80,8 +82,11 @@ export const growth: Benchmark = {
   name: 'growth',
   needsKvm: false,
   *cases({ sizes }: Bench): Generator<Case> {
-    for (const [what, per, make] of sizes(OPERATIONS)) {
-      for (const [few, many] of sizes(SPANS)) {
+    for (const [what, per, make, most] of sizes(OPERATIONS)) {
+      for (const [few, many] of sizes([
+        [FEW, SOME],
+        [SOME, most],
+      ] as const)) {
         using less = make(few);
         using more = make(many);
         yield {
