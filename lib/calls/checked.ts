@@ -44,11 +44,10 @@ function checkGroup(target: object, group: Parameters<typeof signaturesOf>[0]): 
   const methods = target as Record<string, AnyCall>;
   const wrapped: Record<string, AnyCall> = {};
   for (const [name, { parameters }] of Object.entries(signaturesOf(group))) {
+    const names = parameters.map(([parameter]) => parameter);
+    const kinds = parameters.map(([parameter, kind]) => PARTICULAR[`${name}.${parameter}`] ?? kind);
     wrapped[name] = (...args) => {
-      for (let i = 0; i < parameters.length; i++) {
-        const [parameter, kind] = parameters[i]!;
-        checkArgument(parameter, PARTICULAR[`${name}.${parameter}`] ?? kind, args[i]);
-      }
+      for (let i = 0; i < kinds.length; i++) checkArgument(names[i]!, kinds[i]!, args[i]);
       return methods[name]!.apply(target, args as unknown[]);
     };
   }
