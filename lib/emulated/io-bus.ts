@@ -173,20 +173,3 @@ function hasRoomBefore612(first: number, last: number, capacity: number): boolea
 function contains(zone: BusRange, { addr, size }: BusRange): boolean {
   return addr >= zone.addr && addr + size <= zone.addr + zone.size;
 }
-
-/** The irqfds of a VM. An eventfd is an irqfd once, whatever the gsi. */
-export class Irqfds {
-  readonly #gsis = new Map<EmulatedEventfd, number>();
-
-  add(eventfd: EmulatedEventfd, gsi: number): number {
-    if (this.#gsis.has(eventfd)) return -ERRNO.EBUSY;
-    this.#gsis.set(eventfd, gsi);
-    eventfd.onReleased.add(() => this.#gsis.delete(eventfd));
-    return 0;
-  }
-
-  /** Nothing to delete is no error. */
-  delete(eventfd: EmulatedEventfd, gsi: number): void {
-    if (this.#gsis.get(eventfd) === gsi) this.#gsis.delete(eventfd);
-  }
-}

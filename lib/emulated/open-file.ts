@@ -23,12 +23,17 @@ export interface OpenFile {
 
 const COUNTER_MAX = 0xffff_ffff_ffff_fffen;
 
+/** The irqfds of a VM, as an eventfd knows them that is one of them: KVM reads its counter as soon as it rises. */
+interface IrqfdsOfVm {
+  /** The eventfd's last descriptor was closed. */
+  eventfdReleased(eventfd: EmulatedEventfd): void;
+}
+
 /** eventfd(2), non-blocking, in its plain counting mode. */
 export class EmulatedEventfd implements OpenFile {
   readonly kind = 'eventfd';
   #count: bigint;
-  /** Told when the last descriptor is closed: irqfds end then. */
-  readonly onReleased = new Set<() => void>();
+  readonly irqfds = new Set<IrqfdsOfVm>();
   readonly polled = new PollQueue(() => (this.#count > 0n ? POLL.IN : 0) | (this.#count < COUNTER_MAX ? POLL.OUT : 0));
 
   readonly #little: boolean;
@@ -56,19 +61,29 @@ export class EmulatedEventfd implements OpenFile {
     const value = viewOf(from).getBigUint64(0, this.#little);
     if (value > COUNTER_MAX) return -ERRNO.EINVAL;
     if (this.#count + value > COUNTER_MAX) return -ERRNO.EAGAIN;
-    this.#count += value;
-    this.polled.changed();
+    this.#raise(value);
     return 8;
   }
 
   /** What the kernel does when an ioeventfd matches. */
   signal(): void {
-    if (this.#count < COUNTER_MAX) this.#count += 1n;
+    this.#raise(this.#count < COUNTER_MAX ? 1n : 0n);
+  }
+
+  /** An irqfd ends, and takes with it what is counted (`eventfd_ctx_remove_wait_queue`). */
+  irqfdEnded(irqfds: IrqfdsOfVm): void {
+    this.irqfds.delete(irqfds);
+    this.#count = 0n;
     this.polled.changed();
   }
 
   released(): void {
-    for (const tell of this.onReleased) tell();
+    for (const irqfds of this.irqfds) irqfds.eventfdReleased(this);
+  }
+
+  #raise(by: bigint): void {
+    this.#count = this.irqfds.size > 0 ? 0n : this.#count + by;
+    this.polled.changed();
   }
 }
 

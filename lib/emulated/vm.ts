@@ -17,7 +17,8 @@ import type { EmulatedDirtyRing } from './dirty-ring.ts';
 import { FrameRanges } from './frame-ranges.ts';
 import type { EmulatedGuestMemfd } from './guest-memfd.ts';
 import type { EmulatedHostMemory, MmuNotifier } from './host-memory.ts';
-import { IoBus, Irqfds } from './io-bus.ts';
+import { IoBus } from './io-bus.ts';
+import { Irqfds } from './irqfds.ts';
 import type { Machine, VmType } from './machine.ts';
 import { type BoundPages, EmulatedMemslot, MemslotSet } from './memslots.ts';
 import type { OpenFile } from './open-file.ts';
@@ -80,6 +81,10 @@ export class EmulatedVm<Arch extends ArchVm = ArchVm> implements OpenFile, MmuNo
 
   get pageSize(): number {
     return this.machine.pageSize;
+  }
+
+  released(): void {
+    this.irqfds.clear();
   }
 
   // Memslots

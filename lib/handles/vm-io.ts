@@ -96,7 +96,10 @@ export class VmIo {
     });
   }
 
-  /** KVM_IRQFD: signalling the eventfd injects an interrupt. Closing takes it back. @throws KvmError EINVAL, EBUSY, EAGAIN */
+  /**
+   * KVM_IRQFD: signalling the eventfd injects an interrupt. KVM takes the count of each signal at once, so nobody else reads it;
+   * what was counted before goes when the registration ends. Closing takes it back. @throws KvmError EINVAL, EBUSY, EAGAIN
+   */
   irqfd(options: IrqfdOptions): Registration {
     const { eventfd, gsi, resample } = checkObject(options, 'options');
     checkInstance(eventfd, 'options.eventfd', EventFd);

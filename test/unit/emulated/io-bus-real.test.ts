@@ -19,6 +19,17 @@ type World = ReturnType<typeof world>;
 /** One of the eventfds, or what is none. */
 const descriptor = ({ vm, eventfds }: World, index: number): number => eventfds[index] ?? vm;
 
+/** Adds to an eventfd's count, or takes it where nothing is to be added: a count or −errno. */
+function count(on: World, which: number, add: bigint): number | bigint {
+  const fd = on.eventfds[which];
+  if (fd === undefined) return 0;
+  const value = new BigUint64Array([add]);
+  const bytes = new Uint8Array(value.buffer);
+  if (add !== 0n) return on.calls.write(fd, bytes);
+  const result = on.calls.read(fd, bytes);
+  return result < 0 ? result : value[0]!;
+}
+
 /** The same numbers every time (a linear congruential generator). */
 function numbers(seed: number) {
   let state = seed;
@@ -33,7 +44,7 @@ const whyNot = missing ?? ('calls' in native && native.calls.arch !== 'x86_64' ?
 const why = whyNot === undefined ? '' : ` (${whyNot})`;
 
 it.skipIf(whyNot !== undefined).each([1, 2, 3])(
-  `ioeventfds and irqfds of random lengths, matches, buses and resampling are answered as by the real kernel${why}, seed %i`,
+  `ioeventfds and irqfds of random lengths, matches, buses and resampling, signalled and read, are answered as by the real kernel${why}, seed %i`,
   (seed) => {
     if (!('calls' in native)) throw new Error(native.reason);
     const { below, pick } = numbers(seed);
@@ -44,9 +55,14 @@ it.skipIf(whyNot !== undefined).each([1, 2, 3])(
       const worlds = [world(real, irqchip), world(emulated, irqchip)];
       for (let i = 0; i < 200; i++) {
         const which = below(5);
-        let ask: (world: World) => number;
+        let ask: (world: World) => number | bigint;
         let what: string;
-        if (below(3) < 2) {
+        const kind = below(5);
+        if (kind === 0) {
+          const value = below(3) === 0 ? 0n : BigInt(1 + below(9));
+          what = `eventfd ${which}: ${value === 0n ? 'read' : `write ${value}`}`;
+          ask = (on) => count(on, which, value);
+        } else if (kind < 4) {
           const [addr, length] = [
             pick([0x1000, 0x1000, 0x1004, 0x2000, 0xffff_ffff_ffff_ffffn, 0x3f8]),
             pick([0, 1, 2, 4, 8, 3]),
@@ -66,8 +82,15 @@ it.skipIf(whyNot !== undefined).each([1, 2, 3])(
         const [theirs, ours] = worlds.map(ask);
         expect(ours, `VM ${vm}, call ${i}: ${what}`).toBe(theirs);
       }
-      for (const { calls, kvm, vm: fd, eventfds } of worlds)
-        for (const each of [...eventfds, fd, kvm]) calls.close(each);
+      // The VM goes, and nobody takes what is signalled any more.
+      for (const { calls, vm: fd } of worlds) calls.close(fd);
+      for (const which of [0, 1, 2, 3]) {
+        for (const add of [0n, 5n, 0n]) {
+          const [theirs, ours] = worlds.map((on) => count(on, which, add));
+          expect(ours, `VM ${vm} is closed, eventfd ${which}`).toBe(theirs);
+        }
+      }
+      for (const { calls, kvm, eventfds } of worlds) for (const each of [...eventfds, kvm]) calls.close(each);
     }
   },
 );

@@ -115,6 +115,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'unit/arch/s390x/emulated/keys-cmma': 'memslots',
     'unit/emulated/host-memory': 'backing',
     'unit/emulated/io-bus': 'bus-devices',
+    'unit/emulated/io-bus-real': 'irqfds',
     'unit/emulated/vcpu': 'guest',
     'unit/handles/guest-memfd': 'guest-memfd',
     'unit/memory/dirty-pages': 'dirty-log dirty-ring slot-dirty',
