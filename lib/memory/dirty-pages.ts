@@ -362,7 +362,8 @@ export class DirtyPages implements MemslotWatcher {
 
   /** The bitmap of a slot that is made anew, as it was; what was pending is so again. */
   #resurrect(slot: Memslot): DirtyBitmap | undefined {
-    const index = this.#gone.findIndex(({ log }) => log.isOf(slot));
+    // The one that went last: the same memory may have gone from there before.
+    const index = this.#gone.findLastIndex(({ log }) => log.isOf(slot));
     if (index < 0) return undefined;
     const [{ log, pending }] = this.#gone.splice(index, 1) as [GoneSlot];
     this.#pending.addAll(pending);

@@ -68,6 +68,27 @@ describe.each(backends)('what the kernel forgets on $name', (backend) => {
     expect(vm.dirtyPages).not.toBe(dirtyPages);
   });
 
+  it('a slot made anew has what the last slot there had, not an earlier one of the same memory', () => {
+    const mapping = kvm.mapAnonymous(UNIT);
+    const byHand = kvm.mapAnonymous(UNIT);
+    vm.setUserMemoryRegion({ slot: 9, guestPhysAddr: 4 * UNIT, memorySize: UNIT, userspaceAddr: byHand.hva });
+    using refused = kvm.createAddressSpace();
+    refused.addRam(4 * UNIT, byHand);
+    vm.dirtyPages.start();
+    vm.memory.addRam(0, mapping).remove();
+    const region = vm.memory.addRam(UNIT, mapping);
+    vm.memory.writeU8(UNIT + 3 * page, 1);
+    region.move(0);
+    expect(() => vm.bind(refused)).toThrow(expect.objectContaining({ code: 'EEXIST' }));
+    vm.memory.writeU8(5 * page, 1);
+    try {
+      region.setReadOnly(true);
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'EINVAL' });
+    }
+    expect(collected()).toEqual([3, 5]);
+  });
+
   it('a region that goes leaves its last pages to be asked for, and its place to others', () => {
     const region = vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
     vm.dirtyPages.start();
