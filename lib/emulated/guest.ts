@@ -31,7 +31,7 @@ export type GuestOp =
    * are the 32 general-purpose ones.
    */
   | { readonly op: 'execute'; readonly address: number }
-  /** An instruction of the architecture's by its mnemonic (s390x: IPTE, IDTE, CSPG, SSKE, ISKE, RRBE, ESSA; ppc64: li, mfspr). */
+  /** An instruction of the architecture's by its mnemonic (s390x: IPTE, IDTE, CSPG, CS, CSG, CDS, CDSG, SSKE, ISKE, RRBE, PFMF, TPROT, ESSA; ppc64: li, mfspr). */
   | { readonly op: 'instruction'; readonly name: string; readonly operands: readonly bigint[] }
   | { readonly op: 'halt' }
   /** Loops until something interrupts the run. */

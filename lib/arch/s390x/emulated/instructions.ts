@@ -1,33 +1,26 @@
 /**
  * Instructions of a scripted s390x guest that control storage: invalidation of translation tables under the IPTE
- * interlock, storage keys, and what it tells of its frames (CMM).
+ * interlock, storage keys and protection, and what it tells of its frames (CMM). Exchanges, PFMF and TPROT are beside this.
  */
 
 import type { GuestResult } from '../../../emulated/guest.ts';
-import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
 import { ENTRY_INVALID, PAGE_INVALID } from '../model/dat-entries.ts';
 import {
   decodePswMask,
   KEY_REFERENCE,
-  PGM_ADDRESSING,
   PGM_OPERATION,
   PGM_PRIVILEGED_OPERATION,
   PGM_PROTECTION,
   PGM_SPECIFICATION,
-  realToAbsolutePfn,
 } from '../model/index.ts';
+import { COMPARE_AND_SWAP, exchangeIfEqual } from './compare-and-swap.ts';
 import { LAST_REQUEST, performEssa } from './essa.ts';
-import { programInterruption, translateGuestAccess } from './run.ts';
+import { pfmf } from './frame-management.ts';
+import { frameAtAbsolute, frameAtReal, type Guest, type Instruction } from './guest-instruction.ts';
+import { programInterruption } from './run.ts';
+import { tprot } from './test-protection.ts';
 import type { S390xVcpu } from './vcpu-state.ts';
 import type { S390xVm } from './vm-state.ts';
-
-/** What an instruction works on. */
-interface Guest {
-  readonly vm: S390xVm;
-  readonly state: S390xVcpu;
-}
-
-type Instruction = (guest: Guest, operands: readonly bigint[]) => GuestResult;
 
 /** Bits of IDTE's second operand: clearing by ASCE instead of invalidating, and how many more entries. */
 const IDTE_CLEAR_BY_ASCE = 0x800n;
@@ -48,6 +41,8 @@ const OTHERS: ReadonlyMap<string, Instruction> = new Map<string, Instruction>([
   ['ISKE', iske],
   ['RRBE', rrbe],
   ['ESSA', essa],
+  ['TPROT', tprot],
+  ['PFMF', pfmf],
 ]);
 
 /**
@@ -61,11 +56,13 @@ export function executeInstruction(
   name: string,
   operands: readonly bigint[],
 ): GuestResult | 'retry' {
+  const unprivileged = COMPARE_AND_SWAP.get(name);
+  if (unprivileged !== undefined) return unprivileged({ vm, state }, operands);
   const invalidation = INVALIDATIONS.get(name);
   const instruction = invalidation ?? OTHERS.get(name);
-  if (instruction === undefined) throw programInterruption(PGM_OPERATION, Number(state.pswAddress));
+  if (instruction === undefined) throw programInterruption(PGM_OPERATION, state.pswAddress);
   if (decodePswMask(state.pswMask).problemState) {
-    throw programInterruption(PGM_PRIVILEGED_OPERATION, Number(state.pswAddress));
+    throw programInterruption(PGM_PRIVILEGED_OPERATION, state.pswAddress);
   }
   const guest = { vm, state };
   if (invalidation === undefined) return instruction(guest, operands);
@@ -94,30 +91,27 @@ function idte({ vm }: Guest, [designation = 0n, address = 0n]: readonly bigint[]
 }
 
 /** CSPG: exchanges a doubleword if it is what is expected. Gives the condition code, and what was there. */
-function cspg({ vm, state }: Guest, [expected = 0n, replacement = 0n, address = 0n]: readonly bigint[]): GuestResult {
-  const absolute = BigInt(translateGuestAccess(vm, state, Number(address & ~7n), true));
-  const found = readDoubleword(vm, absolute);
-  if (found === expected) writeDoubleword(vm, absolute, replacement);
-  return [found === expected ? 0n : 1n, found];
+function cspg(guest: Guest, [expected = 0n, replacement = 0n, address = 0n]: readonly bigint[]): GuestResult {
+  return exchangeIfEqual(guest, address & ~7n, 8, expected, replacement);
 }
 
 /** SSKE: sets the key of the frame at a real address. */
 function sske(guest: Guest, [key = 0n, address = 0n]: readonly bigint[]): undefined {
-  const { gfn, slot } = frameAt(guest, address);
+  const { gfn, slot } = frameAtReal(guest, address);
   guest.vm.states.enableKeys();
   guest.vm.states.setKey(slot, gfn, Number(key) & 0xfe);
 }
 
 /** ISKE: the key of the frame at a real address. */
 function iske(guest: Guest, [address = 0n]: readonly bigint[]): bigint {
-  const { gfn, slot } = frameAt(guest, address);
+  const { gfn, slot } = frameAtReal(guest, address);
   guest.vm.states.enableKeys();
   return BigInt(guest.vm.states.key(slot, gfn));
 }
 
 /** RRBE: resets the reference bit of the frame at a real address. The condition code is R and C as they were. */
 function rrbe(guest: Guest, [address = 0n]: readonly bigint[]): bigint {
-  const { gfn, slot } = frameAt(guest, address);
+  const { gfn, slot } = frameAtReal(guest, address);
   guest.vm.states.enableKeys();
   const key = guest.vm.states.key(slot, gfn);
   guest.vm.states.setKey(slot, gfn, key & ~KEY_REFERENCE);
@@ -130,26 +124,11 @@ function rrbe(guest: Guest, [address = 0n]: readonly bigint[]): bigint {
  */
 function essa(guest: Guest, [request = 0n, address = 0n]: readonly bigint[]): bigint {
   const { vm } = guest;
-  if (!vm.cmmaEnabled) throw programInterruption(PGM_OPERATION, Number(address));
-  if (request < 0n || request > LAST_REQUEST) throw programInterruption(PGM_SPECIFICATION, Number(address));
-  const { gfn, slot } = vm.migrating ? absoluteFrame(guest, address) : frameAt(guest, address);
+  if (!vm.cmmaEnabled) throw programInterruption(PGM_OPERATION, address);
+  if (request < 0n || request > LAST_REQUEST) throw programInterruption(PGM_SPECIFICATION, address);
+  const { gfn, slot } = vm.migrating ? frameAtAbsolute(guest, address) : frameAtReal(guest, address);
   if (!vm.migrating) vm.states.cmmaUsed = true;
   return BigInt(performEssa(vm, slot, gfn, Number(request)));
-}
-
-function absoluteFrame({ vm }: Guest, address: bigint): { gfn: number; slot: EmulatedMemslot } {
-  const gfn = Number(address >> 12n);
-  const slot = vm.storage.slot(gfn);
-  if (slot === undefined) throw programInterruption(PGM_ADDRESSING, Number(address));
-  return { gfn, slot };
-}
-
-function frameAt({ vm, state }: Guest, real: bigint): { gfn: number; slot: EmulatedMemslot } {
-  const gfn = realToAbsolutePfn(Number(real >> 12n), state.cpu.prefixPfn);
-  const slot = vm.storage.slot(gfn);
-  if (slot === undefined) throw programInterruption(PGM_ADDRESSING, Number(real));
-  vm.link(gfn);
-  return { gfn, slot };
 }
 
 function setBits(vm: S390xVm, absolute: bigint, bits: bigint): void {
@@ -170,7 +149,7 @@ function move(vm: S390xVm, absolute: bigint, doubleword: DataView, store: boolea
   const gfn = Number(absolute >> 12n);
   const bytes = new Uint8Array(doubleword.buffer);
   const code = vm.storage.move(gfn, Number(absolute & 0xff8n), bytes, 0, 8, store);
-  if (code !== 0) throw programInterruption(code > 0 ? code : PGM_PROTECTION, Number(absolute));
+  if (code !== 0) throw programInterruption(code > 0 ? code : PGM_PROTECTION, absolute);
   vm.link(gfn);
   return doubleword;
 }

@@ -18,7 +18,7 @@ import {
   translateFirstFragment,
   translateNextFragment,
 } from '../model/translate.ts';
-import { highHalf, lowHalf, pfnOf } from '../model/u64.ts';
+import { highHalfOf, lowHalfOf, pfnOf } from '../model/u64.ts';
 import { MEM_OP_MAX_SIZE } from '../rules.ts';
 import { placeIn } from './frame-cache.ts';
 import type { S390xVm } from './vm-state.ts';
@@ -65,8 +65,8 @@ export class LogicalAccess {
 
   /** What the next `check` or `move` is about. */
   begin(gaddr: U64, ar: number, store: boolean, key: number): void {
-    this.#hi = typeof gaddr === 'number' ? Math.floor(gaddr / U32) : highHalf(gaddr);
-    this.#lo = typeof gaddr === 'number' ? gaddr >>> 0 : lowHalf(gaddr);
+    this.#hi = highHalfOf(gaddr);
+    this.#lo = lowHalfOf(gaddr);
     this.#ar = ar;
     this.#store = store;
     this.#access = store ? 'store' : 'fetch';

@@ -1,5 +1,6 @@
 /** What KVM_RUN does on s390x before the guest goes on, and how a scripted guest's addresses are translated. */
 
+import type { U64 } from '../../../base/u64.ts';
 import { GuestFault } from '../../../emulated/guest.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { cr0Low } from '../model/cpu-state.ts';
@@ -12,6 +13,7 @@ import {
   storageOverridePermits,
 } from '../model/index.ts';
 import { findAsce, setEffectiveAddress, translateFirstFragment } from '../model/translate.ts';
+import { highHalfOf, lowHalfOf } from '../model/u64.ts';
 import type { S390xVcpu } from './vcpu-state.ts';
 import type { S390xVm } from './vm-state.ts';
 
@@ -75,11 +77,11 @@ function u64(value: bigint): DataView {
 }
 
 /** Absolute address of a scripted guest's access; what the guest itself would see as an interruption is thrown. */
-export function translateGuestAccess(vm: S390xVm, state: S390xVcpu, address: number, write: boolean): number {
+export function translateGuestAccess(vm: S390xVm, state: S390xVcpu, address: U64, write: boolean): number {
   const { cpu } = state;
   const access = write ? 'store' : 'fetch';
   const translation = new DatTranslation();
-  setEffectiveAddress(cpu, Math.floor(address / 2 ** 32), address >>> 0, translation);
+  setEffectiveAddress(cpu, highHalfOf(address), lowHalfOf(address), translation);
   state.loadAccessRegisters();
   const code =
     findAsce(cpu, vm.storage, access, 0, translation) ||
@@ -97,6 +99,6 @@ export function translateGuestAccess(vm: S390xVm, state: S390xVcpu, address: num
   return translation.pfn * 4096 + (translation.addressLo & 0xfff);
 }
 
-export function programInterruption(code: number, address: number): GuestFault {
+export function programInterruption(code: number, address: U64): GuestFault {
   return new GuestFault(code, `${programInterruptionName(code)} exception at 0x${address.toString(16)}`);
 }

@@ -3,33 +3,8 @@
 import { describe, expect, it } from 'vitest';
 import { GuestFault, type GuestProgram, instruction, load, spin, store } from '../../../../../lib/emulated/guest.ts';
 import { MEM } from '../../../../../lib/uapi/flags.ts';
-import { DAT64, Machine, MIB, REAL64 } from './machine.ts';
-
-const SEGMENTS = 0x10_0000;
-const PAGES = 0x11_0000;
-const DATA = 0x18_0000;
-/** Behind the tables, so that real 0 is there. */
-const PREFIX = 0x20_0000;
-
-/** A machine whose vCPU runs a guest with these registers. */
-function running(psw: bigint, guest: () => GuestProgram, options: { cmma?: boolean; flags?: number } = {}): Machine {
-  const machine = new Machine(options);
-  machine.latch(psw, { 1: BigInt(SEGMENTS) | 3n }, PREFIX);
-  machine.addMemory(options.flags);
-  for (let i = 0; i < 2048; i++) machine.pokeDoubleword(SEGMENTS + i * 8, 0x20n);
-  for (const i of [0, 1]) machine.pokeDoubleword(SEGMENTS + i * 8, BigInt(PAGES));
-  for (let i = 0; i < 256; i++) machine.pokeDoubleword(PAGES + i * 8, BigInt(DATA + (i % 16) * 4096));
-  machine.kernel.loadGuest(machine.vcpu, guest());
-  return machine;
-}
-
-/** Runs a guest that collects what its instructions gave. */
-function results(psw: bigint, guest: (push: (value: unknown) => void) => GuestProgram, options?: { cmma?: boolean }) {
-  const found: unknown[] = [];
-  const machine = running(psw, () => guest((value) => found.push(value)), options);
-  machine.kernel.run(machine.vcpu, 0);
-  return { machine, found };
-}
+import { DATA, PAGES, PREFIX, results, running, SEGMENTS } from './guest-machine.ts';
+import { DAT64, MIB, REAL64 } from './machine.ts';
 
 describe('invalidation', () => {
   it('IPTE makes a page invalid, for the guest and for MEM_OP', () => {
