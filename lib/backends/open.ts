@@ -7,6 +7,7 @@ import { callError } from '../calls/failure.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { traced } from '../calls/recorder.ts';
 import { recorded } from '../calls/trace-recorder.ts';
+import { checkCalls } from '../calls/wrapped.ts';
 import { ARCHES, type Arch, archOfNode } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { EmulatedKernel } from './emulated.ts';
@@ -53,7 +54,7 @@ function checkOptions(options: OpenOptions): OpenOptions {
   if (release !== undefined) checkText(release, 'options.release');
   if (pageSize !== undefined) checkInteger(pageSize, 'options.pageSize', 1, Number.MAX_SAFE_INTEGER);
   if (x86_64 !== undefined) checkObject(x86_64, 'options.x86_64');
-  if (calls !== undefined) checkObject(calls, 'options.calls');
+  if (calls !== undefined) checkCalls(calls, 'options.calls');
   checkCallback(trace, 'options.trace');
   checkCallback(record, 'options.record');
   return options;

@@ -1,4 +1,6 @@
-import { checkMethods } from '../base/arguments.ts';
+import { checkInteger, checkMethods, checkOneOf, checkText, isPowerOfTwo } from '../base/arguments.ts';
+import { outOfRange } from '../base/errors.ts';
+import { ARCHES } from '../uapi/arch.ts';
 import { hostOf, type KvmCalls } from './kvm-calls.ts';
 import { CALL_GROUPS, type CallGroup, signaturesOf } from './signatures.ts';
 
@@ -21,9 +23,29 @@ export function wrapCalls(calls: KvmCalls, wrap: (target: object, group: CallGro
 }
 
 /** Checks that all methods of a group are there. */
-function checkGroup(target: object, group: CallGroup | undefined): object {
-  const name = group === undefined ? 'calls' : `calls.${group}`;
-  return checkMethods(target as Record<string, unknown>, name, Object.keys(signaturesOf(group)));
+function checkGroup<T extends object>(target: T, group: CallGroup | undefined, calls = 'calls'): T {
+  const name = group === undefined ? calls : `${calls}.${group}`;
+  checkMethods(target as Record<string, unknown>, name, Object.keys(signaturesOf(group)));
+  return target;
+}
+
+const whole = new WeakSet<KvmCalls>();
+
+/**
+ * Checks calls that somebody gives us. Whatever is missed of them is missed now, and not when the collector gives something back,
+ * where a TypeError would end the process.
+ */
+export function checkCalls(calls: KvmCalls, name = 'calls'): KvmCalls {
+  if (whole.has(calls)) return calls;
+  const { backend, arch, release, pageSize } = checkGroup(calls, undefined, name);
+  checkOneOf(backend, `${name}.backend`, ['native', 'emulated']);
+  checkOneOf(arch, `${name}.arch`, ARCHES);
+  checkText(release, `${name}.release`);
+  if (!isPowerOfTwo(checkInteger(pageSize, `${name}.pageSize`, 1, Number.MAX_SAFE_INTEGER)))
+    throw outOfRange(`${name}.pageSize`, 'a power of two', pageSize);
+  for (const group of CALL_GROUPS) if (calls[group] !== undefined) checkGroup(calls[group], group, name);
+  whole.add(calls);
+  return calls;
 }
 
 const origin = (calls: KvmCalls): KvmCalls => behind.get(calls) ?? calls;

@@ -5,10 +5,10 @@ import { invalidArgType, KvmError } from '../base/errors.ts';
 import { type Callee, callError, callFailure } from '../calls/failure.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { MmioBus } from '../memory/mmio-bus.ts';
-import { attachToken, type SpaceToken } from '../sharing/address-space.ts';
+import { attachToken, isToken, type SpaceToken } from '../sharing/address-space.ts';
 import { sharingOf } from '../sharing/descriptor.ts';
 import { GuestBinding } from '../sharing/guest-binding.ts';
-import type { AttachOptions } from '../sharing/table/attached-space.ts';
+import { type AttachOptions, checkAttachOptions } from '../sharing/table/attached-space.ts';
 import { isLittleEndianHost } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import type { ParkedVcpu } from './parked-vcpu.ts';
@@ -81,7 +81,8 @@ export interface AttachedVcpu {
 export async function attachVcpu(calls: KvmCalls, token: VcpuToken, options: AttachOptions): Promise<AttachedVcpu> {
   const sharing = sharingOf(calls, 'duplicate');
   const { fd, id, runSize, space } = checkToken(token);
-  const vm = new AttachedVm(calls, await attachToken(calls, space, { name: `vCPU ${id}`, ...options }, GuestBinding));
+  const attaching = { name: `vCPU ${id}`, ...checkAttachOptions(options) };
+  const vm = new AttachedVm(calls, await attachToken(calls, space, attaching, GuestBinding));
   try {
     requireVcpu(fd, id);
     const own = sharing.duplicate(fd);
@@ -103,6 +104,7 @@ function checkToken(token: VcpuToken): VcpuToken {
   checkInteger(fd, 'token.fd', 0, 0x7fff_ffff);
   checkInteger(id, 'token.id', 0, 0xffff_ffff);
   checkInteger(runSize, 'token.runSize', 1, 0x7fff_ffff);
+  if (!isToken(space)) throw invalidArgType('token.space', "an address space's token", space);
   return { type, pid, fd, id, runSize, space };
 }
 

@@ -1,7 +1,10 @@
 import { inspect } from 'node:util';
 import { checkBoolean, checkInteger, checkU32 } from '../base/arguments.ts';
+import { invalidArgType, KvmError } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
+import { isClosed } from '../calls/failure.ts';
 import { type Arch, isLittleEndianHost } from '../uapi/arch.ts';
+import { ERRNO } from '../uapi/errno.ts';
 import { EXIT, exitName } from '../uapi/flags.ts';
 import { IO_DIRECTION, KVM_RUN, KVM_RUN_S390X, PAPR_HCALL_ARGS } from '../uapi/structs.ts';
 
@@ -65,6 +68,13 @@ export type VcpuExit =
   /** Any other, by its number and the name we know for it. */
   | { readonly reason: 'OTHER'; readonly exitReason: number; readonly name: string };
 
+function checkBigInt(value: bigint, name: string): void {
+  if (typeof value !== 'bigint') throw invalidArgType(name, 'a bigint', value);
+}
+
+/** Bytes of the longest access to MMIO. */
+const MOST_MMIO = 8;
+
 /** The kvm_run area that a vCPU shares with the kernel. */
 export class KvmRun {
   readonly view: DataView;
@@ -79,11 +89,11 @@ export class KvmRun {
 
   /** Makes the next KVM_RUN come back at once with EINTR, its pending MMIO or port access completed. */
   get immediateExit(): boolean {
-    return this.bytes[KVM_RUN.immediate_exit] !== 0;
+    return this.bytes[this.#checkOffset(KVM_RUN.immediate_exit, 1)] !== 0;
   }
 
   set immediateExit(on: boolean) {
-    this.bytes[KVM_RUN.immediate_exit] = checkBoolean(on, 'immediateExit') ? 1 : 0;
+    this.bytes[this.#checkOffset(KVM_RUN.immediate_exit, 1)] = checkBoolean(on, 'immediateExit') ? 1 : 0;
   }
 
   [inspect.custom](): string {
@@ -96,7 +106,7 @@ export class KvmRun {
   }
 
   set exitReason(reason: number) {
-    this.view.setUint32(KVM_RUN.exit_reason, checkU32(reason, 'exitReason'), this.#little);
+    this.view.setUint32(this.#checkOffset(KVM_RUN.exit_reason, 4), checkU32(reason, 'exitReason'), this.#little);
   }
 
   u16(offset: number): number {
@@ -152,9 +162,11 @@ export class KvmRun {
     }
   }
 
+  // The area is memory that other threads may have as well: each field is read once, and none takes an access out of its place.
+
   mmio(): MmioExit {
     const { mmio } = KVM_RUN;
-    const size = this.u32(mmio.len);
+    const size = Math.min(MOST_MMIO, this.u32(mmio.len));
     return {
       reason: 'MMIO',
       gpa: this.address(mmio.phys_addr),
@@ -167,8 +179,8 @@ export class KvmRun {
   io(): IoExit {
     const { io } = KVM_RUN;
     const size = this.bytes[io.size]!;
-    const count = this.u32(io.count);
-    const at = Number(this.address(io.data_offset));
+    const at = Math.min(this.bytes.length, Number(this.address(io.data_offset)));
+    const count = size === 0 ? 0 : Math.min(this.u32(io.count), Math.floor((this.bytes.length - at) / size));
     return {
       reason: 'IO',
       direction: this.bytes[io.direction] === IO_DIRECTION.OUT ? 'out' : 'in',
@@ -181,7 +193,13 @@ export class KvmRun {
 
   /** The area is empty once the vCPU is closed. */
   #checkOffset(offset: number, size: number): number {
-    return checkInteger(offset, 'offset', 0, this.view.byteLength - size);
+    const { length } = this.bytes;
+    if (length === 0) throw new KvmError(ERRNO.EBADF, { syscall: 'kvm_run', explanation: isClosed('the vCPU') });
+    return checkInteger(offset, 'offset', 0, length - size);
+  }
+
+  #setDoubleword(offset: number, value: bigint): void {
+    this.view.setBigUint64(this.#checkOffset(offset, 8), BigInt.asUintN(64, value), this.#little);
   }
 
   #memoryFault(): MemoryFaultExit {
@@ -196,16 +214,16 @@ export class KvmRun {
 
   #hypercall(): PaprHcallExit {
     const { papr_hcall } = KVM_RUN;
-    const { view } = this;
-    const little = this.#little;
     return {
       reason: 'PAPR_HCALL',
       nr: Number(this.address(papr_hcall.nr)),
       args: Array.from({ length: PAPR_HCALL_ARGS }, (_, index) => this.u64(papr_hcall.args + 8 * index)),
-      setReturn(code, ...values) {
-        view.setBigUint64(papr_hcall.ret, BigInt.asUintN(64, code), little);
+      setReturn: (code, ...values) => {
+        checkBigInt(code, 'code');
+        for (const [index, value] of values.entries()) checkBigInt(value, `values[${index}]`);
+        this.#setDoubleword(papr_hcall.ret, code);
         for (const [index, value] of values.slice(0, PAPR_HCALL_ARGS).entries()) {
-          view.setBigUint64(papr_hcall.args + 8 * index, BigInt.asUintN(64, value), little);
+          this.#setDoubleword(papr_hcall.args + 8 * index, value);
         }
       },
     };

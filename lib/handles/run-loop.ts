@@ -4,7 +4,7 @@ import type { U64 } from '../base/u64.ts';
 import { type Callee, callFailure } from '../calls/failure.ts';
 import type { MmioBus } from '../memory/mmio-bus.ts';
 import { ERRNO } from '../uapi/errno.ts';
-import { EXIT, IO_DIRECTION, KVM_RUN } from '../uapi/index.ts';
+import { EXIT } from '../uapi/index.ts';
 import type { KvmRun, VcpuExit } from './kvm-run.ts';
 
 export interface RunOptions {
@@ -225,25 +225,17 @@ export class RunLoop {
   }
 
   #answerMmio(): boolean {
-    const { kvmRun: run, vm } = this.#vcpu;
-    const { mmio } = KVM_RUN;
-    const gpa = run.address(mmio.phys_addr);
-    const data = run.bytes.subarray(mmio.data, mmio.data + run.u32(mmio.len));
-    return vm.memory.answerGuest(gpa, data, run.bytes[mmio.is_write] !== 0);
+    const { gpa, data, isWrite } = this.#vcpu.kvmRun.mmio();
+    return this.#vcpu.vm.memory.answerGuest(gpa, data, isWrite);
   }
 
   #answerIo(): boolean {
-    const { kvmRun: run, vm } = this.#vcpu;
-    const { io } = KVM_RUN;
-    const size = run.bytes[io.size]!;
-    const count = run.u32(io.count);
-    const port = run.u16(io.port);
-    const at = Number(run.address(io.data_offset));
-    const isOut = run.bytes[io.direction] === IO_DIRECTION.OUT;
-    const { ports } = vm.io;
-    for (let i = 0; i < count; i++) {
-      const data = run.bytes.subarray(at + i * size, at + (i + 1) * size);
-      if (!(isOut ? ports.write(port, data) : ports.read(port, data))) return false;
+    const { port, size, count, direction, data } = this.#vcpu.kvmRun.io();
+    const { ports } = this.#vcpu.vm.io;
+    // A handler may close the vCPU, which the next KVM_RUN tells.
+    for (let i = 0; i < count && !this.#vcpu.closed; i++) {
+      const one = data.subarray(i * size, (i + 1) * size);
+      if (!(direction === 'out' ? ports.write(port, one) : ports.read(port, one))) return false;
     }
     return true;
   }

@@ -5,6 +5,7 @@ import { humanSize } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
 import { callError } from '../calls/failure.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
+import { checkCalls } from '../calls/wrapped.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { MAP, MFD, PROT } from '../uapi/flags.ts';
 
@@ -67,7 +68,7 @@ export function deviceSource(calls: KvmCalls, fd: number, options: DeviceOptions
 
 /** A new memfd, whose descriptor is the caller's. */
 export function newMemfdSource(calls: KvmCalls, size: number, options: MemfdOptions): MappingSource {
-  const length = roundToPages(calls, size, 'size');
+  const length = roundToPages(checkCalls(calls), size, 'size');
   const { name = 'guest', prot = PROT.READ | PROT.WRITE } = checkObject(options, 'options');
   checkU32(prot, 'options.prot');
   const fd = calls.memfdCreate(checkMemfdName(name), length, MFD.CLOEXEC);
@@ -76,10 +77,12 @@ export function newMemfdSource(calls: KvmCalls, size: number, options: MemfdOpti
 }
 
 export function memfdSource(calls: KvmCalls, fd: number, size: number, options: MemoryOptions = {}): MappingSource {
+  checkInteger(fd, 'fd', 0, MAX_FD);
   return sourceOf(calls, 'memfd', size, MAP.SHARED | MAP.NORESERVE, fd, 0, options);
 }
 
 export function guestMemfdSource(calls: KvmCalls, fd: number, size: number, options: MemoryOptions): MappingSource {
+  checkInteger(fd, 'fd', 0, MAX_FD);
   return sourceOf(calls, 'guest_memfd', size, MAP.SHARED, fd, 0, options);
 }
 
@@ -128,7 +131,7 @@ function sourceOf(
   offset: U64,
   options: MemoryOptions,
 ): MappingSource {
-  const length = roundToPages(calls, size, 'size');
+  const length = roundToPages(checkCalls(calls), size, 'size');
   const { prot = PROT.READ | PROT.WRITE } = checkObject(options, 'options');
   return { kind, size: length, prot: checkU32(prot, 'options.prot'), flags, fd, offset };
 }

@@ -1,11 +1,20 @@
 import { inspect } from 'node:util';
-import { checkBytes, checkObject, checkSize, checkU32, checkU64 } from '../base/arguments.ts';
+import {
+  checkAtLeast,
+  checkBytes,
+  checkInteger,
+  checkObject,
+  checkSize,
+  checkU32,
+  checkU64,
+} from '../base/arguments.ts';
 import { hex, hexRange, KvmError, outOfRange } from '../base/errors.ts';
 import { humanSize } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
 import { callError, isClosed } from '../calls/failure.ts';
 import { type KvmCalls, VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { type CallName, syscallOf } from '../calls/signatures.ts';
+import { checkCalls } from '../calls/wrapped.ts';
 import { ARCH_FACTS, type Arch } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { MADV } from '../uapi/flags.ts';
@@ -123,7 +132,8 @@ export class Mapping implements HostMemory {
 
   /** A memfd, sealed against shrinking, whose descriptor is {@link fd}. @throws KvmError ENOMEM, EINVAL, EMFILE */
   static memfd(calls: KvmCalls, size: number, options: MemfdMappingOptions = {}): Mapping {
-    return Mapping.#keep(calls, newMemfdSource(calls, size, options), options);
+    const source = newMemfdSource(calls, size, options);
+    return Mapping.#keep(calls, source.fd, () => source, options);
   }
 
   /**
@@ -131,7 +141,9 @@ export class Mapping implements HostMemory {
    * also when this fails. It is mapped directly if it is sealed against shrinking, else accessed by copies. @throws KvmError ENOMEM, EINVAL
    */
   static ofMemfd(calls: KvmCalls, fd: number, size: number, options: MappingOptions = {}): Mapping {
-    return Mapping.#keep(calls, memfdSource(calls, fd, size, options), options);
+    checkCalls(calls);
+    checkInteger(fd, 'fd', 0, 0x7fff_ffff);
+    return Mapping.#keep(calls, fd, () => memfdSource(calls, fd, size, options), options);
   }
 
   /** Huge pages of the host's default size, from its reserved pool. @throws KvmError ENOMEM when the pool has too few */
@@ -159,18 +171,23 @@ export class Mapping implements HostMemory {
 
   /** The mapping that the whole range is inside of. */
   static containing(calls: KvmCalls, hva: number, size: number): Mapping | undefined {
-    for (const [start, weak] of mappedWith(calls)) {
+    // Any address of a process: beyond 2^53 there is nothing of ours.
+    checkAtLeast(hva, 'hva', 0);
+    checkAtLeast(size, 'size', 0);
+    for (const [start, weak] of mappedWith(checkCalls(calls))) {
       const mapping = weak.deref();
       if (mapping !== undefined && hva >= start && hva + size <= start + mapping.size) return mapping;
     }
     return undefined;
   }
 
-  static #keep(calls: KvmCalls, source: MappingSource, options: AddressOptions): Mapping {
+  /** The descriptor is closed when there is no mapping that has it. */
+  static #keep(calls: KvmCalls, fd: number, sourceOf: () => MappingSource, options: AddressOptions): Mapping {
     try {
-      return new Mapping(calls, source.kind, Mapping.mmap(calls, source, options), source.size, source.fd);
+      const source = sourceOf();
+      return new Mapping(calls, source.kind, Mapping.mmap(calls, source, options), source.size, fd);
     } catch (error) {
-      calls.close(source.fd);
+      calls.close(fd);
       throw error;
     }
   }

@@ -84,10 +84,10 @@ export class AddressSpace extends RegionSet implements BoundSpace {
   static async attach(
     calls: KvmCalls,
     source: UnixConnection | readonly number[] | SpaceToken,
-    options: AttachOptions = {},
+    given: AttachOptions = {},
   ): Promise<Binding> {
     sharingOf(calls, 'duplicate');
-    checkAttachOptions(options);
+    const options = checkAttachOptions(given);
     if (source instanceof UnixConnection) return attachOver(calls, source, options);
     if (Array.isArray(source)) return attachTo(calls, source as readonly number[], options, Binding);
     if (isToken(source)) return attachToken(calls, source, options, Binding);
@@ -256,7 +256,6 @@ export async function attachToken<B extends Binding>(
   options: AttachOptions,
   bindingClass: BindingClass<B>,
 ): Promise<B> {
-  if (!isToken(token)) throw invalidArgType('token', "an address space's token", token);
   return attachTo(calls, [fdOfToken(token)], options, bindingClass);
 }
 
@@ -279,7 +278,8 @@ function attachTo<B extends Binding>(
   }
 }
 
-function isToken(value: unknown): value is SpaceToken {
+/** @internal Whether it says that it is one. */
+export function isToken(value: unknown): value is SpaceToken {
   return typeof value === 'object' && value !== null && 'type' in value && value.type === 'kvm-bridge.AddressSpace';
 }
 

@@ -1,15 +1,16 @@
-import { checkInteger, checkObject } from '../base/arguments.ts';
+import { checkInteger } from '../base/arguments.ts';
 import { callError } from '../calls/failure.ts';
 import { Handle } from '../calls/handle.ts';
 import type { KvmCalls, SharingCalls } from '../calls/kvm-calls.ts';
 import type { CallName } from '../calls/signatures.ts';
+import { checkCalls } from '../calls/wrapped.ts';
 import { ERRNO } from '../uapi/errno.ts';
 
 export const checkFd = (fd: number, name: string): number => checkInteger(fd, name, 0, 0x7fff_ffff);
 
 /** The calls that share things with other processes. @throws KvmError ENOSYS where there are none */
 export function sharingOf(calls: KvmCalls, name: CallName): SharingCalls {
-  const { sharing } = checkObject(calls, 'calls');
+  const { sharing } = checkCalls(calls);
   if (sharing !== undefined) return sharing;
   const explanation =
     'only the addon hands descriptors to other processes, and these are the calls of the emulated kernel';
@@ -22,7 +23,7 @@ export class Descriptor extends Handle {
 
   /** Takes over one that is ours already. */
   constructor(calls: KvmCalls, fd: number) {
-    super(checkObject(calls, 'calls'), checkFd(fd, 'fd'));
+    super(checkCalls(calls), checkFd(fd, 'fd'));
   }
 
   /**

@@ -5,6 +5,7 @@ import type { U64 } from '../base/u64.ts';
 import { callFailure } from '../calls/failure.ts';
 import { Handle } from '../calls/handle.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
+import { checkCalls } from '../calls/wrapped.ts';
 import { isLittleEndianHost } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { POLL } from '../uapi/flags.ts';
@@ -48,7 +49,7 @@ export class EventFd extends Handle implements AsyncIterable<bigint> {
    */
   constructor(calls: KvmCalls, initial: number | Descriptor = 0) {
     super(
-      checkObject(calls, 'calls'),
+      checkCalls(calls),
       typeof initial === 'object' && initial !== null ? takeOver(initial) : make(calls, initial),
     );
     this.#littleEndian = isLittleEndianHost(calls.arch);

@@ -1,9 +1,10 @@
 import { lstatSync, unlinkSync } from 'node:fs';
 import { checkBytes, checkInstance, checkInteger, checkObject, checkOneOf, checkText } from '../base/arguments.ts';
-import { invalidArgType } from '../base/errors.ts';
+import { invalidArgType, outOfRange } from '../base/errors.ts';
 import { callError } from '../calls/failure.ts';
 import { Handle } from '../calls/handle.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
+import { checkCalls } from '../calls/wrapped.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { POLL, SCM_MAX_FD, SOCK } from '../uapi/flags.ts';
 import { checkFd, Descriptor, sharingOf } from './descriptor.ts';
@@ -37,10 +38,7 @@ export class UnixConnection extends Handle {
 
   /** Takes over a socket that is ours already. */
   constructor(calls: KvmCalls, fd: number | Descriptor) {
-    super(
-      checkObject(calls, 'calls'),
-      typeof fd === 'number' ? checkFd(fd, 'fd') : checkInstance(fd, 'fd', Descriptor).giveUp(),
-    );
+    super(checkCalls(calls), typeof fd === 'number' ? checkFd(fd, 'fd') : checkInstance(fd, 'fd', Descriptor).giveUp());
   }
 
   /**
@@ -57,7 +55,7 @@ export class UnixConnection extends Handle {
     const sharing = sharingOf(calls, 'socketConnect');
     for (;;) {
       signal?.throwIfAborted();
-      const fd = sharing.socketConnect(checkText(path, 'path'), type);
+      const fd = sharing.socketConnect(checkPath(path), type);
       if (fd >= 0) return new UnixConnection(calls, fd);
       if (fd !== -ERRNO.EAGAIN) throw callError('socketConnect', fd, { explanation: path });
       await new Promise((resolve) => setTimeout(resolve, RETRY_CONNECT_MS));
@@ -177,14 +175,19 @@ export class UnixListener extends Handle implements AsyncIterable<UnixConnection
   private constructor(calls: KvmCalls, fd: number, path: string) {
     super(calls, fd);
     this.path = path;
-    this.#file = lstatSync(path);
+    try {
+      this.#file = lstatSync(path);
+    } catch (error) {
+      super.close();
+      throw error;
+    }
   }
 
   /** @throws KvmError EADDRINUSE when there is a file already, ENOENT, EACCES, ENAMETOOLONG for more than 107 bytes */
   static listen(calls: KvmCalls, path: string, options: UnixSocketOptions = {}): UnixListener {
     const type = typeNumber(options);
     const sharing = sharingOf(calls, 'socketListen');
-    const fd = sharing.socketListen(checkText(path, 'path'), type, BACKLOG);
+    const fd = sharing.socketListen(checkPath(path), type, BACKLOG);
     if (fd >= 0) return new UnixListener(calls, fd, path);
     const explanation = fd === -ERRNO.EADDRINUSE ? whyInUse(calls, path, type) : path;
     throw callError('socketListen', fd, { explanation });
@@ -227,6 +230,12 @@ export class UnixListener extends Handle implements AsyncIterable<UnixConnection
 function typeNumber(options: UnixSocketOptions): number {
   const { type = 'stream' } = checkObject(options, 'options');
   return checkOneOf(type, 'options.type', ['stream', 'seqpacket']) === 'stream' ? SOCK.STREAM : SOCK.SEQPACKET;
+}
+
+/** To the kernel an empty one is a name of its abstract namespace. */
+function checkPath(path: string): string {
+  if (checkText(path, 'path') === '' || path.includes('\0')) throw outOfRange('path', 'a path, without NUL', path);
+  return path;
 }
 
 /** Nothing is taken for descriptor 0 that is none. */

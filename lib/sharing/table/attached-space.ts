@@ -32,12 +32,14 @@ export interface AttachOptions {
   readonly onEnd?: (reason: SpaceEnd) => void;
 }
 
-/** Checks who it is that attaches, and what is called. */
-export function checkAttachOptions(options: AttachOptions): void {
+/** Checks who it is that attaches, and what is called. Each is read once: a getter may say something else the next time. */
+export function checkAttachOptions(options: AttachOptions): AttachOptions {
   const { name, onChange, onEnd } = checkObject(options, 'options');
-  checkName(name, 'options.name');
-  checkCallback(onChange, 'options.onChange');
-  checkCallback(onEnd, 'options.onEnd');
+  return {
+    ...(checkName(name, 'options.name') === undefined ? {} : { name }),
+    ...(checkCallback(onChange, 'options.onChange') === undefined ? {} : { onChange }),
+    ...(checkCallback(onEnd, 'options.onEnd') === undefined ? {} : { onEnd }),
+  };
 }
 
 /** How often an owner is looked for who can't say anything, since it is dead or has no socket to us. */

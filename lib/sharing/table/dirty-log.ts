@@ -17,6 +17,7 @@ export class SharedDirtyLog {
     if (checkSize(offset, 'offset') % 8 !== 0) throw outOfRange('offset', 'a multiple of 8', offset);
     if (checkSize(length, 'length') % 8 !== 0) throw outOfRange('length', 'a multiple of 8', length);
     const { byteLength } = buffer;
+    if (offset > byteLength) throw outOfRange('offset', `at most ${byteLength}`, offset);
     if (offset + length > byteLength) throw outOfRange('length', `at most ${byteLength} with offset`, length);
     this.#bytes = new Uint8Array(buffer, offset, length);
   }

@@ -15,6 +15,7 @@ export class LogWriter extends WrittenPages {
   readonly #onMarked: (gpa: number, length: number) => boolean;
   #views = 0;
   #unsure = false;
+  #closed = false;
 
   /** @param onMarked the bits are set, and the region may have moved meanwhile; false when the table doesn't tell where to */
   constructor(table: TableMemory, index: number, pageSize: number, onMarked: (gpa: number, length: number) => boolean) {
@@ -25,7 +26,7 @@ export class LogWriter extends WrittenPages {
   }
 
   override announce(): void {
-    this.#table.setWord(this.#writersAt, this.#views * 2 + 1);
+    this.#setWriters(this.#views * 2 + 1);
   }
 
   override viewOpened(): void {
@@ -40,18 +41,27 @@ export class LogWriter extends WrittenPages {
 
   override mark(gpa: U64, length: number): void {
     const start = Number(gpa);
-    this.#table.log.mark(start, length);
-    if (!this.#onMarked(start, length)) this.#unsure = true;
+    // Beyond it there is no memory.
+    if (length > 0 && !this.#closed && start < this.#table.log.end) {
+      this.#table.log.mark(start, length);
+      if (!this.#onMarked(start, length)) this.#unsure = true;
+    }
     this.#writeDone();
   }
 
   /** The consumer lets go. @returns whether the owner knows of all that was written */
   close(): boolean {
-    if (!this.#unsure) this.#table.setWord(this.#writersAt, 0);
+    if (!this.#unsure) this.#setWriters(0);
+    this.#closed = true;
     return !this.#unsure;
   }
 
   #writeDone(): void {
-    this.#table.setWord(this.#writersAt, this.#views * 2 + (this.#unsure ? 1 : 0));
+    this.#setWriters(this.#views * 2 + (this.#unsure ? 1 : 0));
+  }
+
+  /** The table goes with the binding: whoever writes later hears of that from the lookup. */
+  #setWriters(value: number): void {
+    if (!this.#closed) this.#table.setWord(this.#writersAt, value);
   }
 }

@@ -1,6 +1,7 @@
 import { checkCallback, checkInstance, checkObject } from '../../base/arguments.ts';
 import { KvmError } from '../../base/errors.ts';
 import type { KvmCalls } from '../../calls/kvm-calls.ts';
+import { checkCalls } from '../../calls/wrapped.ts';
 import { UnixConnection } from '../../sharing/socket.ts';
 import { checkTimeout, DEFAULT_TIMEOUT_MS } from '../channel.ts';
 import { checkDevice, type VirtioDevice } from '../device.ts';
@@ -31,7 +32,7 @@ export class VhostUserBackEnd {
   /** @param calls the addon's: an emulated kernel has no memory that others could share */
   constructor(calls: KvmCalls, device: VirtioDevice, options: BackEndOptions = {}) {
     const { timeoutMs = DEFAULT_TIMEOUT_MS, onError } = checkObject(options, 'options');
-    this.#calls = checkObject(calls, 'calls');
+    this.#calls = checkCalls(calls);
     this.#device = checkDevice(device);
     this.#timeoutMs = checkTimeout(timeoutMs);
     this.#onError = checkCallback(onError, 'options.onError') ?? (() => {});

@@ -2,6 +2,7 @@ import { checkInstance, checkObject, checkSize, checkU64 } from '../../base/argu
 import { KvmError, outOfRange } from '../../base/errors.ts';
 import type { U64 } from '../../base/u64.ts';
 import type { KvmCalls } from '../../calls/kvm-calls.ts';
+import { checkCalls } from '../../calls/wrapped.ts';
 import { AddressSpace } from '../../sharing/address-space.ts';
 import { EventFd } from '../../sharing/eventfd.ts';
 import { ERRNO } from '../../uapi/errno.ts';
@@ -90,7 +91,7 @@ export class BlockDriver {
     options: BlockDriverOptions,
   ): Promise<BlockDriver> {
     const { area, queueSize = 128 } = checkObject(options, 'options');
-    checkObject(calls, 'calls');
+    checkCalls(calls);
     checkInstance(frontEnd, 'frontEnd', VhostUserFrontEnd);
     checkInstance(memory, 'memory', AddressSpace);
     if (checkSize(area, 'options.area') % PAGE !== 0) throw outOfRange('options.area', `a multiple of ${PAGE}`, area);

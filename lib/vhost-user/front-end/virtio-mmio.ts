@@ -10,6 +10,7 @@ import {
   checkU32,
 } from '../../base/arguments.ts';
 import type { KvmCalls } from '../../calls/kvm-calls.ts';
+import { checkCalls } from '../../calls/wrapped.ts';
 import type { VmIo } from '../../handles/vm-io.ts';
 import type { MmioRegion } from '../../memory/mmio-bus.ts';
 import { AddressSpace } from '../../sharing/address-space.ts';
@@ -152,7 +153,7 @@ export class VirtioMmio {
    * @throws KvmError as {@link VhostUserFrontEnd.share} and `readConfig`; EEXIST where there is something already
    */
   static async attach(calls: KvmCalls, frontEnd: VhostUserFrontEnd, given: VirtioMmioOptions): Promise<VirtioMmio> {
-    checkObject(calls, 'calls');
+    checkCalls(calls);
     checkInstance(frontEnd, 'frontEnd', VhostUserFrontEnd);
     // Once: a getter may say something else the next time.
     const options = { ...checkObject(given, 'options') };

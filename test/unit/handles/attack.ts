@@ -1,3 +1,4 @@
+import { type Face, membersOf, targetsOf } from './surface.ts';
 import { WRONG_VALUES } from './wrong-values.ts';
 
 /** The arguments of a call that is right, in their order and by their names. */
@@ -14,7 +15,7 @@ export interface Target<World> {
 
 /** Something in which calls are made, and which must be none the worse for those that fail. */
 export interface Arena<World> {
-  make(): World;
+  make(): World | Promise<World>;
   close(world: World): void;
   /** What a call that throws must leave as it is. */
   state(world: World): unknown;
@@ -24,6 +25,21 @@ export interface Arena<World> {
   leftOf(world: World): string | undefined;
   /** What a getter of an argument can take away. */
   readonly sabotage: Readonly<Record<string, (world: World) => void>>;
+}
+
+/** The same when everything was closed before the call: it may be refused, or do nothing, and must not break. */
+export function closedArena<World>(arena: Arena<World>): Arena<World> {
+  return {
+    ...arena,
+    make: async () => {
+      const world = await arena.make();
+      arena.close(world);
+      return world;
+    },
+    state: () => 0,
+    verify: () => {},
+    sabotage: {},
+  };
 }
 
 /** A call with one thing wrong. */
@@ -44,14 +60,14 @@ class OfGetter extends Error {}
 export async function attack<World>(arena: Arena<World>, target: Target<World>): Promise<Result> {
   const faults: string[] = [];
   let tried = 0;
-  let world = arena.make();
-  const renew = (): void => {
+  let world = await arena.make();
+  const renew = async (): Promise<void> => {
     arena.close(world);
-    world = arena.make();
+    world = await arena.make();
   };
   const good = await outcomeOf(target, world, Object.values(target.args(world)));
   if (good.thrown && !isRefusal(good.error)) faults.push(`${target.name} with what is right: ${String(good.error)}`);
-  renew();
+  await renew();
   for (const attempt of attemptsOf(target.args(world), arena, target.args)) {
     tried++;
     const args = attempt.args(world);
@@ -72,13 +88,13 @@ export async function attack<World>(arena: Arena<World>, target: Target<World>):
       arena.close(world);
       const left = arena.leftOf(world);
       if (left !== undefined) say(`when everything is closed, ${left}`);
-      world = arena.make();
+      world = await arena.make();
       continue;
     }
     const why = broken(arena, world, true);
     if (why !== undefined) {
       say(`afterwards ${why}`);
-      renew();
+      await renew();
     }
   }
   arena.close(world);
@@ -88,6 +104,21 @@ export async function attack<World>(arena: Arena<World>, target: Target<World>):
 export interface Result {
   readonly faults: readonly string[];
   readonly tried: number;
+}
+
+/** The same for all methods of a face, of which none may be missing. */
+export async function attackFace<World>(arena: Arena<World>, title: string, face: Face<World>): Promise<Result> {
+  const world = await arena.make();
+  const missing = membersOf(face.of(world)).filter((name) => !(name in face.methods));
+  arena.close(world);
+  const faults = missing.map((name) => `${title}.${name} is not in its face`);
+  let tried = 0;
+  for (const target of targetsOf(title, face)) {
+    const result = await attack(arena, target);
+    faults.push(...result.faults);
+    tried += result.tried;
+  }
+  return { faults, tried };
 }
 
 function* attemptsOf<World>(

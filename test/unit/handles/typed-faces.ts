@@ -19,7 +19,7 @@ export const HANDLE = {
 };
 const bytes = (length: number): Uint8Array => new Uint8Array(length);
 
-const guestMemory: Face<Machine>['methods'] = {
+export const GUEST_MEMORY: Face<Pick<Machine, 'ram'>>['methods'] = {
   translate: () => ({ gpa: 0 }),
   gpasOf: ({ ram }) => ({ hva: ram.hva }),
   markDirty: () => ({ gpa: 0, length: 8 }),
@@ -75,6 +75,56 @@ const mapping: Face<Machine>['methods'] = {
   giveArray: null,
   takeArray: null,
   whyNot: () => ({ offset: 0 }),
+};
+
+/** Of an address space with the region at 0. */
+export const ADDRESS_SPACE: Face<Pick<Machine, 'ram' | 'spare' | 'region'>>['methods'] = {
+  ...GUEST_MEMORY,
+  addRam: ({ spare }) => ({ gpa: 2 * UNIT, mapping: spare, options: region }),
+  addDevice: ({ spare }) => ({ gpa: 2 * UNIT, mapping: spare, options: region }),
+  addMmio: () => ({
+    gpa: 2 * UNIT,
+    size: 8,
+    handlers: { read: () => 1, write: () => {}, littleEndian: true },
+    options: { name: 'x' },
+  }),
+  remove: (machine) => ({ region: machine.region }),
+  move: (machine) => ({ region: machine.region, gpa: 2 * UNIT }),
+  setReadOnly: (machine) => ({ region: machine.region, readOnly: false }),
+  // What its callback throws is thrown: sharing/change.test.ts.
+  change: null,
+  find: () => ({ gpa: 0 }),
+  regions: null,
+  holes: () => ({ end: UNIT }),
+  bind: () => ({ options: { name: 'x' } }),
+  share: () => ({ options: { regions: 4, consumers: 4, end: 2 ** 40, patienceMs: 10, onConsumer: () => {} } }),
+  // Nothing is shared without the addon.
+  accept: null,
+  settled: () => ({ options: { timeoutMs: 1 } }),
+  unbind: null,
+  committed: null,
+  released: null,
+  // What a wrong callback throws comes in a task of its own: sharing/binding.test.ts.
+  onChange: null,
+  follow: null,
+  hold: null,
+  letGo: null,
+  answerGuest: null,
+  addUser: null,
+  removeUser: null,
+  memoryChanged: null,
+  close: null,
+};
+
+export const BINDING: Face<Pick<Machine, 'ram'>>['methods'] = {
+  ...GUEST_MEMORY,
+  copyTo: () => ({ gpa: 0, from: bytes(8) }),
+  copyFrom: () => ({ gpa: 0, into: bytes(8) }),
+  vmap: () => ({ gpa: 0, length: 8, options: { write: true } }),
+  release: null,
+  forget: null,
+  changing: null,
+  changed: null,
 };
 
 /** What every architecture has. */
@@ -151,59 +201,8 @@ export const COMMON: Faces = {
       clear: null,
     },
   },
-  'vm.memory': {
-    of: ({ vm }) => vm.memory,
-    methods: {
-      ...guestMemory,
-      addRam: ({ spare }) => ({ gpa: 2 * UNIT, mapping: spare, options: region }),
-      addDevice: ({ spare }) => ({ gpa: 2 * UNIT, mapping: spare, options: region }),
-      addMmio: () => ({
-        gpa: 2 * UNIT,
-        size: 8,
-        handlers: { read: () => 1, write: () => {}, littleEndian: true },
-        options: { name: 'x' },
-      }),
-      remove: (machine) => ({ region: machine.region }),
-      move: (machine) => ({ region: machine.region, gpa: 2 * UNIT }),
-      setReadOnly: (machine) => ({ region: machine.region, readOnly: false }),
-      // What its callback throws is thrown: sharing/change.test.ts.
-      change: null,
-      find: () => ({ gpa: 0 }),
-      regions: null,
-      holes: () => ({ end: UNIT }),
-      bind: () => ({ options: { name: 'x' } }),
-      share: () => ({ options: { regions: 4, consumers: 4, end: 2 ** 40, patienceMs: 10, onConsumer: () => {} } }),
-      // Nothing is shared without the addon.
-      accept: null,
-      settled: () => ({ options: { timeoutMs: 1 } }),
-      unbind: null,
-      committed: null,
-      released: null,
-      // What a wrong callback throws comes in a task of its own: sharing/binding.test.ts.
-      onChange: null,
-      follow: null,
-      hold: null,
-      letGo: null,
-      answerGuest: null,
-      addUser: null,
-      removeUser: null,
-      memoryChanged: null,
-      close: null,
-    },
-  },
-  binding: {
-    of: ({ binding }) => binding,
-    methods: {
-      ...guestMemory,
-      copyTo: () => ({ gpa: 0, from: bytes(8) }),
-      copyFrom: () => ({ gpa: 0, into: bytes(8) }),
-      vmap: () => ({ gpa: 0, length: 8, options: { write: true } }),
-      release: null,
-      forget: null,
-      changing: null,
-      changed: null,
-    },
-  },
+  'vm.memory': { of: ({ vm }) => vm.memory, methods: ADDRESS_SPACE },
+  binding: { of: ({ binding }) => binding, methods: BINDING },
   'vm.memory.mmio': {
     of: ({ vm }) => vm.memory.mmio,
     methods: {
@@ -310,6 +309,21 @@ export const COMMON: Faces = {
   },
 };
 
+const CODE_SEGMENT = {
+  base: 0n,
+  limit: 0xffff,
+  selector: 8,
+  type: 11,
+  present: 1,
+  dpl: 0,
+  db: 0,
+  s: 1,
+  l: 0,
+  g: 0,
+  avl: 0,
+  unusable: 0,
+};
+
 export const X86_64: Faces = {
   'vm.x86_64': {
     of: ({ vm }) => vm.x86_64,
@@ -321,7 +335,7 @@ export const X86_64: Faces = {
       getRegs: null,
       getSregs: null,
       setRegs: () => ({ regs: { rip: 0x1000, rflags: 2 } }),
-      setSregs: ({ vcpu }) => ({ sregs: { cr0: 1, cs: vcpu.x86_64.getSregs().cs, gdt: { base: 0, limit: 0 } } }),
+      setSregs: () => ({ sregs: { cr0: 1, cs: CODE_SEGMENT, gdt: { base: 0, limit: 0 } } }),
     },
   },
 };

@@ -1,10 +1,9 @@
 import { afterAll, describe, expect, it } from 'vitest';
 import type { Arch } from '../../../lib/raw.ts';
-import { attack } from './attack.ts';
+import { attackFace, closedArena } from './attack.ts';
 import { arenaOf } from './attacked-machine.ts';
 import { PPC64 } from './ppc64-faces.ts';
 import { S390X } from './s390x-faces.ts';
-import { membersOf, targetsOf } from './surface.ts';
 import { COMMON, type Faces, REGISTERS, X86_64 } from './typed-faces.ts';
 
 /** Memory and what is shared is the same code on every architecture. */
@@ -25,19 +24,15 @@ afterAll(() => console.log(`${total} calls of methods with one thing wrong`));
 describe.each(Object.entries(FACES))('wrong arguments of the typed layer on %s', (arch, faces) => {
   const arena = arenaOf(arch as Arch);
   it.each(Object.entries(faces))('%s', { timeout: 120_000 }, async (title, face) => {
-    const machine = arena.make();
-    const missing = membersOf(face.of(machine)).filter((name) => !(name in face.methods));
-    arena.close(machine);
-    expect(missing).toEqual([]);
-    const faults: string[] = [];
-    let tried = 0;
-    for (const target of targetsOf(title, face)) {
-      const result = await attack(arena, target);
-      faults.push(...result.faults);
-      tried += result.tried;
-    }
+    const { faults, tried } = await attackFace(arena, title, face);
     total += tried;
     expect(faults).toEqual([]);
     expect(tried > 30 || Object.values(face.methods).every((args) => args === null)).toBe(true);
+  });
+
+  it.each(Object.entries(faces))('%s, when everything is closed', { timeout: 120_000 }, async (title, face) => {
+    const { faults, tried } = await attackFace(closedArena(arena), title, face);
+    total += tried;
+    expect(faults).toEqual([]);
   });
 });

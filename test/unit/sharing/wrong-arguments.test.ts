@@ -1,0 +1,41 @@
+import { afterAll, describe, expect, it } from 'vitest';
+import { attackFace, closedArena } from '../handles/attack.ts';
+import { attackFunction } from '../handles/attack-function.ts';
+import { arenaOf } from './attacked-sharing.ts';
+import { hostCalls, openDescriptors, remainingDescriptors } from './host.ts';
+import { SHARING } from './sharing-faces.ts';
+import { sharingFunctions } from './sharing-functions.ts';
+
+let total = 0;
+afterAll(() => console.log(`${total} calls of what is shared with one thing wrong`));
+
+describe.each(Object.entries(SHARING))('wrong arguments of what is shared: %s', (title, face) => {
+  it('are told, and nothing is the worse for them', { timeout: 120_000 }, async (test) => {
+    const { faults, tried } = await attackFace(arenaOf(hostCalls(test)), title, face);
+    total += tried;
+    expect(faults).toEqual([]);
+  });
+
+  it('break nothing when it is closed', { timeout: 120_000 }, async (test) => {
+    const { faults, tried } = await attackFace(closedArena(arenaOf(hostCalls(test))), title, face);
+    total += tried;
+    expect(faults).toEqual([]);
+  });
+});
+
+it('wrong arguments of what makes something that is shared are told, and lose no descriptor', {
+  timeout: 120_000,
+}, async (test) => {
+  const functions = sharingFunctions(hostCalls(test));
+  const before = openDescriptors();
+  const faults: string[] = [];
+  for (const [name, attacked] of Object.entries(functions)) {
+    const result = await attackFunction(name, attacked);
+    faults.push(...result.faults);
+    total += result.tried;
+    // One is lent to those who take descriptors over.
+    const left = openDescriptors() <= before + 1 ? before : await remainingDescriptors(before + 1);
+    if (left > before + 1) faults.push(`${name} leaves ${left - before} descriptors open`);
+  }
+  expect(faults).toEqual([]);
+});
