@@ -65,8 +65,17 @@ int64_t SocketPair(Environment& environment, uint32_t type, Array<int32_t> fds) 
   if (wanted < 0 || fds.length < 2) return -EINVAL;
   int pair[2];
   if (socketpair(AF_UNIX, static_cast<int>(wanted), 0, pair) != 0) return -errno;
-  for (size_t i = 0; i < 2; i++) fds.data[i] = static_cast<int32_t>(AdoptSocket(environment, pair[i]));
-  return 0;
+  const int64_t first = AdoptSocket(environment, pair[0]);
+  const int64_t second = AdoptSocket(environment, pair[1]);
+  if (first >= 0 && second >= 0) {
+    fds.data[0] = pair[0];
+    fds.data[1] = pair[1];
+    return 0;
+  }
+  // One alone is of no use. What was not adopted is closed.
+  if (first >= 0) environment.descriptors.Close(pair[0]);
+  if (second >= 0) environment.descriptors.Close(pair[1]);
+  return first < 0 ? first : second;
 }
 
 // A new socket on which `use` succeeded.
@@ -133,23 +142,35 @@ int64_t SendMessage(Environment&, OwnFd socket, Array<uint8_t> bytes, Array<int3
   return Result(sent);
 }
 
-// Takes over the descriptors of a message, as many as `fds` has room for, and closes the others.
-void TakeDescriptors(Environment& environment, msghdr& message, Array<int32_t> fds) {
+// Takes over the descriptors of a message, as many as `fds` has room for, and closes the others. All of them where one can't be
+// taken over: -errno.
+int64_t TakeDescriptors(Environment& environment, msghdr& message, Array<int32_t> fds) {
+  // Not to be read back from `fds`, which another thread may write.
+  int own[kMostDescriptors];
   size_t taken = 0;
+  int64_t error = 0;
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
     if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
     const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
     for (size_t i = 0; i < count; i++) {
       int fd;
       memcpy(&fd, CMSG_DATA(header) + i * sizeof fd, sizeof fd);
-      if (taken < fds.length) {
-        fds.data[taken++] = static_cast<int32_t>(environment.descriptors.Adopt(fd, KindOf(fd)));
-      } else {
+      if (error != 0 || taken == std::min(fds.length, kMostDescriptors)) {
         close(fd);
+        continue;
       }
+      const int64_t adopted = environment.descriptors.Adopt(fd, KindOf(fd));
+      if (adopted >= 0) own[taken++] = fd;
+      if (adopted < 0) error = adopted;
     }
   }
+  if (error != 0) {
+    for (size_t i = 0; i < taken; i++) environment.descriptors.Close(own[i]);
+    taken = 0;
+  }
+  std::copy(own, own + taken, fds.data);
   std::fill(fds.data + taken, fds.data + fds.length, -1);
+  return error;
 }
 
 int64_t ReceiveMessage(Environment& environment, OwnFd socket, Array<uint8_t> into, Array<int32_t> fds) {
@@ -170,8 +191,8 @@ int64_t ReceiveMessage(Environment& environment, OwnFd socket, Array<uint8_t> in
   }
   // Descriptors are missing, since the process has no room for more: what is left of them is of no use. Likewise a datagram's part.
   const bool is_cut = (message.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) != 0;
-  TakeDescriptors(environment, message, is_cut ? Array<int32_t>{fds.data, 0} : fds);
-  if (!is_cut) return received;
+  const int64_t error = TakeDescriptors(environment, message, is_cut ? Array<int32_t>{fds.data, 0} : fds);
+  if (!is_cut) return error != 0 ? error : received;
   std::fill(fds.data, fds.data + fds.length, -1);
   return (message.msg_flags & MSG_CTRUNC) != 0 ? -EMFILE : -EMSGSIZE;
 }

@@ -306,7 +306,7 @@ export interface KvmCalls {
  * sockets are non-blocking. `type` is SOCK.STREAM or SOCK.SEQPACKET.
  */
 export interface SharingCalls {
-  /** socketpair(2): 0, and the two fds in `fds`. */
+  /** socketpair(2): 0, and the two fds in `fds`. Neither is left when it fails. */
   socketPair(type: number, fds: Int32Array): number;
   /** socket, bind and listen at a path of at most 107 bytes: an fd; −EADDRINUSE, −ENAMETOOLONG. */
   socketListen(path: string, type: number, backlog: number): number;
@@ -321,8 +321,8 @@ export interface SharingCalls {
   sendMessage(socket: number, bytes: Uint8Array, fds: Int32Array): number;
   /**
    * recvmsg(2): the bytes, 0 at the end; −EAGAIN, −ECONNRESET. What descriptors came with them is in `fds`, followed by −1;
-   * those for which it has no room are closed. −EMFILE when some could not be received (then all are closed), −EMSGSIZE for a
-   * SEQPACKET message longer than `into`.
+   * those for which it has no room are closed. −EMFILE when some could not be received, −ENOMEM when the addon has no memory for
+   * one (then all are closed); −EMSGSIZE for a SEQPACKET message longer than `into`.
    */
   receiveMessage(socket: number, into: Uint8Array, fds: Int32Array): number;
   /** SO_PEERCRED: 0, and the peer's pid, uid and gid. */

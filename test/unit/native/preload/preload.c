@@ -21,7 +21,9 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -143,6 +145,87 @@ int eventfd(unsigned initial, int flags) {
   }
   FAIL_WITH(OTHER, EMFILE, -1);
   return (int)syscall(SYS_eventfd2, initial, flags);
+}
+
+int socket(int domain, int type, int protocol) {
+  FAIL_WITH(OTHER, EMFILE, -1);
+  return (int)syscall(SYS_socket, domain, type, protocol);
+}
+
+int socketpair(int domain, int type, int protocol, int pair[2]) {
+  FAIL_WITH(OTHER, EMFILE, -1);
+  return (int)syscall(SYS_socketpair, domain, type, protocol, pair);
+}
+
+int bind(int fd, const struct sockaddr *address, socklen_t length) {
+  FAIL_WITH(OTHER, ENOBUFS, -1);
+  return (int)syscall(SYS_bind, fd, address, length);
+}
+
+int listen(int fd, int backlog) {
+  FAIL_WITH(OTHER, EADDRINUSE, -1);
+  return (int)syscall(SYS_listen, fd, backlog);
+}
+
+int connect(int fd, const struct sockaddr *address, socklen_t length) {
+  FAIL_WITH(OTHER, ECONNREFUSED, -1);
+  return (int)syscall(SYS_connect, fd, address, length);
+}
+
+int accept4(int fd, struct sockaddr *address, socklen_t *length, int flags) {
+  FAIL_WITH(OTHER, EMFILE, -1);
+  return (int)syscall(SYS_accept4, fd, address, length, flags);
+}
+
+int getsockopt(int fd, int level, int option, void *value, socklen_t *length) {
+  FAIL_WITH(OTHER, ENOBUFS, -1);
+  return (int)syscall(SYS_getsockopt, fd, level, option, value, length);
+}
+
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
+  FAIL_WITH(OTHER, ENOBUFS, -1);
+  return syscall(SYS_sendmsg, fd, message, flags);
+}
+
+ssize_t recvmsg(int fd, struct msghdr *message, int flags) {
+  FAIL_WITH(OTHER, ENOMEM, -1);
+  return syscall(SYS_recvmsg, fd, message, flags);
+}
+
+int pipe2(int pair[2], int flags) {
+  FAIL_WITH(OTHER, EMFILE, -1);
+  return (int)syscall(SYS_pipe2, pair, flags);
+}
+
+ssize_t process_vm_readv(pid_t pid, const struct iovec *local, unsigned long local_count, const struct iovec *remote,
+                         unsigned long remote_count, unsigned long flags) {
+  FAIL_WITH(OTHER, EPERM, -1);
+  return syscall(SYS_process_vm_readv, pid, local, local_count, remote, remote_count, flags);
+}
+
+ssize_t process_vm_writev(pid_t pid, const struct iovec *local, unsigned long local_count, const struct iovec *remote,
+                          unsigned long remote_count, unsigned long flags) {
+  FAIL_WITH(OTHER, EPERM, -1);
+  return syscall(SYS_process_vm_writev, pid, local, local_count, remote, remote_count, flags);
+}
+
+// Duplicates, seals and locks.
+int fcntl(int fd, int command, ...) {
+  va_list arguments;
+  va_start(arguments, command);
+  void *argument = va_arg(arguments, void *);
+  va_end(arguments);
+  FAIL_WITH(OTHER, command == F_OFD_SETLK ? ENOLCK : EMFILE, -1);
+  return (int)syscall(SYS_fcntl, fd, command, argument);
+}
+
+int fcntl64(int fd, int command, ...) {
+  va_list arguments;
+  va_start(arguments, command);
+  void *argument = va_arg(arguments, void *);
+  va_end(arguments);
+  FAIL_WITH(OTHER, command == F_OFD_SETLK ? ENOLCK : EMFILE, -1);
+  return (int)syscall(SYS_fcntl, fd, command, argument);
 }
 
 // With NO_SIGNAL in the environment every realtime signal has a handler already, as the addon sees it.
