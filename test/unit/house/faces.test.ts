@@ -21,7 +21,12 @@ const INNER: Readonly<Record<string, readonly string[]>> = {
   'arch/ppc64/handles': [],
   native: [],
   // A table that lies is written by hand, and C has its layout once more.
-  sharing: ['lib/sharing/table/layout.ts'],
+  sharing: [
+    'lib/sharing/table/layout.ts',
+    // The binding that a vCPU's thread has, on machines without a KVM.
+    'lib/sharing/address-space.ts',
+    'lib/sharing/guest-binding.ts',
+  ],
   // Peers that break the protocol are written by hand; message.test.ts is the codec's.
   'vhost-user': [
     'lib/vhost-user/channel.ts',

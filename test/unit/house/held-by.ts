@@ -75,7 +75,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'unit/sharing/binding': 'callback',
   },
   calls: {
-    'unit/calls/checked': 'kvm-calls signatures wrapped',
+    'unit/calls/checked': 'kvm-calls signatures',
     'unit/calls/recorder': 'format names',
     'unit/cli/replay/replay': 'guest-stores shared-areas trace-file trace-recorder',
     'unit/handles/bad-input': 'failure',
