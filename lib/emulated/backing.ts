@@ -30,6 +30,8 @@ export interface Backing {
   size(): number;
   /** The window that holds `offset`. Only for `memory`. */
   window(offset: number): ArrayBuffer;
+  /** Whether the window that holds `offset` was made. */
+  hasBytes(offset: number): boolean;
   /** Copies into or out of a page of a file; the bytes moved. Only for `file`. */
   transfer(offset: number, bytes: Uint8Array, write: boolean): number;
   /** Forgets the bytes of a range of whole pages: they are zero again, or those of the file. */
@@ -60,6 +62,10 @@ export class MemoryBacking implements Backing {
       this.#windows[index] = window;
     }
     return window;
+  }
+
+  hasBytes(offset: number): boolean {
+    return this.#windows[Math.floor(offset / VIEW_WINDOW)] !== undefined;
   }
 
   /** Whether a buffer is one of the windows. */
@@ -145,6 +151,10 @@ export class FileBacking implements Backing {
 
   size(): number {
     return fstatSync(this.#fd).size;
+  }
+
+  hasBytes(): boolean {
+    return false;
   }
 
   window(): ArrayBuffer {

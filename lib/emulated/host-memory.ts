@@ -299,6 +299,12 @@ export class EmulatedHostMemory {
     return true;
   }
 
+  /** Whether bytes at an address exist in this process; where they were never asked for, they would be zeros. */
+  hasBytes(hva: number): boolean {
+    const area = this.#areaAt(hva);
+    return area?.backing.hasBytes(area.offset + (hva - area.start)) === true;
+  }
+
   /** Copies out of memory as the kernel's copy_from_user does: the bytes that were readable from the start on. */
   read(hva: number, into: Uint8Array): number {
     return this.#copy(hva, into, false);

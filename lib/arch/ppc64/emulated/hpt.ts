@@ -7,7 +7,7 @@ import { Htab } from '../model/htab.ts';
 import { shiftOf } from '../model/page-sizes.ts';
 import { bigEndian } from '../model/words.ts';
 import { H } from './papr.ts';
-import { asGuestSees, hasHostPte, isWritable, readonlyHi, readonlyLo } from './real-entry.ts';
+import { asGuestSees, HostPtes, isWritable, readonlyHi, readonlyLo } from './real-entry.ts';
 import { rehashedSlot } from './rehash.ts';
 import { ReverseMap } from './reverse-map.ts';
 import { SlotSet } from './slot-set.ts';
@@ -93,6 +93,7 @@ export class Hpt {
   readonly entryCount: number;
   /** The real entries, B in V as before ISA 3.0. */
   readonly real: Htab;
+  readonly hostPtes: HostPtes;
   readonly #context: HptContext;
   /** log2 of the host's page size. */
   readonly #hostShift: number;
@@ -114,6 +115,7 @@ export class Hpt {
 
   constructor(context: HptContext, order: number) {
     this.#context = context;
+    this.hostPtes = new HostPtes(context.vm.memory);
     this.#hostShift = Math.log2(context.vm.pageSize);
     this.order = order;
     this.entryCount = entriesOf(order);
@@ -186,7 +188,7 @@ export class Hpt {
     const pages = shift > this.#hostShift ? 2 ** (shift - this.#hostShift) : 1;
     if (pages > 1) {
       if (memslot.baseGfn % pages !== 0 || memslot.npages % pages !== 0) return false;
-      if (hasHostPte(vm.memory, hva)) return false;
+      if (this.hostPtes.has(hva)) return false;
     }
     if (pages > 1 || !vm.memory.canAccess(hva, false)) {
       return this.#placeAs(V_LO.ABSENT, rHi & ~R_HI.KEY, rLo & ~R_LO.KEY);

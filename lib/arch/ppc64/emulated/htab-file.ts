@@ -96,8 +96,12 @@ export class HtabFile implements OpenFile {
     if (!this.#writes) return -ERRNO.EBADF;
     const refused = refusal(HTAB_WRITE_RULES, this.#mmu);
     if (refused !== 0) return refused;
-    const view = new DataView(from.buffer, from.byteOffset, from.byteLength);
-    const count = from.byteLength;
+    const write = (): number => this.#writeChunks(new DataView(from.buffer, from.byteOffset, from.byteLength));
+    return this.#mmu.hpt?.hostPtes.during(write) ?? write();
+  }
+
+  #writeChunks(view: DataView): number {
+    const count = view.byteLength;
     let done = 0;
     let at = 0;
     while (done + HTAB_HEADER_SIZE <= count) {

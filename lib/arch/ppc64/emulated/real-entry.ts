@@ -29,10 +29,36 @@ const zeros = Buffer.alloc(0x1_0000);
  * Whether Linux has a PTE for an address, which limits a guest's page to the size of the host's. The emulated host
  * has no page tables to ask. They exist where memory around was touched; memory that was not is all zeros.
  */
-export function hasHostPte(memory: EmulatedHostMemory, hva: number): boolean {
-  const start = hva - (hva % HOST_PAGE_TABLE);
+export class HostPtes {
+  readonly #memory: EmulatedHostMemory;
+  /** By page table, during a call: what it knows is void as soon as anybody else may store. */
+  #known: Map<number, boolean> | undefined;
+
+  constructor(memory: EmulatedHostMemory) {
+    this.#memory = memory;
+  }
+
+  /** Does something during which nobody stores, so that each page table is looked at once. */
+  during<T>(work: () => T): T {
+    this.#known = new Map();
+    try {
+      return work();
+    } finally {
+      this.#known = undefined;
+    }
+  }
+
+  has(hva: number): boolean {
+    const table = hva - (hva % HOST_PAGE_TABLE);
+    const found = this.#known?.get(table) ?? isTouched(this.#memory, table);
+    this.#known?.set(table, found);
+    return found;
+  }
+}
+
+function isTouched(memory: EmulatedHostMemory, start: number): boolean {
   for (let at = start; at < start + HOST_PAGE_TABLE; ) {
-    if (!memory.resolve(at, false)) {
+    if (!memory.hasBytes(at) || !memory.resolve(at, false)) {
       at += memory.pageSize;
       continue;
     }

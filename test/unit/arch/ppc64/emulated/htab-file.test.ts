@@ -15,6 +15,20 @@ function withThree(): TestVm {
   return vm;
 }
 
+it('pages of 16 MiB are refused where the host has touched its own, whatever was so at the write before', () => {
+  const vm = new TestVm({ order: 18 });
+  const large = (page: number): [bigint, bigint] => [E9[0] | 4n, BigInt(page << 24) | 0x192n];
+  const [fine, refused] = [[large(1), large(1), large(2)], -ERRNO.EIO] as const;
+  expect(vm.write(8, fine)).toBe(8 + 3 * 16);
+  // Elsewhere in the second page: behind the 2 MiB that are looked at.
+  expect(vm.kernel.writeMemory(vm.hva + 0x120_0000, Uint8Array.of(1))).toBe(1);
+  expect(vm.write(8, fine)).toBe(8 + 3 * 16);
+  expect(vm.kernel.writeMemory(vm.hva + 0x11f_ffff, Uint8Array.of(1))).toBe(1);
+  expect(vm.write(8, [large(2), large(1)])).toBe(refused);
+  expect(vm.kernel.writeMemory(vm.hva + 0x11f_ffff, Uint8Array.of(0))).toBe(1);
+  expect(vm.write(8, fine)).toBe(8 + 3 * 16);
+});
+
 describe('reading', () => {
   it('an empty table of order 18 is one header, then nothing', () => {
     const vm = new TestVm({ order: 18 });
