@@ -1,0 +1,19 @@
+import { area } from './test/mutate/areas.mjs';
+
+/** Mutation testing of one area (test/mutate/areas.mjs); `npm run mutate -- AREA` runs it. */
+export default {
+  testRunner: 'vitest',
+  plugins: ['@stryker-mutator/vitest-runner'],
+  coverageAnalysis: 'perTest',
+  vitest: { configFile: 'vitest.mutate.config.mjs', related: false },
+  mutate: area.mutate,
+  ignorePatterns: ['dist', 'out', 'api', 'build', 'docs', 'native', 'examples'],
+  concurrency: 1,
+  incremental: true,
+  incrementalFile: `.stryker/${area.name}.incremental.json`,
+  tempDirName: '.stryker/tmp',
+  reporters: ['progress-append-only', 'json'],
+  jsonReporter: { fileName: `.stryker/${area.name}.json` },
+  timeoutMS: 10_000,
+  ignoreStatic: true,
+};
