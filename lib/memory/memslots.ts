@@ -301,7 +301,7 @@ export class Memslots {
       return `the host range ${hexRange(hva, size)} is not inside one mapping, and has memory of the process in it`;
     }
     this.#rules ??= memslotRules(this.limits);
-    return explain(
+    const broken = explain(
       this.#rules,
       {
         request: {
@@ -319,6 +319,26 @@ export class Memslots {
         overlapping: (baseGfn, npages) => this.#overlapping(asId, existing, baseGfn, npages),
       },
       errno,
+    );
+    return broken ?? this.#unbindable(region);
+  }
+
+  /** Why the pages of a guest_memfd can't be a slot's, after everything else was right. */
+  #unbindable({ guestMemfd, guestMemfdOffset = 0, memorySize }: UserMemoryRegion): string | undefined {
+    if (guestMemfd === undefined) return undefined;
+    const start = BigInt(guestMemfdOffset);
+    const end = start + BigInt(memorySize);
+    const pages = `the range ${hexRange(start, memorySize)} of the guest_memfd ${guestMemfd}`;
+    for (const slot of this) {
+      const first = BigInt(slot.guestMemfdOffset ?? 0);
+      const size = BigInt(slot.npages * this.limits.pageSize);
+      if (slot.guestMemfd === guestMemfd && first < end && start < first + size) {
+        return `${pages} overlaps ${hexRange(first, size)}, which is slot ${slot.id}'s`;
+      }
+    }
+    return (
+      `${pages} can't be bound: the descriptor must be a guest_memfd of this VM that has the whole range, ` +
+      `bound to no other slot, and made with GUEST_MEMFD_FLAG.MMAP where the VM has no private memory`
     );
   }
 

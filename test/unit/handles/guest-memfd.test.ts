@@ -138,6 +138,35 @@ describe('a region with a guest_memfd', () => {
     kvm.close();
   });
 
+  it('is refused with a reason by descriptor too', () => {
+    const { kvm, vm, memfd } = open();
+    const ram = kvm.mapAnonymous(2 * PAGE);
+    const add = (slot: number, guestMemfd: number, guestMemfdOffset: number): (() => void) => {
+      const place = { guestPhysAddr: slot * 8 * PAGE, memorySize: 2 * PAGE, userspaceAddr: ram.hva };
+      return () =>
+        void vm.setUserMemoryRegion({ slot, flags: MEM.GUEST_MEMFD, guestMemfd, guestMemfdOffset, ...place });
+    };
+    add(0, memfd.fd, 0)();
+    const EINVAL = (explanation: string) =>
+      expect.objectContaining({ code: 'EINVAL', explanation: expect.stringContaining(explanation) });
+    const range = (start: string, end: string): string => `the range [${start}, ${end}) of the guest_memfd`;
+    expect(add(1, memfd.fd, PAGE)).toThrowError(
+      EINVAL(`${range('0x1000', '0x3000')} ${memfd.fd} overlaps [0x0, 0x2000), which is slot 0's`),
+    );
+    expect(add(1, memfd.fd, 2 * PAGE)).not.toThrow();
+    expect(add(2, memfd.fd, 3 * PAGE)).toThrowError(EINVAL("overlaps [0x2000, 0x4000), which is slot 1's"));
+    expect(add(2, memfd.fd, 4 * PAGE)).toThrowError(
+      EINVAL('must be a guest_memfd of this VM that has the whole range'),
+    );
+    using other = kvm.createVm();
+    using foreign = other.createGuestMemfd(4 * PAGE);
+    using eventFd = kvm.createEventFd();
+    for (const { fd } of [foreign, eventFd]) {
+      expect(add(2, fd, 0)).toThrowError(EINVAL(`${range('0x0', '0x2000')} ${fd} can't be bound`));
+    }
+    kvm.close();
+  });
+
   it('has holes of whole pages only', () => {
     const { kvm, memfd } = open();
     for (const [offset, length] of [
