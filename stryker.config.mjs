@@ -2,10 +2,9 @@ import { area } from './test/mutate/areas.mjs';
 
 /** Mutation testing of one area (test/mutate/areas.mjs); `npm run mutate -- AREA` runs it. */
 export default {
-  testRunner: 'vitest',
-  plugins: ['@stryker-mutator/vitest-runner'],
+  testRunner: 'in-process',
+  plugins: ['./test/mutate/in-process.mjs'],
   coverageAnalysis: 'perTest',
-  vitest: { configFile: 'vitest.mutate.config.mjs', related: false },
   mutate: area.mutate,
   ignorePatterns: ['dist', 'out', 'api', 'build', 'docs', 'native', 'examples'],
   concurrency: 1,

@@ -9,7 +9,6 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   'arch/aarch64/emulated': { 'unit/scenarios/recordings': 'architecture vcpu-state' },
   'arch/aarch64/handles': { 'unit/handles/registers': 'vcpu' },
   'arch/ppc64': {
-    'unit/arch/ppc64/handles/vm-hpt': 'rules',
     'unit/handles/surface': 'index',
     'unit/arch/cli': 'cli',
   },
@@ -33,10 +32,10 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'unit/arch/ppc64/model/htab-stream': 'htab words',
     'unit/arch/ppc64/model/translate': 'protection',
   },
-  'arch/riscv64': { 'unit/scenarios/recordings': 'index rules', 'unit/arch/cli': 'cli' },
+  'arch/riscv64': { 'unit/scenarios/recordings': 'index', 'unit/arch/cli': 'cli' },
   'arch/riscv64/emulated': { 'unit/scenarios/recordings': 'architecture vcpu-state' },
   'arch/riscv64/handles': { 'unit/handles/registers': 'vcpu' },
-  'arch/s390x': { 'unit/arch/s390x/handles/bad-input': 'index rules', 'unit/arch/cli': 'cli' },
+  'arch/s390x': { 'unit/arch/s390x/handles/bad-input': 'index', 'unit/arch/cli': 'cli' },
   'arch/s390x/emulated': {
     'unit/arch/s390x/emulated/keys-cmma': 'attributes cmma cmma-dirty guest-page-states page-states skeys',
     'unit/arch/s390x/emulated/memop': 'calls guest-storage logical-access vcpu-state',
@@ -58,7 +57,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'unit/arch/s390x/handles/vm-storage-keys': 'storage-key',
     'unit/handles/registers': 'registers',
   },
-  'arch/x86_64': { 'unit/handles/bad-input': 'index rules', 'unit/arch/cli': 'cli' },
+  'arch/x86_64': { 'unit/handles/bad-input': 'index', 'unit/arch/cli': 'cli' },
   'arch/x86_64/emulated': { 'unit/scenarios/recordings': 'architecture build registers vcpu-state vm-state' },
   'arch/x86_64/handles': { 'unit/handles/vcpu': 'vcpu', 'unit/handles/wrong-arguments': 'vm' },
   backends: {
@@ -157,13 +156,6 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'unit/memory/memslots': 'space-slots undo',
     'unit/memory/reservation': 'mapping-source',
     'unit/sharing/address-space': 'foreign-memory',
-  },
-  rules: {
-    'unit/docs/errors': 'dirty-log rule',
-    'unit/handles/guest-memfd': 'guest-memfd',
-    'unit/handles/vcpu': 'io-bus',
-    'unit/memory/dirty-pages': 'dirty-ring',
-    'unit/memory/memslots': 'memslot',
   },
   sharing: {
     'unit/sharing/binding': 'guest-binding vmap',
