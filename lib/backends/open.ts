@@ -1,7 +1,7 @@
 import type { HtabLoops } from '../arch/ppc64/model/htab-loops.ts';
 import type { X86_64Build } from '../arch/x86_64/emulated/build.ts';
 import { checkCallback, checkInteger, checkObject, checkOneOf, checkText } from '../base/arguments.ts';
-import { KvmError } from '../base/errors.ts';
+import { KvmError, outOfRange } from '../base/errors.ts';
 import { checked } from '../calls/checked.ts';
 import { callError } from '../calls/failure.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
@@ -17,7 +17,7 @@ import { loadNative } from './native.ts';
 export interface OpenOptions {
   /** The real kernel, the emulated one, or (`auto`, the default) the real one where it can be used. */
   readonly backend?: 'native' | 'emulated' | 'auto';
-  /** Architecture of the emulated kernel; this machine's by default. Another than the host's means `emulated`. */
+  /** Architecture; this machine's by default. Another than the host's means `emulated`, and goes with no `native`. */
   readonly arch?: Arch;
   /** Release of the emulated kernel; 6.12 by default. */
   readonly release?: string;
@@ -55,6 +55,15 @@ function checkOptions(options: OpenOptions): OpenOptions {
   if (pageSize !== undefined) checkInteger(pageSize, 'options.pageSize', 1, Number.MAX_SAFE_INTEGER);
   if (x86_64 !== undefined) checkObject(x86_64, 'options.x86_64');
   if (calls !== undefined) checkCalls(calls, 'options.calls');
+  if (backend === 'native') {
+    for (const [name, value] of Object.entries({ release, pageSize, x86_64 })) {
+      if (value !== undefined) throw outOfRange(`options.${name}`, "left out with backend: 'native'", value);
+    }
+    const host = archOfNode(process.arch);
+    if (arch !== undefined && arch !== host && calls === undefined) {
+      throw outOfRange('options.arch', `${host ?? 'left out'} with backend: 'native', as this machine is`, arch);
+    }
+  }
   checkCallback(trace, 'options.trace');
   checkCallback(record, 'options.record');
   return options;

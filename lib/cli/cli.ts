@@ -2,8 +2,9 @@ import { KvmError } from '../base/errors.ts';
 import { type Command, helpOf, runCommandLine } from './command.ts';
 import { doctor, whyNotReal } from './doctor/index.ts';
 import { explainError } from './explain-error.ts';
+import { fileProblem, isFileError } from './file-problem.ts';
 import { hpt } from './hpt/index.ts';
-import { type Io, UsageError } from './io.ts';
+import { complain, type Io, UsageError } from './io.ts';
 import { lab } from './lab/index.ts';
 import { suggestion } from './nearest.ts';
 import { packageVersion } from './package-info.ts';
@@ -41,39 +42,41 @@ function usage(): string {
  */
 export async function cli(argv: readonly string[], io: Io): Promise<number> {
   const [first = 'repl', ...rest] = argv;
-  if (first === '--help' || first === '-h' || first === 'help') {
-    const command = COMMANDS[rest[0] ?? ''];
-    io.stdout.write(command === undefined ? usage() : helpOf(rest[0]!, command));
-    return STATUS.OK;
-  }
   if (first === '--version' || first === '-v') {
     io.stdout.write(`${packageVersion()}\n`);
     return STATUS.OK;
   }
   const name = first.startsWith('-') ? 'repl' : first;
   try {
-    const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
-    if (command === undefined) {
-      throw new UsageError(`there is no command ${name}${suggestion(name, Object.keys(COMMANDS))}`);
+    if (['--help', '-h', 'help'].includes(first)) {
+      const [of] = rest;
+      io.stdout.write(of === undefined || of.startsWith('-') ? usage() : helpOf(of, commandOf(of)));
+      return STATUS.OK;
     }
-    return await runCommandLine(name, command, first.startsWith('-') ? argv : rest, io);
+    return await runCommandLine(name, commandOf(name), first.startsWith('-') ? argv : rest, io);
   } catch (error) {
     if (error instanceof UsageError) {
-      const of = error.command === undefined ? 'kvm-bridge' : `kvm-bridge ${error.command}`;
-      io.stderr.write(`${of}: ${error.message}\n\`${of} --help\` says what there is.\n`);
+      complain(io, error.command ?? (Object.hasOwn(COMMANDS, name) ? name : undefined), error.message);
       return STATUS.USAGE;
     }
-    if (!isExpected(error)) throw error;
-    io.stderr.write(`kvm-bridge: ${explainError(error)}\n`);
     if (error instanceof KvmError) {
       const mend = whyNotReal()?.mend;
       const cure = mend === undefined ? '' : `→ ${mend}\n`;
-      io.stderr.write(`${cure}\`kvm-bridge doctor\` says more; --backend emulated works anywhere.\n`);
+      io.stderr.write(
+        `kvm-bridge: ${explainError(error)}\n${cure}\`kvm-bridge doctor\` says more; --backend emulated works anywhere.\n`,
+      );
+      return STATUS.FAILED;
     }
+    // What a kernel or a file system may answer; anything else is a mistake of ours, and keeps its stack.
+    if (!isFileError(error)) throw error;
+    complain(io, name, `${error.path ?? error.syscall}: ${fileProblem(error)}`);
     return STATUS.FAILED;
   }
 }
 
-/** What a kernel or a file system may answer; anything else is a mistake of ours, and keeps its stack. */
-const isExpected = (error: unknown): boolean =>
-  error instanceof KvmError || (error instanceof Error && 'syscall' in error);
+/** @throws UsageError */
+function commandOf(name: string): Command {
+  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (command !== undefined) return command;
+  throw new UsageError(`there is no command ${name}${suggestion(name, Object.keys(COMMANDS))}`);
+}

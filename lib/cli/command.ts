@@ -66,7 +66,7 @@ export async function runCommandLine(name: string, command: Command, args: reado
   return await command.run(values, positionals, io);
 }
 
-function parse(name: string, { options = {}, positionals: wanted, passesOn }: Command, args: readonly string[]) {
+function parse(name: string, { usage, options = {}, positionals: taken, passesOn }: Command, args: readonly string[]) {
   const known: NonNullable<ParseArgsConfig['options']> = {};
   for (const [option, { type, short }] of Object.entries({ ...options, help: HELP })) {
     known[option] = { type, ...(short === undefined ? {} : { short }) };
@@ -76,17 +76,20 @@ function parse(name: string, { options = {}, positionals: wanted, passesOn }: Co
   try {
     parsed = parseArgs({ args: [...own], options: known, allowPositionals: true }) as typeof parsed;
   } catch (error) {
-    throw new UsageError(sentence(error, known), name);
+    throw new UsageError(sentence(error, { ...options, help: HELP }), name);
   }
   const positionals = [...parsed.positionals, ...args.slice(own.length)];
-  const { least, most } = wanted ?? { least: 0, most: 0 };
+  const { least, most } = taken ?? { least: 0, most: 0 };
   if (parsed.values.help !== true && (positionals.length < least || positionals.length > most)) {
     const count =
       least === most
         ? `${least || 'no'} argument${least === 1 ? '' : 's'}`
         : `at least ${least} argument${least === 1 ? '' : 's'}`;
+    const wanted = usage.replaceAll(/\[[^\]]*\] ?/g, '').trim();
     throw new UsageError(
-      `it takes ${count}, not ${positionals.length}: ${positionals.join(' ') || 'none was given'}`,
+      positionals.length < least
+        ? `${wanted} is missing`
+        : `it takes ${count}, not ${positionals.length}: ${positionals.join(' ')}`,
       name,
     );
   }
@@ -103,8 +106,13 @@ function upToPositional(count: number, args: readonly string[], options: NonNull
 }
 
 /** Node's error in our words: what is wrong with which option, and which one was meant. */
-function sentence(error: unknown, options: object): string {
+function sentence(error: unknown, options: Options): string {
   if (!(error instanceof Error)) return String(error);
+  const [, without] =
+    /^Option '(?:-\w, )?--([\w-]+) <value>' argument (?:missing|is ambiguous)/.exec(error.message) ?? [];
+  if (without !== undefined) return `--${without} wants a value: --${without} ${options[without]?.value ?? 'VALUE'}`;
+  const [, needless] = /^Option '(?:-\w, )?--([\w-]+)' does not take an argument/.exec(error.message) ?? [];
+  if (needless !== undefined) return `--${needless} takes no value`;
   const unknown = /Unknown option '(-[^']*)'/.exec(error.message)?.[1];
   if (unknown === undefined) return (error.message.split('. ', 1)[0] ?? error.message).replace(/^Option/, 'the option');
   const names = Object.keys(options).map((option) => `--${option}`);

@@ -23,6 +23,15 @@ export class UsageError extends Error {
   }
 }
 
+/** Takes away what was drawn on a terminal's line: written before anything else there. */
+export const CLEAR_LINE = '\r\x1b[K';
+
+/** Two lines for what went wrong: why, and where there is help. */
+export function complain({ stderr }: Pick<Io, 'stderr'>, command: string | undefined, message: string): void {
+  const of = command === undefined ? 'kvm-bridge' : `kvm-bridge ${command}`;
+  stderr.write(`${stderr.isTTY === true ? CLEAR_LINE : ''}${of}: ${message}\n\`${of} --help\` says what there is.\n`);
+}
+
 const FORMATS = ['bold', 'dim', 'red', 'green', 'yellow', 'cyan'] as const;
 
 /** Text in colours, or the text itself. */

@@ -43,7 +43,11 @@ export const SESSION_OPTIONS: Options = {
   ...releaseOption,
   ...pageSizeOption,
   trace: { type: 'boolean', help: 'every call to the kernel as one line on standard error' },
-  'trace-out': { type: 'string', value: 'FILE', help: 'every call, with its memory, in a file for kvm-bridge replay' },
+  'trace-out': {
+    type: 'string',
+    value: 'FILE',
+    help: 'every call, with its memory, in a file (- is standard output) for kvm-bridge replay',
+  },
 };
 
 export interface SessionOptions {
@@ -71,26 +75,35 @@ export interface Session {
   readonly segments?: readonly Segment[];
 }
 
+/** An option's value, if it was given. @throws UsageError unless it is one of the choices */
+export function oneOf<T extends string>(
+  choices: readonly T[],
+  option: string,
+  { [option]: value }: Values,
+  command: string,
+): T | undefined {
+  if (value === undefined) return undefined;
+  const found = choices.find((choice) => choice === value);
+  if (found !== undefined) return found;
+  const hint = suggestion(String(value), choices);
+  throw new UsageError(`--${option} is one of ${choices.join(', ')}, not "${value}"${hint}`, command);
+}
+
+/** @throws UsageError */
+export function pageSizeOf({ 'page-size': given }: Values, command: string): number | undefined {
+  if (given === undefined) return undefined;
+  if (/^(4096|65536)$/.test(String(given))) return Number(given);
+  throw new UsageError(`--page-size is 4096 or 65536, not "${given}"`, command);
+}
+
 /** Reads {@link SESSION_OPTIONS}. @throws UsageError */
 export function sessionOptions(command: string, values: Values, trace: (line: string) => void): SessionOptions {
-  const oneOf = <T extends string>(choices: readonly T[], option: string): T | undefined => {
-    const value = values[option];
-    if (value === undefined) return undefined;
-    const found = choices.find((choice) => choice === value);
-    if (found !== undefined) return found;
-    const hint = suggestion(String(value), choices);
-    throw new UsageError(`--${option} is one of ${choices.join(', ')}, not "${value}"${hint}`, command);
-  };
   const text = (option: string) => (values[option] === undefined ? undefined : String(values[option]));
-  const pageSize = text('page-size');
-  if (pageSize !== undefined && !/^(4096|65536)$/.test(pageSize)) {
-    throw new UsageError(`--page-size is 4096 or 65536, not "${pageSize}"`, command);
-  }
   return {
-    backend: oneOf(BACKENDS, 'backend') ?? 'auto',
-    arch: oneOf(ARCHES, 'arch'),
+    backend: oneOf(BACKENDS, 'backend', values, command) ?? 'auto',
+    arch: oneOf(ARCHES, 'arch', values, command),
     release: text('release'),
-    pageSize: pageSize === undefined ? undefined : Number(pageSize),
+    pageSize: pageSizeOf(values, command),
     trace: values.trace === true ? trace : undefined,
     record: values['trace-out'] === undefined ? undefined : linesTo(String(values['trace-out'])),
   };
@@ -98,7 +111,7 @@ export function sessionOptions(command: string, values: Values, trace: (line: st
 
 /** Writes lines to a file, each at once: what a process that dies wrote is there. @throws Node's errors of the file */
 function linesTo(path: string): (line: string) => void {
-  const file = openSync(path, 'w');
+  const file = openSync(path === '-' ? '/dev/stdout' : path, 'w');
   return (line) => {
     writeSync(file, `${line}\n`);
   };
@@ -111,7 +124,7 @@ function linesTo(path: string): (line: string) => void {
 export function openSession({ backend, ...others }: SessionOptions): Session {
   const given = Object.entries(others).filter(([, value]) => value !== undefined);
   const options = Object.fromEntries(given) as OpenOptions;
-  const kvm = Kvm.open({ ...options, backend });
+  const kvm = meant(() => Kvm.open({ ...options, backend }));
   try {
     return { kvm, vm: kvm.createVm(), fallbackReason: kvm.fallbackReason };
   } catch (error) {
@@ -119,6 +132,19 @@ export function openSession({ backend, ...others }: SessionOptions): Session {
     if (backend !== 'auto' || kvm.backend !== 'native' || !(error instanceof KvmError)) throw error;
     const emulated = Kvm.open({ ...options, backend: 'emulated' });
     return { kvm: emulated, vm: emulated.createVm(), fallbackReason: error.message };
+  }
+}
+
+/** An option that cannot be had is a mistake on the command line. @throws UsageError */
+export function meant<T>(open: () => T): T {
+  try {
+    return open();
+  } catch (error) {
+    if (!(error instanceof RangeError && 'code' in error && error.code === 'ERR_OUT_OF_RANGE')) throw error;
+    const [, name = '', right, given] =
+      /^The value of "(?:options\.)?(\w+)".* It must be (.*)\. Received (.*)$/s.exec(error.message) ?? [];
+    if (right === undefined) throw error;
+    throw new UsageError(`--${name.replaceAll(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)} must be ${right}, not ${given}`);
   }
 }
 

@@ -23,6 +23,9 @@ export const PORT_NAME = 'kvm-bridge';
 /** What the guest finds in this file, as JSON, is what it has to do. */
 export const JOB_FILE = '/lab/job.json';
 
+/** And in this one what the job is given on standard input, if it is. */
+export const INPUT_FILE = '/lab/input';
+
 export function encodeFrame(frame: Frame): string {
   return `${JSON.stringify(frame)}\n`;
 }

@@ -90,7 +90,8 @@ const s390x: Machine = {
   beforeNode: ['[ ! -e /proc/sys/vm/allocate_pgste ] || echo 1 > /proc/sys/vm/allocate_pgste'],
   // Under QEMU 7.2, what V8 compiles for s390x goes wrong sooner or later, with or without our addon: functions after half a
   // minute, regular expressions after some. Interpreted code does not.
-  nodeOptions: ['--jitless'],
+  // V8 warns that --jitless takes WebAssembly away, unless it was not there before.
+  nodeOptions: ['--jitless', '--no-expose-wasm'],
 };
 
 const ppc64: Machine = {

@@ -1,8 +1,10 @@
 import { entriesOf, HPT_ORDER } from '../../arch/ppc64/model/hash.ts';
 import { FOUND_ORDER_MAX } from '../../arch/ppc64/model/htab-stream.ts';
 import type { Command, Values } from '../command.ts';
-import { UsageError } from '../io.ts';
+import { nameOf, readInput } from '../input.ts';
+import { complain, UsageError } from '../io.ts';
 import { suggestion } from '../nearest.ts';
+import { JSON_REPORTS } from './json.ts';
 import { readTable, type TableFile, TableFileError } from './read-table.ts';
 import { diff, dump, type Extent, type Report, STATUS, stats, verify } from './reports.ts';
 
@@ -28,21 +30,23 @@ The status is 0, 1 for differences or findings, 2 for a file that is of no use.`
     },
     headers: { type: 'string', value: 'ENDIAN', help: 'byte order of the chunk headers, little (the default) or big' },
     slots: { type: 'string', value: 'FROM-TO', help: 'dump, diff: only these slots, without TO' },
+    json: { type: 'boolean', help: 'the same as JSON' },
     findings: { type: 'string', value: 'N', help: `verify: stop after so many, ${MOST_FINDINGS} unless given` },
   },
   positionals: { least: 0, most: Number.POSITIVE_INFINITY },
   async run(values, [name = '', ...files], io) {
     const tool = toolFor(name, files, values);
     const { headers, order, extent } = optionsOf(values);
+    const report = values.json === true ? tool.asJson : tool.report;
     try {
-      const read = (file: string) => readTable(file, { headers, order }, io.stdin);
+      const read = (file: string) => readTable(nameOf(file), readInput(file, io), { headers, order });
       const [first = '', ...others] = files;
       const tables: [TableFile, ...TableFile[]] = [await read(first)];
       for (const file of others) tables.push(await read(file));
-      return await writeAll(tool.report(tables, extent), io.stdout);
+      return await writeAll(report(tables, extent), io.stdout);
     } catch (error) {
       if (!(error instanceof TableFileError)) throw error;
-      io.stderr.write(`kvm-bridge hpt: ${error.message}\n`);
+      complain(io, 'hpt', error.message);
       return STATUS.TROUBLE;
     }
   },
@@ -89,13 +93,14 @@ interface Tool {
   readonly files: number;
   readonly takes?: 'slots' | 'findings';
   readonly report: Report;
+  readonly asJson: Report;
 }
 
 const TOOLS: ReadonlyMap<string, Tool> = new Map<string, Tool>([
-  ['stats', { files: 1, report: stats }],
-  ['dump', { files: 1, takes: 'slots', report: dump }],
-  ['diff', { files: 2, takes: 'slots', report: diff }],
-  ['verify', { files: 1, takes: 'findings', report: verify }],
+  ['stats', { files: 1, report: stats, asJson: JSON_REPORTS.stats }],
+  ['dump', { files: 1, takes: 'slots', report: dump, asJson: JSON_REPORTS.dump }],
+  ['diff', { files: 2, takes: 'slots', report: diff, asJson: JSON_REPORTS.diff }],
+  ['verify', { files: 1, takes: 'findings', report: verify, asJson: JSON_REPORTS.verify }],
 ]);
 
 function optionsOf(values: Values) {

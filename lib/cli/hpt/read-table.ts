@@ -1,4 +1,3 @@
-import { createReadStream } from 'node:fs';
 import { totalmem } from 'node:os';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -15,6 +14,8 @@ import {
   orderFor,
 } from '../../arch/ppc64/model/htab-stream.ts';
 import { humanSize } from '../../base/text.ts';
+import { fileProblem, isFileError } from '../file-problem.ts';
+import { peek } from '../input.ts';
 
 export type Headers = 'little' | 'big';
 
@@ -47,60 +48,49 @@ const MAX_TABLES = 2;
 const MAX_TURNS = 16;
 
 /**
- * Reads a file with an HTAB stream, or standard input (`-`), gzipped or not, into a table. What it takes of memory and time is bounded by the
- * table's order, whatever the file says.
+ * Reads an HTAB stream, gzipped or not, into a table. What it takes of memory and time is bounded by the table's order, whatever the bytes say.
+ * @param file its name, for what is said of it
  * @throws TableFileError
  */
 export async function readTable(
-  path: string,
+  file: string,
+  source: AsyncIterable<Uint8Array>,
   options: ReadOptions,
-  stdin: NodeJS.ReadableStream = process.stdin,
 ): Promise<TableFile> {
   const { order } = options;
-  const file = path === '-' ? 'standard input' : path;
   if (order !== undefined && 2 ** order > totalmem()) {
     const [wanted, there] = [humanSize(2 ** order), humanSize(totalmem())];
     throw new TableFileError(file, `a table of order ${order} has ${wanted}, and this machine ${there} of memory`);
   }
   const reading = new Reading(file, options);
   try {
-    for await (const piece of bytesOf(path === '-' ? stdin : createReadStream(path))) reading.take(piece);
+    for await (const piece of bytesOf(source)) reading.take(piece);
   } catch (error) {
-    const reason = reasonOf(error);
+    const reason = reasonOf(error, file);
     throw reason === undefined ? error : new TableFileError(file, reason);
   }
   return reading.end();
 }
 
 /** What the system or zlib had against a file; undefined for other errors. */
-function reasonOf(error: unknown): string | undefined {
+function reasonOf(error: unknown, file: string): string | undefined {
   if (!(error instanceof Error && 'code' in error)) return undefined;
   const code = String(error.code);
   if (code === 'Z_BUF_ERROR') return 'the gzipped data ends too early: the file is cut off';
   if (code.startsWith('Z_')) return `the gzipped data is damaged (${error.message})`;
-  return 'syscall' in error ? error.message : undefined;
+  return isFileError(error) ? fileProblem(error, file) : undefined;
 }
 
 /** The bytes of the stream: those of the file, or those that were gzipped there. */
-async function* bytesOf(source: NodeJS.ReadableStream): AsyncGenerator<Uint8Array, void, undefined> {
-  const pieces = source[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>;
-  let start: Uint8Array = new Uint8Array();
-  while (start.length < 2) {
-    const { value, done } = await pieces.next();
-    if (done === true) break;
-    start = Buffer.concat([start, value]);
-  }
-  async function* all(): AsyncGenerator<Uint8Array, void, undefined> {
-    yield start;
-    yield* { [Symbol.asyncIterator]: () => pieces };
-  }
+async function* bytesOf(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
+  const { start, all } = await peek(source, 2);
   if (start[0] !== 0x1f || start[1] !== 0x8b) {
-    yield* all();
+    yield* all;
     return;
   }
   const gunzip = createGunzip();
   // Its errors come out of `gunzip`.
-  pipeline(Readable.from(all()), gunzip).catch(() => {});
+  pipeline(Readable.from(all), gunzip).catch(() => {});
   yield* gunzip;
 }
 

@@ -1,8 +1,11 @@
 import { virtualPage } from '../../arch/ppc64/model/hash.ts';
 import { HPTES_PER_GROUP, type Hpte } from '../../arch/ppc64/model/hpte.ts';
+import type { Htab } from '../../arch/ppc64/model/htab.ts';
 import {
   diffHtabs,
   groupOccupancy,
+  type HtabDifference,
+  type HtabFinding,
   type HtabStats,
   htabStats,
   verifyHtab,
@@ -83,12 +86,18 @@ function levelOf(average: number): number {
 
 export const dump: Report = function* ([read], slots) {
   const { table } = read;
-  checkSlots(read, slots);
-  for (let slot = slots.from; slot < Math.min(slots.to, table.entryCount); slot++) {
-    if (table.isValid(slot)) yield `${slot}: ${describe(table.get(slot), slot, table.order)}\n`;
-  }
+  for (const slot of entriesIn(read, slots)) yield `${slot}: ${describe(table.get(slot), slot, table.order)}\n`;
   return STATUS.OK;
 };
+
+/** The slots that have a valid entry. @throws TableFileError when none of those asked for is in the table */
+export function* entriesIn(read: TableFile, slots: Extent): Generator<number, void, undefined> {
+  const { table } = read;
+  checkSlots(read, slots);
+  for (let slot = slots.from; slot < Math.min(slots.to, table.entryCount); slot++) {
+    if (table.isValid(slot)) yield slot;
+  }
+}
 
 /** @throws TableFileError when none of the slots is in the table */
 function checkSlots({ file, table }: TableFile, { from }: Extent): void {
@@ -106,20 +115,31 @@ function describe(entry: Hpte, slot: number, order: number): string {
 
 export const diff: Report = function* ([before, after = before], slots) {
   const { order } = before.table;
-  if (after.table.order !== order) {
-    const why = `a table of order ${after.table.order}, and that of ${before.file} is of order ${order}`;
-    throw new TableFileError(after.file, `${why}: slots of such tables cannot be compared (--order, if it is known)`);
-  }
-  checkSlots(before, slots);
   let count = 0;
-  for (const { slot, before: old, after: now } of diffHtabs(before.table, after.table)) {
-    if (slot < slots.from || slot >= slots.to) continue;
+  for (const { slot, before: old, after: now } of differencesIn(before, after, slots)) {
     count++;
     if (old !== undefined) yield `-${slot}: ${describe(old, slot, order)}\n`;
     if (now !== undefined) yield `+${slot}: ${describe(now, slot, order)}\n`;
   }
   return count === 0 ? STATUS.OK : STATUS.FOUND;
 };
+
+/** @throws TableFileError for tables that can't be compared, and slots that aren't in them */
+export function* differencesIn(
+  before: TableFile,
+  after: TableFile,
+  slots: Extent,
+): Generator<HtabDifference, void, undefined> {
+  const { order } = before.table;
+  if (after.table.order !== order) {
+    const why = `a table of order ${after.table.order}, and that of ${before.file} is of order ${order}`;
+    throw new TableFileError(after.file, `${why}: slots of such tables cannot be compared (--order, if it is known)`);
+  }
+  checkSlots(before, slots);
+  for (const each of diffHtabs(before.table, after.table)) {
+    if (each.slot >= slots.from && each.slot < slots.to) yield each;
+  }
+}
 
 export const verify: Report = function* ([{ file, table, stream, isFirstPass }], { findings: most }) {
   const pass = isFirstPass
@@ -128,7 +148,7 @@ export const verify: Report = function* ([{ file, table, stream, isFirstPass }],
   const { chunks, valid, invalid } = stream;
   yield `${file}: ${chunks} chunks, ${valid} valid entries, ${invalid} empty slots: ${pass}\n`;
   let findings = 0;
-  for (const { slot, entry, message } of verifyHtab(table)) {
+  for (const { slot, entry, message } of findingsIn(table, most + 1)) {
     if (findings === most) {
       yield `${most} findings, and it was looked no further (--findings N)\n`;
       return STATUS.FOUND;
@@ -141,3 +161,12 @@ export const verify: Report = function* ([{ file, table, stream, isFirstPass }],
   else yield 'there is no entry in it, and nothing to verify\n';
   return findings === 0 ? STATUS.OK : STATUS.FOUND;
 };
+
+/** What is wrong with a table, `most` of it. */
+export function* findingsIn(table: Htab, most: number): Generator<HtabFinding, void, undefined> {
+  let left = most;
+  for (const finding of verifyHtab(table)) {
+    if (left-- === 0) return;
+    yield finding;
+  }
+}

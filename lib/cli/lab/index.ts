@@ -1,5 +1,7 @@
+import { addAbortSignal, type Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
 import { LabError, sentenceOf } from '../../lab/lab-error.ts';
-import { openShell, runInLab } from '../../lab/user/run-in-lab.ts';
+import { openShell, runInLab, runPromptInLab } from '../../lab/user/run-in-lab.ts';
 import { selectVariants, VARIANTS, type Variant } from '../../lab/variants.ts';
 import type { Command, Values } from '../command.ts';
 import { type Io, UsageError, wantsColour } from '../io.ts';
@@ -13,10 +15,11 @@ const MINUTE = 60_000;
 /** `kvm-bridge lab`. */
 export const lab: Command = {
   summary: 'your own script on the real KVM of another architecture, under QEMU on this machine',
-  usage: 'ARCH [OPTION…] [--] SCRIPT [ARGUMENT…]',
-  details: `ARCH is ${[...new Set(VARIANTS.map(({ machine }) => machine.arch))].join(', ')}. SCRIPT and the files of its package, or else of its folder, are run by the Node of a
-Linux host that boots for it, with this kvm-bridge and its prebuilt addon. What follows -- is Node's command line there: \`-- --test\`
-runs every test. What is printed comes as it is printed; the status is the script's, or ${LAB_FAILED} where the lab itself fails.
+  usage: 'ARCH [OPTION…] [--] SCRIPT|- [ARGUMENT…]',
+  details: `ARCH is ${[...new Set(VARIANTS.map(({ machine }) => machine.arch))].join(', ')}. SCRIPT and the files of its package, or else of its folder, are run by
+the Node of a Linux host that boots for it, with this kvm-bridge and its prebuilt addon; - is a script on standard input. What follows
+-- is Node's command line there: \`-- --test\` runs every test. What is printed comes as it is printed; the status is the script's, or
+${LAB_FAILED} where the lab itself fails.
 The first time some 100 MiB of Debian's packages are fetched. docs/labs.md has more.`,
   options: {
     kernel: { type: 'string', value: 'SERIES', help: 'such as 6.1; --list has them, the default first' },
@@ -27,7 +30,10 @@ The first time some 100 MiB of Debian's packages are fetched. docs/labs.md has m
       help: 'bring back what the script writes there (also in $KVM_BRIDGE_LAB_OUT)',
     },
     timeout: { type: 'string', value: 'MINUTES', help: 'the longest that it may take; 30 by default' },
-    shell: { type: 'boolean', help: 'no script, but the prompt of kvm-bridge on that machine; Ctrl-] stops it' },
+    shell: {
+      type: 'boolean',
+      help: 'no script, but the prompt of kvm-bridge on that machine, for lines of a pipe too; Ctrl-] stops it',
+    },
     refresh: { type: 'boolean', help: "look for newer packages of Debian's" },
     quiet: { type: 'boolean', short: 'q', help: 'nothing on standard error but what the script prints' },
     list: { type: 'boolean', help: 'the labs that there are' },
@@ -92,19 +98,28 @@ async function inLab(
 ): Promise<number> {
   const onProgress = values.quiet === true ? undefined : progressTo(io, variant);
   const options = { signal, onProgress, refresh: values.refresh === true };
-  if (values.shell === true) {
+  const isTerminal = (io.stdin as { readonly isTTY?: boolean }).isTTY === true;
+  if (values.shell === true && isTerminal) {
     await openShell(variant, options);
     return 0;
   }
-  return runInLab(variant, {
+  const run = {
     ...options,
+    timeoutMs: timeoutOf(values),
+    input:
+      values.shell === true || nodeArguments[0] === '-'
+        ? await buffer(addAbortSignal(signal, io.stdin as Readable))
+        : undefined,
+    environment: wantsColour(io.stdout, io.env) ? { FORCE_COLOR: '1', NO_COLOR: '' } : {},
+    onOutput: (stream: 'stdout' | 'stderr', bytes: Buffer) => io[stream].write(bytes),
+  };
+  if (values.shell === true) return runPromptInLab(variant, run);
+  return runInLab(variant, {
+    ...run,
     nodeArguments,
     cwd: process.cwd(),
     files: values.files === undefined ? undefined : String(values.files).split(','),
     out: values.out === undefined ? undefined : String(values.out),
-    timeoutMs: timeoutOf(values),
-    environment: wantsColour(io.stdout, io.env) ? { FORCE_COLOR: '1', NO_COLOR: '' } : {},
-    onOutput: (stream, bytes) => io[stream].write(bytes),
   });
 }
 

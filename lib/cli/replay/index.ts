@@ -4,8 +4,10 @@ import type { TraceHead } from '../../calls/trace-file.ts';
 import { ARCHES, type Arch } from '../../uapi/arch.ts';
 import { REFERENCE_RELEASE } from '../../uapi/release.ts';
 import type { Command, Values } from '../command.ts';
-import { columnsOf, type Io, type Style, styleFor, UsageError } from '../io.ts';
-import { architectureOption, pageSizeOption, releaseOption } from '../session.ts';
+import { fileProblem, isFileError } from '../file-problem.ts';
+import { nameOf, readInput } from '../input.ts';
+import { columnsOf, complain, type Io, type Style, styleFor, UsageError } from '../io.ts';
+import { architectureOption, oneOf, pageSizeOf, pageSizeOption, releaseOption } from '../session.ts';
 import type { Difference } from './compare.ts';
 import { readTrace, TraceFileError } from './read-trace.ts';
 import { Replayer } from './replayer.ts';
@@ -41,13 +43,13 @@ what they did: a scripted one stores the same and leaves the same way. What was 
 };
 
 async function replayCommand(io: Io, file: string, values: Values): Promise<number> {
-  const name = file === '-' ? 'standard input' : file;
+  const name = nameOf(file);
   let replays: Replayed[];
   try {
     replays = await replayAll(io, file, values);
   } catch (error) {
-    if (!(error instanceof TraceFileError) && !(error instanceof Error && 'syscall' in error)) throw error;
-    io.stderr.write(`kvm-bridge replay: ${name}: ${error.message}\n`);
+    if (!(error instanceof TraceFileError) && !isFileError(error)) throw error;
+    complain(io, 'replay', `${name}: ${isFileError(error) ? fileProblem(error, file) : error.message}`);
     return STATUS.TROUBLE;
   }
   const differ = replays.some(({ replayer }) => replayer.differences.length > 0);
@@ -61,10 +63,15 @@ async function replayCommand(io: Io, file: string, values: Values): Promise<numb
 
 /** @throws TraceFileError, Node's errors of the file, UsageError */
 async function replayAll(io: Io, file: string, values: Values): Promise<Replayed[]> {
+  const asked: AskedFor = {
+    arch: oneOf(ARCHES, 'arch', values, 'replay'),
+    release: values.release === undefined ? undefined : String(values.release),
+    pageSize: pageSizeOf(values, 'replay'),
+  };
   const replays: Replayed[] = [];
-  for await (const { line, head, event } of readTrace(file, io)) {
+  for await (const { line, head, event } of readTrace(readInput(file, io))) {
     if (head !== undefined) {
-      const options = optionsOf(head, values, line);
+      const options = optionsOf(head, asked, line);
       replays.push({ head, options, replayer: open(options, head, line) });
     } else if (event !== undefined) {
       const [now] = replays.slice(-1);
@@ -85,22 +92,26 @@ function open(options: EmulatedKernelOptions, { arch }: TraceHead, line: number)
   }
 }
 
-function optionsOf({ emulate = {} }: Partial<TraceHead>, values: Values, line: number): EmulatedKernelOptions {
-  const { arch, release } = values;
+/** What was said of the emulated kernel on the command line. */
+interface AskedFor {
+  readonly arch: Arch | undefined;
+  readonly release: string | undefined;
+  readonly pageSize: number | undefined;
+}
+
+function optionsOf({ emulate = {} }: Partial<TraceHead>, asked: AskedFor, line: number): EmulatedKernelOptions {
+  const { arch, release, pageSize } = asked;
   const chosen = (arch ?? emulate.arch) as Arch;
   if (!ARCHES.includes(chosen)) {
-    if (arch === undefined) {
-      const what = chosen === undefined ? 'does not say of which architecture it is' : `is of ${String(chosen)}`;
-      throw new TraceFileError(`line ${line}: the trace ${what}: --arch takes one of ${ARCHES.join(', ')}`);
-    }
-    throw new UsageError(`--arch is one of ${ARCHES.join(', ')}, not "${arch}"`, 'replay');
+    const what = chosen === undefined ? 'does not say of which architecture it is' : `is of ${String(chosen)}`;
+    throw new TraceFileError(`line ${line}: the trace ${what}: --arch takes one of ${ARCHES.join(', ')}`);
   }
   const traced = (chosen === emulate.arch ? emulate : {}) as Partial<EmulatedKernelOptions>;
   return {
     ...traced,
     arch: chosen,
-    ...(release === undefined ? {} : { release: String(release) }),
-    ...(values['page-size'] === undefined ? {} : { pageSize: Number(values['page-size']) }),
+    ...(release === undefined ? {} : { release }),
+    ...(pageSize === undefined ? {} : { pageSize }),
   };
 }
 

@@ -1,7 +1,5 @@
-import { createReadStream } from 'node:fs';
 import { isIntegerIn } from '../../base/arguments.ts';
 import { TRACE_VERSION, type TraceCall, type TraceHead } from '../../calls/trace-file.ts';
-import type { Io } from '../io.ts';
 
 /** A file that is no trace, or not one that can be replayed; with the line, where it is one line's fault. */
 export class TraceFileError extends Error {
@@ -19,9 +17,8 @@ export interface TraceLine {
 /** Characters of a line. The longest that is written has the bytes of one call. */
 const MOST_LINE = 2 ** 28;
 
-/** The lines of a trace, from a file or from standard input (`-`). @throws TraceFileError; Node's errors of the file */
-export async function* readTrace(file: string, io: Io): AsyncGenerator<TraceLine, void, undefined> {
-  const input: NodeJS.ReadableStream = file === '-' ? io.stdin : createReadStream(file);
+/** The lines of a trace. @throws TraceFileError; what reading its bytes throws */
+export async function* readTrace(input: AsyncIterable<Uint8Array>): AsyncGenerator<TraceLine, void, undefined> {
   let line = 0;
   for await (const text of linesOf(input)) {
     line++;
@@ -30,11 +27,12 @@ export async function* readTrace(file: string, io: Io): AsyncGenerator<TraceLine
 }
 
 /** @throws TraceFileError for a line that has no end */
-async function* linesOf(input: NodeJS.ReadableStream): AsyncGenerator<string, void, undefined> {
-  input.setEncoding('utf8');
+async function* linesOf(input: AsyncIterable<Uint8Array>): AsyncGenerator<string, void, undefined> {
+  const decoder = new TextDecoder();
   let parts: string[] = [];
   let held = 0;
-  for await (const piece of input as AsyncIterable<string>) {
+  for await (const bytes of input) {
+    const piece = decoder.decode(bytes, { stream: true });
     let from = 0;
     for (let end = piece.indexOf('\n'); end >= 0; end = piece.indexOf('\n', from)) {
       parts.push(piece.slice(from, end));

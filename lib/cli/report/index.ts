@@ -1,11 +1,11 @@
-import { closeSync, openSync, readSync, statSync, writeFileSync } from 'node:fs';
+import { statSync, writeFileSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
-import { Readable } from 'node:stream';
 import { humanSize } from '../../base/text.ts';
 import { readCapture } from '../capture.ts';
 import type { Command } from '../command.ts';
 import { readTable, TableFileError } from '../hpt/read-table.ts';
-import { type Io, UsageError } from '../io.ts';
+import { nameOf, peek, readInput } from '../input.ts';
+import { complain, type Io, UsageError } from '../io.ts';
 import { readTrace, TraceFileError } from '../replay/read-trace.ts';
 import type { ReportData } from './data.ts';
 import { html, pageTemplate } from './html.ts';
@@ -23,11 +23,18 @@ a trace that --trace-out made: of one with dirty logs the page shows each pass. 
 The page shows the memory to scale with what is known of each page, storage keys and the hashed page table as maps to zoom into, and
 address spaces that unfold level by level; any address can be looked up. It is one file, needs nothing else, and can be sent.`,
   options: {
-    out: { type: 'string', short: 'o', value: 'FILE', help: 'where to write the page; else to standard output' },
+    json: { type: 'boolean', help: 'what the page shows, as JSON' },
+    out: {
+      type: 'string',
+      short: 'o',
+      value: 'FILE',
+      help: 'where to write the page; else, or for -, to standard output',
+    },
   },
   positionals: { least: 1, most: 1 },
-  async run({ out }, [file = ''], io) {
-    if (out === undefined && io.stdout.isTTY === true) {
+  async run({ out: given, json }, [file = ''], io) {
+    const out = given === '-' ? undefined : given;
+    if (out === undefined && json !== true && io.stdout.isTTY === true) {
       throw new UsageError('a page is nothing for a terminal: say where to write it, as in -o report.html', 'report');
     }
     let data: ReportData;
@@ -35,10 +42,10 @@ address spaces that unfold level by level; any address can be looked up. It is o
       data = await read(file, io);
     } catch (error) {
       if (!(error instanceof TableFileError || error instanceof TraceFileError)) throw error;
-      io.stderr.write(`kvm-bridge report: ${error.message}\n`);
+      complain(io, 'report', error.message);
       return 1;
     }
-    const text = html(pageTemplate(), data);
+    const text = json === true ? `${JSON.stringify(data, null, 2)}\n` : html(pageTemplate(), data);
     if (out === undefined) {
       await new Promise<unknown>((done) => io.stdout.write(text, done));
       return 0;
@@ -51,41 +58,12 @@ address spaces that unfold level by level; any address can be looked up. It is o
 
 const TRACE_START = '{"kvm-bridge-trace"';
 
-function startOf(file: string): string {
-  const start = Buffer.alloc(TRACE_START.length);
-  const fd = openSync(file, 'r');
-  try {
-    readSync(fd, start);
-  } finally {
-    closeSync(fd);
-  }
-  return start.toString();
-}
-
 async function read(file: string, io: Io): Promise<ReportData> {
-  if (file !== '-') {
-    const name = basename(resolve(file));
-    if (statSync(file).isDirectory()) return reportOfCapture(readCapture(file), name);
-    return await reportOf(file, startOf(file), name, io);
-  }
-  const pieces = io.stdin[Symbol.asyncIterator]();
-  let first = Buffer.alloc(0);
-  while (first.length < TRACE_START.length) {
-    const next = await pieces.next();
-    if (next.done === true) break;
-    first = Buffer.concat([first, Buffer.from(next.value)]);
-  }
-  const all = async function* (): AsyncGenerator<Uint8Array> {
-    yield first;
-    for (let next = await pieces.next(); next.done !== true; next = await pieces.next()) yield Buffer.from(next.value);
-  };
-  const stdin = Readable.from(all(), { objectMode: false });
-  return await reportOf(file, first.toString('latin1', 0, TRACE_START.length), 'standard input', { ...io, stdin });
-}
-
-async function reportOf(file: string, start: string, name: string, io: Io): Promise<ReportData> {
-  if (start === TRACE_START) return await reportOfTrace(readTrace(file, io), name);
-  const { table } = await readTable(file, { headers: 'little', order: undefined }, io.stdin);
+  const name = file === '-' ? nameOf(file) : basename(resolve(file));
+  if (file !== '-' && statSync(file).isDirectory()) return reportOfCapture(readCapture(file), name);
+  const { start, all } = await peek(readInput(file, io), TRACE_START.length);
+  if (start.toString('latin1', 0, TRACE_START.length) === TRACE_START) return await reportOfTrace(readTrace(all), name);
+  const { table } = await readTable(nameOf(file), all, { headers: 'little', order: undefined });
   return {
     title: name,
     about: [`A hashed page table of ppc64, order ${table.order}`],

@@ -4,7 +4,7 @@ import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } 
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { JOB_FILE } from '../frames.ts';
+import { INPUT_FILE, JOB_FILE } from '../frames.ts';
 import type { UserJob } from '../user/job.ts';
 import { describeThrown, openPort } from './port.ts';
 
@@ -19,15 +19,19 @@ const SIGNALLED = 128;
 
 const send = openPort();
 
-async function runNode({ nodeArguments, folder, environment }: UserJob): Promise<number> {
+/** Options of our own that Node would refuse there: whoever starts a Node without ours gets V8's warning. */
+const NOT_IN_NODE_OPTIONS = ['--no-expose-wasm'];
+
+async function runNode({ nodeArguments, folder, environment, hasInput }: UserJob): Promise<number> {
+  const inherited = process.execArgv.filter((option) => !NOT_IN_NODE_OPTIONS.includes(option));
   const child = spawn(process.execPath, [...process.execArgv, ...nodeArguments], {
     cwd: folder,
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: [hasInput ? openSync(INPUT_FILE, 'r') : 'ignore', 'pipe', 'pipe'],
     // Node processes that it starts want the same options.
-    env: { ...process.env, NODE_OPTIONS: process.execArgv.join(' '), ...environment },
+    env: { ...process.env, NODE_OPTIONS: inherited.join(' '), ...environment },
   });
   for (const stream of ['stdout', 'stderr'] as const) {
-    child[stream].on('data', (chunk: Buffer) => send({ kind: 'output', stream, data: chunk.toString('base64') }));
+    child[stream]?.on('data', (chunk: Buffer) => send({ kind: 'output', stream, data: chunk.toString('base64') }));
   }
   const [status, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null];
   if (signal !== null) console.error(`the script was ended by ${signal}`);

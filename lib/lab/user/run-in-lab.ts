@@ -3,31 +3,22 @@ import { appendFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { ARCH_FACTS } from '../../uapi/arch.ts';
 import type { Entry } from '../cpio.ts';
-import { JOB_FILE, type OutputFrame } from '../frames.ts';
+import { INPUT_FILE, JOB_FILE, type OutputFrame } from '../frames.ts';
 import { LabError } from '../lab-error.ts';
 import { attachTerminal, runJob } from '../machine.ts';
 import { PROJECT_ROOT } from '../project.ts';
 import type { Variant } from '../variants.ts';
 import { type LabOptions, nodeLine, terminalHere, withMachine } from '../with-machine.ts';
-import type { UserJob } from './job.ts';
-import { inGuest, isInside, ownEntries, type ProjectFiles, projectEntries, projectOf } from './project-files.ts';
+import { type Asked, jobOf, scriptIn, type UserJob } from './job.ts';
+import { isInside, ownEntries, type ProjectFiles, projectEntries, projectOf } from './project-files.ts';
 import { isVitestFile, vitestEntries, withoutTypes } from './vitest-files.ts';
 
-export interface UserRun extends LabOptions {
-  /** Node's command line: options, the script, its arguments. */
-  readonly nodeArguments: readonly string[];
-  readonly cwd: string;
+export interface UserRun extends Asked, LabOptions {
   /** Files and folders that go along, where not all beside the script are to. */
   readonly files?: readonly string[] | undefined;
-  /** A folder whose files are brought back: it is there in the guest, empty, at the same place. */
-  readonly out?: string | undefined;
   readonly timeoutMs: number;
-  readonly environment: Readonly<Record<string, string>>;
   readonly onOutput: (stream: 'stdout' | 'stderr', bytes: Buffer) => void;
 }
-
-/** Where files of an `out` outside the project are put. */
-const ELSEWHERE = '/out';
 
 /**
  * Runs somebody's script, with the files beside it and this package as it is installed, on a variant's real KVM.
@@ -36,8 +27,8 @@ const ELSEWHERE = '/out';
  * @throws LabError if the lab fails, or the script does not end in time
  */
 export async function runInLab(variant: Variant, run: UserRun): Promise<number> {
-  const { cwd, signal, timeoutMs, onProgress = () => {} } = run;
-  const script = run.nodeArguments.find((each) => !each.startsWith('-'));
+  const { cwd } = run;
+  const script = scriptIn(run.nodeArguments);
   // Behind an option it may be that one's value.
   if (script !== undefined && script === run.nodeArguments[0] && !existsSync(resolve(cwd, script))) {
     throw new LabError(`There is no file ${resolve(cwd, script)}.`);
@@ -47,14 +38,46 @@ export async function runInLab(variant: Variant, run: UserRun): Promise<number> 
   const files = run.files?.map((each) => resolve(cwd, each));
   const isVitest =
     script !== undefined && script === run.nodeArguments[0] && (await isVitestScript(resolve(cwd, script)));
-  const job = withRunner(jobOf(run, project, out), isVitest ? project : undefined);
+  const job = withRunner(jobOf({ ...run, out }, project), isVitest ? project : undefined);
+  return carryOut(variant, { ...run, out }, { job, home: project.home }, async () =>
+    below(project.home, withoutOld(await filesOf(project.root, files, isVitest), project, out)),
+  );
+}
+
+/**
+ * Our prompt in the machine, whose lines come from a pipe.
+ *
+ * @returns the prompt's exit status: 1 if a line failed
+ * @throws LabError if the lab fails
+ */
+export async function runPromptInLab(variant: Variant, run: Omit<UserRun, 'nodeArguments' | 'cwd'>): Promise<number> {
+  const nodeArguments = [promptFile(SHELL_HOME), 'repl'];
+  const job: UserJob = {
+    nodeArguments,
+    folder: SHELL_HOME,
+    environment: run.environment,
+    hasInput: true,
+    out: undefined,
+  };
+  return carryOut(variant, run, { job, home: SHELL_HOME }, async () => []);
+}
+
+/** Boots a machine with the package, and other files, for a job. @returns its exit status */
+async function carryOut(
+  variant: Variant,
+  run: Omit<UserRun, 'nodeArguments' | 'cwd'>,
+  { job, home }: { readonly job: UserJob; readonly home: string },
+  others: () => Promise<Entry[]>,
+): Promise<number> {
+  const { signal, timeoutMs, out, onProgress = () => {} } = run;
   const entries = async (): Promise<Entry[]> => [
     { path: JOB_FILE.slice(1), kind: 'file', content: Buffer.from(JSON.stringify(job)) },
+    ...inputEntries(run.input),
     ...(job.out === undefined ? [] : [{ path: job.out.slice(1), kind: 'folder' } as const]),
-    ...below(project.home, withoutOld(await filesOf(project.root, files, isVitest), project, out)),
-    ...(await packageIn(project, variant)),
+    ...(await others()),
+    ...(await packageIn({ home }, variant)),
   ];
-  const command = { line: nodeLine(variant, `${packageFolder(project)}/dist/lab/agent.js`), folder: project.home };
+  const command = { line: nodeLine(variant, `${packageFolder({ home })}/dist/lab/agent.js`), folder: home };
   const status = await withMachine(variant, run, { command, entries }, (boot) => {
     onProgress(`booting ${variant.id}`);
     const written = new FilesBack(out);
@@ -73,6 +96,9 @@ export async function runInLab(variant: Variant, run: UserRun): Promise<number> 
   return status;
 }
 
+const inputEntries = (input: Uint8Array | undefined): Entry[] =>
+  input === undefined ? [] : [{ path: INPUT_FILE.slice(1), kind: 'file', content: input }];
+
 const isVitestScript = async (path: string): Promise<boolean> => isVitestFile(await readFile(path, 'utf8'));
 
 /** A job whose script, and the scripts behind it, are given to vitest's runner. */
@@ -86,10 +112,14 @@ async function filesOf(root: string, only: readonly string[] | undefined, isVite
   return isVitest ? [...entries.map(withoutTypes), ...(await vitestEntries(root))] : entries;
 }
 
+const SHELL_HOME = '/home/shell';
+
+const promptFile = (home: string): string => `${packageFolder({ home })}/dist/cli/main.js`;
+
 /** Our prompt in the machine, on the user's terminal. */
 export async function openShell(variant: Variant, options: LabOptions): Promise<void> {
-  const home = '/home/shell';
-  const line = nodeLine(variant, `${home}/node_modules/kvm-bridge/dist/cli/main.js repl`);
+  const home = SHELL_HOME;
+  const line = nodeLine(variant, `${promptFile(home)} repl`);
   const payload = {
     command: { line, folder: home, terminal: terminalHere() },
     entries: () => packageIn({ home }, variant),
@@ -98,19 +128,6 @@ export async function openShell(variant: Variant, options: LabOptions): Promise<
     options.onProgress?.(`booting ${variant.id}; Ctrl-] stops the machine`);
     return attachTerminal(boot, options.signal);
   });
-}
-
-function jobOf({ nodeArguments, environment, cwd }: UserRun, project: ProjectFiles, out: string | undefined): UserJob {
-  const { root, home, folder } = project;
-  const there = isInside(root, cwd);
-  const moved = nodeArguments.map((each, index) => {
-    const path = resolve(cwd, each);
-    const isScript = index === nodeArguments.findIndex((argument) => !argument.startsWith('-'));
-    return (isScript && !there) || (each.startsWith('/') && isInside(root, path)) ? inGuest(project, path) : each;
-  });
-  const outThere = out === undefined ? undefined : isInside(root, out) ? inGuest({ root, home }, out) : ELSEWHERE;
-  const named: Record<string, string> = outThere === undefined ? {} : { KVM_BRIDGE_LAB_OUT: outThere };
-  return { nodeArguments: moved, folder, environment: { ...environment, ...named }, out: outThere };
 }
 
 /** Without what an earlier run brought back. */

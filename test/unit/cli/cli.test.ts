@@ -33,13 +33,30 @@ describe('the command line', () => {
     [['tour', '--quick'], 'kvm-bridge tour: there is no option --quick', 'kvm-bridge tour'],
     [['doctor', '--jsno'], 'kvm-bridge doctor: there is no option --jsno; did you mean --json?', 'kvm-bridge doctor'],
     [['doctor', 'now'], 'kvm-bridge doctor: it takes no arguments, not 1: now', 'kvm-bridge doctor'],
-    [['run'], 'kvm-bridge run: it takes at least 1 argument, not 0: none was given', 'kvm-bridge run'],
+    [['run'], 'kvm-bridge run: FILE|- is missing', 'kvm-bridge run'],
     [['--arch', 'vax'], `kvm-bridge repl: --arch is one of ${ARCHES.join(', ')}, not "vax"`, 'kvm-bridge repl'],
     [['--arch', 's390'], 'not "s390"; did you mean s390x?', 'kvm-bridge repl'],
     [['--backend', 'fake'], '--backend is one of auto, native, emulated, not "fake"', 'kvm-bridge repl'],
     [['run', '--page-size', '17', 'x.mjs'], '--page-size is 4096 or 65536, not "17"', 'kvm-bridge run'],
-    [['--arch'], "the option '--arch <value>' argument missing", 'kvm-bridge repl'],
-    [['--load', '/nonexistent'], '/nonexistent holds no capture', 'kvm-bridge'],
+    [['replay', 'a', 'b'], 'kvm-bridge replay: it takes 1 argument, not 2: a b', 'kvm-bridge replay'],
+    [['--arch'], 'kvm-bridge repl: --arch wants a value: --arch ARCH', 'kvm-bridge repl'],
+    [['report', 'x', '-o'], 'kvm-bridge report: --out wants a value: --out FILE', 'kvm-bridge report'],
+    [['doctor', '--json=yes'], 'kvm-bridge doctor: --json takes no value', 'kvm-bridge doctor'],
+    [['help', 'docter'], 'kvm-bridge: there is no command docter; did you mean doctor?', 'kvm-bridge'],
+    [['replay', '--arch', 's390', '-'], 'not "s390"; did you mean s390x?', 'kvm-bridge replay'],
+    [['replay', '--page-size', '5', '-'], '--page-size is 4096 or 65536, not "5"', 'kvm-bridge replay'],
+    [
+      ['--release', 'new'],
+      'kvm-bridge repl: --release must be like "6.12" or "6.12.107", not \'new\'',
+      'kvm-bridge repl',
+    ],
+    [
+      ['--arch', 's390x', '--page-size', '65536'],
+      '--page-size must be 4096, as hosts of s390x have, not',
+      'kvm-bridge repl',
+    ],
+    [['--backend', 'native', '--release', '6.1'], '--release must be left out with backend', 'kvm-bridge repl'],
+    [['--load', '/nonexistent'], '/nonexistent holds no capture', 'kvm-bridge repl'],
     [['hpt', 'stat', 'x'], 'kvm-bridge hpt: there is no command stat; did you mean stats?', 'kvm-bridge hpt'],
   ])('takes %j for a mistake', async (argv, sentence, help) => {
     const { status, out, err } = await run(...argv);
@@ -62,13 +79,34 @@ describe('the command line', () => {
   it('hands over to the HPT tools', async () => {
     const { status, err } = await run('hpt', 'verify', '/nonexistent');
     expect(status).toBe(2);
-    expect(err).toMatch(/^kvm-bridge hpt: \/nonexistent: ENOENT/);
+    expect(err).toBe(
+      'kvm-bridge hpt: /nonexistent: no such file or directory (ENOENT)\n`kvm-bridge hpt --help` says what there is.\n',
+    );
   });
 
   it('says which script cannot be read', async () => {
     const { status, out, err } = await run('run', '/nonexistent');
     expect({ status, out }).toEqual({ status: 1, out: '' });
-    expect(err).toBe("kvm-bridge: Error: ENOENT: no such file or directory, access '/nonexistent'\n");
+    expect(err).toBe(
+      'kvm-bridge run: /nonexistent: no such file or directory (ENOENT)\n`kvm-bridge run --help` says what there is.\n',
+    );
+  });
+
+  it.each(['run', 'top', 'replay', 'report', 'hpt stats', 'report -o x'])(
+    '%s names the file that was meant',
+    async (words) => {
+      const { err } = await run(...words.split(' '), 'test/unit/cli/cli.test.js');
+      expect(err.split('\n')[0]).toMatch(
+        /no such file or directory \(ENOENT\); did you mean (.*\/)?test\/unit\/cli\/cli.test.ts\?$/,
+      );
+    },
+  );
+
+  it('refuses another architecture than this machine has of the real kernel', async () => {
+    const other = process.arch === 's390x' ? 'ppc64' : 's390x';
+    const { status, err } = await run('--backend', 'native', '--arch', other);
+    expect(status).toBe(2);
+    expect(err).toMatch(/^kvm-bridge repl: --arch must be .* as this machine is, not '(s390x|ppc64)'\n/);
   });
 
   it('explains why the real kernel cannot be had, and points to the doctor', async () => {

@@ -21,6 +21,19 @@ const BAD_ADDRESSES: readonly [string, unknown, string][] = [
 type Untyped = Record<string, (...args: unknown[]) => unknown>;
 const untyped = (value: object): Untyped => value as unknown as Untyped;
 
+describe('the real kernel and what only the emulated one can be', () => {
+  const other = process.arch === 's390x' ? 'ppc64' : 's390x';
+  it.each([
+    [{ arch: other }, 'options.arch'],
+    [{ release: '6.1' }, 'options.release'],
+    [{ pageSize: 4096 }, 'options.pageSize'],
+    [{ x86_64: { smm: true } }, 'options.x86_64'],
+  ] as const)('are not asked for together: %j', (options, name) => {
+    const wrong = { code: 'ERR_OUT_OF_RANGE', message: expect.stringContaining(`"${name}"`) };
+    expect(() => Kvm.open({ backend: 'native', ...options })).toThrow(expect.objectContaining(wrong));
+  });
+});
+
 describe.each(backends)('bad input on $name', ({ options }) => {
   let kvm: Kvm;
   let vm: Vm;

@@ -82,14 +82,14 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   },
   cli: {
     'unit/cli/built': 'main',
-    'unit/cli/cli': 'command package-info',
+    'unit/cli/cli': 'command file-problem package-info',
     'unit/cli/prompt-commands': 'capture nearest trace-lines',
     'unit/cli/repl': 'session',
     'unit/cli/text': 'explain-error io',
   },
   'cli/arch': { 'unit/arch/cli': 'cli-arch index machine-code vcpus' },
   'cli/doctor': { 'unit/cli/doctor': 'device finding host index kvm surroundings' },
-  'cli/hpt': { 'unit/cli/hpt/hpt': 'index reports', 'unit/cli/hpt/hostile-files': 'read-table' },
+  'cli/hpt': { 'unit/cli/hpt/hpt': 'index json reports', 'unit/cli/hpt/hostile-files': 'read-table' },
   'cli/lab': { 'unit/cli/lab': 'index' },
   'cli/repl': {
     'unit/cli/prompt-commands':
@@ -145,7 +145,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   // What runs inside a machine: npm run lab does, on all of them.
   'lab/guest': { 'unit/lab/frames': 'agent port' },
   'lab/guest/vitest': { 'unit/lab/user/vitest-files': 'api run runner' },
-  'lab/user': { 'unit/cli/lab': 'job run-in-lab' },
+  'lab/user': { 'unit/cli/lab': 'run-in-lab' },
   memory: {
     'property/typed-memory': 'dirty-bitmap gpa locator page-set range-table',
     'unit/handles/bad-input': 'values',

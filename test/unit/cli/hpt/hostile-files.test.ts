@@ -101,12 +101,12 @@ describe('a file that is something else', () => {
   ])('text: %s', async (_what, text) => {
     const { status, err } = await runOn(Buffer.from(text), 'stats');
     expect(status).toBe(2);
-    expect(err).toMatch(/file: this is text, and no HTAB stream\n$/);
+    expect(err).toMatch(/file: this is text, and no HTAB stream\n/);
   });
 
   it('not all that breaks is called text', async () => {
     const { err } = await runOn(real.subarray(0, 100), 'stats');
-    expect(err).toMatch(/file: a chunk header has 8 bytes, 4 are left \(at byte 96 of the HTAB stream\)\n$/);
+    expect(err).toMatch(/file: a chunk header has 8 bytes, 4 are left \(at byte 96 of the HTAB stream\)\n/);
   });
 
   it('cut off gzip, at any byte, and damaged gzip', async () => {
@@ -114,12 +114,12 @@ describe('a file that is something else', () => {
     for (const length of [2, 5, 10, 11, 500, zipped.length - 8, zipped.length - 1]) {
       const { status, out, err } = await runOn(zipped.subarray(0, length), 'verify');
       expect([status, out]).toEqual([2, '']);
-      expect(err).toMatch(/file: the gzipped data ends too early: the file is cut off\n$/);
+      expect(err).toMatch(/file: the gzipped data ends too early: the file is cut off\n/);
     }
     const damaged = Buffer.from(zipped);
     damaged[zipped.length - 6]! ^= 1;
     expect((await runOn(damaged, 'verify')).err).toMatch(
-      /file: the gzipped data is damaged \(incorrect data check\)\n$/,
+      /file: the gzipped data is damaged \(incorrect data check\)\n/,
     );
   });
 
@@ -195,7 +195,8 @@ it('any bytes end in a status and a sentence that names the file', async () => {
   await fc.assert(
     fc.asyncProperty(bytes, command, fc.boolean(), async (content, name, zipped) => {
       const { status, err } = await runOn(zipped ? gzipSync(content) : content, name);
-      if (status === 2) expect(err).toMatch(/^kvm-bridge hpt: \/.*file: .+\n$/);
+      if (status === 2)
+        expect(err).toMatch(/^kvm-bridge hpt: \/.*file: .+\n`kvm-bridge hpt --help` says what there is\.\n$/);
       else expect(err).toBe('');
     }),
     { numRuns: 150 },

@@ -166,3 +166,52 @@ describe('standard input', () => {
     expect((await piped(new Uint8Array(0), 'verify', '-')).err).toMatch(/^kvm-bridge hpt: standard input: it is empty/);
   });
 });
+
+describe('--json', () => {
+  const parsed = async (...argv: string[]) => {
+    const { status, out, err } = await run(...argv, '--json');
+    expect(err).toBe('');
+    return { status, json: JSON.parse(out) as Record<string, unknown> };
+  };
+  const entry = {
+    ...{ v: '0x4000000009000001', vsid: '0x9', offset: '0x5000', segmentSize: '1T', baseShift: 12, shift: 12 },
+    ...{ ra: '0x1000', pp: 2, key: 0, wimg: 2 },
+    ...{ noExecute: false, referenced: false, changed: false, bolted: false, secondary: false },
+  };
+
+  it('stats: what the text counts', async () => {
+    const { status, json } = await parsed('stats', real);
+    expect(status).toBe(0);
+    expect(json).toMatchObject({ order: 22, slots: 262144, groups: 32768, valid: 201953, bolted: 133120 });
+    expect(json).toMatchObject({ secondary: 420, pageSizes: { '16M': 2 }, keys: { 3: 133137 } });
+    expect((json.occupancy as number[])[8]).toBe(5842);
+  });
+
+  it('dump: each entry with its fields, of the slots that were asked for', async () => {
+    const one = file('one', small(slot));
+    expect((await parsed('dump', one)).json).toMatchObject({ order: 18, entries: [{ slot, ...entry }] });
+    expect((await parsed('dump', '--slots', `${slot + 1}-16384`, one)).json.entries).toEqual([]);
+  });
+
+  it('diff: both entries, null for none', async () => {
+    const [none, one] = [file('none', small()), file('one', small(slot))];
+    const { status, json } = await parsed('diff', none, one);
+    expect(status).toBe(1);
+    expect(json.differences).toMatchObject([{ slot, before: null, after: entry }]);
+    expect((await parsed('diff', one, one)).status).toBe(0);
+  });
+
+  it('verify: findings, as many as were asked for', async () => {
+    const twice = file('twice', small(slot, slot + 1, slot + 2));
+    const { status, json } = await parsed('verify', twice);
+    expect(status).toBe(1);
+    expect(json).toMatchObject({ isFirstPass: true, valid: 3 });
+    const duplicate = { problem: 'duplicate', message: `slot ${slot} maps the same virtual page`, entry };
+    expect(json.findings).toMatchObject([
+      { slot: slot + 1, ...duplicate },
+      { slot: slot + 2, ...duplicate },
+    ]);
+    expect((await parsed('verify', '--findings', '1', twice)).json.findings).toHaveLength(1);
+    expect((await parsed('verify', file('one', small(slot)))).status).toBe(0);
+  });
+});

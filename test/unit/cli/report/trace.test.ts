@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { afterAll, describe, expect, it } from 'vitest';
 import { cli } from '../../../../lib/cli/cli.ts';
+import { readInput } from '../../../../lib/cli/input.ts';
 import { readTrace } from '../../../../lib/cli/replay/read-trace.ts';
 import type { ReportData } from '../../../../lib/cli/report/data.ts';
 import { reportOfTrace } from '../../../../lib/cli/report/of-trace.ts';
@@ -22,7 +23,7 @@ async function traced(arch: Arch, act: (vm: ReturnType<Kvm['createVm']>, kvm: Kv
   act(kvm.createVm(), kvm);
   kvm.close();
   writeFileSync(file, lines.map((line) => `${line}\n`).join(''));
-  return await reportOfTrace(readTrace(file, fakeIo()), 'trace');
+  return await reportOfTrace(readTrace(readInput(file, fakeIo())), 'trace');
 }
 
 /** The data that a page has inside. */
@@ -82,7 +83,7 @@ it('what a guest stored is that of the VM whose vCPU ran', async () => {
     { call: 'run', args: ['vcpu#2', 0], result: '0', stores: [[0x4ffc, '02*8']] },
   ];
   writeFileSync(file, calls.map((call) => `${JSON.stringify(call)}\n`).join(''));
-  const data = await reportOfTrace(readTrace(file, fakeIo()), 'trace');
+  const data = await reportOfTrace(readTrace(readInput(file, fakeIo())), 'trace');
   expect(data.about).toContain('2 VMs, of which vm#2 is shown: it had the most slots');
   expect(layerNamed(data, 'stored by the guest')?.runs).toEqual([4, 2, 1]);
 });

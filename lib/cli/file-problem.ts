@@ -1,0 +1,33 @@
+import { readdirSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { getSystemErrorMap } from 'node:util';
+import { suggestion } from './nearest.ts';
+
+/** What the system says of a file, as an error of Node's file system tells it. */
+export interface FileError extends Error {
+  readonly code: string;
+  readonly syscall: string;
+  readonly errno?: number;
+  readonly path?: string;
+}
+
+export const isFileError = (error: unknown): error is FileError =>
+  error instanceof Error && 'syscall' in error && 'code' in error;
+
+/** `no such file or directory (ENOENT); did you mean a.mjs?` */
+export function fileProblem(error: FileError, path = error.path): string {
+  const { code, errno, message } = error;
+  const [, says = message] = getSystemErrorMap().get(errno ?? 0) ?? [];
+  return `${says} (${code})${code === 'ENOENT' && path !== undefined ? neighbour(path) : ''}`;
+}
+
+/** The file that was probably meant. */
+function neighbour(path: string): string {
+  const folder = dirname(path);
+  try {
+    const meant = suggestion(basename(path), readdirSync(folder));
+    return meant.replace(/mean (.*)\?$/s, (_, name: string) => `mean ${folder === '.' ? name : join(folder, name)}?`);
+  } catch {
+    return '';
+  }
+}
