@@ -6,6 +6,7 @@ import type { Finding } from './finding.ts';
 import { type Host, thisHost } from './host.ts';
 import { type CapabilityFinding, examineAddon, examineKvm } from './kvm.ts';
 import {
+  examineExamples,
   examineHugePages,
   examineLabs,
   examineLimits,
@@ -46,6 +47,7 @@ export function diagnose(host: Host = thisHost): Diagnosis {
       examineOvercommit(host),
       examineUserfaultfd(host),
       examineLabs(host),
+      examineExamples(host),
     ];
     findings.push(...rest.filter((found) => found !== undefined));
   }

@@ -134,6 +134,21 @@ export function examineUserfaultfd(host: Host): Finding | undefined {
   );
 }
 
+/** Programs that examples run, or are run with; the others need none. */
+const EXAMPLES_TOOLS = [
+  { example: 'vhost-user-disk', needs: 'qemu-storage-daemon', packages: ['qemu-system-common'] },
+  { example: 'vhost-user-device', needs: 'qemu-system-x86_64', packages: ['qemu-system-x86'] },
+];
+
+/** What the package's examples need of this machine. */
+export function examineExamples(host: Host): Finding {
+  const missing = EXAMPLES_TOOLS.filter(({ needs }) => !host.has(needs));
+  if (missing.length === 0) return ok('examples', `${EXAMPLES_TOOLS.map(({ needs }) => needs).join(', ')}: there`);
+  const detail = missing.map(({ example, needs }) => `${example}.mjs lacks ${needs}`).join('; ');
+  const packages = missing.flatMap((tool) => tool.packages);
+  return note('examples', detail, `sudo apt-get install --no-install-recommends ${packages.join(' ')}`);
+}
+
 /** What `kvm-bridge lab` needs of this machine. */
 export function examineLabs(host: Host): Finding {
   const machines = [...new Set(VARIANTS.map(({ machine }) => machine))];

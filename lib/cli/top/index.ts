@@ -11,8 +11,9 @@ export const top: Command = {
   summary: 'a script as by run, and what its guest does: exits a second, dirty pages by region',
   usage: '[OPTION…] FILE|- [ARGUMENT…]',
   details: `It is told once a second on standard error, on a terminal in place, and at the end. Counted are the exits of all vCPUs of kvm, and
-the dirty pages of vm, for which its dirty log is started, unless the script did so. A vCPU that runs by runSync keeps the picture
-from changing meanwhile; one that runs by run() does not.`,
+the dirty pages of vm, for which its dirty log is started; a script that does so itself finds none started, loses no page, and its own
+collecting is what is counted then. A vCPU that runs by runSync keeps the picture from changing meanwhile; one that runs by run() does
+not.`,
   options: SESSION_OPTIONS,
   positionals: { least: 1, most: Number.POSITIVE_INFINITY },
   passesOn: 1,

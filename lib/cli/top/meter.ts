@@ -4,6 +4,7 @@ import { isClosed } from '../../calls/failure.ts';
 import type { Kvm } from '../../handles/kvm.ts';
 import type { Vm } from '../../handles/vm.ts';
 import { MemoryRegion } from '../../memory/region.ts';
+import { DirtyMeter } from './dirty-meter.ts';
 import type { ExitCounts } from './exit-counts.ts';
 
 /** What is measured: a session's VM. */
@@ -16,22 +17,15 @@ export interface Measured {
 /** What a guest does, from one look to the next: exits by reason, and pages that became dirty by region. */
 export class Meter {
   readonly #measured: Measured;
-  /** It is this meter that collects dirty pages: what it takes of another's would be missing there. */
-  #takesDirty = false;
+  readonly #dirtyPages: DirtyMeter;
+  #looksAtDirty: boolean;
   #since = performance.now();
 
   constructor(measured: Measured) {
     this.#measured = measured;
     measured.exits.take();
-    this.#startDirtyLog();
-  }
-
-  /** Unless somebody has started it. */
-  #startDirtyLog(): void {
-    const { vm } = this.#measured;
-    if (this.#takesDirty || vm.closed || vm.dirtyPages.started || [...vm.memory.regions()].length === 0) return;
-    vm.dirtyPages.start();
-    this.#takesDirty = true;
+    this.#dirtyPages = new DirtyMeter(measured.vm);
+    this.#looksAtDirty = this.#dirtyPages.start();
   }
 
   /** What happened since the last look, as a text. */
@@ -43,8 +37,7 @@ export class Meter {
   }
 
   [Symbol.dispose](): void {
-    const { vm } = this.#measured;
-    if (this.#takesDirty && !vm.closed) vm.dirtyPages.stop();
+    this.#dirtyPages[Symbol.dispose]();
   }
 
   #exits(seconds: number): string {
@@ -60,12 +53,11 @@ export class Meter {
   #dirty(seconds: number): string {
     const { vm, kvm } = this.#measured;
     if (vm.closed) return isClosed('the VM');
-    if (!this.#takesDirty) {
-      this.#startDirtyLog();
-      if (this.#takesDirty) return 'dirty pages are looked at from now on';
-      return vm.dirtyPages.started ? 'dirty pages are collected by somebody else' : 'there is no memory';
-    }
-    const runs = vm.dirtyPages.collect().runs();
+    const looked = this.#looksAtDirty;
+    const runs = looked ? this.#dirtyPages.take() : [];
+    // Whoever collected may have stopped by now.
+    this.#looksAtDirty = this.#dirtyPages.start();
+    if (!looked) return this.#looksAtDirty ? 'dirty pages are looked at from now on' : 'there is no memory';
     const rows = [...vm.memory.regions()].flatMap((region) => {
       if (!(region instanceof MemoryRegion)) return [];
       const [first, end] = [region.start / kvm.pageSize, region.end / kvm.pageSize];
@@ -83,7 +75,10 @@ export class Meter {
         ],
       ];
     });
-    return table(['region', 'dirty pages a second', '', 'of it'], rows);
+    const head = this.#dirtyPages.isOthers
+      ? 'dirty pages as the script collects them, which is when they are counted\n'
+      : '';
+    return `${head}${table(['region', 'dirty pages a second', '', 'of it'], rows)}`;
   }
 }
 

@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import type { FileFacts, Host } from '../../../lib/cli/doctor/host.ts';
 import { diagnose, doctorCommand } from '../../../lib/cli/doctor/index.ts';
@@ -294,6 +295,20 @@ describe('the doctor', () => {
     expect(found.detail).toBe('x86_64, aarch64, riscv64: ready; s390x lacks qemu-system-s390x; ppc64 lacks zstd');
     expect(found.mend).toMatch(/ qemu-system-s390x zstd$/);
     expect(finding(machine(), 'labs').status).toBe('ok');
+  });
+
+  it('names the programs that examples run and lack, all that there are', () => {
+    const host = machine({ host: { has: (needs) => needs !== 'qemu-storage-daemon' } });
+    const found = finding(host, 'examples');
+    expect(found).toMatchObject({ status: 'note', detail: 'vhost-user-disk.mjs lacks qemu-storage-daemon' });
+    expect(found.mend).toMatch(/ qemu-system-common$/);
+    const all = finding(machine(), 'examples');
+    expect(all.status).toBe('ok');
+    const folder = new URL('../../../examples/', import.meta.url);
+    for (const file of readdirSync(folder).filter((name) => name.endsWith('.mjs'))) {
+      const source = readFileSync(new URL(file, folder), 'utf8').replaceAll('qemu-system-common', '');
+      for (const [program] of source.matchAll(/\bqemu-[\w-]*\w/g)) expect(all.detail).toContain(program);
+    }
   });
 
   it('knows whose faults userfaultfd may take', () => {

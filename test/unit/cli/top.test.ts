@@ -67,10 +67,41 @@ describe('what a guest does', () => {
     {
       using meter = new Meter(all);
       vcpu.runSync();
-      expect(meter.look()).toContain('collected by somebody else');
+      expect(row(meter.look(), 'low')?.at(-1)).toBe('0.00%');
+      expect([...dirty.collect().pages()]).toEqual([0]);
+      const text = meter.look();
+      expect(text).toContain('as the script collects them');
+      expect(row(text, 'low')?.at(-1)).toBe('0.39%');
     }
     expect(dirty.started).toBe(true);
-    expect([...dirty.collect().pages()]).toEqual([0]);
+    expect([...dirty.collect().pages()]).toEqual([]);
+  });
+
+  it('takes no dirty page from who begins to collect meanwhile', () => {
+    const { vcpu, ...all } = measured(4);
+    const { dirtyPages } = all.vm;
+    {
+      using meter = new Meter(all);
+      vcpu.runSync();
+      expect(dirtyPages.started).toBe(false);
+      expect(() => dirtyPages.collect()).toThrow(/start/);
+      dirtyPages.start();
+      expect(dirtyPages.started).toBe(true);
+      vcpu.runSync();
+      meter.look();
+      vcpu.runSync();
+      meter.look();
+      // Page 0 was written before.
+      expect([...dirtyPages.collect().pages()]).toEqual([1, 2]);
+      expect(row(meter.look(), 'low')?.at(-1)).toBe('0.78%');
+      dirtyPages.stop();
+      expect(dirtyPages.started).toBe(false);
+      meter.look();
+      vcpu.runSync();
+      expect(row(meter.look(), 'low')?.at(-1)).toBe('0.39%');
+    }
+    expect(dirtyPages.started).toBe(false);
+    expect(Object.keys(Object.getOwnPropertyDescriptors(dirtyPages))).toEqual([]);
   });
 
   it('has runs that fail, too, and those on a thread of their own', async () => {
