@@ -42,7 +42,10 @@ const PROTOTYPES = {
     'int bench_s390x_read(void *memory, uint64_t size, uint64_t asce, void *vas, uint32_t count, uint32_t bytes, void *into, int64_t n)',
   vhostOpen: 'int bench_vhost_open(const char *path)',
   vhostRead: 'int bench_vhost_read(uint32_t depth, int64_t n)',
+  oneProcessor: 'int bench_one_processor(int stay)',
+  doorbellStart: 'int bench_doorbell_start(int there, int back)',
   doorbell: 'int bench_doorbell(int there, int back, int64_t n)',
+  doorbellEnd: 'int bench_doorbell_end()',
   bareIoctl: 'int bench_bare_ioctl(int64_t n)',
   runUntilHlt: 'int bench_run_until_hlt(int vcpu, void *run, uint64_t base, uint64_t size, void *accesses)',
 } as const;

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { EventFd } from '../../lib/sharing/eventfd.ts';
 import { type Bench, type Benchmark, nativeCalls } from './benchmark.ts';
+import type { Comparators } from './comparators.ts';
 import type { Case } from './measure.ts';
 
 /** A process of Node's that answers each ring of one eventfd by one of another. */
@@ -15,6 +16,18 @@ function startPeer(there: EventFd, back: EventFd): Disposable {
   return { [Symbol.dispose]: () => void child.kill() };
 }
 
+/** The same in C. */
+function startPeerInC(c: Comparators['c'], there: EventFd, back: EventFd): Disposable {
+  c.doorbellStart(there.fd, back.fd);
+  return { [Symbol.dispose]: () => c.doorbellEnd() };
+}
+
+/** Until it is disposed of, this thread and what it starts stay on one processor. */
+function onOneProcessor(c: Comparators['c']): Disposable {
+  c.oneProcessor(1);
+  return { [Symbol.dispose]: () => c.oneProcessor(0) };
+}
+
 export const doorbells: Benchmark = {
   name: 'doorbell',
   needsKvm: false,
@@ -22,12 +35,14 @@ export const doorbells: Benchmark = {
     const calls = nativeCalls();
     using there = new EventFd(calls);
     using back = new EventFd(calls);
-    using _peer = startPeer(there, back);
     // Of the same kind, for two processes in C.
     using thereInC = new EventFd(calls);
     using backInC = new EventFd(calls);
+    using _stay = onOneProcessor(c);
+    using _peer = startPeer(there, back);
+    using _peerInC = startPeerInC(c, thereInC, backInC);
     yield {
-      title: 'doorbell round trip between two processes, by eventfds',
+      title: 'doorbell round trip between two processes on one processor, by eventfds',
       meter: 'clock',
       per: 'round trip',
       contenders: [
