@@ -80,11 +80,15 @@ export class KvmRun {
   readonly view: DataView;
   readonly bytes: Uint8Array;
   readonly #little: boolean;
+  /** The data of an MMIO access by its size: an array made at each exit takes longer than all else that is read of it. */
+  readonly #mmioData: readonly Uint8Array[];
 
   constructor(buffer: ArrayBufferLike, arch: Arch) {
     this.view = new DataView(buffer);
     this.bytes = new Uint8Array(buffer);
     this.#little = isLittleEndianHost(arch);
+    const { data } = KVM_RUN.mmio;
+    this.#mmioData = Array.from({ length: MOST_MMIO + 1 }, (_, size) => this.bytes.subarray(data, data + size));
   }
 
   /** Makes the next KVM_RUN come back at once with EINTR, its pending MMIO or port access completed. */
@@ -124,6 +128,10 @@ export class KvmRun {
   /** A u64 as a number where that is exact, without a bigint on the way. */
   address(offset: number): U64 {
     this.#checkOffset(offset, 8);
+    return this.#address(offset);
+  }
+
+  #address(offset: number): U64 {
     const high = this.view.getUint32(this.#little ? offset + 4 : offset, this.#little);
     const low = this.view.getUint32(this.#little ? offset : offset + 4, this.#little);
     return high < 0x20_0000 ? high * 2 ** 32 + low : this.u64(offset);
@@ -166,13 +174,15 @@ export class KvmRun {
 
   mmio(): MmioExit {
     const { mmio } = KVM_RUN;
-    const size = Math.min(MOST_MMIO, this.u32(mmio.len));
+    // The last of its fields: the others are there then.
+    this.#checkOffset(mmio.is_write, 1);
+    const size = Math.min(MOST_MMIO, this.view.getUint32(mmio.len, this.#little));
     return {
       reason: 'MMIO',
-      gpa: this.address(mmio.phys_addr),
+      gpa: this.#address(mmio.phys_addr),
       size,
       isWrite: this.bytes[mmio.is_write] !== 0,
-      data: this.bytes.subarray(mmio.data, mmio.data + size),
+      data: this.#mmioData[size]!,
     };
   }
 

@@ -293,11 +293,16 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
   /** @internal Answers an access that took a guest out of KVM_RUN; false when nobody is there for it. */
   answerGuest(gpa: U64, data: Uint8Array, isStore: boolean): boolean {
     if (!isStore) return this.mmio.read(gpa, data);
+    // First where almost all go; what is on the bus is in no region.
+    return (this.mmio.find(gpa) === undefined && this.#storeReadOnly(gpa, data)) || this.mmio.write(gpa, data);
+  }
+
+  #storeReadOnly(gpa: U64, data: Uint8Array): boolean {
     const at = splitGpa(gpa);
     const region = this.#table.find(at.page);
-    if (region?.onStore === undefined || !region.readOnly) return this.mmio.write(gpa, data);
+    if (region?.onStore === undefined || !region.readOnly) return false;
     const offset = at.page - region.start + at.rest;
-    if (offset + data.length > region.size) return this.mmio.write(gpa, data);
+    if (offset + data.length > region.size) return false;
     region.onStore(offset, takeValue(data, this.littleEndian), data.length);
     return true;
   }
