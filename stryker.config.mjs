@@ -14,5 +14,6 @@ export default {
   reporters: ['progress-append-only', 'json'],
   jsonReporter: { fileName: `.stryker/${area.name}.json` },
   timeoutMS: 10_000,
+  dryRunTimeoutMinutes: 30,
   ignoreStatic: true,
 };

@@ -88,7 +88,7 @@ function flagNames(flags: number): string {
     .map(([name]) => name);
   const unknown = flags & ~(MEM.LOG_DIRTY_PAGES | MEM.READONLY | MEM.GUEST_MEMFD);
   if (unknown !== 0) names.push(hex(unknown >>> 0));
-  return names.length === 0 ? 'none' : names.join(' | ');
+  return names.join(' | ');
 }
 
 const slotRange = (slot: KnownMemslot, { pageSize }: MemslotLimits): string =>
@@ -163,7 +163,7 @@ const GENERIC: readonly Rule<MemslotContext>[] = [
   },
   {
     errno: 'EINVAL',
-    broken: ({ request }) => request.gpa + request.size >= U64 && request.size !== 0n,
+    broken: ({ request }) => request.gpa + request.size >= U64,
     why: ({ request }) => `guest_phys_addr ${hex(request.gpa)} + memory_size ${hex(request.size)} wraps 64 bits`,
   },
   {

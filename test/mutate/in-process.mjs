@@ -5,7 +5,7 @@
 
 import { readdirSync, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { INSTRUMENTER_CONSTANTS } from '@stryker-mutator/api/core';
 import { declareClassPlugin, PluginKind } from '@stryker-mutator/api/plugin';
@@ -31,8 +31,10 @@ async function bundle(files) {
     setup({ onLoad, onResolve }) {
       onResolve({ filter: /^vitest$/ }, () => ({ path: resolve(VITEST, 'api.ts') }));
       onLoad({ filter: /\.ts$/ }, async ({ path }) => {
-        const url = JSON.stringify(pathToFileURL(path).href);
-        return { contents: (await readFile(path, 'utf8')).replaceAll('import.meta.url', url), loader: 'ts' };
+        const contents = (await readFile(path, 'utf8'))
+          .replaceAll('import.meta.url', JSON.stringify(pathToFileURL(path).href))
+          .replaceAll('import.meta.dirname', JSON.stringify(dirname(path)));
+        return { contents, loader: 'ts' };
       });
     },
   };
@@ -100,7 +102,6 @@ class InProcessRunner {
 
   async dryRun() {
     stryker.activeMutant = undefined;
-    stryker.mutantCoverage = { static: {}, perTest: {} };
     const tests = await this.#run(this.#tests, false);
     return { status: DryRunStatus.Complete, tests, mutantCoverage: stryker.mutantCoverage };
   }

@@ -49,6 +49,10 @@ it.each(['s390x', 'ppc64'] as const)('GET_DIRTY_LOG of %s knows one address spac
   expect(ask({ ringOnly: true, existing: undefined })).toBe('ENOENT: there is no slot 3 in address space 0');
 });
 
+it('GET_DIRTY_LOG of the others knows more', () => {
+  expect(answer(getDirtyLogRules('riscv64'), { ...FINE, slot: 0x1_0003 })).toBe(undefined);
+});
+
 it.each<[bigint, number, string | undefined]>([
   [64n, 36, undefined],
   [0n, 64, undefined],

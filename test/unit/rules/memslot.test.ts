@@ -102,6 +102,11 @@ describe.each<[string, [string, MemslotChanges, string | undefined][]]>([
         'EINVAL: memory_size 0x80000000000 is 2147483648 pages; one slot holds at most 2147483647',
       ],
       ['the most pages of all slots', { totalPages: 2 ** 64 - 4096 }, undefined],
+      [
+        'one more than fits',
+        { totalPages: 2 ** 64 - 2048, request: { size: 0x80_0000n } },
+        'EINVAL: the number of pages in all slots would wrap 64 bits',
+      ],
       ['too many of them', { totalPages: 2 ** 64 }, 'EINVAL: the number of pages in all slots would wrap 64 bits'],
       ['which a slot that is there has been counted in', { totalPages: 2 ** 64, existing: {} }, undefined],
     ],
@@ -127,6 +132,7 @@ describe.each<[string, [string, MemslotChanges, string | undefined][]]>([
         { request: { flags: GUEST_MEMFD }, existing: {} },
         live('exists, and a slot with guest_memfd can only be created or deleted'),
       ],
+      ['not named when the slot goes', { request: { size: 0n }, existing: { flags: GUEST_MEMFD } }, undefined],
       [
         'of a slot that goes',
         { request: { flags: GUEST_MEMFD, size: 0n }, existing: { flags: GUEST_MEMFD } },

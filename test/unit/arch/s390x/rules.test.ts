@@ -37,7 +37,8 @@ describe.each([
   it.each<[string, Change, string | undefined]>([
     ['what is right', { flags: known, key: 15 }, undefined],
     ['as a bigint', { flags: BigInt(known), key: 15 }, undefined],
-    ['no size', { size: 0, flags: 99 }, 'EINVAL: size is 0'],
+    ['no size', { size: 0 }, 'EINVAL: size is 0'],
+    ['no size, and a flag', { size: 0, flags: 99 }, 'EINVAL: size is 0'],
     [
       'a flag',
       { flags: known | 8 },
