@@ -57,6 +57,7 @@ export type { GuestPages, MemoryRegion, StoreHandler } from './memory/region.ts'
 export type { Hole, Region, RegionOptions, RegionSet, RegionSetOptions } from './memory/region-set.ts';
 export { type MappedPiece, Reservation } from './memory/reservation.ts';
 export type { SpaceChange } from './memory/space-user.ts';
+export { TrackedWrites, type WrittenRun } from './memory/tracked-writes.ts';
 export {
   AddressSpace,
   type AddressSpaceOptions,

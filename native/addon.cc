@@ -30,6 +30,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   ExportVcpu(calls);
   ExportHtab(calls);
   ExportSharing(calls);
+  ExportUserfaultfd(calls);
   ExportArchitecture(calls);
   return exports;
 }

@@ -26,6 +26,7 @@ enum class Kind : uint8_t {
   // Sealed against shrinking by us.
   memfd,
   htab,
+  userfaultfd,
 };
 
 struct Descriptor {
@@ -35,6 +36,8 @@ struct Descriptor {
   Ref<VmSlots> slots;
   // Made when it is first waited for.
   Watch* watch = nullptr;
+  // Of a userfaultfd: the kernel itself resolves stores to protected pages (UFFD_FEATURE_WP_ASYNC).
+  bool resolves_stores = false;
 };
 
 class DescriptorTable {

@@ -91,6 +91,7 @@ CallerBuffer::~CallerBuffer() {
 GuardedCopier::~GuardedCopier() {
   if (pipe_[0] >= 0) close(pipe_[0]);
   if (pipe_[1] >= 0) close(pipe_[1]);
+  if (pagemap_ >= 0) close(pagemap_);
 }
 
 int64_t GuardedCopier::Read(uint8_t* to, const uint8_t* guarded, size_t length) {
@@ -130,6 +131,11 @@ int64_t GuardedCopier::ThroughPipe(uint8_t* to, const uint8_t* from, size_t leng
     done += static_cast<size_t>(given);
   }
   return done > 0 ? static_cast<int64_t>(done) : -EFAULT;
+}
+
+int GuardedCopier::Pagemap() {
+  if (pagemap_ < 0) pagemap_ = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+  return pagemap_ < 0 ? -errno : pagemap_;
 }
 
 int GuardedCopier::OpenPipe() {

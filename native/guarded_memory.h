@@ -92,12 +92,15 @@ class GuardedCopier {
   // Bytes copied before the first that could not be; -errno when there is none.
   int64_t Read(uint8_t* to, const uint8_t* guarded, size_t length);
   int64_t Write(uint8_t* guarded, const uint8_t* from, size_t length);
+  // What the kernel says of this process's pages: a descriptor, or -errno.
+  int Pagemap();
 
  private:
   int64_t ThroughPipe(uint8_t* to, const uint8_t* from, size_t length, const uint8_t* guarded);
   int OpenPipe();
 
   int pipe_[2] = {-1, -1};
+  int pagemap_ = -1;
 };
 
 }  // namespace kvm_bridge

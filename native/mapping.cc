@@ -150,6 +150,7 @@ int64_t Mmap(Environment& environment, uint64_t length, uint32_t prot, uint32_t 
   mapping->start = AddressOf(start);
   mapping->end = mapping->start + RoundUp(length, PageSize());
   mapping->is_huge = unit > PageSize();
+  mapping->is_shared = (flags & kShared) != 0;
   mapping->is_direct = IsDirect(environment, request, start, mapping->end - mapping->start, mapping->is_huge);
   mapping->is_reservation = prot == PROT_NONE && request.fd < 0 && !mapping->is_huge;
   if (mapping->is_reservation) mapping->holes.Add({mapping->start, mapping->end});
@@ -207,11 +208,14 @@ int64_t Munmap(Environment& environment, uint64_t hva, uint64_t length) {
   if (size < mapping->end - mapping->start) {
     if (!mapping->Reserve()) return -ENOMEM;
     mapping->DetachAll();
+    // Nobody is told of memory that went, and who waits for it would wait for ever.
+    mapping->served.Unregister({hva, hva + size});
     mapping->is_direct = false;
     // Whoever may still look must not fault; when nobody does any more it becomes inaccessible.
     const int replaced = PutEmptyPages(hva, size, mapping->IsInDoubt() ? PROT_READ | PROT_WRITE : PROT_NONE);
     if (replaced != 0) return replaced;
     mapping->Empty({hva, hva + size});
+    environment.mappings.ServedChanged();
     if (mapping->is_reservation || !mapping->holes.Contains({mapping->start, mapping->end})) return 0;
   }
   environment.mappings.Remove(*mapping);
@@ -227,8 +231,11 @@ int64_t Mprotect(Environment& environment, uint64_t hva, uint64_t length, uint32
   if (!mapping->Reserve()) return -ENOMEM;
   mapping->DetachAll();
   mapping->is_direct = false;
+  mapping->is_protected = true;
   mapping->plain.Remove({hva, hva + size});
-  return mprotect(PointerTo(hva), size, static_cast<int>(prot)) == 0 ? 0 : -errno;
+  if (mprotect(PointerTo(hva), size, static_cast<int>(prot)) != 0) return -errno;
+  mapping->served.Protected({hva, hva + size}, static_cast<int>(prot));
+  return 0;
 }
 
 // Linux 5.14; older headers have no names for them.
@@ -253,6 +260,9 @@ int64_t Madvise(Environment& environment, uint64_t hva, uint64_t length, uint32_
   Mapping* mapping = FindPages(environment, hva, length, &size);
   if (mapping == nullptr) return -EINVAL;
   if (mapping->holes.Intersects({hva, hva + size})) return -ENOMEM;
+  // Who populates waits for each page that isn't there, and this thread is the one that brings it.
+  const bool populates = advice == kMadvPopulateRead || advice == kMadvPopulateWrite;
+  if (populates && mapping->served.Intersects({hva, hva + size})) return -EDEADLK;
   if (mapping->is_huge && (advice == MADV_DONTNEED || advice == MADV_REMOVE)) {
     // The pool may have no page when the memory is touched again.
     if (mapping->IsInDoubt()) return -EBUSY;
@@ -291,7 +301,7 @@ napi_value ViewFor(Environment& environment, uint64_t hva, uint64_t length, Audi
       length != std::min(kViewWindow, mapping->end - hva)) {
     return ToValue(env, int64_t{-EINVAL});
   }
-  if (!mapping->is_direct) return ToValue(env, int64_t{-EACCES});
+  if (!mapping->MayBeTouched()) return ToValue(env, int64_t{-EACCES});
   const napi_value found = mapping->Find(hva, audience);
   if (found != nullptr) return found;
   const napi_value made = View::Make(env, *mapping, hva, length, audience, mapping->reservation);
@@ -311,7 +321,7 @@ napi_value Vmap(Environment& environment, uint64_t hva, uint64_t length) {
   const napi_env env = environment.env();
   Mapping* mapping = length == 0 || length > kViewWindow ? nullptr : environment.mappings.FindRange(hva, length);
   if (mapping == nullptr) return ToValue(env, int64_t{-EINVAL});
-  if (!mapping->is_direct) return ToValue(env, int64_t{-EACCES});
+  if (!mapping->MayBeTouched()) return ToValue(env, int64_t{-EACCES});
   const napi_value buffer = View::Make(env, *mapping, hva, length, Audience::one, mapping->reservation);
   napi_value bytes;
   if (buffer == nullptr) return ToValue(env, int64_t{-EACCES});
@@ -328,25 +338,40 @@ int64_t Vunmap(Environment& environment, Shown shown) {
   return is_ours ? 0 : -EINVAL;
 }
 
-// Bytes copied from one mapping, fewer than `length` where readable memory ends; -EFAULT when none.
-int64_t CopyOut(Environment& environment, uint8_t* to, uint64_t hva, size_t length) {
+// What of a copy can be made without waiting: the mapping and the bytes, or -errno.
+struct Accessible {
+  const Mapping* mapping;
+  int64_t length;
+};
+
+Accessible Access(Environment& environment, uint64_t hva, size_t length, bool is_write) {
   const Mapping* mapping = environment.mappings.Find(hva);
-  if (mapping == nullptr) return -EFAULT;
+  if (mapping == nullptr) return {nullptr, -EFAULT};
   const size_t readable = mapping->Readable(hva, length);
-  if (readable == 0) return -EFAULT;
-  if (!mapping->IsPlain(hva, readable)) return environment.copier.Read(to, PointerTo(hva), readable);
-  memmove(to, PointerTo(hva), readable);
-  return static_cast<int64_t>(readable);
+  if (readable == 0) return {mapping, -EFAULT};
+  if (mapping->served.is_empty()) return {mapping, static_cast<int64_t>(readable)};
+  const size_t reachable = mapping->served.Reachable(environment.copier, hva, readable, is_write);
+  return {mapping, reachable == 0 ? int64_t{-EAGAIN} : static_cast<int64_t>(reachable)};
+}
+
+// Bytes copied from one mapping, fewer than `length` where readable memory ends; -EFAULT when none. -EAGAIN for memory
+// that this thread would have to wait for.
+int64_t CopyOut(Environment& environment, uint8_t* to, uint64_t hva, size_t length) {
+  const auto [mapping, readable] = Access(environment, hva, length, false);
+  if (readable < 0) return readable;
+  const auto count = static_cast<size_t>(readable);
+  if (!mapping->IsPlain(hva, count)) return environment.copier.Read(to, PointerTo(mapping->served.Reach(hva)), count);
+  memmove(to, PointerTo(hva), count);
+  return readable;
 }
 
 int64_t CopyIn(Environment& environment, uint64_t hva, const uint8_t* from, size_t length) {
-  const Mapping* mapping = environment.mappings.Find(hva);
-  if (mapping == nullptr) return -EFAULT;
-  const size_t writable = mapping->Readable(hva, length);
-  if (writable == 0) return -EFAULT;
-  if (!mapping->IsPlain(hva, writable)) return environment.copier.Write(PointerTo(hva), from, writable);
-  memmove(PointerTo(hva), from, writable);
-  return static_cast<int64_t>(writable);
+  const auto [mapping, writable] = Access(environment, hva, length, true);
+  if (writable < 0) return writable;
+  const auto count = static_cast<size_t>(writable);
+  if (!mapping->IsPlain(hva, count)) return environment.copier.Write(PointerTo(mapping->served.Reach(hva)), from, count);
+  memmove(PointerTo(hva), from, count);
+  return writable;
 }
 
 int64_t ReadMemory(Environment& environment, uint64_t hva, Array<uint8_t> into) {
@@ -407,7 +432,7 @@ inline void CopySmall(uint8_t* to, const uint8_t* from, size_t length) {
 int64_t Gather(Environment& environment, Array<double> hvas, Array<uint32_t> lengths, Array<uint8_t> into) {
   return ForEachPiece(environment, hvas, lengths, into.length,
                       [&](const Mapping& mapping, uint64_t hva, size_t at, size_t length) {
-                        if (mapping.is_direct) {
+                        if (mapping.MayBeTouched()) {
                           CopySmall(into.data + at, PointerTo(hva), length);
                           return true;
                         }
@@ -418,7 +443,7 @@ int64_t Gather(Environment& environment, Array<double> hvas, Array<uint32_t> len
 int64_t Scatter(Environment& environment, Array<double> hvas, Array<uint32_t> lengths, Array<uint8_t> from) {
   return ForEachPiece(environment, hvas, lengths, from.length,
                       [&](const Mapping& mapping, uint64_t hva, size_t at, size_t length) {
-                        if (mapping.is_direct) {
+                        if (mapping.MayBeTouched()) {
                           CopySmall(PointerTo(hva), from.data + at, length);
                           return true;
                         }

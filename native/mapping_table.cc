@@ -27,6 +27,18 @@ size_t Mapping::Readable(uint64_t address, size_t length) const {
   return static_cast<size_t>(std::min<uint64_t>(length, holes.FirstFrom(address, end) - address));
 }
 
+int Mapping::PrepareToServe(int by) {
+  if (is_reservation || (is_shared && is_protected)) return -EINVAL;
+  if (IsInDoubt() || (served.by() >= 0 && served.by() != by)) return -EBUSY;
+  if (!Reserve()) return -ENOMEM;
+  if (is_shared) {
+    const int made = served.MakeAlias(start, end - start);
+    if (made != 0) return made;
+  }
+  DetachAll();
+  return 0;
+}
+
 Mapping* MappingTable::Find(uint64_t address) {
   if (last_found_ != nullptr && address - last_found_->start < last_found_->end - last_found_->start) {
     return last_found_;
@@ -47,13 +59,14 @@ Mapping* MappingTable::FindRange(uint64_t start, uint64_t length) {
 bool MappingTable::EndsAtGuard(const uint8_t* data, size_t length) {
   const uint64_t start = reinterpret_cast<uintptr_t>(data);
   const Mapping* mapping = FindRange(start, length);
-  return mapping != nullptr && mapping->is_direct && !mapping->is_huge && start + length == mapping->end;
+  return mapping != nullptr && mapping->MayBeTouched() && !mapping->is_huge && start + length == mapping->end;
 }
 
 void MappingTable::Add(Mapping* mapping) { by_start_->emplace(mapping->start, mapping); }
 
 void MappingTable::Remove(Mapping& mapping) {
   mapping.DetachAll();
+  mapping.served.End();
   // Where no memory is to be had for empty pages, what is there stays until nobody needs the addresses any more.
   if (mapping.reservation->is_shared()) {
     const uint64_t size = mapping.reservation->length() - PageSize();
@@ -63,10 +76,23 @@ void MappingTable::Remove(Mapping& mapping) {
   last_found_ = nullptr;
   by_start_->erase(mapping.start);
   delete &mapping;
+  if (is_serving_) ServedChanged();
 }
 
 void MappingTable::RemoveAll() {
   while (!by_start_->empty()) Remove(*by_start_->begin()->second);
+}
+
+void MappingTable::ServedChanged() {
+  is_serving_ = std::any_of(by_start_->begin(), by_start_->end(),
+                            [](const auto& entry) { return !entry.second->served.is_empty(); });
+}
+
+void MappingTable::EndServing(int by) {
+  for (const auto& [start, mapping] : *by_start_) {
+    if (mapping->served.by() == by) mapping->served.End();
+  }
+  ServedChanged();
 }
 
 int MoveTo(uint8_t* made, uint64_t size, uint64_t place, bool* is_empty) {

@@ -8,6 +8,7 @@
 
 #include "guarded_memory.h"
 #include "ranges.h"
+#include "served.h"
 #include "view.h"
 
 namespace kvm_bridge {
@@ -17,8 +18,12 @@ struct Mapping : ViewList {
 
   uint64_t start = 0;
   uint64_t end = 0;
-  // Touching it cannot fault. Only such memory is ever handed to JavaScript.
+  // Touching it cannot fault, if nobody serves it.
   bool is_direct = false;
+  // Others may have the same pages.
+  bool is_shared = false;
+  // mprotect(2) was here.
+  bool is_protected = false;
   // Backed by huge pages: what is given back to the pool may be gone for good.
   bool is_huge = false;
   // Made without any access: addresses into which other memory may be put. It never was direct, so there are no views.
@@ -27,20 +32,27 @@ struct Mapping : ViewList {
   RangeSet holes;
   // Parts of a reservation that cannot fault, so that they may be copied without asking the kernel.
   RangeSet plain;
+  // Parts that wait for a userfaultfd of ours.
+  Served served;
   Ref<Reservation> reservation;
 
   // Before `Empty` or another change of the sets: whether there is memory for it.
-  bool Reserve() { return holes.Reserve() && plain.Reserve(); }
+  bool Reserve() { return holes.Reserve() && plain.Reserve() && served.Reserve(); }
   // There is nothing any more.
   void Empty(Range range) {
     holes.Add(range);
     plain.Remove(range);
+    served.Remove(range);
   }
+  // Before the descriptor `by` serves a part: 0 and there are no views any more, or -errno.
+  int PrepareToServe(int by);
+  // Only such memory is ever handed to JavaScript: it can be touched without a fault, and without waiting.
+  bool MayBeTouched() const { return is_direct && served.is_empty(); }
   // The bytes from `address` to the next hole or the end, at most `length`.
   size_t Readable(uint64_t address, size_t length) const;
   // Whether no access to the bytes can fault.
   bool IsPlain(uint64_t address, size_t length) const {
-    return is_direct || plain.Contains({address, address + length});
+    return MayBeTouched() || plain.Contains({address, address + length});
   }
 };
 
@@ -64,7 +76,15 @@ class MappingTable {
   void Remove(Mapping& mapping);
   void RemoveAll();
 
+  // What is served may be more than before, or less.
+  void ServedChanged();
+  // The descriptor will be closed, which serves nothing any more.
+  void EndServing(int by);
+  // Whether an access to guest memory may have to wait for this thread.
+  bool IsServing() const { return is_serving_; }
+
  private:
+  bool is_serving_ = false;
   ReservedMap<uint64_t, Mapping*> by_start_;
   Mapping* last_found_ = nullptr;
 };

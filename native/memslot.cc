@@ -78,8 +78,9 @@ int64_t SetMemoryAttributes(Environment&, OwnFd vm, uint64_t address, uint64_t s
   return Ioctl(vm.number, KVM_SET_MEMORY_ATTRIBUTES, &set);
 }
 
-int64_t PreFaultMemoryCall(Environment&, OwnFd vcpu, Array<uint64_t> range, uint64_t flags) {
+int64_t PreFaultMemoryCall(Environment& environment, OwnFd vcpu, Array<uint64_t> range, uint64_t flags) {
   if (IsBusy(vcpu)) return -EBUSY;
+  if (environment.mappings.IsServing()) return -EDEADLK;
   if (range.length < 2) return -EFAULT;
   PreFaultMemory prefault = {};
   prefault.gpa = range.data[0];

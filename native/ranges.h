@@ -19,10 +19,14 @@ class RangeSet {
   bool Reserve() { return ranges_.Reserve(); }
   void Add(Range range);
   void Remove(Range range);
+  void Clear() { ranges_->clear(); }
+  bool is_empty() const { return ranges_->empty(); }
   bool Intersects(Range range) const;
   bool Contains(Range range) const;
   // The first address from `address` on that is in a range, or `otherwise` when there is none before that.
   uint64_t FirstFrom(uint64_t address, uint64_t otherwise) const;
+  // Where the range ends that the address is in.
+  uint64_t EndOf(uint64_t address) const { return Behind(address)->second; }
 
   template <typename Each>
   void ForEach(Each each) const {

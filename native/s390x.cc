@@ -66,6 +66,7 @@ int64_t MemOpCall(Environment& environment, OwnFd fd, uint32_t op, uint64_t gadd
 
 int64_t Skeys(Environment& environment, OwnFd vm, unsigned long request, uint64_t start_gfn, uint64_t count,
               uint32_t flags, Bytes keys, Use use) {
+  if (environment.mappings.IsServing()) return -EDEADLK;
   const CallerBuffer buffer(environment.scratch, keys, keys.length >= count, use);
   if (!buffer.has_memory()) return -ENOMEM;
   kvm_s390_skeys skeys = {};
@@ -84,7 +85,8 @@ int64_t SetSkeys(Environment& environment, OwnFd vm, uint64_t start_gfn, uint64_
   return Skeys(environment, vm, KVM_S390_SET_SKEYS, start_gfn, count, flags, keys, Use::read_by_kernel);
 }
 
-int64_t KeyOpCall(Environment&, OwnFd vm, uint64_t guest_addr, uint8_t operation, Array<uint8_t> key) {
+int64_t KeyOpCall(Environment& environment, OwnFd vm, uint64_t guest_addr, uint8_t operation, Array<uint8_t> key) {
+  if (environment.mappings.IsServing()) return -EDEADLK;
   if (key.length < 1) return -EFAULT;
   KeyOp key_op = {};
   key_op.guest_addr = guest_addr;
@@ -145,7 +147,8 @@ int64_t UcasUnmap(Environment&, OwnFd vcpu, uint64_t user_addr, uint64_t vcpu_ad
   return Ucas(vcpu, KVM_S390_UCAS_UNMAP, user_addr, vcpu_addr, length);
 }
 
-int64_t VcpuFault(Environment&, OwnFd vcpu, uint64_t addr) {
+int64_t VcpuFault(Environment& environment, OwnFd vcpu, uint64_t addr) {
+  if (environment.mappings.IsServing()) return -EDEADLK;
   return IsBusy(vcpu) ? -EBUSY : Ioctl(vcpu.number, KVM_S390_VCPU_FAULT, addr);
 }
 

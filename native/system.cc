@@ -8,6 +8,7 @@
 
 #include "call.h"
 #include "kvm_abi.h"
+#include "userfaultfd_abi.h"
 
 namespace kvm_bridge {
 namespace {
@@ -20,7 +21,11 @@ int64_t OpenKvm(Environment& environment) {
   return environment.descriptors.Adopt(fd < 0 ? -errno : fd, Kind::other);
 }
 
-int64_t Close(Environment& environment, OwnFd fd) { return environment.descriptors.Close(fd.number); }
+int64_t Close(Environment& environment, OwnFd fd) {
+  // Others may have the same userfaultfd, which would serve on, unknown to us.
+  if (fd.descriptor->kind == Kind::userfaultfd) environment.mappings.EndServing(fd.number);
+  return environment.descriptors.Close(fd.number);
+}
 
 int64_t GetApiVersion(Environment&, OwnFd kvm, uint64_t argument) {
   return Ioctl(kvm.number, KVM_GET_API_VERSION, argument);
@@ -139,6 +144,8 @@ int64_t IoctlUnchecked(Environment& environment, OwnFd fd, uint32_t request, Val
     return RunVcpu(environment, fd, 0);
   }
   if (IsBusy(fd)) return -EBUSY;
+  // What a userfaultfd serves must be known to us: these requests have calls of their own.
+  if (((request >> 8) & 0xff) == kUffdio) return -EPERM;
   int64_t result;
   if (argument.is_value) {
     if (argument.value >= kNoPointer && !TakesNumber(request)) return -EFAULT;

@@ -9,6 +9,8 @@ namespace kvm_bridge {
 // Here and not in vcpu.cc because ioctlUnchecked may be asked for it as well.
 int64_t RunVcpu(Environment& environment, OwnFd vcpu, double timeout_ms) {
   if (IsBusy(vcpu)) return -EBUSY;
+  // The guest would wait for the thread that it runs on.
+  if (environment.mappings.IsServing()) return -EDEADLK;
   // Kept alive by this reference, whatever happens meanwhile.
   const Ref<Vcpu> running = vcpu.descriptor->vcpu;
   if (!running) return Ioctl(vcpu.number, KVM_RUN);

@@ -36,6 +36,8 @@ const PARTICULAR: Readonly<Record<string, Particular | undefined>> = {
   'writeMemory.from': 'bytes',
   'gather.into': 'bytes',
   'scatter.from': 'bytes',
+  'uffdCopy.from': 'bytes',
+  'pagemapScan.bitmap': 'bytes',
   'keyOp.key': 'bytes',
   'run.timeoutMs': 'milliseconds',
 };

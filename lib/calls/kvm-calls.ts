@@ -1,8 +1,9 @@
 import { checkObject } from '../base/arguments.ts';
 import type { Hva, U64 } from '../base/u64.ts';
 import type { Arch } from '../uapi/arch.ts';
+import type { UserfaultfdCalls } from './userfaultfd-calls.ts';
 
-export type { Hva, U64 };
+export type { Hva, U64, UserfaultfdCalls };
 
 /** Bytes of the largest view of a mapping: longer mappings are seen through several windows of this size. */
 export const VIEW_WINDOW = 2 ** 30;
@@ -63,7 +64,8 @@ export interface KvmCalls {
   createVcpu(vm: number, id: U64): number;
   /**
    * Any ioctl on one of our fds, over a number (passed by value) or the caller's structure. Not checked: what the
-   * request does with pointers inside the structure. A structure shorter than the request's size gives −EFAULT.
+   * request does with pointers inside the structure. A structure shorter than the request's size gives −EFAULT. −EPERM for the requests of
+   * userfaultfd, which have calls of their own ({@link UserfaultfdCalls}).
    */
   ioctlUnchecked(fd: number, request: number, arg: U64 | Uint8Array): number;
   /**
@@ -279,9 +281,12 @@ export interface KvmCalls {
    * kernel detaches all arrays over that window of the mapping with it: they must be asked for again.
    */
   vunmap(bytes: Uint8Array): number;
-  /** Copies out of mapped memory, never faulting: bytes copied (fewer where memory stops being readable), −EFAULT when none. */
+  /**
+   * Copies out of mapped memory, never faulting: bytes copied (fewer where memory stops being readable), −EFAULT when none. −EAGAIN when
+   * this thread would have to wait for itself: a userfaultfd of ours is to bring the first page, which isn't there.
+   */
   readMemory(hva: Hva, into: Uint8Array): number;
-  /** Copies into mapped memory, likewise; −EFAULT. */
+  /** Copies into mapped memory, likewise; −EFAULT, −EAGAIN also where a userfaultfd of ours hears of stores to the page. */
   writeMemory(hva: Hva, from: Uint8Array): number;
   /**
    * Gathers many small pieces: piece i is `lengths[i]` bytes at `hvas[i]`, back to back in `into`. The number of
@@ -299,6 +304,9 @@ export interface KvmCalls {
 
   /** What is shared with other processes; only the addon has it. */
   readonly sharing?: SharingCalls;
+
+  /** userfaultfd(2); absent where nobody can have it. */
+  readonly uffd?: UserfaultfdCalls;
 }
 
 /**

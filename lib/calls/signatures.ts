@@ -1,76 +1,16 @@
 import { checkKnown } from '../uapi/argument-errors.ts';
-import type { SymbolSet } from '../uapi/symbols.ts';
 import type { KvmCalls, Ppc64Calls, S390xCalls, SharingCalls, X86_64Calls } from './kvm-calls.ts';
+import { call, type Parameter, type ResultKind, type Signature } from './signature.ts';
+import { USERFAULTFD } from './userfaultfd-calls.ts';
 
-/**
- * What a parameter of a call is: how it is checked (calls/checked.ts), printed and recorded (calls/recorder.ts).
- *
- * | kind | accepts | printed as |
- * |---|---|---|
- * | fd | int32 | a name, `vm#1` |
- * | i32, u32 | a whole number in range | decimal |
- * | x32 | u32 | hex |
- * | u64 | number or bigint | decimal |
- * | x64 | number or bigint | hex |
- * | hva | number or bigint | `map#1+0x1000`, or hex |
- * | u64s | an array of up to 4 u64 | list of hex |
- * | in, out, inout | Uint8Array or null | bytes that go in, and those that came out |
- * | inout64 | BigUint64Array | its values before, and after |
- * | hvas | Float64Array of hvas | list |
- * | u32s | Uint32Array | list |
- * | fds | Int32Array of descriptors that go in | list of names |
- * | outfds | Int32Array of descriptors that come out, −1 for none | list of names |
- * | view | Uint8Array over memory | its length |
- * | text | string | quoted |
- * | arg | u64 or Uint8Array | hex, or bytes in and out |
- */
-export type ParameterKind =
-  | 'fd'
-  | 'i32'
-  | 'u32'
-  | 'x32'
-  | 'u64'
-  | 'x64'
-  | 'hva'
-  | 'u64s'
-  | 'in'
-  | 'out'
-  | 'inout'
-  | 'inout64'
-  | 'hvas'
-  | 'u32s'
-  | 'fds'
-  | 'outfds'
-  | 'view'
-  | 'text'
-  | 'arg';
+export type { Parameter, ParameterKind, ResultKind, Signature } from './signature.ts';
 
-/** What a call returns: a plain number, a new fd (with the name it is recorded under), an hva, or memory. */
-export type ResultKind = 'number' | 'hva' | 'memory' | { readonly fd: string };
-
-/** A parameter, and of which set its value is a name or flags, where there is one. */
-export type Parameter = readonly [name: string, kind: ParameterKind, symbols?: SymbolSet];
-
-export interface Signature {
-  readonly parameters: readonly Parameter[];
-  readonly result: ResultKind;
-  /** What the kernel's users call it, for errors' `syscall`: `ioctl(KVM_RUN)`, `mmap`. */
-  readonly syscall: string;
-  /** The call resolves later. */
-  readonly async?: true;
-}
-
-type CallsOf<T> = { [K in keyof T as T[K] extends (...args: never) => unknown ? K : never]: Signature };
-
-const call = (syscall: string, parameters: readonly Parameter[], result: ResultKind = 'number'): Signature => ({
-  syscall,
-  parameters,
-  result,
-});
 const ioctl = (request: string, parameters: readonly Parameter[], result: ResultKind = 'number'): Signature =>
   call(`ioctl(KVM_${request})`, parameters, result);
 
-export const SIGNATURES: Readonly<CallsOf<Omit<KvmCalls, 'x86_64' | 's390x' | 'ppc64' | 'sharing'>>> = {
+type CallsOf<T> = { [K in keyof T as T[K] extends (...args: never) => unknown ? K : never]: Signature };
+
+export const SIGNATURES: Readonly<CallsOf<Omit<KvmCalls, 'x86_64' | 's390x' | 'ppc64' | 'sharing' | 'uffd'>>> = {
   openKvm: call('open(/dev/kvm)', [], { fd: 'kvm' }),
   close: call('close', [['fd', 'fd']]),
   getApiVersion: ioctl('GET_API_VERSION', [
@@ -539,14 +479,27 @@ const SHARING: Readonly<CallsOf<SharingCalls>> = {
 };
 
 /** The calls that not every machine has, by the group of {@link KvmCalls} they are in. */
-export const GROUP_SIGNATURES = { x86_64: X86_64, s390x: S390X, ppc64: PPC64, sharing: SHARING } as const;
+export const GROUP_SIGNATURES = {
+  x86_64: X86_64,
+  s390x: S390X,
+  ppc64: PPC64,
+  sharing: SHARING,
+  uffd: USERFAULTFD,
+} as const;
 
 export type CallGroup = keyof typeof GROUP_SIGNATURES;
 
 /** The name of any call, of a group's too: no two have the same. */
 export type CallName = keyof typeof SIGNATURES | { [G in CallGroup]: keyof (typeof GROUP_SIGNATURES)[G] }[CallGroup];
 
-const BY_NAME: Readonly<Record<CallName, Signature>> = { ...SIGNATURES, ...X86_64, ...S390X, ...PPC64, ...SHARING };
+const BY_NAME: Readonly<Record<CallName, Signature>> = {
+  ...SIGNATURES,
+  ...X86_64,
+  ...S390X,
+  ...PPC64,
+  ...SHARING,
+  ...USERFAULTFD,
+};
 
 /** What the kernel's users call a call, for errors: `ioctl(KVM_RUN)`. */
 export const syscallOf = (name: CallName): string => BY_NAME[checkKnown(name, 'name', BY_NAME)].syscall;

@@ -85,3 +85,35 @@ export const UFFDIO_RWPROTECT = { start: 0, len: 8, mode: 16, structSize: 24 } a
 
 /** Layout of `struct uffdio_set_mode` (7.3): features (only RWP_ASYNC) to turn on and off on an open userfaultfd. */
 export const UFFDIO_SET_MODE = { enable: 0, disable: 8, structSize: 16 } as const;
+
+/** Layout of `struct uffd_msg`, as far as it tells of faults; `event` is of UFFD_EVENT. */
+export const UFFD_MSG = { event: 0, pagefault: { flags: 8, address: 16, ptid: 24 }, structSize: 32 } as const;
+
+/** `uffd_msg.event` of a fault. The others come only where features ask for them. */
+export const UFFD_EVENT_PAGEFAULT = 0x12;
+
+/** Bits of `uffdio_copy.mode`. */
+export const UFFDIO_COPY_MODE = {
+  DONTWAKE: 1 << 0,
+  /** 5.7: the page is protected at once. */
+  WP: 1 << 1,
+} as const;
+
+/** Flags of PAGEMAP_SCAN (6.7, `PM_SCAN_*` of `linux/fs.h`). */
+export const PM_SCAN = {
+  /** Protects what it finds, in the same step. */
+  WP_MATCHING: 1 << 0,
+  /** EPERM where pages are not registered with WP_ASYNC. */
+  CHECK_WPASYNC: 1 << 1,
+} as const;
+
+/** What PAGEMAP_SCAN knows of a page (6.7, `PAGE_IS_*`). */
+export const PAGE_IS = {
+  WPALLOWED: 1 << 0,
+  WRITTEN: 1 << 1,
+  FILE: 1 << 2,
+  PRESENT: 1 << 3,
+  SWAPPED: 1 << 4,
+  PFNZERO: 1 << 5,
+  HUGE: 1 << 6,
+} as const;

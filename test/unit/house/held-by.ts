@@ -74,7 +74,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'unit/sharing/binding': 'callback',
   },
   calls: {
-    'unit/calls/checked': 'kvm-calls signatures',
+    'unit/calls/checked': 'kvm-calls signature signatures userfaultfd-calls',
     'unit/calls/recorder': 'format names',
     'unit/cli/replay/replay': 'guest-stores shared-areas trace-file trace-recorder',
     'unit/handles/bad-input': 'failure',
@@ -155,6 +155,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'unit/memory/dirty-pages': 'dirty-ring written-pages',
     'unit/memory/memslots': 'space-slots undo',
     'unit/memory/reservation': 'mapping-source',
+    'unit/memory/tracked-writes': 'userfaultfd',
     'unit/sharing/address-space': 'foreign-memory',
   },
   sharing: {

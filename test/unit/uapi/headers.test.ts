@@ -72,6 +72,10 @@ const CONSTANTS: readonly (readonly [string, number | bigint])[] = [
   ...prefixed('UFFDIO_WRITEPROTECT_MODE_', uapi.UFFDIO_WRITEPROTECT_MODE),
   ...prefixed('UFFDIO_RWPROTECT_MODE_', uapi.UFFDIO_RWPROTECT_MODE),
   ...prefixed('UFFD_PAGEFAULT_FLAG_', uapi.UFFD_PAGEFAULT_FLAG),
+  ...prefixed('UFFDIO_COPY_MODE_', uapi.UFFDIO_COPY_MODE),
+  ...prefixed('PM_SCAN_', uapi.PM_SCAN),
+  ...prefixed('PAGE_IS_', uapi.PAGE_IS),
+  ['UFFD_EVENT_PAGEFAULT', uapi.UFFD_EVENT_PAGEFAULT],
   ['UFFD_API', uapi.UFFD_API],
   ['UFFD_USER_MODE_ONLY', uapi.UFFD_USER_MODE_ONLY],
   ['KVM_MEMORY_ATTRIBUTE_PRIVATE', uapi.MEMORY_ATTRIBUTE_PRIVATE],
@@ -183,6 +187,16 @@ function layouts(arch: Arch): Layout[] {
   const common: Layout[] = [
     { since: 'KVM_S390_KEYOP', type: 'struct kvm_s390_keyop', members: keyop, size: keyopSize },
     { type: 'struct uffdio_api', members: uffdioApi, size: uffdioApiSize },
+    {
+      type: 'struct uffd_msg',
+      members: {
+        event: uapi.UFFD_MSG.event,
+        'arg.pagefault.flags': uapi.UFFD_MSG.pagefault.flags,
+        'arg.pagefault.address': uapi.UFFD_MSG.pagefault.address,
+        'arg.pagefault.feat.ptid': uapi.UFFD_MSG.pagefault.ptid,
+      },
+      size: uapi.UFFD_MSG.structSize,
+    },
     ranged('struct uffdio_register', uapi.UFFDIO_REGISTER),
     ranged('struct uffdio_writeprotect', uapi.UFFDIO_WRITEPROTECT),
     ranged('struct uffdio_rwprotect', uapi.UFFDIO_RWPROTECT, 'UFFDIO_RWPROTECT'),
@@ -253,7 +267,7 @@ function guarded(since: string | undefined, text: string): string {
   return since === undefined ? text : `#ifdef ${since}\n${text}\n#endif`;
 }
 
-const INCLUDES = '#include <linux/kvm.h>\n#include <linux/userfaultfd.h>\n';
+const INCLUDES = '#include <linux/kvm.h>\n#include <linux/userfaultfd.h>\n#include <linux/fs.h>\n';
 
 function compile(arch: Arch, source: string, options: readonly string[]) {
   const { command, triplet } = COMPILER[arch]!;
