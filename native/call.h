@@ -42,36 +42,6 @@ inline bool IsBusy(const OwnFd& fd) { return fd.descriptor->vcpu && fd.descripto
 // KVM_RUN on the calling thread; see KvmCalls.run.
 int64_t RunVcpu(Environment& environment, OwnFd vcpu, double timeout_ms);
 
-template <typename T>
-bool IsOfGuest(const T&) {
-  return false;
-}
-
-inline bool IsOfGuest(const OwnFd& fd) {
-  return fd.descriptor->kind == Kind::vm || fd.descriptor->kind == Kind::vcpu;
-}
-
-// A call of KVM's while memory waits for this thread: what of the guest's it touches nobody knows. When it has been waiting for
-// a tenth of a second, the signal gets it out.
-class WithoutDeadlock {
- public:
-  explicit WithoutDeadlock(RunTimer* timer) : timer_(timer != nullptr && timer->Enter(0) == 0 ? timer : nullptr) {}
-  ~WithoutDeadlock() {
-    if (timer_ != nullptr) timer_->Leave();
-  }
-  WithoutDeadlock(const WithoutDeadlock&) = delete;
-  WithoutDeadlock& operator=(const WithoutDeadlock&) = delete;
-
-  int64_t ResultOf(int64_t result) {
-    const bool was_interrupted = timer_ != nullptr && timer_->TakeTick() && (result == -EFAULT || result == -EINTR);
-    return was_interrupted ? -EDEADLK : result;
-  }
-  napi_value ResultOf(napi_value value) { return value; }
-
- private:
-  RunTimer* const timer_;
-};
-
 // The arguments of one call.
 template <typename... Parameters>
 struct Arguments {
@@ -81,11 +51,6 @@ struct Arguments {
   // False when an exception is on its way.
   bool AreRead(napi_env env, napi_callback_info info) { return AreRead(env, info, Indices()); }
   bool AreKnown() { return AreKnown(Indices()); }
-  // The timer that gets the call out, if it may have to wait for this thread.
-  RunTimer* Timer() {
-    Environment& environment = *binding->environment;
-    return environment.mappings.IsServing() && AreOfGuest(Indices()) ? &environment.run_timer : nullptr;
-  }
 
  private:
   using Indices = std::index_sequence_for<Parameters...>;
@@ -112,11 +77,6 @@ struct Arguments {
   bool AreKnown(std::index_sequence<I...>) {
     return (IsKnown(*binding->environment, std::get<I>(values)) && ...);
   }
-
-  template <size_t... I>
-  bool AreOfGuest(std::index_sequence<I...>) {
-    return (IsOfGuest(std::get<I>(values)) || ...);
-  }
 };
 
 template <auto Function>
@@ -128,11 +88,8 @@ struct Entry<Function> {
     Arguments<Parameters...> arguments;
     if (!arguments.AreRead(env, info)) return nullptr;
     if (!arguments.AreKnown()) return ToValue(env, int64_t{-EBADF});
-    WithoutDeadlock guard(arguments.Timer());
     return std::apply(
-        [&](auto&... values) {
-          return ToValue(env, guard.ResultOf(Function(*arguments.binding->environment, values...)));
-        },
+        [&](auto&... values) { return ToValue(env, Function(*arguments.binding->environment, values...)); },
         arguments.values);
   }
 };

@@ -149,6 +149,8 @@ void Environment::OnRunResult(napi_env env, napi_value, void* self, void* data) 
 void Environment::OnCleanup(void* self) {
   auto* environment = static_cast<Environment*>(self);
   environment->poller.End();
+  // No guest leaves that waits for a page which nobody will bring any more.
+  environment->mappings.EndServingAll();
   environment->descriptors.CloseAll(environment->run_results_);
   napi_handle_scope scope;
   if (napi_open_handle_scope(environment->env_, &scope) == napi_ok) {

@@ -95,6 +95,11 @@ void MappingTable::EndServing(int by) {
   ServedChanged();
 }
 
+void MappingTable::EndServingAll() {
+  for (const auto& [start, mapping] : *by_start_) mapping->served.End();
+  is_serving_ = false;
+}
+
 int MoveTo(uint8_t* made, uint64_t size, uint64_t place, bool* is_empty) {
   *is_empty = false;
   if (mremap(made, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, PointerTo(place)) != MAP_FAILED) return 0;

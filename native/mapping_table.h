@@ -80,6 +80,7 @@ class MappingTable {
   void ServedChanged();
   // The descriptor will be closed, which serves nothing any more.
   void EndServing(int by);
+  void EndServingAll();
   // Whether an access to guest memory may have to wait for this thread.
   bool IsServing() const { return is_serving_; }
 

@@ -45,6 +45,7 @@ constexpr uint32_t kSidaWrite = 3;
 int64_t MemOpCall(Environment& environment, OwnFd fd, uint32_t op, uint64_t gaddr, uint32_t size, uint64_t flags,
                   Bytes buf, uint8_t ar, uint8_t key, Bytes old_value, uint32_t sida_offset) {
   if (IsBusy(fd)) return -EBUSY;
+  if (environment.mappings.IsServing()) return -EDEADLK;
   const CallerBuffer buffer(environment.scratch, buf, buf.length >= size, Use::filled_by_kernel);
   const CallerBuffer old(environment.second_scratch, old_value, old_value.length >= size, Use::filled_by_kernel);
   if (!buffer.has_memory() || !old.has_memory()) return -ENOMEM;

@@ -139,6 +139,41 @@ int64_t IoctlOverStructure(Environment& environment, OwnFd fd, uint32_t request,
   return adopted < 0 ? adopted : result;
 }
 
+// Requests that leave the guest's memory alone. All others may touch it, and no signal gets a thread out that waits for a page there.
+bool SparesMemory(uint32_t request) {
+  switch (request) {
+    case KVM_GET_API_VERSION:
+    case KVM_CREATE_VM:
+    case KVM_CHECK_EXTENSION:
+    case KVM_GET_VCPU_MMAP_SIZE:
+    case KVM_CREATE_VCPU:
+    case KVM_SET_USER_MEMORY_REGION:
+    case KVM_SET_USER_MEMORY_REGION2:
+    case KVM_GET_REGS:
+    case KVM_SET_REGS:
+    case KVM_GET_SREGS:
+    case KVM_GET_FPU:
+    case KVM_SET_FPU:
+    case KVM_GET_ONE_REG:
+    case KVM_SET_ONE_REG:
+    case KVM_GET_REG_LIST:
+    case KVM_GET_MP_STATE:
+    case KVM_SET_MP_STATE:
+    case KVM_GET_MSRS:
+    case KVM_GET_SUPPORTED_CPUID:
+    case KVM_SET_CPUID2:
+    case KVM_GET_CPUID2:
+    case KVM_IRQ_LINE:
+#if defined(__aarch64__)
+    case KVM_ARM_VCPU_INIT:
+    case KVM_ARM_PREFERRED_TARGET:
+#endif
+      return true;
+    default:
+      return false;
+  }
+}
+
 int64_t IoctlUnchecked(Environment& environment, OwnFd fd, uint32_t request, ValueOrStructure argument) {
   if (request == KVM_RUN && fd.descriptor->vcpu && argument.is_value && argument.value == 0) {
     return RunVcpu(environment, fd, 0);
@@ -146,6 +181,7 @@ int64_t IoctlUnchecked(Environment& environment, OwnFd fd, uint32_t request, Val
   if (IsBusy(fd)) return -EBUSY;
   // What a userfaultfd serves must be known to us: these requests have calls of their own.
   if (((request >> 8) & 0xff) == kUffdio) return -EPERM;
+  if (environment.mappings.IsServing() && !SparesMemory(request)) return -EDEADLK;
   int64_t result;
   if (argument.is_value) {
     if (argument.value >= kNoPointer && !TakesNumber(request)) return -EFAULT;

@@ -66,7 +66,23 @@ int64_t GetSregs(Environment& environment, OwnFd vcpu, Bytes sregs) {
   return Structure(environment, vcpu, KVM_GET_SREGS, sregs, sizeof(kvm_sregs), Use::filled_by_kernel);
 }
 
+// Whether KVM reads the guest's memory for these registers: the page directory pointers of a guest that is not in long mode.
+bool ReadsMemory([[maybe_unused]] const Bytes& sregs) {
+#if defined(__x86_64__)
+  kvm_sregs wanted;
+  if (sregs.is_null || sregs.length < sizeof wanted) return false;
+  memcpy(&wanted, sregs.data, sizeof wanted);
+  constexpr uint64_t paging = uint64_t{1} << 31;
+  constexpr uint64_t pae = 1 << 5;
+  constexpr uint64_t long_mode = 1 << 10;
+  return (wanted.cr0 & paging) != 0 && (wanted.cr4 & pae) != 0 && (wanted.efer & long_mode) == 0;
+#else
+  return false;
+#endif
+}
+
 int64_t SetSregs(Environment& environment, OwnFd vcpu, Bytes sregs) {
+  if (environment.mappings.IsServing() && ReadsMemory(sregs)) return -EDEADLK;
   return Structure(environment, vcpu, KVM_SET_SREGS, sregs, sizeof(kvm_sregs), Use::read_by_kernel);
 }
 

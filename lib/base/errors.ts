@@ -37,6 +37,7 @@ const STRERROR: Readonly<Record<string, string>> = {
   ENOSPC: 'no space left on device',
   ESPIPE: 'invalid seek',
   EPIPE: 'broken pipe',
+  EDEADLK: 'resource deadlock avoided',
   ENAMETOOLONG: 'name too long',
   ENOSYS: 'function not implemented',
   EPROTO: 'protocol error',

@@ -17,7 +17,15 @@ export type FailureInfo = Omit<KvmErrorInfo, 'syscall'>;
 
 /** The error of a call that gave −errno, with its system call's name. */
 export function callError(name: CallName, errno: number, info?: FailureInfo): KvmError {
-  return new KvmError(errno, { ...info, syscall: syscallOf(name) });
+  const explanation = info?.explanation ?? whyDeadlock(errno);
+  return new KvmError(errno, { ...info, syscall: syscallOf(name), explanation });
+}
+
+/** Says what EDEADLK means, which no kernel answers here. */
+function whyDeadlock(errno: number): string | undefined {
+  return Math.abs(errno) === ERRNO.EDEADLK
+    ? 'this thread serves page faults, and would wait for itself when guest memory is accessed: let a guest run with run(), in a thread of its own'
+    : undefined;
 }
 
 /** The same of a call on an open file, with what was closed where that is why. */

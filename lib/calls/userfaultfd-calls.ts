@@ -6,8 +6,8 @@ import { call, type Signature } from './signature.ts';
  *
  * Memory for which a userfaultfd is registered in a mode that makes its users wait is guarded from then on, as after `mprotect`: copies of pages
  * that this thread would have to wait for are −EAGAIN. So that it never waits for itself elsewhere, there is −EDEADLK while it serves any memory, for
- * `run`, `preFaultMemory`, the keys of s390x and `vcpuFault`, for `madvise` that populates what is served, and for every other request of KVM's that had to
- * be interrupted after a tenth of a second.
+ * `run`, `preFaultMemory`, `setSregs` of a guest with PAE paging, `memOp`, the keys of s390x and `vcpuFault`, for `madvise` that populates what is served, and for
+ * every request by `ioctlUnchecked` that isn't known to leave the guest's memory alone.
  */
 export interface UserfaultfdCalls {
   /**
@@ -30,7 +30,7 @@ export interface UserfaultfdCalls {
   uffdUnregister(uffd: number, hva: Hva, length: U64): number;
   /**
    * UFFDIO_COPY of whole pages to where they are missing, and wakes who waits: bytes copied. `mode` is bits of UFFDIO_COPY_MODE. −EEXIST where a page is
-   * there, −ENOENT where the userfaultfd isn't registered, −EAGAIN while the mapping is being changed.
+   * there, −ENOENT where no userfaultfd is registered, −EAGAIN while the mapping is being changed.
    */
   uffdCopy(uffd: number, hva: Hva, from: Uint8Array, mode: U64): number;
   /** UFFDIO_ZEROPAGE, likewise, of zeros: bytes. */

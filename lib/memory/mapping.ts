@@ -61,6 +61,12 @@ export interface ViewHolder {
   memoryChanged?(mapping: Mapping, offset: number, length: number): void;
 }
 
+/** Brings pages that this thread would have to wait for, before it accesses them. */
+export interface PageServer {
+  /** The page at an offset can be accessed that way afterwards. @throws what keeps it from that */
+  bring(offset: number, write: boolean): void;
+}
+
 interface MappedRange {
   readonly calls: KvmCalls;
   readonly hva: number;
@@ -114,6 +120,7 @@ export class Mapping implements HostMemory {
   /** What was handed out, by index of the window. */
   readonly #views: (Uint8Array | undefined)[] = [];
   readonly #holders = new Set<WeakRef<ViewHolder>>();
+  #server: PageServer | undefined;
 
   protected constructor(calls: KvmCalls, kind: MappingKind, hva: number, size: number, fd = -1) {
     this.calls = calls;
@@ -247,6 +254,12 @@ export class Mapping implements HostMemory {
     this.#unmapWhenUnused();
   }
 
+  /** @internal From now on pages may have to be brought, by somebody or (undefined) nobody: views of it are not what they were. */
+  serve(server: PageServer | undefined): void {
+    this.#server = server;
+    this.#dropViews();
+  }
+
   /**
    * mprotect(2) of a part. From then on the mapping is accessed by copies that report EFAULT, and existing views are
    * detached. @throws KvmError EINVAL, EBADF
@@ -374,8 +387,16 @@ export class Mapping implements HostMemory {
 
   #guarded(offset: number, part: Uint8Array, write: boolean): number {
     if (!this.#mapped) return 0;
-    const hva = this.hva + offset;
-    return Math.max(0, write ? this.calls.writeMemory(hva, part) : this.calls.readMemory(hva, part));
+    for (let done = 0; ; ) {
+      const rest = done === 0 ? part : part.subarray(done);
+      const hva = this.hva + offset + done;
+      const moved = write ? this.calls.writeMemory(hva, rest) : this.calls.readMemory(hva, rest);
+      done += Math.max(0, moved);
+      if (done === part.length || this.#server === undefined) return done;
+      // It ends where memory does, or where a page has to be brought: what it says of the rest tells which.
+      if (moved === -ERRNO.EAGAIN) this.#server.bring(offset + done, write);
+      else if (moved <= 0) return done;
+    }
   }
 
   #openWindow(index: number): MemoryWindow | undefined {

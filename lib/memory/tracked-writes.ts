@@ -27,7 +27,7 @@ export interface WrittenRun {
  * @example
  * using writes = new TrackedWrites(ram);
  * await vcpu.run();
- * for (const { offset, length } of writes.collect().runs()) save(offset, length);
+ * for (const { offset, length } of writes.collect().runs()) console.log(offset, length);
  */
 export class TrackedWrites implements ViewHolder {
   readonly mapping: Mapping;

@@ -3,8 +3,10 @@ import { callError } from '../calls/failure.ts';
 import { Handle } from '../calls/handle.ts';
 import type { KvmCalls, UserfaultfdCalls } from '../calls/kvm-calls.ts';
 import type { CallName } from '../calls/signatures.ts';
+import { isLittleEndianHost } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
-import { UFFD_FEATURE, UFFDIO_REGISTER_MODE } from '../uapi/userfaultfd.ts';
+import { POLL } from '../uapi/flags.ts';
+import { UFFD_EVENT_PAGEFAULT, UFFD_FEATURE, UFFD_MSG, UFFD_PAGEFAULT_FLAG } from '../uapi/userfaultfd.ts';
 
 const NO_RIGHT =
   'this user may not open /dev/userfaultfd (or, before Linux 6.1, there is none), and vm.unprivileged_userfaultfd is 0: ' +
@@ -16,13 +18,28 @@ const NOT_EMULATED = 'the emulated kernel has no userfaultfd';
 /** Since when there is what may be asked for, as far as anybody asks here. */
 const SINCE: ReadonlyMap<number, string> = new Map([
   [UFFD_FEATURE.WP_ASYNC, 'WP_ASYNC needs Linux 6.7 or later on x86_64, 6.10 or later on aarch64'],
+  [UFFD_FEATURE.PAGEFAULT_FLAG_WP, 'protected pages need Linux 5.7 or later on x86_64, 6.10 or later on aarch64'],
+  [UFFD_FEATURE.WP_HUGETLBFS_SHMEM, 'those of shared memory 5.19'],
+  [UFFD_FEATURE.WP_UNPOPULATED, 'those that were never touched 6.4'],
   [UFFD_FEATURE.MISSING_SHMEM, 'missing pages of shared memory need Linux 4.11 or later'],
 ]);
+
+/** What `struct uffd_msg` says of a fault. */
+export interface PageFault {
+  readonly hva: number;
+  readonly write: boolean;
+  /** The page is there, and may not be written. */
+  readonly protected: boolean;
+}
 
 /** A userfaultfd, for memory of one mapping. What it is registered for ends with it, and who waits then goes on. */
 export class UserFaultFd extends Handle {
   override readonly noun = 'the userfaultfd';
   readonly uffd: UserfaultfdCalls;
+  /** Whether those who access the memory may have to wait for us. */
+  readonly #makesWait: boolean;
+  readonly #messages = new Uint8Array(16 * UFFD_MSG.structSize);
+  readonly #view = new DataView(this.#messages.buffer);
 
   /**
    * @param features bits of UFFD_FEATURE
@@ -35,6 +52,7 @@ export class UserFaultFd extends Handle {
     if (fd < 0) throw callError('userfaultfd', fd, { explanation: whyNone(fd) });
     super(calls, fd);
     this.uffd = uffd;
+    this.#makesWait = (features & UFFD_FEATURE.WP_ASYNC) === 0;
     const agreed = uffd.uffdApi(fd, new BigUint64Array([BigInt(features), 0n]));
     if (agreed >= 0) return;
     this.close();
@@ -43,11 +61,37 @@ export class UserFaultFd extends Handle {
 
   /** @throws KvmError EINVAL for memory that can't be registered, EBUSY */
   register(hva: number, size: number, mode: number, kind: string): void {
-    const explanation = (errno: number) => whyNotRegistered(errno, mode, kind);
     this.require('uffdRegister', this.uffd.uffdRegister(this.fd, hva, size, mode), (errno) => ({
       size,
-      explanation: explanation(errno),
+      explanation: whyNotRegistered(errno, kind, this.#makesWait),
     }));
+  }
+
+  /** Waits for faults, and gives those that there are. @throws KvmError EBADF once it is closed */
+  async faults(): Promise<PageFault[]> {
+    for (;;) {
+      await this.untilReady(POLL.IN);
+      const result = this.calls.read(this.fd, this.#messages);
+      // Another thread's store, say, was over before we came.
+      if (result === -ERRNO.EAGAIN) continue;
+      return this.#parse(this.check('read', result));
+    }
+  }
+
+  #parse(length: number): PageFault[] {
+    const { event, pagefault, structSize } = UFFD_MSG;
+    const little = isLittleEndianHost(this.calls.arch);
+    const faults: PageFault[] = [];
+    for (let at = 0; at < length; at += structSize) {
+      if (this.#view.getUint8(at + event) !== UFFD_EVENT_PAGEFAULT) continue;
+      const flags = Number(this.#view.getBigUint64(at + pagefault.flags, little));
+      faults.push({
+        hva: Number(this.#view.getBigUint64(at + pagefault.address, little)),
+        write: (flags & UFFD_PAGEFAULT_FLAG.WRITE) !== 0,
+        protected: (flags & UFFD_PAGEFAULT_FLAG.WP) !== 0,
+      });
+    }
+    return faults;
   }
 
   /** The result of a call, or its error. */
@@ -67,13 +111,11 @@ function whyNotAgreed(errno: number, features: number, { release, arch }: KvmCal
   return `${needs.join('; ')}; this is ${release} on ${arch}`;
 }
 
-function whyNotRegistered(errno: number, mode: number, kind: string): string | undefined {
+function whyNotRegistered(errno: number, kind: string, makesWait: boolean): string | undefined {
   if (errno === -ERRNO.EBUSY) {
     const views =
-      (mode & UFFDIO_REGISTER_MODE.MISSING) === 0
-        ? ''
-        : ', or a slice of the memory was handed out that the garbage collector has not taken yet: register memory before slices are made of it';
-    return `another userfaultfd has this memory${views}`;
+      'a slice of it was handed out that the garbage collector has not taken yet: begin before slices are made';
+    return `another userfaultfd has this memory${makesWait ? `, or ${views}` : ''}`;
   }
   if (errno !== -ERRNO.EINVAL) return undefined;
   if (kind === 'reservation') return 'this is a reservation, in which memory comes and goes: map memory by itself';

@@ -31,6 +31,7 @@ export const ERRNO = {
   ENOSPC: 28,
   ESPIPE: 29,
   EPIPE: 32,
+  EDEADLK: 35,
   ENAMETOOLONG: 36,
   ENOSYS: 38,
   EPROTO: 71,

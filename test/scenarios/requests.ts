@@ -189,7 +189,7 @@ function* everyIoctl({ calls }: ScenarioHost) {
     const methods = (group === undefined ? calls : calls[group]) as Readonly<Record<string, AnyCall>> | undefined;
     if (methods === undefined) continue;
     for (const [name, signature] of Object.entries<Signature>(signaturesOf(group))) {
-      if (signature.syscall.startsWith('ioctl(') || name === 'kick') yield { methods, name, signature };
+      if (signature.syscall.startsWith('ioctl(KVM_') || name === 'kick') yield { methods, name, signature };
     }
   }
 }

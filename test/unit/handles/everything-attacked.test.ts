@@ -19,6 +19,9 @@ const MADE_BY_US = 'made by the package, for `instanceof`; nobody calls its cons
 const PEER =
   'needs the addon or a peer; its arguments are checked by the same readers, and its own tests (sharing, vhost-user) give it bad ones';
 
+const UFFD =
+  'needs the right to a userfaultfd; its own tests (memory/page-faults, memory/tracked-writes) give it bad ones';
+
 /** What the attack leaves out, and why. A class stands for its statics, constructor and methods. */
 const LEFT_OUT: Readonly<Record<string, string>> = {
   KvmError: MADE_BY_US,
@@ -32,6 +35,8 @@ const LEFT_OUT: Readonly<Record<string, string>> = {
   Registration: 'made by the package; close takes no arguments',
   loadNative: 'takes no arguments',
   'EmulatedKernel.calls': 'the flat calls, whose arguments test/unit/calls/checked.test.ts attacks on both kernels',
+  PageFaults: UFFD,
+  TrackedWrites: UFFD,
   Descriptor: PEER,
   SharedDirtyLog: PEER,
   UnixConnection: PEER,

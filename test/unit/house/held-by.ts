@@ -155,7 +155,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'unit/memory/dirty-pages': 'dirty-ring written-pages',
     'unit/memory/memslots': 'space-slots undo',
     'unit/memory/reservation': 'mapping-source',
-    'unit/memory/tracked-writes': 'userfaultfd',
+    'unit/memory/page-faults': 'userfaultfd',
     'unit/sharing/address-space': 'foreign-memory',
   },
   sharing: {
