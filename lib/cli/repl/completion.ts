@@ -9,7 +9,9 @@ import { GuestMemory } from '../../memory/guest-memory.ts';
 import { Mapping } from '../../memory/mapping.ts';
 import { Memslots } from '../../memory/memslots.ts';
 import { MmioBus } from '../../memory/mmio-bus.ts';
+import { PageFaults } from '../../memory/page-faults.ts';
 import { RegionSet } from '../../memory/region-set.ts';
+import { TrackedWrites } from '../../memory/tracked-writes.ts';
 import { AddressSpace } from '../../sharing/address-space.ts';
 import { Binding } from '../../sharing/binding.ts';
 import { EventFd } from '../../sharing/eventfd.ts';
@@ -26,7 +28,7 @@ export const HIDDEN: readonly (readonly [{ readonly prototype: object }, readonl
   [Vm, ['harvestDirtyRings', 'vcpuClosed', 'vcpuCloses']],
   [Vcpu, ['mapPart']],
   [VmIo, ['close', 'drainCoalesced', 'vcpuClosed']],
-  [Mapping, ['assertOpen', 'changed', 'giveArray', 'partCall', 'pin', 'takeArray', 'unpin', 'window']],
+  [Mapping, ['assertOpen', 'changed', 'giveArray', 'partCall', 'pin', 'serve', 'takeArray', 'unpin', 'window']],
   [GuestMemory, ['dropViews', 'written']],
   [RegionSet, ['addUser', 'answerGuest', 'memoryChanged', 'removeUser']],
   [Memslots, ['clear', 'unwatch', 'watch']],
@@ -38,6 +40,8 @@ export const HIDDEN: readonly (readonly [{ readonly prototype: object }, readonl
   [AddressSpace, ['committed', 'follow', 'hold', 'letGo', 'lookup', 'released', 'sharedLog', 'unbind']],
   [Binding, ['changed', 'changing', 'forget']],
   [GuestBinding, ['answerGuest']],
+  [PageFaults, ['bring', 'dropViews']],
+  [TrackedWrites, ['dropViews', 'memoryChanged']],
   [Vmap, ['changing', 'dropViews', 'revoke', 'revokeAll']],
 ];
 
