@@ -73,6 +73,7 @@ const mapping: Face<Machine>['methods'] = {
   read: () => ({ offset: 0, into: bytes(8) }),
   write: () => ({ offset: 0, from: bytes(8) }),
   giveArray: null,
+  serve: null,
   takeArray: null,
   whyNot: () => ({ offset: 0 }),
 };
