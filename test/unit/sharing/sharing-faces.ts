@@ -77,6 +77,7 @@ export const SHARING: Readonly<Record<string, Face<Sharing>>> = {
       assertOpen: null,
       changed: null,
       giveArray: null,
+      serve: null,
       takeArray: null,
       protect: () => ({ offset: 0, length: 4096, prot: PROT.READ }),
       unmapPart: () => ({ offset: 0, length: 4096 }),
