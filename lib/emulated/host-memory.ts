@@ -3,6 +3,7 @@ import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { MADV, MAP, MAP_HUGE_BITS, PROT } from '../uapi/flags.ts';
 import { type Backing, type MapRequest, type MapSource, MemoryBacking } from './backing.ts';
+import { ServedMemory } from './served-memory.ts';
 
 /**
  * Where made-up host virtual addresses begin, and where they end. They grow upwards, and none is used again while there
@@ -34,7 +35,7 @@ interface Area {
 }
 
 /** One mmap: addresses that are the caller's. What is in none of its areas was unmapped, or is reserved only. */
-interface HostMapping {
+export interface HostMapping {
   readonly hva: number;
   readonly length: number;
   /** Addresses without memory, until some is put in. */
@@ -46,6 +47,12 @@ interface HostMapping {
   viewed: boolean;
   /** …and may have handed it on, to a thread that cannot be stopped. */
   lent: boolean;
+}
+
+/** Where the bytes of a page are. */
+export interface PlaceInBacking {
+  readonly backing: Backing;
+  readonly offset: number;
 }
 
 /** Hears of what user space does to its memory, other than through views of it. */
@@ -83,8 +90,12 @@ export class EmulatedHostMemory {
   readonly #notifiers = new Set<WeakRef<MmuNotifier>>();
   readonly #observers = new Set<WeakRef<MemoryObserver>>();
 
+  /** What userfaultfds have to do with it. */
+  readonly served: ServedMemory;
+
   constructor(pageSize: number) {
     this.pageSize = pageSize;
+    this.served = new ServedMemory(pageSize, (hva) => this.#placeOf(hva));
   }
 
   /** Tells somebody of invalidated pages, for as long as it lives. */
@@ -103,6 +114,35 @@ export class EmulatedHostMemory {
       if (observer === undefined) this.#observers.delete(reference);
       else what(observer);
     }
+  }
+
+  #placeOf(hva: number): PlaceInBacking | undefined {
+    const area = this.#areaAt(hva);
+    return area === undefined ? undefined : { backing: area.backing, offset: area.offset + (hva - area.start) };
+  }
+
+  /** The mapping that a range is inside of. */
+  mappingAround(hva: number, length: number): HostMapping | undefined {
+    const mapping = length > 0 ? this.#find(hva) : undefined;
+    return mapping !== undefined && hva + length <= mapping.hva + mapping.length ? mapping : undefined;
+  }
+
+  /** Whether a part of a range shows a file. */
+  hasFile(start: number, end: number): boolean {
+    const areas = this.#find(start)?.areas ?? [];
+    return areas.some((area) => area.start < end && area.end > start && area.backing.kind === 'file');
+  }
+
+  /** Takes the views of a mapping away; there may be others later. */
+  hideViews(mapping: HostMapping): void {
+    if (mapping.guarded) return;
+    this.#guard(mapping);
+    mapping.guarded = false;
+  }
+
+  /** Fills a page, whoever may have to wait for it. */
+  fill(hva: number, bytes: Uint8Array): void {
+    if (this.resolve(hva, true) || this.resolve(hva, false)) this.bytes.set(bytes, this.at);
   }
 
   /** Whether user space got a view of the memory at an address: what it does there, nobody hears. */
@@ -179,6 +219,7 @@ export class EmulatedHostMemory {
     const found = source();
     if (typeof found === 'number') return found;
     const isNothing = request.prot === PROT.NONE && found === undefined;
+    this.served.unmapped(hva, hva + length);
     this.#replace(mapping, hva, hva + length, ...(isNothing ? [] : [newArea(mapping, hva, length, request, found)]));
     this.#tell((observer) => observer.unmapped?.(hva, hva + length));
     return 0;
@@ -189,6 +230,7 @@ export class EmulatedHostMemory {
     if (mapping === undefined) return -ERRNO.EINVAL;
     this.#guard(mapping);
     const size = roundUp(length, this.pageSize);
+    this.served.unmapped(hva, hva + size);
     this.#replace(mapping, hva, hva + size);
     this.#tell((observer) => observer.unmapped?.(hva, hva + size));
     // What part by part became empty goes as a whole.
@@ -216,13 +258,17 @@ export class EmulatedHostMemory {
     const end = hva + roundUp(length, this.pageSize);
     const parts = partsOf(mapping, hva, end);
     if (parts === undefined) return -ERRNO.ENOMEM;
-    if (advice === MADV.POPULATE_READ || advice === MADV.POPULATE_WRITE) return this.#populate(parts, advice);
+    if (advice === MADV.POPULATE_READ || advice === MADV.POPULATE_WRITE) {
+      return this.served.serves(hva, end) ? -ERRNO.EDEADLK : this.#populate(parts, advice);
+    }
     if (advice !== MADV.DONTNEED && advice !== MADV.REMOVE) return 0;
     for (const { start, end, backing, offset, shared } of parts) {
       // Only shared memory and files can get holes.
       if (advice === MADV.REMOVE && !shared) return backing.kind === 'file' ? -ERRNO.EACCES : -ERRNO.EINVAL;
       // Shared pages that are not needed stay where they are, with all that have them.
-      if (advice === MADV.REMOVE || !shared) backing.discard(offset, end - start);
+      if (advice !== MADV.REMOVE && shared) continue;
+      backing.discard(offset, end - start);
+      this.served.discarded(start, end, shared);
     }
     this.#invalidate(hva, end);
     return 0;
@@ -250,7 +296,7 @@ export class EmulatedHostMemory {
     if (mapping === undefined) return -ERRNO.EINVAL;
     const offset = hva - mapping.hva;
     if (offset % VIEW_WINDOW !== 0 || length !== Math.min(VIEW_WINDOW, mapping.length - offset)) return -ERRNO.EINVAL;
-    if (mapping.guarded) return -ERRNO.EACCES;
+    if (mapping.guarded || this.served.serves(mapping.hva, mapping.hva + mapping.length)) return -ERRNO.EACCES;
     const area = mapping.areas[0]!;
     const inBacking = area.offset + offset;
     if (inBacking % VIEW_WINDOW !== 0) return -ERRNO.EACCES;
@@ -315,6 +361,11 @@ export class EmulatedHostMemory {
     return this.#copy(hva, from, true);
   }
 
+  /** Why nothing could be read, or written: −errno. */
+  whyNot(hva: number, write: boolean): number {
+    return this.canAccess(hva, write) && this.served.reachable(hva, 1, write) === 0 ? -ERRNO.EAGAIN : -ERRNO.EFAULT;
+  }
+
   /** Whether a page may be read, or written, now. */
   canAccess(hva: number, write: boolean): boolean {
     const area = this.#areaAt(hva);
@@ -360,7 +411,15 @@ export class EmulatedHostMemory {
     return this.#mappings.some((mapping) => mapping.hva < hva + length && hva < mapping.hva + mapping.length);
   }
 
-  #copy(hva: number, bytes: Uint8Array, write: boolean): number {
+  #copy(hva: number, wanted: Uint8Array, write: boolean): number {
+    if (this.served.isIdle) return this.#copyUnserved(hva, wanted, write);
+    const reachable = this.served.reachable(hva, wanted.length, write);
+    const done = this.#copyUnserved(hva, wanted.subarray(0, reachable), write);
+    if (done > 0) this.served.touched(hva, done, write);
+    return done;
+  }
+
+  #copyUnserved(hva: number, bytes: Uint8Array, write: boolean): number {
     let done = 0;
     while (done < bytes.length) {
       const at = hva + done;

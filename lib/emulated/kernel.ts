@@ -17,6 +17,7 @@ import { EmulatedEventfd, EmulatedMemfd, type OpenFile } from './open-file.ts';
 import { pollFile } from './poll.ts';
 import { rawIoctl } from './raw-ioctl.ts';
 import { copyIn, copyOut, movePieces } from './user-memory.ts';
+import { withUserfaultfd } from './userfaultfd.ts';
 import { EmulatedVcpu } from './vcpu.ts';
 import { EmulatedVm, type GuestMemfdOfVm } from './vm.ts';
 
@@ -37,6 +38,7 @@ export class KernelCore implements KvmCalls {
   readonly x86_64?: X86_64Calls;
   readonly s390x?: S390xCalls;
   readonly ppc64?: Ppc64Calls;
+  readonly uffd?: NonNullable<KvmCalls['uffd']>;
   readonly #architecture: Architecture;
   readonly #machine: Machine;
   readonly #memory: EmulatedHostMemory;
@@ -62,6 +64,8 @@ export class KernelCore implements KvmCalls {
       open: (file) => this.#open(file),
     });
     Object.assign(this, groups);
+    const surroundings = { machine, memory: this.#memory, file: (fd: number) => this.#files.get(fd) };
+    Object.assign(this, withUserfaultfd(this, { ...surroundings, open: (file) => this.#open(file) }));
   }
 
   /**
@@ -526,12 +530,12 @@ export class KernelCore implements KvmCalls {
 
   readMemory(hva: Hva, into: Uint8Array): number {
     const read = this.#memory.read(Number(hva), into);
-    return read === 0 && into.length !== 0 ? -ERRNO.EFAULT : read;
+    return read === 0 && into.length !== 0 ? this.#memory.whyNot(Number(hva), false) : read;
   }
 
   writeMemory(hva: Hva, from: Uint8Array): number {
     const written = this.#memory.write(Number(hva), from);
-    return written === 0 && from.length !== 0 ? -ERRNO.EFAULT : written;
+    return written === 0 && from.length !== 0 ? this.#memory.whyNot(Number(hva), true) : written;
   }
 
   gather(hvas: Float64Array, lengths: Uint32Array, into: Uint8Array): number {

@@ -8,7 +8,7 @@ import { PollQueue } from './poll.ts';
  * VFS does: EINVAL for read and write, ENODEV for mmap.
  */
 export interface OpenFile {
-  readonly kind: 'kvm' | 'vm' | 'vcpu' | 'eventfd' | 'memfd' | 'guest_memfd' | 'htab';
+  readonly kind: 'kvm' | 'vm' | 'vcpu' | 'eventfd' | 'memfd' | 'guest_memfd' | 'htab' | 'userfaultfd';
   read?(into: Uint8Array): number;
   write?(from: Uint8Array): number;
   /** The memory that mmap at `offset` shows, or −errno. */

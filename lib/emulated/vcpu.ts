@@ -42,7 +42,7 @@ interface Fragment {
 }
 
 /** What a step of the guest led to: on with the program, out to user space, out before the guest was entered, or −errno. */
-type Outcome = 'continue' | 'exit' | 'spin' | 'immediate' | number;
+type Outcome = 'continue' | 'exit' | 'spin' | 'immediate' | 'wait' | number;
 
 /** One vCPU: the kvm_run area, a scripted guest, a dirty ring. */
 export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile {
@@ -70,6 +70,8 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   /** The run under way has come to its end, which its caller has not heard of yet. */
   #ended = false;
   #wake: (() => void) | undefined;
+  /** The page that the guest waits for. */
+  #page: Promise<void> | undefined;
 
   constructor(vm: EmulatedVm, id: number, createArch: (vcpu: EmulatedVcpu) => Arch) {
     const { machine } = vm;
@@ -139,20 +141,28 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
       let outcome: Outcome;
       do {
         outcome = this.#turn();
-        this.#ended = outcome !== 'continue' && outcome !== 'spin';
+        this.#ended = typeof outcome === 'number' || outcome === 'exit' || outcome === 'immediate';
         // As after a run on a thread, nobody goes on before the event loop has turned: guests that exit in a loop starve nothing.
         await new Promise<void>((turn) => setImmediate(turn));
+        if (outcome !== 'wait') continue;
+        await this.#wait(this.#page);
+        outcome = 'continue';
       } while (outcome === 'continue' && !this.#kicked);
-      if (outcome === 'spin' && !this.#kicked) {
-        await new Promise<void>((wake) => {
-          this.#wake = wake;
-        });
-      }
+      if (outcome === 'spin') await this.#wait();
       return this.#finish(outcome);
     } finally {
       this.#running = false;
       this.#ended = false;
     }
+  }
+
+  /** Until what the guest waits for may be there, or somebody kicks it. */
+  async #wait(page?: Promise<void>): Promise<void> {
+    if (this.#kicked) return;
+    const kicked = new Promise<void>((wake) => {
+      this.#wake = wake;
+    });
+    await (page === undefined ? kicked : Promise.race([page, kicked]));
   }
 
   /** No operation of the guest's is carried out any more: the run under way ends with EINTR. */
@@ -229,7 +239,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   #guarded(op: GuestOp, work?: () => Outcome): Outcome {
     try {
       const outcome = work === undefined ? this.#execute(op) : work();
-      if (typeof outcome === 'number') this.#tryAgain(op);
+      if (typeof outcome === 'number' || outcome === 'wait') this.#tryAgain(op);
       return outcome;
     } catch (fault) {
       if (!(fault instanceof GuestFault)) throw fault;
@@ -517,6 +527,8 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   /** A page that the slot promises and the host doesn't have. One that is missing in a guest_memfd is described. */
   #memoryFault(gpa: number, bytes: Uint8Array, write: boolean): Outcome {
     const { vm } = this;
+    this.#page = vm.waits(gpa, write);
+    if (this.#page !== undefined) return 'wait';
     if (this.#machine.emulatesGuestCode) return this.#mmio(gpa, bytes, write);
     const gfn = Math.floor(gpa / vm.pageSize);
     if (!vm.isGuestMemfds(vm.usableSlot(gfn), gfn)) return -ERRNO.EFAULT;

@@ -217,6 +217,16 @@ export class EmulatedVm<Arch extends ArchVm = ArchVm> implements OpenFile, MmuNo
     return bytes.length;
   }
 
+  /** Where an access has to wait for a page that a userfaultfd is to bring: until it may be tried again. */
+  waits(gpa: number, write: boolean): Promise<void> | undefined {
+    const gfn = Math.floor(gpa / this.pageSize);
+    const slot = this.usableSlot(gfn);
+    const { served } = this.memory;
+    if (slot === undefined || served.isIdle) return undefined;
+    const hva = this.hostAddress(slot, gfn);
+    return served.fault(hva, write) ? new Promise((wake) => served.whenWoken(hva, wake)) : undefined;
+  }
+
   /** The same with the memory at user space's address, whatever the guest has there. */
   moveHost(slot: EmulatedMemslot, gpa: number, bytes: Uint8Array, write: boolean): number {
     const hva = slot.hostAddress + gpa - slot.baseGfn * this.pageSize;

@@ -1,11 +1,11 @@
 import { inspect } from 'node:util';
 import { describe, expect, it, type TestContext } from 'vitest';
-import { AddressSpace, Kvm, Mapping, PageFaults, Reservation, type Vcpu, type Vm } from '../../../lib/index.ts';
+import { AddressSpace, type Kvm, Mapping, PageFaults, Reservation, type Vcpu, type Vm } from '../../../lib/index.ts';
 import { ERRNO, type KvmCalls, MADV, UFFDIO_REGISTER_MODE } from '../../../lib/raw.ts';
 import { nativeMissing } from '../handles/backends.ts';
 import { loadStores } from '../handles/guests.ts';
 import { runNode } from '../native/real.ts';
-import { trackingKernel } from './uffd-host.ts';
+import { trackingKernel, UFFD_KERNELS } from './uffd-host.ts';
 
 const PAGES = 64;
 
@@ -32,12 +32,8 @@ interface Guest {
   readonly page: number;
 }
 
-/** A guest of the real kernel that stores a byte to each address. */
-function guestOf(test: TestContext, kind: keyof typeof kinds, pages: readonly number[]): Guest {
-  trackingKernel(test);
-  if (nativeMissing !== undefined) test.skip(nativeMissing);
-  if (process.arch !== 'x64') test.skip("the guest's machine code is for x86_64");
-  const kvm = Kvm.open({ backend: 'native' });
+/** A guest that stores a byte to each page. */
+function guestOf(kvm: Kvm, test: TestContext, kind: keyof typeof kinds, pages: readonly number[]): Guest {
   const page = kvm.pageSize;
   const ram = kinds[kind](kvm.calls);
   const vm = kvm.createVm();
@@ -46,7 +42,6 @@ function guestOf(test: TestContext, kind: keyof typeof kinds, pages: readonly nu
   test.onTestFinished(() => {
     vm.close();
     ram.close();
-    kvm.close();
   });
   const addresses = pages.map((number) => number * page + 1);
   loadStores(kvm, vm, vcpu, addresses);
@@ -59,405 +54,414 @@ async function soon(isTrue: () => boolean): Promise<void> {
   expect(isTrue()).toBe(true);
 }
 
-describe.each(['anonymous', 'memfd'] as const)('missing pages of %s memory', (kind) => {
-  it('are brought when this thread accesses them, in the middle of that, and once', (test) => {
-    const calls = trackingKernel(test);
-    const page = calls.pageSize;
-    using ram = kinds[kind](calls);
-    ram.write(5 * page, new Uint8Array([99]));
-    using space = new AddressSpace({ littleEndian: true, pageSize: page });
-    space.addRam(0, ram);
-    const { asked, missing } = numbered(page);
-    using faults = new PageFaults(ram, { missing });
-    expect(space.readU8(7 * page + 1)).toBe(7);
-    space.writeU32(9 * page - 2, 0x0403_0201);
-    expect([space.readU8(8 * page), space.readU32(9 * page - 2), space.readU8(9 * page + 2)]).toEqual([
-      8, 0x0403_0201, 9,
-    ]);
-    expect(asked).toEqual([7, 8, 9]);
-    expect(space.readU8(5 * page)).toBe(99);
-    expect(asked).toEqual([7, 8, 9]);
-    const all = space.read(0, PAGES * page);
-    expect(asked.length).toBe(PAGES - 1);
-    expect([all[1 * page], all[63 * page + 5], all[9 * page]]).toEqual([1, 63, 3]);
-    const pieces = new Uint8Array(2);
-    ram.discard(11 * page, page);
-    space.gather([10 * page, 11 * page], 1, pieces);
-    expect([...pieces]).toEqual([10, 11]);
-    expect(asked.length).toBe(PAGES);
-    expect(inspect(faults)).toContain('serves missing, 0 pages');
-  });
-
-  it('are zeros, or copied ahead; what is there stays', (test) => {
-    const calls = trackingKernel(test);
-    const page = calls.pageSize;
-    using ram = kinds[kind](calls);
-    let asked = 0;
-    using faults = new PageFaults(ram, {
-      missing: () => {
-        asked++;
-        return null;
-      },
+describe.each(UFFD_KERNELS)('$name', ({ callsOf, kvmOf, isReal }) => {
+  describe.each(['anonymous', 'memfd'] as const)('missing pages of %s memory', (kind) => {
+    it('are brought when this thread accesses them, in the middle of that, and once', (test) => {
+      const calls = callsOf(test);
+      const page = calls.pageSize;
+      using ram = kinds[kind](calls);
+      ram.write(5 * page, new Uint8Array([99]));
+      using space = new AddressSpace({ littleEndian: true, pageSize: page });
+      space.addRam(0, ram);
+      const { asked, missing } = numbered(page);
+      using faults = new PageFaults(ram, { missing });
+      expect(space.readU8(7 * page + 1)).toBe(7);
+      space.writeU32(9 * page - 2, 0x0403_0201);
+      expect([space.readU8(8 * page), space.readU32(9 * page - 2), space.readU8(9 * page + 2)]).toEqual([
+        8, 0x0403_0201, 9,
+      ]);
+      expect(asked).toEqual([7, 8, 9]);
+      expect(space.readU8(5 * page)).toBe(99);
+      expect(asked).toEqual([7, 8, 9]);
+      const all = space.read(0, PAGES * page);
+      expect(asked.length).toBe(PAGES - 1);
+      expect([all[1 * page], all[63 * page + 5], all[9 * page]]).toEqual([1, 63, 3]);
+      const pieces = new Uint8Array(2);
+      ram.discard(11 * page, page);
+      space.gather([10 * page, 11 * page], 1, pieces);
+      expect([...pieces]).toEqual([10, 11]);
+      expect(asked.length).toBe(PAGES);
+      expect(inspect(faults)).toContain('serves missing, 0 pages');
     });
-    const byte = (at: number): number => {
-      const into = new Uint8Array(1);
-      expect(ram.read(at, into)).toBe(1);
-      return into[0]!;
-    };
-    expect([byte(3 * page), asked]).toEqual([0, 1]);
-    expect(faults.copy(page, new Uint8Array(4 * page).fill(1))).toBe(2 * page);
-    expect(faults.copy(3 * page, new Uint8Array(page).fill(1))).toBe(0);
-    expect(faults.zero(4 * page, page)).toBe(page);
-    expect([byte(page), byte(2 * page), byte(3 * page), byte(4 * page), asked]).toEqual([1, 1, 0, 0, 1]);
-    expect(() => faults.copy(1, new Uint8Array(page))).toThrow(expect.objectContaining({ code: 'EINVAL' }));
-    expect(() => faults.copy(0, new Uint8Array(1))).toThrow(expect.objectContaining({ code: 'EINVAL' }));
-    expect(() => faults.copy(PAGES * page, new Uint8Array(page))).toThrow(
-      expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' }),
-    );
-    expect(() => faults.protect(0, page)).toThrow(
-      expect.objectContaining({ code: 'ENOENT', explanation: expect.stringContaining('no handler') }),
-    );
-  });
 
-  it("are brought for guests by the event loop, which isn't stopped meanwhile", async (test) => {
-    const { vcpu, ram, page, vm } = guestOf(test, kind, [20, 22, 20]);
-    const { asked, missing } = numbered(page);
-    using _faults = new PageFaults(ram, {
-      missing: async (fault) => {
-        expect(fault.write).toBe(true);
-        await new Promise((turn) => setTimeout(turn, 5));
-        return missing(fault);
-      },
-    });
-    await vcpu.run();
-    expect(asked).toEqual([20, 22]);
-    expect([vm.memory.readU8(20 * page), vm.memory.readU8(20 * page + 1)]).toEqual([20, 0x41]);
-  });
-
-  it('are zeros for whoever waits when it ends, and memory is as ever afterwards', async (test) => {
-    const { vcpu, ram, page, vm } = guestOf(test, kind, [20]);
-    let asked = 0;
-    const faults = new PageFaults(ram, {
-      missing: () => {
-        asked++;
-        return new Promise<null>(() => {});
-      },
-    });
-    const run = vcpu.run();
-    await soon(() => asked === 1);
-    expect(() => vm.memory.readU8(20 * page)).toThrow(
-      expect.objectContaining({ code: 'EDEADLK', explanation: expect.stringContaining('has not answered yet') }),
-    );
-    expect(() => vm.memory.slice(0, page)).toThrow(expect.objectContaining({ code: 'EACCES' }));
-    faults.close();
-    faults.close();
-    await run;
-    expect([vm.memory.readU8(20 * page), vm.memory.readU8(20 * page + 1)]).toEqual([0, 0x41]);
-    expect(vm.memory.slice(20 * page, page)[1]).toBe(0x41);
-    expect([faults.closed, ram.pins]).toEqual([true, 2]);
-  });
-
-  it('go with a part that is unmapped, and nobody waits for them', async (test) => {
-    const { vcpu, ram, page, vm } = guestOf(test, kind, [20]);
-    let asked = 0;
-    using _faults = new PageFaults(ram, {
-      missing: () => {
-        asked++;
-        return new Promise<null>(() => {});
-      },
-    });
-    const run = vcpu.run().catch((error: unknown) => error);
-    await soon(() => asked === 1);
-    ram.unmapPart(16 * page, 16 * page);
-    // A page that the host lacks: EFAULT, or (kvm_pvm) an MMIO exit.
-    expect(await run).toBeDefined();
-    expect(() => vm.memory.readU8(20 * page)).toThrow(expect.objectContaining({ code: 'EFAULT' }));
-  });
-});
-
-describe('a handler of missing pages', () => {
-  it('may throw, or give what is no page: an error of the access, and the page stays missing', (test) => {
-    const calls = trackingKernel(test);
-    const page = calls.pageSize;
-    using ram = kinds.anonymous(calls);
-    const answers: unknown[] = [];
-    using faults = new PageFaults(ram, {
-      missing: () => {
-        const answer = answers.shift();
-        if (answer instanceof Error) throw answer;
-        return answer as null;
-      },
-    });
-    const read = () => ram.read(page, new Uint8Array(1));
-    answers.push(new Error('of its own'), undefined, new Uint8Array(page - 1), 7, Promise.resolve(null));
-    expect(read).toThrow('of its own');
-    for (const said of ['undefined', `${page - 1} bytes`, '7']) {
-      expect(read).toThrow(
-        expect.objectContaining({ code: 'ERR_INVALID_RETURN_VALUE', message: expect.stringContaining(said) }),
+    it('are zeros, or copied ahead; what is there stays', (test) => {
+      const calls = callsOf(test);
+      const page = calls.pageSize;
+      using ram = kinds[kind](calls);
+      let asked = 0;
+      using faults = new PageFaults(ram, {
+        missing: () => {
+          asked++;
+          return null;
+        },
+      });
+      const byte = (at: number): number => {
+        const into = new Uint8Array(1);
+        expect(ram.read(at, into)).toBe(1);
+        return into[0]!;
+      };
+      expect([byte(3 * page), asked]).toEqual([0, 1]);
+      expect(faults.copy(page, new Uint8Array(4 * page).fill(1))).toBe(2 * page);
+      expect(faults.copy(3 * page, new Uint8Array(page).fill(1))).toBe(0);
+      expect(faults.zero(4 * page, page)).toBe(page);
+      expect([byte(page), byte(2 * page), byte(3 * page), byte(4 * page), asked]).toEqual([1, 1, 0, 0, 1]);
+      expect(() => faults.copy(1, new Uint8Array(page))).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+      expect(() => faults.copy(0, new Uint8Array(1))).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+      expect(() => faults.copy(PAGES * page, new Uint8Array(page))).toThrow(
+        expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' }),
       );
-    }
-    expect(read).toThrow(expect.objectContaining({ code: 'EDEADLK', explanation: expect.stringContaining('promise') }));
-    expect(faults.zero(page, page)).toBe(page);
-    expect(read()).toBe(1);
+      expect(() => faults.protect(0, page)).toThrow(
+        expect.objectContaining({ code: 'ENOENT', explanation: expect.stringContaining('no handler') }),
+      );
+    });
+
+    it("are brought for guests by the event loop, which isn't stopped meanwhile", async (test) => {
+      const { vcpu, ram, page, vm } = guestOf(kvmOf(test), test, kind, [20, 22, 20]);
+      const { asked, missing } = numbered(page);
+      using _faults = new PageFaults(ram, {
+        missing: async (fault) => {
+          expect(fault.write).toBe(true);
+          await new Promise((turn) => setTimeout(turn, 5));
+          return missing(fault);
+        },
+      });
+      await vcpu.run();
+      expect(asked).toEqual([20, 22]);
+      expect([vm.memory.readU8(20 * page), vm.memory.readU8(20 * page + 1)]).toEqual([20, 0x41]);
+    });
+
+    it('are zeros for whoever waits when it ends, and memory is as ever afterwards', async (test) => {
+      const { vcpu, ram, page, vm } = guestOf(kvmOf(test), test, kind, [20]);
+      let asked = 0;
+      const faults = new PageFaults(ram, {
+        missing: () => {
+          asked++;
+          return new Promise<null>(() => {});
+        },
+      });
+      const run = vcpu.run();
+      await soon(() => asked === 1);
+      expect(() => vm.memory.readU8(20 * page)).toThrow(
+        expect.objectContaining({ code: 'EDEADLK', explanation: expect.stringContaining('has not answered yet') }),
+      );
+      expect(() => vm.memory.slice(0, page)).toThrow(expect.objectContaining({ code: 'EACCES' }));
+      faults.close();
+      faults.close();
+      await run;
+      expect([vm.memory.readU8(20 * page), vm.memory.readU8(20 * page + 1)]).toEqual([0, 0x41]);
+      expect(vm.memory.slice(20 * page, page)[1]).toBe(0x41);
+      expect([faults.closed, ram.pins]).toEqual([true, 2]);
+    });
+
+    it('go with a part that is unmapped, and nobody waits for them', async (test) => {
+      const { vcpu, ram, page, vm } = guestOf(kvmOf(test), test, kind, [20]);
+      let asked = 0;
+      using _faults = new PageFaults(ram, {
+        missing: () => {
+          asked++;
+          return new Promise<null>(() => {});
+        },
+      });
+      const run = vcpu.run().catch((error: unknown) => error);
+      await soon(() => asked === 1);
+      ram.unmapPart(16 * page, 16 * page);
+      // A page that the host lacks: EFAULT, or (kvm_pvm) an MMIO exit.
+      expect(await run).toBeDefined();
+      expect(() => vm.memory.readU8(20 * page)).toThrow(expect.objectContaining({ code: 'EFAULT' }));
+    });
   });
 
-  it('may itself access the memory, but for the page that it is asked for', (test) => {
-    const calls = trackingKernel(test);
-    const page = calls.pageSize;
-    using ram = kinds.anonymous(calls);
-    using _faults = new PageFaults(ram, {
-      missing: ({ offset }) => {
-        const bytes = new Uint8Array(page).fill(offset / page);
-        if (offset === 0) return bytes;
-        // The page before it, and that one's…
-        ram.read(offset - page, bytes);
-        bytes[0]!++;
-        return bytes;
-      },
+  describe('a handler of missing pages', () => {
+    it('may throw, or give what is no page: an error of the access, and the page stays missing', (test) => {
+      const calls = callsOf(test);
+      const page = calls.pageSize;
+      using ram = kinds.anonymous(calls);
+      const answers: unknown[] = [];
+      using faults = new PageFaults(ram, {
+        missing: () => {
+          const answer = answers.shift();
+          if (answer instanceof Error) throw answer;
+          return answer as null;
+        },
+      });
+      const read = () => ram.read(page, new Uint8Array(1));
+      answers.push(new Error('of its own'), undefined, new Uint8Array(page - 1), 7, Promise.resolve(null));
+      expect(read).toThrow('of its own');
+      for (const said of ['undefined', `${page - 1} bytes`, '7']) {
+        expect(read).toThrow(
+          expect.objectContaining({ code: 'ERR_INVALID_RETURN_VALUE', message: expect.stringContaining(said) }),
+        );
+      }
+      expect(read).toThrow(
+        expect.objectContaining({ code: 'EDEADLK', explanation: expect.stringContaining('promise') }),
+      );
+      expect(faults.zero(page, page)).toBe(page);
+      expect(read()).toBe(1);
     });
-    const byte = new Uint8Array(1);
-    ram.read(5 * page, byte);
-    expect(byte[0]).toBe(5);
-    using other = kinds.anonymous(calls);
-    using _itself = new PageFaults(other, {
-      missing: ({ offset }) => {
-        other.read(offset, byte);
-        return null;
-      },
+
+    it('may itself access the memory, but for the page that it is asked for', (test) => {
+      const calls = callsOf(test);
+      const page = calls.pageSize;
+      using ram = kinds.anonymous(calls);
+      using _faults = new PageFaults(ram, {
+        missing: ({ offset }) => {
+          const bytes = new Uint8Array(page).fill(offset / page);
+          if (offset === 0) return bytes;
+          // The page before it, and that one's…
+          ram.read(offset - page, bytes);
+          bytes[0]!++;
+          return bytes;
+        },
+      });
+      const byte = new Uint8Array(1);
+      ram.read(5 * page, byte);
+      expect(byte[0]).toBe(5);
+      using other = kinds.anonymous(calls);
+      using _itself = new PageFaults(other, {
+        missing: ({ offset }) => {
+          other.read(offset, byte);
+          return null;
+        },
+      });
+      expect(() => other.read(0, byte)).toThrow(expect.objectContaining({ code: 'EDEADLK' }));
     });
-    expect(() => other.read(0, byte)).toThrow(expect.objectContaining({ code: 'EDEADLK' }));
+
+    it('tells onError what it threw for a guest, which waits on, and goes on when the page comes', async (test) => {
+      const { vcpu, ram, page, vm } = guestOf(kvmOf(test), test, 'memfd', [20, 21]);
+      const errors: string[] = [];
+      let good = false;
+      using faults = new PageFaults(ram, {
+        missing: () => {
+          if (!good) throw new Error('not yet');
+          return new Uint8Array(page).fill(9);
+        },
+        onError: (error, { offset }) => errors.push(`${(error as Error).message} ${offset / page}`),
+      });
+      let ended = false;
+      const run = vcpu.run().then(() => {
+        ended = true;
+      });
+      await soon(() => errors.length === 1);
+      expect(faults.copy(20 * page, new Uint8Array(page).fill(8))).toBe(page);
+      await soon(() => errors.length === 2);
+      expect([errors, ended]).toEqual([['not yet 20', 'not yet 21'], false]);
+      good = true;
+      faults.wake(21 * page, page);
+      await run;
+      expect([vm.memory.readU8(20 * page), vm.memory.readU8(21 * page)]).toEqual([8, 9]);
+    });
+
+    it('does not keep a vCPU from being closed', async (test) => {
+      const { vcpu, ram } = guestOf(kvmOf(test), test, 'anonymous', [20]);
+      let asked = 0;
+      const faults = new PageFaults(ram, {
+        missing: () => {
+          asked++;
+          return new Promise<null>(() => {});
+        },
+      });
+      const run = vcpu.run().catch((error: unknown) => error);
+      await soon(() => asked === 1);
+      const before = performance.now();
+      // KVM that emulates the guest doesn't give up the page for a signal: then the vCPU's thread closes it later.
+      vcpu.close();
+      expect(performance.now() - before).toBeLessThan(5000);
+      faults.close();
+      expect(await run).toBeDefined();
+    });
   });
 
-  it('tells onError what it threw for a guest, which waits on, and goes on when the page comes', async (test) => {
-    const { vcpu, ram, page, vm } = guestOf(test, 'memfd', [20, 21]);
-    const errors: string[] = [];
-    let good = false;
-    using faults = new PageFaults(ram, {
-      missing: () => {
-        if (!good) throw new Error('not yet');
-        return new Uint8Array(page).fill(9);
-      },
-      onError: (error, { offset }) => errors.push(`${(error as Error).message} ${offset / page}`),
+  describe.each(['anonymous', 'memfd'] as const)('stores to protected %s memory', (kind) => {
+    it('are told before they are made, once for each page, whoever makes them', async (test) => {
+      const { vcpu, ram, page, vm } = guestOf(kvmOf(test), test, kind, [20, 22, 20]);
+      ram.write(20 * page, new Uint8Array(3 * page).fill(5));
+      const old: [page: number, before: number][] = [];
+      using faults = new PageFaults(ram, {
+        store: ({ offset, write }) => {
+          expect(write).toBe(true);
+          old.push([offset / page, vm.memory.readU8(offset + 1)]);
+        },
+      });
+      vm.memory.writeU8(30 * page, 1);
+      faults.protect();
+      await vcpu.run();
+      expect(old).toEqual([
+        [20, 5],
+        [22, 5],
+      ]);
+      vm.memory.writeU16(31 * page - 1, 0x0202);
+      vm.memory.writeU8(31 * page, 3);
+      expect(old.slice(2)).toEqual([
+        [30, 0],
+        [31, 0],
+      ]);
+      faults.unprotect(32 * page, page);
+      vm.memory.writeU8(32 * page, 3);
+      faults.protect(20 * page, page);
+      expect(vm.memory.readU8(20 * page + 1)).toBe(0x41);
+      vm.memory.writeU8(20 * page, 3);
+      expect(old.slice(4)).toEqual([[20, 0x41]]);
+      faults.close();
+      vm.memory.writeU8(40 * page, 3);
+      expect(old.length).toBe(5);
     });
-    let ended = false;
-    const run = vcpu.run().then(() => {
-      ended = true;
+
+    it('wait for a promise of a guest, and are EDEADLK for this thread', async (test) => {
+      const { vcpu, ram, page, vm } = guestOf(kvmOf(test), test, kind, [20]);
+      let release = (): void => {};
+      using faults = new PageFaults(ram, {
+        store: () =>
+          new Promise((resolve) => {
+            release = resolve;
+          }),
+      });
+      faults.protect();
+      let ended = false;
+      const run = vcpu.run().then(() => {
+        ended = true;
+      });
+      await new Promise((turn) => setTimeout(turn, 50));
+      expect([ended, vm.memory.readU8(20 * page + 1)]).toEqual([false, 0]);
+      expect(() => vm.memory.writeU8(20 * page, 1)).toThrow(expect.objectContaining({ code: 'EDEADLK' }));
+      release();
+      await run;
+      expect(vm.memory.readU8(20 * page + 1)).toBe(0x41);
     });
-    await soon(() => errors.length === 1);
-    expect(faults.copy(20 * page, new Uint8Array(page).fill(8))).toBe(page);
-    await soon(() => errors.length === 2);
-    expect([errors, ended]).toEqual([['not yet 20', 'not yet 21'], false]);
-    good = true;
-    faults.wake(21 * page, page);
-    await run;
-    expect([vm.memory.readU8(20 * page), vm.memory.readU8(21 * page)]).toEqual([8, 9]);
+
+    it('come after the page, where both are served', (test) => {
+      const calls = callsOf(test);
+      const page = calls.pageSize;
+      using ram = kinds[kind](calls);
+      const { asked, missing } = numbered(page);
+      const stored: number[] = [];
+      using faults = new PageFaults(ram, { missing, store: ({ offset }) => void stored.push(offset / page) });
+      ram.write(3 * page, new Uint8Array(1));
+      faults.protect(3 * page, page);
+      ram.write(3 * page + 1, new Uint8Array(1));
+      ram.write(4 * page + 1, new Uint8Array(1));
+      expect([asked, stored]).toEqual([[3, 4], [3]]);
+    });
   });
 
-  it('does not keep a vCPU from being closed', async (test) => {
-    const { vcpu, ram } = guestOf(test, 'anonymous', [20]);
-    let asked = 0;
-    const faults = new PageFaults(ram, {
-      missing: () => {
-        asked++;
-        return new Promise<null>(() => {});
-      },
+  describe('a thread that serves pages', () => {
+    it('is refused what it would have to wait for itself', async (test) => {
+      const { kvm, vm, vcpu, ram, page } = guestOf(kvmOf(test), test, 'anonymous', [20]);
+      const { asked, missing } = numbered(page);
+      const faults = new PageFaults(ram, { missing });
+      expect(() => vcpu.runSync()).toThrow(
+        expect.objectContaining({ code: 'EDEADLK', explanation: expect.stringContaining('serves page faults') }),
+      );
+      for (const advice of [MADV.POPULATE_READ, MADV.POPULATE_WRITE]) {
+        expect(() => ram.advise(advice)).toThrow(expect.objectContaining({ code: 'EDEADLK' }));
+      }
+      // KVM_SET_MSRS: for MSR_KVM_WALL_CLOCK_NEW, say, KVM itself reads and writes the guest's memory, in this thread.
+      expect(kvm.calls.ioctlUnchecked(vcpu.fd, 0x4008_ae89, new Uint8Array(24))).toBe(-ERRNO.EDEADLK);
+      expect(ram.read(20 * page, new Uint8Array(0))).toBe(0);
+      if (!isReal) return;
+      const { cr0, cr4, efer } = vcpu.x86_64.getSregs();
+      expect(() => vcpu.x86_64.setSregs({ cr0: cr0 | (1n << 31n), cr4: cr4 | 32n, efer: efer & ~0x500n })).toThrow(
+        expect.objectContaining({ code: 'EDEADLK' }),
+      );
+      expect(vcpu.x86_64.getRegs().rip).toBe(0x1000n);
+      expect(asked).toEqual([]);
+      await vcpu.run();
+      expect(asked).toEqual([20]);
+      faults.close();
+      expect(vm.memory.readU8(20 * page + 1)).toBe(0x41);
+      loadStores(kvm, vm, vcpu, [21 * page]);
+      vcpu.runSync();
+      expect(vm.memory.readU8(21 * page)).toBe(0x41);
     });
-    const run = vcpu.run().catch((error: unknown) => error);
-    await soon(() => asked === 1);
-    const before = performance.now();
-    // KVM that emulates the guest doesn't give up the page for a signal: then the vCPU's thread closes it later.
-    vcpu.close();
-    expect(performance.now() - before).toBeLessThan(5000);
-    faults.close();
-    expect(await run).toBeDefined();
-  });
-});
 
-describe.each(['anonymous', 'memfd'] as const)('stores to protected %s memory', (kind) => {
-  it('are told before they are made, once for each page, whoever makes them', async (test) => {
-    const { vcpu, ram, page, vm } = guestOf(test, kind, [20, 22, 20]);
-    ram.write(20 * page, new Uint8Array(3 * page).fill(5));
-    const old: [page: number, before: number][] = [];
-    using faults = new PageFaults(ram, {
-      store: ({ offset, write }) => {
-        expect(write).toBe(true);
-        old.push([offset / page, vm.memory.readU8(offset + 1)]);
-      },
-    });
-    vm.memory.writeU8(30 * page, 1);
-    faults.protect();
-    await vcpu.run();
-    expect(old).toEqual([
-      [20, 5],
-      [22, 5],
-    ]);
-    vm.memory.writeU16(31 * page - 1, 0x0202);
-    vm.memory.writeU8(31 * page, 3);
-    expect(old.slice(2)).toEqual([
-      [30, 0],
-      [31, 0],
-    ]);
-    faults.unprotect(32 * page, page);
-    vm.memory.writeU8(32 * page, 3);
-    faults.protect(20 * page, page);
-    expect(vm.memory.readU8(20 * page + 1)).toBe(0x41);
-    vm.memory.writeU8(20 * page, 3);
-    expect(old.slice(4)).toEqual([[20, 0x41]]);
-    faults.close();
-    vm.memory.writeU8(40 * page, 3);
-    expect(old.length).toBe(5);
-  });
-
-  it('wait for a promise of a guest, and are EDEADLK for this thread', async (test) => {
-    const { vcpu, ram, page, vm } = guestOf(test, kind, [20]);
-    let release = (): void => {};
-    using faults = new PageFaults(ram, {
-      store: () =>
-        new Promise((resolve) => {
-          release = resolve;
+    it('begins before slices are made, once, and for memory that it can be done for', (test) => {
+      const calls = callsOf(test);
+      const handlers = { missing: () => null };
+      using ram = kinds.anonymous(calls);
+      using space = new AddressSpace({ littleEndian: true, pageSize: calls.pageSize });
+      space.addRam(0, ram);
+      const slice = space.slice(0, 8);
+      expect(() => new PageFaults(ram, handlers)).toThrow(
+        expect.objectContaining({ code: 'EBUSY', explanation: expect.stringContaining('before slices are made') }),
+      );
+      slice[0] = 1;
+      expect(space.readU8(0)).toBe(1);
+      using other = kinds.anonymous(calls);
+      using faults = new PageFaults(other, handlers);
+      expect(() => new PageFaults(other, handlers)).toThrow(expect.objectContaining({ code: 'EBUSY' }));
+      expect(other.pins).toBe(1);
+      faults.close();
+      new PageFaults(other, handlers).close();
+      using reserved = Reservation.make(calls, calls.pageSize, {});
+      expect(() => new PageFaults(reserved, handlers)).toThrow(
+        expect.objectContaining({
+          code: 'EINVAL',
+          explanation: expect.stringContaining('this mapping is reservation'),
         }),
+      );
+      expect(() => new PageFaults(other, {})).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE' }));
+      expect(() => new PageFaults(other, { missing: 7 as never })).toThrow(
+        expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', message: expect.stringContaining('handlers.missing') }),
+      );
+      expect(() => new PageFaults(space as never, handlers)).toThrow(
+        expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE' }),
+      );
     });
-    faults.protect();
-    let ended = false;
-    const run = vcpu.run().then(() => {
-      ended = true;
+
+    it('hears of pages that another mapping of the memfd took out', (test) => {
+      const calls = callsOf(test);
+      const page = calls.pageSize;
+      using ram = kinds.memfd(calls);
+      const { asked, missing } = numbered(page);
+      using _faults = new PageFaults(ram, { missing });
+      const hva = calls.mmap(ram.size, 3, 1, ram.fd, 0, 0, 0);
+      const byte = new Uint8Array(1);
+      ram.read(4 * page, byte);
+      expect(calls.madvise(hva + 4 * page, page, MADV.REMOVE)).toBe(0);
+      ram.read(4 * page, byte);
+      expect([asked, byte[0]]).toEqual([[4, 4], 4]);
+      calls.munmap(hva, ram.size);
     });
-    await new Promise((turn) => setTimeout(turn, 50));
-    expect([ended, vm.memory.readU8(20 * page + 1)]).toEqual([false, 0]);
-    expect(() => vm.memory.writeU8(20 * page, 1)).toThrow(expect.objectContaining({ code: 'EDEADLK' }));
-    release();
-    await run;
-    expect(vm.memory.readU8(20 * page + 1)).toBe(0x41);
-  });
 
-  it('come after the page, where both are served', (test) => {
-    const calls = trackingKernel(test);
-    const page = calls.pageSize;
-    using ram = kinds[kind](calls);
-    const { asked, missing } = numbered(page);
-    const stored: number[] = [];
-    using faults = new PageFaults(ram, { missing, store: ({ offset }) => void stored.push(offset / page) });
-    ram.write(3 * page, new Uint8Array(1));
-    faults.protect(3 * page, page);
-    ram.write(3 * page + 1, new Uint8Array(1));
-    ram.write(4 * page + 1, new Uint8Array(1));
-    expect([asked, stored]).toEqual([[3, 4], [3]]);
-  });
-});
-
-describe('a thread that serves pages', () => {
-  it('is refused what it would have to wait for itself', async (test) => {
-    const { kvm, vm, vcpu, ram, page } = guestOf(test, 'anonymous', [20]);
-    const { asked, missing } = numbered(page);
-    const faults = new PageFaults(ram, { missing });
-    expect(() => vcpu.runSync()).toThrow(
-      expect.objectContaining({ code: 'EDEADLK', explanation: expect.stringContaining('serves page faults') }),
-    );
-    for (const advice of [MADV.POPULATE_READ, MADV.POPULATE_WRITE]) {
-      expect(() => ram.advise(advice)).toThrow(expect.objectContaining({ code: 'EDEADLK' }));
-    }
-    // KVM_SET_MSRS: for MSR_KVM_WALL_CLOCK_NEW, say, KVM itself reads and writes the guest's memory, in this thread.
-    expect(kvm.calls.ioctlUnchecked(vcpu.fd, 0x4008_ae89, new Uint8Array(24))).toBe(-ERRNO.EDEADLK);
-    const { cr0, cr4, efer } = vcpu.x86_64.getSregs();
-    expect(() => vcpu.x86_64.setSregs({ cr0: cr0 | (1n << 31n), cr4: cr4 | 32n, efer: efer & ~0x500n })).toThrow(
-      expect.objectContaining({ code: 'EDEADLK' }),
-    );
-    expect(vcpu.x86_64.getRegs().rip).toBe(0x1000n);
-    expect(asked).toEqual([]);
-    await vcpu.run();
-    expect(asked).toEqual([20]);
-    faults.close();
-    expect(vm.memory.readU8(20 * page + 1)).toBe(0x41);
-    loadStores(kvm, vm, vcpu, [21 * page]);
-    vcpu.runSync();
-    expect(vm.memory.readU8(21 * page)).toBe(0x41);
-  });
-
-  it('begins before slices are made, once, and for memory that it can be done for', (test) => {
-    const calls = trackingKernel(test);
-    const handlers = { missing: () => null };
-    using ram = kinds.anonymous(calls);
-    using space = new AddressSpace({ littleEndian: true, pageSize: calls.pageSize });
-    space.addRam(0, ram);
-    const slice = space.slice(0, 8);
-    expect(() => new PageFaults(ram, handlers)).toThrow(
-      expect.objectContaining({ code: 'EBUSY', explanation: expect.stringContaining('before slices are made') }),
-    );
-    slice[0] = 1;
-    expect(space.readU8(0)).toBe(1);
-    using other = kinds.anonymous(calls);
-    using faults = new PageFaults(other, handlers);
-    expect(() => new PageFaults(other, handlers)).toThrow(expect.objectContaining({ code: 'EBUSY' }));
-    expect(other.pins).toBe(1);
-    faults.close();
-    new PageFaults(other, handlers).close();
-    using reserved = Reservation.make(calls, calls.pageSize, {});
-    expect(() => new PageFaults(reserved, handlers)).toThrow(
-      expect.objectContaining({ code: 'EINVAL', explanation: expect.stringContaining('this mapping is reservation') }),
-    );
-    expect(() => new PageFaults(other, {})).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE' }));
-    expect(() => new PageFaults(other, { missing: 7 as never })).toThrow(
-      expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', message: expect.stringContaining('handlers.missing') }),
-    );
-    expect(() => new PageFaults(space as never, handlers)).toThrow(
-      expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE' }),
-    );
-  });
-
-  it('hears of pages that another mapping of the memfd took out', (test) => {
-    const calls = trackingKernel(test);
-    const page = calls.pageSize;
-    using ram = kinds.memfd(calls);
-    const { asked, missing } = numbered(page);
-    using _faults = new PageFaults(ram, { missing });
-    const hva = calls.mmap(ram.size, 3, 1, ram.fd, 0, 0, 0);
-    const byte = new Uint8Array(1);
-    ram.read(4 * page, byte);
-    expect(calls.madvise(hva + 4 * page, page, MADV.REMOVE)).toBe(0);
-    ram.read(4 * page, byte);
-    expect([asked, byte[0]]).toEqual([[4, 4], 4]);
-    calls.munmap(hva, ram.size);
-  });
-
-  it('is told by the calls: EAGAIN for what it would wait for, EPERM for requests that they do not know of', (test) => {
-    const calls = trackingKernel(test);
-    const uffd = calls.uffd!;
-    const page = calls.pageSize;
-    const hva = calls.mmap(4 * page, 3, 0x22, -1, 0, 0, 0);
-    const fd = uffd.userfaultfd(0);
-    expect(uffd.uffdRegister(fd, hva, page, UFFDIO_REGISTER_MODE.MISSING)).toBe(-ERRNO.EINVAL);
-    expect(uffd.uffdApi(fd, new BigUint64Array(1))).toBe(-ERRNO.EFAULT);
-    expect(uffd.uffdApi(fd, new BigUint64Array([1n << 63n, 0n]))).toBe(-ERRNO.EINVAL);
-    const api = new BigUint64Array(2);
-    expect(uffd.uffdApi(fd, api)).toBe(0);
-    expect([api[0] !== 0n, api[1] !== 0n]).toEqual([true, true]);
-    expect(uffd.uffdApi(fd, api)).toBe(-ERRNO.EINVAL);
-    expect(uffd.uffdRegister(fd, hva, page, 8)).toBe(-ERRNO.EINVAL);
-    expect(uffd.uffdRegister(fd, hva, 5 * page, 1)).toBe(-ERRNO.EINVAL);
-    expect(uffd.uffdRegister(fd, hva + page, 2 * page, 1)).toBe(0);
-    const bytes = new Uint8Array(page);
-    expect(calls.readMemory(hva, new Uint8Array(4 * page))).toBe(page);
-    expect(calls.readMemory(hva + page, bytes)).toBe(-ERRNO.EAGAIN);
-    expect(calls.writeMemory(hva + page, bytes)).toBe(-ERRNO.EAGAIN);
-    expect(calls.gather(new Float64Array([hva, hva + page]), new Uint32Array([1, 1]), bytes)).toBe(1);
-    expect(calls.window(hva, 4 * page)).toBe(-ERRNO.EACCES);
-    const other = uffd.userfaultfd(0);
-    uffd.uffdApi(other, new BigUint64Array(2));
-    expect(uffd.uffdRegister(other, hva + 3 * page, page, 1)).toBe(-ERRNO.EBUSY);
-    expect(uffd.uffdCopy(other, hva, bytes, 0)).toBe(-ERRNO.ENOENT);
-    expect(uffd.uffdCopy(fd, hva + page, bytes.fill(1), 0)).toBe(page);
-    expect(uffd.uffdCopy(fd, hva + page, bytes, 0)).toBe(-ERRNO.EEXIST);
-    expect(calls.readMemory(hva + page, bytes)).toBe(page);
-    expect(uffd.uffdZeropage(fd, hva + 2 * page, page, 0)).toBe(page);
-    expect(uffd.uffdWriteprotect(fd, hva + 2 * page, page, 1)).toBe(-ERRNO.ENOENT);
-    expect(uffd.uffdWake(fd, hva, 1)).toBe(-ERRNO.EINVAL);
-    expect(calls.ioctlUnchecked(fd, 0xc020_aa00, new Uint8Array(32))).toBe(-ERRNO.EPERM);
-    expect(uffd.userfaultfd(2)).toBe(-ERRNO.EINVAL);
-    expect(calls.close(fd)).toBe(0);
-    expect(typeof calls.window(hva, 4 * page)).toBe('object');
-    expect(uffd.uffdWake(fd, hva, page)).toBe(-ERRNO.EBADF);
-    calls.close(other);
-    calls.munmap(hva, 4 * page);
+    it('is told by the calls: EAGAIN for what it would wait for, EPERM for requests that they do not know of', (test) => {
+      const calls = callsOf(test);
+      const uffd = calls.uffd!;
+      const page = calls.pageSize;
+      const hva = calls.mmap(4 * page, 3, 0x22, -1, 0, 0, 0);
+      const fd = uffd.userfaultfd(0);
+      expect(uffd.uffdRegister(fd, hva, page, UFFDIO_REGISTER_MODE.MISSING)).toBe(-ERRNO.EINVAL);
+      expect(uffd.uffdApi(fd, new BigUint64Array(1))).toBe(-ERRNO.EFAULT);
+      expect(uffd.uffdApi(fd, new BigUint64Array([1n << 63n, 0n]))).toBe(-ERRNO.EINVAL);
+      const api = new BigUint64Array(2);
+      expect(uffd.uffdApi(fd, api)).toBe(0);
+      expect([api[0] !== 0n, api[1] !== 0n]).toEqual([true, true]);
+      expect(uffd.uffdApi(fd, api)).toBe(-ERRNO.EINVAL);
+      expect(uffd.uffdRegister(fd, hva, page, 8)).toBe(-ERRNO.EINVAL);
+      expect(uffd.uffdRegister(fd, hva, 5 * page, 1)).toBe(-ERRNO.EINVAL);
+      expect(uffd.uffdRegister(fd, hva + page, 2 * page, 1)).toBe(0);
+      const bytes = new Uint8Array(page);
+      expect(calls.readMemory(hva, new Uint8Array(4 * page))).toBe(page);
+      expect(calls.readMemory(hva + page, bytes)).toBe(-ERRNO.EAGAIN);
+      expect(calls.writeMemory(hva + page, bytes)).toBe(-ERRNO.EAGAIN);
+      expect(calls.gather(new Float64Array([hva, hva + page]), new Uint32Array([1, 1]), bytes)).toBe(1);
+      expect(calls.window(hva, 4 * page)).toBe(-ERRNO.EACCES);
+      const other = uffd.userfaultfd(0);
+      uffd.uffdApi(other, new BigUint64Array(2));
+      expect(uffd.uffdRegister(other, hva + 3 * page, page, 1)).toBe(-ERRNO.EBUSY);
+      expect(uffd.uffdCopy(other, hva, bytes, 0)).toBe(-ERRNO.ENOENT);
+      expect(uffd.uffdCopy(fd, hva + page, bytes.fill(1), 0)).toBe(page);
+      expect(uffd.uffdCopy(fd, hva + page, bytes, 0)).toBe(-ERRNO.EEXIST);
+      expect(calls.readMemory(hva + page, bytes)).toBe(page);
+      expect(uffd.uffdZeropage(fd, hva + 2 * page, page, 0)).toBe(page);
+      expect(uffd.uffdWriteprotect(fd, hva + 2 * page, page, 1)).toBe(-ERRNO.ENOENT);
+      expect(uffd.uffdWake(fd, hva, 1)).toBe(-ERRNO.EINVAL);
+      expect(calls.ioctlUnchecked(fd, 0xc020_aa00, new Uint8Array(32))).toBe(-ERRNO.EPERM);
+      expect(uffd.userfaultfd(2)).toBe(-ERRNO.EINVAL);
+      expect(calls.close(fd)).toBe(0);
+      expect(typeof calls.window(hva, 4 * page)).toBe('object');
+      expect(uffd.uffdWake(fd, hva, page)).toBe(-ERRNO.EBADF);
+      calls.close(other);
+      calls.munmap(hva, 4 * page);
+    });
   });
 });
 
