@@ -180,7 +180,9 @@ int64_t IoctlUnchecked(Environment& environment, OwnFd fd, uint32_t request, Val
   }
   if (IsBusy(fd)) return -EBUSY;
   // What a userfaultfd serves must be known to us: these requests have calls of their own.
-  if (((request >> 8) & 0xff) == kUffdio) return -EPERM;
+  const Kind kind = fd.descriptor->kind;
+  const bool may_be_one = kind == Kind::userfaultfd || kind == Kind::other;
+  if (may_be_one && ((request >> 8) & 0xff) == kUffdio) return -EPERM;
   if (environment.mappings.IsServing() && !SparesMemory(request)) return -EDEADLK;
   int64_t result;
   if (argument.is_value) {

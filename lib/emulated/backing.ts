@@ -41,6 +41,12 @@ export interface Backing {
   release(): void;
 }
 
+/** Where the bytes of a page are. */
+export interface PlaceInBacking {
+  readonly backing: Backing;
+  readonly offset: number;
+}
+
 export class MemoryBacking implements Backing {
   readonly kind = 'memory';
   readonly #size: number;

@@ -2,7 +2,7 @@ import { isPowerOfTwo } from '../base/arguments.ts';
 import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { MADV, MAP, MAP_HUGE_BITS, PROT } from '../uapi/flags.ts';
-import { type Backing, type MapRequest, type MapSource, MemoryBacking } from './backing.ts';
+import { type Backing, type MapRequest, type MapSource, MemoryBacking, type PlaceInBacking } from './backing.ts';
 import { ServedMemory } from './served-memory.ts';
 
 /**
@@ -47,12 +47,6 @@ export interface HostMapping {
   viewed: boolean;
   /** …and may have handed it on, to a thread that cannot be stopped. */
   lent: boolean;
-}
-
-/** Where the bytes of a page are. */
-export interface PlaceInBacking {
-  readonly backing: Backing;
-  readonly offset: number;
 }
 
 /** Hears of what user space does to its memory, other than through views of it. */

@@ -1,7 +1,6 @@
 import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { UFFDIO_REGISTER_MODE } from '../uapi/userfaultfd.ts';
-import type { Backing } from './backing.ts';
-import type { PlaceInBacking } from './host-memory.ts';
+import type { Backing, PlaceInBacking } from './backing.ts';
 
 /** Who is told of faults: an emulated userfaultfd. */
 export interface FaultReceiver {

@@ -125,6 +125,9 @@ const SPARING: ReadonlySet<RequestName | undefined> = new Set<RequestName>([
   'KVM_SET_MP_STATE',
 ]);
 
+/** Descriptors that can't be one in disguise, as a duplicate of the addon's can: the kernel itself says what it has of the requests. */
+const OTHERS: ReadonlySet<OpenFile['kind']> = new Set(['vm', 'vcpu', 'memfd', 'htab']);
+
 /** What `_IOC_TYPE` of userfaultfd's requests is. */
 const UFFDIO = 0xaa;
 
@@ -151,7 +154,8 @@ export function withUserfaultfd(kernel: KvmCalls, surroundings: Surroundings): P
     run: guarded(run),
     preFaultMemory: guarded(kernel.preFaultMemory.bind(kernel)),
     ioctlUnchecked: (fd, request, arg) => {
-      if (((request >> 8) & 0xff) === UFFDIO && file(fd) !== undefined) return -ERRNO.EPERM;
+      const kind = file(fd)?.kind;
+      if (((request >> 8) & 0xff) === UFFDIO && kind !== undefined && !OTHERS.has(kind)) return -ERRNO.EPERM;
       return SPARING.has(requestName(request, kernel.arch)) ? ioctl(fd, request, arg) : refusing(fd, request, arg);
     },
     ...(s390x === undefined ? {} : { s390x: { ...s390x, ...touching } }),

@@ -111,6 +111,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   'cli/top': { 'unit/cli/top': 'dirty-meter exit-counts meter', 'unit/cli/built': 'index show' },
   'cli/tour': { 'unit/cli/tour': 'act guest index layout' },
   emulated: {
+    'unit/memory/page-faults': 'served-memory userfaultfd',
     'unit/arch/s390x/emulated/keys-cmma': 'memslots',
     'unit/emulated/host-memory': 'backing',
     'unit/emulated/io-bus': 'bus-devices',
