@@ -1,3 +1,4 @@
+import { endianness } from 'node:os';
 import type { U64 } from '../base/u64.ts';
 import { type Arch, isLittleEndianHost } from '../uapi/arch.ts';
 import { KVM_COALESCED_MMIO } from '../uapi/structs.ts';
@@ -17,6 +18,7 @@ export class CoalescedMmioRing {
   readonly #view: DataView;
   readonly #indices: Int32Array;
   readonly #little: boolean;
+  readonly #swapped: boolean;
   readonly #entries: number;
 
   /** @param page the ring's page of a vCPU's mapping (CHECK_EXTENSION(COALESCED_MMIO)) */
@@ -24,19 +26,34 @@ export class CoalescedMmioRing {
     this.#view = new DataView(page);
     this.#indices = new Int32Array(page, 0, 2);
     this.#little = isLittleEndianHost(arch);
+    this.#swapped = this.#little !== (endianness() === 'LE');
     this.#entries = Math.floor((page.byteLength - KVM_COALESCED_MMIO.entries) / KVM_COALESCED_MMIO.entrySize);
   }
 
-  /** Takes the stores there are, in their order. */
+  /**
+   * Takes the stores there are, in their order. The page is memory that others may write as well: each index is read once, and no
+   * more is taken than a ring holds.
+   */
   drain(take: (write: CoalescedWrite) => void): void {
-    const { first, entries, entrySize } = KVM_COALESCED_MMIO;
-    // Both indices in the ring's own byte order: equal or not is all that counts. The load acquires the entries.
-    while (Atomics.load(this.#indices, 1) !== this.#indices[0]) {
-      const index = this.#view.getUint32(first, this.#little);
-      const write = this.#entry(entries + index * entrySize);
-      this.#view.setUint32(first, (index + 1) % this.#entries, this.#little);
+    const { entries, entrySize } = KVM_COALESCED_MMIO;
+    for (let taken = 0; taken < this.#entries; taken++) {
+      // Whoever took the store before may have closed the VM.
+      if (this.#indices.length === 0) return;
+      // Acquires the entries.
+      const last = this.#order(Atomics.load(this.#indices, 1));
+      const first = this.#order(Atomics.load(this.#indices, 0));
+      // One that no kernel writes: it puts nothing more into such a ring, and there is nothing to be had.
+      if (first === last || first >= this.#entries || last >= this.#entries) return;
+      const write = this.#entry(entries + first * entrySize);
+      Atomics.store(this.#indices, 0, this.#order((first + 1) % this.#entries));
       take(write);
     }
+  }
+
+  /** Between the ring's byte order and this process's. */
+  #order(index: number): number {
+    if (!this.#swapped) return index >>> 0;
+    return ((index << 24) | ((index & 0xff00) << 8) | ((index >>> 8) & 0xff00) | (index >>> 24)) >>> 0;
   }
 
   #entry(at: number): CoalescedWrite {

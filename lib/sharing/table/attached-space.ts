@@ -246,7 +246,8 @@ export class AttachedSpace<B extends Binding> implements BoundSpace {
     for (const region of gone) this.binding.changing(region);
     this.#generation = generation;
     this.binding.dropViews();
-    for (const region of gone) this.binding.changed(region, isElsewhere(region, ranges) ? 'move' : 'remove');
+    const places = new Set(ranges.entries.map(placeOf));
+    for (const region of gone) this.binding.changed(region, places.has(placeOf(region)) ? 'move' : 'remove');
     this.#given.keepOnly(new Set(told.map(({ memory }) => memory)));
     this.#table.setLong(this.#table.consumerAt(this.#index) + CONSUMER.ACKNOWLEDGED, generation);
     this.#ring();
@@ -346,14 +347,10 @@ export class AttachedSpace<B extends Binding> implements BoundSpace {
   }
 }
 
-function isElsewhere({ told }: AttachedRegion, ranges: RangeTable<AttachedRegion>): boolean {
-  return ranges.entries.some(
-    (other) =>
-      other.told.memory === told.memory &&
-      told.memory !== 0n &&
-      other.offset === told.offset &&
-      other.size === told.size,
-  );
+/** What a region shows, wherever it is; its own for each whose memory has no name. */
+function placeOf(region: AttachedRegion): unknown {
+  const { memory, offset, size } = region.told;
+  return memory === 0n ? region : `${memory} ${offset} ${size}`;
 }
 
 /** Opens the table with locks of its own, and closes the descriptor. @throws KvmError EPROTO saying why it is none */

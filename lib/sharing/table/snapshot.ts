@@ -33,6 +33,8 @@ export interface TableRegion {
 
 /** Tries to read a table that changes meanwhile. */
 const MOST_TRIES = 1000;
+/** Bytes that are copied for it, however large it is. */
+const MOST_COPIED = 0x4000_0000;
 const MOST_BYTES = 2n ** 53n;
 /** What the version reads on a machine of the other byte order. */
 const OTHER_ORDER = VERSION << 24;
@@ -86,12 +88,15 @@ export function checkedHeader(header: DataView, fileBytes: number): TableHeader 
 /** The regions of one generation. @throws KvmError EPROTO when they are wrong, EAGAIN when they change all the time */
 export function readRegions(table: TableMemory): { generation: bigint; regions: readonly TableRegion[] } {
   const { maxRegions, regionsOffset, logBytes } = table.shape;
-  for (let tries = 0; tries < MOST_TRIES; tries++) {
+  let copied = 0;
+  let tries = 0;
+  for (; tries < MOST_TRIES && copied <= MOST_COPIED; tries++) {
     const generation = table.generation;
     const parity = Number(generation & 1n);
     const count = table.word(HEADER.REGION_COUNT + 4 * parity) >>> 0;
     const start = regionsOffset + parity * maxRegions * REGION.BYTES;
     const bytes = table.bytes.slice(start, start + Math.min(count, maxRegions) * REGION.BYTES);
+    copied += bytes.length;
     // The owner writes here again only after it has published another generation.
     if (table.generation !== generation) continue;
     if (count > maxRegions) throw bad(`there are ${count} regions, and room for ${maxRegions}`);
@@ -99,7 +104,7 @@ export function readRegions(table: TableMemory): { generation: bigint; regions: 
   }
   throw new KvmError(ERRNO.EAGAIN, {
     syscall: 'attach',
-    explanation: `the table changed ${MOST_TRIES} times while it was read`,
+    explanation: `the table changed ${tries} times while it was read`,
   });
 }
 
