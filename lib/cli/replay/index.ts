@@ -8,6 +8,7 @@ import { fileProblem, isFileError } from '../file-problem.ts';
 import { nameOf, readInput } from '../input.ts';
 import { columnsOf, complain, type Io, type Style, styleFor, UsageError } from '../io.ts';
 import { architectureOption, oneOf, pageSizeOf, pageSizeOption, releaseOption } from '../session.ts';
+import { TraceBounds } from './bounds.ts';
 import type { Difference } from './compare.ts';
 import { readTrace, TraceFileError } from './read-trace.ts';
 import { Replayer } from './replayer.ts';
@@ -69,6 +70,7 @@ async function replayAll(io: Io, file: string, values: Values): Promise<Replayed
     pageSize: pageSizeOf(values, 'replay'),
   };
   const replays: Replayed[] = [];
+  const bounds = new TraceBounds();
   for await (const { line, head, event } of readTrace(readInput(file, io))) {
     if (head !== undefined) {
       const options = optionsOf(head, asked, line);
@@ -76,6 +78,7 @@ async function replayAll(io: Io, file: string, values: Values): Promise<Replayed
     } else if (event !== undefined) {
       const [now] = replays.slice(-1);
       if (now === undefined) throw new TraceFileError(`line ${line}: a call stands before the trace's head`);
+      bounds.take(line, event);
       now.replayer.take({ line, event });
     }
   }

@@ -21,6 +21,9 @@ export type RunOutcome =
   | { readonly notCompared: string }
   | undefined;
 
+/** Bytes of such memory that are looked at: the largest dirty ring has 1 MiB. */
+const MOST_AREA = 0x10_0000;
+
 /** Where a guest's addresses are not those of its memory. */
 const TRANSLATING: ReadonlySet<Arch> = new Set<Arch>(['s390x', 'ppc64']);
 
@@ -57,7 +60,7 @@ export class RunReplay {
   }
 
   mapped(name: string, fd: string, hva: number, length: number): void {
-    if (this.#vms.has(fd)) this.#areas.set(name, { vcpu: fd, hva, bytes: new Uint8Array(length) });
+    if (this.#vms.has(fd)) this.#areas.set(name, { vcpu: fd, hva, bytes: new Uint8Array(Math.min(length, MOST_AREA)) });
   }
 
   hasRun(vcpu: string): boolean {
