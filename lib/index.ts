@@ -51,7 +51,7 @@ export {
 } from './memory/mapping.ts';
 export type { DeviceOptions, FileOptions, MemfdOptions, MemoryKind, MemoryOptions } from './memory/mapping-source.ts';
 export type { Memslot, Memslots, UserMemoryRegion } from './memory/memslots.ts';
-export { HandlerError, MmioBus, type MmioHandlers, type MmioRegion } from './memory/mmio-bus.ts';
+export { type HandledRegion, HandlerError, MmioBus, type MmioHandlers, type MmioRegion } from './memory/mmio-bus.ts';
 export { type FaultedPage, type PageContents, type PageFaultHandlers, PageFaults } from './memory/page-faults.ts';
 export { type Range, RangeTable } from './memory/range-table.ts';
 export type { GuestPages, MemoryRegion, StoreHandler } from './memory/region.ts';

@@ -84,20 +84,33 @@ export class MmioRegion implements Range {
   }
 }
 
+/** A range of the guest's with handlers: on a bus, or memory that is read-only and takes stores. */
+export interface HandledRegion extends Range {
+  readonly kind: 'mmio' | 'port' | 'ram' | 'device';
+  readonly name: string | undefined;
+  readonly size: number;
+}
+
 /** A handler threw: `code` is ERR_HANDLER, `cause` what it threw, `region` whose it is. */
 export class HandlerError extends Error {
   override readonly name = 'HandlerError';
   readonly code = 'ERR_HANDLER';
-  readonly region: MmioRegion;
+  readonly region: HandledRegion;
 
-  constructor(handler: 'read' | 'write', region: MmioRegion, offset: number, size: number, cause: unknown) {
+  constructor(
+    handler: 'read' | 'write' | 'store',
+    region: HandledRegion,
+    offset: number,
+    size: number,
+    cause: unknown,
+  ) {
     const said = cause instanceof Error ? cause.message : inspect(cause);
     super(`The ${handler} handler of ${accessOf(region, offset, size)} threw: ${said}`, { cause });
     this.region = region;
   }
 }
 
-const accessOf = (region: MmioRegion, offset: number, size: number): string =>
+const accessOf = (region: HandledRegion, offset: number, size: number): string =>
   `${region}, for ${size} bytes at offset ${hex(offset)},`;
 
 function checkHandlers(handlers: MmioHandlers): void {

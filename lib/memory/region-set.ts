@@ -20,7 +20,7 @@ import { advance, exactGpa, joinGpa, type SplitGpa, splitGpa } from './gpa.ts';
 import { checkMemoryOptions, GuestMemory } from './guest-memory.ts';
 import type { MemoryLookup } from './lookup.ts';
 import { Mapping } from './mapping.ts';
-import { MmioBus, type MmioHandlers, type MmioRegion, takeValue } from './mmio-bus.ts';
+import { HandlerError, MmioBus, type MmioHandlers, type MmioRegion, takeValue } from './mmio-bus.ts';
 import { RangeTable } from './range-table.ts';
 import { type GuestPages, MemoryRegion, type Placement, type RegionOwner, type StoreHandler } from './region.ts';
 import { PLACEMENT_RULES, type RegionContext, UNCHECKED_RULES } from './region-rules.ts';
@@ -303,7 +303,11 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
     if (region?.onStore === undefined || !region.readOnly) return false;
     const offset = at.page - region.start + at.rest;
     if (offset + data.length > region.size) return false;
-    region.onStore(offset, takeValue(data, this.littleEndian), data.length);
+    try {
+      region.onStore(offset, takeValue(data, this.littleEndian), data.length);
+    } catch (error) {
+      throw new HandlerError('store', region, offset, data.length, error);
+    }
     return true;
   }
 
