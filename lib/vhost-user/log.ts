@@ -27,7 +27,7 @@ export class PageLog {
   /** @throws KvmError EACCES when the memory can't be touched directly: atomic operations need that */
   constructor(mapping: Mapping, offset: number, size: number) {
     checkInstance(mapping, 'mapping', Mapping);
-    checkSize(offset, 'offset');
+    if (checkSize(offset, 'offset') > mapping.size) throw outOfRange('offset', `at most ${mapping.size}`, offset);
     if (checkSize(size, 'size') + offset > mapping.size)
       throw outOfRange('size', `at most ${mapping.size - offset}`, size);
     this.#mapping = mapping;
@@ -43,6 +43,7 @@ export class PageLog {
   static received(calls: KvmCalls, area: LogArea, descriptor: Descriptor): PageLog {
     const { size, offset } = checkObject(area, 'area');
     using _descriptor = checkInstance(descriptor, 'descriptor', Descriptor);
+    descriptor.check('mmap', descriptor.closed ? -ERRNO.EBADF : 0);
     checkSize(size, 'area.size');
     checkSize(offset, 'area.offset');
     if (size === 0 || size + offset > Number.MAX_SAFE_INTEGER) {

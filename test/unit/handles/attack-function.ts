@@ -12,7 +12,7 @@ const NOWHERE: Arena<object> = {
 };
 
 /** What is no token at all is not told by its `type`, and a buffer that is too short by what does not fit. */
-const RELATED = { type: ['source', 'token'], buffer: ['length'] };
+const RELATED = { type: ['source', 'token'], buffer: ['length'], gpa: ['size'] };
 
 /** Calls a function with one argument wrong, in every way. */
 export function attackFunction(name: string, [call, args]: Attacked): Promise<Result> {

@@ -106,6 +106,25 @@ export interface Result {
   readonly tried: number;
 }
 
+/** Names of the classes that faces attack, and of what functions do: those of which one or the other is missing. */
+export function notAttacked<World>(
+  world: World,
+  faces: Readonly<Record<string, Face<World>>>,
+  functions: readonly string[],
+  exported: Readonly<Record<string, unknown>>,
+): string[] {
+  const faced = new Set<unknown>(Object.values(faces).map((face) => face.of(world).constructor));
+  return Object.entries(exported).flatMap(([name, value]) => {
+    if (typeof value !== 'function') return [];
+    const statics = Object.entries(Object.getOwnPropertyDescriptors(value))
+      .filter(([, { value: member }]) => typeof member === 'function')
+      .map(([member]) => `${name}.${member}`)
+      .filter((member) => !functions.includes(member));
+    const isThere = faced.has(value) || functions.some((one) => one === name || one === `new ${name}`);
+    return isThere ? statics : [name, ...statics];
+  });
+}
+
 /** The same for all methods of a face, of which none may be missing. */
 export async function attackFace<World>(arena: Arena<World>, title: string, face: Face<World>): Promise<Result> {
   const world = await arena.make();

@@ -8,51 +8,13 @@ import { arenaOf } from './attacked-machine.ts';
 import { OPENING, RAW } from './functions/package.ts';
 import { PPC64 } from './functions/ppc64.ts';
 import { S390X } from './functions/s390x.ts';
+import { LEFT_OUT } from './left-out.ts';
 import { membersOf } from './surface.ts';
 import { COMMON } from './typed-faces.ts';
 
 const ENTRIES = { index, raw, s390x, ppc64, 'vhost-user': vhostUser };
 const FUNCTIONS = { index: OPENING, raw: { ...RAW, ...OPENING }, s390x: S390X, ppc64: PPC64, 'vhost-user': {} };
 const DUMPS = ['dumpMemory', 'dumpStorageKeys', 'addressSpaceRanges', 'formatRange'];
-
-const MADE_BY_US = 'made by the package, for `instanceof`; nobody calls its constructor';
-const PEER =
-  'needs the addon or a peer; its arguments are checked by the same readers, and its own tests (sharing, vhost-user) give it bad ones';
-
-const UFFD =
-  'needs the right to a userfaultfd; its own tests (memory/page-faults, memory/tracked-writes) give it bad ones';
-
-/** What the attack leaves out, and why. A class stands for its statics, constructor and methods. */
-const LEFT_OUT: Readonly<Record<string, string>> = {
-  KvmError: MADE_BY_US,
-  ProgramInterruption: MADE_BY_US,
-  HandlerError: MADE_BY_US,
-  GuestFault: MADE_BY_US,
-  HtabStreamError: MADE_BY_US,
-  Translated: MADE_BY_US,
-  DatResult: 'has no methods and takes no arguments',
-  DatTranslation: 'has no methods and takes no arguments',
-  Registration: 'made by the package; close takes no arguments',
-  loadNative: 'takes no arguments',
-  'EmulatedKernel.calls': 'the flat calls, whose arguments test/unit/calls/checked.test.ts attacks on both kernels',
-  PageFaults: UFFD,
-  TrackedWrites: UFFD,
-  Descriptor: PEER,
-  SharedDirtyLog: PEER,
-  UnixConnection: PEER,
-  UnixListener: PEER,
-  BlockDevice: PEER,
-  BlockDriver: PEER,
-  Chain: PEER,
-  DeviceQueue: PEER,
-  DriverQueue: PEER,
-  NetworkDevice: PEER,
-  PageLog: PEER,
-  VhostUserBackEnd: PEER,
-  VhostUserFrontEnd: PEER,
-  VirtioMmio: PEER,
-  layOut: PEER,
-};
 
 const isClass = (value: unknown): value is { readonly name: string; readonly prototype: object } =>
   typeof value === 'function' && /^class\b/.test(Function.prototype.toString.call(value));

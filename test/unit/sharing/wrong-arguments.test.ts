@@ -1,6 +1,8 @@
 import { afterAll, describe, expect, it } from 'vitest';
-import { attackFace, closedArena } from '../handles/attack.ts';
+import * as index from '../../../lib/index.ts';
+import { attackFace, closedArena, notAttacked } from '../handles/attack.ts';
 import { attackFunction } from '../handles/attack-function.ts';
+import { SHARING as HERE, LEFT_OUT } from '../handles/left-out.ts';
 import { arenaOf } from './attacked-sharing.ts';
 import { hostCalls, openDescriptors, remainingDescriptors } from './host.ts';
 import { SHARING } from './sharing-faces.ts';
@@ -38,4 +40,20 @@ it('wrong arguments of what makes something that is shared are told, and lose no
     if (left > before + 1) faults.push(`${name} leaves ${left - before} descriptors open`);
   }
   expect(faults).toEqual([]);
+});
+
+it('nothing that shares is left out', async (test) => {
+  const calls = hostCalls(test);
+  const arena = arenaOf(calls);
+  const world = await arena.make();
+  const { AddressSpace, Binding, EventFd, Mapping, Vcpu } = index;
+  const classes = Object.entries(index).filter(([name]) => LEFT_OUT[name] === HERE);
+  const missing = notAttacked(world, SHARING, Object.keys(sharingFunctions(calls)), {
+    ...Object.fromEntries(classes),
+    ...{ AddressSpace, Binding, EventFd, Mapping, Vcpu },
+  });
+  arena.close(world);
+  expect(classes.length).toBeGreaterThan(3);
+  // Which is protected; and a vCPU's methods are attacked on the emulated kernels.
+  expect(missing).toEqual(['Mapping.mmap', 'Vcpu']);
 });
