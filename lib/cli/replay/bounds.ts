@@ -14,11 +14,11 @@ export class TraceBounds {
   #left = MOST_OF_RUNS;
 
   /** @throws TraceFileError for the line with which it is too much */
-  take(line: number, { args, filled = {}, before = {}, after = {}, stores = [] }: TraceCall): void {
+  take(line: number, { args, filled = {}, before = {}, after = {}, stores }: TraceCall): void {
     for (const value of [...args, ...Object.values(filled)]) this.#left -= runsOf(value);
     for (const pieces of [...Object.values(before), ...Object.values(after)])
       for (const [, text] of pieces) this.#left -= runsOf(text);
-    for (const [, text] of stores) this.#left -= STORED * runsOf(text);
+    for (const [, text] of stores ?? []) this.#left -= STORED * runsOf(text);
     if (this.#left >= 0) return;
     throw new TraceFileError(`line ${line}: up to here runs stand for more than ${MOST_OF_RUNS} bytes`);
   }

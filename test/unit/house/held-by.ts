@@ -124,7 +124,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   },
   handles: {
     'unit/handles/surface': 'arch-calls capabilities kvm vm',
-    'unit/handles/vcpu': 'attached-vm coalesced-stores kvm-run registration run-loop vm-io',
+    'unit/handles/vcpu': 'attached-vm coalesced-stores registration run-loop vm-io',
     'unit/memory/dirty-pages': 'vm-dirty-tracking',
     'unit/memory/memslots': 'memslot-limits vm-memory',
   },
