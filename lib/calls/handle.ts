@@ -5,6 +5,7 @@ import type { U64 } from '../base/u64.ts';
 import { type Callee, callFailure, type FailureInfo, whyClosed } from './failure.ts';
 import type { KvmCalls } from './kvm-calls.ts';
 import type { CallName } from './signatures.ts';
+import { checkCalls } from './wrapped.ts';
 
 /** What goes with a handle: its descriptor, and what was mapped through it, which keeps the file open in the kernel. */
 interface OpenFd {
@@ -38,7 +39,7 @@ export abstract class Handle implements Callee {
   #fd: number;
 
   protected constructor(calls: KvmCalls, fd: number) {
-    this.calls = calls;
+    this.calls = checkCalls(calls);
     this.#fd = fd;
     this.#open = { calls, fd, mapped: [] };
     dropped.register(this, this.#open, this);

@@ -6,7 +6,7 @@ import { VcpuS390x } from '../arch/s390x/handles/vcpu.ts';
 import type { VcpuMemOp } from '../arch/s390x/handles/vcpu-mem-op.ts';
 import type { VmS390x } from '../arch/s390x/handles/vm.ts';
 import { VcpuX86_64 } from '../arch/x86_64/handles/vcpu.ts';
-import { checkBytes, checkU32, checkU64, checkU64s, newBytes } from '../base/arguments.ts';
+import { checkBytes, checkInteger, checkObject, checkU32, checkU64, checkU64s, newBytes } from '../base/arguments.ts';
 import { hex, outOfRange } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import type { Callee } from '../calls/failure.ts';
@@ -65,7 +65,8 @@ export class Vcpu<VM extends VcpuHost = VcpuVm> extends Handle {
 
   /** @param ringNext the entry of the dirty ring that is filled next */
   constructor(vm: VM, id: number, fd: number, runSize: number, ringBytes: number, ringNext: number) {
-    super(vm.calls, fd);
+    checkU32(id, 'id');
+    super(checkObject(vm, 'vm').calls, checkInteger(fd, 'fd', 0, 0x7fff_ffff));
     this.vm = vm;
     this.id = id;
     this.noun = `vCPU ${id}`;

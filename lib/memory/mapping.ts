@@ -123,7 +123,7 @@ export class Mapping implements HostMemory {
   #server: PageServer | undefined;
 
   protected constructor(calls: KvmCalls, kind: MappingKind, hva: number, size: number, fd = -1) {
-    this.calls = calls;
+    this.calls = checkCalls(calls);
     this.kind = kind;
     this.hva = hva;
     this.size = size;

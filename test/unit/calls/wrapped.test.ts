@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { checkCalls } from '../../../lib/calls/wrapped.ts';
-import { Descriptor, Kvm, Mapping } from '../../../lib/index.ts';
+import { Descriptor, Kvm, Mapping, Vcpu, type Vm } from '../../../lib/index.ts';
 import { EmulatedKernel, type KvmCalls } from '../../../lib/raw.ts';
 
 const kernel = (): KvmCalls => new EmulatedKernel({ arch: 'ppc64' });
@@ -22,6 +22,7 @@ it.each([
   for (const take of [
     () => checkCalls(given),
     () => new Descriptor(given, 3),
+    () => new Vcpu({ calls: given } as unknown as Vm, 0, 3, 4096, 0, 0),
     () => Mapping.anonymous(given, 4096),
     () => Mapping.memfd(given, 4096),
   ]) {
