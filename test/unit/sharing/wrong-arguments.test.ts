@@ -12,13 +12,13 @@ let total = 0;
 afterAll(() => console.log(`${total} calls of what is shared with one thing wrong`));
 
 describe.each(Object.entries(SHARING))('wrong arguments of what is shared: %s', (title, face) => {
-  it('are told, and nothing is the worse for them', { timeout: 120_000 }, async (test) => {
+  it('are told, and nothing is the worse for them', { timeout: 300_000 }, async (test) => {
     const { faults, tried } = await attackFace(arenaOf(hostCalls(test)), title, face);
     total += tried;
     expect(faults).toEqual([]);
   });
 
-  it('break nothing when it is closed', { timeout: 120_000 }, async (test) => {
+  it('break nothing when it is closed', { timeout: 300_000 }, async (test) => {
     const { faults, tried } = await attackFace(closedArena(arenaOf(hostCalls(test))), title, face);
     total += tried;
     expect(faults).toEqual([]);
@@ -26,7 +26,7 @@ describe.each(Object.entries(SHARING))('wrong arguments of what is shared: %s', 
 });
 
 it('wrong arguments of what makes something that is shared are told, and lose no descriptor', {
-  timeout: 120_000,
+  timeout: 300_000,
 }, async (test) => {
   const functions = sharingFunctions(hostCalls(test));
   const before = openDescriptors();

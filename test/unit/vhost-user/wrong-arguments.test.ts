@@ -7,7 +7,7 @@ import { hostCalls, openDescriptors, remainingDescriptors } from '../sharing/hos
 import { arenaOf } from './attacked-vhost-user.ts';
 import { VHOST_USER, vhostUserFunctions } from './vhost-user-faces.ts';
 
-const LONG = { timeout: 180_000 };
+const LONG = { timeout: 300_000 };
 let total = 0;
 afterAll(() => console.log(`${total} calls of vhost-user with one thing wrong`));
 
