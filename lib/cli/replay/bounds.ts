@@ -1,4 +1,5 @@
 import type { TraceCall, TraceValue } from '../../calls/trace-file.ts';
+import { MOST_BYTES } from './guest.ts';
 import { TraceFileError } from './read-trace.ts';
 
 /** Bytes that runs (`00*4096`) stand for, in all lines of a file. */
@@ -24,9 +25,10 @@ export class TraceBounds {
   }
 }
 
+/** One that is longer than any may be is told by whoever reads it. */
 function runsOf(value: TraceValue): number {
   if (typeof value !== 'string') return 0;
   let bytes = 0;
   for (const [, count] of value.matchAll(/\*(\d+)/g)) bytes += Number(count);
-  return bytes;
+  return Math.min(bytes, MOST_BYTES);
 }

@@ -57,7 +57,8 @@ export const GUEST_MEMORY: Face<Pick<Machine, 'ram'>>['methods'] = {
 const region = { offset: 0, size: UNIT, readOnly: false, name: 'main' };
 const address = { align: UNIT, alignOffset: 0 };
 
-const mapping: Face<Machine>['methods'] = {
+/** Of any memory. */
+export const MAPPING: Face<object>['methods'] = {
   close: null,
   pin: null,
   unpin: null,
@@ -243,11 +244,11 @@ export const COMMON: Faces = {
       forEachRun: () => ({ callback: () => {} }),
     },
   },
-  mapping: { of: ({ spare }) => spare, methods: mapping },
+  mapping: { of: ({ spare }) => spare, methods: MAPPING },
   reservation: {
     of: ({ reservation }) => reservation,
     methods: {
-      ...mapping,
+      ...MAPPING,
       mapAnonymous: () => ({ offset: 0, size: 4096, options: { prot: 3 } }),
       mapMemfd: () => ({ offset: 0, size: 4096, options: { prot: 3, name: 'x' } }),
       mapHugetlb: () => ({ offset: 0, size: 2 * UNIT, options: { prot: 3 } }),

@@ -1,6 +1,5 @@
-import { PROT } from '../../../lib/raw.ts';
 import type { Face } from '../handles/surface.ts';
-import { ADDRESS_SPACE, BINDING, HANDLE } from '../handles/typed-faces.ts';
+import { ADDRESS_SPACE, BINDING, HANDLE, MAPPING } from '../handles/typed-faces.ts';
 import type { Sharing } from './attacked-sharing.ts';
 
 const bytes = (length: number): Uint8Array => new Uint8Array(length);
@@ -67,27 +66,5 @@ export const SHARING: Readonly<Record<string, Face<Sharing>>> = {
       wait: () => ({ options: { signal: signal() } }),
     },
   },
-  'mapping (memfd)': {
-    of: ({ spare }) => spare,
-    methods: {
-      ...HANDLE,
-      pin: null,
-      unpin: null,
-      partCall: null,
-      assertOpen: null,
-      changed: null,
-      giveArray: null,
-      serve: null,
-      takeArray: null,
-      protect: () => ({ offset: 0, length: 4096, prot: PROT.READ }),
-      unmapPart: () => ({ offset: 0, length: 4096 }),
-      discard: () => ({ offset: 0, length: 4096 }),
-      advise: () => ({ advice: 4, offset: 0, length: 4096 }),
-      view: () => ({ index: 0 }),
-      window: () => ({ index: 0 }),
-      read: () => ({ offset: 0, into: bytes(8) }),
-      write: () => ({ offset: 0, from: bytes(8) }),
-      whyNot: () => ({ offset: 0 }),
-    },
-  },
+  'mapping (memfd)': { of: ({ spare }) => spare, methods: MAPPING },
 };
