@@ -1,7 +1,7 @@
 import { inspect } from 'node:util';
 import { isExact } from '../../base/arguments.ts';
 import { hex } from '../../base/errors.ts';
-import { table } from '../../base/text.ts';
+import { table, wrap } from '../../base/text.ts';
 import { DirtyPages } from '../../memory/dirty-pages.ts';
 import { explainError } from '../explain-error.ts';
 import { isPublicMember } from './completion.ts';
@@ -15,6 +15,8 @@ const HEX_FIELDS: ReadonlySet<string> = new Set(
 );
 const DUMP_LINES = 32;
 const MOST_ROWS = 64;
+/** Of a list of names. */
+const WIDEST = 100;
 const MOST_COUNTED = 100_000;
 const INLINE_BYTES = 16;
 
@@ -31,18 +33,36 @@ export function show(value: unknown, { colors = false, columns = Number.POSITIVE
   if (value instanceof Uint8Array) return hexDump(value);
   if (value instanceof DirtyPages) return dirtyPages(value, columns);
   if (isGenerator(value)) return sequence(value, { colors, columns });
-  if (isRecord(value) && Object.keys(value).length > 0) return fieldTable(value, columns);
+  if (isRecord(value)) return record(value, columns) ?? inspect(value, { colors });
   if (Array.isArray(value) && value.length > 0 && value.every(isRecord)) return rowTable(value, columns);
   return methodsOf(value) ?? inspect(value, { colors });
 }
 
-/** What there is to call on an object of a class that shows nothing else. */
+/** A plain object: its fields as a table, and below it the names of what can be called. Undefined for an empty one. */
+function record(value: Record<string, unknown>, columns: number): string | undefined {
+  const isCall = (member: unknown): boolean =>
+    typeof member === 'function' ||
+    (isRecord(member) && Object.values(member).length > 0 && Object.values(member).every(isCall));
+  const calls = Object.keys(value).filter((name) => isCall(value[name]));
+  const fields = Object.fromEntries(Object.entries(value).filter(([name]) => !calls.includes(name)));
+  const parts = [
+    ...(Object.keys(fields).length === 0 ? [] : [fieldTable(fields, columns)]),
+    ...(calls.length === 0
+      ? []
+      : wrap(`calls: ${calls.join(', ')}`, Math.min(columns, WIDEST)).map((line) => `  ${line}`)),
+  ];
+  if (parts.length > 0) return parts.join('\n');
+  return Symbol.dispose in value ? 'a Disposable: using, or its [Symbol.dispose](), ends it' : undefined;
+}
+
+/** What there is on an object of a class that shows nothing else: methods, and objects that are the like. */
 function methodsOf(value: unknown): string | undefined {
-  if (typeof value !== 'object' || value === null || Array.isArray(value) || Object.keys(value).length > 0)
-    return undefined;
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
+  const parts = Object.entries(value);
+  if (parts.some(([, part]) => methodsOf(part) === undefined)) return undefined;
   const prototype = Object.getPrototypeOf(value) as object | null;
   if (prototype === null || prototype === Object.prototype || inspect.custom in value) return undefined;
-  const members = Object.getOwnPropertyNames(prototype).filter(
+  const members = [...parts.map(([name]) => name), ...Object.getOwnPropertyNames(prototype)].filter(
     (name) => name !== 'constructor' && !name.startsWith('_') && isPublicMember(value, name),
   );
   if (members.length === 0 || !/^class\b/.test(String(prototype.constructor))) return undefined;
