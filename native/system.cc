@@ -159,11 +159,13 @@ bool SparesMemory(uint32_t request) {
     case KVM_GET_REG_LIST:
     case KVM_GET_MP_STATE:
     case KVM_SET_MP_STATE:
+    case KVM_IRQ_LINE:
+#if defined(__x86_64__)
     case KVM_GET_MSRS:
     case KVM_GET_SUPPORTED_CPUID:
     case KVM_SET_CPUID2:
     case KVM_GET_CPUID2:
-    case KVM_IRQ_LINE:
+#endif
 #if defined(__aarch64__)
     case KVM_ARM_VCPU_INIT:
     case KVM_ARM_PREFERRED_TARGET:
