@@ -17,6 +17,16 @@ export const HANDLE = {
   unmapLater: null,
   untilReady: null,
 };
+
+export const EVENT_FD: Face<unknown>['methods'] = {
+  ...HANDLE,
+  hold: null,
+  letGo: null,
+  read: null,
+  signal: () => ({ by: 1 }),
+  wait: () => ({ options: { signal: new AbortController().signal } }),
+};
+
 const bytes = (length: number): Uint8Array => new Uint8Array(length);
 
 export const GUEST_MEMORY: Face<Pick<Machine, 'ram'>>['methods'] = {
@@ -260,17 +270,7 @@ export const COMMON: Faces = {
       mapDevice: () => ({ offset: 0, fd: 0, options: { prot: 3, size: 4096, offset: 0 } }),
     },
   },
-  eventfd: {
-    of: ({ eventfd }) => eventfd,
-    methods: {
-      ...HANDLE,
-      hold: null,
-      letGo: null,
-      read: null,
-      signal: () => ({ by: 1 }),
-      wait: () => ({ options: { signal: new AbortController().signal } }),
-    },
-  },
+  eventfd: { of: ({ eventfd }) => eventfd, methods: EVENT_FD },
   vcpu: {
     of: ({ vcpu }) => vcpu,
     methods: {

@@ -7,7 +7,7 @@ import { AddressSpace, Mapping, Reservation, TrackedWrites } from '../../../lib/
 import { EmulatedKernel, ERRNO, type KvmCalls, type UserfaultfdCalls } from '../../../lib/raw.ts';
 import { loadStores } from '../handles/guests.ts';
 import { runNode } from '../native/real.ts';
-import { trackingKernel, UFFD_KERNELS } from './uffd-host.ts';
+import { requireRoot, trackingKernel, UFFD_KERNELS } from './uffd-host.ts';
 
 const PAGES = 64;
 
@@ -172,7 +172,7 @@ describe('tracking writes', () => {
 
   it('names /dev/userfaultfd to a user without the right', (test) => {
     const calls = trackingKernel(test);
-    if (process.getuid?.() !== 0) test.skip('only root can become somebody who may not');
+    requireRoot(test);
     const child = runNode([
       '--import',
       new URL('../../typescript/register.mjs', import.meta.url).href,

@@ -1,5 +1,5 @@
 import type { Face } from '../handles/surface.ts';
-import { ADDRESS_SPACE, BINDING, HANDLE, MAPPING } from '../handles/typed-faces.ts';
+import { ADDRESS_SPACE, BINDING, EVENT_FD, HANDLE, MAPPING } from '../handles/typed-faces.ts';
 import type { Sharing } from './attacked-sharing.ts';
 
 const bytes = (length: number): Uint8Array => new Uint8Array(length);
@@ -55,16 +55,6 @@ export const SHARING: Readonly<Record<string, Face<Sharing>>> = {
     methods: { ...HANDLE, accept: () => ({ options: { signal: signal() } }) },
   },
   descriptor: { of: ({ descriptor }) => descriptor, methods: HANDLE },
-  'eventfd (native)': {
-    of: ({ eventfd }) => eventfd,
-    methods: {
-      ...HANDLE,
-      hold: null,
-      letGo: null,
-      read: null,
-      signal: () => ({ by: 1 }),
-      wait: () => ({ options: { signal: signal() } }),
-    },
-  },
+  'eventfd (native)': { of: ({ eventfd }) => eventfd, methods: EVENT_FD },
   'mapping (memfd)': { of: ({ spare }) => spare, methods: MAPPING },
 };

@@ -219,14 +219,8 @@ int fcntl(int fd, int command, ...) {
   return (int)syscall(SYS_fcntl, fd, command, argument);
 }
 
-int fcntl64(int fd, int command, ...) {
-  va_list arguments;
-  va_start(arguments, command);
-  void *argument = va_arg(arguments, void *);
-  va_end(arguments);
-  FAIL_WITH(OTHER, command == F_OFD_SETLK ? ENOLCK : EMFILE, -1);
-  return (int)syscall(SYS_fcntl, fd, command, argument);
-}
+// What programs call whose files may be large.
+int fcntl64(int fd, int command, ...) __attribute__((alias("fcntl")));
 
 // With NO_SIGNAL in the environment every realtime signal has a handler already, as the addon sees it.
 int sigaction(int number, const struct sigaction *action, struct sigaction *old) {
