@@ -123,8 +123,18 @@ export class EmulatedHostMemory {
 
   /** Whether a part of a range shows a file. */
   hasFile(start: number, end: number): boolean {
-    const areas = this.#find(start)?.areas ?? [];
-    return areas.some((area) => area.start < end && area.end > start && area.backing.kind === 'file');
+    return this.#areasIn(start, end).some(({ backing }) => backing.kind === 'file');
+  }
+
+  /** Whether a part of a range shows memory that nobody else can have. */
+  hasPrivate(start: number, end: number): boolean {
+    return this.#areasIn(start, end).some(
+      ({ shared, owned, backing }) => !shared && owned && backing.kind === 'memory',
+    );
+  }
+
+  #areasIn(start: number, end: number): readonly Area[] {
+    return this.#find(start)?.areas.filter((area) => area.start < end && area.end > start) ?? [];
   }
 
   /** Takes the views of a mapping away; there may be others later. */

@@ -178,11 +178,17 @@ export class ServedMemory {
     if (!isProtected) this.wake(start, end);
   }
 
-  /** Calls back with the pages of a range that were written since they were protected; where wanted, protects them again. */
+  /**
+   * Calls back with the pages of a range that were written since they were protected; where wanted, protects them again. What is not
+   * protected counts as written.
+   */
   written(start: number, end: number, protect: boolean, found: (page: number) => void): void {
     for (let page = start; page < end; page += this.#pageSize) {
       const registered = this.#at(page);
-      if (registered?.resolvesStores !== true) continue;
+      if (registered?.resolvesStores !== true) {
+        if (this.#placeOf(page) !== undefined) found(page);
+        continue;
+      }
       if (registered.protectedPages.has(page) && !this.#isChanged(registered, page)) continue;
       found(page);
       if (protect) this.#protect(registered, page);

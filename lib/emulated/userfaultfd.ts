@@ -54,7 +54,7 @@ function featuresOf({ arch, release }: Machine): number {
   const has = (list: typeof FEATURES): number =>
     list.reduce((all, [feature, major, minor]) => (release.since(major, minor) ? all | feature : all), 0);
   const protects = arch === 'x86_64' || (arch === 'aarch64' && release.since(6, 10));
-  const minor = arch === 'x86_64' || arch === 'aarch64' ? MINOR_FEATURES : 0;
+  const minor = arch === 's390x' || arch === 'ppc64' ? 0 : MINOR_FEATURES;
   return OLD_FEATURES | minor | has(FEATURES) | (protects ? has(PROTECTION_FEATURES) : 0);
 }
 
@@ -96,6 +96,11 @@ export class EmulatedUserfaultfd implements OpenFile, FaultReceiver {
       view.setBigUint64(at + UFFD_MSG.pagefault.address, BigInt(hva), this.#little);
     }
     return told.length === 0 ? -ERRNO.EAGAIN : told.length * UFFD_MSG.structSize;
+  }
+
+  /** It is opened for reading alone. */
+  write(): number {
+    return -ERRNO.EBADF;
   }
 
   released(): void {
@@ -177,12 +182,19 @@ function userfaultfdCalls({ machine, memory, open, file }: Surroundings): Userfa
     return hva % pageSize !== 0 || length % pageSize !== 0 || length === 0 ? -ERRNO.EINVAL : act(found);
   };
 
+  /** Why a page can't be brought: 0 or −errno. */
+  const refusal = (page: number, protects: boolean): number => {
+    const modes = served.modeAt(page);
+    if (modes === undefined) return -ERRNO.ENOENT;
+    if (protects && (modes & UFFDIO_REGISTER_MODE.WP) === 0) return -ERRNO.EINVAL;
+    return served.isPresent(page) ? -ERRNO.EEXIST : 0;
+  };
+
   /** Puts pages where they are missing. */
   const bring = (hva: number, length: number, mode: number, bytes: Uint8Array | undefined): number => {
     for (let done = 0; done < length; done += pageSize) {
       const page = hva + done;
-      const isThere = served.isPresent(page);
-      const refused = served.modeAt(page) === undefined ? -ERRNO.ENOENT : isThere ? -ERRNO.EEXIST : 0;
+      const refused = refusal(page, (mode & UFFDIO_COPY_MODE.WP) !== 0);
       if (refused !== 0) return done > 0 ? done : refused;
       served.brought(page);
       if (bytes !== undefined) memory.fill(page, bytes.subarray(done, done + pageSize));
@@ -227,6 +239,7 @@ function userfaultfdCalls({ machine, memory, open, file }: Surroundings): Userfa
           ((available & UFFD_FEATURE.MINOR_SHMEM) === 0 ? 0 : UFFDIO_REGISTER_MODE.MINOR);
         if (modes === 0 || (modes & ~known) !== 0) return -ERRNO.EINVAL;
         if (waits && memory.hasFile(start, end)) return -ERRNO.EINVAL;
+        if ((modes & UFFDIO_REGISTER_MODE.MINOR) !== 0 && memory.hasPrivate(start, end)) return -ERRNO.EINVAL;
         if (served.ownersIn(start, end).some((owner) => owner !== found)) return -ERRNO.EBUSY;
         if (waits) memory.hideViews(mapping);
         served.register(found, start, end, modes, resolvesStores);

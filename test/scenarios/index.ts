@@ -22,6 +22,7 @@ import { s390xKeyScenarios } from './s390x-keys.ts';
 import { s390xMemOpScenarios } from './s390x-memop.ts';
 import { s390xVcpuScenarios } from './s390x-vcpu.ts';
 import type { Scenario } from './scenario.ts';
+import { userfaultfdScenarios } from './userfaultfd.ts';
 
 /** Every scenario there is: the contract that all kernels, real and emulated, keep. */
 export const SCENARIOS: readonly Scenario[] = [
@@ -47,6 +48,7 @@ export const SCENARIOS: readonly Scenario[] = [
   ...requestScenarios,
   ...registerScenarios,
   ...hostMemoryScenarios,
+  ...userfaultfdScenarios,
   // Last: after them a fresh page is not zeros any more on riscv64 from 7.2 on (docs/labs.md).
   ...guestLoadScenarios,
 ];

@@ -10,7 +10,7 @@ import { RECORDINGS, readRecordings } from '../../scenarios/recording.ts';
 import type { Scenario } from '../../scenarios/scenario.ts';
 
 /*
- * The errors that a call has are those that its docstring in KvmCalls names. Of each there is a recording from every kernel,
+ * The errors that a call has are those that its docstring (of KvmCalls and its groups) names. Of each there is a recording from every kernel,
  * and of its success one, unless a row of the table in docs/labs.md says why not.
  */
 
@@ -62,16 +62,23 @@ function promises(declaration: ts.InterfaceDeclaration, source: string, group: A
   });
 }
 
+/** By file and interface, and where it is of one architecture. */
+const INTERFACES: Readonly<Record<string, Readonly<Record<string, Arch | undefined>>>> = {
+  'lib/calls/kvm-calls.ts': { KvmCalls: undefined, X86_64Calls: 'x86_64', S390xCalls: 's390x', Ppc64Calls: 'ppc64' },
+  'lib/calls/userfaultfd-calls.ts': { UserfaultfdCalls: undefined },
+};
+
 function everyPromise(): Answer[] {
-  const path = join(ROOT, 'lib/calls/kvm-calls.ts');
-  const text = readFileSync(path, 'utf8');
-  const interfaces = ts
-    .createSourceFile(path, text, ts.ScriptTarget.Latest, true)
-    .statements.filter(ts.isInterfaceDeclaration);
-  const groups = { KvmCalls: undefined, X86_64Calls: 'x86_64', S390xCalls: 's390x', Ppc64Calls: 'ppc64' } as const;
-  return Object.entries(groups).flatMap(([name, group]) =>
-    promises(interfaces.find((declaration) => declaration.name.text === name)!, text, group),
-  );
+  return Object.entries(INTERFACES).flatMap(([file, groups]) => {
+    const path = join(ROOT, file);
+    const text = readFileSync(path, 'utf8');
+    const interfaces = ts
+      .createSourceFile(path, text, ts.ScriptTarget.Latest, true)
+      .statements.filter(ts.isInterfaceDeclaration);
+    return Object.entries(groups).flatMap(([name, group]) =>
+      promises(interfaces.find((declaration) => declaration.name.text === name)!, text, group),
+    );
+  });
 }
 
 /** Rows of the table below `## What is recorded` in docs/labs.md: call, answer, kernels, reason. */
@@ -114,9 +121,6 @@ function answerOf(line: string): { readonly call: string; readonly answer: strin
   return { call, answer: result.startsWith('-') ? result.slice(1) : SUCCESS };
 }
 
-/** No calls of KVM's: both kernels are held to the same by tests of their own. */
-const NOT_KVMS: ReadonlySet<string> = new Set(['sharing', 'uffd']);
-
 const excuses = everyExcuse();
 const everything = everyPromise();
 /** Kernels that were built for one topic, and asked about nothing else: its scenarios. */
@@ -138,9 +142,7 @@ const isOf = (kernels: readonly string[], { id, arch }: (typeof sets)[number]): 
 describe('what is recorded is complete', () => {
   it('knows every call', () => {
     const common: Readonly<Record<string, Signature>> = signaturesOf(undefined);
-    const own = CALL_GROUPS.filter((group) => !NOT_KVMS.has(group)).flatMap((group) =>
-      Object.keys(signaturesOf(group)),
-    );
+    const own = CALL_GROUPS.filter((group) => group !== 'sharing').flatMap((group) => Object.keys(signaturesOf(group)));
     expect(new Set(everything.map(({ call }) => call))).toEqual(new Set([...Object.keys(common), ...own]));
   });
 
