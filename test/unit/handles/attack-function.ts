@@ -9,6 +9,7 @@ const NOWHERE: Arena<object> = {
   verify: () => {},
   leftOf: () => undefined,
   sabotage: {},
+  patience: 50,
 };
 
 /** What is no token at all is not told by its `type`, and a buffer that is too short by what does not fit. */

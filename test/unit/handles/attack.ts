@@ -25,6 +25,8 @@ export interface Arena<World> {
   leftOf(world: World): string | undefined;
   /** What a getter of an argument can take away. */
   readonly sabotage: Readonly<Record<string, (world: World) => void>>;
+  /** How long a call's promise is waited for, in milliseconds. */
+  readonly patience: number;
 }
 
 /** The same when everything was closed before the call: it may be refused, or do nothing, and must not break. */
@@ -36,7 +38,7 @@ export function closedArena<World>(arena: Arena<World>): Arena<World> {
       arena.close(world);
       return world;
     },
-    state: () => 0,
+    state: (world) => arena.leftOf(world) ?? 'nothing is held',
     verify: () => {},
     sabotage: {},
   };
@@ -65,37 +67,30 @@ export async function attack<World>(arena: Arena<World>, target: Target<World>):
     arena.close(world);
     world = await arena.make();
   };
-  const good = await outcomeOf(target, world, Object.values(target.args(world)));
+  const good = await outcomeOf(arena, target, world, Object.values(target.args(world)));
   if (good.thrown && !isRefusal(good.error)) faults.push(`${target.name} with what is right: ${String(good.error)}`);
   await renew();
+  let before = JSON.stringify(arena.state(world));
   for (const attempt of attemptsOf(target.args(world), arena, target.args)) {
     tried++;
-    const args = attempt.args(world);
-    const before = JSON.stringify(arena.state(world));
-    const { thrown, error, result } = await outcomeOf(target, world, args);
+    const { thrown, error, result } = await outcomeOf(arena, target, world, attempt.args(world));
     const say = (what: string): number => faults.push(`${target.name}, ${attempt.what}: ${what}`);
     if (thrown) {
       const why = faultOf(error, [attempt.wrong, ...(attempt.parts ?? []), ...(target.related[attempt.wrong] ?? [])]);
       if (why !== undefined) say(why);
     }
-    if (thrown && attempt.sabotages === undefined) {
-      const after = JSON.stringify(arena.state(world));
-      if (after !== before) say(`threw ${String(error)}, and what was\n    ${before}\n  is\n    ${after}`);
-    } else {
-      const why = broken(arena, world, attempt.sabotages === undefined);
-      if (why !== undefined) say(`afterwards ${why}`);
-      dispose(result);
-      arena.close(world);
-      const left = arena.leftOf(world);
-      if (left !== undefined) say(`when everything is closed, ${left}`);
-      world = await arena.make();
-      continue;
-    }
-    const why = broken(arena, world, true);
-    if (why !== undefined) {
-      say(`afterwards ${why}`);
-      await renew();
-    }
+    const mayChange = !thrown || attempt.sabotages === true;
+    const after = attempt.sabotages === true ? undefined : stateOf(arena, world);
+    if (!mayChange && after !== before) say(`threw ${String(error)}, and what was\n    ${before}\n  is\n    ${after}`);
+    const why = broken(arena, world, attempt.sabotages === undefined);
+    if (why !== undefined) say(`afterwards ${why}`);
+    if (why === undefined && after === before && !isHeld(result)) continue;
+    dispose(result);
+    arena.close(world);
+    const left = mayChange ? arena.leftOf(world) : undefined;
+    if (left !== undefined) say(`when everything is closed, ${left}`);
+    world = await arena.make();
+    before = JSON.stringify(arena.state(world));
   }
   arena.close(world);
   return { faults, tried };
@@ -196,17 +191,32 @@ interface Outcome {
   readonly result?: unknown;
 }
 
-async function outcomeOf<World>(target: Target<World>, world: World, args: readonly unknown[]): Promise<Outcome> {
+async function outcomeOf<World>(
+  { patience }: Arena<World>,
+  target: Target<World>,
+  world: World,
+  args: readonly unknown[],
+): Promise<Outcome> {
   try {
-    return { thrown: false, result: await consume(target.call(world, args)) };
+    return { thrown: false, result: await consume(target.call(world, args), patience) };
   } catch (error) {
     return { thrown: true, error };
   }
 }
 
+/** What a promise gives, unless that takes long. */
+async function settled(promised: unknown, patience: number): Promise<unknown> {
+  if (!(promised instanceof Promise)) return promised;
+  let timer: NodeJS.Timeout | undefined;
+  const long = new Promise((resolve) => {
+    timer = setTimeout(resolve, patience);
+  });
+  return await Promise.race([promised, long]).finally(() => clearTimeout(timer));
+}
+
 /** Lets what was returned do what it does when it is used. */
-async function consume(result: unknown): Promise<unknown> {
-  const value = await Promise.race([result, new Promise((resolve) => setTimeout(resolve, 50))]);
+async function consume(result: unknown, patience: number): Promise<unknown> {
+  const value = await settled(result, patience);
   if (typeof value !== 'object' || value === null) return value;
   const steps = value as {
     next?: () => unknown;
@@ -220,13 +230,26 @@ async function consume(result: unknown): Promise<unknown> {
     return value;
   }
   if (typeof steps.next !== 'function') return value;
-  for (let i = 0; i < 3; i++) await Promise.race([steps.next(), new Promise((resolve) => setTimeout(resolve, 50))]);
+  for (let i = 0; i < 3; i++) await settled(steps.next(), patience);
   await steps.return?.();
   return value;
 }
 
+/** Something was given that is to be closed. */
+const isHeld = (value: unknown): value is Disposable =>
+  typeof value === 'object' && value !== null && Symbol.dispose in value;
+
 function dispose(value: unknown): void {
-  if (typeof value === 'object' && value !== null && Symbol.dispose in value) (value as Disposable)[Symbol.dispose]();
+  if (isHeld(value)) value[Symbol.dispose]();
+}
+
+/** Undefined when it can't be told: what it reads from is gone. */
+function stateOf<World>(arena: Arena<World>, world: World): string | undefined {
+  try {
+    return JSON.stringify(arena.state(world));
+  } catch {
+    return undefined;
+  }
 }
 
 /** What is wrong with an error; undefined when it says what it must. */

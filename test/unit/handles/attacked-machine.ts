@@ -16,6 +16,8 @@ import { type Arch, CAP, halt, store } from '../../../lib/raw.ts';
 import type { Arena } from './attack.ts';
 
 export const UNIT = 0x10_0000;
+/** Bytes of guest memory at 0: few, since each machine has its own. */
+export const RAM = 0x1_0000;
 /** Where nothing else is put. */
 const FAR = 0x3f_0000_0000;
 /** The lowest descriptor of a kernel without open files. */
@@ -46,7 +48,7 @@ function make(arch: Arch): Machine {
   const kvm = Kvm.open({ backend: 'emulated', arch, release: RELEASE[arch] ?? '6.12' });
   const vm = kvm.createVm();
   if (arch === 's390x') vm.cmma.enable();
-  const ram = kvm.mapAnonymous(UNIT);
+  const ram = kvm.mapAnonymous(RAM);
   const region = vm.memory.addRam(0, ram);
   const device = vm.memory.addMmio(0x1000_0000, 0x1000, { read: () => 1, write: () => {} }, { name: 'uart' });
   if (arch === 'ppc64') vm.hpt.allocate(18);
@@ -84,12 +86,16 @@ function close({ kvm, vm, other, ram, spare, reservation, space, eventfd, bindin
   for (const open of [eventfd, vm, other, ram, spare, reservation, kvm]) open.close();
 }
 
+/** The lowest number that is free: a descriptor that was lost keeps its own. */
+function freeDescriptor({ calls }: Kvm): number {
+  const free = calls.eventfd(0);
+  calls.close(free);
+  return free;
+}
+
 function state({ kvm, vm, other, vcpu, ram, spare, reservation, space, eventfd, region, device }: Machine): unknown {
-  // The lowest number that is free: a descriptor that was lost keeps its own.
-  const free = kvm.calls.eventfd(0);
-  kvm.calls.close(free);
   return {
-    free,
+    free: freeDescriptor(kvm),
     pins: [ram, spare, reservation].map((mapping) => [mapping.closed, mapping.pins]),
     closed: [kvm, vm, other, vcpu, eventfd].map((handle) => handle.closed),
     regions: [vm.memory, other.memory, space].map((memory) => [...memory.regions()].map(String)),
@@ -133,8 +139,8 @@ function expectReadable(vm: Vm, { gpa, mapping }: MemoryRegion): void {
 function leftOf({ kvm, ram, spare, reservation }: Machine): string | undefined {
   const pins = [ram, spare, reservation].map((mapping) => mapping.pins);
   if (pins.some((count) => count !== 0)) return `mappings are pinned ${pins.join(', ')} times`;
-  const fd = kvm.calls.eventfd(0);
-  return fd === FIRST_FD ? undefined : `the first descriptor that is free is ${fd}, not ${FIRST_FD}`;
+  const free = freeDescriptor(kvm);
+  return free === FIRST_FD ? undefined : `the first descriptor that is free is ${free}, not ${FIRST_FD}`;
 }
 
 export function arenaOf(arch: Arch): Arena<Machine> {
@@ -144,6 +150,8 @@ export function arenaOf(arch: Arch): Arena<Machine> {
     state,
     verify,
     leftOf,
+    // Nothing waits for anybody but this thread.
+    patience: 5,
     sabotage: {
       'closes the VM': ({ vm }) => vm.close(),
       'closes the mapping': ({ spare }) => spare.close(),

@@ -1,7 +1,7 @@
 import { vrmaSegment } from '../../../lib/arch/ppc64/model/index.ts';
 import type { Arch } from '../../../lib/raw.ts';
 import type { Machine } from './attacked-machine.ts';
-import { UNIT } from './attacked-machine.ts';
+import { RAM, UNIT } from './attacked-machine.ts';
 import type { Face } from './surface.ts';
 
 export type Faces = Readonly<Record<string, Face<Machine>>>;
@@ -107,7 +107,7 @@ export const ADDRESS_SPACE: Face<Pick<Machine, 'ram' | 'spare' | 'region'>>['met
   change: null,
   find: () => ({ gpa: 0 }),
   regions: null,
-  holes: () => ({ end: UNIT }),
+  holes: () => ({ end: RAM }),
   bind: () => ({ options: { name: 'x' } }),
   share: () => ({ options: { regions: 4, consumers: 4, end: 2 ** 40, patienceMs: 10, onConsumer: () => {} } }),
   // Nothing is shared without the addon.
@@ -248,7 +248,7 @@ export const COMMON: Faces = {
       slotRemoved: null,
       release: null,
       collect: () => ({ options: { clear: true } }),
-      clear: () => ({ gpa: 0, size: UNIT }),
+      clear: () => ({ gpa: 0, size: RAM }),
       pagesInto: () => ({ into: new Float64Array(8), from: 0 }),
       forEachPage: () => ({ callback: () => {} }),
       forEachRun: () => ({ callback: () => {} }),

@@ -131,6 +131,7 @@ export function arenaOf(calls: KvmCalls): Arena<Sharing> {
       usual ??= open;
       return open <= usual ? undefined : `${open} descriptors are open, and were ${usual}`;
     },
+    patience: 50,
     sabotage: {
       'closes the mapping': ({ spare }) => spare.close(),
       'closes the space': ({ space }) => space.close(),

@@ -142,6 +142,7 @@ export function arenaOf(calls: KvmCalls): Arena<Served> {
       if (space.readU32(0xf_0000) !== 0x1234_5678) throw new Error('memory does not hold what was written');
     },
     leftOf: () => undefined,
+    patience: 50,
     sabotage: {
       'closes the front end': ({ frontEnd }) => frontEnd.close(),
       'closes the back end': ({ backEnd }) => backEnd.close(),
