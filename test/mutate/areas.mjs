@@ -14,13 +14,13 @@ export const AREAS = [
   },
   {
     name: 's390x-model',
-    mutate: ['lib/arch/s390x/model/!(ranges|registers).ts'],
-    tests: /^unit\/arch\/s390x\/model\/(access|dat-rules|decoding)\.test/,
+    mutate: ['lib/arch/s390x/model/*.ts'],
+    tests: /^unit\/(arch\/s390x\/model\/(?!capture).*|handles\/(wrong-arguments-of-functions|registers))\.test/,
   },
   {
     name: 'ppc64-model',
-    mutate: ['lib/arch/ppc64/model/{hash,hpte,page-sizes,protection,slb,translate}.ts'],
-    tests: /^unit\/arch\/ppc64\/model\/(hash|hpte|translate)\.test/,
+    mutate: ['lib/arch/ppc64/model/*.ts'],
+    tests: /^unit\/(arch\/ppc64\/model\/(?!capture).*|handles\/wrong-arguments-of-functions)\.test/,
   },
   { name: 'memory', mutate: ['lib/memory/*.ts'], tests: /^unit\/(memory\/.*|sharing\/(binding|change))\.test/ },
   {

@@ -27,17 +27,27 @@ function textOf({ source }, { start, end }) {
   return lines.map((line) => line.trim()).join(' ');
 }
 
+/** Where the program is the same: `line` tells which of those that read alike. */
+const isSame = (path, file, { location, replacement }) =>
+  SAME_PROGRAM.some(
+    (one) =>
+      one.file === path &&
+      one.code === textOf(file, location) &&
+      one.as === replacement &&
+      file.source.split('\n')[location.start.line - 1].includes(one.line ?? ''),
+  );
+
 const NOTICED = ['Killed', 'Timeout'];
 const { files } = JSON.parse(readFileSync(`.stryker/${name}.json`, 'utf8'));
 let [noticed, same, all] = [0, 0, 0];
 for (const [path, file] of Object.entries(files)) {
-  for (const { status, location, replacement } of file.mutants) {
+  for (const mutant of file.mutants) {
+    const { status, location, replacement } = mutant;
     if (status === 'Ignored' || status === 'CompileError') continue;
     all++;
-    const code = textOf(file, location);
     if (NOTICED.includes(status)) noticed++;
-    else if (SAME_PROGRAM.some((one) => path === one.file && code === one.code && replacement === one.as)) same++;
-    else console.log(`${status}: ${path}:${location.start.line}: ${code} as ${replacement}`);
+    else if (isSame(path, file, mutant)) same++;
+    else console.log(`${status}: ${path}:${location.start.line}: ${textOf(file, location)} as ${replacement}`);
   }
 }
 const percent = ((100 * noticed) / all).toFixed(1);

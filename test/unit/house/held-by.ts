@@ -50,11 +50,10 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'unit/handles/registers': 'vcpu-registers',
   },
   'arch/s390x/model': {
-    'unit/arch/s390x/model/access':
-      'access-register asce control-registers cpu-state index prefix program-interruption psw teid',
-    'unit/arch/s390x/model/dat-rules': 'dat dat-entries explain memory translate u64',
+    'unit/arch/s390x/model/access': 'index program-interruption',
+    'unit/arch/s390x/model/cpu-state': 'control-registers',
+    'unit/arch/s390x/model/decoding': 'asce dat-entries prefix psw teid',
     'unit/arch/s390x/emulated/instructions': 'cmma',
-    'unit/arch/s390x/handles/vm-storage-keys': 'storage-key',
     'unit/handles/registers': 'registers',
   },
   'arch/x86_64': { 'unit/handles/bad-input': 'index', 'unit/arch/cli': 'cli' },

@@ -274,11 +274,13 @@ export function consecutiveFrames(entries: DataView, at: number, count: number):
   const hi = entries.getUint32(at - 8);
   const lo = entries.getUint32(at - 4);
   if ((lo & PAGE_SAYS_MORE) !== 0) return 0;
-  for (let i = 0; i < count; i++) {
+  // The frame behind the last one below a multiple of 4 GiB has another upper half.
+  const most = Math.min(count, 0xf_ffff - (lo >>> 12));
+  for (let i = 0; i < most; i++) {
     const place = at + 8 * i;
     const expected = lo + (i + 1) * 4096;
     // Of the low byte nothing counts.
     if ((entries.getUint32(place + 4) ^ expected) >>> 8 !== 0 || entries.getUint32(place) !== hi) return i;
   }
-  return count;
+  return most;
 }

@@ -59,14 +59,14 @@ export function mappedFrames(
 }
 
 /** What is given, checked, before anything is looked for. */
-function checkRangeOptions(options: RangeOptions): Omit<RangeOptions, 'prefix'> & { readonly prefixPfn: number } {
-  const { features, prefix = 0, maxWalks, signal } = checkObject(options, 'options');
+function checkRangeOptions(options: RangeOptions) {
+  const { features, prefix = 0, maxWalks = Number.POSITIVE_INFINITY, signal } = checkObject(options, 'options');
   checkFeatures(features, 'options.features');
   const wide = toU64(prefix, 'options.prefix');
   if ((wide & ~BigInt(PREFIX_MASK)) !== 0n) throw outOfRange('options.prefix', 'a multiple of 8 KiB below 2 GiB', wide);
-  if (maxWalks !== undefined) checkAtLeast(maxWalks, 'options.maxWalks', 1);
+  checkAtLeast(maxWalks, 'options.maxWalks', 1);
   checkSignal(signal, 'options.signal');
-  return { features, prefixPfn: Number(wide >> 12n), signal, ...(maxWalks === undefined ? {} : { maxWalks }) };
+  return { features, prefixPfn: Number(wide >> 12n), maxWalks, signal };
 }
 
 function* framesOf(
@@ -78,7 +78,7 @@ function* framesOf(
   const lo = lowHalf(asce);
   if ((lo & ASCE_REAL_SPACE) !== 0) return;
   const result = new DatResult();
-  const { signal, prefixPfn, maxWalks = Number.POSITIVE_INFINITY } = options;
+  const { signal, prefixPfn, maxWalks } = options;
   let page = 0;
   for (let walks = 0; page < PFN_LIMIT; walks++) {
     signal?.throwIfAborted();
@@ -99,7 +99,7 @@ function* framesOf(
       };
     }
     // A walk that ends at an entry ends there for everything the entry spans.
-    page += 2 ** ((code === 0 ? result.frameShift : spanShift(result.level)) - 12);
+    page += 2 ** (spanShift(result.level) - 12);
   }
 }
 

@@ -19,6 +19,7 @@ import {
   storageOverridePermits,
   translate,
 } from '../../../../../lib/arch/s390x/model/index.ts';
+import { ALE, ALET, ASTE, AUTHORITY, accessList, DUCT, EAX, SPACE } from './access-list.ts';
 import { Storage } from './storage.ts';
 
 const DAT = 0x0400_0000_0000_0000n;
@@ -137,31 +138,7 @@ describe('address spaces', () => {
 });
 
 describe('access-register mode', () => {
-  const DUCT = 0x1_0000n;
-  const LIST = 0x1_1000n;
-  const ASTE = 0x1_2000n;
-  const AUTHORITY = 0x1_3000n;
-  const SPACE = 0x2_0000n;
-  /** ALET: sequence 0x5a, entry 9 of the dispatchable-unit list. */
-  const ALET = 0x005a_0009;
-  const EAX = 0x123n;
-  const ALE = LIST + 9n * 16n;
-  /** ALE word 0 with sequence 0x5a. */
-  const ALE_WORD = 0x005a_0000n << 32n;
   const PRIVATE = 0x0100_0000n << 32n;
-
-  function accessList(): Storage {
-    const storage = new Storage(0x4000_0000n);
-    storage.put(DUCT + 16n, (LIST | 1n) << 32n);
-    storage.put(ALE, ALE_WORD);
-    storage.put(ALE + 8n, (ASTE << 32n) | 0xcafe_f00dn);
-    storage.put(ASTE, (AUTHORITY << 32n) | (0x12n << 4n));
-    storage.put(ASTE + 8n, SPACE);
-    storage.put(ASTE + 16n, 0xcafe_f00dn);
-    storage.put(SPACE, SPACE + 0x8000n);
-    storage.put(SPACE + 0x8000n, SPACE + 0x9000n);
-    return storage;
-  }
 
   function run(storage: Storage, init: CpuStateInit = {}, ar = 3, access: Access = 'fetch') {
     const cpu = cpuState({

@@ -10,36 +10,15 @@ import {
   type TranslateOptions,
   translate,
 } from '../../../../../lib/arch/s390x/model/index.ts';
+import { CR0, FRAME, fiveLevels, PAGES, R1, R2, R3, SEGMENTS, VA, withEntry } from './five-levels.ts';
 import { Storage } from './storage.ts';
 
-const R1 = 0x10_0000n;
-const R2 = 0x11_0000n;
-const R3 = 0x12_0000n;
-const SEGMENTS = 0x13_0000n;
-const PAGES = 0x14_0800n;
-const FRAME = 0x20_0000n;
 const I = 0x20n;
 const P = 0x200n;
 const FC = 0x400n;
 const IEP = 0x100n;
 const COMMON = 0x10n;
-/** CR0 with EDAT and IEP enabled. */
-const CR0 = 0x90_0000;
 const ALL = { edat1: true, edat2: true, iep: true };
-
-/** Address with index 1 in every table, so that no table is read at its origin by mistake. */
-const VA = (1n << 53n) | (1n << 42n) | (1n << 31n) | (1n << 20n) | (1n << 12n) | 0x345n;
-
-/** Five levels that map VA to FRAME. */
-function fiveLevels(): Storage {
-  const storage = new Storage(0x100_0000n);
-  storage.put(R1 + 8n, R2 | 0xcn | 3n);
-  storage.put(R2 + 8n, R3 | 8n | 3n);
-  storage.put(R3 + 8n, SEGMENTS | 4n | 3n);
-  storage.put(SEGMENTS + 8n, PAGES);
-  storage.put(PAGES + 8n, FRAME);
-  return storage;
-}
 
 interface Situation extends TranslateOptions {
   asce?: bigint;
@@ -57,13 +36,6 @@ function walk(storage: AbsoluteMemory, situation: Situation = {}): TranslatedAdd
 }
 
 const code = (storage: AbsoluteMemory, situation: Situation = {}): number => walk(storage, situation).code;
-
-/** The walk with one bit pattern put into, or taken out of, the entry at an address. */
-function withEntry(address: bigint, change: (entry: bigint) => bigint): Storage {
-  const storage = fiveLevels();
-  storage.put(address, change(storage.get(address)));
-  return storage;
-}
 
 describe('a walk through five levels', () => {
   it('ends in the frame of the page-table entry', () => {

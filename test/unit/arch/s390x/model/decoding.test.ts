@@ -6,7 +6,9 @@ import {
   decodeAsce,
   decodePswMask,
   decodeStorageKey,
+  decodeTeid,
   describeEntry,
+  realToAbsolutePfn,
   type TableLevel,
 } from '../../../../../lib/arch/s390x/model/index.ts';
 
@@ -39,6 +41,7 @@ describe('a table entry', () => {
     ['R2', 0x1008n, EDAT, 'region-third table at 0x0000000000001000, TF 0, TL 0'],
     ['R2', 0x1418n, EDAT, 'region-third table at 0x0000000000001000, TF 0, TL 0'],
     ['R2', 0x100cn, EDAT, 'region-third table at 0x0000000000001000, TF 0, TL 0, TT 3, which is not R2'],
+    ['R2', 0x1808n, EDAT, 'region-third table at 0x0000000000001000, TF 0, TL 0'],
     ['R1', 0x104fn, EDAT, 'region-second table at 0x0000000000001000, TF 1, TL 3'],
   ])('%s 0x%s with facilities %i', (level, entry, features, text) => {
     expect(describeEntry(level, entry, features)).toBe(text);
@@ -112,4 +115,31 @@ it.each([
   [0x1_0000_0000n, {}],
 ])('the PSW mask 0x%s', (mask, fields) => {
   expect(decodePswMask(mask)).toEqual({ ...PSW, ...fields });
+});
+
+const TEID = { address: 0n, access: 'unknown', addressSpace: 'primary' };
+
+it.each([
+  [0n, {}],
+  [0x1234_5678_9abc_d000n, { address: 0x1234_5678_9abc_d000n }],
+  [0x400n, { access: 'store' }],
+  [0x800n, { access: 'fetch' }],
+  [0xc00n, {}],
+  [1n, { addressSpace: 'access-register' }],
+  [2n, { addressSpace: 'secondary' }],
+  [3n, { addressSpace: 'home' }],
+  [0x80n, { protection: 'low-address' }],
+  [0x88n, {}],
+])('the TEID 0x%s', (teid, fields) => {
+  expect(decodeTeid(teid)).toStrictEqual({ ...TEID, ...fields });
+});
+
+it.each([
+  [0, [0, 1, 2, 3, 4, 5, 6]],
+  [4, [4, 5, 2, 3, 0, 1, 6]],
+  [2, [2, 3, 0, 1, 4, 5, 6]],
+])('with the prefix at frame %i the real frames 0 to 6 are the absolute ones %j', (prefix, absolute) => {
+  expect([0, 1, 2, 3, 4, 5, 6].map((real) => realToAbsolutePfn(real, prefix))).toEqual(absolute);
+  expect(realToAbsolutePfn(2 ** 52 - 1, prefix)).toBe(2 ** 52 - 1);
+  expect(() => realToAbsolutePfn(2 ** 52, prefix)).toThrow('"realPfn"');
 });

@@ -4,7 +4,7 @@ import type { AbsoluteMemory } from '../../../../../lib/arch/s390x/model/index.t
 export class Storage implements AbsoluteMemory {
   hi = 0;
   lo = 0;
-  /** Addresses of frames that the host cannot read. */
+  /** Addresses of doublewords, or of whole frames, that the host cannot read. */
   readonly unreadable = new Set<bigint>();
   readonly #words = new Map<bigint, bigint>();
   readonly #size: bigint;
@@ -29,8 +29,9 @@ export class Storage implements AbsoluteMemory {
   readDoubleword(pfn: number, offset: number): number {
     const frame = BigInt(pfn) << 12n;
     if (!this.hasFrame(pfn)) return 5;
-    if (this.unreadable.has(frame)) return -14;
-    const value = this.get(frame + BigInt(offset));
+    const address = frame + BigInt(offset);
+    if (this.unreadable.has(frame) || this.unreadable.has(address)) return -14;
+    const value = this.get(address);
     this.hi = Number(value >> 32n);
     this.lo = Number(value & 0xffff_ffffn);
     return 0;
