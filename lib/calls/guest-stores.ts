@@ -55,22 +55,42 @@ export function memoryBefore(calls: KvmCalls, slots: readonly PlacedSlot[]): Mem
 /** What the run changed in it, by guest physical address; null where that was too much to be looked at. */
 export function storesSince(calls: KvmCalls, before: MemoryBefore): TracePieces | null {
   if (before === undefined) return null;
-  return [...before].flatMap(([slot, then]) => {
-    const now = readSlot(calls, slot);
-    if (Buffer.compare(then, now) === 0) return [];
-    const pages = Array.from({ length: slot.size / PAGE }, (_, page) => page * PAGE);
-    return pages.flatMap((at) =>
-      changedPieces(then.subarray(at, at + PAGE), now.subarray(at, at + PAGE), slot.gpa + at),
-    );
-  });
+  return [...before].flatMap(([slot, then]) => storesIn(calls, slot, then));
+}
+
+/** So many bytes are looked at together, for all slots at the same place. */
+const now = new Uint8Array(64 * PAGE);
+
+function storesIn(calls: KvmCalls, slot: PlacedSlot, then: Uint8Array): TracePieces {
+  const pieces: TracePieces[number][] = [];
+  for (let at = 0; at < then.length; at += now.length) {
+    const before = then.subarray(at, at + now.length);
+    const after = now.subarray(0, before.length);
+    readInto(calls, slot.hva + at, after);
+    if (Buffer.compare(before, after) === 0) continue;
+    for (let page = 0; page < after.length; page += PAGE) {
+      const part = (bytes: Uint8Array): Uint8Array => bytes.subarray(page, page + PAGE);
+      pieces.push(...changedPieces(part(before), part(after), slot.gpa + at + page));
+    }
+  }
+  return pieces;
+}
+
+function readSlot(calls: KvmCalls, { hva, size }: PlacedSlot): Uint8Array {
+  const bytes = Buffer.allocUnsafeSlow(size);
+  readInto(calls, hva, bytes);
+  return bytes;
 }
 
 /** What cannot be read is zero. */
-function readSlot(calls: KvmCalls, { hva, size }: PlacedSlot): Uint8Array {
-  const bytes = new Uint8Array(size);
-  for (let at = 0; at < size; ) {
+function readInto(calls: KvmCalls, hva: number, bytes: Uint8Array): void {
+  for (let at = 0; at < bytes.length; ) {
     const got = calls.readMemory(hva + at, bytes.subarray(at));
-    at += got > 0 ? got : PAGE - (at % PAGE);
+    if (got > 0) at += got;
+    else {
+      const end = at + PAGE - (at % PAGE);
+      bytes.fill(0, at, end);
+      at = end;
+    }
   }
-  return bytes;
 }
