@@ -1,5 +1,5 @@
 // The addon's exports: one implementation of KvmCalls (lib/calls/kvm-calls.ts), whose docstrings are the contract, and
-// that of HtabLoops (lib/arch/ppc64/model/htab-loops.ts).
+// those of HtabLoops (lib/arch/ppc64/model/htab-loops.ts) and BitmapLoops (lib/memory/bitmap-loops.ts).
 #include <napi.h>
 #include <sys/utsname.h>
 
@@ -29,6 +29,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   ExportEventfd(calls);
   ExportVcpu(calls);
   ExportHtab(calls);
+  ExportBitmaps(calls);
   ExportSharing(calls);
   ExportUserfaultfd(calls);
   ExportArchitecture(calls);

@@ -4,6 +4,7 @@
     'aarch64.cc',
     'addon.cc',
     'arguments.cc',
+    'bitmap.cc',
     'environment.cc',
     'eventfd.cc',
     'guarded_memory.cc',

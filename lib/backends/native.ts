@@ -3,6 +3,7 @@ import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
 import type { HtabLoops } from '../arch/ppc64/model/htab-loops.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
+import { type BitmapLoops, plainBitmapLoops } from '../memory/bitmap-loops.ts';
 import { archOfNode } from '../uapi/arch.ts';
 import { packageRoot, thisFile } from './package-root.ts';
 
@@ -12,6 +13,8 @@ export type NativeLoad =
       readonly calls: KvmCalls;
       /** The loops over HTAB streams in C++, for the `loops` of kvm-bridge/ppc64. */
       readonly htab: HtabLoops;
+      /** The loops over bitmaps in C++. */
+      readonly bitmaps: BitmapLoops;
       /** The file that was loaded. */
       readonly path: string;
     }
@@ -25,7 +28,7 @@ export type NativeLoad =
     };
 
 /** What the addon exports: the calls, and what needs no kernel. */
-type Addon = KvmCalls & { readonly htab: HtabLoops };
+type Addon = KvmCalls & { readonly htab: HtabLoops; readonly bitmaps: BitmapLoops };
 
 /** The `bindings` package, of which only the search for the path is used. */
 type FindAddon = (options: {
@@ -77,7 +80,7 @@ function failed(reason: string, tried: readonly string[] = [], error = new Error
 function loadFrom(path: string): NativeLoad {
   try {
     const addon = createRequire(path)(path) as Addon;
-    return { calls: addon, htab: addon.htab, path };
+    return { calls: addon, htab: addon.htab, bitmaps: addon.bitmaps, path };
   } catch (thrown) {
     const error = asError(thrown);
     const what = `The addon ${path} is there, but Node ${process.version} cannot load it: ${error.message}.`;
@@ -124,4 +127,15 @@ export function loadNative(): NativeLoad {
   if (process.platform !== 'linux') return failed(`KVM is a part of Linux, and this is ${process.platform}.`);
   if (archOfNode(process.arch) === undefined) return failed(`There is no addon for ${process.arch}.`);
   return loadOwn();
+}
+
+let loops: BitmapLoops | undefined;
+
+/** The addon's loops over bitmaps, or those in TypeScript where there is no addon. */
+export function bitmapLoops(): BitmapLoops {
+  if (loops === undefined) {
+    const native = loadNative();
+    loops = 'bitmaps' in native ? native.bitmaps : plainBitmapLoops;
+  }
+  return loops;
 }

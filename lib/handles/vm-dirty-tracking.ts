@@ -1,4 +1,6 @@
+import { bitmapLoops } from '../backends/native.ts';
 import type { U64 } from '../base/u64.ts';
+import type { BitmapLoops } from '../memory/bitmap-loops.ts';
 import type { DirtyPages, DirtyTracking } from '../memory/dirty-pages.ts';
 import type { DirtyRing } from '../memory/dirty-ring.ts';
 import { DIRTY_RING_RULES } from '../rules/dirty-ring.ts';
@@ -23,6 +25,10 @@ export class VmDirtyTracking implements DirtyTracking {
 
   constructor(vm: TrackedVm) {
     this.#vm = vm;
+  }
+
+  get bitmapLoops(): BitmapLoops {
+    return bitmapLoops();
   }
 
   get manualProtect(): number {

@@ -1,12 +1,19 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type AddressSpace, Kvm, type MemoryRegion } from '../../lib/index.ts';
-import { countBits, DirtyBitmap, forEachBit, forEachBitRun, listBits } from '../../lib/memory/dirty-bitmap.ts';
+import {
+  type BitmapLoops,
+  countBits,
+  forEachBit,
+  forEachBitRun,
+  plainBitmapLoops,
+} from '../../lib/memory/bitmap-loops.ts';
+import { DirtyBitmap } from '../../lib/memory/dirty-bitmap.ts';
 import { advance, exactGpa, joinGpa, splitGpa } from '../../lib/memory/gpa.ts';
 import { putValue, takeValue } from '../../lib/memory/mmio-bus.ts';
 import { PageSet } from '../../lib/memory/page-set.ts';
 import { RangeTable } from '../../lib/memory/range-table.ts';
-import { EmulatedKernel } from '../../lib/raw.ts';
+import { EmulatedKernel, loadNative } from '../../lib/raw.ts';
 
 const PAGE = 4096;
 const u64 = fc.bigInt({ min: 0n, max: (1n << 64n) - 1n });
@@ -110,8 +117,9 @@ describe('dirty bitmaps', () => {
   const words = fc.uint32Array({ minLength: 0, maxLength: 80 }).map((random) => {
     // Runs of empty and of full words are what the scan skips.
     for (let i = 0; i < random.length; i++) {
-      if (random[i]! % 3 === 0) random[i] = 0;
-      else if (random[i]! % 3 === 1) random[i] = 0xffff_ffff;
+      if (random[i]! % 4 === 0) random[i] = 0;
+      else if (random[i]! % 4 === 1) random[i] = 0xffff_ffff;
+      else if (random[i]! % 4 === 2) random[i] = 1 << (random[i]! >>> 27);
     }
     return random;
   });
@@ -122,40 +130,71 @@ describe('dirty bitmaps', () => {
     );
   };
 
-  it('are scanned bit by bit and run by run as a plain loop does', () => {
-    fc.assert(
-      fc.property(words, (of) => {
-        const bits = plainBits(of);
-        const seen: number[] = [];
-        forEachBit(of, 0, (bit) => seen.push(bit));
-        expect(seen).toEqual(bits);
-        expect(countBits(of)).toBe(bits.length);
-        const fromRuns: number[] = [];
-        let last = -2;
-        forEachBitRun(of, 0, (first, count) => {
-          expect(first).toBeGreaterThan(last + 1);
-          for (let i = 0; i < count; i++) fromRuns.push(first + i);
-          last = first + count - 1;
-        });
-        expect(fromRuns).toEqual(bits);
-      }),
-    );
-  });
+  /** Runs of the bits that a plain loop finds, from a bit on. */
+  const plainRuns = (bits: readonly number[]): [first: number, count: number][] => {
+    const runs: [number, number][] = [];
+    for (const bit of bits) {
+      const last = runs.at(-1);
+      if (last !== undefined && last[0] + last[1] === bit) last[1]++;
+      else runs.push([bit, 1]);
+    }
+    return runs;
+  };
+  const native = loadNative();
+  const LOOPS: readonly (readonly [string, BitmapLoops])[] = [
+    ['in TypeScript', plainBitmapLoops],
+    ...('bitmaps' in native ? [['of the addon', native.bitmaps] as const] : []),
+  ];
 
-  it('are listed from any bit on, into arrays of any length, at any place in them', () => {
-    fc.assert(
-      fc.property(words, fc.nat(80 * 32), fc.nat(100), fc.nat(20), (of, from, length, at) => {
-        const into = new Float64Array(at + length).fill(-1);
-        const bits = plainBits(of)
-          .filter((bit) => bit >= from)
-          .slice(0, length);
-        const base = 2 ** 40;
-        expect(listBits(of, base, from, into, at)).toBe(at + bits.length);
-        const untouched = new Array<number>(length - bits.length).fill(-1);
-        expect([...into.subarray(at)]).toEqual([...bits.map((bit) => base + bit), ...untouched]);
-        expect(into.subarray(0, at).every((value) => value === -1)).toBe(true);
-      }),
-    );
+  describe.each(LOOPS)('loops %s', (_name, loops) => {
+    it('scan bit by bit and run by run as a plain loop does', () => {
+      fc.assert(
+        fc.property(words, (of) => {
+          const bits = plainBits(of);
+          const seen: number[] = [];
+          forEachBit(of, 0, (bit) => seen.push(bit));
+          expect(seen).toEqual(bits);
+          expect(countBits(of)).toBe(bits.length);
+          const runs: [number, number][] = [];
+          forEachBitRun(loops, of, 0, (first, count) => runs.push([first, count]));
+          expect(runs).toEqual(plainRuns(bits));
+        }),
+      );
+    });
+
+    it('list from any bit on, into arrays of any length, at any place in them', () => {
+      fc.assert(
+        fc.property(words, fc.nat(80 * 32), fc.nat(200), fc.nat(20), (of, from, length, at) => {
+          const into = new Float64Array(at + length).fill(-1);
+          const base = 2 ** 40;
+          const bits = plainBits(of)
+            .filter((bit) => bit >= from)
+            .slice(0, length);
+          expect(loops.list(of, base, from, into, at)).toBe(at + bits.length);
+          expect([...into.subarray(at, at + bits.length)]).toEqual(bits.map((bit) => base + bit));
+          expect(into.subarray(0, at).every((value) => value === -1)).toBe(true);
+        }),
+      );
+    });
+
+    it('list runs likewise, and go on with a run across the seam between two bitmaps', () => {
+      fc.assert(
+        fc.property(words, words, fc.nat(80 * 32), fc.nat(60), (low, high, from, room) => {
+          const into = new Float64Array(2 * room).fill(-1);
+          const base = 2 ** 40;
+          const seam = base + low.length * 32;
+          const middle = loops.listRuns(low, base, from, into, 0);
+          const end = loops.listRuns(high, seam, 0, into, middle);
+          const bits = [
+            ...plainBits(low).filter((bit) => bit >= from),
+            ...plainBits(high).map((bit) => low.length * 32 + bit),
+          ];
+          const runs = plainRuns(bits).slice(0, room);
+          expect(end).toBe(2 * runs.length);
+          expect([...into.subarray(0, end)]).toEqual(runs.flatMap(([first, count]) => [base + first, count]));
+        }),
+      );
+    });
   });
 
   it('give CLEAR_DIRTY_LOG the bits of a range and no others', () => {

@@ -7,7 +7,7 @@ import { ARCH_FACTS, type Arch, EmulatedKernel, ERRNO, traced } from '../../../l
 import { fakeIo } from './fake-io.ts';
 
 /** Only looked for here. */
-const htab = { apply: () => 0, encode: () => -1 };
+const loops = { htab: { apply: () => 0, encode: () => -1 }, bitmaps: { list: () => 0, listRuns: () => 0 } };
 const DEVICE: FileFacts = { isCharacterDevice: true, mode: 0o660, gid: 106 };
 
 interface Machine {
@@ -38,7 +38,7 @@ function machine({ arch = 'x86_64', host = {}, files = {}, mayUse = true, calls 
     has: () => true,
     loadAddon: () => ({
       calls: Object.assign(kernel, calls),
-      htab,
+      ...loops,
       path: '/p/build/Release/kvm_bridge.node',
     }),
     ...host,
@@ -69,7 +69,7 @@ describe('a machine where all is well', () => {
     };
     const lines: string[] = [];
     const calls = traced(new EmulatedKernel({ arch: 'x86_64' }), (line) => lines.push(line), { observer });
-    const loadAddon = () => ({ calls, htab, path: '/p/kvm_bridge.node' });
+    const loadAddon = () => ({ calls, ...loops, path: '/p/kvm_bridge.node' });
     expect(diagnose(machine({ host: { loadAddon } })).usable).toBe(true);
     expect(lines.filter((line) => /^(openKvm|createVm|createVcpu)\(/.test(line))).toHaveLength(3);
     expect([...open, ...mapped]).toEqual([]);
@@ -79,7 +79,7 @@ describe('a machine where all is well', () => {
     expect(finding(machine(), 'addon').detail).toBe('for x86_64, built here: /p/build/Release/kvm_bridge.node');
     const path = '/p/prebuilds/linux-x64/kvm_bridge.node';
     const calls = new EmulatedKernel({ arch: 'x86_64' });
-    const prebuilt = machine({ host: { loadAddon: () => ({ calls, htab, path }) } });
+    const prebuilt = machine({ host: { loadAddon: () => ({ calls, ...loops, path }) } });
     expect(finding(prebuilt, 'addon').detail).toBe(`for x86_64, the prebuilt one: ${path}`);
     const named = machine({ host: { env: { KVM_BRIDGE_ADDON: path } } });
     expect(finding(named, 'addon').detail).toContain('named by KVM_BRIDGE_ADDON');

@@ -250,6 +250,7 @@ export const COMMON: Faces = {
       collect: () => ({ options: { clear: true } }),
       clear: () => ({ gpa: 0, size: RAM }),
       pagesInto: () => ({ into: new Float64Array(8), from: 0 }),
+      runsInto: () => ({ into: new Float64Array(8), from: 0 }),
       forEachPage: () => ({ callback: () => {} }),
       forEachRun: () => ({ callback: () => {} }),
     },

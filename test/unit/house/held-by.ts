@@ -147,7 +147,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   'lab/guest/vitest': { 'unit/lab/user/vitest-files': 'api run runner' },
   'lab/user': { 'unit/cli/lab': 'run-in-lab' },
   memory: {
-    'property/typed-memory': 'dirty-bitmap gpa locator page-set range-table',
+    'property/typed-memory': 'bitmap-loops dirty-bitmap gpa locator page-set range-table',
     'unit/handles/bad-input': 'values',
     'unit/handles/lifetimes': 'mapping',
     'unit/handles/vcpu': 'coalesced-mmio',

@@ -91,6 +91,43 @@ describe.each(backends)('dirty pages on $name', (backend) => {
     expect(vm.dirtyPages.count).toBe(5);
   });
 
+  it('tells the runs in pieces, from any frame on, and across seams', () => {
+    const page = kvm.pageSize;
+    const frames = UNIT / page;
+    for (const gpa of [0, UNIT, 2 * UNIT, 4 * UNIT]) vm.memory.addRam(gpa, kvm.mapAnonymous(UNIT));
+    const { dirtyPages } = vm;
+    dirtyPages.start();
+    vm.memory.write(page, new Uint8Array(2 * page));
+    // All of a memslot, and a page on both sides.
+    vm.memory.write(UNIT - page, new Uint8Array(UNIT + 2 * page));
+    vm.memory.writeU8(5 * UNIT - 1, 1);
+    dirtyPages.collect();
+    const runs = [
+      [1, 2],
+      [frames - 1, frames + 2],
+      [5 * frames - 1, 1],
+    ];
+    for (const length of [2, 4, 64]) {
+      const into = new Float64Array(length);
+      const told: number[][] = [];
+      let from = 0;
+      for (let count = dirtyPages.runsInto(into); count > 0; count = dirtyPages.runsInto(into, from)) {
+        for (let i = 0; i < count; i++) told.push([...into.subarray(2 * i, 2 * i + 2)]);
+        from = told.at(-1)![0]! + told.at(-1)![1]!;
+      }
+      expect(told).toEqual(runs);
+    }
+    const one = new Float64Array(2);
+    expect(dirtyPages.runsInto(one, frames + 1)).toBe(1);
+    expect([...one]).toEqual([frames + 1, frames]);
+    expect(dirtyPages.runsInto(new Float64Array(0))).toBe(0);
+    const outOfRange = (message: string) => expect.objectContaining({ code: 'ERR_OUT_OF_RANGE', message });
+    const odd = 'The value of "into.length" is out of range. It must be even: two numbers for each run. Received 3';
+    expect(() => dirtyPages.runsInto(new Float64Array(3))).toThrow(outOfRange(odd));
+    const invalid = expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE' });
+    expect(() => dirtyPages.runsInto([] as unknown as Float64Array)).toThrow(invalid);
+  });
+
   it('tells the frames in pieces, from any of them on, over all memslots', () => {
     const page = kvm.pageSize;
     const frames = UNIT / page;
