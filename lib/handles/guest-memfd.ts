@@ -20,9 +20,10 @@ export class GuestMemfd extends Handle {
 
   /**
    * Maps all of it (6.18, when made with GUEST_MEMFD_FLAG.MMAP). Pages can be accessed if they are shared, as all are with INIT_SHARED.
-   * @throws KvmError ENODEV when it was made otherwise; EBADF
+   * @throws KvmError ENODEV when it was made otherwise; EBADF when it is closed
    */
   map(options: MappingOptions = {}): Mapping {
+    if (this.closed) throw this.failure('mmap', ERRNO.EBADF);
     return Mapping.guestMemfd(this.calls, this.fd, this.size, options);
   }
 

@@ -54,7 +54,7 @@ export class Vcpu<VM extends VcpuHost = VcpuVm> extends Handle {
   readonly id: number;
   /** The kvm_run area, shared with the kernel. */
   readonly kvmRun: KvmRun;
-  /** The dirty ring, where the VM has one. */
+  /** @internal The dirty ring, where the VM has one: whoever empties it must mark what was in it. */
   readonly dirtyRing: DirtyRing | undefined;
   readonly #loop: RunLoop;
   #aarch64: VcpuAarch64 | undefined;

@@ -63,7 +63,7 @@ export class MmioRegion implements Range {
    * @throws KvmError EEXIST naming what is there, EINVAL out of reach: then nothing is changed; EBADF once it was removed
    */
   move(address: U64): void {
-    this.#bus.move(this, address);
+    this.#bus.move(this, address, 'address');
   }
 
   /** Takes the handlers off the bus; the guest's accesses are exits again. Does nothing the second time. */
@@ -173,11 +173,12 @@ export class MmioBus {
     return region;
   }
 
-  move(region: MmioRegion, address: U64): void {
+  /** @param name of the argument, as whoever calls this has it */
+  move(region: MmioRegion, address: U64, name?: string): void {
     if (!this.#table.has(checkInstance(region, 'region', MmioRegion))) {
       throw this.#refusal(ERRNO.EBADF, region, region.start, 'move', `${region} was removed from its bus`);
     }
-    const start = this.#exactStart(address, region.size);
+    const start = this.#exactStart(address, region.size, name);
     this.#requireFree(region, start, 'move');
     this.#table.remove(region);
     region.start = start;
@@ -262,8 +263,7 @@ export class MmioBus {
     return rows.length === 0 ? head : `${head}\n${table([this.kind, 'name'], rows)}`;
   }
 
-  #exactStart(address: U64, size: number): number {
-    const name = this.kind === 'mmio' ? 'gpa' : 'port';
+  #exactStart(address: U64, size: number, name: string = this.kind === 'mmio' ? 'gpa' : 'port'): number {
     exactEnd(address, size, name);
     return exactGpa(address, name);
   }

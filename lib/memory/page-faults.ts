@@ -305,8 +305,10 @@ export class PageFaults implements ViewHolder, PageServer {
     checkSize(offset, 'offset');
     checkSize(length, 'length');
     const { size } = this.mapping;
-    if (offset + length > size)
-      throw outOfRange('offset', `at most ${hex(size)}, the mapping's size, with the length`, offset);
+    if (offset > size) throw outOfRange('offset', `at most ${hex(size)}, the mapping's size`, offset);
+    if (length > size - offset) {
+      throw outOfRange('length', `at most ${hex(size - offset)}, from the offset to the mapping's end`, length);
+    }
   }
 
   #deadlock({ offset }: FaultedPage, why: string): KvmError {

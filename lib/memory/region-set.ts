@@ -3,7 +3,6 @@ import {
   checkBoolean,
   checkFunction,
   checkInstance,
-  checkInteger,
   checkName,
   checkObject,
   checkSize,
@@ -22,7 +21,14 @@ import type { MemoryLookup } from './lookup.ts';
 import { Mapping } from './mapping.ts';
 import { HandlerError, MmioBus, type MmioHandlers, type MmioRegion, takeValue } from './mmio-bus.ts';
 import { RangeTable } from './range-table.ts';
-import { type GuestPages, MemoryRegion, type Placement, type RegionOwner, type StoreHandler } from './region.ts';
+import {
+  checkGuestPages,
+  type GuestPages,
+  MemoryRegion,
+  type Placement,
+  type RegionOwner,
+  type StoreHandler,
+} from './region.ts';
 import { PLACEMENT_RULES, type RegionContext, UNCHECKED_RULES } from './region-rules.ts';
 import type { SpaceChange, SpaceFollower, SpaceUser } from './space-user.ts';
 import { Undo } from './undo.ts';
@@ -576,13 +582,6 @@ function isThenable(value: unknown): boolean {
 
 function narrow(value: bigint): U64 {
   return value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : value;
-}
-
-function checkGuestPages(given: GuestPages): GuestPages {
-  const { fd, size } = checkObject(given, 'options.guestMemfd');
-  checkInteger(fd, 'options.guestMemfd.fd', 0, 0x7fff_ffff);
-  checkSize(size, 'options.guestMemfd.size');
-  return given;
 }
 
 /** What is at an address that has no memory. */

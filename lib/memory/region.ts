@@ -1,8 +1,10 @@
 import { inspect } from 'node:util';
-import { normalU64 } from '../base/arguments.ts';
+import { checkInteger, checkObject, checkSize, normalU64 } from '../base/arguments.ts';
 import { hexRange } from '../base/errors.ts';
 import { humanSize } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
+import { callError, isClosed } from '../calls/failure.ts';
+import { ERRNO } from '../uapi/errno.ts';
 import type { MemoryRange } from './lookup.ts';
 import type { Mapping } from './mapping.ts';
 
@@ -10,6 +12,15 @@ import type { Mapping } from './mapping.ts';
 export interface GuestPages {
   readonly fd: number;
   readonly size: number;
+}
+
+/** @throws KvmError EBADF when it is closed */
+export function checkGuestPages(given: GuestPages): GuestPages {
+  const { fd, size } = checkObject(given, 'options.guestMemfd');
+  if (fd === -1) throw callError('setUserMemoryRegion2', ERRNO.EBADF, { explanation: isClosed('the guest_memfd') });
+  checkInteger(fd, 'options.guestMemfd.fd', 0, 0x7fff_ffff);
+  checkSize(size, 'options.guestMemfd.size');
+  return given;
 }
 
 /** What a region is made of: a range of guest physical addresses, and the slice of a mapping behind it. */

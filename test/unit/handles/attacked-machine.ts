@@ -2,13 +2,17 @@ import {
   type AddressSpace,
   type Binding,
   type EventFd,
+  GUEST_MEMFD_FLAG,
+  type GuestMemfd,
   type HtabReader,
   type HtabWriter,
   Kvm,
   type Mapping,
   type MemoryRegion,
   type MmioRegion,
+  PageFaults,
   type Reservation,
+  TrackedWrites,
   type Vcpu,
   type Vm,
 } from '../../../lib/index.ts';
@@ -40,9 +44,33 @@ export interface Machine {
   /** Of the hashed page table, on ppc64. */
   readonly reader: HtabReader | undefined;
   readonly writer: HtabWriter | undefined;
+  /** What not every architecture has. */
+  readonly memfd: GuestMemfd | undefined;
+  readonly faults: PageFaults | undefined;
+  readonly writes: TrackedWrites | undefined;
 }
 
-const RELEASE: Partial<Record<Arch, string>> = { s390x: '7.2' };
+type Particular = Pick<Machine, 'reader' | 'writer' | 'memfd' | 'faults' | 'writes'>;
+
+const NOTHING: Particular = {
+  reader: undefined,
+  writer: undefined,
+  memfd: undefined,
+  faults: undefined,
+  writes: undefined,
+};
+
+const PARTICULAR: Partial<Record<Arch, (kvm: Kvm, vm: Vm, other: Vm) => Partial<Particular>>> = {
+  ppc64: (_, vm) => ({ reader: vm.hpt.openReader(), writer: vm.hpt.openWriter() }),
+  x86_64: (kvm, _, other) => ({
+    // Regions of a VM that tracks dirty pages can't have one.
+    memfd: other.createGuestMemfd(RAM, GUEST_MEMFD_FLAG.MMAP | GUEST_MEMFD_FLAG.INIT_SHARED),
+    faults: new PageFaults(kvm.mapAnonymous(RAM), { missing: () => null, store: () => {} }),
+    writes: new TrackedWrites(kvm.mapAnonymous(RAM)),
+  }),
+};
+
+const RELEASE: Partial<Record<Arch, string>> = { s390x: '7.2', x86_64: '6.18' };
 
 function make(arch: Arch): Machine {
   const kvm = Kvm.open({ backend: 'emulated', arch, release: RELEASE[arch] ?? '6.12' });
@@ -75,15 +103,22 @@ function make(arch: Arch): Machine {
     space: kvm.createAddressSpace(),
     eventfd: kvm.createEventFd(1),
     binding: vm.memory.bind({ name: 'attacked' }),
-    reader: arch === 'ppc64' ? vm.hpt.openReader() : undefined,
-    writer: arch === 'ppc64' ? vm.hpt.openWriter() : undefined,
+    ...NOTHING,
+    ...PARTICULAR[arch]?.(kvm, vm, other),
   };
 }
 
-function close({ kvm, vm, other, ram, spare, reservation, space, eventfd, binding: first }: Machine): void {
+function close(machine: Machine): void {
+  const { kvm, vm, other, ram, spare, reservation, space, eventfd, binding: first, memfd, faults, writes } = machine;
   first.release();
   for (const { bindings } of [vm.memory, other.memory, space]) for (const binding of bindings) binding.release();
-  for (const open of [eventfd, vm, other, ram, spare, reservation, kvm]) open.close();
+  for (const open of [eventfd, vm, other, ram, spare, reservation]) open.close();
+  memfd?.close();
+  for (const served of [faults, writes]) {
+    served?.close();
+    served?.mapping.close();
+  }
+  kvm.close();
 }
 
 /** The lowest number that is free: a descriptor that was lost keeps its own. */
@@ -93,7 +128,9 @@ function freeDescriptor({ calls }: Kvm): number {
   return free;
 }
 
-function state({ kvm, vm, other, vcpu, ram, spare, reservation, space, eventfd, region, device }: Machine): unknown {
+function state(machine: Machine): unknown {
+  const { kvm, vm, other, vcpu, ram, spare, reservation, space, eventfd, region, device } = machine;
+  const { memfd, faults, writes } = machine;
   return {
     free: freeDescriptor(kvm),
     pins: [ram, spare, reservation].map((mapping) => [mapping.closed, mapping.pins]),
@@ -102,13 +139,16 @@ function state({ kvm, vm, other, vcpu, ram, spare, reservation, space, eventfd, 
     bindings: [vm.memory, other.memory, space].map(({ bindings }) => bindings.map(({ vmaps }) => vmaps.length)),
     users: [vm.memory, other.memory, space].map(({ users }) => users.length),
     region: [region.readOnly, region.name],
-    device: [device.name, device.size],
+    device: String(device),
     slots: [vm, other].map(({ memslots }) => [...memslots].map(({ id, baseGfn, npages }) => [id, baseGfn, npages])),
     ports: vm.io.ports.regions.length,
     vcpus: [vm.vcpus.length, other.vcpus.length],
     running: vcpu.running,
     dirty: [vm.dirtyPages.started, vm.dirtyPages.count],
     pieces: reservation.pieces,
+    served: [faults, writes].map((served) => [served?.closed, served?.mapping.pins]),
+    written: writes?.count,
+    memfd: memfd?.closed,
     bytes: vm.memory.readU32(0x4000),
   };
 }
@@ -136,8 +176,8 @@ function expectReadable(vm: Vm, { gpa, mapping }: MemoryRegion): void {
   if (mapping.kind === 'anonymous') vm.memory.readU8(gpa);
 }
 
-function leftOf({ kvm, ram, spare, reservation }: Machine): string | undefined {
-  const pins = [ram, spare, reservation].map((mapping) => mapping.pins);
+function leftOf({ kvm, ram, spare, reservation, faults, writes }: Machine): string | undefined {
+  const pins = [ram, spare, reservation, faults?.mapping, writes?.mapping].map((mapping) => mapping?.pins ?? 0);
   if (pins.some((count) => count !== 0)) return `mappings are pinned ${pins.join(', ')} times`;
   const free = freeDescriptor(kvm);
   return free === FIRST_FD ? undefined : `the first descriptor that is free is ${free}, not ${FIRST_FD}`;
@@ -156,7 +196,12 @@ export function arenaOf(arch: Arch): Arena<Machine> {
       'closes the VM': ({ vm }) => vm.close(),
       'closes the mapping': ({ spare }) => spare.close(),
       'closes the eventfd': ({ eventfd }) => eventfd.close(),
+      'closes the guest_memfd': ({ memfd }) => memfd?.close(),
       'closes the reservation': ({ reservation }) => reservation.close(),
+      'closes what serves pages': ({ faults, writes }) => {
+        faults?.close();
+        writes?.close();
+      },
       'closes everything': close,
     },
   };

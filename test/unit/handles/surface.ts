@@ -1,7 +1,13 @@
 import type { Arguments, Target } from './attack.ts';
 
 /** Two arrays that must be as long are told by the second; an array that is too short is told by what does not fit into it, an end beyond 2^53 by the size. */
-const RELATED = { into: ['lengths', 'length'], from: ['lengths'], gpa: ['size'], expected: ['replacement'] };
+const RELATED = {
+  into: ['lengths', 'length'],
+  from: ['lengths'],
+  gpa: ['size'],
+  address: ['size'],
+  expected: ['replacement'],
+};
 
 /** Of one class: an instance in a world, and arguments of its methods. `null`: the method takes none. */
 export interface Face<World> {

@@ -92,7 +92,7 @@ export const MAPPING: Face<object>['methods'] = {
 /** Of an address space with the region at 0. */
 export const ADDRESS_SPACE: Face<Pick<Machine, 'ram' | 'spare' | 'region'>>['methods'] = {
   ...GUEST_MEMORY,
-  addRam: ({ spare }) => ({ gpa: 2 * UNIT, mapping: spare, options: region }),
+  addRam: ({ spare }) => ({ gpa: 2 * UNIT, mapping: spare, options: { ...region, onStore: () => {} } }),
   addDevice: ({ spare }) => ({ gpa: 2 * UNIT, mapping: spare, options: region }),
   addMmio: () => ({
     gpa: 2 * UNIT,
@@ -255,6 +255,14 @@ export const COMMON: Faces = {
       forEachRun: () => ({ callback: () => {} }),
     },
   },
+  region: {
+    of: ({ region }) => region,
+    methods: { remove: null, toString: null, move: () => ({ gpa: 2 * UNIT }), setReadOnly: () => ({ readOnly: true }) },
+  },
+  device: {
+    of: ({ device }) => device,
+    methods: { remove: null, toString: null, move: () => ({ address: 0x2000_0000 }) },
+  },
   mapping: { of: ({ spare }) => spare, methods: MAPPING },
   reservation: {
     of: ({ reservation }) => reservation,
@@ -328,6 +336,50 @@ const CODE_SEGMENT = {
 };
 
 export const X86_64: Faces = {
+  'memory with a guest_memfd': {
+    of: ({ other }) => other.memory,
+    methods: {
+      ...Object.fromEntries(Object.keys(ADDRESS_SPACE).map((name) => [name, null])),
+      addRam: ({ spare, memfd }) => ({
+        gpa: 2 * UNIT,
+        mapping: spare,
+        options: { offset: 0, size: RAM, guestMemfd: memfd, guestMemfdOffset: 0 },
+      }),
+    },
+  },
+  'guest memfd': {
+    of: ({ memfd }) => memfd as object,
+    methods: {
+      ...HANDLE,
+      map: () => ({ options: { prot: 3, ...address } }),
+      punchHole: () => ({ offset: 0, length: 4096 }),
+      allocate: () => ({ offset: 0, length: 4096 }),
+    },
+  },
+  'page faults': {
+    of: ({ faults }) => faults as object,
+    methods: {
+      close: null,
+      bring: null,
+      dropViews: null,
+      copy: () => ({ offset: 0, bytes: bytes(4096) }),
+      zero: () => ({ offset: 0, length: 4096 }),
+      wake: () => ({ offset: 0, length: 4096 }),
+      protect: () => ({ offset: 0, length: 4096 }),
+      unprotect: () => ({ offset: 0, length: 4096 }),
+    },
+  },
+  'tracked writes': {
+    of: ({ writes }) => writes as object,
+    methods: {
+      close: null,
+      collect: null,
+      runs: null,
+      dropViews: null,
+      memoryChanged: null,
+      forEachPage: () => ({ callback: () => {} }),
+    },
+  },
   'vm.x86_64': {
     of: ({ vm }) => vm.x86_64,
     methods: { setTssAddr: () => ({ gpa: 0xfffb_d000 }), setIdentityMapAddr: () => ({ gpa: 0xfffb_c000 }) },

@@ -1,4 +1,4 @@
-import { AddressSpace, Kvm, RangeTable } from '../../../../lib/index.ts';
+import { AddressSpace, Kvm, Mapping, PageFaults, RangeTable, TrackedWrites } from '../../../../lib/index.ts';
 import * as raw from '../../../../lib/raw.ts';
 import type { Arguments } from '../attack.ts';
 import { type Functions, methodsOf } from './table.ts';
@@ -16,6 +16,8 @@ function tableOfRanges(): RangeTable<typeof entry> {
   return table;
 }
 
+const served = (): Mapping => Mapping.anonymous(kernel(), 0x4000);
+
 /** What makes the first objects, and the table that all memory is looked up in. */
 export const OPENING: Functions = {
   'Kvm.open': [(options: never) => Kvm.open(options).close(), opening],
@@ -24,6 +26,11 @@ export const OPENING: Functions = {
     (options: never) => new AddressSpace(options),
     () => ({ options: { littleEndian: true, pageSize: 4096 } }),
   ],
+  'new PageFaults': [
+    (mapping: never, handlers: never) => new PageFaults(mapping, handlers),
+    () => ({ mapping: served(), handlers: { missing: () => null, store: () => {}, onError: () => {} } }),
+  ],
+  'new TrackedWrites': [(mapping: never) => new TrackedWrites(mapping), () => ({ mapping: served() })],
   ...methodsOf('RangeTable', tableOfRanges, {
     find: () => ({ at: 0 }),
     indexOf: () => ({ at: 0 }),
