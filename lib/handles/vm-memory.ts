@@ -1,6 +1,6 @@
 import { checkU32 } from '../base/arguments.ts';
 import { invalidArgType } from '../base/errors.ts';
-import type { Callee } from '../calls/failure.ts';
+import { type Callee, isClosed } from '../calls/failure.ts';
 import { DirtyPages, type DirtyTracking } from '../memory/dirty-pages.ts';
 import { Memslots } from '../memory/memslots.ts';
 import { SpaceSlots } from '../memory/space-slots.ts';
@@ -49,14 +49,14 @@ export class VmMemory {
       before?.space.addUser(before.slots);
       throw error;
     }
-    before?.dirtyPages.release();
+    before?.dirtyPages.end('the VM was bound to another address space, and vm.dirtyPages is another since then');
     if (before?.isPrivate === true) before.space.close();
   }
 
   /** The VM is closed: what its slots pinned is let go. */
   close(): void {
     for (const { space, slots, dirtyPages, isPrivate } of this.#spaces.values()) {
-      dirtyPages.release();
+      dirtyPages.end(isClosed(this.#vm.noun));
       space.removeUser(slots);
       if (isPrivate) space.close();
     }

@@ -2,7 +2,7 @@ import { inspect } from 'node:util';
 import { checkBoolean, checkFunction, checkObject, checkSize, toU64 } from '../base/arguments.ts';
 import { invalidArgType, KvmError, outOfRange } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
-import { callFailure, isClosed } from '../calls/failure.ts';
+import { callFailure } from '../calls/failure.ts';
 import type { CallName } from '../calls/signatures.ts';
 import { CLEAR_DIRTY_LOG_RULES, type DirtyLogContext, getDirtyLogRules } from '../rules/dirty-log.ts';
 import { explain } from '../rules/rule.ts';
@@ -102,6 +102,8 @@ export class DirtyPages implements MemslotWatcher {
   /** Since the last collect: written by us, harvested from rings, and what the kernel said before it forgot. */
   #pending = new PageSet();
   #started = false;
+  /** Why there is nothing to collect any more. */
+  #ended: string | undefined;
   /** How many are going through what was collected. */
   #walks = 0;
 
@@ -118,10 +120,11 @@ export class DirtyPages implements MemslotWatcher {
   /**
    * Turns LOG_DIRTY_PAGES on for every region, those added later included, and starts to note our own writes. Does
    * nothing when it is on already.
-   * @throws KvmError ENOMEM, EBADF
+   * @throws KvmError ENOMEM; EBADF when the VM is closed, or bound to another address space: `vm.dirtyPages` is another then
    */
   start(): this {
     if (this.#started) return this;
+    if (this.#ended !== undefined) throw this.#notStarted('start');
     const { memslots } = this.#slots;
     this.#slots.setLogging(true);
     memslots.watch(this);
@@ -137,7 +140,7 @@ export class DirtyPages implements MemslotWatcher {
   /** Turns it off and forgets what was collected. Does nothing when it is off. @throws KvmError */
   stop(): void {
     if (!this.#started) return;
-    this.release();
+    this.#release();
     if (!this.#slots.memslots.closed) this.#slots.setLogging(false);
   }
 
@@ -351,8 +354,14 @@ export class DirtyPages implements MemslotWatcher {
     this.#gone.push({ log, pending: this.#pending.take(log.start, log.end) });
   }
 
-  /** Forgets everything without a call to the kernel: the VM is closed. */
-  release(): void {
+  /** @internal The VM is closed, or has other memory: nothing of this is its any more. */
+  end(why: string): void {
+    this.#ended ??= why;
+    this.#release();
+  }
+
+  /** Forgets everything without a call to the kernel. */
+  #release(): void {
     if (!this.#started) return;
     this.#started = false;
     this.#slots.memslots.unwatch(this);
@@ -461,11 +470,13 @@ export class DirtyPages implements MemslotWatcher {
   }
 
   #assertStarted(what: string): void {
-    if (this.#started) return;
-    const { closed, noun } = this.#slots.memslots;
-    throw new KvmError(closed ? ERRNO.EBADF : ERRNO.ENOENT, {
+    if (!this.#started) throw this.#notStarted(what);
+  }
+
+  #notStarted(what: string): KvmError {
+    return new KvmError(this.#ended === undefined ? ERRNO.ENOENT : ERRNO.EBADF, {
       syscall: `${what} dirty pages`,
-      explanation: closed ? isClosed(noun) : 'dirty tracking is not started',
+      explanation: this.#ended ?? 'dirty tracking is not started',
     });
   }
 }

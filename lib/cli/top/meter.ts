@@ -18,14 +18,16 @@ export interface Measured {
 export class Meter {
   readonly #measured: Measured;
   readonly #dirtyPages: DirtyMeter;
-  #looksAtDirty: boolean;
+  #looksAtDirty = false;
+  /** Why nobody can. */
+  #whyNot = '';
   #since = performance.now();
 
   constructor(measured: Measured) {
     this.#measured = measured;
     measured.exits.take();
     this.#dirtyPages = new DirtyMeter(measured.vm);
-    this.#looksAtDirty = this.#dirtyPages.start();
+    this.#start();
   }
 
   /** What happened since the last look, as a text. */
@@ -50,14 +52,26 @@ export class Meter {
     return rows.length === 0 ? head : `${head}\n${table(['exit', 'a second', 'count'], rows)}`;
   }
 
+  #start(): void {
+    this.#whyNot = '';
+    try {
+      this.#looksAtDirty = this.#dirtyPages.start();
+    } catch (error) {
+      this.#looksAtDirty = false;
+      this.#whyNot = `dirty pages can't be looked at: ${(error as Error).message}`;
+    }
+  }
+
   #dirty(seconds: number): string {
     const { vm, kvm } = this.#measured;
     if (vm.closed) return isClosed('the VM');
     const looked = this.#looksAtDirty;
     const runs = looked ? this.#dirtyPages.take() : [];
     // Whoever collected may have stopped by now.
-    this.#looksAtDirty = this.#dirtyPages.start();
-    if (!looked) return this.#looksAtDirty ? 'dirty pages are looked at from now on' : 'there is no memory';
+    this.#start();
+    if (this.#whyNot !== '') return this.#whyNot;
+    if (!looked)
+      return this.#looksAtDirty ? 'dirty pages are looked at from now on' : 'there is no memory that has a log';
     const rows = [...vm.memory.regions()].flatMap((region) => {
       if (!(region instanceof MemoryRegion)) return [];
       const [first, end] = [region.start / kvm.pageSize, region.end / kvm.pageSize];

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { replCommand } from '../../../lib/cli/repl/index.ts';
 import { ExitCounts } from '../../../lib/cli/top/exit-counts.ts';
 import { Meter } from '../../../lib/cli/top/meter.ts';
-import { Kvm } from '../../../lib/index.ts';
+import { GUEST_MEMFD_FLAG, Kvm } from '../../../lib/index.ts';
 import { fakeIo } from './fake-io.ts';
 
 /** An emulated guest that stores into `pages` pages, and writes a port after each. */
@@ -112,6 +112,80 @@ describe('what a guest does', () => {
     await vcpu.run();
     const text = meter.look();
     expect([row(text, 'IO')?.[2], row(text, 'EINTR')?.[2]]).toEqual(['1', '1']);
+  });
+});
+
+describe('a script that is looked at', () => {
+  const open = () => {
+    const kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64', release: '6.18', trace: () => {} });
+    const vm = kvm.createVm();
+    const ram = kvm.mapAnonymous(1 << 20);
+    const region = vm.memory.addRam(0, ram, { name: 'low' });
+    return { kvm, vm, ram, region, space: kvm.createAddressSpace() };
+  };
+  type Script = ReturnType<typeof open>;
+
+  /** What a script may do at any time. */
+  const steps: Readonly<Record<string, (script: Script) => unknown>> = {
+    'closes the kernel': ({ kvm }) => kvm.close(),
+    'closes the VM': ({ vm }) => vm.close(),
+    'closes the memory': ({ vm }) => vm.memory.close(),
+    'closes the mapping': ({ ram }) => ram.close(),
+    'removes a region': ({ region }) => region.remove(),
+    'moves a region': ({ region }) => region.move(1 << 28),
+    'makes a region read-only': ({ region }) => region.setReadOnly(true),
+    'binds other memory': ({ vm, space }) => vm.bind(space),
+    'adds a region with a guest_memfd': ({ kvm, vm }) => {
+      const flags = GUEST_MEMFD_FLAG.MMAP | GUEST_MEMFD_FLAG.INIT_SHARED;
+      const guestMemfd = vm.createGuestMemfd(1 << 20, flags);
+      vm.memory.addRam(1 << 30, kvm.mapAnonymous(1 << 20), { guestMemfd });
+    },
+    'adds a slot by hand': ({ kvm, vm }) => {
+      const userspaceAddr = kvm.mapAnonymous(1 << 20).hva;
+      vm.setUserMemoryRegion({ slot: 30, guestPhysAddr: 1 << 29, memorySize: 1 << 20, userspaceAddr });
+    },
+    'makes a vCPU, and closes it': ({ vm }) => vm.createVcpu().close(),
+    'has dirty rings': ({ vm }) => vm.enableDirtyRing(4096),
+    starts: ({ vm }) => vm.dirtyPages.start(),
+    collects: ({ vm }) => vm.dirtyPages.collect(),
+    stops: ({ vm }) => vm.dirtyPages.stop(),
+  };
+  const outcome = (step: (script: Script) => unknown, script: Script): string => {
+    try {
+      step(script);
+      return 'well';
+    } catch (error) {
+      return (error as { readonly code: string }).code;
+    }
+  };
+
+  it.each(Object.entries(steps))('may do whatever it could do alone, and breaks no look: %s', (_, first) => {
+    for (const second of Object.values(steps)) {
+      const alone = open();
+      const expected = [outcome(first, alone), outcome(second, alone)];
+      for (const isLate of [false, true]) {
+        const script = open();
+        const exits = new ExitCounts(script.kvm.calls);
+        const before = isLate ? [outcome(first, script)] : [];
+        using meter = new Meter({ ...script, exits });
+        if (!isLate) before.push(outcome(first, script));
+        meter.look();
+        expect([...before, outcome(second, script)]).toEqual(expected);
+        expect(meter.look()).toContain('vCPUs in their guest');
+        meter.look();
+      }
+    }
+  });
+
+  it('is looked at wherever its memory is by now', () => {
+    const { vm, space, kvm } = open();
+    using meter = new Meter({ kvm, vm, exits: new ExitCounts(kvm.calls) });
+    space.addRam(1 << 30, kvm.mapAnonymous(1 << 20), { name: 'other' });
+    vm.bind(space);
+    meter.look();
+    vm.memory.writeU8(1 << 30, 1);
+    expect(row(meter.look(), 'other')?.at(-1)).toBe('0.39%');
+    expect([...vm.dirtyPages.start().collect().pages()]).toEqual([]);
   });
 });
 

@@ -246,7 +246,7 @@ export const COMMON: Faces = {
       slotMoved: null,
       slotChanging: null,
       slotRemoved: null,
-      release: null,
+      end: null,
       collect: () => ({ options: { clear: true } }),
       clear: () => ({ gpa: 0, size: RAM }),
       pagesInto: () => ({ into: new Float64Array(8), from: 0 }),

@@ -68,6 +68,25 @@ describe.each(backends)('what the kernel forgets on $name', (backend) => {
     expect(vm.dirtyPages).not.toBe(dirtyPages);
   });
 
+  it('those of memory that the VM has no more are not collected as if nothing were dirty', () => {
+    vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+    const { dirtyPages } = vm;
+    const space = kvm.createAddressSpace();
+    space.addRam(0, kvm.mapAnonymous(UNIT));
+    vm.bind(space);
+    const isOver = expect.objectContaining({ code: 'EBADF', explanation: expect.stringContaining('vm.dirtyPages') });
+    expect(() => dirtyPages.start()).toThrow(isOver);
+    expect(() => dirtyPages.collect()).toThrow(isOver);
+    expect(dirtyPages.started).toBe(false);
+    vm.dirtyPages.start();
+    dirtyPages.stop();
+    vm.memory.writeU8(page, 1);
+    expect(collected()).toEqual([1]);
+    const last = vm.dirtyPages;
+    vm.close();
+    expect(() => last.start()).toThrow(expect.objectContaining({ code: 'EBADF' }));
+  });
+
   it('a slot made anew has what the last slot there had, not an earlier one of the same memory', () => {
     const mapping = kvm.mapAnonymous(UNIT);
     const byHand = kvm.mapAnonymous(UNIT);
