@@ -1,39 +1,14 @@
 // `npm run docs:api`: the API reference, from the sources' docstrings and the lines of docs/by-example*.md.
 //
 //   node api-docs.mjs [FOLDER]    into another folder than api
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Application, Comment, CommentTag, Converter, ReflectionKind } from 'typedoc';
+import { exampleOfFunction, exampleOfMethod } from './api-examples.mjs';
 
 const root = dirname(fileURLToPath(import.meta.url));
 const docs = readdirSync(join(root, 'docs')).filter((file) => file.endsWith('.md'));
-
-/** Lines of code by the heading that they stand under. */
-const sections = docs
-  .filter((file) => file.startsWith('by-example'))
-  .flatMap((file) =>
-    readFileSync(join(root, 'docs', file), 'utf8')
-      .split(/^## /m)
-      .slice(1),
-  )
-  .map((text) => ({
-    classes: text.split('\n', 1)[0].split(/\W+/),
-    lines: [...text.matchAll(/^```ts\n(.*?)^```$/gms)]
-      .flatMap(([, code]) => code.split('\n'))
-      .filter((line) => line !== '' && !line.startsWith('import ')),
-  }));
-
-/** The line that calls a member, under its class's heading if it is there. */
-function exampleOf(owner, name) {
-  const calls = new RegExp(owner === undefined ? `\\b${name}\\(` : `\\.${name}\\b`);
-  const own = sections.filter(({ classes }) => classes.includes(owner));
-  for (const { lines } of [...own, ...sections]) {
-    const line = lines.find((each) => calls.test(each));
-    if (line !== undefined) return line;
-  }
-  return undefined;
-}
 
 const entryPoints = [
   'index.ts',
@@ -57,6 +32,14 @@ const app = await Application.bootstrap({
   validation: { notExported: false, invalidLink: true },
   highlightLanguages: ['bash', 'c', 'javascript', 'json', 'rust', 'typescript', 'yaml'],
 });
+/** A class, and what it inherits from. */
+function lineage(of) {
+  const bases = (of.extendedTypes ?? []).flatMap(({ reflection }) =>
+    reflection === undefined ? [] : lineage(reflection),
+  );
+  return [of.name, ...bases];
+}
+
 let without = 0;
 app.converter.on(Converter.EVENT_RESOLVE_BEGIN, ({ project }) => {
   for (const [index, module] of project.children.filter(({ kind }) => kind === ReflectionKind.Module).entries()) {
@@ -67,7 +50,9 @@ app.converter.on(Converter.EVENT_RESOLVE_BEGIN, ({ project }) => {
     if (!member.kindOf([ReflectionKind.Method, ReflectionKind.Function])) continue;
     signature.comment ??= new Comment();
     if (signature.comment.getTag('@example') !== undefined) continue;
-    const line = exampleOf(member.kindOf(ReflectionKind.Method) ? member.parent.name : undefined, member.name);
+    const line = member.kindOf(ReflectionKind.Method)
+      ? exampleOfMethod(lineage(member.parent), member.name)
+      : exampleOfFunction(member.parent.name, member.name);
     if (line === undefined) without++;
     else
       signature.comment.blockTags.push(

@@ -55,14 +55,15 @@ export class AttachedVm implements Callee {
     throw new KvmError(ERRNO.ENOTTY, { syscall: 's390x', explanation });
   }
 
-  /** Rings are emptied in the VM's own thread: the exit comes back. */
+  /** @internal Rings are emptied in the VM's own thread: the exit comes back. */
   harvestDirtyRings(): boolean {
     return false;
   }
 
+  /** @internal */
   vcpuCloses(): void {}
 
-  /** Nothing is kept here: the vCPU is its own thread's again. */
+  /** @internal Nothing is kept here: the vCPU is its own thread's again. */
   vcpuClosed(_vcpu: unknown, parked: ParkedVcpu | undefined): void {
     parked?.close();
     this.memory.release();

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { show } from '../../../lib/cli/repl/print.ts';
 import { Kvm } from '../../../lib/index.ts';
-import { objectsOf } from '../docs/objects.ts';
+import { objectsOf } from './objects.ts';
 
 describe.each(['x86_64', 's390x', 'ppc64'] as const)('objects of %s at the prompt', (arch) => {
   it.each(objectsOf(arch).map((object) => [object.constructor.name, object] as const))('%s', (_, object) => {
