@@ -246,7 +246,11 @@ export class ServedQueue {
   }
 
   #fail(error: Error): void {
-    this.#err?.signal();
+    try {
+      this.#err?.signal();
+    } catch {
+      // A front end that can't be told is no reason to go on.
+    }
     this.#end();
     this.#owner.queueFailed(this.index, error);
   }

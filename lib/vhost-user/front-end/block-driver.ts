@@ -44,6 +44,8 @@ export class BlockDriver {
   readonly #queue: DriverQueue<Request>;
   readonly #kick: EventFd;
   readonly #call: EventFd;
+  /** Signalled by a back end that can't go on with the queue. */
+  readonly #err: EventFd;
   readonly #headers: number;
   readonly #statuses: number;
   readonly #slots: number[];
@@ -71,6 +73,7 @@ export class BlockDriver {
     this.#queue = new DriverQueue(memory, layout, { eventIdx: disk.eventIdx });
     this.#kick = new EventFd(calls);
     this.#call = new EventFd(calls);
+    this.#err = new EventFd(calls);
   }
 
   /** Bytes of memory that a driver needs for a queue. */
@@ -108,12 +111,13 @@ export class BlockDriver {
     const driver = new BlockDriver(calls, frontEnd, memory, disk, { area, queueSize });
     try {
       const { end: _, ...layout } = layOut(area, queueSize);
-      await frontEnd.startQueue(0, { ...layout, kick: driver.#kick, call: driver.#call });
+      await frontEnd.startQueue(0, { ...layout, kick: driver.#kick, call: driver.#call, err: driver.#err });
     } catch (error) {
       driver.#close();
       throw error;
     }
     void driver.#collect();
+    void driver.#watch();
     void frontEnd.ended.then((reason) => driver.#fail(reason ?? driver.#gone()));
     return driver;
   }
@@ -123,7 +127,7 @@ export class BlockDriver {
     return this.#inFlight.size;
   }
 
-  /** Reads sectors into guest memory. @throws KvmError EIO when the disk can't, ECONNRESET when the back end goes meanwhile */
+  /** Reads sectors into guest memory. @throws KvmError EIO when the disk can't or the back end gave the queue up, ECONNRESET when the back end goes meanwhile */
   async read(sector: U64, gpa: number, length: number): Promise<void> {
     return this.#request(BLOCK.IN, sector, [], [{ gpa: checkSize(gpa, 'gpa'), length: checkLength(length) }]);
   }
@@ -182,13 +186,27 @@ export class BlockDriver {
     this.#kickIsDue = true;
     queueMicrotask(() => {
       this.#kickIsDue = false;
-      if (this.#failed === undefined && this.#queue.publish()) this.#kick.signal();
+      try {
+        if (this.#failed === undefined && this.#queue.publish()) this.#kick.signal();
+      } catch (error) {
+        this.#fail(error as Error);
+      }
     });
   }
 
   async #collect(): Promise<void> {
     try {
       for await (const _ of this.#call) this.#take();
+    } catch (error) {
+      this.#fail(error as Error);
+    }
+  }
+
+  async #watch(): Promise<void> {
+    try {
+      await this.#err.wait();
+      const explanation = 'the back end has given the queue up: its own errors say why';
+      this.#fail(new KvmError(ERRNO.EIO, { syscall: 'virtio-blk', explanation }));
     } catch (error) {
       this.#fail(error as Error);
     }
@@ -223,6 +241,7 @@ export class BlockDriver {
   #close(): void {
     this.#kick.close();
     this.#call.close();
+    this.#err.close();
   }
 }
 

@@ -1,4 +1,5 @@
 import { afterAll, expect, it } from 'vitest';
+import { trackingKernel } from '../memory/uffd-host.ts';
 import { runPreloaded } from './preload.ts';
 import { addon } from './real.ts';
 
@@ -11,6 +12,11 @@ it.for([
   ['eventfds, and those who wait for them', 'eventfds', 12],
   ['memory that the kernel copies', 'guarded', 30],
   ['a vCPU in another thread', 'threads', 12],
+  ["a guest_memfd, and a vCPU's dirty ring", 'ofOneVm', 40],
+  ['pages that are served, and writes that are tracked', 'userfaults', 30],
+  ['the same by the typed layer', 'served', 40],
+  ['a space that somebody else uses: its table, log and views', 'shared', 120],
+  ['both ends of vhost-user', 'vhostUser', 300],
 ] as const)(
   'no call that fails crashes the process, leaks, or goes untold, the n-th for every n: %s',
   {
@@ -18,6 +24,7 @@ it.for([
   },
   ([_what, workload, least], test) => {
     addon(test);
+    if (workload === 'userfaults' || workload === 'served') trackingKernel(test);
     const child = runPreloaded(test, 'faults', { args: [workload] });
     expect(child).toMatchObject({ status: 0, signal: null, stderr: '' });
     const { tried, usual, errors } = JSON.parse(child.stdout) as Record<'tried' | 'usual' | 'errors', number>;

@@ -13,6 +13,11 @@ const POLLIN = 1;
 const STREAM = 1;
 const SEQPACKET = 5;
 const SEAL_SHRINK = 2;
+const DIRTY_LOG_RING = 192;
+const DIRTY_LOG_PAGE_OFFSET = 64;
+const PUNCH_HOLE = 3;
+const WP_ASYNC = 1n << 15n;
+const EAGAIN = 11;
 const PAGE = calls.pageSize;
 const LENGTH = 16 * PAGE;
 const folder = mkdtempSync(join(tmpdir(), 'kvm-bridge-'));
@@ -145,7 +150,8 @@ async function eventfds() {
   counter[0] = 1;
   const first = calls.poll(doorbell, POLLIN);
   const second = calls.poll(doorbell, POLLIN);
-  work.note(calls.write(doorbell, counter));
+  // Who waits for what never comes is told to stop.
+  if (work.note(calls.write(doorbell, counter)) < 0) await calls.poll(doorbell, 0);
   for (const ready of await Promise.all([first, second])) work.note(ready);
   work.note(calls.read(doorbell, counter));
   const waiting = calls.poll(interrupt, POLLIN);
@@ -176,6 +182,65 @@ async function guarded() {
   // Structures whose length only the kernel knows go through memory that ends at a guard.
   work.note(calls.getDeviceAttr(vm, 0, 0, bytes));
   work.note(calls.ioctlUnchecked(vcpu, 0x4048aec0, new Uint8Array(3 * PAGE)));
+  return work.end();
+}
+
+/** Memory of a guest's own, and what KVM tells of stores in rings. */
+async function ofOneVm() {
+  const work = new Work();
+  const kvm = work.fd(calls.openKvm());
+  const vm = work.fd(calls.createVm(kvm, 0));
+  work.note(calls.enableCap(vm, DIRTY_LOG_RING, 0, [PAGE]));
+  const vcpu = work.fd(calls.createVcpu(vm, 0));
+  const ring = work.note(calls.mmap(PAGE, RW, SHARED, vcpu, DIRTY_LOG_PAGE_OFFSET * PAGE, 0, 0));
+  if (ring >= 0) {
+    const view = calls.view(ring, PAGE);
+    if (typeof view === 'number') work.errors.push(view);
+    else new Int32Array(view).fill(2);
+  }
+  const guestMemory = work.fd(calls.createGuestMemfd(vm, LENGTH, 3));
+  if (guestMemory >= 0) work.note(calls.fallocate(guestMemory, 0, 0, LENGTH));
+  const ram = work.map(LENGTH, RW, PRIVATE);
+  const shown = work.map(LENGTH, RW, SHARED, guestMemory);
+  work.note(calls.setUserMemoryRegion2(vm, 0, 4, 0, LENGTH, ram, guestMemory, 0));
+  work.note(calls.setMemoryAttributes(vm, 0, LENGTH, 8, 0));
+  work.note(calls.writeMemory(shown, new Uint8Array(64)));
+  work.note(calls.readMemory(shown, new Uint8Array(64)));
+  work.note(calls.fallocate(guestMemory, PUNCH_HOLE, PAGE, PAGE));
+  work.note(calls.run(vcpu, 2));
+  work.note(calls.resetDirtyRings(vm));
+  work.note(calls.setUserMemoryRegion2(vm, 0, 4, 0, 0, ram, guestMemory, 0));
+  if (ring >= 0) work.note(calls.munmap(ring, PAGE));
+  return work.end();
+}
+
+/** Pages that are brought when they are asked for, and writes that are tracked: as far as this process may. */
+async function userfaults() {
+  const work = new Work();
+  const { uffd } = calls;
+  const bytes = new Uint8Array(PAGE);
+  const ram = work.map(LENGTH, RW, PRIVATE);
+  const served = work.fd(uffd.userfaultfd(0));
+  work.note(uffd.uffdApi(served, new BigUint64Array(2)));
+  work.note(uffd.uffdRegister(served, ram, LENGTH, 1));
+  work.note(uffd.uffdCopy(served, ram, bytes, 0));
+  work.note(uffd.uffdZeropage(served, ram + PAGE, PAGE, 0));
+  const waiting = calls.poll(served, POLLIN);
+  work.note(uffd.uffdWake(served, ram, LENGTH));
+  await calls.poll(served, 0);
+  work.note(await waiting);
+  // That it is missing is no failure; what it is where this cannot be told, is.
+  const missing = calls.readMemory(ram + 2 * PAGE, bytes);
+  if (missing < 0 && missing !== -EAGAIN) work.errors.push(missing);
+  work.note(calls.readMemory(ram, bytes));
+  work.note(uffd.uffdUnregister(served, ram, LENGTH));
+  const tracked = work.map(LENGTH, RW, PRIVATE);
+  const tracking = work.fd(uffd.userfaultfd(0));
+  work.note(uffd.uffdApi(tracking, BigUint64Array.of(WP_ASYNC, 0n)));
+  work.note(uffd.uffdRegister(tracking, tracked, LENGTH, 2));
+  work.note(uffd.uffdWriteprotect(tracking, tracked, LENGTH, 1));
+  work.note(calls.writeMemory(tracked + PAGE, bytes));
+  work.note(uffd.pagemapScan(tracked, LENGTH, 1, 0, 2, 0, new Uint8Array(8)));
   return work.end();
 }
 
@@ -212,4 +277,4 @@ async function threads() {
   return work.end();
 }
 
-export const WORKLOADS = { guests, sharing, eventfds, guarded, threads };
+export const WORKLOADS = { guests, sharing, eventfds, guarded, threads, ofOneVm, userfaults };

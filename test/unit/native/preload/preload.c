@@ -209,6 +209,36 @@ ssize_t process_vm_writev(pid_t pid, const struct iovec *local, unsigned long lo
   return syscall(SYS_process_vm_writev, pid, local, local_count, remote, remote_count, flags);
 }
 
+int madvise(void *at, size_t length, int advice) {
+  FAIL_WITH(OTHER, ENOMEM, -1);
+  return (int)syscall(SYS_madvise, at, length, advice);
+}
+
+int fallocate64(int fd, int mode, off_t offset, off_t length) {
+  FAIL_WITH(OTHER, ENOSPC, -1);
+  return (int)syscall(SYS_fallocate, fd, mode, offset, length);
+}
+
+int ftruncate64(int fd, off_t length) {
+  FAIL_WITH(OTHER, EFBIG, -1);
+  return (int)syscall(SYS_ftruncate, fd, length);
+}
+
+ssize_t pread64(int fd, void *bytes, size_t length, off_t offset) {
+  FAIL_WITH(OTHER, EIO, -1);
+  return syscall(SYS_pread64, fd, bytes, length, offset);
+}
+
+ssize_t read(int fd, void *bytes, size_t length) {
+  FAIL_WITH(OTHER, EIO, -1);
+  return syscall(SYS_read, fd, bytes, length);
+}
+
+ssize_t write(int fd, const void *bytes, size_t length) {
+  FAIL_WITH(OTHER, EIO, -1);
+  return syscall(SYS_write, fd, bytes, length);
+}
+
 // Duplicates, seals and locks.
 int fcntl(int fd, int command, ...) {
   va_list arguments;
@@ -239,13 +269,15 @@ enum role { NO_KVM, KVM, VM, VCPU };
 static atomic_int roles[MOST_FDS];
 static atomic_int vcpu_ids[MOST_FDS];
 static const long run_bytes = 3 * 4096;
+// The dirty ring of a vCPU is 64 pages behind its kvm_run.
+static const long file_bytes = 65 * 4096;
 
 static int is_fake(void) { return getenv("FAKE_KVM") != NULL; }
 
 static int new_file(enum role role) {
   const int fd = (int)syscall(SYS_memfd_create, "fake-kvm", MFD_CLOEXEC);
   if (fd < 0) return fd;
-  if (fd >= MOST_FDS || ftruncate(fd, run_bytes) != 0) {
+  if (fd >= MOST_FDS || ftruncate(fd, file_bytes) != 0) {
     syscall(SYS_close, fd);
     errno = EMFILE;
     return -1;
@@ -320,6 +352,18 @@ static int is_on_stack(const struct kvm_userspace_memory_region *region) {
   return region->memory_size != 0 && distance < 16 << 20;
 }
 
+// KVM_CREATE_GUEST_MEMFD of 6.8, whose structure begins with the size.
+#define CREATE_GUEST_MEMFD _IOC(_IOC_READ | _IOC_WRITE, KVMIO, 0xd4, 64)
+
+// A memfd, which is no KVM's file from here on.
+static int new_guest_memfd(uint64_t size) {
+  const int fd = (int)syscall(SYS_memfd_create, "fake-guest-memory", MFD_CLOEXEC);
+  if (fd < 0 || syscall(SYS_ftruncate, fd, size) == 0) return fd;
+  syscall(SYS_close, fd);
+  errno = ENOMEM;
+  return -1;
+}
+
 static int fake_ioctl(int fd, int role, unsigned long request, void *argument) {
   switch (request) {
     case KVM_GET_API_VERSION:
@@ -339,6 +383,8 @@ static int fake_ioctl(int fd, int role, unsigned long request, void *argument) {
       if (vcpu >= 0) atomic_store(&vcpu_ids[vcpu], (int)(long)argument);
       return vcpu;
     }
+    case CREATE_GUEST_MEMFD:
+      return role == VM ? new_guest_memfd(*(const uint64_t *)argument) : (errno = ENOTTY, -1);
     case KVM_SET_USER_MEMORY_REGION:
       return is_on_stack(argument) ? (errno = EXDEV, -1) : 0;
     case KVM_RUN:
