@@ -3,7 +3,8 @@
  * sources are loaded once for all mutants, where vitest starts a worker for each.
  */
 
-import { readdirSync, readFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -12,6 +13,7 @@ import { declareClassPlugin, PluginKind } from '@stryker-mutator/api/plugin';
 import {
   DryRunStatus,
   determineHitLimitReached,
+  MutantRunStatus,
   TestStatus,
   toMutantRunResult,
 } from '@stryker-mutator/api/test-runner';
@@ -20,6 +22,9 @@ import { build } from 'esbuild';
 import { area } from './areas.mjs';
 
 const VITEST = 'lib/lab/guest/vitest';
+
+/** What outlives a process that was ended for a mutant without end: modules by file, and how long each file takes. */
+const KEPT = 'in-process.json';
 
 /**
  * Makes modules that share the sources of the tests' files and vitest's stand-in; what they say of their own place stays true.
@@ -65,6 +70,12 @@ const testFiles = () =>
     .map((path) => `test/${path}`)
     .filter((path) => !/\bvi\b.* from 'vitest'/.test(readFileSync(path, 'utf8')));
 
+/** Whether a mutant is in the area's sample: by what it is and where, so that the same ones are each time. */
+function isSampled({ fileName, location: { start }, replacement }) {
+  const what = `${fileName.slice(fileName.lastIndexOf('/lib/'))}:${start.line}:${start.column}:${replacement}`;
+  return createHash('sha256').update(what).digest().readUInt32BE() % (area.sample ?? 1) === 0;
+}
+
 /** Every test below a task, with the suites that it is in. */
 function* testsIn(task, suites = []) {
   if (task.type === 'test') yield { task, suites };
@@ -78,13 +89,18 @@ const stryker = globalThis[INSTRUMENTER_CONSTANTS.NAMESPACE];
 class InProcessRunner {
   static inject = [];
   #tests = [];
+  #modules = new Map();
 
   capabilities() {
     return { reloadEnvironment: false };
   }
 
   async init() {
-    const modules = await bundle(testFiles());
+    const kept = existsSync(KEPT)
+      ? JSON.parse(readFileSync(KEPT, 'utf8'))
+      : { modules: await bundle(testFiles()), times: {} };
+    this.#modules = new Map(kept.modules);
+    const modules = new Map(kept.modules);
     const path = `${VITEST}/runner.ts`;
     const { RUNNER } = await import(pathToFileURL(modules.get(path)).href);
     modules.delete(path);
@@ -98,15 +114,26 @@ class InProcessRunner {
         this.#tests.push({ id: `${file}#${i}#${name}`, name, file: resolve(file), task, suites });
       }
     }
+    this.#sort(kept.times);
+  }
+
+  /** The files that take long go last: most mutants are noticed before. */
+  #sort(times) {
+    this.#tests.sort((a, b) => (times[a.file] ?? 0) - (times[b.file] ?? 0));
   }
 
   async dryRun() {
     stryker.activeMutant = undefined;
     const tests = await this.#run(this.#tests, false);
+    const times = {};
+    for (const { fileName, timeSpentMs } of tests) times[fileName] = (times[fileName] ?? 0) + timeSpentMs;
+    this.#sort(times);
+    writeFileSync(KEPT, JSON.stringify({ modules: [...this.#modules], times }));
     return { status: DryRunStatus.Complete, tests, mutantCoverage: stryker.mutantCoverage };
   }
 
   async mutantRun({ activeMutant, hitLimit, testFilter, disableBail }) {
+    if (!isSampled(activeMutant)) return { status: MutantRunStatus.Error, errorMessage: 'not in the sample' };
     stryker.hitLimit = hitLimit;
     stryker.hitCount = hitLimit === undefined ? undefined : 0;
     stryker.activeMutant = activeMutant.id;

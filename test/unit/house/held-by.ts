@@ -54,7 +54,6 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'unit/arch/s390x/model/cpu-state': 'control-registers',
     'unit/arch/s390x/model/decoding': 'asce dat-entries prefix psw teid',
     'unit/arch/s390x/emulated/instructions': 'cmma',
-    'unit/handles/registers': 'registers',
   },
   'arch/x86_64': { 'unit/handles/bad-input': 'index', 'unit/arch/cli': 'cli' },
   'arch/x86_64/emulated': { 'unit/scenarios/recordings': 'architecture build registers vcpu-state vm-state' },

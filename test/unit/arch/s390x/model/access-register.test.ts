@@ -62,7 +62,7 @@ it.each<[string, bigint]>([
   // EAX is 0x123: the last of the four entries in byte 0x48.
   storage.put(AUTHORITY + 0x48n, 0x01n << 56n);
   expect(select(storage)).toEqual(found(SPACE));
-  storage.unreadable.add(address);
+  storage.unreadableDoublewords.add(address);
   expect(select(storage).code).toBe(-14);
 });
 

@@ -4,8 +4,9 @@ import type { AbsoluteMemory } from '../../../../../lib/arch/s390x/model/index.t
 export class Storage implements AbsoluteMemory {
   hi = 0;
   lo = 0;
-  /** Addresses of doublewords, or of whole frames, that the host cannot read. */
+  /** Addresses of frames, and of doublewords, that the host cannot read. */
   readonly unreadable = new Set<bigint>();
+  readonly unreadableDoublewords = new Set<bigint>();
   readonly #words = new Map<bigint, bigint>();
   readonly #size: bigint;
 
@@ -30,7 +31,7 @@ export class Storage implements AbsoluteMemory {
     const frame = BigInt(pfn) << 12n;
     if (!this.hasFrame(pfn)) return 5;
     const address = frame + BigInt(offset);
-    if (this.unreadable.has(frame) || this.unreadable.has(address)) return -14;
+    if (this.unreadable.has(frame) || this.unreadableDoublewords.has(address)) return -14;
     const value = this.get(address);
     this.hi = Number(value >> 32n);
     this.lo = Number(value & 0xffff_ffffn);
