@@ -19,7 +19,12 @@ export const AREAS = [
   },
   {
     name: 'ppc64-model',
-    mutate: ['lib/arch/ppc64/model/*.ts'],
+    mutate: ['lib/arch/ppc64/model/!(htab*|index|words).ts'],
+    tests: /^unit\/(arch\/ppc64\/model\/(?!capture|htab).*|handles\/wrong-arguments-of-functions)\.test/,
+  },
+  {
+    name: 'ppc64-htab',
+    mutate: ['lib/arch/ppc64/model/{htab*,words}.ts'],
     tests: /^unit\/(arch\/ppc64\/model\/(?!capture).*|handles\/wrong-arguments-of-functions)\.test/,
   },
   { name: 'memory', mutate: ['lib/memory/*.ts'], tests: /^unit\/(memory\/.*|sharing\/(binding|change))\.test/ },

@@ -19,6 +19,7 @@ import {
 } from '@stryker-mutator/api/test-runner';
 import { collectTests, getFn, getHooks } from '@vitest/runner';
 import { build } from 'esbuild';
+import fc from 'fast-check';
 import { area } from './areas.mjs';
 
 const VITEST = 'lib/lab/guest/vitest';
@@ -86,13 +87,17 @@ function* testsIn(task, suites = []) {
 globalThis[INSTRUMENTER_CONSTANTS.NAMESPACE] ??= {};
 const stryker = globalThis[INSTRUMENTER_CONSTANTS.NAMESPACE];
 
+// Properties go through the same examples for every mutant.
+fc.configureGlobal({ seed: 1 });
+
 class InProcessRunner {
   static inject = [];
   #tests = [];
   #modules = new Map();
 
+  /** A mutant is there while tests run, never while modules are loaded: they are as anew for each. */
   capabilities() {
-    return { reloadEnvironment: false };
+    return { reloadEnvironment: true };
   }
 
   async init() {

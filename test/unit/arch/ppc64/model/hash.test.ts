@@ -2,8 +2,12 @@ import { describe, expect, it } from 'vitest';
 import {
   encodeHpte,
   encodeSegment,
+  entriesOf,
   findHpte,
+  groupsOf,
+  type Hpte,
   type HpteFields,
+  type HpteWords,
   Htab,
   hpte,
   NOT_FOUND,
@@ -158,6 +162,64 @@ describe('search', () => {
   });
 });
 
+/** A table of any order that has one entry. */
+function single(order: number, at: number, entry: Hpte): HpteWords {
+  const word = (half: 'vHi' | 'vLo' | 'rHi' | 'rLo') => (slot: number) => (slot === at ? entry[half] : 0);
+  return { order, vHi: word('vHi'), vLo: word('vLo'), rHi: word('rHi'), rLo: word('rLo') };
+}
+
+describe.each([12, 16, 24, 34])('a page of 2^%i bytes', (baseShift) => {
+  const cases = [18, 31, 32, 38, 39, 40, 46].flatMap((order) =>
+    (['256M', '1T'] as const).map((segmentSize) => [order, segmentSize] as const),
+  );
+
+  it.each(cases.filter(([, size]) => baseShift <= 28 || size === '1T'))(
+    'is found where it was put, in a table of order %i, in a segment of %s',
+    (order, segmentSize) => {
+      const is1T = segmentSize === '1T';
+      const vsid = is1T ? 0x2b_4d6f_1a53n : 0x3_2345_6789_abcdn;
+      const segment = encodeSegment({ ea: 0, vsid, segmentSize, baseShift });
+      for (const address of [0n, 0xfed_cba9n, is1T ? 0xf1_89ab_cdefn : 0x9ab_cdefn]) {
+        const page = BigInt.asUintN(64, (address >> BigInt(baseShift)) << BigInt(baseShift));
+        const group = Number(groupByDefinition(vsid, address, is1T, baseShift, order));
+        const complement = 2 ** (order - 7) - 1 - group;
+        expect([otherGroup(group, order), otherGroup(complement, order)]).toEqual([complement, group]);
+        const [hi, lo] = [Number(address >> 32n), Number(address & 0xffff_ffffn)];
+        for (const secondary of [false, true]) {
+          const slot = (secondary ? complement : group) * 8 + 5;
+          const entry = encodeHpte({ vsid, segmentSize, offset: address, ra: 0, baseShift, secondary });
+          const table = single(order, slot, entry);
+          expect(findHpte(table, segment, hi, lo)).toBe(slot);
+          expect(findHpte(single(order, slot + 8, entry), segment, hi, lo)).toBe(NOT_FOUND);
+          // What V has of the address, the group gives the rest of.
+          expect(virtualPage(entry, slot, order)).toEqual({ segmentSize, vsid, offset: Number(page), reachable: true });
+        }
+      }
+    },
+  );
+});
+
+it('an address of a 256 MiB segment has 28 bits in it, of a 1 TiB one 40', () => {
+  expect(segmentOffset('256M', 0xabcd, 0x1234_5678)).toBe(0x234_5678);
+  expect(segmentOffset('1T', 0xabcd, 0x9234_5678)).toBe(0xcd_9234_5678);
+  expect(segmentOffset('1T', -1, -1)).toBe(2 ** 40 - 1);
+});
+
+it('a table has 2^(order - 4) entries in groups of eight', () => {
+  expect([18, 32, 46].map(entriesOf)).toEqual([16384, 2 ** 28, 2 ** 42]);
+  expect([18, 32, 46].map(groupsOf)).toEqual([2048, 2 ** 25, 2 ** 39]);
+});
+
+it('a table of a user’s must be one', () => {
+  const right = single(18, 0, hpte(0, 0));
+  const find = (table: object) => () => findHpte(table as HpteWords, vrmaSegment(), 0, 0);
+  expect(find(right)()).toBe(NOT_FOUND);
+  for (const name of ['vHi', 'vLo', 'rHi', 'rLo']) {
+    expect(find({ ...right, [name]: 0 })).toThrow(`"table.${name}"`);
+  }
+  for (const order of [17, 47, 18.5, '18']) expect(find({ ...right, order })).toThrow('"table.order"');
+});
+
 describe('virtualPage and verifyHtab', () => {
   it('say when an entry stands where its hash cannot lead', () => {
     const order = 24;
@@ -170,6 +232,9 @@ describe('virtualPage and verifyHtab', () => {
       offset: 0x123_4000,
       reachable: true,
     });
+    expect(virtualPage(hpte((1n << 63n) | 1n, 0), slot, order)).toBeUndefined();
+    expect(virtualPage(hpte(5, 0x2000), slot, order)).toBeUndefined();
+    expect(virtualPage(entry, slot + 8 * 2 ** 11, order)?.reachable).toBe(false);
     const table = new Htab(order);
     const astray = slot ^ (2 ** 11 * 8);
     table.set(astray, entry);
