@@ -125,6 +125,8 @@ export class AttachedSpace<B extends Binding> implements BoundSpace {
   #before: RangeTable<AttachedRegion> | undefined;
   /** That of the ranges. */
   #generation = -1n;
+  /** The last that was told. */
+  #told = -1n;
   #ended = false;
 
   /**
@@ -148,7 +150,7 @@ export class AttachedSpace<B extends Binding> implements BoundSpace {
     this.#table = memory;
     ({ littleEndian: this.littleEndian, pageSize: this.pageSize } = header);
     this.#given = new GivenMemory(calls, header.ownerPid);
-    for (const descriptor of descriptors) this.#given.add(descriptor, connection !== undefined);
+    for (const descriptor of descriptors) this.#given.add(descriptor, connection && this.#table.generation);
     const name = options.name ?? `process ${process.pid}`;
     try {
       this.#index = this.#claim(name);
@@ -188,6 +190,9 @@ export class AttachedSpace<B extends Binding> implements BoundSpace {
     } finally {
       this.#before = undefined;
     }
+    // It is looked at again when memory comes, and that is before the table tells of it.
+    if (this.#told === this.#generation) return;
+    this.#told = this.#generation;
     callBack(this.#options.onChange, this.generation);
   }
 
@@ -248,7 +253,7 @@ export class AttachedSpace<B extends Binding> implements BoundSpace {
     this.binding.dropViews();
     const places = new Set(ranges.entries.map(placeOf));
     for (const region of gone) this.binding.changed(region, places.has(placeOf(region)) ? 'move' : 'remove');
-    this.#given.keepOnly(new Set(told.map(({ memory }) => memory)));
+    this.#given.keepOnly(new Set(told.map(({ memory }) => memory)), generation);
     this.#table.setLong(this.#table.consumerAt(this.#index) + CONSUMER.ACKNOWLEDGED, generation);
     this.#ring();
   }
@@ -289,7 +294,7 @@ export class AttachedSpace<B extends Binding> implements BoundSpace {
     for (let i = 0; i < MOST_MESSAGES && !this.#connection.closed; i++) {
       const count = this.#sharing.receiveMessage(this.#connection.fd, message, received);
       for (let n = 0; n < received.length && received[n]! >= 0; n++) {
-        this.#given.add(new Descriptor(this.#calls, received[n]!), true);
+        this.#given.add(new Descriptor(this.#calls, received[n]!), this.#table.generation);
       }
       if (count <= 0) return;
     }
@@ -305,7 +310,7 @@ export class AttachedSpace<B extends Binding> implements BoundSpace {
           for (const descriptor of descriptors) descriptor.close();
           return;
         }
-        for (const descriptor of descriptors) this.#given.add(descriptor, true);
+        for (const descriptor of descriptors) this.#given.add(descriptor, this.#table.generation);
         if (count === 0) break;
         this.#arrived(descriptors.length > 0);
       }

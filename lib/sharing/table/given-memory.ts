@@ -42,8 +42,11 @@ const NOT_GIVEN = new MissingMemory('its descriptor was not given to this proces
 
 interface Given {
   readonly descriptor: Descriptor;
-  /** It came by itself, and goes with the last region. */
-  readonly came: boolean;
+  /**
+   * It came by itself when the table had this generation, and goes with the last region. It may come before the table tells of any.
+   * Undefined for what stays.
+   */
+  readonly since: bigint | undefined;
   mapping: Mapping | undefined;
 }
 
@@ -59,15 +62,15 @@ export class GivenMemory {
     this.#isOwnProcess = ownerPid === process.pid;
   }
 
-  /** Takes over a descriptor. */
-  add(descriptor: Descriptor, came: boolean): void {
+  /** Takes over a descriptor. @param since the table's generation, where it came by itself */
+  add(descriptor: Descriptor, since: bigint | undefined): void {
     const { ino } = fstatSync(descriptor.fd, { bigint: true });
     if (this.#given.has(ino)) descriptor.close();
-    else this.#given.set(ino, { descriptor, came, mapping: undefined });
+    else this.#given.set(ino, { descriptor, since, mapping: undefined });
   }
 
   /** The memory of a region. @throws KvmError EPROTO when the table lies about it */
-  of({ memory, memoryBytes, ownerFd }: TableRegion): BoundMemory {
+  of({ memory, memoryBytes, ownerFd }: Pick<TableRegion, 'memory' | 'memoryBytes' | 'ownerFd'>): BoundMemory {
     if (memory === 0n) return NOT_SHAREABLE;
     if (!this.#given.has(memory) && this.#isOwnProcess) this.#takeOwners(memory, ownerFd);
     const given = this.#given.get(memory);
@@ -76,13 +79,13 @@ export class GivenMemory {
     return given.mapping;
   }
 
-  /** Lets go what no region has any more. */
-  keepOnly(memories: ReadonlySet<bigint>): void {
+  /** Lets go what no region of a generation has any more. */
+  keepOnly(memories: ReadonlySet<bigint>, generation: bigint): void {
     for (const [inode, given] of this.#given) {
       if (memories.has(inode)) continue;
       given.mapping?.close();
       given.mapping = undefined;
-      if (!given.came) continue;
+      if (given.since === undefined || given.since >= generation) continue;
       given.descriptor.close();
       this.#given.delete(inode);
     }
@@ -101,7 +104,7 @@ export class GivenMemory {
     if (fd < 0) return;
     const descriptor = new Descriptor(this.#calls, fd);
     // The number may be another file's by now.
-    if (fstatSync(fd, { bigint: true }).ino === memory) this.add(descriptor, true);
+    if (fstatSync(fd, { bigint: true }).ino === memory) this.add(descriptor, 0n);
     else descriptor.close();
   }
 

@@ -27,6 +27,8 @@ const INNER: Readonly<Record<string, readonly string[]>> = {
     // The binding that a vCPU's thread has, on machines without a KVM.
     'lib/sharing/address-space.ts',
     'lib/sharing/guest-binding.ts',
+    // What comes between two steps of an owner in another process.
+    'lib/sharing/table/given-memory.ts',
   ],
   // Peers that break the protocol are written by hand; message.test.ts is the codec's.
   'vhost-user': [

@@ -163,7 +163,8 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   'sharing/table': {
     'unit/sharing/hostile-table': 'layout snapshot table-memory',
     'unit/sharing/processes': 'consumer-connection dirty-log',
-    'unit/sharing/table': 'attached-space consumers given-memory log-writer space-table',
+    'unit/sharing/given-memory': 'given-memory',
+    'unit/sharing/table': 'attached-space consumers log-writer space-table',
   },
   uapi: {
     'unit/calls/recorder': 'symbols',

@@ -90,6 +90,24 @@ describe('a binding over descriptors', () => {
     expect(binding.readU8(0)).toBe(0);
   });
 
+  it('is told of each change once, also when its memory comes before the table tells of it', async () => {
+    addRam(0);
+    space.share();
+    const [ours, theirs] = UnixConnection.pair(calls);
+    space.accept(ours);
+    const told: number[] = [];
+    using binding = await AddressSpace.attach(calls, theirs, { onChange: (generation) => told.push(generation) });
+    expect(told).toEqual([1]);
+    // As the owner does first when a region is added.
+    const ram = Mapping.memfd(calls, UNIT);
+    await ours.send(new Uint8Array(8), [ram.fd]);
+    await new Promise((resolve) => setTimeout(resolve, 60));
+    space.addRam(UNIT, ram);
+    ram.close();
+    expect(binding.readU8(UNIT)).toBe(0);
+    expect(told).toEqual([1, 2]);
+  });
+
   it('a write that meets a move is dirty where the memory is then', async () => {
     const region = addRam(0);
     space.share();
