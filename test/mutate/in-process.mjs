@@ -3,7 +3,6 @@
  * sources are loaded once for all mutants, where vitest starts a worker for each.
  */
 
-import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
@@ -21,6 +20,7 @@ import { collectTests, getFn, getHooks } from '@vitest/runner';
 import { build } from 'esbuild';
 import fc from 'fast-check';
 import { area } from './areas.mjs';
+import { isSampled } from './sample.mjs';
 
 const VITEST = 'lib/lab/guest/vitest';
 
@@ -70,12 +70,6 @@ const testFiles = () =>
     .filter((path) => area.tests.test(path))
     .map((path) => `test/${path}`)
     .filter((path) => !/\bvi\b.* from 'vitest'/.test(readFileSync(path, 'utf8')));
-
-/** Whether a mutant is in the area's sample: by what it is and where, so that the same ones are each time. */
-function isSampled({ fileName, location: { start }, replacement }) {
-  const what = `${fileName.slice(fileName.lastIndexOf('/lib/'))}:${start.line}:${start.column}:${replacement}`;
-  return createHash('sha256').update(what).digest().readUInt32BE() % (area.sample ?? 1) === 0;
-}
 
 /** Every test below a task, with the suites that it is in. */
 function* testsIn(task, suites = []) {
@@ -138,7 +132,10 @@ class InProcessRunner {
   }
 
   async mutantRun({ activeMutant, hitLimit, testFilter, disableBail }) {
-    if (!isSampled(activeMutant)) return { status: MutantRunStatus.Error, errorMessage: 'not in the sample' };
+    const { fileName, location, replacement } = activeMutant;
+    const file = fileName.slice(fileName.lastIndexOf('/lib/') + 1);
+    if (!isSampled(area.sample ?? 1, file, location.start, replacement))
+      return { status: MutantRunStatus.Error, errorMessage: 'not in the sample' };
     stryker.hitLimit = hitLimit;
     stryker.hitCount = hitLimit === undefined ? undefined : 0;
     stryker.activeMutant = activeMutant.id;

@@ -7,10 +7,12 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { AREAS } from './areas.mjs';
 import { SAME_PROGRAM } from './same-program.mjs';
+import { isSampled } from './sample.mjs';
 
 const [name = '', ...options] = process.argv.slice(2);
-if (!AREAS.some((area) => area.name === name)) {
-  console.error(`usage: npm run mutate -- AREA, one of ${AREAS.map((area) => area.name).join(', ')}`);
+const area = AREAS.find((one) => one.name === name);
+if (area === undefined) {
+  console.error(`usage: npm run mutate -- AREA, one of ${AREAS.map((one) => one.name).join(', ')}`);
   process.exit(2);
 }
 const run = spawnSync('npx', ['stryker', 'run', ...options], {
@@ -37,21 +39,26 @@ const isSame = (path, file, { location, replacement }) =>
       file.source.split('\n')[location.start.line - 1].includes(one.line ?? ''),
   );
 
-const NOTICED = ['Killed', 'Timeout'];
+/** In the report the first line and column are 1. */
+const isTried = (path, { location: { start }, replacement }) =>
+  isSampled(area.sample ?? 1, path, { line: start.line - 1, column: start.column - 1 }, replacement);
+
+const LEFT_OUT = ['Ignored', 'CompileError'];
 const { files } = JSON.parse(readFileSync(`.stryker/${name}.json`, 'utf8'));
-let [noticed, same, all] = [0, 0, 0];
+let [noticed, endless, same, all] = [0, 0, 0, 0];
 for (const [path, file] of Object.entries(files)) {
-  for (const mutant of file.mutants) {
+  for (const mutant of file.mutants.filter((one) => !LEFT_OUT.includes(one.status) && isTried(path, one))) {
     const { status, location, replacement } = mutant;
-    if (status === 'Ignored' || status === 'CompileError') continue;
     all++;
-    if (NOTICED.includes(status)) noticed++;
+    if (status === 'Timeout') endless++;
+    if (status === 'Killed' || status === 'Timeout') noticed++;
     else if (isSame(path, file, mutant)) same++;
     else console.log(`${status}: ${path}:${location.start.line}: ${textOf(file, location)} as ${replacement}`);
   }
 }
 const percent = ((100 * noticed) / all).toFixed(1);
 console.log(
-  `${name}: ${noticed} of ${all} noticed (${percent} %), ${same} the same program, ${all - noticed - same} neither`,
+  `${name}: ${noticed} of ${all} noticed (${percent} %, ${endless} of them by a test without end), ` +
+    `${same} the same program, ${all - noticed - same} neither`,
 );
 process.exitCode = noticed + same === all ? 0 : 1;
