@@ -17,6 +17,7 @@ import {
   type TranslateOptions,
   translate,
 } from '../../../../../lib/arch/ppc64/model/index.ts';
+import { checkTranslation } from '../../../../../lib/arch/ppc64/model/translate.ts';
 
 const ORDER = 18;
 const VSID = 0x123;
@@ -157,4 +158,29 @@ it.each([
   const entry = shift === 12 ? hpte(1, ra) : hpte(5, ra | (bits & ~0xfffn));
   expect(entry.shift).toBe(shift);
   expect(realAddress(entry, 0xabcd_0000_1234_5678n)).toBe(expected);
+});
+
+it('an address of a 256 MiB segment has 28 bits in it wherever the segment is', () => {
+  // The hash of page 5 of this segment: 0x222 ^ 5.
+  const segment = encodeSegment({ ea: 0xffff_ffff_e000_0000n, vsid: 0x222, segmentSize: '256M' });
+  const slot = (0x222 ^ 5) * 8;
+  const table = tableWith({ [slot]: { vsid: 0x222 } });
+  expect(translate(table, [segment], 0xffff_ffff_e000_5678n)).toMatchObject({ ok: true, slot, ra: 0x7_8678n });
+});
+
+it('options that are none are named', () => {
+  const table = new Htab(ORDER);
+  const wrong = (options: object) => () => translate(table, [SEGMENT], EA, options);
+  const context = { ...protectionContext(), amrHi: '1' };
+  for (const given of [wrong({ access: 'read' }), () => checkTranslation([SEGMENT], { access: 'read' as never })]) {
+    expect(given).toThrow('"options.access"');
+  }
+  expect(wrong({ context })).toThrow('"options.context.amrHi"');
+  expect(() => checkTranslation([SEGMENT, {} as never], {})).toThrow('"slb[1]"');
+});
+
+it('a slot is one of the largest table that there is', () => {
+  const hash = (primary: number) => () => describeStep({ step: 'hash', pageIndex: 0, primary, secondary: 1 });
+  expect(hash(2 ** 42 - 1)()).toBe(`page 0x0 of the segment: primary group ${2 ** 42 - 1}, secondary group 1`);
+  expect(hash(2 ** 42)).toThrow('"step.primary"');
 });

@@ -395,6 +395,7 @@ it('struct kvm_ppc_smmu_info is flags, sizes and eight segment sizes of eight pa
     const info = { pageSizesReal: false, segments1T: true, noHash: false, slbSize: 32, dataKeys: 31, instrKeys: 30 };
     // The list ends with the first that has no size.
     expect(decodeSmmuInfo(bytes, littleEndian)).toEqual({ ...info, segments });
+    if (littleEndian) expect(decodeSmmuInfo(bytes)).toEqual({ ...info, segments });
     view.setBigUint64(0, 5n, littleEndian);
     expect(decodeSmmuInfo(bytes, littleEndian)).toMatchObject({ pageSizesReal: true, segments1T: false, noHash: true });
     for (let i = 0; i < 8; i++) u32(16 + 72 * i, 12, i, ...Array.from({ length: 16 }, (_, n) => n + 1));

@@ -158,7 +158,12 @@ describe('search', () => {
   });
 
   it('finds nothing in a segment with a page size that does not exist', () => {
-    expect(findHpte(tableWith(primary, {}), segment(seg.esidWord, seg.vsidWord | 0x30n), eaHi, eaLo)).toBe(NOT_FOUND);
+    const none = segment(seg.esidWord, seg.vsidWord | 0x30n);
+    expect(findHpte(tableWith(primary, {}), none, eaHi, eaLo)).toBe(NOT_FOUND);
+    // Nor do two that don't exist match: L, and LP 2, which is none, in every slot.
+    const { vHi, vLo } = encodeHpte({ ...page, offset: 0 });
+    const everywhere = { order, vHi: () => vHi, vLo: () => vLo | V_LO.LARGE, rHi: () => 0, rLo: () => 0x2000 };
+    expect(findHpte(everywhere, none, 0, 0)).toBe(NOT_FOUND);
   });
 });
 
@@ -208,6 +213,20 @@ it('an address of a 256 MiB segment has 28 bits in it, of a 1 TiB one 40', () =>
 it('a table has 2^(order - 4) entries in groups of eight', () => {
   expect([18, 32, 46].map(entriesOf)).toEqual([16384, 2 ** 28, 2 ** 42]);
   expect([18, 32, 46].map(groupsOf)).toEqual([2048, 2 ** 25, 2 ** 39]);
+});
+
+it('offsets, groups and slots end where a segment and a table do', () => {
+  expect(() => primaryGroup(vrmaSegment(), 2 ** 40, 18)).toThrow('"offset"');
+  expect(() => otherGroup(2048, 18)).toThrow('"group"');
+  expect(() => virtualPage(hpte(1, 0), 16384, 18)).toThrow('"slot"');
+  expect([primaryGroup(vrmaSegment(), 2 ** 40 - 1, 18), otherGroup(2047, 18)].every(Number.isInteger)).toBe(true);
+});
+
+it('an entry that cannot be reached tells what V has of its address', () => {
+  const entry = encodeHpte({ vsid: 9, segmentSize: '256M', offset: 0x300_0000, ra: 0, baseShift: 24 });
+  // Its hash is 9 ^ 3.
+  expect(virtualPage(entry, (9 ^ 3) * 8, 18)).toMatchObject({ offset: 0x300_0000, reachable: true });
+  expect(virtualPage(entry, (9 ^ 2) * 8, 18)).toMatchObject({ offset: 0x300_0000, reachable: false });
 });
 
 it('a table of a user’s must be one', () => {
