@@ -31,14 +31,14 @@ export const AREAS = [
     name: 'memory',
     mutate: ['lib/memory/*.ts'],
     tests: /^(unit\/(memory\/(?!hugetlb|page-faults).*|sharing\/(address-space|change))|property\/typed-memory)\.test/,
-    sample: 8,
+    sample: 16,
   },
   {
     name: 'emulated',
     mutate: ['lib/emulated/*.ts', 'lib/arch/*/emulated/*.ts'],
     tests:
       /^unit\/(emulated\/(?!host-memory|io-bus-real|vcpu).*|arch\/[^/]+\/emulated\/.*|scenarios\/recordings)\.test/,
-    sample: 40,
+    sample: 100,
   },
 ];
 
