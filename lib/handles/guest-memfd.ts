@@ -2,6 +2,8 @@ import { checkSize } from '../base/arguments.ts';
 import { Handle } from '../calls/handle.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { Mapping, type MappingOptions } from '../memory/mapping.ts';
+import { FALLOCATE_RULES } from '../rules/guest-memfd.ts';
+import { explain } from '../rules/rule.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { FALLOC } from '../uapi/flags.ts';
 
@@ -40,9 +42,13 @@ export class GuestMemfd extends Handle {
   #fallocate(mode: number, offset: number, length: number): void {
     checkSize(offset, 'offset');
     checkSize(length, 'length');
-    const { pageSize } = this.calls;
-    const explanation = `offset ${offset} and length ${length} must be multiples of the page size, ${pageSize}, the length not 0, and end within the ${this.size} bytes`;
     const result = this.calls.fallocate(this.fd, mode, offset, length);
-    this.check('fallocate', result, { size: length, ...(result === -ERRNO.EINVAL ? { explanation } : {}) });
+    const context = {
+      ...{ offset, length, size: this.size },
+      pageSize: this.calls.pageSize,
+      punches: (mode & FALLOC.PUNCH_HOLE) !== 0,
+    };
+    const explanation = result === -ERRNO.EINVAL ? explain(FALLOCATE_RULES, context, result) : undefined;
+    this.check('fallocate', result, { size: length, explanation });
   }
 }

@@ -236,8 +236,11 @@ export class Vm extends Handle {
   /** KVM_CREATE_GUEST_MEMFD (x86_64 6.8+, aarch64 6.18+). @throws KvmError ENOTTY, EINVAL */
   createGuestMemfd(size: number, flags: U64 = 0): GuestMemfd {
     const fd = this.calls.createGuestMemfd(this.fd, checkSize(size, 'size'), checkU64(flags, 'flags'));
-    if (fd >= 0) return new GuestMemfd(this.calls, fd, size);
-    throw this.failure('createGuestMemfd', fd, { size, explanation: this.#whyNoGuestMemfd(size, flags, fd) });
+    if (fd < 0)
+      throw this.failure('createGuestMemfd', fd, { size, explanation: this.#whyNoGuestMemfd(size, flags, fd) });
+    const memfd = new GuestMemfd(this.calls, fd, size);
+    this.memslots.addGuestMemfd(memfd);
+    return memfd;
   }
 
   /** KVM_SET_MEMORY_ATTRIBUTES: MEMORY_ATTRIBUTE_PRIVATE, or 0 for shared. @throws KvmError ENOTTY, EINVAL */

@@ -1,6 +1,6 @@
 import { inspect } from 'node:util';
 import { checkInstance, checkInteger, checkObject, checkU32, checkU64 } from '../base/arguments.ts';
-import { hexRange, type KvmError } from '../base/errors.ts';
+import { hex, hexRange, type KvmError } from '../base/errors.ts';
 import { humanSize, table } from '../base/text.ts';
 import type { Hva, U64 } from '../base/u64.ts';
 import { callFailure } from '../calls/failure.ts';
@@ -57,6 +57,12 @@ export interface MemslotOwner {
   readonly noun: string;
 }
 
+/** A guest_memfd: its descriptor, −1 once it is closed, and its bytes. */
+interface KnownGuestMemfd {
+  readonly fd: number;
+  readonly size: number;
+}
+
 /** Slots appear and go: those who keep something per slot are told after the kernel said yes. */
 export interface MemslotWatcher {
   /**
@@ -79,6 +85,8 @@ export class Memslots {
   /** Per address space: entries by id, ids that were given back, and the lowest that was never used. */
   readonly #spaces = new Map<number, { slots: Map<number, Entry>; recycled: number[]; next: number }>();
   readonly #watchers = new Set<MemslotWatcher>();
+  /** The VM's guest_memfds that are open, as far as they were made here. */
+  readonly #guestMemfds = new Set<WeakRef<KnownGuestMemfd>>();
   #totalPages = 0;
   #limits: MemslotLimits | undefined;
   #rules: readonly Rule<MemslotContext>[] | undefined;
@@ -336,10 +344,25 @@ export class Memslots {
         return `${pages} overlaps ${hexRange(first, size)}, which is slot ${slot.id}'s`;
       }
     }
-    return (
-      `${pages} can't be bound: the descriptor must be a guest_memfd of this VM that has the whole range, ` +
-      `bound to no other slot, and made with GUEST_MEMFD_FLAG.MMAP where the VM has no private memory`
-    );
+    const made = this.#guestMemfd(guestMemfd);
+    if (made === undefined)
+      return `${pages} can't be bound: this VM's createGuestMemfd gave no descriptor ${guestMemfd} that is open`;
+    if (end > made.size) return `${pages} reaches beyond its end: it has ${hex(made.size)} bytes`;
+    return `${pages} can't be bound: it was made without GUEST_MEMFD_FLAG.MMAP, and this VM has no private memory`;
+  }
+
+  /** @internal A guest_memfd was made for the VM. */
+  addGuestMemfd(made: KnownGuestMemfd): void {
+    this.#guestMemfds.add(new WeakRef(made));
+  }
+
+  #guestMemfd(fd: number): KnownGuestMemfd | undefined {
+    for (const weak of this.#guestMemfds) {
+      const made = weak.deref();
+      if (made === undefined || made.fd < 0) this.#guestMemfds.delete(weak);
+      else if (made.fd === fd) return made;
+    }
+    return undefined;
   }
 
   #overlapping(asId: number, except: Memslot | undefined, baseGfn: number, npages: number): KnownMemslot | undefined {

@@ -1,4 +1,4 @@
-import { hex } from '../base/errors.ts';
+import { hex, hexRange } from '../base/errors.ts';
 import { GUEST_MEMFD_FLAG } from '../uapi/flags.ts';
 import type { Rule } from './rule.ts';
 
@@ -26,5 +26,39 @@ export const GUEST_MEMFD_RULES: readonly Rule<GuestMemfdContext>[] = [
     broken: ({ size, pageSize }) => BigInt.asIntN(64, size) <= 0n || size % BigInt(pageSize) !== 0n,
     why: ({ size, pageSize }) =>
       `size ${hex(size)} is not a multiple of the page size, ${hex(pageSize)}, from that to below 2^63`,
+  },
+];
+
+/** What fallocate(2) of a guest_memfd looks at. */
+export interface FallocateContext {
+  readonly offset: number;
+  readonly length: number;
+  readonly size: number;
+  readonly pageSize: number;
+  /** Pages are given back: what is beyond the end is nothing. */
+  readonly punches: boolean;
+}
+
+export const FALLOCATE_RULES: readonly Rule<FallocateContext>[] = [
+  {
+    errno: 'EINVAL',
+    broken: ({ length }) => length === 0,
+    why: () => 'a length of 0 is no range',
+  },
+  {
+    errno: 'EINVAL',
+    broken: ({ offset, pageSize }) => offset % pageSize !== 0,
+    why: ({ offset, pageSize }) => `offset ${hex(offset)} is not a multiple of the page size, ${hex(pageSize)}`,
+  },
+  {
+    errno: 'EINVAL',
+    broken: ({ length, pageSize }) => length % pageSize !== 0,
+    why: ({ length, pageSize }) => `length ${hex(length)} is not a multiple of the page size, ${hex(pageSize)}`,
+  },
+  {
+    errno: 'EINVAL',
+    broken: ({ offset, length, size, punches }) => !punches && offset + length > size,
+    why: ({ offset, length, size }) =>
+      `${hexRange(offset, length)} reaches beyond the guest_memfd, which has ${hex(size)} bytes`,
   },
 ];

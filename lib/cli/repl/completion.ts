@@ -31,7 +31,7 @@ export const HIDDEN: readonly (readonly [{ readonly prototype: object }, readonl
   [Mapping, ['assertOpen', 'changed', 'giveArray', 'partCall', 'pin', 'serve', 'takeArray', 'unpin', 'window']],
   [GuestMemory, ['dropViews', 'written']],
   [RegionSet, ['addUser', 'answerGuest', 'memoryChanged', 'removeUser']],
-  [Memslots, ['clear', 'unwatch', 'watch']],
+  [Memslots, ['addGuestMemfd', 'clear', 'unwatch', 'watch']],
   [DirtyPages, ['end', 'harvested', 'slotAdded', 'slotChanging', 'slotMoved', 'slotRemoved']],
   [EventFd, ['hold', 'letGo']],
   [HtabReader, ['owe']],

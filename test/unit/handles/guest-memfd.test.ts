@@ -156,30 +156,48 @@ describe('a region with a guest_memfd', () => {
     expect(add(1, memfd.fd, 2 * PAGE)).not.toThrow();
     expect(add(2, memfd.fd, 3 * PAGE)).toThrowError(EINVAL("overlaps [0x2000, 0x4000), which is slot 1's"));
     expect(add(2, memfd.fd, 4 * PAGE)).toThrowError(
-      EINVAL('must be a guest_memfd of this VM that has the whole range'),
+      EINVAL(`${range('0x4000', '0x6000')} ${memfd.fd} reaches beyond its end: it has 0x4000 bytes`),
     );
     using other = kvm.createVm();
     using foreign = other.createGuestMemfd(4 * PAGE);
     using eventFd = kvm.createEventFd();
     for (const { fd } of [foreign, eventFd]) {
-      expect(add(2, fd, 0)).toThrowError(EINVAL(`${range('0x0', '0x2000')} ${fd} can't be bound`));
+      const why = `this VM's createGuestMemfd gave no descriptor ${fd} that is open`;
+      expect(add(2, fd, 0)).toThrowError(EINVAL(`${range('0x0', '0x2000')} ${fd} can't be bound: ${why}`));
     }
     kvm.close();
   });
 
+  it('that was made without MMAP is for VMs with private memory', () => {
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'aarch64', release: '6.18' });
+    using vm = kvm.createVm();
+    using memfd = vm.createGuestMemfd(PAGE);
+    expect(() => vm.memory.addRam(0, kvm.mapAnonymous(PAGE), { guestMemfd: memfd })).toThrowError(
+      expect.objectContaining({
+        code: 'EINVAL',
+        explanation: expect.stringContaining('without GUEST_MEMFD_FLAG.MMAP, and this VM has no private memory'),
+      }),
+    );
+  });
+
   it('has holes of whole pages only', () => {
     const { kvm, memfd } = open();
-    for (const [offset, length] of [
-      [1, PAGE],
-      [0, 0],
-      [0, PAGE + 1],
+    for (const [offset, length, why] of [
+      [1, PAGE, 'offset 0x1 is not a multiple of the page size, 0x1000'],
+      [0, 0, 'a length of 0 is no range'],
+      [0, PAGE + 1, 'length 0x1001 is not a multiple of the page size, 0x1000'],
     ] as const) {
-      for (const change of [() => memfd.punchHole(offset, length), () => memfd.allocate(offset, length)]) {
-        expect(change).toThrowError(
-          expect.objectContaining({ code: 'EINVAL', explanation: expect.stringContaining('page size, 4096') }),
-        );
-      }
+      const isTold = expect.objectContaining({ code: 'EINVAL', explanation: why });
+      expect(() => memfd.punchHole(offset, length)).toThrowError(isTold);
+      expect(() => memfd.allocate(offset, length)).toThrowError(isTold);
     }
+    expect(() => memfd.allocate(3 * PAGE, 2 * PAGE)).toThrowError(
+      expect.objectContaining({
+        code: 'EINVAL',
+        explanation: '[0x3000, 0x5000) reaches beyond the guest_memfd, which has 0x4000 bytes',
+      }),
+    );
+    memfd.punchHole(3 * PAGE, 2 * PAGE);
     memfd.close();
     expect(() => memfd.punchHole(0, PAGE)).toThrowError(expect.objectContaining({ code: 'EBADF' }));
     kvm.close();

@@ -210,6 +210,7 @@ export const COMMON: Faces = {
       delete: () => ({ word: 0 }),
       watch: () => ({ watcher: {} }),
       unwatch: () => ({ watcher: {} }),
+      addGuestMemfd: null,
       clear: null,
     },
   },
