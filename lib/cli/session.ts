@@ -109,8 +109,8 @@ export function sessionOptions(command: string, values: Values, trace: (line: st
   };
 }
 
-/** Writes lines to a file, each at once: what a process that dies wrote is there. @throws Node's errors of the file */
-function linesTo(path: string): (line: string) => void {
+/** Writes lines to a file, or to standard output (`-`), each at once: what a process that dies wrote is there. @throws Node's errors of the file */
+export function linesTo(path: string): (line: string) => void {
   const file = openSync(path === '-' ? '/dev/stdout' : path, 'w');
   return (line) => {
     writeSync(file, `${line}\n`);

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { lookAsText } from '../top/look.ts';
 import { Meter } from '../top/meter.ts';
-import { watch } from '../top/show.ts';
+import { textTo, watch } from '../top/show.ts';
 import { type DotCommand, DotUsageError } from './dot-command.ts';
 
 const MOST_SECONDS = 3600;
@@ -15,8 +16,8 @@ export const top: DotCommand = {
     }
     using meter = new Meter({ ...session, exits });
     const signal = AbortSignal.any([interrupted(), AbortSignal.timeout(seconds * 1000)]);
-    if (screen !== undefined && seconds > 1) await watch(meter, screen, signal);
+    if (screen !== undefined && seconds > 1) await watch(meter, textTo(screen), signal);
     else await sleep(seconds * 1000, undefined, { signal }).catch(() => {});
-    return meter.look();
+    return lookAsText(meter.look());
   },
 };

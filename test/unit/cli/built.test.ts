@@ -2,6 +2,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Look } from '../../../lib/cli/top/look.ts';
 import { BuiltPackage } from './built-package.ts';
 
 // Everything here runs in processes of its own, on the package compiled from the present sources.
@@ -311,6 +312,28 @@ describe('what a script does', { timeout: LIMIT }, () => {
     const { status, out, err } = await built.cli(['top', ...EMULATED, '--arch', 'x86_64', file()]);
     expect({ status, out }).toEqual({ status: 0, out: 'MMIO\n'.repeat(5) });
     expect(err).toMatch(/\n {2}MMIO +[\d.]+ +5\n/);
+  });
+
+  it('is told by top as JSON: what it did in each second, and the sums are right', async () => {
+    const looks = join(scratch, 'looks.jsonl');
+    const slow = script(
+      'vm.memory.addRam(0, kvm.mapAnonymous(1 << 20), { name: "ram" });',
+      'const vcpu = vm.createVcpu();',
+      'kvm.emulated.loadGuest(vcpu.fd, (function* () {',
+      '  for (let i = 0; i < 5; i++) { yield { op: "store", address: 4096 * i, size: 1, value: 1n }; yield { op: "out", port: 1, size: 1, value: 0n }; }',
+      '})());',
+      'await new Promise((done) => setTimeout(done, 1500)); // Memory is looked at from the first second on.',
+      'for (let i = 0; i < 5; i++) await vcpu.run();',
+    );
+    const { status, out, err } = await built.cli(['top', ...EMULATED, '--arch', 'x86_64', '--json', '-o', looks, slow]);
+    expect({ status, out, err }).toEqual({ status: 0, out: '', err: '' });
+    const lines = readFileSync(looks, 'utf8').trim().split('\n');
+    expect(lines.length).toBeGreaterThanOrEqual(2);
+    const each = lines.map((line) => JSON.parse(line) as Look);
+    const sum = (of: (look: Look) => number) => each.reduce((total, look) => total + of(look), 0);
+    expect(sum(({ exits }) => exits.find(({ reason }) => reason === 'IO')?.count ?? 0)).toBe(5);
+    expect(sum(({ dirty }) => ('regions' in dirty ? dirty.regions[0]!.dirtyPages : 0))).toBe(5);
+    expect(each[0]).toMatchObject({ vcpus: 1, dirty: { whyNot: 'dirty pages are looked at from now on' } });
   });
 
   it('is in a file that replay reads', async () => {

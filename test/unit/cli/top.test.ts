@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { replCommand } from '../../../lib/cli/repl/index.ts';
 import { ExitCounts } from '../../../lib/cli/top/exit-counts.ts';
+import { lookAsText } from '../../../lib/cli/top/look.ts';
 import { Meter } from '../../../lib/cli/top/meter.ts';
 import { GUEST_MEMFD_FLAG, Kvm } from '../../../lib/index.ts';
 import { fakeIo } from './fake-io.ts';
@@ -38,27 +39,27 @@ describe('what a guest does', () => {
     using meter = new Meter(all);
     for (let i = 0; i < 8; i++) expect(vcpu.runSync().reason).toBe('IO');
     expect(vcpu.runSync().reason).toBe('HLT');
-    const text = meter.look();
+    const text = lookAsText(meter.look());
     expect(text).toMatch(/^0 of 1 vCPUs in their guest, /);
     expect(row(text, 'IO')?.[2]).toBe('8');
     expect(row(text, 'HLT')?.[2]).toBe('1');
     // 8 of 256 pages.
     expect(row(text, 'low')?.at(-1)).toBe('3.13%');
     expect(row(text, '0x40000000')?.slice(1)).toEqual(['0', '0 bytes/s', '0.00%']);
-    expect(row(meter.look(), 'IO')).toBeUndefined();
+    expect(row(lookAsText(meter.look()), 'IO')).toBeUndefined();
   });
 
   it('is looked at from when there is memory', () => {
     const kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64', trace: () => {} });
     const vm = kvm.createVm();
     using meter = new Meter({ kvm, vm, exits: new ExitCounts(kvm.calls) });
-    expect(meter.look()).toContain('there is no memory');
+    expect(lookAsText(meter.look())).toContain('there is no memory');
     vm.memory.addRam(0, kvm.mapAnonymous(1 << 20));
-    expect(meter.look()).toContain('from now on');
+    expect(lookAsText(meter.look())).toContain('from now on');
     vm.memory.writeU8(0x3000, 1);
-    expect(row(meter.look(), '0x0')?.at(-1)).toBe('0.39%');
+    expect(row(lookAsText(meter.look()), '0x0')?.at(-1)).toBe('0.39%');
     vm.close();
-    expect(meter.look()).toContain('the VM is closed');
+    expect(lookAsText(meter.look())).toContain('the VM is closed');
   });
 
   it("leaves others' dirty pages alone", () => {
@@ -67,9 +68,9 @@ describe('what a guest does', () => {
     {
       using meter = new Meter(all);
       vcpu.runSync();
-      expect(row(meter.look(), 'low')?.at(-1)).toBe('0.00%');
+      expect(row(lookAsText(meter.look()), 'low')?.at(-1)).toBe('0.00%');
       expect([...dirty.collect().pages()]).toEqual([0]);
-      const text = meter.look();
+      const text = lookAsText(meter.look());
       expect(text).toContain('as the script collects them');
       expect(row(text, 'low')?.at(-1)).toBe('0.39%');
     }
@@ -88,17 +89,17 @@ describe('what a guest does', () => {
       dirtyPages.start();
       expect(dirtyPages.started).toBe(true);
       vcpu.runSync();
-      meter.look();
+      lookAsText(meter.look());
       vcpu.runSync();
-      meter.look();
+      lookAsText(meter.look());
       // Page 0 was written before.
       expect([...dirtyPages.collect().pages()]).toEqual([1, 2]);
-      expect(row(meter.look(), 'low')?.at(-1)).toBe('0.78%');
+      expect(row(lookAsText(meter.look()), 'low')?.at(-1)).toBe('0.78%');
       dirtyPages.stop();
       expect(dirtyPages.started).toBe(false);
-      meter.look();
+      lookAsText(meter.look());
       vcpu.runSync();
-      expect(row(meter.look(), 'low')?.at(-1)).toBe('0.39%');
+      expect(row(lookAsText(meter.look()), 'low')?.at(-1)).toBe('0.39%');
     }
     expect(dirtyPages.started).toBe(false);
     expect(Object.keys(Object.getOwnPropertyDescriptors(dirtyPages))).toEqual([]);
@@ -110,7 +111,7 @@ describe('what a guest does', () => {
     await vcpu.run();
     vcpu.kick();
     await vcpu.run();
-    const text = meter.look();
+    const text = lookAsText(meter.look());
     expect([row(text, 'IO')?.[2], row(text, 'EINTR')?.[2]]).toEqual(['1', '1']);
   });
 });
@@ -169,10 +170,10 @@ describe('a script that is looked at', () => {
         const before = isLate ? [outcome(first, script)] : [];
         using meter = new Meter({ ...script, exits });
         if (!isLate) before.push(outcome(first, script));
-        meter.look();
+        lookAsText(meter.look());
         expect([...before, outcome(second, script)]).toEqual(expected);
-        expect(meter.look()).toContain('vCPUs in their guest');
-        meter.look();
+        expect(lookAsText(meter.look())).toContain('vCPUs in their guest');
+        lookAsText(meter.look());
       }
     }
   });
@@ -182,9 +183,9 @@ describe('a script that is looked at', () => {
     using meter = new Meter({ kvm, vm, exits: new ExitCounts(kvm.calls) });
     space.addRam(1 << 30, kvm.mapAnonymous(1 << 20), { name: 'other' });
     vm.bind(space);
-    meter.look();
+    lookAsText(meter.look());
     vm.memory.writeU8(1 << 30, 1);
-    expect(row(meter.look(), 'other')?.at(-1)).toBe('0.39%');
+    expect(row(lookAsText(meter.look()), 'other')?.at(-1)).toBe('0.39%');
     expect([...vm.dirtyPages.start().collect().pages()]).toEqual([]);
   });
 });
