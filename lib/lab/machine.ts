@@ -4,6 +4,7 @@ import { killOwned, spawnOwned } from './command.ts';
 import { ConsoleLog } from './console-log.ts';
 import { type Frame, FrameReader, type Json, type OutputFrame, PORT_NAME } from './frames.ts';
 import { LabError } from './lab-error.ts';
+import { whereTimeWent } from './processor-time.ts';
 import type { Qemu } from './qemu.ts';
 import type { Machine } from './variants.ts';
 
@@ -104,8 +105,10 @@ function outcomeOf(qemu: ChildProcess, console: ConsoleLog, options: JobOptions,
   });
 
   const seconds = (ms: number) => `${Math.round(ms / 1000)} s`;
-  const booting = failAfter(BOOT_TIMEOUT_MS, () => `The guest did not start Node within ${seconds(BOOT_TIMEOUT_MS)}.`);
-  failAfter(options.timeoutMs, () => `The guest did not finish within ${seconds(options.timeoutMs)}.`);
+  const failLate = (ms: number, what: string) =>
+    failAfter(ms, () => `The guest did not ${what} within ${seconds(ms)}.${whereTimeWent(qemu.pid)}`);
+  const booting = failLate(BOOT_TIMEOUT_MS, 'start Node');
+  failLate(options.timeoutMs, 'finish');
 
   let failing = false;
   const onConsole = (chunk: Buffer) => {
