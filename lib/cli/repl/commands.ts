@@ -1,3 +1,4 @@
+import { wrap } from '../../base/text.ts';
 import { explainError } from '../explain-error.ts';
 import { suggestion } from '../nearest.ts';
 import { type DotCommand, DotUsageError, type Prompt } from './dot-command.ts';
@@ -34,12 +35,28 @@ export async function runDotCommand(name: string, argument: string, prompt: Prom
   }
 }
 
-/** The list that `.help` shows in a pipe. */
-export function dotHelp(): string {
-  const names = Object.entries(DOT_COMMANDS).map(([name, { usage = '', help }]) => [
-    `.${name} ${usage}`.trimEnd(),
-    help,
-  ]);
-  const width = Math.max(...names.map(([left]) => left!.length));
-  return names.map(([left, help]) => `${left!.padEnd(width)}  ${help}`).join('\n');
+/** A command's name, what follows it, and what it is for: as `.help` lists it. */
+export type HelpRow = readonly [name: string, help: string];
+
+export const HELP_ROWS: readonly HelpRow[] = Object.entries(DOT_COMMANDS).map(([name, { usage = '', help }]) => [
+  `.${name} ${usage}`.trimEnd(),
+  help,
+]);
+
+/** The list that `.help` shows, folded between words where the screen is narrow. */
+export function dotHelp(rows: readonly HelpRow[], columns = Number.POSITIVE_INFINITY): string {
+  const width = Math.max(...rows.map(([left]) => left.length));
+  const isNarrow = width + MOST_HELP > columns;
+  const indent = isNarrow ? NARROW_INDENT : width + 2;
+  return rows
+    .flatMap(([left, help]) => {
+      const [first = '', ...more] = columns === Number.POSITIVE_INFINITY ? [help] : wrap(help, columns - indent);
+      const begin = isNarrow ? [left, ' '.repeat(indent) + first] : [left.padEnd(indent) + first];
+      return [...begin, ...more.map((line) => ' '.repeat(indent) + line)];
+    })
+    .join('\n');
 }
+
+/** Where there is less room for the help beside the commands, it stands below them. */
+const MOST_HELP = 40;
+const NARROW_INDENT = 4;

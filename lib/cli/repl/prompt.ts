@@ -4,11 +4,13 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { type REPLCommand, type REPLEval, type REPLServer, start, writer } from 'node:repl';
 import { runInThisContext } from 'node:vm';
+import { wrap } from '../../base/text.ts';
 import { explainError } from '../explain-error.ts';
 import { columnsOf, type Io, styleFor, wantsColour } from '../io.ts';
+import { suggestion } from '../nearest.ts';
 import type { Session } from '../session.ts';
 import { banner } from './banner.ts';
-import { DOT_COMMANDS, runDotCommand } from './commands.ts';
+import { DOT_COMMANDS, dotHelp, HELP_ROWS, runDotCommand } from './commands.ts';
 import { completer } from './completion.ts';
 import type { Prompt } from './dot-command.ts';
 import { show } from './print.ts';
@@ -61,7 +63,8 @@ export async function prompt(
   };
   const interrupts = new Interrupts(server);
   addDotCommands(server, io, context, interrupts);
-  takeFormats(server);
+  addHelp(server, context);
+  takeOtherNames(server, context);
   Object.assign(server, {
     eval: evaluating(server.eval, typed),
     completer: completer(server.completer as Parameters<typeof completer>[0], DOT_COMMANDS, context),
@@ -118,8 +121,32 @@ function addDotCommands(server: REPLServer, io: Io, context: Prompt, interrupts:
   }
 }
 
-/** `.x/4xw 0x1000`, as debuggers have it: to Node the format is a part of the command's name. */
-function takeFormats(server: REPLServer): void {
+/** `.help`, which Node does not fold. */
+function addHelp(server: REPLServer, context: Prompt): void {
+  const own = Object.keys(DOT_COMMANDS);
+  const nodes = Object.entries(server.commands)
+    .filter(([name]) => !own.includes(name) && name !== 'help')
+    .map(([name, command]) => [`.${name}`, command?.help ?? ''] as const);
+  server.defineCommand('help', {
+    help: 'This list',
+    action() {
+      const rows = [...HELP_ROWS, ...nodes, ['.help', 'This list'] as const].sort(([a], [b]) => (a < b ? -1 : 1));
+      const keys = wrap(
+        'Ctrl-C ends what runs, and gets vCPUs out of their guests; Ctrl-D ends the prompt.',
+        context.columns,
+      );
+      server.output.write(`${dotHelp(rows, context.columns)}\n\n${keys.join('\n')}\n`);
+      this.displayPrompt();
+    },
+  });
+}
+
+/**
+ * Names that Node does not know: `.x/4xw 0x1000`, as debuggers have it, where the format is a part of the command's name to Node; and words
+ * that are no command. A line that goes on with `.name` is none of these.
+ */
+function takeOtherNames(server: REPLServer, context: Prompt): void {
+  const first = server.getPrompt();
   const withFormat = (name: string): REPLCommand | undefined => {
     const [, command, format] = /^(xp?)(\/.*)$/.exec(name) ?? [];
     const own = command === undefined ? undefined : server.commands[command];
@@ -131,7 +158,22 @@ function takeFormats(server: REPLServer): void {
       },
     };
   };
-  Object.setPrototypeOf(server.commands, new Proxy({}, { get: (_, name) => withFormat(String(name)) }));
+  const unknown = (name: string): REPLCommand | undefined => {
+    if (!/^[a-z]+$/.test(name) || server.getPrompt() !== first) return undefined;
+    return {
+      action() {
+        const meant =
+          suggestion(
+            `.${name}`,
+            Object.keys(server.commands).map((each) => `.${each}`),
+          ) || '; .help lists them';
+        server.output.write(`${context.style.red(`there is no command .${name}${meant}`)}\n`);
+        this.displayPrompt();
+      },
+    };
+  };
+  const get = (_: object, name: string | symbol) => withFormat(String(name)) ?? unknown(String(name));
+  Object.setPrototypeOf(server.commands, new Proxy({}, { get }));
 }
 
 /** Node's evaluation, which also remembers what went well. */

@@ -15,9 +15,13 @@ afterAll(() => rmSync(state, { recursive: true }));
 const S390X: SessionOptions = { backend: 'emulated', arch: 's390x' };
 
 /** What a terminal shows of a session in which these lines are typed. */
-async function typed(lines: readonly string[], options: SessionOptions = S390X, home = state): Promise<string> {
+async function typed(
+  lines: readonly string[],
+  options: SessionOptions = S390X,
+  { home = state, columns = 200 } = {},
+): Promise<string> {
   const input = lines.map((line) => `${line}\n`).join('');
-  const io = fakeIo({ isTTY: true, columns: 200, env: { TERM: 'xterm', XDG_STATE_HOME: home }, input });
+  const io = fakeIo({ isTTY: true, columns, env: { TERM: 'xterm', XDG_STATE_HOME: home }, input });
   expect(await replCommand(io, options)).toBe(0);
   return plain(io.out());
 }
@@ -56,6 +60,22 @@ describe('the prompt', () => {
     expect(text).toMatch(/^s390x, the emulated kernel/m);
   });
 
+  it('folds the list of commands between words', async () => {
+    const text = await typed(['.help'], S390X, { columns: 60 });
+    const list = text.slice(text.indexOf('.break'), text.indexOf('Ctrl-D'));
+    expect(list.split('\n').filter((line) => line.length > 60)).toEqual([]);
+    expect(list).toMatch(
+      /^\.caps \[NAME\] \[--json\]\n {4}The kernel's capabilities that are there, or those whose\n {4}name has a part\n/m,
+    );
+  });
+
+  it('says which command was meant, and takes a line that goes on with a dot', async () => {
+    const text = await typed(['.slot', '.nothing', '[1, 2,', '3]', '.map((n) => n * 2)', '(kvm', '.arch', ')']);
+    expect(text).toContain('there is no command .slot; did you mean .slots?\n');
+    expect(text).toContain('there is no command .nothing; .help lists them\n');
+    expect(text).toContain("'s390x'\n");
+  });
+
   it('remembers lines where XDG says, for this user alone', async () => {
     const home = join(state, 'remembering');
     const io = fakeIo({ isTTY: true, env: { TERM: 'xterm', XDG_STATE_HOME: home }, input: undefined });
@@ -73,7 +93,7 @@ describe('the prompt', () => {
   it('works without a place to remember them', async () => {
     const file = join(state, 'a-file');
     writeFileSync(file, '');
-    expect(await typed(['kvm.arch'], S390X, file)).toContain("'s390x'\n");
+    expect(await typed(['kvm.arch'], S390X, { home: file })).toContain("'s390x'\n");
   });
 
   it('leaves no name behind', async () => {

@@ -105,7 +105,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'package/report': 'colours format grid-map main memory-map runs space-tree zoomed-canvas',
   },
   'cli/run': { 'unit/cli/built': 'index run-script script-hooks' },
-  'cli/top': { 'unit/cli/top': 'dirty-meter exit-counts meter', 'unit/cli/built': 'index show' },
+  'cli/top': { 'unit/cli/top': 'dirty-meter exit-counts look meter', 'unit/cli/built': 'index show' },
   'cli/tour': { 'unit/cli/tour': 'act guest index layout' },
   emulated: {
     'unit/memory/page-faults': 'served-memory userfaultfd',
