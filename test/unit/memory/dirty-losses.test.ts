@@ -180,6 +180,22 @@ describe.each(backends)('what the kernel forgets on $name', (backend) => {
       expect(pages()).toEqual([(4 * UNIT) / page + 3]);
     });
 
+    it('a slot set by hand that moves, or is not logged for a while, keeps what only the kernel knew', async () => {
+      vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+      const ram = kvm.mapAnonymous(UNIT);
+      const byHand = { slot: 9, flags: 1, guestPhysAddr: 4 * UNIT, memorySize: UNIT, userspaceAddr: ram.hva };
+      vm.setUserMemoryRegion(byHand);
+      vcpu = vm.createVcpu();
+      vm.dirtyPages.start();
+      await stores((4 * UNIT) / page + 3);
+      vm.setUserMemoryRegion({ ...byHand, flags: 0 });
+      vm.setUserMemoryRegion(byHand);
+      expect(pages()).toEqual([(4 * UNIT) / page + 3]);
+      await stores((4 * UNIT) / page + 5);
+      vm.setUserMemoryRegion({ ...byHand, guestPhysAddr: 8 * UNIT });
+      expect(pages()).toEqual([(8 * UNIT) / page + 5]);
+    });
+
     it('a closed vCPU leaves its dirty ring', async (test) => {
       test.skip(vm.checkExtension('DIRTY_LOG_RING') === 0 || !runsOnProcessor(kvm), 'it needs a dirty ring that fills');
       vm.enableDirtyRing(4096);
