@@ -30,7 +30,8 @@ export const AREAS = [
   {
     name: 'memory',
     mutate: ['lib/memory/*.ts'],
-    tests: /^(unit\/(memory\/(?!hugetlb|page-faults|tracked-writes).*|sharing\/(address-space|change))|property\/typed-memory)\.test/,
+    tests:
+      /^(unit\/(memory\/(?!hugetlb|page-faults|tracked-writes).*|sharing\/(address-space|change))|property\/typed-memory)\.test/,
     sample: 16,
   },
   {
