@@ -1,3 +1,4 @@
+import { StackFlag } from '../base/stack-flag.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { DIRTY_LOG_PAGE_OFFSET, EXIT, MEM, MEMORY_EXIT_FLAG, PIO_PAGE_OFFSET } from '../uapi/flags.ts';
 import { IO_DIRECTION, KVM_RUN, KVM_RUN_S390X, REGS_SIZE } from '../uapi/structs.ts';
@@ -24,10 +25,8 @@ const OPS_PER_TURN = 1000;
 /** What a guest maps no less of, however large the host's pages are. */
 const SMALLEST_PAGE = 4096;
 
-/** What an MMIO exit holds at most. */
+/** What an MMIO exit holds at most, and what KVM reads from a port at once. */
 const MMIO_BYTES = 8;
-
-/** What KVM reads from a port at once. */
 const PORT_BUFFER = 1024;
 
 /** Who gets at memory: the guest itself, or KVM for it, which uses user space's addresses. */
@@ -63,7 +62,9 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   #result: GuestResult;
   /** What is left of an access that led to an exit, done before the program goes on. */
   #pending: (() => Outcome) | undefined;
+  /** A run off this thread's stack, and one on it. */
   #running = false;
+  readonly #onStack = new StackFlag();
   #kicked = false;
   /** The run under way has not entered the guest yet. */
   #entering = false;
@@ -91,7 +92,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   }
 
   get running(): boolean {
-    return this.#running;
+    return this.#running || this.#onStack.isUp;
   }
 
   mmap(offset: number, length: number): MapSource | number {
@@ -117,8 +118,8 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
 
   /** KVM_RUN. A program that spins is interrupted at once: nothing else could happen on this thread. */
   run(timeoutMs: number): number {
-    if (this.#running) return -ERRNO.EBUSY;
-    this.#running = true;
+    if (this.running) return -ERRNO.EBUSY;
+    this.#onStack.raise();
     this.#entering = true;
     const deadline = timeoutMs === 0 ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
     try {
@@ -128,13 +129,12 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
       } while (outcome === 'continue' && performance.now() < deadline);
       return this.#finish(outcome);
     } finally {
-      // Also where the program itself threw.
-      this.#running = false;
+      this.#onStack.lower();
     }
   }
 
   async runAsync(): Promise<number> {
-    if (this.#running) return -ERRNO.EBUSY;
+    if (this.running) return -ERRNO.EBUSY;
     this.#running = true;
     this.#entering = true;
     try {
@@ -167,7 +167,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
 
   /** No operation of the guest's is carried out any more: the run under way ends with EINTR. */
   stop(): number {
-    return this.#running && !this.#ended ? this.kick() : 0;
+    return this.running && !this.#ended ? this.kick() : 0;
   }
 
   /** The run under way, or else the next one, ends with EINTR. */

@@ -1,5 +1,6 @@
 import { checkObject, checkSignal, checkU32 } from '../base/arguments.ts';
 import type { KvmError } from '../base/errors.ts';
+import { StackFlag } from '../base/stack-flag.ts';
 import type { U64 } from '../base/u64.ts';
 import { type Callee, callFailure } from '../calls/failure.ts';
 import type { MmioBus } from '../memory/mmio-bus.ts';
@@ -36,7 +37,10 @@ const INTERRUPTED = { reason: 'INTR' } as const;
 /** KVM_RUN again and again, as long as handlers take its exits; and what gets it out of the guest. */
 export class RunLoop {
   readonly #vcpu: RunVcpu;
+  /** A run on the vCPU's thread. */
   #running = false;
+  /** One on this thread. */
+  readonly #onStack = new StackFlag();
   /** Of a run off the main thread: what it came to, undefined where it failed. */
   #underWay: Promise<VcpuExit | undefined> | undefined;
   #kicked = false;
@@ -49,7 +53,7 @@ export class RunLoop {
 
   /** Whether a run is under way, on the vCPU's thread or on this one: its handlers see true. */
   get running(): boolean {
-    return this.#running;
+    return this.#running || this.#onStack.isUp;
   }
 
   /** @throws the signal's reason when aborted; KvmError EBUSY while another run is under way, EFAULT, EBADF … */
@@ -95,11 +99,11 @@ export class RunLoop {
     const { timeoutMs = 0 } = checkObject(options, 'options');
     checkU32(timeoutMs, 'options.timeoutMs');
     this.#assertIdle();
-    this.#running = true;
+    this.#onStack.raise();
     try {
       return this.#runUntil(timeoutMs);
     } finally {
-      this.#running = false;
+      this.#onStack.lower();
     }
   }
 
@@ -124,7 +128,7 @@ export class RunLoop {
     if (fd < 0) throw this.#failure(-ERRNO.EBADF);
     // A kick sets it too, and is used up here.
     const before = kvmRun.immediateExit && !this.#kicked && !this.#staleKick;
-    this.#running = true;
+    this.#onStack.raise();
     try {
       for (;;) {
         kvmRun.immediateExit = true;
@@ -137,7 +141,7 @@ export class RunLoop {
         return exit;
       }
     } finally {
-      this.#running = false;
+      this.#onStack.lower();
       if (!this.#vcpu.closed) kvmRun.immediateExit = before;
     }
   }
@@ -159,7 +163,7 @@ export class RunLoop {
 
   /** One exit is answered at a time: a run from within a handler would swallow that of the run under way. */
   #assertIdle(): void {
-    if (this.#running) throw this.#failure(-ERRNO.EBUSY, `vCPU ${this.#vcpu.id} is running already`);
+    if (this.running) throw this.#failure(-ERRNO.EBUSY, `vCPU ${this.#vcpu.id} is running already`);
   }
 
   #runUntil(timeoutMs: number): VcpuExit {

@@ -1,3 +1,4 @@
+import { runInThisContext } from 'node:vm';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Kvm, type Vcpu, type Vm } from '../../../lib/index.ts';
 import {
@@ -32,6 +33,27 @@ describe.each(x86_64)('a vCPU on $name', ({ options }) => {
   afterEach(() => {
     vm.close();
     kvm.close();
+  });
+
+  it('runs again after V8 took the thread from a run, as Ctrl-C at a prompt does', async () => {
+    load();
+    // jmp to itself
+    if (kvm.emulated === undefined) {
+      const { rip } = vcpu.x86_64.getRegs();
+      vm.memory.writeExact(vcpu.x86_64.getSregs().cs.base + rip, Uint8Array.of(0xeb, 0xfe));
+    }
+    // In slices: between them V8 sees that it is to end.
+    const slices = (): void => {
+      for (;;) vcpu.runSync({ timeoutMs: 20 });
+    };
+    Object.assign(globalThis, { slices });
+    for (let i = 0; i < 5; i++) {
+      expect(() => runInThisContext('slices()', { timeout: 60 })).toThrow(/timed out/);
+      await Promise.resolve();
+      expect(vcpu.running).toBe(false);
+      expect(['INTR', 'HLT']).toContain(vcpu.runSync({ timeoutMs: 10 }).reason);
+    }
+    Reflect.deleteProperty(globalThis, 'slices');
   });
 
   it('hands accesses without a handler to the caller, who answers loads through the data', async () => {

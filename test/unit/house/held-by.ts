@@ -66,6 +66,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'property/wide-bytes': 'wide-bytes',
     'unit/arch/ppc64/model/hpte': 'u64',
     'unit/arch/ppc64/handles/htab-copy': 'lazy-modules',
+    'unit/handles/vcpu': 'stack-flag',
     'unit/handles/bad-input': 'errors',
     'unit/handles/registers': 'registers',
     'unit/sharing/binding': 'callback',
