@@ -150,7 +150,8 @@ export class AttachedSpace<B extends Binding> implements BoundSpace {
     this.#table = memory;
     ({ littleEndian: this.littleEndian, pageSize: this.pageSize } = header);
     this.#given = new GivenMemory(calls, header.ownerPid);
-    for (const descriptor of descriptors) this.#given.add(descriptor, connection && this.#table.generation);
+    for (const descriptor of descriptors)
+      this.#given.add(descriptor, connection === undefined ? undefined : this.#table.generation);
     const name = options.name ?? `process ${process.pid}`;
     try {
       this.#index = this.#claim(name);

@@ -43,10 +43,10 @@ const NOT_GIVEN = new MissingMemory('its descriptor was not given to this proces
 interface Given {
   readonly descriptor: Descriptor;
   /**
-   * It came by itself when the table had this generation, and goes with the last region. It may come before the table tells of any.
-   * Undefined for what stays.
+   * It came by itself, the last time when the table had this generation, and goes with the last region. It may come before the table
+   * tells of any. Undefined for what stays.
    */
-  readonly since: bigint | undefined;
+  since: bigint | undefined;
   mapping: Mapping | undefined;
 }
 
@@ -65,8 +65,14 @@ export class GivenMemory {
   /** Takes over a descriptor. @param since the table's generation, where it came by itself */
   add(descriptor: Descriptor, since: bigint | undefined): void {
     const { ino } = fstatSync(descriptor.fd, { bigint: true });
-    if (this.#given.has(ino)) descriptor.close();
-    else this.#given.set(ino, { descriptor, since, mapping: undefined });
+    const given = this.#given.get(ino);
+    if (given === undefined) {
+      this.#given.set(ino, { descriptor, since, mapping: undefined });
+      return;
+    }
+    descriptor.close();
+    // It may have gone and be coming again, of which nobody here has heard yet.
+    if (given.since !== undefined) given.since = since;
   }
 
   /** The memory of a region. @throws KvmError EPROTO when the table lies about it */
@@ -79,7 +85,7 @@ export class GivenMemory {
     return given.mapping;
   }
 
-  /** Lets go what no region of a generation has any more. */
+  /** Lets go of what no region has in a generation. */
   keepOnly(memories: ReadonlySet<bigint>, generation: bigint): void {
     for (const [inode, given] of this.#given) {
       if (memories.has(inode)) continue;
