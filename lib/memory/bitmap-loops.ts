@@ -150,17 +150,27 @@ export function forEachBit(words: Uint32Array, base: number, callback: (bit: num
   }
 }
 
-/** Numbers that are listed together: no more than a cache holds. */
-const BATCH = 2048;
+/** Bitmaps of fewer words are gone through sooner in TypeScript than the addon is called. */
+const FEW_WORDS = 32;
 
-/** Calls back with the first bit (plus `base`) and the length of every run of set bits, in ascending order. */
+/** Those that take the least time for a bitmap. */
+export const loopsFor = (words: Uint32Array, loops: BitmapLoops): BitmapLoops =>
+  words.length < FEW_WORDS ? plainBitmapLoops : loops;
+
+/** Room for numbers that are listed together: no more than a cache holds. */
+export const newBatch = (): Float64Array => new Float64Array(2048);
+
+/**
+ * Calls back with the first bit (plus `base`) and the length of every run of set bits, in ascending order.
+ * @param batch from {@link newBatch}, and nobody else's meanwhile
+ */
 export function forEachBitRun(
   loops: BitmapLoops,
   words: Uint32Array,
   base: number,
+  batch: Float64Array,
   callback: (first: number, count: number) => void,
 ): void {
-  const batch = new Float64Array(Math.min(BATCH, words.length * 32));
   for (let from = 0; ; ) {
     const length = loops.listRuns(words, 0, from, batch, 0);
     // As integers, which calls take as they are.

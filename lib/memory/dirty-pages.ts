@@ -1,6 +1,6 @@
 import { inspect } from 'node:util';
-import { checkBoolean, checkFunction, checkObject, checkSize, toU64 } from '../base/arguments.ts';
-import { invalidArgType, KvmError, outOfRange } from '../base/errors.ts';
+import { checkBoolean, checkFunction, checkInstance, checkObject, checkSize, toU64 } from '../base/arguments.ts';
+import { KvmError, outOfRange } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { callFailure } from '../calls/failure.ts';
 import type { CallName } from '../calls/signatures.ts';
@@ -9,7 +9,7 @@ import { explain } from '../rules/rule.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { MEM } from '../uapi/flags.ts';
 import { asIdOf, slotIdOf } from '../uapi/slot-word.ts';
-import { type BitmapLoops, countBits, forEachBit, forEachBitRun } from './bitmap-loops.ts';
+import { type BitmapLoops, countBits, forEachBit, forEachBitRun, loopsFor, newBatch } from './bitmap-loops.ts';
 import { DirtyBitmap } from './dirty-bitmap.ts';
 import type { DirtyRing } from './dirty-ring.ts';
 import { splitGpa } from './gpa.ts';
@@ -223,8 +223,9 @@ export class DirtyPages implements MemslotWatcher {
     checkFunction(callback, 'callback');
     let first = 0;
     let end = 0;
+    const batch = newBatch();
     this.#walk((words, start) => {
-      forEachBitRun(this.#loops, words, start, (gfn, npages) => {
+      forEachBitRun(this.#loopsFor(words), words, start, batch, (gfn, npages) => {
         if (gfn !== end) {
           if (end > first) callback(first, end - first);
           first = gfn;
@@ -252,12 +253,14 @@ export class DirtyPages implements MemslotWatcher {
    * for (let count = dirty.pagesInto(gfns); count > 0; count = dirty.pagesInto(gfns, gfns[count - 1]! + 1)) send(gfns, count);
    */
   pagesInto(into: Float64Array, from = 0): number {
-    if (!(into instanceof Float64Array)) throw invalidArgType('into', 'an instance of Float64Array', into);
+    checkInstance(into, 'into', Float64Array);
     checkSize(from, 'from');
     let next = 0;
     for (const { bitmap, start, end } of this.#logs.entries) {
       if (next === into.length) break;
-      if (end > from) next = this.#loops.list(bitmap.words, start, Math.max(0, from - start), into, next);
+      if (end <= from) continue;
+      const { words } = bitmap;
+      next = this.#loopsFor(words).list(words, start, Math.max(0, from - start), into, next);
     }
     return next;
   }
@@ -276,13 +279,15 @@ export class DirtyPages implements MemslotWatcher {
    * }
    */
   runsInto(into: Float64Array, from = 0): number {
-    if (!(into instanceof Float64Array)) throw invalidArgType('into', 'an instance of Float64Array', into);
+    checkInstance(into, 'into', Float64Array);
     if (into.length % 2 !== 0) throw outOfRange('into.length', 'even: two numbers for each run', into.length);
     checkSize(from, 'from');
     let next = 0;
     for (const { bitmap, start, end } of this.#logs.entries) {
       if (next === into.length && (next === 0 || into[next - 2]! + into[next - 1]! !== start)) break;
-      if (end > from) next = this.#loops.listRuns(bitmap.words, start, Math.max(0, from - start), into, next);
+      if (end <= from) continue;
+      const { words } = bitmap;
+      next = this.#loopsFor(words).listRuns(words, start, Math.max(0, from - start), into, next);
     }
     return next / 2;
   }
@@ -393,8 +398,8 @@ export class DirtyPages implements MemslotWatcher {
     return this.#tracking.manualProtect !== 0 && this.#usesBitmaps;
   }
 
-  get #loops(): BitmapLoops {
-    return this.#tracking.bitmapLoops;
+  #loopsFor(words: Uint32Array): BitmapLoops {
+    return loopsFor(words, this.#tracking.bitmapLoops);
   }
 
   get #usesBitmaps(): boolean {

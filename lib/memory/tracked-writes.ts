@@ -4,7 +4,7 @@ import { callError, isClosed } from '../calls/failure.ts';
 import { syscallOf } from '../calls/signatures.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { PAGE_IS, PM_SCAN, UFFD_FEATURE, UFFDIO_REGISTER_MODE, UFFDIO_WRITEPROTECT_MODE } from '../uapi/userfaultfd.ts';
-import { countBits, forEachBit, forEachBitRun, plainBitmapLoops } from './bitmap-loops.ts';
+import { countBits, forEachBit, forEachBitRun, newBatch, plainBitmapLoops } from './bitmap-loops.ts';
 import { Mapping, type ViewHolder } from './mapping.ts';
 import { PageSet } from './page-set.ts';
 import { UserFaultFd } from './userfaultfd.ts';
@@ -119,7 +119,7 @@ export class TrackedWrites implements ViewHolder {
   runs(): WrittenRun[] {
     const { pageSize } = this.mapping.calls;
     const runs: WrittenRun[] = [];
-    forEachBitRun(plainBitmapLoops, this.#words, 0, (page, count) => {
+    forEachBitRun(plainBitmapLoops, this.#words, 0, newBatch(), (page, count) => {
       runs.push({ offset: page * pageSize, length: count * pageSize });
     });
     return runs;

@@ -156,7 +156,7 @@ describe('dirty bitmaps', () => {
           expect(seen).toEqual(bits);
           expect(countBits(of)).toBe(bits.length);
           const runs: [number, number][] = [];
-          forEachBitRun(loops, of, 0, (first, count) => runs.push([first, count]));
+          forEachBitRun(loops, of, 0, new Float64Array(4), (first, count) => runs.push([first, count]));
           expect(runs).toEqual(plainRuns(bits));
         }),
       );
