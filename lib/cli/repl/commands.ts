@@ -21,11 +21,20 @@ export interface DotOutcome {
   readonly text: string;
 }
 
+/** What is said of a word with a dot that is no command. */
+export function noSuchCommand(name: string, known: readonly string[]): string {
+  const meant = suggestion(
+    `.${name}`,
+    known.map((each) => `.${each}`),
+  );
+  return `there is no command .${name}${meant || '; .help lists them'}`;
+}
+
 /** Runs a dot command; never throws. */
 export async function runDotCommand(name: string, argument: string, prompt: Prompt): Promise<DotOutcome> {
   const command = Object.hasOwn(DOT_COMMANDS, name) ? DOT_COMMANDS[name] : undefined;
   if (command === undefined) {
-    return { ok: false, text: `there is no command .${name}${suggestion(name, Object.keys(DOT_COMMANDS))}` };
+    return { ok: false, text: noSuchCommand(name, [...Object.keys(DOT_COMMANDS), 'help']) };
   }
   try {
     return { ok: true, text: await command.run(argument.trim(), prompt) };

@@ -7,10 +7,9 @@ import { runInThisContext } from 'node:vm';
 import { wrap } from '../../base/text.ts';
 import { explainError } from '../explain-error.ts';
 import { columnsOf, type Io, styleFor, wantsColour } from '../io.ts';
-import { suggestion } from '../nearest.ts';
 import type { Session } from '../session.ts';
 import { banner } from './banner.ts';
-import { DOT_COMMANDS, dotHelp, HELP_ROWS, runDotCommand } from './commands.ts';
+import { DOT_COMMANDS, dotHelp, HELP_ROWS, noSuchCommand, runDotCommand } from './commands.ts';
 import { completer } from './completion.ts';
 import type { Prompt } from './dot-command.ts';
 import { show } from './print.ts';
@@ -162,12 +161,7 @@ function takeOtherNames(server: REPLServer, context: Prompt): void {
     if (!/^[a-z]+$/.test(name) || server.getPrompt() !== first) return undefined;
     return {
       action() {
-        const meant =
-          suggestion(
-            `.${name}`,
-            Object.keys(server.commands).map((each) => `.${each}`),
-          ) || '; .help lists them';
-        server.output.write(`${context.style.red(`there is no command .${name}${meant}`)}\n`);
+        server.output.write(`${context.style.red(noSuchCommand(name, Object.keys(server.commands)))}\n`);
         this.displayPrompt();
       },
     };

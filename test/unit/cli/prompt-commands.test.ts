@@ -119,7 +119,7 @@ describe('commands about memory', () => {
       'there is no vCPU whose tables could be walked',
       'there is no vCPU 7; there is none',
       '.dirty or .dirty stop, not .dirty twice',
-      'there is no command .memm; did you mean mem?',
+      'there is no command .memm; did you mean .mem?',
       'there is nothing on EFOO',
     ]) {
       expect(err).toContain(sentence);
