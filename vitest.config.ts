@@ -3,8 +3,9 @@ import { configDefaults, defineConfig } from 'vitest/config';
 /** Tests of what belongs to a process: threads and workers, descriptors, the collector, time. Each file has its own. */
 const OF_A_PROCESS = [
   'test/unit/{backends,bench,native,sharing,vhost-user}/**/*.test.ts',
-  'test/unit/handles/lifetimes.test.ts',
-  'test/unit/memory/hugetlb.test.ts',
+  'test/unit/handles/{lifetimes,parked-vcpu}.test.ts',
+  'test/unit/memory/{hugetlb,served-processes}.test.ts',
+  'test/property/sharing.test.ts',
 ];
 
 export default defineConfig({
