@@ -11,6 +11,11 @@ export function humanSize(bytes: number): string {
   return `${value % 1 === 0 ? value : value.toFixed(2)} ${UNITS[unit]}`;
 }
 
+/** `1 page`, `2 pages`, `1 entry`, `2 entries`. */
+export function counted(count: number | bigint, one: string, many = `${one}s`): string {
+  return `${count} ${Number(count) === 1 ? one : many}`;
+}
+
 const BETWEEN = '  ';
 
 /**

@@ -1,16 +1,17 @@
-import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { gunzipSync } from 'node:zlib';
 import type { VmHpt } from '../arch/ppc64/handles/vm-hpt.ts';
 import { decodeHtabStream, type Htab, pageShift, type Segment, segment } from '../arch/ppc64/model/index.ts';
 import type { DatFacilities } from '../arch/s390x/model/index.ts';
 import { hex } from '../base/errors.ts';
 import { humanSize } from '../base/text.ts';
 import type { Vcpu } from '../handles/vcpu.ts';
-import { UsageError } from './io.ts';
+import { type CaptureFileName, type CaptureFiles, captureFiles } from './capture-files.ts';
+import { type CaptureJson, captureJson } from './capture-json.ts';
+import { nameOf } from './input.ts';
+import { type Io, UsageError } from './io.ts';
 import type { Session } from './session.ts';
 
-/** A stopped guest in a folder: capture.json, pages.bin, and skeys.bin or htab.stream; each may be gzipped. */
+/** A stopped guest in a folder or an archive: capture.json, pages.bin, and skeys.bin or htab.stream; each may be gzipped. */
 export interface Capture {
   readonly arch: 's390x' | 'ppc64';
   readonly json: CaptureJson;
@@ -22,66 +23,43 @@ export interface Capture {
   readonly htab: Htab | undefined;
 }
 
-interface CaptureJson {
-  readonly kernel?: string;
-  readonly memory?: string;
-  readonly edat1?: boolean;
-  readonly edat2?: boolean;
-  readonly cpus?: readonly {
-    readonly psw: { readonly mask: string; readonly addr: string };
-    readonly prefix: string;
-    readonly cr: readonly string[];
-    readonly gpr?: readonly string[];
-  }[];
-  readonly htab_shift?: number;
-  readonly slb?: readonly { readonly esid: string; readonly vsid: string }[];
-}
-
 const PAGE = 4096;
 const RECORD = 8 + PAGE;
 const MIB = 1 << 20;
-/** Bytes that a gzipped file of a capture may have become: a few could become any number. */
-const MOST_UNPACKED = 2 ** 30;
 /** Memory of a captured guest, of which only the pages that are there take any. */
 const MOST_MEMORY = 2 ** 42;
-
-function readOptional(folder: string, name: string): Uint8Array | undefined {
-  const plain = join(folder, name);
-  if (existsSync(plain)) return readFileSync(plain);
-  const packed = `${plain}.gz`;
-  return existsSync(packed)
-    ? whole(packed, () => gunzipSync(readFileSync(packed), { maxOutputLength: MOST_UNPACKED }))
-    : undefined;
-}
 
 /** What is made of a file of a capture. @throws UsageError that names the file, where it is damaged */
 function whole<T>(file: string, make: () => T): T {
   try {
     return make();
   } catch (error) {
-    if (error instanceof Error && 'syscall' in error) throw error;
     throw new UsageError(`${file} is damaged: ${error instanceof Error ? error.message : error}`);
   }
 }
 
-/** Reads a captured guest. @throws UsageError where the folder holds none, or a damaged one */
-export function readCapture(folder: string): Capture {
-  const text = readOptional(folder, 'capture.json');
-  const records = readOptional(folder, 'pages.bin');
+/**
+ * Reads a captured guest.
+ * @param path the folder, an archive of it, or `-` for such an archive on standard input
+ * @throws UsageError where that is no capture, or a damaged one
+ */
+export async function readCapture(path: string, io: Pick<Io, 'stdin' | 'stderr'>): Promise<Capture> {
+  return captureOf(nameOf(path), await captureFiles(path, io));
+}
+
+/** What files make a captured guest. @throws UsageError where they don't */
+export function captureOf(path: string, files: CaptureFiles): Capture {
+  const [text, records] = [files.get('capture.json'), files.get('pages.bin')];
   if (text === undefined || records === undefined) {
-    throw new UsageError(`${folder} holds no capture: capture.json and pages.bin (or .gz of both) are wanted`);
+    throw new UsageError(`${path} holds no capture: capture.json and pages.bin (or .gz of both) are wanted`);
   }
-  const json = whole(join(folder, 'capture.json'), () => {
-    const parsed = JSON.parse(Buffer.from(text).toString('utf8')) as CaptureJson;
-    checkNumbers(parsed);
-    return parsed;
-  });
-  const pages = whole(join(folder, 'pages.bin'), () => pagesIn(records));
-  const memory = whole(join(folder, 'capture.json'), () => memoryOf(json, pages));
-  const stream = readOptional(folder, 'htab.stream');
-  const htab = stream === undefined ? undefined : whole(join(folder, 'htab.stream'), () => decodeHtabStream(stream));
-  const keys = readOptional(folder, 'skeys.bin');
-  return { arch: htab === undefined ? 's390x' : 'ppc64', json, memory, pages, keys, htab };
+  const file = (name: CaptureFileName): string => join(path, name);
+  const json = whole(file('capture.json'), () => captureJson(JSON.parse(text.toString('utf8'))));
+  const pages = whole(file('pages.bin'), () => pagesIn(records));
+  const memory = whole(file('capture.json'), () => memoryOf(json, pages));
+  const stream = files.get('htab.stream');
+  const htab = stream === undefined ? undefined : whole(file('htab.stream'), () => decodeHtabStream(stream));
+  return { arch: htab === undefined ? 's390x' : 'ppc64', json, memory, pages, keys: files.get('skeys.bin'), htab };
 }
 
 function pagesIn(records: Uint8Array): Map<number, Uint8Array> {
@@ -106,18 +84,6 @@ function memoryOf(json: CaptureJson, pages: Iterable<readonly [number, Uint8Arra
   }
   if (end > size) throw new RangeError(`a page ends at ${hex(BigInt(end))}, and memory at ${hex(size)}`);
   return size;
-}
-
-/** Every number that is text is looked at here, so that nobody behind this meets one that isn't. @throws Error */
-function checkNumbers({ memory = '0', cpus = [], slb = [] }: CaptureJson): void {
-  const numbers = [
-    memory,
-    ...cpus.flatMap(({ psw, prefix, cr, gpr = [] }) => [psw.mask, psw.addr, prefix, ...cr, ...gpr]),
-    ...slb.flatMap(({ esid, vsid }) => [esid, vsid]),
-  ];
-  for (const number of numbers) {
-    if (!/^0x[0-9a-f]{1,16}$|^\d{1,19}$/i.test(number)) throw new TypeError(`${JSON.stringify(number)} is no number`);
-  }
 }
 
 /** What a loaded guest adds to a session. */

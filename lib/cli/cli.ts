@@ -15,7 +15,8 @@ import { run } from './run/index.ts';
 import { top } from './top/index.ts';
 import { tour } from './tour/index.ts';
 
-const COMMANDS: Readonly<Record<string, Command>> = { repl, run, top, replay, lab, tour, doctor, hpt, report };
+/** By name. */
+export const COMMANDS: Readonly<Record<string, Command>> = { repl, run, top, replay, lab, tour, doctor, hpt, report };
 
 /** Exit statuses. */
 const STATUS = { OK: 0, FAILED: 1, USAGE: 2 } as const;
@@ -78,5 +79,5 @@ export async function cli(argv: readonly string[], io: Io): Promise<number> {
 function commandOf(name: string): Command {
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (command !== undefined) return command;
-  throw new UsageError(`there is no command ${name}${suggestion(name, Object.keys(COMMANDS))}`);
+  throw new UsageError(`there is no command ${name || '""'}${suggestion(name, Object.keys(COMMANDS))}`);
 }

@@ -1,4 +1,5 @@
 import { type ParseArgsConfig, parseArgs } from 'node:util';
+import { counted } from '../base/text.ts';
 import { type Io, UsageError } from './io.ts';
 import { suggestion } from './nearest.ts';
 
@@ -78,13 +79,19 @@ function parse(name: string, { usage, options = {}, positionals: taken, passesOn
   } catch (error) {
     throw new UsageError(sentence(error, { ...options, help: HELP }), name);
   }
+  for (const [option, { value }] of Object.entries(options)) {
+    if (parsed.values[option] === '') throw new UsageError(`--${option} wants a value: --${option} ${value}`, name);
+  }
+  if (parsed.positionals.includes('')) throw new UsageError('an argument is empty', name);
   const positionals = [...parsed.positionals, ...args.slice(own.length)];
   const { least, most } = taken ?? { least: 0, most: 0 };
   if (parsed.values.help !== true && (positionals.length < least || positionals.length > most)) {
     const count =
       least === most
-        ? `${least || 'no'} argument${least === 1 ? '' : 's'}`
-        : `at least ${least} argument${least === 1 ? '' : 's'}`;
+        ? least === 0
+          ? 'no arguments'
+          : counted(least, 'argument')
+        : `at least ${counted(least, 'argument')}`;
     const wanted = usage.replaceAll(/\[[^\]]*\] ?/g, '').trim();
     throw new UsageError(
       positionals.length < least

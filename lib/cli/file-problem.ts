@@ -21,6 +21,14 @@ export function fileProblem(error: FileError, path = error.path): string {
   return `${says} (${code})${code === 'ENOENT' && path !== undefined ? neighbour(path) : ''}`;
 }
 
+/** What the system or zlib had against something that was read; undefined for other errors. */
+export function inputProblem(error: unknown, path: string): string | undefined {
+  if (isFileError(error)) return fileProblem(error, path);
+  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+  if (code === 'Z_BUF_ERROR') return 'the gzipped data ends too early: the file is cut off';
+  return code.startsWith('Z_') ? `the gzipped data is damaged (${(error as Error).message})` : undefined;
+}
+
 /** The file that was probably meant. */
 function neighbour(path: string): string {
   const folder = dirname(path);

@@ -1,6 +1,10 @@
 import { createReadStream, fstatSync } from 'node:fs';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { createGunzip } from 'node:zlib';
 import { humanSize } from '../base/text.ts';
-import { CLEAR_LINE, type Io, type OutputStream } from './io.ts';
+import type { Io } from './io.ts';
+import { Progress, percent } from './progress.ts';
 
 /** A file's name in what is said of it: `-` is standard input. */
 export const nameOf = (file: string): string => (file === '-' ? 'standard input' : file);
@@ -14,12 +18,19 @@ export async function* readInput(
   file: string,
   { stdin, stderr }: Pick<Io, 'stdin' | 'stderr'>,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  using progress = new Progress(nameOf(file), stderr);
-  const opened = (fd: number): void => progress.of(fstatSync(fd).size);
+  using progress = new Progress(stderr);
+  let [total, done] = [0, 0];
+  const opened = (fd: number): void => {
+    total = fstatSync(fd).size;
+  };
   const source = file === '-' ? stdin : createReadStream(file).once('open', opened);
   for await (const piece of source) {
     const bytes = typeof piece === 'string' ? Buffer.from(piece) : piece;
-    progress.add(bytes.length);
+    done += bytes.length;
+    progress.show(() => {
+      const share = total === 0 ? '' : ` of ${humanSize(total)}, ${percent(done, total)}`;
+      return `${nameOf(file)}: ${humanSize(done)}${share}`;
+    });
     yield bytes;
   }
 }
@@ -43,43 +54,15 @@ export async function peek(
   return { start, all: all() };
 }
 
-/** What is over sooner needs no progress. */
-const FIRST_MS = 500;
-const NEXT_MS = 100;
-
-/** A line that says how far something is, drawn over itself; only on a terminal. */
-class Progress {
-  readonly #name: string;
-  readonly #stream: OutputStream;
-  #total: number | undefined;
-  #done = 0;
-  #next = performance.now() + FIRST_MS;
-  #shown = false;
-
-  constructor(name: string, stream: OutputStream) {
-    this.#name = name;
-    this.#stream = stream;
+/** The bytes themselves, or where they are gzipped, what was. @throws zlib's errors, and those of the source */
+export async function* unpacked(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
+  const { start, all } = await peek(source, 2);
+  if (start[0] !== 0x1f || start[1] !== 0x8b) {
+    yield* all;
+    return;
   }
-
-  of(total: number): void {
-    if (total > 0) this.#total = total;
-  }
-
-  add(bytes: number): void {
-    this.#done += bytes;
-    const now = performance.now();
-    if (this.#stream.isTTY !== true || now < this.#next) return;
-    this.#next = now + NEXT_MS;
-    this.#shown = true;
-    const share = this.#total === undefined ? '' : ` of ${humanSize(this.#total)}, ${this.#percent(this.#total)}`;
-    this.#stream.write(`${CLEAR_LINE}${this.#name}: ${humanSize(this.#done)}${share}`);
-  }
-
-  [Symbol.dispose](): void {
-    if (this.#shown) this.#stream.write(CLEAR_LINE);
-  }
-
-  #percent(total: number): string {
-    return `${Math.floor((100 * Math.min(this.#done, total)) / total)}%`;
-  }
+  const gunzip = createGunzip();
+  // Its errors come out of `gunzip`.
+  pipeline(Readable.from(all), gunzip).catch(() => {});
+  yield* gunzip;
 }

@@ -22,7 +22,8 @@ export function nearest(word: string, known: Iterable<string>): string | undefin
       candidate,
       far: candidate.startsWith(word) && word !== '' ? 0.5 : distance(word, candidate),
     }))
-    .filter(({ far }) => far <= limit)
+    // Of a single letter everything would be near.
+    .filter(({ far }) => far <= limit && far < word.length)
     .sort((a, b) => a.far - b.far);
   return near[0]?.candidate;
 }

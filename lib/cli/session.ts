@@ -5,15 +5,15 @@ import type { DatFacilities } from '../arch/s390x/model/index.ts';
 import * as s390x from '../arch/s390x/model/index.ts';
 import * as x86_64 from '../arch/x86_64/model/registers.ts';
 import type { OpenOptions } from '../backends/open.ts';
-import { KvmError } from '../base/errors.ts';
-import { Kvm } from '../handles/kvm.ts';
+import type { Kvm } from '../handles/kvm.ts';
 import type { Vm } from '../handles/vm.ts';
 import * as api from '../index.ts';
 import * as raw from '../raw.ts';
 import { ARCHES, type Arch } from '../uapi/arch.ts';
 import type { Options, Values } from './command.ts';
-import { UsageError } from './io.ts';
+import { type Io, type OutputStream, UsageError } from './io.ts';
 import { suggestion } from './nearest.ts';
+import { traceTo } from './trace-lines.ts';
 
 const BACKENDS = ['auto', 'native', 'emulated'] as const;
 
@@ -48,6 +48,11 @@ export const SESSION_OPTIONS: Options = {
     value: 'FILE',
     help: 'every call, with its memory, in a file (- is standard output) for kvm-bridge replay',
   },
+  load: {
+    type: 'string',
+    value: 'CAPTURE',
+    help: 'a captured guest (a folder, or a .tar of it): its memory, keys, table and registers, ready to walk',
+  },
 };
 
 export interface SessionOptions {
@@ -59,6 +64,8 @@ export interface SessionOptions {
   readonly trace?: ((line: string) => void) | undefined;
   /** Gets the calls as `kvm-bridge replay` reads them. */
   readonly record?: ((line: string) => void) | undefined;
+  /** Where a captured guest is, which the VM becomes. */
+  readonly load?: string | undefined;
 }
 
 /** An open /dev/kvm with a VM, to play with. */
@@ -96,56 +103,30 @@ export function pageSizeOf({ 'page-size': given }: Values, command: string): num
   throw new UsageError(`--page-size is 4096 or 65536, not "${given}"`, command);
 }
 
-/** Reads {@link SESSION_OPTIONS}. @throws UsageError */
-export function sessionOptions(command: string, values: Values, trace: (line: string) => void): SessionOptions {
+/** Reads {@link SESSION_OPTIONS}. @throws UsageError, Node's errors of the file that is written to */
+export function sessionOptions(command: string, values: Values, { stdout, stderr, env }: Io): SessionOptions {
   const text = (option: string) => (values[option] === undefined ? undefined : String(values[option]));
   return {
     backend: oneOf(BACKENDS, 'backend', values, command) ?? 'auto',
     arch: oneOf(ARCHES, 'arch', values, command),
     release: text('release'),
     pageSize: pageSizeOf(values, command),
-    trace: values.trace === true ? trace : undefined,
-    record: values['trace-out'] === undefined ? undefined : linesTo(String(values['trace-out'])),
-  };
-}
-
-/** Writes lines to a file, or to standard output (`-`), each at once: what a process that dies wrote is there. @throws Node's errors of the file */
-export function linesTo(path: string): (line: string) => void {
-  const file = openSync(path === '-' ? '/dev/stdout' : path, 'w');
-  return (line) => {
-    writeSync(file, `${line}\n`);
+    trace: values.trace === true ? traceTo(stderr, env) : undefined,
+    record: values['trace-out'] === undefined ? undefined : linesTo(String(values['trace-out']), stdout),
+    load: text('load'),
   };
 }
 
 /**
- * Opens the wanted backend and makes a VM. With `auto` a real kernel that makes no VM is given up for the emulated one.
- * @throws KvmError
+ * Writes lines to a file, or to standard output (`-`), each at once: what a process that dies wrote is there.
+ * @throws Node's errors of the file
  */
-export function openSession({ backend, ...others }: SessionOptions): Session {
-  const given = Object.entries(others).filter(([, value]) => value !== undefined);
-  const options = Object.fromEntries(given) as OpenOptions;
-  const kvm = meant(() => Kvm.open({ ...options, backend }));
-  try {
-    return { kvm, vm: kvm.createVm(), fallbackReason: kvm.fallbackReason };
-  } catch (error) {
-    kvm.close();
-    if (backend !== 'auto' || kvm.backend !== 'native' || !(error instanceof KvmError)) throw error;
-    const emulated = Kvm.open({ ...options, backend: 'emulated' });
-    return { kvm: emulated, vm: emulated.createVm(), fallbackReason: error.message };
-  }
-}
-
-/** An option that cannot be had is a mistake on the command line. @throws UsageError */
-export function meant<T>(open: () => T): T {
-  try {
-    return open();
-  } catch (error) {
-    if (!(error instanceof RangeError && 'code' in error && error.code === 'ERR_OUT_OF_RANGE')) throw error;
-    const [, name = '', right, given] =
-      /^The value of "(?:options\.)?(\w+)".* It must be (.*)\. Received (.*)$/s.exec(error.message) ?? [];
-    if (right === undefined) throw error;
-    throw new UsageError(`--${name.replaceAll(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)} must be ${right}, not ${given}`);
-  }
+export function linesTo(path: string, stdout: OutputStream): (line: string) => void {
+  if (path === '-') return (line) => stdout.write(`${line}\n`);
+  const file = openSync(path, 'w');
+  return (line) => {
+    writeSync(file, `${line}\n`);
+  };
 }
 
 export function closeSession({ kvm, vm }: Session): void {

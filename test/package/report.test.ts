@@ -91,7 +91,7 @@ describe.skipIf(program === undefined)(`the page of a report, in Chromium${skipp
   const background = (page: Page): Promise<string> => page.evaluate('getComputedStyle(document.body).backgroundColor');
 
   it('shows a captured s390x guest: its banner is found by its physical and by its virtual address', async () => {
-    const capture = readCapture(join(captures, 's390x-linux-6.12-edat'));
+    const capture = await readCapture(join(captures, 's390x-linux-6.12-edat'), process);
     const data = reportOfCapture(capture, 's390x-linux-6.12-edat');
     const page = await open(data);
     const { linux_banner: banner } = capture.json as unknown as { linux_banner: { va: string; abs: string } };
@@ -109,7 +109,7 @@ describe.skipIf(program === undefined)(`the page of a report, in Chromium${skipp
   });
 
   it('shows a captured ppc64 guest: the group of a page, and its entries', async () => {
-    const data = reportOfCapture(readCapture(join(captures, 'ppc64-hpt-linux-6.12')), 'ppc64');
+    const data = reportOfCapture(await readCapture(join(captures, 'ppc64-hpt-linux-6.12'), process), 'ppc64');
     const page = await open(data, 'dark');
     const found = await find(page, '0xc000000001000000', '0');
     expect(found[0]).toBe('0xc000000001000000 in Virtual pages by segment is guest physical 0x1000000');

@@ -1,9 +1,11 @@
 import { entriesOf, HPT_ORDER } from '../../arch/ppc64/model/hash.ts';
 import { FOUND_ORDER_MAX } from '../../arch/ppc64/model/htab-stream.ts';
+import { counted } from '../../base/text.ts';
 import type { Command, Values } from '../command.ts';
 import { nameOf, readInput } from '../input.ts';
 import { complain, UsageError } from '../io.ts';
 import { suggestion } from '../nearest.ts';
+import { Progress, percent } from '../progress.ts';
 import { JSON_REPORTS } from './json.ts';
 import { readTable, type TableFile, TableFileError } from './read-table.ts';
 import { diff, dump, type Extent, type Report, STATUS, stats, verify } from './reports.ts';
@@ -43,7 +45,10 @@ The status is 0, 1 for differences or findings, 2 for a file that is of no use.`
       const [first = '', ...others] = files;
       const tables: [TableFile, ...TableFile[]] = [await read(first)];
       for (const file of others) tables.push(await read(file));
-      return await writeAll(report(tables, extent), io.stdout);
+      using progress = new Progress(io.stderr);
+      const verified = (slots: number, of: number) =>
+        progress.show(() => `verifying: ${slots} of ${of} slots, ${percent(slots, of)}`);
+      return await writeAll(report(tables, { ...extent, verified }), io.stdout, progress);
     } catch (error) {
       if (!(error instanceof TableFileError)) throw error;
       complain(io, 'hpt', error.message);
@@ -62,7 +67,7 @@ function toolFor(name: string, files: readonly string[], values: Values): Tool {
     throw misuse(`there is no command ${name}${suggestion(name, known)}`);
   }
   if (files.filter((file) => file === '-').length > 1) throw misuse('standard input can be only one of the files');
-  if (files.length !== tool.files) throw misuse(`${name} takes ${tool.files} file(s), not ${files.length}`);
+  if (files.length !== tool.files) throw misuse(`${name} takes ${counted(tool.files, 'file')}, not ${files.length}`);
   for (const option of ['slots', 'findings'] as const) {
     if (values[option] === undefined || tool.takes === option) continue;
     throw misuse(`--${option} is of no use to ${name}`);
@@ -74,8 +79,15 @@ function toolFor(name: string, files: readonly string[], values: Values): Tool {
 const BLOCK = 0x1_0000;
 
 /** Writes what a report has to say, no faster than it is taken. @returns what the report does */
-async function writeAll(report: Generator<string, number, undefined>, out: NodeJS.WritableStream): Promise<number> {
-  const written = (block: string) => new Promise<unknown>((done) => out.write(block, done));
+async function writeAll(
+  report: Generator<string, number, undefined>,
+  out: NodeJS.WritableStream,
+  progress: Progress,
+): Promise<number> {
+  const written = (block: string) => {
+    progress.clear();
+    return new Promise<unknown>((done) => out.write(block, done));
+  };
   let block = '';
   for (let next = report.next(); ; next = report.next()) {
     if (next.done === true) {

@@ -61,12 +61,12 @@ const diff: Report = function* ([before, after = before], slots) {
 };
 
 /** Where as many findings are listed as were asked for, there may be more. */
-const verify: Report = function* ([{ file, table, stream, isFirstPass }], { findings: most }) {
+const verify: Report = function* ([{ file, table, stream, isFirstPass }], extent) {
   const { chunks, valid, invalid } = stream;
-  const findings = mapped(findingsIn(table, most), ({ slot, problem, message, entry }) => ({
+  const findings = mapped(findingsIn(table, extent), ({ slot, problem, message, entry }) => ({
     ...{ slot, problem, message, entry: entryOf(entry, slot, table.order) },
   }));
-  const head = { file, order: table.order, isFirstPass, chunks, valid, invalid, mostFindings: most };
+  const head = { file, order: table.order, isFirstPass, chunks, valid, invalid, mostFindings: extent.findings };
   const count = yield* withList(head, 'findings', findings);
   return count === 0 ? STATUS.OK : STATUS.FOUND;
 };

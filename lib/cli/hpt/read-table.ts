@@ -1,7 +1,4 @@
 import { totalmem } from 'node:os';
-import { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
-import { createGunzip } from 'node:zlib';
 import { entriesOf } from '../../arch/ppc64/model/hash.ts';
 import { HPTE_SIZE } from '../../arch/ppc64/model/hpte.ts';
 import type { Htab } from '../../arch/ppc64/model/htab.ts';
@@ -14,8 +11,8 @@ import {
   orderFor,
 } from '../../arch/ppc64/model/htab-stream.ts';
 import { humanSize } from '../../base/text.ts';
-import { fileProblem, isFileError } from '../file-problem.ts';
-import { peek } from '../input.ts';
+import { inputProblem } from '../file-problem.ts';
+import { unpacked } from '../input.ts';
 
 export type Headers = 'little' | 'big';
 
@@ -64,34 +61,12 @@ export async function readTable(
   }
   const reading = new Reading(file, options);
   try {
-    for await (const piece of bytesOf(source)) reading.take(piece);
+    for await (const piece of unpacked(source)) reading.take(piece);
   } catch (error) {
-    const reason = reasonOf(error, file);
+    const reason = inputProblem(error, file);
     throw reason === undefined ? error : new TableFileError(file, reason);
   }
   return reading.end();
-}
-
-/** What the system or zlib had against a file; undefined for other errors. */
-function reasonOf(error: unknown, file: string): string | undefined {
-  if (!(error instanceof Error && 'code' in error)) return undefined;
-  const code = String(error.code);
-  if (code === 'Z_BUF_ERROR') return 'the gzipped data ends too early: the file is cut off';
-  if (code.startsWith('Z_')) return `the gzipped data is damaged (${error.message})`;
-  return isFileError(error) ? fileProblem(error, file) : undefined;
-}
-
-/** The bytes of the stream: those of the file, or those that were gzipped there. */
-async function* bytesOf(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
-  const { start, all } = await peek(source, 2);
-  if (start[0] !== 0x1f || start[1] !== 0x8b) {
-    yield* all;
-    return;
-  }
-  const gunzip = createGunzip();
-  // Its errors come out of `gunzip`.
-  pipeline(Readable.from(all), gunzip).catch(() => {});
-  yield* gunzip;
 }
 
 /** Reads a stream into a table, and beside it as if its headers had the other byte order. */

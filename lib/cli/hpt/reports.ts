@@ -3,14 +3,14 @@ import { HPTES_PER_GROUP, type Hpte } from '../../arch/ppc64/model/hpte.ts';
 import type { Htab } from '../../arch/ppc64/model/htab.ts';
 import {
   diffHtabs,
+  findingAt,
   groupOccupancy,
   type HtabDifference,
   type HtabFinding,
   type HtabStats,
   htabStats,
-  verifyHtab,
 } from '../../arch/ppc64/model/htab-report.ts';
-import { table as columns, humanSize } from '../../base/text.ts';
+import { table as columns, counted, humanSize } from '../../base/text.ts';
 import { type TableFile, TableFileError } from './read-table.ts';
 
 /** Exit statuses, as of diff(1): 1 is a difference or a finding, 2 is trouble. */
@@ -23,6 +23,8 @@ export interface Extent {
   readonly to: number;
   /** Findings after which to stop. */
   readonly findings: number;
+  /** Is told how many of the table's slots were verified. */
+  readonly verified?: (slots: number, of: number) => void;
 }
 
 /** What there is to say of one file, or of two, a piece of text at a time; then the exit status. */
@@ -141,32 +143,42 @@ export function* differencesIn(
   }
 }
 
-export const verify: Report = function* ([{ file, table, stream, isFirstPass }], { findings: most }) {
+export const verify: Report = function* ([{ file, table, stream, isFirstPass }], extent) {
+  const { findings: most } = extent;
   const pass = isFirstPass
     ? `a whole first pass of order ${table.order}`
     : `part of a table of order ${table.order} or more, as of a later pass`;
   const { chunks, valid, invalid } = stream;
   yield `${file}: ${chunks} chunks, ${valid} valid entries, ${invalid} empty slots: ${pass}\n`;
   let findings = 0;
-  for (const { slot, entry, message } of findingsIn(table, most + 1)) {
+  for (const { slot, entry, message } of findingsIn(table, { ...extent, findings: most + 1 })) {
     if (findings === most) {
-      yield `${most} findings, and it was looked no further (--findings N)\n`;
+      yield `${counted(most, 'finding')}, and it was looked no further (--findings N)\n`;
       return STATUS.FOUND;
     }
     findings++;
     yield `${slot}: ${message}: ${entry}\n`;
   }
-  if (findings > 0) yield `${findings} finding(s)\n`;
+  if (findings > 0) yield `${counted(findings, 'finding')}\n`;
   else if (htabStats(table).valid > 0) yield 'every entry stands where its hash leads\n';
   else yield 'there is no entry in it, and nothing to verify\n';
   return findings === 0 ? STATUS.OK : STATUS.FOUND;
 };
 
-/** What is wrong with a table, `most` of it. */
-export function* findingsIn(table: Htab, most: number): Generator<HtabFinding, void, undefined> {
+/** So many slots are verified between two tellings of how far it is. */
+const TOLD_EACH = 2 ** 12;
+
+/** What is wrong with a table, no more of it than is asked for. */
+export function* findingsIn(
+  table: Htab,
+  { findings: most, verified }: Extent,
+): Generator<HtabFinding, void, undefined> {
   let left = most;
-  for (const finding of verifyHtab(table)) {
-    if (left-- === 0) return;
+  for (let slot = 0; slot < table.entryCount && left > 0; slot++) {
+    if (slot % TOLD_EACH === 0) verified?.(slot, table.entryCount);
+    const finding = findingAt(table, slot);
+    if (finding === undefined) continue;
+    left--;
     yield finding;
   }
 }

@@ -4,7 +4,8 @@ import { LabError, sentenceOf } from '../../lab/lab-error.ts';
 import { openShell, runInLab, runPromptInLab } from '../../lab/user/run-in-lab.ts';
 import { selectVariants, VARIANTS, type Variant } from '../../lab/variants.ts';
 import type { Command, Values } from '../command.ts';
-import { type Io, UsageError, wantsColour } from '../io.ts';
+import { fileProblem, isFileError } from '../file-problem.ts';
+import { complain, type Io, UsageError, wantsColour } from '../io.ts';
 import { suggestion } from '../nearest.ts';
 
 /** The lab itself failed, and not what runs in it; as container engines have it. */
@@ -43,7 +44,8 @@ The first time some 100 MiB of Debian's packages are fetched. docs/labs.md has m
   passesOn: 2,
   async run(values, [arch, ...rest], io) {
     if (values.list === true) {
-      io.stdout.write(values.json === true ? listAsJson() : listAsText());
+      const labs = arch === undefined ? VARIANTS : labsOf(arch);
+      io.stdout.write(values.json === true ? listAsJson(labs) : listAsText(labs));
       return 0;
     }
     if (values.json === true) throw new UsageError('--json goes with --list', 'lab');
@@ -55,10 +57,11 @@ The first time some 100 MiB of Debian's packages are fetched. docs/labs.md has m
   },
 };
 
-const listAsText = (): string => VARIANTS.map(({ id, kernel }) => `${id.padEnd(14)} ${kernel.note}\n`).join('');
+const listAsText = (labs: readonly Variant[]): string =>
+  labs.map(({ id, kernel }) => `${id.padEnd(14)} ${kernel.note}\n`).join('');
 
-function listAsJson(): string {
-  const labs = VARIANTS.map(({ id, machine, kernel }) => ({
+function listAsJson(variants: readonly Variant[]): string {
+  const labs = variants.map(({ id, machine, kernel }) => ({
     id,
     arch: machine.arch,
     kernel: kernel.series,
@@ -67,19 +70,22 @@ function listAsJson(): string {
   return `${JSON.stringify(labs, null, 2)}\n`;
 }
 
+const NAMES = [...new Set(VARIANTS.map(({ machine }) => machine.arch as string))];
+
+/** @throws UsageError */
+function labsOf(arch: string): readonly Variant[] {
+  const labs = VARIANTS.filter(({ machine }) => machine.arch === arch);
+  if (labs.length > 0) return labs;
+  throw new UsageError(`there is no lab ${arch}${suggestion(arch, NAMES) || `; there are ${NAMES.join(', ')}`}`, 'lab');
+}
+
 /** @throws UsageError */
 function variantOf(arch: string | undefined, series: string | undefined): Variant {
-  const names = [...new Set(VARIANTS.map(({ machine }) => machine.arch as string))];
-  if (arch === undefined) throw new UsageError(`which architecture? There are ${names.join(', ')}`, 'lab');
-  if (!names.includes(arch)) {
-    throw new UsageError(
-      `there is no lab ${arch}${suggestion(arch, names) || `; there are ${names.join(', ')}`}`,
-      'lab',
-    );
-  }
+  if (arch === undefined) throw new UsageError(`which architecture? There are ${NAMES.join(', ')}`, 'lab');
+  const labs = labsOf(arch);
   const [variant] = selectVariants(arch, series) ?? [];
   if (variant !== undefined) return variant;
-  const kernels = VARIANTS.filter(({ machine }) => machine.arch === arch).map(({ kernel }) => kernel.series);
+  const kernels = labs.map(({ kernel }) => kernel.series);
   throw new UsageError(`there is no lab ${arch} with kernel ${series}; there are ${kernels.join(', ')}`, 'lab');
 }
 
@@ -142,9 +148,10 @@ async function interruptible(io: Io, work: (signal: AbortSignal) => Promise<numb
     return await work(stop.signal);
   } catch (error) {
     if (error instanceof UsageError) throw error;
-    if (!(error instanceof LabError) && !(error instanceof Error && 'syscall' in error)) throw error;
+    if (!(error instanceof LabError) && !isFileError(error)) throw error;
     for (const line of error instanceof LabError ? error.consoleLines : []) io.stderr.write(`  | ${line}\n`);
-    io.stderr.write(`kvm-bridge lab: ${sentenceOf(error)}\n`);
+    const named = isFileError(error) && error.code !== 'ENOSPC' && error.path !== undefined;
+    complain(io, 'lab', named ? `${error.path}: ${fileProblem(error)}` : sentenceOf(error));
     return LAB_FAILED;
   } finally {
     for (const [name, listener] of listeners) process.off(name, listener);

@@ -1,25 +1,11 @@
-import { loadCapture, readCapture } from '../capture.ts';
 import type { Command } from '../command.ts';
-import type { Io } from '../io.ts';
-import {
-  closeSession,
-  openSession,
-  SESSION_OPTIONS,
-  type Session,
-  type SessionOptions,
-  sessionOptions,
-  shareGlobals,
-} from '../session.ts';
+import { type Io, UsageError } from '../io.ts';
+import { openSession } from '../open-session.ts';
+import { closeSession, SESSION_OPTIONS, type SessionOptions, sessionOptions, shareGlobals } from '../session.ts';
 import { ExitCounts } from '../top/exit-counts.ts';
-import { traceTo } from '../trace-lines.ts';
 import { takeLines } from './pipe.ts';
 import { prompt } from './prompt.ts';
 import { sliceRuns } from './slices.ts';
-
-export interface ReplOptions extends SessionOptions {
-  /** Folder of a captured guest. */
-  readonly load?: string | undefined;
-}
 
 /** `kvm-bridge repl`. */
 export const repl: Command = {
@@ -27,19 +13,13 @@ export const repl: Command = {
   usage: '[OPTION…]',
   details: `Lines from a pipe are taken without a prompt; the status is 1 if one of them failed. Commands that begin with a dot
 (.help lists them) show the memory map, dump, search and walk the guest's memory, and more.`,
-  options: {
-    ...SESSION_OPTIONS,
-    load: {
-      type: 'string',
-      value: 'FOLDER',
-      help: 'a captured guest: its memory, keys, table and registers, ready to walk',
-    },
+  options: SESSION_OPTIONS,
+  run(values, _, io) {
+    if (values.load === '-') {
+      throw new UsageError('standard input has what is typed here: --load - is for run and top, and wants a file here');
+    }
+    return replCommand(io, sessionOptions('repl', values, io));
   },
-  run: (values, _, io) =>
-    replCommand(io, {
-      ...sessionOptions('repl', values, traceTo(io.stderr, io.env)),
-      ...(values.load === undefined ? {} : { load: String(values.load) }),
-    }),
 };
 
 /**
@@ -47,17 +27,11 @@ export const repl: Command = {
  * @returns the status: 1 if a line of a pipe failed
  * @throws KvmError when the wanted backend cannot be had
  */
-export async function replCommand(io: Io, { load, trace, ...options }: ReplOptions): Promise<number> {
-  const capture = load === undefined ? undefined : readCapture(load);
+export async function replCommand(io: Io, { trace, ...options }: SessionOptions): Promise<number> {
   const sink = { write: trace };
-  const opened = openSession({
-    ...options,
-    ...(capture === undefined ? {} : { arch: capture.arch, backend: 'emulated' }),
-    trace: (line) => sink.write?.(line),
-  });
-  const exits = new ExitCounts(opened.kvm.calls);
-  sliceRuns(opened.kvm);
-  const session: Session = capture === undefined ? opened : { ...opened, ...loadCapture(opened, capture) };
+  const session = await openSession({ ...options, trace: (line) => sink.write?.(line) }, io);
+  const exits = new ExitCounts(session.kvm.calls);
+  sliceRuns(session.kvm);
   const unshare = shareGlobals(session);
   try {
     const terminal = io.stdout.isTTY === true && (io.stdin as { readonly isTTY?: boolean }).isTTY === true;

@@ -1,11 +1,11 @@
 import type { EmulatedKernelOptions } from '../../backends/emulated.ts';
-import { wrap } from '../../base/text.ts';
+import { counted, wrap } from '../../base/text.ts';
 import type { TraceHead } from '../../calls/trace-file.ts';
 import { ARCHES, type Arch } from '../../uapi/arch.ts';
 import { REFERENCE_RELEASE } from '../../uapi/release.ts';
 import type { Command, Values } from '../command.ts';
-import { fileProblem, isFileError } from '../file-problem.ts';
-import { nameOf, readInput } from '../input.ts';
+import { inputProblem } from '../file-problem.ts';
+import { nameOf, readInput, unpacked } from '../input.ts';
 import { columnsOf, complain, type Io, type Style, styleFor, UsageError } from '../io.ts';
 import { architectureOption, oneOf, pageSizeOf, pageSizeOption, releaseOption } from '../session.ts';
 import { TraceBounds } from './bounds.ts';
@@ -49,8 +49,9 @@ async function replayCommand(io: Io, file: string, values: Values): Promise<numb
   try {
     replays = await replayAll(io, file, values);
   } catch (error) {
-    if (!(error instanceof TraceFileError) && !isFileError(error)) throw error;
-    complain(io, 'replay', `${name}: ${isFileError(error) ? fileProblem(error, file) : error.message}`);
+    const problem = error instanceof TraceFileError ? error.message : inputProblem(error, file);
+    if (problem === undefined) throw error;
+    complain(io, 'replay', `${name}: ${problem}`);
     return STATUS.TROUBLE;
   }
   const differ = replays.some(({ replayer }) => replayer.differences.length > 0);
@@ -71,7 +72,7 @@ async function replayAll(io: Io, file: string, values: Values): Promise<Replayed
   };
   const replays: Replayed[] = [];
   const bounds = new TraceBounds();
-  for await (const { line, head, event } of readTrace(readInput(file, io))) {
+  for await (const { line, head, event } of readTrace(unpacked(readInput(file, io)))) {
     if (head !== undefined) {
       const options = optionsOf(head, asked, line);
       replays.push({ head, options, replayer: open(options, head, line) });
@@ -126,23 +127,21 @@ const asJson = ({ head, options, replayer: { calls, differences, notCompared } }
   notCompared: Object.fromEntries(notCompared),
 });
 
-const plural = (count: number, what: string): string => `${count} ${what}${count === 1 ? '' : 's'}`;
-
 function asText(file: string, { head, options, replayer }: Replayed, style: Style, columns: number): string {
   const { calls, differences, notCompared } = replayer;
   const kernel = head.backend === 'native' ? 'the real' : 'an emulated';
-  const first = `${file}: ${plural(calls, 'call')} of ${kernel} ${head.arch} kernel ${head.release}`;
+  const first = `${file}: ${counted(calls, 'call')} of ${kernel} ${head.arch} kernel ${head.release}`;
   const second = `replayed on the emulated ${options.arch} kernel ${options.release ?? REFERENCE_RELEASE}`;
   const left = [...notCompared].map(([reason, count]) => `not compared: ${reason} (${count})`);
   const shown = differences.slice(0, MOST_SHOWN).flatMap((difference) => differenceLines(difference, head, style));
   const more =
     differences.length > MOST_SHOWN
-      ? [`… and ${plural(differences.length - MOST_SHOWN, 'difference')} more (--json has all)`]
+      ? [`… and ${counted(differences.length - MOST_SHOWN, 'difference')} more (--json has all)`]
       : [];
   const verdict =
     differences.length === 0
       ? style.green('every answer is the same')
-      : style.red(`${plural(differences.length, 'answer')} ${differences.length === 1 ? 'differs' : 'differ'}`);
+      : style.red(`${counted(differences.length, 'answer')} ${differences.length === 1 ? 'differs' : 'differ'}`);
   return `${[...wrap(first, columns), ...wrap(second, columns), ...shown, ...more, ...left.flatMap((text) => wrap(text, columns)), verdict].join('\n')}\n`;
 }
 

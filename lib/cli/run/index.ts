@@ -1,6 +1,5 @@
 import type { Command } from '../command.ts';
 import { SESSION_OPTIONS, sessionOptions } from '../session.ts';
-import { traceTo } from '../trace-lines.ts';
 import { runScript } from './run-script.ts';
 
 /** `kvm-bridge run`. */
@@ -12,6 +11,5 @@ raw, s390x, ppc64 and x86_64. What follows FILE is the script's, in process.argv
   options: SESSION_OPTIONS,
   positionals: { least: 1, most: Number.POSITIVE_INFINITY },
   passesOn: 1,
-  run: (values, [file = '-', ...args], io) =>
-    runScript(io, file, args, sessionOptions('run', values, traceTo(io.stderr, io.env))),
+  run: (values, [file = '-', ...args], io) => runScript(io, file, args, sessionOptions('run', values, io)),
 };

@@ -1,11 +1,12 @@
-import { accessSync, constants } from 'node:fs';
 import { register } from 'node:module';
 import { extname, join, resolve } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { pathToFileURL } from 'node:url';
 import { packageRoot } from '../../backends/package-root.ts';
-import type { Io } from '../io.ts';
-import { closeSession, openSession, type Session, type SessionOptions, shareGlobals } from '../session.ts';
+import { checkReadable } from '../../base/readable-file.ts';
+import { type Io, UsageError } from '../io.ts';
+import { openSession } from '../open-session.ts';
+import { closeSession, type Session, type SessionOptions, shareGlobals } from '../session.ts';
 import type { ScriptHookData } from './script-hooks.ts';
 
 /** Left to Node: CommonJS where that is said, and TypeScript where Node takes it. */
@@ -28,7 +29,8 @@ export async function runScript(
 ): Promise<number> {
   const fromInput = file === '-';
   const path = fromInput ? join(process.cwd(), 'standard-input') : resolve(file);
-  if (!fromInput) accessSync(path, constants.R_OK);
+  if (!fromInput) checkReadable(path);
+  else if (options.load === '-') throw new UsageError('standard input can be only one of the script and the capture');
   const source = fromInput ? await text(io.stdin) : undefined;
   const url = pathToFileURL(path).href;
   if (!OTHER_FORMATS.has(extname(path))) {
@@ -39,7 +41,7 @@ export async function runScript(
     };
     register(pathToFileURL(join(packageRoot()!, 'dist/cli/script-hooks.js')), { data });
   }
-  const session = openSession(options);
+  const session = await openSession(options, io);
   const ended = opened(session);
   process.once('exit', () => {
     ended();

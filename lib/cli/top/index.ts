@@ -1,7 +1,6 @@
 import type { Command } from '../command.ts';
 import { runScript } from '../run/run-script.ts';
 import { linesTo, SESSION_OPTIONS, sessionOptions } from '../session.ts';
-import { traceTo } from '../trace-lines.ts';
 import { ExitCounts } from './exit-counts.ts';
 import { lookAsJson, lookAsText } from './look.ts';
 import { Meter } from './meter.ts';
@@ -28,12 +27,11 @@ not.`,
   positionals: { least: 1, most: Number.POSITIVE_INFINITY },
   passesOn: 1,
   async run({ json, out, ...values }, [file = '-', ...args], io) {
-    const trace = traceTo(io.stderr, io.env);
-    const options = sessionOptions('top', values, trace);
+    const options = sessionOptions('top', values, io);
     // Calls that are traced are the session's own, and may be changed.
     const own = { ...options, trace: options.trace ?? (() => {}) };
     const asText = json === true ? lookAsJson : lookAsText;
-    const tell = out === undefined ? (line: string) => io.stderr.write(`${line}\n`) : linesTo(String(out));
+    const tell = out === undefined ? (line: string) => io.stderr.write(`${line}\n`) : linesTo(String(out), io.stdout);
     const inPlace = json !== true && out === undefined ? textTo(io.stderr) : undefined;
     return runScript(io, file, args, own, ({ kvm, vm }) => {
       const meter = new Meter({ kvm, vm, exits: new ExitCounts(kvm.calls) });

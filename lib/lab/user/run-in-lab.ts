@@ -1,6 +1,6 @@
-import { existsSync } from 'node:fs';
 import { appendFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import { checkReadable } from '../../base/readable-file.ts';
 import { ARCH_FACTS } from '../../uapi/arch.ts';
 import type { Entry } from '../cpio.ts';
 import { INPUT_FILE, JOB_FILE, type OutputFrame } from '../frames.ts';
@@ -24,15 +24,13 @@ export interface UserRun extends Asked, LabOptions {
  * Runs somebody's script, with the files beside it and this package as it is installed, on a variant's real KVM.
  *
  * @returns the script's exit status
- * @throws LabError if the lab fails, or the script does not end in time
+ * @throws LabError if the lab fails, or the script does not end in time; Node's errors of a script that cannot be read
  */
 export async function runInLab(variant: Variant, run: UserRun): Promise<number> {
   const { cwd } = run;
   const script = scriptIn(run.nodeArguments);
   // Behind an option it may be that one's value.
-  if (script !== undefined && script === run.nodeArguments[0] && !existsSync(resolve(cwd, script))) {
-    throw new LabError(`There is no file ${resolve(cwd, script)}.`);
-  }
+  if (script !== undefined && script === run.nodeArguments[0]) checkReadable(resolve(cwd, script));
   const project = projectOf(cwd, script);
   const out = run.out === undefined ? undefined : resolve(cwd, run.out);
   const files = run.files?.map((each) => resolve(cwd, each));

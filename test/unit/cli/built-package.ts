@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { cpSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { closeSync, cpSync, mkdtempSync, openSync, rmSync, symlinkSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -12,6 +12,15 @@ export interface Ended {
   readonly status: number | null;
   readonly out: string;
   readonly err: string;
+}
+
+export interface RunOptions {
+  readonly input?: string;
+  readonly env?: NodeJS.ProcessEnv;
+  /** Closed after the first that comes on it, as `head -1` does. */
+  readonly closes?: 'stdout' | 'stderr';
+  /** The file that is standard output; else it is read. */
+  readonly stdout?: string;
 }
 
 /** The package as users get it, built from the sources as they are now, in a folder of its own. */
@@ -29,12 +38,12 @@ export class BuiltPackage {
   }
 
   /** Node on a script of the package. */
-  node(args: readonly string[], options: { readonly input?: string; readonly env?: NodeJS.ProcessEnv } = {}) {
+  node(args: readonly string[], options: RunOptions = {}) {
     return run(this.folder, args, options);
   }
 
   /** The command line. */
-  cli(args: readonly string[], options: { readonly input?: string; readonly env?: NodeJS.ProcessEnv } = {}) {
+  cli(args: readonly string[], options: RunOptions = {}) {
     return this.node(['dist/cli/main.js', ...args], options);
   }
 
@@ -46,19 +55,26 @@ export class BuiltPackage {
 function run(
   cwd: string,
   args: readonly string[],
-  { input = '', env = {} }: { readonly input?: string; readonly env?: NodeJS.ProcessEnv } = {},
+  { input = '', env = {}, closes, stdout }: RunOptions = {},
 ): Promise<Ended> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, args, { cwd, env: { ...process.env, NO_COLOR: '1', ...env } });
+    const file = stdout === undefined ? undefined : openSync(stdout, 'w');
+    const child = spawn(process.execPath, args, {
+      cwd,
+      env: { ...process.env, NO_COLOR: '1', ...env },
+      stdio: ['pipe', file ?? 'pipe', 'pipe'],
+    });
+    if (file !== undefined) closeSync(file);
     const [out, err]: [Buffer[], Buffer[]] = [[], []];
-    child.stdout.on('data', (chunk: Buffer) => out.push(chunk));
-    child.stderr.on('data', (chunk: Buffer) => err.push(chunk));
+    child.stdout?.on('data', (chunk: Buffer) => out.push(chunk));
+    child.stderr!.on('data', (chunk: Buffer) => err.push(chunk));
+    if (closes !== undefined) child[closes]!.once('data', () => child[closes]!.destroy());
     child.on('error', reject);
     child.on('close', (status) => {
       resolve({ status, out: Buffer.concat(out).toString(), err: Buffer.concat(err).toString() });
     });
     // A child that has ended before it read everything is no failure here.
-    child.stdin.on('error', () => {});
-    child.stdin.end(input);
+    child.stdin!.on('error', () => {});
+    child.stdin!.end(input);
   });
 }

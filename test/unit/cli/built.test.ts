@@ -1,6 +1,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Look } from '../../../lib/cli/top/look.ts';
 import { BuiltPackage } from './built-package.ts';
@@ -13,6 +14,8 @@ afterAll(() => {
   built.remove();
   rmSync(scratch, { recursive: true });
 });
+
+const HTAB_STREAM = fileURLToPath(new URL('../../captures/ppc64-hpt-linux-6.12/htab.stream.gz', import.meta.url));
 
 const LIMIT = 60_000;
 const EMULATED = ['--backend', 'emulated'];
@@ -343,5 +346,39 @@ describe('what a script does', { timeout: LIMIT }, () => {
     const { status, out } = await built.cli(['replay', trace]);
     expect(out).toMatch(/every answer is the same\n$/);
     expect(status).toBe(0);
+  });
+});
+
+describe('a reader that has seen enough', { timeout: LIMIT }, () => {
+  const noisy = () => script('for (let i = 0; i < 20000; i++) { kvm.getApiVersion(); console.log("x".repeat(100)); }');
+  const cases: readonly [words: string, stream: 'stdout' | 'stderr'][] = [
+    ['--help', 'stdout'],
+    ['doctor', 'stdout'],
+    ['tour', 'stdout'],
+    ['lab --list', 'stdout'],
+    ['run --backend emulated SCRIPT', 'stdout'],
+    ['run --backend emulated --trace-out - SCRIPT', 'stdout'],
+    ['run --backend emulated --trace SCRIPT', 'stderr'],
+    ['top --backend emulated --json -o - SCRIPT', 'stdout'],
+    ['hpt dump STREAM', 'stdout'],
+    ['report --json STREAM', 'stdout'],
+  ];
+  const argv = (words: string) =>
+    words.split(' ').map((word) => (word === 'SCRIPT' ? noisy() : word === 'STREAM' ? HTAB_STREAM : word));
+
+  it.each(cases)('ends %s quietly: %s', async (words, stream) => {
+    const { err, status } = await built.cli(argv(words), { closes: stream });
+    expect({ err: withoutWarning(err), status: words === 'doctor' ? 0 : status }).toEqual({
+      err: stream === 'stderr' ? expect.stringMatching(/^openKvm/) : '',
+      status: 0,
+    });
+  });
+
+  it.each(cases.filter(([, stream]) => stream === 'stdout'))('a full disk is said to be: %s', async (words) => {
+    const { status, err } = await built.cli(argv(words), { stdout: '/dev/full' });
+    expect({ status, err: withoutWarning(err) }).toEqual({
+      status: 1,
+      err: 'kvm-bridge: standard output: no space left on device (ENOSPC)\n',
+    });
   });
 });

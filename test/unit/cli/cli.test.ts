@@ -56,7 +56,7 @@ describe('the command line', () => {
       'kvm-bridge repl',
     ],
     [['--backend', 'native', '--release', '6.1'], '--release must be left out with backend', 'kvm-bridge repl'],
-    [['--load', '/nonexistent'], '/nonexistent holds no capture', 'kvm-bridge repl'],
+    [['--load', '/nonexistent'], '/nonexistent: no such file or directory (ENOENT)', 'kvm-bridge repl'],
     [['hpt', 'stat', 'x'], 'kvm-bridge hpt: there is no command stat; did you mean stats?', 'kvm-bridge hpt'],
   ])('takes %j for a mistake', async (argv, sentence, help) => {
     const { status, out, err } = await run(...argv);

@@ -20,7 +20,9 @@ describe('kvm-bridge lab', () => {
   it('says that there is no such script before anything is fetched', async () => {
     const io = fakeIo();
     expect(await cli(['lab', 's390x', '--', '/nowhere/test.mjs'], io)).toBe(125);
-    expect(io.err()).toContain('There is no file /nowhere/test.mjs.');
+    expect(io.err()).toBe(
+      'kvm-bridge lab: /nowhere/test.mjs: no such file or directory (ENOENT)\n`kvm-bridge lab --help` says what there is.\n',
+    );
   });
 
   it('lists the labs, the default of each architecture first', async () => {
@@ -37,6 +39,9 @@ describe('kvm-bridge lab', () => {
       note: expect.stringMatching(/^MEM_OP/),
     });
     expect(labs).toHaveLength(io.out().trimEnd().split('\n').length);
+    const one = fakeIo();
+    expect(await cli(['lab', '--list', 'ppc64'], one)).toBe(0);
+    expect(one.out()).toMatch(/^(ppc64-\d.*\n){3}$/);
     const alone = fakeIo();
     expect(await cli(['lab', 's390x', '--json', 'x.mjs'], alone)).toBe(2);
     expect(alone.err()).toContain('--json goes with --list');

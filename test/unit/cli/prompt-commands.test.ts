@@ -7,8 +7,9 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { nearest } from '../../../lib/cli/nearest.ts';
 import { HIDDEN } from '../../../lib/cli/repl/completion.ts';
 import { dump, dumpFormat } from '../../../lib/cli/repl/dump.ts';
-import { type ReplOptions, replCommand } from '../../../lib/cli/repl/index.ts';
+import { replCommand } from '../../../lib/cli/repl/index.ts';
 import { sliceRuns } from '../../../lib/cli/repl/slices.ts';
+import type { SessionOptions } from '../../../lib/cli/session.ts';
 import type { Arch, KvmCalls } from '../../../lib/raw.ts';
 import { fakeIo } from './fake-io.ts';
 
@@ -17,7 +18,7 @@ afterAll(() => rmSync(scratch, { recursive: true }));
 const captures = fileURLToPath(new URL('../../captures/', import.meta.url));
 
 /** What lines from a pipe lead to. */
-async function piped(options: Partial<ReplOptions> & { readonly arch?: Arch }, ...lines: string[]) {
+async function piped(options: Partial<SessionOptions> & { readonly arch?: Arch }, ...lines: string[]) {
   const io = fakeIo({ input: `${lines.join('\n')}\n` });
   const status = await replCommand(io, { backend: 'emulated', ...options });
   return { status, out: io.out(), err: io.err() };

@@ -2,8 +2,9 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it, vi } from 'vitest';
+import { openSession } from '../../../lib/cli/open-session.ts';
 import { replCommand } from '../../../lib/cli/repl/index.ts';
-import { closeSession, openSession, type SessionOptions } from '../../../lib/cli/session.ts';
+import { closeSession, type SessionOptions } from '../../../lib/cli/session.ts';
 import { Kvm, KvmError } from '../../../lib/index.ts';
 import { loadNative } from '../../../lib/raw.ts';
 import { whyNoKvm } from '../../scenarios/real-host.ts';
@@ -104,9 +105,9 @@ describe('the prompt', () => {
 });
 
 describe('openSession', () => {
-  it('traces the calls on request', () => {
+  it('traces the calls on request', async () => {
     const lines: string[] = [];
-    const session = openSession({ ...S390X, trace: (line) => lines.push(line) });
+    const session = await openSession({ ...S390X, trace: (line) => lines.push(line) }, fakeIo());
     closeSession(session);
     expect(lines).toEqual(['openKvm() = kvm#1', 'createVm(kvm#1, 0) = vm#1', 'close(vm#1) = 0', 'close(kvm#1) = 0']);
   });
@@ -118,17 +119,17 @@ describe('openSession', () => {
         throw new KvmError(-22, { syscall: 'ioctl(KVM_CREATE_VM)', explanation: 'allocate_pgste' });
       });
 
-    it('takes the emulated one for auto, and says why', () => {
+    it('takes the emulated one for auto, and says why', async () => {
       refuse();
-      const session = openSession({ backend: 'auto', arch: undefined, trace: undefined });
+      const session = await openSession({ backend: 'auto' }, fakeIo());
       expect(session.kvm.backend).toBe('emulated');
       expect(session.fallbackReason).toContain('allocate_pgste');
       closeSession(session);
     });
 
-    it('fails for native', () => {
+    it('fails for native', async () => {
       refuse();
-      expect(() => openSession({ backend: 'native', arch: undefined, trace: undefined })).toThrow('allocate_pgste');
+      await expect(openSession({ backend: 'native' }, fakeIo())).rejects.toThrow('allocate_pgste');
     });
   });
 });

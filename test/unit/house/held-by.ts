@@ -64,6 +64,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   },
   base: {
     'property/wide-bytes': 'wide-bytes',
+    'unit/cli/mistakes': 'readable-file',
     'unit/arch/ppc64/model/hpte': 'u64',
     'unit/arch/ppc64/handles/htab-copy': 'lazy-modules',
     'unit/handles/vcpu': 'stack-flag',
@@ -81,8 +82,10 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   cli: {
     'unit/cli/built': 'main',
     'unit/cli/cli': 'command file-problem package-info',
+    'unit/cli/capture-files': 'tar',
+    'unit/cli/report/trace': 'capture-json',
     'unit/cli/prompt-commands': 'capture nearest trace-lines',
-    'unit/cli/repl': 'session',
+    'unit/cli/repl': 'open-session session',
     'unit/cli/text': 'explain-error io',
   },
   'cli/arch': { 'unit/arch/cli': 'cli-arch index machine-code vcpus' },

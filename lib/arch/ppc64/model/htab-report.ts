@@ -159,11 +159,17 @@ export function verifyHtab(table: Htab): Generator<HtabFinding, void, undefined>
 
 function* findings(table: Htab): Generator<HtabFinding, void, undefined> {
   for (let slot = 0; slot < table.entryCount; slot++) {
-    if (!table.isValid(slot)) continue;
-    const entry = table.get(slot);
-    const found = judge(table, slot, entry);
-    if (found !== undefined) yield { slot, entry, ...found };
+    const found = findingAt(table, slot);
+    if (found !== undefined) yield found;
   }
+}
+
+/** What is wrong with one slot's entry, if anything is. */
+export function findingAt(table: Htab, slot: number): HtabFinding | undefined {
+  if (!table.isValid(slot)) return undefined;
+  const entry = table.get(slot);
+  const found = judge(table, slot, entry);
+  return found === undefined ? undefined : { slot, entry, ...found };
 }
 
 function judge(table: Htab, slot: number, entry: Hpte): Pick<HtabFinding, 'problem' | 'message'> | undefined {

@@ -112,7 +112,7 @@ describe('kvm-bridge report', () => {
     expect(dataIn(piped.out)).toEqual({ ...dataIn(named.out), title: 'standard input' });
     input = 'neither';
     expect(await run('-')).toMatchObject({
-      status: 1,
+      status: 2,
       err: expect.stringMatching(/^kvm-bridge report: standard input: /),
     });
     input = undefined;
@@ -126,15 +126,25 @@ describe('kvm-bridge report', () => {
 
   it.each([
     ['capture.json', '{', /capture\.json is damaged: /],
-    ['capture.json', '{"memory":"much"}', /capture\.json is damaged: "much" is no number/],
-    ['capture.json', '{"cpus":[{}]}', /capture\.json is damaged: /],
+    ['capture.json', '{"memory":"much"}', /capture\.json is damaged: memory is "much", and no number as text/],
+    ['capture.json', '[]', /capture\.json is damaged: it is \[\], and no object/],
+    ['capture.json', 'null', /capture\.json is damaged: it is null, and no object/],
+    ['capture.json', '{"kernel":5}', /capture\.json is damaged: kernel is 5, and no text/],
+    ['capture.json', '{"cpus":3}', /capture\.json is damaged: cpus is 3, and no list/],
+    ['capture.json', '{"slb":[{"esid":"0x1"}]}', /capture\.json is damaged: there is no slb\[0\]\.vsid/],
+    ['capture.json', '{"cpus":[{}]}', /capture\.json is damaged: there is no cpus\[0\]\.psw\n/],
     ['capture.json', '{"memory":"0x1000000000000"}', /capture\.json is damaged: .* 0x1000000000000 bytes of memory/],
     ['capture.json', '{"memory":"1"}', /capture\.json is damaged: .* 0x1 bytes of memory/],
     ['pages.bin', recordAt(1n), /pages\.bin is damaged: 0x1 is the address of no page/],
     ['pages.bin', recordAt(1n << 44n), /capture\.json is damaged: .* bytes of memory/],
     ['pages.bin', 'x', /pages\.bin is damaged: 1 bytes are not records of 4104/],
     ['htab.stream', 'x', /htab\.stream is damaged: /],
-    ['skeys.bin.gz', 'x', /skeys\.bin\.gz is damaged: /],
+    ['skeys.bin.gz', Buffer.of(0x1f, 0x8b, 8), /skeys\.bin\.gz: the gzipped data ends too early: the file is cut off/],
+    [
+      'skeys.bin.gz',
+      Buffer.of(0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 7, 7),
+      /skeys\.bin\.gz: the gzipped data is damaged/,
+    ],
   ])('says which file of a capture is damaged, as --load does: %s, %j', async (name, content, why) => {
     const capture = mkdtempSync(join(folder, 'capture-'));
     writeFileSync(join(capture, 'capture.json'), '{}');
@@ -171,7 +181,10 @@ describe('kvm-bridge report', () => {
 
   it('says what is wrong with a file', async () => {
     writeFileSync(file, '{"kvm-bridge-trace":1}\nnonsense\n');
-    expect(await run(file)).toMatchObject({ status: 1, err: expect.stringMatching(/^kvm-bridge report: line 2: /) });
+    expect(await run(file)).toMatchObject({
+      status: 2,
+      err: expect.stringContaining(`kvm-bridge report: ${file}: line 2: `),
+    });
     const head = '{"kvm-bridge-trace":1,"arch":"x86_64","pageSize":4096}';
     for (const [event, why] of [
       ['{"call":"setSkeys","args":["vm#1",0,1,0,"zz"],"result":"0"}', 'line 2: "zz" is no bytes'],
@@ -179,11 +192,14 @@ describe('kvm-bridge report', () => {
       ['{"call":"setUserMemoryRegion","args":["vm#1"],"result":"0"}', 'line 2: undefined is no address'],
     ]) {
       writeFileSync(file, `${head}\n${event}\n`);
-      expect(await run(file)).toMatchObject({ status: 1, err: expect.stringContaining(`kvm-bridge report: ${why}`) });
+      expect(await run(file)).toMatchObject({
+        status: 2,
+        err: expect.stringContaining(`kvm-bridge report: ${file}: ${why}`),
+      });
     }
     writeFileSync(file, 'neither');
-    expect(await run(file)).toMatchObject({ status: 1, err: expect.stringMatching(/^kvm-bridge report: .*trace: /) });
-    expect(await run(join(folder, 'nowhere'))).toMatchObject({ status: 1, err: expect.stringMatching(/ENOENT/) });
+    expect(await run(file)).toMatchObject({ status: 2, err: expect.stringMatching(/^kvm-bridge report: .*trace: /) });
+    expect(await run(join(folder, 'nowhere'))).toMatchObject({ status: 2, err: expect.stringMatching(/ENOENT/) });
     expect(await run(folder)).toMatchObject({ status: 2, err: expect.stringMatching(/holds no capture/) });
     expect(await run()).toMatchObject({ status: 2 });
   });
