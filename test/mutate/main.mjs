@@ -1,25 +1,29 @@
 /**
- * npm run mutate -- [AREA] [what stryker takes]: mutates an area, and fails for a mutant that no test noticed, unless
- * same-program.mjs says why it is the same program.
+ * npm run mutate -- AREA[:OFFSET] [what stryker takes]: mutates an area, and fails for a mutant that no test noticed, unless
+ * same-program.mjs says why it is the same program. Of an area with a sample, OFFSET (below the sample, 0 if it is left out) says which one.
  */
 
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
-import { AREAS } from './areas.mjs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { AREAS, areaOf } from './areas.mjs';
 import { SAME_PROGRAM } from './same-program.mjs';
 import { isSampled } from './sample.mjs';
 
-const [name = '', ...options] = process.argv.slice(2);
-const area = AREAS.find((one) => one.name === name);
+const [wanted = '', ...options] = process.argv.slice(2);
+const area = areaOf(wanted);
 if (area === undefined) {
-  console.error(`usage: npm run mutate -- AREA, one of ${AREAS.map((one) => one.name).join(', ')}`);
+  console.error(`usage: npm run mutate -- AREA[:OFFSET], one of ${AREAS.map((one) => one.name).join(', ')}`);
   process.exit(2);
 }
+const report = `.stryker/${wanted}.json`;
+rmSync(report, { force: true });
+const addon = resolve('build/Release/kvm_bridge.node');
 const run = spawnSync('npx', ['stryker', 'run', ...options], {
   stdio: 'inherit',
-  env: { ...process.env, MUTATE_AREA: name },
+  env: { ...process.env, MUTATE_AREA: wanted, ...(existsSync(addon) && { KVM_BRIDGE_ADDON: addon }) },
 });
-if (run.status !== 0) process.exit(run.status ?? 1);
+if (run.status !== 0 || !existsSync(report)) process.exit(run.status || 1);
 
 /** The lines of a mutant's place, as one text without indentation. */
 function textOf({ source }, { start, end }) {
@@ -41,10 +45,10 @@ const isSame = (path, file, { location, replacement }) =>
 
 /** In the report the first line and column are 1. */
 const isTried = (path, { location: { start }, replacement }) =>
-  isSampled(area.sample ?? 1, path, { line: start.line - 1, column: start.column - 1 }, replacement);
+  isSampled(area, path, { line: start.line - 1, column: start.column - 1 }, replacement);
 
 const LEFT_OUT = ['Ignored', 'CompileError'];
-const { files } = JSON.parse(readFileSync(`.stryker/${name}.json`, 'utf8'));
+const { files } = JSON.parse(readFileSync(report, 'utf8'));
 let [noticed, endless, same, all] = [0, 0, 0, 0];
 for (const [path, file] of Object.entries(files)) {
   for (const mutant of file.mutants.filter((one) => !LEFT_OUT.includes(one.status) && isTried(path, one))) {
@@ -58,7 +62,7 @@ for (const [path, file] of Object.entries(files)) {
 }
 const percent = ((100 * noticed) / all).toFixed(1);
 console.log(
-  `${name}: ${noticed} of ${all} noticed (${percent} %, ${endless} of them by a test without end), ` +
+  `${wanted}: ${noticed} of ${all} noticed (${percent} %, ${endless} of them by a test without end), ` +
     `${same} the same program, ${all - noticed - same} neither`,
 );
 process.exitCode = noticed + same === all ? 0 : 1;

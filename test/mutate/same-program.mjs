@@ -230,4 +230,16 @@ export const SAME_PROGRAM = [
     as: 'one - page.page_shift',
     why: 'it is the first member: 0',
   },
+  {
+    file: 'lib/arch/x86_64/model/registers.ts',
+    code: 'at + KVM_SEGMENT.base',
+    as: 'at - KVM_SEGMENT.base',
+    why: 'it is the first member: 0',
+  },
+  {
+    file: 'lib/arch/x86_64/model/registers.ts',
+    code: 'at + KVM_DTABLE.base',
+    as: 'at - KVM_DTABLE.base',
+    why: 'it is the first member: 0',
+  },
 ];

@@ -1,0 +1,65 @@
+import { basename } from 'node:path';
+
+/** What all tests of one mutant may take together, and one of them, by the dry run. */
+const TOGETHER_MS = 12_000;
+const ALONE_MS = 2000;
+
+/** How many of the tests that failed for mutants of a file are remembered. */
+const REMEMBERED = 12;
+
+/**
+ * In which order a mutant's tests are run, to notice it soon: those that noticed the file's last ones, those of the test
+ * that has the file's name, and then the quick before the slow. What would take too long is left out: a mutant that only that notices counts as one that isn't.
+ */
+export class TestOrder {
+  #tests;
+  #times;
+  /** Test ids by the mutated file, the last one that failed first. */
+  #failed = new Map();
+
+  /** @param times milliseconds by the test's id */
+  constructor(tests, times) {
+    this.#times = times;
+    this.#tests = [...tests].sort((a, b) => (times[a.id] ?? 0) - (times[b.id] ?? 0));
+  }
+
+  /** Milliseconds; NaN before the dry run. */
+  timeOf(id) {
+    return this.#times[id] ?? Number.NaN;
+  }
+
+  /** The tests among `wanted` that are run for a mutant of `file`. */
+  of(file, wanted) {
+    const ids = new Set(wanted);
+    const failed = this.#failed.get(file) ?? [];
+    const name = `/${basename(file, '.ts')}.test.ts`;
+    const rank = (test) => {
+      const at = failed.indexOf(test.id);
+      if (at !== -1) return at;
+      return test.file.endsWith(name) ? REMEMBERED : REMEMBERED + 1;
+    };
+    const ranked = this.#tests
+      .filter(({ id }) => ids.has(id) && this.#times[id] <= ALONE_MS)
+      .map((test) => ({ test, rank: rank(test) }))
+      .sort((a, b) => a.rank - b.rank);
+    return this.#within(
+      TOGETHER_MS,
+      ranked.map(({ test }) => test),
+    );
+  }
+
+  *#within(limit, tests) {
+    let sum = 0;
+    for (const test of tests) {
+      sum += this.#times[test.id];
+      if (sum > limit) return;
+      yield test;
+    }
+  }
+
+  /** A test failed for a mutant of `file`. */
+  failed(file, id) {
+    const others = (this.#failed.get(file) ?? []).filter((one) => one !== id);
+    this.#failed.set(file, [id, ...others].slice(0, REMEMBERED));
+  }
+}
