@@ -194,9 +194,11 @@ export class Locator<R extends MemoryRange> {
   /** Asks the range for its window, and remembers that. */
   #look(entry: number, place: number, gpa: number, size: number): number {
     const { ranges } = this.#lookup;
-    const origin = ranges.originAt(entry);
+    const { offset, mapping } = ranges.entries[entry]!;
+    // Where byte 0 of the mapping would be.
+    const origin = ranges.startAt(entry) - offset;
     const index = Math.floor((gpa - origin) / VIEW_WINDOW);
-    const window = ranges.entries[entry]!.mapping.window(index);
+    const window = mapping.window(index);
     if (window === undefined) return -1;
     const base = origin + index * VIEW_WINDOW;
     const high = Math.min(window.length, Math.min(ranges.endAt(entry), Number.MAX_SAFE_INTEGER) - base);

@@ -32,7 +32,7 @@ export interface MemoryRange extends Range {
 /** The part of a {@link RangeTable} that is for looking up. */
 export type RangeLookup<T extends Range> = Pick<
   RangeTable<T>,
-  'entries' | 'length' | 'find' | 'indexOf' | 'startAt' | 'endAt' | 'originAt'
+  'entries' | 'length' | 'find' | 'indexOf' | 'startAt' | 'endAt'
 >;
 
 /**

@@ -5,8 +5,6 @@ import { invalidArgType, outOfRange } from '../base/errors.ts';
 export interface Range {
   readonly start: number;
   readonly end: number;
-  /** Where byte 0 of what is behind the range would be, if all of it were there; the start unless given. */
-  readonly origin?: number;
 }
 
 /** No more than the type, which costs nothing where it is known. */
@@ -16,11 +14,10 @@ function checkNumber(value: number, name: string): number {
 }
 
 function checkRange<T extends Range>(entry: T): T {
-  const { start, end, origin } = checkObject(entry, 'entry');
+  const { start, end } = checkObject(entry, 'entry');
   checkAtLeast(start, 'entry.start', 0);
   checkAtLeast(end, 'entry.end', 0);
   if (end < start) throw outOfRange('entry.start', 'at most entry.end', start);
-  if (origin !== undefined) checkAtLeast(origin, 'entry.origin', Number.NEGATIVE_INFINITY);
   return entry;
 }
 
@@ -74,11 +71,6 @@ export class RangeTable<T extends Range> {
 
   endAt(index: number): number {
     return this.#ends[checkNumber(index, 'index')]!;
-  }
-
-  originAt(index: number): number {
-    // Asked for once where a place is remembered: no column for it.
-    return this.#entries[checkNumber(index, 'index')]?.origin ?? this.#starts[index]!;
   }
 
   has(entry: T): boolean {

@@ -84,11 +84,6 @@ export class MemoryRegion implements Placement {
     return this.start + this.size;
   }
 
-  /** Where byte 0 of the mapping would be. */
-  get origin(): number {
-    return this.start - this.offset;
-  }
-
   /** Guest physical address: a number where that is exact, else a bigint. */
   get gpa(): U64 {
     return normalU64(this.start);

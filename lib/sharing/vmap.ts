@@ -212,7 +212,7 @@ export class Vmap implements ViewHolder {
     for (const piece of this.#pieces) {
       if (piece.region !== region) continue;
       const at = { page: region.start, rest: 0 };
-      advance(at, piece.offset - (region.start - (region.origin ?? region.start)));
+      advance(at, piece.offset - region.offset);
       this.#owner.markDirty(joinGpa(at), piece.length);
     }
   }

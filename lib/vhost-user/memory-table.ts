@@ -33,10 +33,6 @@ class SharedRegion implements MemoryRange {
     return this.start + this.size;
   }
 
-  get origin(): number {
-    return this.start - this.offset;
-  }
-
   isOf({ gpa, size, userAddress }: TableEntry): boolean {
     return this.start === gpa && this.size === size && this.userAddress === userAddress;
   }

@@ -81,10 +81,6 @@ class AttachedRegion implements BoundRange {
     return this.told.readOnly;
   }
 
-  get origin(): number {
-    return this.start - this.offset;
-  }
-
   isSame(other: TableRegion, mapping: BoundRange['mapping']): boolean {
     const { start, size, offset, memory, readOnly, name } = this.told;
     return (
@@ -274,12 +270,12 @@ export class AttachedSpace<B extends Binding> implements BoundSpace {
 
   /** Marks a range of a region that has gone wherever its memory is shown now. */
   #markMoved(region: AttachedRegion, start: number, length: number, now: RangeTable<AttachedRegion>): void {
-    const offset = start - region.origin;
+    const offset = start - region.start + region.offset;
     for (const other of now.entries) {
       if (other.told.memory !== region.told.memory) continue;
       const first = Math.max(offset, other.offset);
       const end = Math.min(offset + length, other.offset + other.size);
-      if (first < end) this.#table.log.mark(other.origin + first, end - first);
+      if (first < end) this.#table.log.mark(other.start + first - other.offset, end - first);
     }
   }
 

@@ -34,8 +34,8 @@ describe.each([0, 1, 7, 8, 9, 16, 17, 40])('a table of %i ranges', (count) => {
 
   it('has the columns of its ranges', () => {
     const { table, ranges } = tableOf(count);
-    expect(ranges.map((_, index) => [table.startAt(index), table.endAt(index), table.originAt(index)])).toEqual(
-      ranges.map(({ start, end }) => [start, end, start]),
+    expect(ranges.map((_, index) => [table.startAt(index), table.endAt(index)])).toEqual(
+      ranges.map(({ start, end }) => [start, end]),
     );
     expect(ranges.every((one) => table.has(one))).toBe(true);
     expect(ranges.some((one) => table.has({ ...one }))).toBe(false);
@@ -68,12 +68,6 @@ describe.each([0, 1, 7, 8, 9, 16, 17, 40])('a table of %i ranges', (count) => {
   });
 });
 
-it('an origin is where it was said to be', () => {
-  const table = new RangeTable<Range>();
-  table.insert({ start: 100, end: 200, origin: 40 });
-  expect(table.originAt(0)).toBe(40);
-});
-
 it('what is no range, and what is no number, is named', () => {
   const table = new RangeTable<Range>();
   expect(() => table.insert({ start: 2, end: 1 })).toThrow(
@@ -81,13 +75,11 @@ it('what is no range, and what is no number, is named', () => {
   );
   expect(() => table.insert({ start: -1, end: 1 })).toThrow('"entry.start"');
   expect(() => table.insert({ start: 0, end: -1 })).toThrow('"entry.end"');
-  expect(() => table.insert({ start: 0, end: 1, origin: Number.NaN })).toThrow('"entry.origin"');
   expect(() => table.insert(undefined as never)).toThrow('"entry"');
   for (const [name, call] of [
     ['at', () => table.find('1' as never)],
     ['index', () => table.startAt('1' as never)],
     ['index', () => table.endAt('1' as never)],
-    ['index', () => table.originAt('1' as never)],
     ['start', () => table.overlapping('1' as never, 2)],
     ['end', () => table.overlapping(1, '2' as never)],
   ] as const) {

@@ -37,7 +37,6 @@ export const OPENING: Functions = {
     lastAtOrBelow: () => ({ at: 0 }),
     startAt: () => ({ index: 0 }),
     endAt: () => ({ index: 0 }),
-    originAt: () => ({ index: 0 }),
     has: () => ({ entry: { ...entry } }),
     overlapping: () => ({ start: 0, end: 8 }),
     insert: () => ({ entry: { ...entry } }),
