@@ -54,6 +54,9 @@ export async function peek(
   return { start, all: all() };
 }
 
+/** zlib's own 16 KiB are so small that giving them out takes longer than unpacking. */
+const UNPACKED_PIECE = 2 ** 18;
+
 /** The bytes themselves, or where they are gzipped, what was. @throws zlib's errors, and those of the source */
 export async function* unpacked(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
   const { start, all } = await peek(source, 2);
@@ -61,7 +64,7 @@ export async function* unpacked(source: AsyncIterable<Uint8Array>): AsyncGenerat
     yield* all;
     return;
   }
-  const gunzip = createGunzip();
+  const gunzip = createGunzip({ chunkSize: UNPACKED_PIECE });
   // Its errors come out of `gunzip`.
   pipeline(Readable.from(all), gunzip).catch(() => {});
   yield* gunzip;

@@ -1,9 +1,11 @@
 import { hex } from '../../base/errors.ts';
 import { bytesOfText, lengthOfText } from '../../calls/format.ts';
 import type { TraceCall, TraceHead, TraceValue } from '../../calls/trace-file.ts';
+import { DIRTY_LOG_PAGE_OFFSET } from '../../uapi/flags.ts';
 import { TraceFileError, type TraceLine } from '../replay/read-trace.ts';
 import type { MemoryData, RegionData, ReportData, TableData } from './data.ts';
 import { heatOf, layer, type PageRun } from './layers.ts';
+import { TracedRings } from './traced-rings.ts';
 
 /** So many bytes of an argument at most: a bitmap of 8 TiB of guest memory. */
 const MOST_BYTES = 2 ** 28;
@@ -25,12 +27,14 @@ class TracedVm {
   readonly passes: PageRun[][] = [];
   readonly keys = new Map<number, number>();
   readonly stored = new Set<number>();
+  readonly rings: TracedRings;
   readonly #asked = new Set<number>();
   readonly #note: () => void;
 
   /** @param note called for each thing that is noted */
   constructor(note: () => void) {
     this.#note = note;
+    this.rings = new TracedRings(note, MOST_BYTES);
   }
 
   setSlot(slot: number, gpa: number, size: number): void {
@@ -55,6 +59,18 @@ class TracedVm {
       this.#note();
       pass.push([at.gpa / pageSize + first, count, 1]);
     }
+  }
+
+  /** Each reset of the rings is a pass: what was taken from them since the last. */
+  ringsReset(pageSize: number): void {
+    const pages = new Set<number>();
+    for (const [slot, page] of this.rings.harvested()) {
+      const at = this.slots.get(slot);
+      // As the kernel does with entries of slots that are gone.
+      if (at !== undefined && page < at.size / pageSize) pages.add(at.gpa / pageSize + page);
+    }
+    this.passes.push([...pages].map((page): PageRun => [page, 1, 1]));
+    this.#asked.clear();
   }
 }
 
@@ -104,8 +120,20 @@ class Reading {
     const { args, result = '', stores } = call;
     const vm = this.#vmOf.get(String(args[0])) ?? String(args[0]);
     for (const [gpa, bytes] of stores ?? []) this.#stored(vm, gpa, bytes);
+    const rings = this.#vms.get(vm)?.rings;
+    rings?.changed(call.before);
+    this.#made(call, vm, result);
+    rings?.changed(call.after);
+  }
+
+  /** What a call did that succeeded. */
+  #made(call: TraceCall, vm: string, result: string): void {
     if (result.startsWith('-')) return;
+    const { args } = call;
     if (call.call === 'createVcpu') this.#vmOf.set(result, vm);
+    else if (call.call === 'mmap') this.#mapped(args, result);
+    else if (call.call === 'munmap') for (const { rings } of this.#vms.values()) rings.unmapped(String(args[0]));
+    else if (call.call === 'resetDirtyRings') this.#vm(vm).ringsReset(this.#pageSize);
     else if (call.call === 'setUserMemoryRegion' || call.call === 'setUserMemoryRegion2') {
       this.#vm(vm).setSlot(integer(args[1]), integer(args[3]), integer(args[4]));
     } else if (call.call === 'getDirtyLog') {
@@ -150,6 +178,13 @@ class Reading {
     const made = new TracedVm(() => this.#note());
     this.#vms.set(name, made);
     return made;
+  }
+
+  /** A mapping may be a vCPU's dirty ring. */
+  #mapped(args: TraceCall['args'], name: string): void {
+    const vm = this.#vmOf.get(String(args[3]));
+    if (vm === undefined || integer(args[4]) !== DIRTY_LOG_PAGE_OFFSET * this.#pageSize) return;
+    this.#vm(vm).rings.mapped(name);
   }
 
   #stored(vm: string, gpa: number, bytes: string): void {

@@ -9,7 +9,7 @@ import { readTrace } from '../../../../lib/cli/replay/read-trace.ts';
 import type { ReportData } from '../../../../lib/cli/report/data.ts';
 import { reportOfTrace } from '../../../../lib/cli/report/of-trace.ts';
 import { Kvm } from '../../../../lib/index.ts';
-import type { Arch } from '../../../../lib/raw.ts';
+import { type Arch, type GuestProgram, store } from '../../../../lib/raw.ts';
 import { fakeIo } from '../fake-io.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'kvm-bridge-report-'));
@@ -55,6 +55,40 @@ describe.each<Arch>(['x86_64', 's390x'])('the report of a trace of %s', (arch) =
     expect(layerNamed(data, 'dirty, all passes')?.runs).toEqual([
       256, 1, 1, 257, 1, 2, 258, 1, 1, 333, 1, 1, 511, 1, 1,
     ]);
+  });
+});
+
+describe.each<Arch>(['x86_64', 'aarch64'])('the report of a trace with dirty rings, of %s', (arch) => {
+  it('has what each reset gave back, wherever its memslot is, and how often a page was dirty', async () => {
+    const data = await traced(arch, (vm, kvm) => {
+      vm.enableDirtyRing(64 * 1024);
+      vm.memory.addRam(0, kvm.mapAnonymous(0x10_0000));
+      vm.memory.addRam(0x4000_0000, kvm.mapAnonymous(0x10_0000));
+      const vcpus = [vm.createVcpu(), vm.createVcpu()];
+      const guests = [
+        [[0x3000, 0x4000, 0x4000_7000], [0x3000], [0x9000]],
+        [[0x3000], [], [0x4000_7008]],
+      ];
+      for (const [n, passes] of guests.entries()) {
+        const program = function* (): GuestProgram {
+          for (const pages of passes) {
+            for (const gpa of pages) yield store(gpa, 1, 1n);
+            yield store(0xd000_0000, 1, 0n);
+          }
+        };
+        kvm.emulated!.loadGuest(vcpus[n]!.fd, program());
+      }
+      vm.dirtyPages.start();
+      for (let pass = 0; pass < 3; pass++) {
+        for (const vcpu of vcpus) vcpu.runSync();
+        vm.dirtyPages.collect();
+      }
+    });
+    const high = 0x4_0007;
+    expect(layerNamed(data, 'dirty, pass 1')?.runs).toEqual([3, 2, 1, high, 1, 1]);
+    expect(layerNamed(data, 'dirty, pass 2')?.runs).toEqual([3, 1, 1]);
+    expect(layerNamed(data, 'dirty, pass 3')?.runs).toEqual([9, 1, 1, high, 1, 1]);
+    expect(layerNamed(data, 'dirty, all passes')?.runs).toEqual([3, 1, 2, 4, 1, 1, 9, 1, 1, high, 1, 2]);
   });
 });
 
