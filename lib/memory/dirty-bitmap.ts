@@ -73,7 +73,14 @@ export class DirtyBitmap {
   #allocate(): Uint8Array {
     const length = Math.ceil(this.npages / 64) * 8;
     if (length < OWN_MEMORY_FROM) return new Uint8Array(length);
-    this.#memory = Mapping.anonymous(this.#calls, length, { align: 0 });
-    return new Uint8Array(this.#memory.window(0)!.buffer, this.#memory.size - length, length);
+    const memory = Mapping.anonymous(this.#calls, length, { align: 0 });
+    const window = memory.window(0);
+    if (window === undefined) {
+      // Calls that are recorded show no memory directly.
+      memory.close();
+      return new Uint8Array(length);
+    }
+    this.#memory = memory;
+    return new Uint8Array(window.buffer, memory.size - length, length);
   }
 }

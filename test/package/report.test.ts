@@ -166,6 +166,23 @@ describe.skipIf(program === undefined)(`the page of a report, in Chromium${skipp
     await page.close();
   });
 
+  it('takes a slash for the search, wherever it is pressed, and says how heat is drawn', async () => {
+    const page = await open(large());
+    expect(await page.locator('section > p').first().textContent()).toContain(
+      'dirty, all passes: the stronger, the more of them found the page dirty, up to 1.',
+    );
+    expect((await find(page, 'nonsense'))[0]).toBe(
+      '"nonsense" is no address: hex, with or without 0x, or a number with K, M, G or T',
+    );
+    await page.keyboard.press('/');
+    await page.keyboard.type('5000');
+    await page.keyboard.press('Enter');
+    expect((await page.locator('#found > li').allTextContents())[0]).toMatch(
+      /^Guest physical 0x5000: page 0x5, low \+ 0x5000/,
+    );
+    await page.close();
+  });
+
   it('draws what there is: memory, holes, heat, in both themes', async () => {
     const page = await open(large());
     const [ground, memory] = [await pixel(page, 0, 600, 4), await pixel(page, 0, 160 + 100, 4)];

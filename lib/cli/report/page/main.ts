@@ -93,8 +93,10 @@ class Page {
     const { memory, pageSize } = this.#data;
     if (memory === undefined) return;
     const coarse = memory.layers.filter(({ step }) => step > 1);
+    const heat = memory.layers.filter(({ kind }) => kind === 'heat');
     const note = [
       `${size(memory.end)}, to scale.`,
+      ...heat.map(({ name, most }) => `${name}: the stronger, the more of them found the page dirty, up to ${most}.`),
       ...coarse.map(({ name, step }) => `${name} in cells of ${size(step * pageSize)}.`),
     ].join(' ');
     const map = new MemoryMap(section('Guest physical memory', note), memory, pageSize, (gpa) => this.physical(gpa));
@@ -179,9 +181,11 @@ class Page {
       else this.#found([`${hex(address)} is beyond the end of memory, ${hex(this.#data.memory!.end)}`]);
     });
     document.addEventListener('keydown', (event) => {
-      if (event.key !== '/' || document.activeElement === input) return;
+      // No address has one in it.
+      if (event.key !== '/') return;
       event.preventDefault();
       input.focus();
+      input.select();
     });
   }
 

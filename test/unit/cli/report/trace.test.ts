@@ -92,6 +92,26 @@ describe.each<Arch>(['x86_64', 'aarch64'])('the report of a trace with dirty rin
   });
 });
 
+it('the report of a trace has the dirty pages of 1 TiB, by bitmaps and by rings', async () => {
+  const [tib, far] = [2 ** 40, 2 ** 40 - 0x3000];
+  for (const ring of [false, true]) {
+    const data = await traced('x86_64', (vm, kvm) => {
+      if (ring) vm.enableDirtyRing(64 * 1024);
+      vm.memory.addRam(0, kvm.mapAnonymous(tib));
+      const vcpu = vm.createVcpu();
+      const program = function* (): GuestProgram {
+        for (const gpa of [0x5000, far]) yield store(gpa, 1, 1n);
+      };
+      kvm.emulated!.loadGuest(vcpu.fd, program());
+      const dirty = vm.dirtyPages.start();
+      vcpu.runSync();
+      expect([...dirty.collect().runs()]).toMatchObject([{ gfn: 5 }, { gfn: far / 4096 }]);
+    });
+    expect(data.memory?.end).toBe(tib);
+    expect(layerNamed(data, 'dirty, pass 1')?.runs).toEqual([5, 1, 1, far / 4096, 1, 1]);
+  }
+});
+
 it('the report of a trace has storage keys, and counts calls and their errors', async () => {
   const data = await traced('s390x', (vm, kvm) => {
     vm.memory.addRam(0, kvm.mapAnonymous(0x10_0000));
