@@ -8,6 +8,7 @@ export function humanSize(bytes: number): string {
     value /= 1024;
     unit++;
   }
+  if (bytes === 1) return '1 byte';
   return `${value % 1 === 0 ? value : value.toFixed(2)} ${UNITS[unit]}`;
 }
 

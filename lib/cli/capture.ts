@@ -3,7 +3,7 @@ import type { VmHpt } from '../arch/ppc64/handles/vm-hpt.ts';
 import { decodeHtabStream, type Htab, pageShift, type Segment, segment } from '../arch/ppc64/model/index.ts';
 import type { DatFacilities } from '../arch/s390x/model/index.ts';
 import { hex } from '../base/errors.ts';
-import { humanSize } from '../base/text.ts';
+import { counted, humanSize } from '../base/text.ts';
 import type { Vcpu } from '../handles/vcpu.ts';
 import { type CaptureFileName, type CaptureFiles, captureFiles } from './capture-files.ts';
 import { type CaptureJson, captureJson } from './capture-json.ts';
@@ -63,7 +63,8 @@ export function captureOf(path: string, files: CaptureFiles): Capture {
 }
 
 function pagesIn(records: Uint8Array): Map<number, Uint8Array> {
-  if (records.length % RECORD !== 0) throw new RangeError(`${records.length} bytes are not records of ${RECORD}`);
+  if (records.length % RECORD !== 0)
+    throw new RangeError(`${counted(records.length, 'byte is', 'bytes are')} no records of ${RECORD}`);
   const pages = new Map<number, Uint8Array>();
   const view = new DataView(records.buffer, records.byteOffset, records.byteLength);
   for (let at = 0; at < records.length; at += RECORD) {
@@ -107,9 +108,9 @@ export function loadCapture({ kvm, vm }: Session, capture: Capture): Loaded {
   const lacking =
     leftOut === 0
       ? ''
-      : ` ${leftOut} entries of its table are left out: their pages are larger than the host's, ${humanSize(kvm.pageSize)}.`;
+      : ` ${counted(leftOut, 'entry', 'entries')} of its table ${leftOut === 1 ? 'is' : 'are'} left out: pages of theirs are larger than the host's, ${humanSize(kvm.pageSize)}.`;
   return {
-    loaded: `A captured ${arch} guest${of}: ${humanSize(memory)}, of which ${pages.size} pages were kept.${lacking} Try .mem, .regs and .walk.`,
+    loaded: `A captured ${arch} guest${of}: ${humanSize(memory)}, of which ${counted(pages.size, 'page')} ${pages.size === 1 ? 'was' : 'were'} kept.${lacking} Try .mem, .regs and .walk.`,
     ...(arch === 's390x' ? { facilities } : {}),
     ...(segments === undefined ? {} : { segments }),
   };

@@ -1,5 +1,6 @@
 import { checkInteger, checkMethods } from '../base/arguments.ts';
 import { outOfRange } from '../base/errors.ts';
+import { counted } from '../base/text.ts';
 import type { Bytes, Hva, KvmCalls, Ppc64Calls, S390xCalls, U64, X86_64Calls } from '../calls/kvm-calls.ts';
 import { GUEST_MEMFD_RULES } from '../rules/guest-memfd.ts';
 import { refusal } from '../rules/rule.ts';
@@ -80,7 +81,7 @@ export class KernelCore implements KvmCalls {
   }
 
   [Symbol.for('nodejs.util.inspect.custom')](): string {
-    return `EmulatedKernel of ${this.arch}, ${this.release}, pages of ${this.pageSize} bytes, ${this.#files.size} files open`;
+    return `EmulatedKernel of ${this.arch}, ${this.release}, pages of ${this.pageSize} bytes, ${counted(this.#files.size, 'file')} open`;
   }
 
   // Descriptors

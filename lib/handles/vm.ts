@@ -9,6 +9,7 @@ import type { VmStorageKeys } from '../arch/s390x/handles/vm-storage-keys.ts';
 import { VmX86_64 } from '../arch/x86_64/handles/vm.ts';
 import type { EmulatedKernel } from '../backends/emulated.ts';
 import { checkObject, checkSize, checkU32, checkU64, checkU64s } from '../base/arguments.ts';
+import { counted } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
 import { Handle } from '../calls/handle.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
@@ -289,7 +290,7 @@ export class Vm extends Handle {
   override [inspect.custom](_depth: number, options: object): string {
     if (this.closed) return 'Vm (closed)';
     const { backend, arch } = this.calls;
-    return `Vm fd ${this.fd}, ${arch} on the ${backend === 'native' ? 'real' : 'emulated'} kernel, ${this.#vcpus.size} vCPUs\n${inspect(this.memory, options)}\n${inspect(this.memslots, options)}`;
+    return `Vm fd ${this.fd}, ${arch} on the ${backend === 'native' ? 'real' : 'emulated'} kernel, ${counted(this.#vcpus.size, 'vCPU')}\n${inspect(this.memory, options)}\n${inspect(this.memslots, options)}`;
   }
 
   #whyNoGuestMemfd(size: number, flags: U64, errno: number): string | undefined {
@@ -302,7 +303,7 @@ export class Vm extends Handle {
   #whyNoVcpu(id: U64, errno: number): string | undefined {
     // For an id that is taken ppc64 says EINVAL too.
     if (errno === -ERRNO.EINVAL && !(this.calls.arch === 'ppc64' && this.#ids.has(Number(id)))) {
-      return `vCPU id ${id}: ids must be below ${this.checkExtension('MAX_VCPU_ID')}, and there may be ${this.checkExtension('MAX_VCPUS')} vCPUs (there are ${this.#vcpus.size})`;
+      return `vCPU id ${id}: ids must be below ${this.checkExtension('MAX_VCPU_ID')}, and there may be at most ${this.checkExtension('MAX_VCPUS')} vCPUs (there are ${this.#vcpus.size})`;
     }
     if (errno !== -ERRNO.EEXIST && errno !== -ERRNO.EINVAL) return undefined;
     return this.vcpus.some((vcpu) => vcpu.id === Number(id))

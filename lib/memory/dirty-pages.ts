@@ -1,6 +1,7 @@
 import { inspect } from 'node:util';
 import { checkBoolean, checkFunction, checkInstance, checkObject, checkSize, toU64 } from '../base/arguments.ts';
 import { KvmError, outOfRange } from '../base/errors.ts';
+import { counted } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
 import { callFailure } from '../calls/failure.ts';
 import type { CallName } from '../calls/signatures.ts';
@@ -381,7 +382,7 @@ export class DirtyPages implements MemslotWatcher {
   [inspect.custom](): string {
     if (!this.#started) return 'DirtyPages (stopped)';
     const how = this.#tracking.ringBytes === 0 ? 'log' : `ring of ${this.#tracking.ringBytes} bytes`;
-    return `DirtyPages (${how}${this.#manual ? ', manual protect' : ''}), ${this.count} pages collected in ${this.#logs.length} memslots`;
+    return `DirtyPages (${how}${this.#manual ? ', manual protect' : ''}), ${counted(this.count, 'page')} collected in ${counted(this.#logs.length, 'memslot')}`;
   }
 
   /** Through what was collected, whatever becomes of the regions meanwhile. */

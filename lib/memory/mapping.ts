@@ -9,7 +9,7 @@ import {
   checkU64,
 } from '../base/arguments.ts';
 import { hex, hexRange, KvmError, outOfRange } from '../base/errors.ts';
-import { humanSize } from '../base/text.ts';
+import { counted, humanSize } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
 import { callError, isClosed } from '../calls/failure.ts';
 import { type KvmCalls, VIEW_WINDOW } from '../calls/kvm-calls.ts';
@@ -360,7 +360,7 @@ export class Mapping implements HostMemory {
 
   [inspect.custom](): string {
     const state = this.#mapped ? (this.#closed ? ', closed, still used' : '') : ', closed';
-    return `Mapping ${this.kind} hva ${hexRange(this.hva, this.size)} (${humanSize(this.size)}), pinned ${this.#pins} time${this.#pins === 1 ? '' : 's'}${state}`;
+    return `Mapping ${this.kind} hva ${hexRange(this.hva, this.size)} (${humanSize(this.size)}), pinned ${counted(this.#pins, 'time')}${state}`;
   }
 
   #checkOffset(offset: number): number {

@@ -13,7 +13,7 @@ import {
   normalU64,
 } from '../base/arguments.ts';
 import { hex, hexRange, invalidArgType, invalidReturnValue, KvmError, outOfRange } from '../base/errors.ts';
-import { table } from '../base/text.ts';
+import { counted, table } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { exactEnd, exactGpa, splitGpa } from './gpa.ts';
@@ -111,7 +111,7 @@ export class HandlerError extends Error {
 }
 
 const accessOf = (region: HandledRegion, offset: number, size: number): string =>
-  `${region}, for ${size} bytes at offset ${hex(offset)},`;
+  `${region}, for ${counted(size, 'byte')} at offset ${hex(offset)},`;
 
 function checkHandlers(handlers: MmioHandlers): void {
   const { read, write, littleEndian } = checkObject(handlers, 'handlers');
@@ -259,7 +259,7 @@ export class MmioBus {
 
   [inspect.custom](): string {
     const rows = this.regions.map((region) => [hexRange(BigInt(region.start), region.size), region.name ?? '']);
-    const head = `MmioBus (${this.kind}), ${rows.length} range${rows.length === 1 ? '' : 's'}`;
+    const head = `MmioBus (${this.kind}), ${counted(rows.length, 'range')}`;
     return rows.length === 0 ? head : `${head}\n${table([this.kind, 'name'], rows)}`;
   }
 

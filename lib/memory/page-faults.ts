@@ -2,6 +2,7 @@ import { inspect } from 'node:util';
 import { checkBytes, checkCallback, checkFunction, checkInstance, checkObject, checkSize } from '../base/arguments.ts';
 import { callBack } from '../base/callback.ts';
 import { hex, invalidArgType, invalidReturnValue, KvmError, outOfRange } from '../base/errors.ts';
+import { counted } from '../base/text.ts';
 import { callError } from '../calls/failure.ts';
 import { syscallOf } from '../calls/signatures.ts';
 import { ERRNO } from '../uapi/errno.ts';
@@ -176,7 +177,9 @@ export class PageFaults implements ViewHolder, PageServer {
 
   [inspect.custom](): string {
     const served = Object.keys(this.#handlers).filter((name) => name !== 'onError');
-    const state = this.closed ? 'closed' : `serves ${served.join(' and ')}, ${this.#pending.size} pages not answered`;
+    const state = this.closed
+      ? 'closed'
+      : `serves ${served.join(' and ')}, ${counted(this.#pending.size, 'page')} not answered`;
     return `PageFaults of ${inspect(this.mapping)} (${state})`;
   }
 
@@ -270,7 +273,7 @@ export class PageFaults implements ViewHolder, PageServer {
     }
     if (answer === null) return this.zero(offset, this.#pageSize) > 0;
     if (!(answer instanceof Uint8Array) || answer.length !== this.#pageSize) {
-      const wrong = answer instanceof Uint8Array ? `${answer.length} bytes` : answer;
+      const wrong = answer instanceof Uint8Array ? counted(answer.length, 'byte') : answer;
       throw invalidReturnValue(
         `a Uint8Array of ${this.#pageSize} bytes, or null for zeros,`,
         'handlers.missing',

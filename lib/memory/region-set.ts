@@ -10,7 +10,7 @@ import {
 } from '../base/arguments.ts';
 import { callBack } from '../base/callback.ts';
 import { hex, hexRange, invalidReturnValue, KvmError } from '../base/errors.ts';
-import { humanSize, table } from '../base/text.ts';
+import { counted, humanSize, table } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
 import { isClosed } from '../calls/failure.ts';
 import { explain, firstBroken } from '../rules/rule.ts';
@@ -403,7 +403,7 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
       region instanceof MemoryRegion && region.readOnly ? 'read-only' : '',
       region.name ?? '',
     ]);
-    const head = `AddressSpace ${this.id}, ${rows.length} region${rows.length === 1 ? '' : 's'}`;
+    const head = `AddressSpace ${this.id}, ${counted(rows.length, 'region')}`;
     return rows.length === 0 ? head : `${head}\n${table(['gpa', 'size', 'kind', 'mapping, hva', '', 'name'], rows)}`;
   }
 

@@ -1,5 +1,6 @@
 import { inspect } from 'node:util';
 import { checkFunction, checkInstance } from '../base/arguments.ts';
+import { counted } from '../base/text.ts';
 import { callError, isClosed } from '../calls/failure.ts';
 import { syscallOf } from '../calls/signatures.ts';
 import { ERRNO } from '../uapi/errno.ts';
@@ -136,6 +137,6 @@ export class TrackedWrites implements ViewHolder {
   }
 
   [inspect.custom](): string {
-    return `TrackedWrites of ${inspect(this.mapping)}${this.closed ? ' (closed)' : ''}, ${this.count} pages collected`;
+    return `TrackedWrites of ${inspect(this.mapping)}${this.closed ? ' (closed)' : ''}, ${counted(this.count, 'page')} collected`;
   }
 }

@@ -1,4 +1,5 @@
 import { hex } from '../base/errors.ts';
+import { counted } from '../base/text.ts';
 import { ARCH_FACTS, type Arch } from '../uapi/arch.ts';
 import { MEM } from '../uapi/flags.ts';
 import { asIdOf, slotIdOf } from '../uapi/slot-word.ts';
@@ -34,7 +35,7 @@ const slotInRange: Rule<DirtyLogContext> = {
   errno: 'EINVAL',
   broken: ({ slot, addressSpaces, userSlots }) => asIdOf(slot) >= addressSpaces || slotIdOf(slot) >= userSlots,
   why: ({ slot, addressSpaces, userSlots }) =>
-    `slot ${slotIdOf(slot)} of address space ${asIdOf(slot)} cannot be: there are ${userSlots} slots and ${addressSpaces} address space(s)`,
+    `slot ${slotIdOf(slot)} of address space ${asIdOf(slot)} cannot be: there are ${userSlots} slots and ${counted(addressSpaces, 'address space')}`,
 };
 
 const hasLog: Rule<DirtyLogContext> = {
@@ -76,19 +77,19 @@ export const CLEAR_DIRTY_LOG_RULES: readonly Rule<ClearDirtyLogContext>[] = [
     errno: 'EINVAL',
     broken: ({ firstPage, existing }) => firstPage > BigInt(existing!.npages),
     why: ({ slot, firstPage, existing }) =>
-      `first_page ${firstPage} is beyond slot ${slotIdOf(slot)}, which has ${existing!.npages} pages`,
+      `first_page ${firstPage} is beyond slot ${slotIdOf(slot)}, which has ${counted(existing!.npages, 'page')}`,
   },
   {
     errno: 'EINVAL',
     broken: ({ firstPage, numPages, existing }) => BigInt(numPages) > BigInt(existing!.npages) - firstPage,
     why: ({ slot, firstPage, numPages, existing }) =>
-      `pages ${firstPage} to ${firstPage + BigInt(numPages)} reach beyond slot ${slotIdOf(slot)}, which has ${existing!.npages} pages`,
+      `pages ${firstPage} to ${firstPage + BigInt(numPages)} reach beyond slot ${slotIdOf(slot)}, which has ${counted(existing!.npages, 'page')}`,
   },
   {
     errno: 'EINVAL',
     broken: ({ firstPage, numPages, existing }) =>
       numPages % 64 !== 0 && BigInt(numPages) !== BigInt(existing!.npages) - firstPage,
     why: ({ numPages, existing }) =>
-      `num_pages ${numPages} is neither a multiple of 64 nor up to the end of the slot (${existing!.npages} pages)`,
+      `num_pages ${numPages} is neither a multiple of 64 nor up to the end of the slot (${counted(existing!.npages, 'page')})`,
   },
 ];

@@ -1,4 +1,5 @@
 import { hex } from '../base/errors.ts';
+import { counted } from '../base/text.ts';
 import { KVM_DIRTY_GFN } from '../uapi/structs.ts';
 import type { Rule } from './rule.ts';
 
@@ -50,6 +51,6 @@ export const DIRTY_RING_RULES: readonly Rule<DirtyRingContext>[] = [
   {
     errno: 'EINVAL',
     broken: ({ vcpus }) => vcpus !== 0,
-    why: ({ vcpus }) => `the VM has ${vcpus} vCPU(s) already; enable the ring before the first`,
+    why: ({ vcpus }) => `the VM has ${counted(vcpus, 'vCPU')} already; enable the ring before the first`,
   },
 ];

@@ -1,5 +1,6 @@
 import { checkInteger } from '../base/arguments.ts';
 import { KvmError } from '../base/errors.ts';
+import { counted } from '../base/text.ts';
 import { callError } from '../calls/failure.ts';
 import type { Descriptor } from '../sharing/descriptor.ts';
 import type { UnixConnection } from '../sharing/socket.ts';
@@ -89,7 +90,7 @@ export class Channel {
     const payload = size === 0 ? NO_PAYLOAD : new Uint8Array(size);
     await this.inTime(this.#fill(payload, descriptors), request, late);
     if (descriptors.length > BASELINE_REGIONS) {
-      throw protocolError(request, `${descriptors.length} descriptors; ${BASELINE_REGIONS} are the most`);
+      throw protocolError(request, `${counted(descriptors.length, 'descriptor')}; ${BASELINE_REGIONS} are the most`);
     }
     const isReply = (flags & MESSAGE_FLAG.REPLY) !== 0;
     return { request, payload, descriptors, isReply, needsReply: (flags & MESSAGE_FLAG.NEED_REPLY) !== 0 };

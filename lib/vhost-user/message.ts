@@ -1,5 +1,6 @@
 import { endianness } from 'node:os';
 import { hex, KvmError } from '../base/errors.ts';
+import { counted } from '../base/text.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { MESSAGE_FLAG, messageName } from './protocol.ts';
 
@@ -117,7 +118,10 @@ class Fields {
     const at = this.#at;
     const { byteLength } = this.#view;
     if (at + size > byteLength) {
-      throw protocolError(this.#request, `the payload ends after ${byteLength} bytes, in the middle of a field`);
+      throw protocolError(
+        this.#request,
+        `the payload ends after ${counted(byteLength, 'byte')}, in the middle of a field`,
+      );
     }
     this.#at = at + size;
     return at;
@@ -248,7 +252,11 @@ export function decodeMemoryTable(request: number, payload: Uint8Array): readonl
   const count = fields.u32();
   fields.u32();
   const room = Math.floor((payload.length - 8) / ENTRY_SIZE);
-  if (count > room) throw protocolError(request, `${count} regions, and room for ${room} in ${payload.length} bytes`);
+  if (count > room)
+    throw protocolError(
+      request,
+      `${counted(count, 'region')}, and room for ${room} in ${counted(payload.length, 'byte')}`,
+    );
   return Array.from({ length: count }, () => takeEntry(fields));
 }
 
@@ -296,7 +304,10 @@ export function decodeConfig(request: number, payload: Uint8Array): ConfigPart {
   const [offset, size, flags] = [fields.u32(), fields.u32(), fields.u32()];
   const length = payload.length - CONFIG_HEADER;
   if (length !== 0 && length !== size) {
-    throw protocolError(request, `it says that ${size} bytes come along, and ${length} do`);
+    throw protocolError(
+      request,
+      `it says that ${counted(size, 'byte comes', 'bytes come')} along, and ${counted(length, 'does', 'do')}`,
+    );
   }
   return { offset, size, flags, bytes: fields.bytes(length) };
 }

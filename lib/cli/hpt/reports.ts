@@ -149,7 +149,7 @@ export const verify: Report = function* ([{ file, table, stream, isFirstPass }],
     ? `a whole first pass of order ${table.order}`
     : `part of a table of order ${table.order} or more, as of a later pass`;
   const { chunks, valid, invalid } = stream;
-  yield `${file}: ${chunks} chunks, ${valid} valid entries, ${invalid} empty slots: ${pass}\n`;
+  yield `${file}: ${counted(chunks, 'chunk')}, ${counted(valid, 'valid entry', 'valid entries')}, ${counted(invalid, 'empty slot')}: ${pass}\n`;
   let findings = 0;
   for (const { slot, entry, message } of findingsIn(table, { ...extent, findings: most + 1 })) {
     if (findings === most) {

@@ -1,5 +1,6 @@
 import { wrap } from '../../base/text.ts';
 import { explainError } from '../explain-error.ts';
+import { fileProblem, isFileError } from '../file-problem.ts';
 import { suggestion } from '../nearest.ts';
 import { type DotCommand, DotUsageError, type Prompt } from './dot-command.ts';
 import { GUEST_COMMANDS } from './guest-commands.ts';
@@ -37,8 +38,11 @@ export async function runDotCommand(name: string, argument: string, prompt: Prom
     return { ok: false, text: noSuchCommand(name, [...Object.keys(DOT_COMMANDS), 'help']) };
   }
   try {
+    if (command.usage === undefined && argument.trim() !== '') throw new DotUsageError('it takes nothing behind it');
     return { ok: true, text: await command.run(argument.trim(), prompt) };
   } catch (error) {
+    if (isFileError(error) && error.path !== undefined)
+      return { ok: false, text: `.${name}: ${error.path}: ${fileProblem(error)}` };
     if (!(error instanceof DotUsageError)) return { ok: false, text: explainError(error) };
     return { ok: false, text: `.${name}: ${error.message}\nusage: .${name} ${command.usage ?? ''}`.trimEnd() };
   }
@@ -64,6 +68,16 @@ export function dotHelp(rows: readonly HelpRow[], columns = Number.POSITIVE_INFI
       return [...begin, ...more.map((line) => ' '.repeat(indent) + line)];
     })
     .join('\n');
+}
+
+/** What `.help` says, of all or of one command. */
+export function helpOn(argument: string, rows: readonly HelpRow[], columns?: number): DotOutcome {
+  const name = argument.trim().replace(/^\./, '');
+  if (name === '') return { ok: true, text: dotHelp(rows, columns) };
+  const names = rows.map(([left]) => left.slice(1).split(' ', 1)[0]!);
+  const row = rows[names.indexOf(name)];
+  if (row === undefined) return { ok: false, text: noSuchCommand(name, names) };
+  return { ok: true, text: dotHelp([row], columns) };
 }
 
 /** Where there is less room for the help beside the commands, it stands below them. */

@@ -18,6 +18,7 @@ export function dumpFormat(text: string): DumpFormat | undefined {
   const letter = (before || after || 'x') as DumpFormat['letter'];
   const bytes =
     letter === 'c' || letter === 's' ? 1 : SIZES[(size || (count === '' ? 'b' : 'w')) as keyof typeof SIZES];
+  if (/^0+$/.test(count)) return undefined;
   const items = count === '' ? (letter === 's' ? 256 : 64 / bytes) : Number(count);
   return { count: items, letter, size: bytes };
 }

@@ -1,6 +1,7 @@
 import type { Arch } from '../../uapi/arch.ts';
 
-const EVERYWHERE = `  vm.memory.addRam(0, kvm.mapAnonymous(16 << 20)) // 16 MiB at address 0
+// Lines of at most 60 characters, to be copied as they are.
+const EVERYWHERE = `  vm.memory.addRam(0, kvm.mapAnonymous(16 << 20)) // 16 MiB
   .mem
   vm.memory.writeU32(0x1000, 0xcafe)
   .xp/16xb 0x1000
@@ -8,30 +9,37 @@ const EVERYWHERE = `  vm.memory.addRam(0, kvm.mapAnonymous(16 << 20)) // 16 MiB 
   vm.memory.writeCString(0x4000, 'hello, guest')
   .dirty
   .find "hello"
-  vm.setUserMemoryRegion({ slot: 9, guestPhysAddr: 0x1234, memorySize: 4096, userspaceAddr: 0 }) // refused, and why
+  vm.setUserMemoryRegion({ // refused, and why
+    slot: 9, guestPhysAddr: 0x1234,
+    memorySize: 4096, userspaceAddr: 0,
+  })
   .explain EINVAL
   .caps DIRTY
 `;
 
-/** Where there is more to try than everywhere. */
-const EXAMPLES: Partial<Record<Arch, string>> = {
-  x86_64: `${EVERYWHERE}  const vcpu = vm.createVcpu()
+const REGISTERS = `  const vcpu = vm.createVcpu()
   .regs
-  Kvm.open({ arch: 's390x' }) // another kernel, emulated
+`;
+
+/** What there is to try beside that; else registers alone. */
+const MORE: Partial<Record<Arch, string>> = {
+  x86_64: `${REGISTERS}  Kvm.open({ arch: 's390x' }) // another kernel, emulated
 `,
-  s390x: `${EVERYWHERE}  vm.storageKeys.setBytes(0, Uint8Array.of(0x10, 0x36))
+  s390x: `  vm.storageKeys.setBytes(0, Uint8Array.of(0x10, 0x36))
   .keys 0 4
   const vcpu = vm.createVcpu()
   .walk 0x2000
   vm.memOp.readAbsolute(0x1000, 4, { key: 0 })
 `,
-  ppc64: `${EVERYWHERE}  vm.hpt.allocate(18)
+  ppc64: `  vm.hpt.allocate(18)
   .hpt
   .walk 0x2000
-  const vcpu = vm.createVcpu()
+${REGISTERS}`,
+  aarch64: `  const vcpu = vm.createVcpu()
+  vcpu.aarch64.init()
   .regs
 `,
 };
 
 /** Lines to try, for the architecture at hand. */
-export const examplesFor = (arch: Arch): string => EXAMPLES[arch] ?? EVERYWHERE;
+export const examplesFor = (arch: Arch): string => `${EVERYWHERE}${MORE[arch] ?? REGISTERS}`;

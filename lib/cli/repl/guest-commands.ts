@@ -74,8 +74,9 @@ const regs: DotCommand = {
     const id = argument === '' ? undefined : Number(numberOf(argument, 'the vCPU', prompt));
     const vcpu = id === undefined ? vm.vcpus[0] : vm.vcpus.find((each) => each.id === id);
     if (vcpu === undefined) {
-      const there = vm.vcpus.map((each) => each.id).join(', ') || 'none: vm.createVcpu() makes one';
-      throw new DotUsageError(`there is no vCPU${id === undefined ? '' : ` ${id}`}; there is ${there}`);
+      if (vm.vcpus.length === 0) throw new DotUsageError('there is no vCPU: vm.createVcpu() makes one');
+      const there = vm.vcpus.map((each) => each.id).join(', ');
+      throw new DotUsageError(`there is no vCPU ${id}; there ${vm.vcpus.length === 1 ? 'is' : 'are'} ${there}`);
     }
     const { registers } = cliArch(kvm.arch);
     if (registers === undefined) throw new DotUsageError(`registers of ${kvm.arch} have no names here`);

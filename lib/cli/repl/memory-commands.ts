@@ -1,5 +1,5 @@
 import { hex } from '../../base/errors.ts';
-import { humanSize, table } from '../../base/text.ts';
+import { counted, humanSize, table } from '../../base/text.ts';
 import type { U64 } from '../../base/u64.ts';
 import { MemoryRegion } from '../../memory/region.ts';
 import { MEM } from '../../uapi/flags.ts';
@@ -50,29 +50,38 @@ const slots: DotCommand = {
   },
 };
 
+/** Bytes of memory that are dumped at once. */
+const MOST_SHOWN = 1 << 20;
+
 function examine(argument: string, prompt: Prompt, locate: (address: bigint, prompt: Prompt) => bigint): string {
   const [first = '', ...rest] = wordsOf(argument);
   const hasFormat = first.startsWith('/');
   const format = dumpFormat(hasFormat ? first : '');
   if (format === undefined)
-    throw new DotUsageError(`the format is /COUNT, one of x d u c s, one of b h w g, not ${first}`);
+    throw new DotUsageError(`the format is /COUNT from 1 on, one of x d u c s, one of b h w g, not ${first}`);
   const address = numberOf((hasFormat ? rest : [first, ...rest]).join(' '), 'the address', prompt);
   const { memory } = prompt.session.vm;
-  const wanted = Math.min(format.count * format.size, 1 << 20);
+  const asked = format.count * format.size;
+  if (asked > MOST_SHOWN) {
+    throw new DotUsageError(
+      `it shows no more than ${humanSize(MOST_SHOWN)} at once, and ${first} is ${humanSize(asked)}`,
+    );
+  }
   const pages: Uint8Array[] = [];
   // Neighbouring virtual pages may be anywhere.
-  for (let done = 0; done < wanted; ) {
+  for (let done = 0; done < asked; ) {
     const at = address + BigInt(done);
     const inPage = 4096 - Number(at & 4095n);
-    const bytes = new Uint8Array(Math.min(inPage, wanted - done));
+    const bytes = new Uint8Array(Math.min(inPage, asked - done));
     const got = memory.read(locate(at, prompt), bytes);
     pages.push(bytes.subarray(0, got));
     done += bytes.length;
     if (got < bytes.length) break;
   }
   const bytes = Buffer.concat(pages);
+  if (bytes.length === 0) throw new DotUsageError(`there is no memory at ${hex(address)}`);
   const text = dump(address, bytes, format, memory.littleEndian);
-  return bytes.length < wanted && format.letter !== 's'
+  return bytes.length < asked && format.letter !== 's'
     ? `${text}\nand no memory from ${hex(address + BigInt(bytes.length))} on`
     : text;
 }
@@ -98,7 +107,7 @@ const poke: DotCommand = {
     const { memory } = prompt.session.vm;
     const bytes = bytesOf(rest, memory.littleEndian, prompt);
     memory.writeExact(at, bytes);
-    return `${bytes.length} byte${bytes.length === 1 ? '' : 's'} at ${hex(at)}`;
+    return `${counted(bytes.length, 'byte')} at ${hex(at)}`;
   },
 };
 
@@ -111,7 +120,8 @@ function bytesOf(words: readonly string[], littleEndian: boolean, prompt: Prompt
   if (sized !== null) {
     const size = Number(sized[2]);
     const value = numberOf(sized[1]!, 'the value', prompt);
-    if (value >= 1n << BigInt(8 * size)) throw new DotUsageError(`${hex(value)} does not fit ${size} bytes`);
+    if (value >= 1n << BigInt(8 * size))
+      throw new DotUsageError(`${hex(value)} does not fit into ${counted(size, 'byte')}`);
     const bytes = Buffer.from(value.toString(16).padStart(2 * size, '0'), 'hex');
     return littleEndian ? bytes.reverse() : bytes;
   }

@@ -4,7 +4,7 @@ import { explainError } from '../explain-error.ts';
 import { columnsOf, type Io, styleFor, wantsColour } from '../io.ts';
 import type { Session } from '../session.ts';
 import { traceTo } from '../trace-lines.ts';
-import { dotHelp, HELP_ROWS, runDotCommand } from './commands.ts';
+import { HELP_ROWS, helpOn, runDotCommand } from './commands.ts';
 import type { Prompt } from './dot-command.ts';
 import { LineEvaluator } from './line-evaluator.ts';
 import { show } from './print.ts';
@@ -44,7 +44,7 @@ export async function takeLines(
     if (dot !== null) {
       const { ok, text } =
         dot[1] === 'help'
-          ? { ok: true, text: dotHelp(HELP_ROWS) }
+          ? helpOn(dot[2] ?? '', HELP_ROWS)
           : await runDotCommand(dot[1]!, dot[2] ?? dot[3] ?? '', prompt);
       if (ok) io.stdout.write(`${text}\n`);
       else fail(text);

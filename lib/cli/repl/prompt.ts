@@ -9,7 +9,7 @@ import { explainError } from '../explain-error.ts';
 import { columnsOf, type Io, styleFor, wantsColour } from '../io.ts';
 import type { Session } from '../session.ts';
 import { banner } from './banner.ts';
-import { DOT_COMMANDS, dotHelp, HELP_ROWS, noSuchCommand, runDotCommand } from './commands.ts';
+import { DOT_COMMANDS, HELP_ROWS, helpOn, noSuchCommand, runDotCommand } from './commands.ts';
 import { completer } from './completion.ts';
 import type { Prompt } from './dot-command.ts';
 import { show } from './print.ts';
@@ -128,13 +128,15 @@ function addHelp(server: REPLServer, context: Prompt): void {
     .map(([name, command]) => [`.${name}`, command?.help ?? ''] as const);
   server.defineCommand('help', {
     help: 'This list',
-    action() {
+    action(argument) {
       const rows = [...HELP_ROWS, ...nodes, ['.help', 'This list'] as const].sort(([a], [b]) => (a < b ? -1 : 1));
       const keys = wrap(
         'Ctrl-C ends what runs, and gets vCPUs out of their guests; Ctrl-D ends the prompt.',
         context.columns,
       );
-      server.output.write(`${dotHelp(rows, context.columns)}\n\n${keys.join('\n')}\n`);
+      const { ok, text } = helpOn(argument, rows, context.columns);
+      const after = argument.trim() === '' ? `\n${keys.join('\n')}\n` : '';
+      server.output.write(`${ok ? text : context.style.red(text)}\n${after}`);
       this.displayPrompt();
     },
   });

@@ -1,7 +1,7 @@
 import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../../backends/package-root.ts';
-import { table } from '../../base/text.ts';
+import { counted, table, wrap } from '../../base/text.ts';
 import { ERRNO } from '../../uapi/errno.ts';
 import { diagnose, report } from '../doctor/index.ts';
 import { suggestion } from '../nearest.ts';
@@ -35,17 +35,36 @@ const explain: DotCommand = {
   usage: 'ERRNO',
   help: 'What an error of the kernel means, call by call: .explain EEXIST',
   words: () => Object.keys(ERRNO),
-  run(argument) {
-    const byNumber = Object.entries(ERRNO).find(([, number]) => number === Math.abs(Number(argument || Number.NaN)));
+  run(argument, { tableWidth }) {
+    if (argument === '') throw new DotUsageError('which errno? A name, or its number');
+    const byNumber = Object.entries(ERRNO).find(([, number]) => number === Math.abs(Number(argument)));
     const name = byNumber?.[0] ?? argument.toUpperCase();
     const root = packageRoot();
     if (root === undefined) throw new DotUsageError('the documents are not here');
     const sections = readFileSync(join(root, 'docs/errors.md'), 'utf8').split(/^## /m).slice(1);
     const section = sections.find((text) => new RegExp(`^${name.replace(/\W/g, '')}\\b`).test(text));
-    if (section !== undefined) return section.trimEnd();
-    throw new DotUsageError(`there is nothing on ${name || 'no errno'}${suggestion(name, Object.keys(ERRNO))}`);
+    if (section !== undefined) return folded(section.trimEnd(), tableWidth);
+    throw new DotUsageError(`there is nothing on ${name}${suggestion(name, Object.keys(ERRNO))}`);
   },
 };
+
+/** Paragraphs and the points of lists, folded to a screen of some width. */
+function folded(text: string, width: number): string {
+  if (width === Number.POSITIVE_INFINITY) return text;
+  const paragraphs = text.split(/\n(?=\n|\* )/);
+  return paragraphs
+    .flatMap((paragraph) => {
+      const isPoint = paragraph.startsWith('* ');
+      const lines = wrap(isPoint ? paragraph.slice(2) : paragraph, isPoint ? width - 2 : width);
+      const [first = '', ...rest] = lines;
+      return isPoint
+        ? [`* ${first}`, ...rest.map((line) => `  ${line}`)]
+        : paragraph.startsWith('\n')
+          ? ['', ...lines]
+          : lines;
+    })
+    .join('\n');
+}
 
 let traceFile: number | undefined;
 
@@ -76,7 +95,7 @@ const save: DotCommand = {
     const options =
       kvm.backend === 'native' ? '' : ` --backend emulated --arch ${kvm.arch} --release ${kvm.emulated?.release}`;
     writeFileSync(argument, `// kvm-bridge run${options} ${argument}\n${typed.map((line) => `${line}\n`).join('')}`);
-    return `${typed.length} lines in ${argument}`;
+    return `${counted(typed.length, 'line')} in ${argument}`;
   },
 };
 

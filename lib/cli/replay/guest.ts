@@ -1,3 +1,4 @@
+import { counted } from '../../base/text.ts';
 import { bytesOfText } from '../../calls/format.ts';
 import type { TracePieces } from '../../calls/trace-file.ts';
 import {
@@ -75,11 +76,11 @@ export function exitText(exit: VcpuExit): string {
     case 'MMIO':
       return exit.isWrite
         ? `MMIO store of [${Buffer.from(exit.data).toString('hex')}] to 0x${exit.gpa.toString(16)}`
-        : `MMIO load of ${exit.size} bytes from 0x${exit.gpa.toString(16)}`;
+        : `MMIO load of ${counted(exit.size, 'byte')} from 0x${exit.gpa.toString(16)}`;
     case 'IO':
       return exit.direction === 'out'
         ? `IO out of [${Buffer.from(exit.data).toString('hex')}] to port 0x${exit.port.toString(16)}`
-        : `IO in of ${exit.count} times ${exit.size} bytes from port 0x${exit.port.toString(16)}`;
+        : `IO in of ${counted(exit.count, 'time')} ${counted(exit.size, 'byte')} from port 0x${exit.port.toString(16)}`;
     default:
       return exit.reason === 'OTHER' ? exit.name : exit.reason;
   }

@@ -8,6 +8,7 @@ import {
   virtualPage,
 } from '../../arch/ppc64/model/index.ts';
 import { hex } from '../../base/errors.ts';
+import { counted } from '../../base/text.ts';
 import { namedCounts } from '../hpt/reports.ts';
 import type { HptData, NodeData, SpaceData, TableData } from './data.ts';
 
@@ -55,7 +56,9 @@ export function virtualPagesOf(table: Htab, segments: readonly Segment[]): Space
   const nodes = [...bySegment.values()].map((pages) => segmentNode(pages, segments));
   const cut = [
     ...(found.length < MOST_ENTRIES ? [] : [`The table has more than ${MOST_ENTRIES} entries; these are the first.`]),
-    ...(lost === 0 ? [] : [`${lost} entries stand where they cannot be found.`]),
+    ...(lost === 0
+      ? []
+      : [`${counted(lost, 'entry stands', 'entries stand')} where nothing finds ${lost === 1 ? 'it' : 'them'}.`]),
   ].join(' ');
   return {
     name: 'Virtual pages by segment',
@@ -102,7 +105,7 @@ function stretches(pages: NodeData[]): NodeData[] {
     const last = nodes.at(-1)!;
     const end = BigInt(last.va) + BigInt(last.size) - from;
     const size = end > 1n << STRETCH ? end : 1n << STRETCH;
-    return { va: hex(from), size: hex(size), level: 'stretch', says: `${nodes.length} entries`, nodes };
+    return { va: hex(from), size: hex(size), level: 'stretch', says: counted(nodes.length, 'entry', 'entries'), nodes };
   });
 }
 

@@ -1,4 +1,5 @@
 import { hex } from '../../base/errors.ts';
+import { counted } from '../../base/text.ts';
 import { bytesOfText, lengthOfText } from '../../calls/format.ts';
 import type { TraceCall, TraceHead, TraceValue } from '../../calls/trace-file.ts';
 import { DIRTY_LOG_PAGE_OFFSET } from '../../uapi/flags.ts';
@@ -155,7 +156,7 @@ class Reading {
     const [shown] = vms;
     const about = [
       ...(head === undefined ? [] : [`A trace of the ${head.backend} kernel, ${head.arch} ${head.release}`]),
-      `${vms.length} VM${vms.length === 1 ? '' : 's'}${vms.length > 1 ? `, of which ${shown![0]} is shown: it had the most slots` : ''}`,
+      `${counted(vms.length, 'VM')}${vms.length > 1 ? `, of which ${shown![0]} is shown: it had the most slots` : ''}`,
       ...(shown === undefined ? [] : passesText(shown[1].passes.length)),
     ];
     return {

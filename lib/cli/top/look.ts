@@ -1,5 +1,5 @@
 import { hex } from '../../base/errors.ts';
-import { humanSize, table } from '../../base/text.ts';
+import { counted, humanSize, table } from '../../base/text.ts';
 
 /** What a guest did from one look to the next. */
 export interface Look {
@@ -32,7 +32,7 @@ export const lookAsJson = (look: Look): string => JSON.stringify(look);
 
 function exitsAsText({ seconds, vcpus, running, exits }: Look): string {
   const total = exits.reduce((sum, { count }) => sum + count, 0);
-  const head = `${running} of ${vcpus} vCPUs in their guest, ${rate(total, seconds)} exits a second`;
+  const head = `${running} of ${counted(vcpus, 'vCPU')} in ${vcpus === 1 ? 'its' : 'their'} guest, ${rate(total, seconds)} exits a second`;
   const rows = exits.map(({ reason, count }) => [reason, rate(count, seconds), `${count}`]);
   return rows.length === 0 ? head : `${head}\n${table(['exit', 'a second', 'count'], rows)}`;
 }

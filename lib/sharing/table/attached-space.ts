@@ -2,6 +2,7 @@ import { fstatSync, readSync } from 'node:fs';
 import { checkCallback, checkName, checkObject } from '../../base/arguments.ts';
 import { callBack } from '../../base/callback.ts';
 import { hexRange, KvmError } from '../../base/errors.ts';
+import { counted } from '../../base/text.ts';
 import { callError } from '../../calls/failure.ts';
 import { type KvmCalls, type SharingCalls, VIEW_WINDOW } from '../../calls/kvm-calls.ts';
 import type { CallName } from '../../calls/signatures.ts';
@@ -214,7 +215,7 @@ export class AttachedSpace<B extends Binding> implements BoundSpace {
     for (const left of [false, true]) {
       for (let index = 0; index < maxConsumers; index++) if (this.#take(index, name, left)) return index;
     }
-    const explanation = `the address space has ${maxConsumers} consumers, which is as many as it takes`;
+    const explanation = `the address space has ${counted(maxConsumers, 'consumer')}, which is as many as it takes`;
     throw new KvmError(ERRNO.ENOSPC, { syscall: 'attach', explanation });
   }
 

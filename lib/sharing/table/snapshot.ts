@@ -1,5 +1,6 @@
 import { isPowerOfTwo } from '../../base/arguments.ts';
 import { hex, hexRange, KvmError } from '../../base/errors.ts';
+import { counted } from '../../base/text.ts';
 import { ERRNO } from '../../uapi/errno.ts';
 import {
   HEADER,
@@ -99,12 +100,12 @@ export function readRegions(table: TableMemory): { generation: bigint; regions: 
     copied += bytes.length;
     // The owner writes here again only after it has published another generation.
     if (table.generation !== generation) continue;
-    if (count > maxRegions) throw bad(`there are ${count} regions, and room for ${maxRegions}`);
+    if (count > maxRegions) throw bad(`it has ${counted(count, 'region')}, and room for ${maxRegions}`);
     return { generation, regions: checkedRegions(bytes, count, logBytes * 8 * LOG_PAGE) };
   }
   throw new KvmError(ERRNO.EAGAIN, {
     syscall: 'attach',
-    explanation: `the table changed ${tries} times while it was read`,
+    explanation: `the table changed ${counted(tries, 'time')} while it was read`,
   });
 }
 

@@ -1,6 +1,7 @@
 import { fstatSync } from 'node:fs';
 import { checkInteger, checkU64 } from '../../base/arguments.ts';
 import { hex, KvmError } from '../../base/errors.ts';
+import { counted } from '../../base/text.ts';
 import type { U64 } from '../../base/u64.ts';
 import { callError } from '../../calls/failure.ts';
 import { type KvmCalls, type SharingCalls, VIEW_WINDOW } from '../../calls/kvm-calls.ts';
@@ -130,7 +131,10 @@ export class SpaceTable implements SpaceUser {
   add(region: MemoryRegion): void {
     const { maxRegions } = this.memory.shape;
     if (this.#space.memoryRegions.length > maxRegions - (this.#space.memoryRegions.includes(region) ? 0 : 1)) {
-      throw this.#tooBig(region, `the shared table has room for ${maxRegions} regions: share the space with more`);
+      throw this.#tooBig(
+        region,
+        `the shared table has room for ${counted(maxRegions, 'region')}: share the space with more`,
+      );
     }
     this.#requireInLog(region, region.start);
     if (!isShareable(region.mapping)) return;

@@ -1,4 +1,5 @@
 import { KvmError } from '../../base/errors.ts';
+import { counted } from '../../base/text.ts';
 import { callError } from '../../calls/failure.ts';
 import type { KvmCalls } from '../../calls/kvm-calls.ts';
 import { Mapping } from '../../memory/mapping.ts';
@@ -52,7 +53,7 @@ export class Inflight {
     const { size, offset, queues, queueSize } = area;
     const end = offset + stride(queueSize) * queues;
     if (queues === 0 || queueSize === 0 || offset % 8 !== 0 || size < end - offset || end > Number.MAX_SAFE_INTEGER) {
-      const explanation = `${size} bytes at ${offset} for ${queues} queues of ${queueSize}, which take ${end - offset}`;
+      const explanation = `${counted(size, 'byte')} at ${offset} for ${counted(queues, 'queue')} of ${queueSize}, which take ${end - offset}`;
       throw protocolError(REQUEST.SET_INFLIGHT_FD, explanation);
     }
     return new Inflight(Mapping.file(calls, descriptor.fd, { size: end }), area);
@@ -63,7 +64,7 @@ export class Inflight {
     const { queues, queueSize, offset } = this.area;
     if (index >= queues) return undefined;
     if (size > queueSize) {
-      const explanation = `queue ${index} has ${size} descriptors, and the area room for ${queueSize}`;
+      const explanation = `queue ${index} has ${counted(size, 'descriptor')}, and the area room for ${queueSize}`;
       throw new KvmError(ERRNO.EINVAL, { syscall: 'SET_INFLIGHT_FD', explanation });
     }
     const window = this.#mapping.window(0);

@@ -1,5 +1,6 @@
 import { isPowerOfTwo } from '../../base/arguments.ts';
 import { KvmError } from '../../base/errors.ts';
+import { counted } from '../../base/text.ts';
 import type { KvmCalls } from '../../calls/kvm-calls.ts';
 import { EventFd } from '../../sharing/eventfd.ts';
 import { UnixConnection } from '../../sharing/socket.ts';
@@ -177,7 +178,10 @@ export class Session implements QueueOwner {
   #setTable({ request, payload, descriptors }: Message): undefined {
     const entries = codec.decodeMemoryTable(request, payload);
     if (descriptors.length !== entries.length) {
-      throw codec.protocolError(request, `${entries.length} regions, and ${descriptors.length} descriptors`);
+      throw codec.protocolError(
+        request,
+        `${counted(entries.length, 'region')}, and ${counted(descriptors.length, 'descriptor')}`,
+      );
     }
     this.table.clear();
     try {
@@ -228,7 +232,7 @@ export class Session implements QueueOwner {
     const most = this.device.maxQueueSize ?? DEFAULT_QUEUE_SIZE;
     const queue = this.#stopped(request, index);
     if (num > most || !isPowerOfTwo(num)) {
-      throw codec.protocolError(request, `${num} descriptors: not a power of two, or more than ${most}`);
+      throw codec.protocolError(request, `${counted(num, 'descriptor')}: not a power of two, or more than ${most}`);
     }
     queue.size = num;
   }
@@ -283,7 +287,7 @@ export class Session implements QueueOwner {
     const { offset, size, flags } = codec.decodeConfig(request, payload);
     const config = this.device.config ?? codec.NO_PAYLOAD;
     if (offset + size > MAX_CONFIG) {
-      throw codec.protocolError(request, `${size} bytes at ${offset}, of at most ${MAX_CONFIG}`);
+      throw codec.protocolError(request, `${counted(size, 'byte')} at ${offset}, of at most ${MAX_CONFIG}`);
     }
     // Front ends ask for more than there is: the rest is 0.
     const bytes = new Uint8Array(size);
@@ -295,7 +299,7 @@ export class Session implements QueueOwner {
     const { offset, bytes } = codec.decodeConfig(request, payload);
     const length = this.device.config?.length ?? 0;
     if (this.device.writeConfig === undefined || offset + bytes.length > length) {
-      const explanation = `${bytes.length} bytes at ${offset} of a configuration space of ${length} that ${this.device.writeConfig === undefined ? 'can not' : 'can'} be written`;
+      const explanation = `${counted(bytes.length, 'byte')} at ${offset} of a configuration space of ${length} that ${this.device.writeConfig === undefined ? 'can not' : 'can'} be written`;
       throw new KvmError(ERRNO.EINVAL, { syscall: 'SET_CONFIG', explanation });
     }
     this.device.writeConfig(offset, bytes);
@@ -312,7 +316,7 @@ export class Session implements QueueOwner {
     if (queues === 0 || queues > this.#queues.length || queueSize === 0 || queueSize > most) {
       throw codec.protocolError(
         request,
-        `${queues} queues of ${queueSize}; there are ${this.#queues.length} of at most ${most}`,
+        `${counted(queues, 'queue')} of ${queueSize}; there are ${this.#queues.length} of at most ${most}`,
       );
     }
     const { inflight, descriptor } = Inflight.make(this.#calls, queues, queueSize);
@@ -380,6 +384,7 @@ function requireOffered(request: number, taken: bigint, offered: bigint): void {
 
 /** The one descriptor that a message must have. @throws KvmError EPROTO */
 function theDescriptor({ request, descriptors }: Message) {
-  if (descriptors.length !== 1) throw codec.protocolError(request, `${descriptors.length} descriptors, and not one`);
+  if (descriptors.length !== 1)
+    throw codec.protocolError(request, `${counted(descriptors.length, 'descriptor')}, and not one`);
   return descriptors[0]!;
 }

@@ -11,6 +11,7 @@ import {
   toU64,
 } from '../../base/arguments.ts';
 import { hex, KvmError, outOfRange } from '../../base/errors.ts';
+import { counted } from '../../base/text.ts';
 import type { U64 } from '../../base/u64.ts';
 import type { KvmCalls } from '../../calls/kvm-calls.ts';
 import { AddressSpace } from '../../sharing/address-space.ts';
@@ -346,7 +347,7 @@ export class VhostUserFrontEnd {
 
   [inspect.custom](): string {
     if (this.closed) return 'VhostUserFrontEnd (closed)';
-    return `VhostUserFrontEnd, features ${hex(this.features)}, protocol ${hex(this.protocolFeatures)}, ${this.#running.size} of ${this.queues} queues run, ${this.#memory.regions.size} regions${this.#log === undefined ? '' : ', logging'}`;
+    return `VhostUserFrontEnd, features ${hex(this.features)}, protocol ${hex(this.protocolFeatures)}, ${this.#running.size} of ${counted(this.queues, 'queue')} running, ${counted(this.#memory.regions.size, 'region')}${this.#log === undefined ? '' : ', logging'}`;
   }
 
   async #begin(timeoutMs: number): Promise<void> {

@@ -1,5 +1,6 @@
 import { checkBytes, checkInstance, checkInteger, checkSize } from '../../base/arguments.ts';
 import { hex } from '../../base/errors.ts';
+import { counted } from '../../base/text.ts';
 import { GuestMemory } from '../../memory/guest-memory.ts';
 import {
   type ChainSegment,
@@ -100,7 +101,7 @@ const total = (segments: readonly ChainSegment[]): number => segments.reduce((su
  * @throws KvmError EPROTO for what virtio forbids, EFAULT for an indirect table outside memory
  */
 export function readChain(memory: GuestMemory, { desc, size }: QueueLayout, head: number, indirect: boolean): Chain {
-  if (head >= size) throw queueError(`the head is ${head}, and the queue has ${size} descriptors`);
+  if (head >= size) throw queueError(`the head is ${head}, and the queue has ${counted(size, 'descriptor')}`);
   const readable: ChainSegment[] = [];
   const writable: ChainSegment[] = [];
   let [table, entries, index, bytes, count, direct] = [desc, size, head, 0, 0, 0];
@@ -145,7 +146,7 @@ function indirectEntries(index: number, length: number, flags: number, allowed: 
   if ((flags & DESC_FLAG.NEXT) !== 0) throw queueError(`descriptor ${index} is indirect and has a next`);
   if (length === 0 || length % DESC_SIZE !== 0 || length > descBytes(MAX_CHAIN)) {
     throw queueError(
-      `descriptor ${index} is an indirect table of ${length} bytes, which is not 1 to ${MAX_CHAIN} descriptors`,
+      `descriptor ${index} is an indirect table of ${counted(length, 'byte')}, which is not 1 to ${MAX_CHAIN} descriptors`,
     );
   }
   return length / DESC_SIZE;

@@ -1,5 +1,6 @@
 import { checkBoolean, checkInstance, checkInstances, checkInteger, checkU32 } from '../../base/arguments.ts';
 import type { KvmError } from '../../base/errors.ts';
+import { counted } from '../../base/text.ts';
 import { GuestMemory } from '../../memory/guest-memory.ts';
 import { Chain, readChain } from './chain.ts';
 import {
@@ -152,7 +153,7 @@ export class DeviceQueue {
     const count = indexDistance(index, this.#nextAvail);
     if (count > size) {
       throw queueError(
-        `the available index went from ${this.#nextAvail} to ${index}, and the queue has ${size} descriptors`,
+        `the available index went from ${this.#nextAvail} to ${index}, and the queue has ${counted(size, 'descriptor')}`,
       );
     }
     return count;

@@ -1,5 +1,6 @@
 import { checkInstance } from '../../base/arguments.ts';
 import { KvmError } from '../../base/errors.ts';
+import { counted } from '../../base/text.ts';
 import { GuestMemory } from '../../memory/guest-memory.ts';
 import { ERRNO } from '../../uapi/errno.ts';
 import {
@@ -77,7 +78,7 @@ export class DriverQueue<T> {
     checkSegments(writable, 'writable');
     const count = readable.length + writable.length;
     if (count === 0 || count > this.#free.length) {
-      const explanation = `a chain of ${count} descriptors; ${this.#free.length} of ${this.#layout.size} are free`;
+      const explanation = `a chain of ${counted(count, 'descriptor')}; ${this.#free.length} of ${this.#layout.size} are free`;
       throw new KvmError(count === 0 ? ERRNO.EINVAL : ERRNO.ENOSPC, { syscall: 'virtqueue', explanation });
     }
     const descriptors = this.#free.splice(this.#free.length - count).reverse();
@@ -130,7 +131,9 @@ export class DriverQueue<T> {
     const found = this.#inFlight.get(head);
     if (found === undefined) throw queueError(`the device gives back chain ${head}, which is not in flight`);
     if (written > found.writable) {
-      throw queueError(`the device wrote ${written} bytes into chain ${head}, which has room for ${found.writable}`);
+      throw queueError(
+        `the device wrote ${counted(written, 'byte')} into chain ${head}, which has room for ${found.writable}`,
+      );
     }
     this.#inFlight.delete(head);
     this.#free.push(...found.descriptors);

@@ -116,12 +116,15 @@ describe('lines from a pipe', { timeout: LIMIT }, () => {
 });
 
 describe('the lines that .examples shows', { timeout: LIMIT }, () => {
-  it.each(['x86_64', 's390x', 'ppc64', 'aarch64'])('work on %s, but for the one that shows an error', async (arch) => {
-    const options = ['--arch', arch, ...EMULATED];
-    const { out: examples } = await built.cli(options, { input: '.examples' });
-    const { err } = await built.cli(options, { input: examples });
-    expect(err).toMatch(/^KvmError EINVAL: guest_phys_addr 0x1234 .*\n {2}ioctl.*\n$/);
-  });
+  it.each(['x86_64', 's390x', 'ppc64', 'aarch64', 'riscv64'])(
+    'work on %s, but for the one that shows an error',
+    async (arch) => {
+      const options = ['--arch', arch, ...EMULATED];
+      const { out: examples } = await built.cli(options, { input: '.examples' });
+      const { err } = await built.cli(options, { input: examples });
+      expect(err).toMatch(/^KvmError EINVAL: guest_phys_addr 0x1234 .*\n {2}ioctl.*\n$/);
+    },
+  );
 });
 
 describe('run', { timeout: LIMIT }, () => {

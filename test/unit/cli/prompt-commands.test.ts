@@ -114,11 +114,11 @@ describe('commands about memory', () => {
       'the address nonsense: nonsense is not defined',
       'not /3z',
       'the address is a number ≥ 0, not -1',
-      '0x1234 does not fit 1 bytes',
+      '0x1234 does not fit into 1 byte',
       'not xyz',
       "storage keys are s390x's, and this is x86_64",
       'there is no vCPU whose tables could be walked',
-      'there is no vCPU 7; there is none',
+      '.regs: there is no vCPU: vm.createVcpu() makes one',
       '.dirty or .dirty stop, not .dirty twice',
       'there is no command .memm; did you mean .mem?',
       'there is nothing on EFOO',
@@ -195,6 +195,66 @@ describe('commands about the session', () => {
   });
 });
 
+describe('what a new user types', () => {
+  it.each<Arch>(['x86_64', 's390x', 'ppc64', 'aarch64', 'riscv64'])('is answered in words on %s', async (arch) => {
+    const { out, err, status } = await piped(
+      { arch },
+      ...[
+        '.regs',
+        '.xp 0',
+        'vm.memory.addRam(0, kvm.mapAnonymous(1 << 20)); undefined',
+        '.xp /0xb 0',
+        '.xp /9999999xb 0',
+      ],
+      ...['.slots all', '.mem 0', '.kernel now', '.explain', '.explain EINVALL', '.save /nonexistent/x', '.trace /tmp'],
+      ...[
+        '.help mem',
+        '.help .slots',
+        '.help memm',
+        '.poke 0 0x41',
+        '.poke 0 0x4142',
+        '.dirty',
+        'vm.memory.markDirty(0, 1)',
+      ],
+      ...['vm.dirtyPages.collect(); vm.dirtyPages', 'vm.createVcpu(); vm', '.save /dev/null'],
+    );
+    expect(status).toBe(1);
+    expect(err.split('\n').filter((line) => !line.startsWith('usage: '))).toEqual([
+      '.regs: there is no vCPU: vm.createVcpu() makes one',
+      '.xp: there is no memory at 0x0',
+      '.xp: the format is /COUNT from 1 on, one of x d u c s, one of b h w g, not /0xb',
+      '.xp: it shows no more than 1 MiB at once, and /9999999xb is 9.54 MiB',
+      '.slots: it takes nothing behind it',
+      '.mem: it takes nothing behind it',
+      '.kernel: it takes nothing behind it',
+      '.explain: which errno? A name, or its number',
+      '.explain: there is nothing on EINVALL; did you mean EINVAL?',
+      '.save: /nonexistent/x: no such file or directory (ENOENT)',
+      '.trace: /tmp: illegal operation on a directory (EISDIR)',
+      'there is no command .memm; did you mean .mem?',
+      '',
+    ]);
+    const lines = out.split('\n');
+    expect(lines.slice(0, 4)).toEqual([
+      expect.stringMatching(/^\.mem {2}The memory map: /),
+      expect.stringMatching(/^\.slots {2}The memslots, /),
+      '1 byte at 0x0',
+      '2 bytes at 0x0',
+    ]);
+    expect(out).toContain('DirtyPages (log), 1 page collected in 1 memslot\n');
+    expect(out).toMatch(/^Vm fd .*, 1 vCPU\n/m);
+    expect(lines.at(-2)).toBe('4 lines in /dev/null');
+  });
+
+  it.each<Arch>(['x86_64', 's390x', 'ppc64', 'aarch64', 'riscv64'])(
+    'of .examples on %s fits 60 columns',
+    async (arch) => {
+      const { out } = await piped({ arch }, '.examples');
+      for (const line of out.split('\n')) expect(line.length).toBeLessThanOrEqual(60);
+    },
+  );
+});
+
 describe('a captured guest', () => {
   it('of s390x is ready to walk', async () => {
     const capture = JSON.parse(
@@ -267,7 +327,7 @@ describe('values', () => {
       'vm.dirtyPages.start(); vm.memory.writeU8(0x103000, 1)',
       'vm.dirtyPages.collect()',
     );
-    expect(out).toMatch(/1 pages collected in 1 memslots\n {2}gfn +pages\n {2}0x103 +1\n$/);
+    expect(out).toMatch(/1 page collected in 1 memslot\n {2}gfn +pages\n {2}0x103 +1\n$/);
   });
 });
 

@@ -40,7 +40,7 @@ describe('what a guest does', () => {
     for (let i = 0; i < 8; i++) expect(vcpu.runSync().reason).toBe('IO');
     expect(vcpu.runSync().reason).toBe('HLT');
     const text = lookAsText(meter.look());
-    expect(text).toMatch(/^0 of 1 vCPUs in their guest, /);
+    expect(text).toMatch(/^0 of 1 vCPU in its guest, /);
     expect(row(text, 'IO')?.[2]).toBe('8');
     expect(row(text, 'HLT')?.[2]).toBe('1');
     // 8 of 256 pages.

@@ -103,7 +103,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   'cli/report': {
     'package/report': 'of-capture',
     'unit/cli/report/spaces': 'of-ppc64 of-s390x',
-    'unit/cli/report/trace': 'data html index of-trace',
+    'unit/cli/report/trace': 'data html index of-trace traced-rings',
   },
   'cli/report/page': {
     'package/report': 'colours format grid-map main memory-map runs space-tree zoomed-canvas',

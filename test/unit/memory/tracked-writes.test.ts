@@ -114,7 +114,7 @@ describe.each(UFFD_KERNELS)('$name', ({ callsOf, kvmOf, isReal }) => {
       ram.write(page, new Uint8Array([1]));
       ram.close();
       expect(pagesOf(writes)).toEqual([1]);
-      expect(inspect(writes)).toContain('1 pages collected');
+      expect(inspect(writes)).toContain('1 page collected');
       writes.close();
       writes.close();
       expect([writes.closed, writes.count, ram.pins]).toEqual([true, 1, 0]);

@@ -28,11 +28,11 @@ describe.each([
       { ringOnly: true },
       'ENXIO: this VM has a dirty ring instead of dirty bitmaps: harvest the rings of its vCPUs',
     ],
-    ['a slot', { slot: 8 }, 'EINVAL: slot 8 of address space 0 cannot be: there are 8 slots and 2 address space(s)'],
+    ['a slot', { slot: 8 }, 'EINVAL: slot 8 of address space 0 cannot be: there are 8 slots and 2 address spaces'],
     [
       'a space',
       { slot: 0x2_0001 },
-      'EINVAL: slot 1 of address space 2 cannot be: there are 8 slots and 2 address space(s)',
+      'EINVAL: slot 1 of address space 2 cannot be: there are 8 slots and 2 address spaces',
     ],
     ['no slot', { slot: 0x1_0003, existing: undefined }, 'ENOENT: there is no slot 3 in address space 1'],
     ['no log', { existing: { ...slot, flags: MEM.READONLY } }, 'ENOENT: slot 3 was made without LOG_DIRTY_PAGES'],

@@ -21,7 +21,7 @@ it.each<[string, Partial<DirtyRingContext>, string | undefined]>([
     "E2BIG: the ring's size, 0x200000 bytes, is above the largest, 0x100000",
   ],
   ['twice', { enabled: 4096 }, 'EINVAL: a ring of 4096 bytes was enabled before; it can be set once'],
-  ['vCPUs', { vcpus: 2 }, 'EINVAL: the VM has 2 vCPU(s) already; enable the ring before the first'],
+  ['vCPUs', { vcpus: 2 }, 'EINVAL: the VM has 2 vCPUs already; enable the ring before the first'],
 ])('%s', (_, change, expected) => {
   expect(answer(DIRTY_RING_RULES, { ...FINE, ...change })).toBe(expected);
 });

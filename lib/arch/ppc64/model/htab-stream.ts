@@ -3,6 +3,7 @@
  * header {u32 index, u16 n_valid, u16 n_invalid} in the host's byte order, then n_valid entries of 16 bytes, two
  * big-endian doublewords each (since Linux 3.17). The n_invalid slots behind them are empty and carry no bytes.
  */
+
 import {
   checkBoolean,
   checkBytes,
@@ -13,6 +14,7 @@ import {
   checkOneOf,
 } from '../../../base/arguments.ts';
 import { outOfRange } from '../../../base/errors.ts';
+import { counted } from '../../../base/text.ts';
 import { entriesOf } from './hash.ts';
 import { HPTE_SIZE, HPTE_WORDS, V_HI, V_LO } from './hpte.ts';
 import { checkSameOrder, Htab } from './htab.ts';
@@ -152,7 +154,7 @@ class Cursor implements HtabChunk {
       throw new HtabStreamError(
         'truncated-entries',
         offset,
-        `${nValid} valid entries have ${nValid * HPTE_SIZE} bytes, ${view.byteLength - entries} are left`,
+        `${counted(nValid, 'valid entry has', 'valid entries have')} ${nValid * HPTE_SIZE} bytes, ${view.byteLength - entries} are left`,
       );
     }
     this.index = index;

@@ -1,5 +1,6 @@
 import { checkBytes, checkInteger, checkObject } from '../../../base/arguments.ts';
 import { hex, outOfRange } from '../../../base/errors.ts';
+import { counted } from '../../../base/text.ts';
 import type { U64 } from '../../../base/u64.ts';
 import type { Callee } from '../../../calls/failure.ts';
 import type { S390xCalls } from '../../../calls/kvm-calls.ts';
@@ -96,7 +97,7 @@ export class VmMemOp {
     if (replacement.length !== expected.length) {
       throw outOfRange(
         'options.replacement',
-        `as long as what is expected, ${expected.length} bytes`,
+        `as long as what is expected, ${counted(expected.length, 'byte')}`,
         replacement.length,
       );
     }

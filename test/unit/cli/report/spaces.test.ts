@@ -110,6 +110,6 @@ describe('the virtual pages of a hashed page table', () => {
     expect(step * cells.length).toBe(large.groupCount);
     expect(cells.reduce((sum, each) => sum + each, 0)).toBe(320_000);
     // An entry that stands where no hash leads is no virtual page.
-    expect(virtualPagesOf(large, []).cut).toMatch(/entries stand where they cannot be found/);
+    expect(virtualPagesOf(large, []).cut).toMatch(/entries stand where nothing finds them/);
   });
 });

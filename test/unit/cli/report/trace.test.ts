@@ -191,7 +191,7 @@ describe('kvm-bridge report', () => {
     ['capture.json', '{"memory":"1"}', /capture\.json is damaged: .* 0x1 bytes of memory/],
     ['pages.bin', recordAt(1n), /pages\.bin is damaged: 0x1 is the address of no page/],
     ['pages.bin', recordAt(1n << 44n), /capture\.json is damaged: .* bytes of memory/],
-    ['pages.bin', 'x', /pages\.bin is damaged: 1 bytes are not records of 4104/],
+    ['pages.bin', 'x', /pages\.bin is damaged: 1 byte is no records of 4104/],
     ['htab.stream', 'x', /htab\.stream is damaged: /],
     ['skeys.bin.gz', Buffer.of(0x1f, 0x8b, 8), /skeys\.bin\.gz: the gzipped data ends too early: the file is cut off/],
     [
