@@ -1,0 +1,81 @@
+import { describe, expect, it } from 'vitest';
+import { DirtyBitmap } from '../../../lib/memory/dirty-bitmap.ts';
+import { EmulatedKernel } from '../../../lib/raw.ts';
+
+const calls = new EmulatedKernel({ arch: 'x86_64' });
+
+/** A bitmap with every page set. */
+function full(npages: number): DirtyBitmap {
+  const bitmap = new DirtyBitmap(calls, npages);
+  for (let page = 0; page < npages; page++) bitmap.set(page);
+  return bitmap;
+}
+
+const pagesOf = (bits: Uint8Array, first = 0): number[] =>
+  [...bits].flatMap((byte, i) => [0, 1, 2, 3, 4, 5, 6, 7].filter((b) => byte & (1 << b)).map((b) => first + 8 * i + b));
+const range = (first: number, end: number): number[] => Array.from({ length: end - first }, (_, i) => first + i);
+
+describe('the bitmap of a slot', () => {
+  it('has one bit for each page, the lowest first, in words of 64', () => {
+    for (const [npages, bytes] of [
+      [1, 8],
+      [64, 8],
+      [65, 16],
+      [200, 32],
+    ] as const) {
+      const bitmap = new DirtyBitmap(calls, npages);
+      expect(bitmap.words).toHaveLength(0);
+      expect(bitmap.bytes).toEqual(new Uint8Array(bytes));
+      bitmap.set(npages - 1);
+      expect(pagesOf(bitmap.bytes)).toEqual([npages - 1]);
+      expect(bitmap.words).toHaveLength(bytes / 4);
+      bitmap.clear();
+      expect(pagesOf(bitmap.bytes)).toEqual([]);
+      bitmap.close();
+      expect(bitmap.words).toHaveLength(0);
+    }
+  });
+
+  it('has memory that ends with it when it is large', () => {
+    // 2^19 pages are 64 KiB of bits; 64 more are 8 bytes more, and not a whole page.
+    for (const npages of [2 ** 19, 2 ** 19 + 64]) {
+      const bitmap = new DirtyBitmap(calls, npages);
+      const { bytes } = bitmap;
+      expect(bytes).toHaveLength(npages / 8);
+      expect(bytes.byteOffset + bytes.length).toBe(bytes.buffer.byteLength);
+      bitmap.set(0);
+      bitmap.set(npages - 1);
+      expect([bytes[0], bytes.at(-1)]).toEqual([1, 0x80]);
+      bitmap.clear();
+      expect([bytes[0], bytes.at(-1)]).toEqual([0, 0]);
+      bitmap.close();
+    }
+  });
+
+  // CLEAR_DIRTY_LOG: first_page a multiple of 64, num_pages too unless it reaches the end of the slot.
+  it.each([
+    [0, 200, 0, 200],
+    [0, 64, 0, 64],
+    [3, 5, 0, 64],
+    [63, 65, 0, 128],
+    [64, 128, 64, 64],
+    [100, 140, 64, 128],
+    [127, 128, 64, 64],
+    [128, 129, 128, 64],
+    [130, 200, 128, 72],
+    [190, 200, 128, 72],
+    [192, 200, 192, 8],
+    [199, 200, 192, 8],
+  ])('gives the bits of [%i, %i) alone, in groups of 64 pages', (first, end, firstPage, numPages) => {
+    const part = full(200).part(first, end);
+    expect(part).toMatchObject({ firstPage, numPages });
+    expect(part.bits).toHaveLength(Math.ceil(numPages / 64) * 8);
+    expect(pagesOf(part.bits, firstPage)).toEqual(range(first, end));
+  });
+
+  it('keeps its own bits when a part is taken', () => {
+    const bitmap = full(100);
+    bitmap.part(10, 20);
+    expect(pagesOf(bitmap.bytes)).toEqual(range(0, 100));
+  });
+});

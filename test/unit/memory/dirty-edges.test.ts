@@ -1,0 +1,255 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { AddressSpace, DIRTY_LOG, Kvm, type Vm } from '../../../lib/index.ts';
+import { EmulatedKernel, MEM } from '../../../lib/raw.ts';
+import { UNIT } from '../handles/backends.ts';
+import { loadStores } from '../handles/guests.ts';
+
+const PAGE = 4096;
+/** The frames of UNIT. */
+const FRAMES = UNIT / PAGE;
+
+let kernel: EmulatedKernel;
+let kvm: Kvm;
+let vm: Vm;
+/** What was asked of the kernel, by name. */
+let asked: string[];
+
+beforeEach(() => {
+  kernel = new EmulatedKernel({ arch: 'x86_64' });
+  asked = [];
+  for (const name of ['getDirtyLog', 'clearDirtyLog', 'setUserMemoryRegion'] as const) {
+    const real = kernel[name].bind(kernel) as (...args: never[]) => number;
+    (kernel as unknown as Record<string, unknown>)[name] = (...args: never[]) => {
+      asked.push(name);
+      return real(...args);
+    };
+  }
+  kvm = Kvm.open({ calls: kernel });
+  vm = kvm.createVm();
+});
+afterEach(() => {
+  vm.close();
+  kvm.close();
+});
+
+const collected = (options?: { clear: boolean }): number[] => [...vm.dirtyPages.collect(options).pages()];
+const write = (...gfns: number[]): void => {
+  for (const gfn of gfns) vm.memory.writeU8(gfn * PAGE, 1);
+};
+
+describe('collecting', () => {
+  it('is refused while what was collected is gone through, and not afterwards', () => {
+    vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+    const { dirtyPages } = vm;
+    dirtyPages.start();
+    write(3, 9);
+    dirtyPages.collect();
+    const busy = {
+      code: 'EBUSY',
+      syscall: 'collect dirty pages',
+      explanation: 'the pages that were collected are just being gone through: collect when that is over',
+    };
+    const again = () => void dirtyPages.collect();
+    expect(() => dirtyPages.forEachPage(again)).toThrow(expect.objectContaining(busy));
+    expect(() => dirtyPages.forEachRun(again)).toThrow(expect.objectContaining(busy));
+    write(4);
+    expect(collected()).toEqual([4]);
+  });
+
+  it('is said not to be started, or to have ended, by each call that needs it', () => {
+    vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+    const { dirtyPages } = vm;
+    const stopped = { code: 'ENOENT', explanation: 'dirty tracking is not started' };
+    expect(dirtyPages.started).toBe(false);
+    expect(() => dirtyPages.collect()).toThrow(expect.objectContaining({ ...stopped, syscall: 'collect dirty pages' }));
+    expect(() => dirtyPages.clear()).toThrow(expect.objectContaining({ ...stopped, syscall: 'clear dirty pages' }));
+    dirtyPages.start();
+    expect(dirtyPages.started).toBe(true);
+    dirtyPages.stop();
+    expect(() => dirtyPages.collect()).toThrow(expect.objectContaining(stopped));
+    dirtyPages.start();
+    vm.close();
+    expect(dirtyPages.started).toBe(false);
+    expect(() => dirtyPages.start()).toThrow(expect.objectContaining({ code: 'EBADF', syscall: 'start dirty pages' }));
+  });
+
+  it('asks for each slot once, and clears under manual protection only where something is dirty', () => {
+    vm.enableCap('MANUAL_DIRTY_LOG_PROTECT2', [DIRTY_LOG.MANUAL_PROTECT_ENABLE]);
+    vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+    vm.memory.addRam(UNIT, kvm.mapAnonymous(UNIT));
+    vm.dirtyPages.start();
+    asked.length = 0;
+    expect(collected()).toEqual([]);
+    expect(asked).toEqual(['getDirtyLog', 'getDirtyLog']);
+  });
+
+  it('turns the log on for each slot that lacks it, and off again', () => {
+    const flags = () => [...vm.memslots].map((slot) => slot.flags);
+    vm.memory.addRam(0, kvm.mapAnonymous(UNIT), { readOnly: true });
+    vm.memory.addRam(UNIT, kvm.mapAnonymous(UNIT));
+    asked.length = 0;
+    vm.dirtyPages.start();
+    expect(flags()).toEqual([MEM.READONLY | MEM.LOG_DIRTY_PAGES, MEM.LOG_DIRTY_PAGES]);
+    vm.dirtyPages.start();
+    expect(asked).toEqual(['setUserMemoryRegion', 'setUserMemoryRegion']);
+    vm.dirtyPages.stop();
+    expect(flags()).toEqual([MEM.READONLY, 0]);
+    vm.dirtyPages.stop();
+    expect(asked).toHaveLength(4);
+  });
+
+  it('is of one address space of the VM: slots of another are not its', () => {
+    const ram = kvm.mapAnonymous(UNIT);
+    vm.memory.addRam(0, ram);
+    vm.dirtyPages.start();
+    const other = { guestPhysAddr: 16 * UNIT, memorySize: UNIT, userspaceAddr: ram.hva };
+    vm.memslots.set({ slot: 0x1_0000, flags: MEM.LOG_DIRTY_PAGES, ...other });
+    asked.length = 0;
+    collected();
+    expect(asked).toEqual(['getDirtyLog']);
+  });
+
+  it('follows slots that are set by hand, if they have the log', () => {
+    vm.dirtyPages.start();
+    const ram = kvm.mapAnonymous(UNIT);
+    const place = { slot: 5, guestPhysAddr: 0, memorySize: UNIT, userspaceAddr: ram.hva };
+    vm.memslots.set({ ...place, flags: 0 });
+    asked.length = 0;
+    collected();
+    expect(asked).toEqual([]);
+    vm.memslots.set({ ...place, memorySize: 0 });
+    vm.memslots.set({ ...place, flags: MEM.LOG_DIRTY_PAGES });
+    asked.length = 0;
+    collected();
+    expect(asked).toEqual(['getDirtyLog']);
+  });
+});
+
+describe('what is removed', () => {
+  it('is told with its runs in ascending order, however far apart and in which order they were written', () => {
+    // More than one chunk of 2^15 frames.
+    const region = vm.memory.addRam(0, kvm.mapAnonymous(2 ** 29));
+    vm.dirtyPages.start();
+    write(0x1_8001, 0x1_8000, 0x7fff, 0x8000, 5);
+    region.remove();
+    vm.dirtyPages.collect();
+    expect(vm.dirtyPages.removed.map(({ runs }) => runs)).toEqual([
+      [
+        { gfn: 5, npages: 1 },
+        { gfn: 0x7fff, npages: 2 },
+        { gfn: 0x1_8000, npages: 2 },
+      ],
+    ]);
+    expect(vm.dirtyPages.count).toBe(0);
+  });
+
+  it('is not told where nothing is dirty', () => {
+    const clean = vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+    const dirty = vm.memory.addRam(UNIT, kvm.mapAnonymous(UNIT));
+    vm.dirtyPages.start();
+    write(FRAMES + 2);
+    clean.remove();
+    dirty.remove();
+    vm.dirtyPages.collect();
+    expect(vm.dirtyPages.removed).toMatchObject([
+      { slot: { baseGfn: FRAMES }, runs: [{ gfn: FRAMES + 2, npages: 1 }] },
+    ]);
+    vm.dirtyPages.stop();
+    expect(vm.dirtyPages.removed).toEqual([]);
+  });
+});
+
+describe('clearing under manual protection', () => {
+  // Two regions, the second of which begins at frame 2 * FRAMES, and is found with its own first page.
+  const SECOND = 2 * FRAMES;
+  const dirty = [3, 63, 64, 130, SECOND, SECOND + 64, SECOND + 255];
+
+  const clearAfter = async (clear: () => void): Promise<number[]> => {
+    vm.enableCap('MANUAL_DIRTY_LOG_PROTECT2', [DIRTY_LOG.MANUAL_PROTECT_ENABLE]);
+    vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+    vm.memory.addRam(SECOND * PAGE, kvm.mapAnonymous(UNIT));
+    const vcpu = vm.createVcpu();
+    vm.dirtyPages.start();
+    loadStores(
+      kvm,
+      vm,
+      vcpu,
+      dirty.map((gfn) => gfn * PAGE + 8),
+    );
+    await vcpu.run();
+    const code = collected({ clear: false }).filter((gfn) => !dirty.includes(gfn));
+    clear();
+    return collected({ clear: false }).filter((gfn) => !code.includes(gfn));
+  };
+  const without = (...gone: number[]): number[] => dirty.filter((gfn) => !gone.includes(gfn));
+
+  it.each([
+    ['nothing for an empty range', 3 * PAGE, 0, []],
+    ['the page that a byte of the range is in', 3 * PAGE + 5, 1, [3]],
+    ['two pages for two bytes over their seam', 64 * PAGE - 1, 2, [63, 64]],
+    ['no page behind a range that ends with one', 63 * PAGE, PAGE, [63]],
+    ['the first page of another slot', SECOND * PAGE, PAGE, [SECOND]],
+    ['pages of both slots', 130 * PAGE, (SECOND - 130 + 65) * PAGE, [130, SECOND, SECOND + 64]],
+    ['the last page of a slot', (SECOND + 255) * PAGE, PAGE, [SECOND + 255]],
+    ['nothing beyond all slots', 8 * UNIT, UNIT, []],
+    ['nothing between the slots', UNIT, UNIT, []],
+  ] as const)('clears %s', async (_, gpa, size, gone) => {
+    expect(await clearAfter(() => vm.dirtyPages.clear(gpa, size))).toEqual(without(...gone));
+  });
+
+  it('clears everything where no range is given', async () => {
+    expect(await clearAfter(() => vm.dirtyPages.clear())).toEqual([]);
+  });
+
+  it('is done by collect otherwise, and clear does nothing then', () => {
+    vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+    vm.dirtyPages.start();
+    asked.length = 0;
+    vm.dirtyPages.clear(0, UNIT);
+    expect(asked).toEqual([]);
+  });
+});
+
+describe('lists of what was collected', () => {
+  it('end where the array does, and go on from there over the seam of two slots', () => {
+    vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+    vm.memory.addRam(UNIT, kvm.mapAnonymous(UNIT));
+    const { dirtyPages } = vm;
+    dirtyPages.start();
+    write(1, FRAMES - 2, FRAMES - 1, FRAMES, FRAMES + 1, FRAMES + 5);
+    dirtyPages.collect();
+    expect(dirtyPages.runs()).toEqual([
+      { gfn: 1, npages: 1 },
+      { gfn: FRAMES - 2, npages: 4 },
+      { gfn: FRAMES + 5, npages: 1 },
+    ]);
+    const runs = new Float64Array(4);
+    expect(dirtyPages.runsInto(runs)).toBe(2);
+    expect([...runs]).toEqual([1, 1, FRAMES - 2, 4]);
+    expect(dirtyPages.runsInto(runs, FRAMES - 1)).toBe(2);
+    expect([...runs]).toEqual([FRAMES - 1, 3, FRAMES + 5, 1]);
+    expect(dirtyPages.runsInto(runs, FRAMES + 2)).toBe(1);
+    expect([...runs.subarray(0, 2)]).toEqual([FRAMES + 5, 1]);
+    expect(dirtyPages.runsInto(runs, 8 * FRAMES)).toBe(0);
+    expect(dirtyPages.runsInto(new Float64Array(0))).toBe(0);
+    const gfns = new Float64Array(3);
+    expect(dirtyPages.pagesInto(gfns)).toBe(3);
+    expect([...gfns]).toEqual([1, FRAMES - 2, FRAMES - 1]);
+    expect(dirtyPages.pagesInto(gfns, FRAMES)).toBe(3);
+    expect([...gfns]).toEqual([FRAMES, FRAMES + 1, FRAMES + 5]);
+    expect(dirtyPages.pagesInto(gfns, FRAMES + 6)).toBe(0);
+    const seen: number[] = [];
+    dirtyPages.forEachPage((gfn) => void seen.push(gfn));
+    expect(seen).toEqual([...dirtyPages.pages()]);
+  });
+
+  it('have no pages that were written where no slot is', () => {
+    const space = new AddressSpace({ littleEndian: true, pageSize: PAGE });
+    space.addRam(0, kvm.mapAnonymous(UNIT));
+    vm.bind(space);
+    vm.dirtyPages.start();
+    vm.memory.markDirty(4 * UNIT, 4 * PAGE);
+    vm.memory.markDirty(UNIT - PAGE, 2 * PAGE);
+    expect(collected()).toEqual([FRAMES - 1]);
+  });
+});
