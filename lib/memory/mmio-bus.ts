@@ -203,10 +203,10 @@ export class MmioBus {
 
   /** The range that contains an address. */
   find(address: U64): MmioRegion | undefined {
+    if (typeof address === 'number') return this.#table.find(checkAddress(address, 'address'));
+    const { page, rest } = splitGpa(address, 'address');
     // Beyond 2^53 only whole pages are exact, and ranges are made of these.
-    return this.#table.find(
-      typeof address === 'number' ? checkAddress(address, 'address') : splitGpa(address, 'address').page,
-    );
+    return this.#table.find(page < Number.MAX_SAFE_INTEGER ? page + rest : page);
   }
 
   /** A range that has a part of [start, end). */

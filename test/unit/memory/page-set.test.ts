@@ -145,3 +145,14 @@ it('what cannot be taken back is told with the cause', () => {
     }),
   );
 });
+
+it('is used again after it was cleared, in the chunk of before and in the first ones', () => {
+  for (const gfn of [0, CHUNK, 2 * CHUNK]) {
+    const set = new PageSet();
+    set.add(gfn);
+    set.clear();
+    expect(set.empty).toBe(true);
+    for (const again of [gfn, 0, CHUNK]) set.add(again);
+    expect(pagesOf(set)).toEqual([...new Set([gfn, 0, CHUNK])].sort((a, b) => a - b));
+  }
+});
