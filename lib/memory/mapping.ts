@@ -277,8 +277,8 @@ export class Mapping implements HostMemory {
     this.changed(offset, length);
   }
 
-  /** Gives the pages of a part back: they read as zero again (anonymous memory), or as the file says. */
-  discard(offset = 0, length = this.size): void {
+  /** Gives the pages of a part back, up to the end unless a length is given: they read as zero again (anonymous memory), or as the file says. */
+  discard(offset = 0, length = this.#behind(offset)): void {
     this.advise(this.kind === 'memfd' ? MADV.REMOVE : MADV.DONTNEED, offset, length);
   }
 
@@ -287,7 +287,7 @@ export class Mapping implements HostMemory {
    * them there; the emulated kernel only says what can't be.
    * @throws KvmError EINVAL for protected memory, ENOMEM where a part has none, EFAULT (POPULATE_…) beyond the end of a file, EBUSY …
    */
-  advise(advice: number, offset = 0, length = this.size): void {
+  advise(advice: number, offset = 0, length = this.#behind(offset)): void {
     checkU32(advice, 'advice');
     this.partCall('madvise', offset, length, (hva) => this.calls.madvise(hva, length, advice));
     if (advice === MADV.DONTNEED || advice === MADV.REMOVE) this.changed(offset, length);
@@ -412,6 +412,11 @@ export class Mapping implements HostMemory {
     const window = new MemoryWindow(this.calls, this.hva + start, buffer);
     this.#windows[index] = window;
     return window;
+  }
+
+  /** Bytes from an offset to the end. */
+  #behind(offset: number): number {
+    return Math.max(0, this.size - offset);
   }
 
   protected partCall(name: CallName, offset: number, length: number, call: (hva: number) => number): void {

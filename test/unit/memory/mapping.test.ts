@@ -1,0 +1,233 @@
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { AddressSpace, Kvm, Mapping } from '../../../lib/index.ts';
+import { EmulatedKernel, ERRNO, MADV, PROT } from '../../../lib/raw.ts';
+
+const UNIT = 0x10_0000;
+const PAGE = 4096;
+const GIB = 2 ** 30;
+
+let kernel: EmulatedKernel;
+let kvm: Kvm;
+/** Descriptors that were closed, and addresses that were unmapped. */
+let closed: number[];
+let unmapped: number[];
+
+beforeEach(() => {
+  kernel = new EmulatedKernel({ arch: 'x86_64' });
+  [closed, unmapped] = [[], []];
+  const { close, munmap } = kernel;
+  kernel.close = (fd) => {
+    closed.push(fd);
+    return close.call(kernel, fd);
+  };
+  kernel.munmap = (hva, size) => {
+    unmapped.push(hva);
+    return munmap.call(kernel, hva, size);
+  };
+  kvm = Kvm.open({ calls: kernel });
+});
+afterEach(() => kvm.close());
+
+const byteAt = (mapping: Mapping, offset: number): number => {
+  const byte = new Uint8Array(1);
+  return mapping.read(offset, byte) === 1 ? byte[0]! : -1;
+};
+
+describe('a mapping that is closed', () => {
+  it('is unmapped once, and its memfd closed once', () => {
+    const memfd = kvm.mapMemfd(UNIT);
+    const { fd } = memfd;
+    expect(fd).toBeGreaterThanOrEqual(0);
+    memfd.close();
+    memfd.close();
+    expect([closed, unmapped]).toEqual([[fd], [memfd.hva]]);
+    expect([memfd.fd, memfd.closed]).toEqual([-1, true]);
+  });
+
+  it('has no descriptor to be closed if it is no memfd', () => {
+    const mapping = kvm.mapAnonymous(UNIT);
+    expect(mapping.fd).toBe(-1);
+    mapping.close();
+    expect([closed, unmapped]).toEqual([[], [mapping.hva]]);
+  });
+
+  it('is so at the end of a block that uses it', () => {
+    let mapping: Mapping;
+    {
+      using used = kvm.mapAnonymous(UNIT);
+      mapping = used;
+      expect(mapping.closed).toBe(false);
+    }
+    expect([mapping.closed, unmapped]).toEqual([true, [mapping.hva]]);
+  });
+
+  it('stays mapped while a region shows it, and is found by its address until then', () => {
+    using space = new AddressSpace({ littleEndian: true, pageSize: PAGE });
+    const mapping = kvm.mapAnonymous(UNIT);
+    const region = space.addRam(0, mapping);
+    mapping.close();
+    expect(unmapped).toEqual([]);
+    expect(Mapping.containing(kernel, mapping.hva, UNIT)).toBe(mapping);
+    expect(() => space.addRam(UNIT, mapping)).toThrow(expect.objectContaining({ code: 'EBADF' }));
+    region.remove();
+    expect(unmapped).toEqual([mapping.hva]);
+    expect(Mapping.containing(kernel, mapping.hva, 1)).toBeUndefined();
+  });
+});
+
+describe('a mapping that is looked for', () => {
+  it('has the whole range inside it', () => {
+    const { hva } = kvm.mapAnonymous(UNIT);
+    const found = (at: number, size: number) => Mapping.containing(kernel, at, size)?.hva;
+    expect(found(hva, UNIT)).toBe(hva);
+    expect(found(hva + UNIT - 1, 1)).toBe(hva);
+    expect(found(hva + PAGE, UNIT - PAGE)).toBe(hva);
+    expect(found(hva - 1, 1)).toBeUndefined();
+    expect(found(hva, UNIT + 1)).toBeUndefined();
+    expect(found(hva + UNIT, 1)).toBeUndefined();
+  });
+});
+
+describe('memory of more than one window of 1 GiB', () => {
+  it('is read and written over their seam', () => {
+    using mapping = kvm.mapAnonymous(GIB + UNIT);
+    const bytes = Uint8Array.from({ length: 64 }, (_, i) => i + 1);
+    expect(mapping.write(GIB - 30, bytes)).toBe(64);
+    expect([byteAt(mapping, GIB - 1), byteAt(mapping, GIB)]).toEqual([30, 31]);
+    const into = new Uint8Array(64);
+    expect(mapping.read(GIB - 30, into)).toBe(64);
+    expect(into).toEqual(bytes);
+    expect(mapping.view(0)).toHaveLength(GIB);
+    expect(mapping.view(1)).toHaveLength(UNIT);
+    expect(mapping.view(2)).toBeUndefined();
+    using space = new AddressSpace({ littleEndian: true, pageSize: PAGE });
+    space.addRam(0, mapping);
+    expect(space.readU32(GIB - 2)).toBe(0x201f_1e1d - 0x0000_0000);
+    expect([...space.slices(GIB - 4, 8)].map((piece) => [...piece])).toEqual([
+      [27, 28, 29, 30],
+      [31, 32, 33, 34],
+    ]);
+    space.writeU8(GIB + 5, 0x77);
+    expect(byteAt(mapping, GIB + 5)).toBe(0x77);
+  });
+});
+
+describe('a part of a mapping', () => {
+  it('that was unmapped has nothing to read, and ends what is read before it', () => {
+    using mapping = kvm.mapAnonymous(4 * PAGE);
+    mapping.write(0, new Uint8Array(4 * PAGE).fill(7));
+    mapping.unmapPart(2 * PAGE, PAGE);
+    expect(mapping.read(PAGE, new Uint8Array(2 * PAGE))).toBe(PAGE);
+    expect(mapping.write(PAGE, new Uint8Array(2 * PAGE))).toBe(PAGE);
+    expect(mapping.read(2 * PAGE, new Uint8Array(1))).toBe(0);
+    expect(byteAt(mapping, 3 * PAGE)).toBe(7);
+  });
+
+  it.each([
+    ['anonymous', 0],
+    ['memfd', 0],
+  ])('of %s memory reads as zeros when it was given back', (kind) => {
+    using mapping = kind === 'memfd' ? kvm.mapMemfd(4 * PAGE) : kvm.mapAnonymous(4 * PAGE);
+    mapping.write(0, new Uint8Array(4 * PAGE).fill(7));
+    mapping.discard(PAGE, PAGE);
+    expect([0, 1, 2, 3].map((page) => byteAt(mapping, page * PAGE))).toEqual([7, 0, 7, 7]);
+    mapping.discard(2 * PAGE);
+    expect([0, 1, 2, 3].map((page) => byteAt(mapping, page * PAGE))).toEqual([7, 0, 0, 0]);
+    mapping.discard();
+    expect(byteAt(mapping, 0)).toBe(0);
+  });
+
+  it('of a memfd keeps what was written when only this view of it is given back', () => {
+    using mapping = kvm.mapMemfd(2 * PAGE);
+    mapping.write(0, Uint8Array.of(7));
+    mapping.advise(MADV.DONTNEED);
+    expect(byteAt(mapping, 0)).toBe(7);
+  });
+
+  it('can be read and not written, or neither, as it was protected', () => {
+    using mapping = kvm.mapAnonymous(4 * PAGE);
+    expect(mapping.read(0, new Uint8Array(1))).toBe(1);
+    mapping.protect(PAGE, PAGE, PROT.READ);
+    mapping.protect(2 * PAGE, PAGE, PROT.NONE);
+    expect(mapping.view(0)).toBeUndefined();
+    expect([0, 1, 2, 3].map((page) => mapping.write(page * PAGE, Uint8Array.of(9)))).toEqual([1, 0, 0, 1]);
+    expect([0, 1, 2, 3].map((page) => byteAt(mapping, page * PAGE))).toEqual([9, 0, -1, 9]);
+  });
+});
+
+describe('what a mapping is made of', () => {
+  let folder: string;
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'kvm-bridge-mapping-'));
+  });
+  afterEach(() => rmSync(folder, { recursive: true }));
+
+  it('sizes are rounded up to whole pages', () => {
+    expect(kvm.mapAnonymous(1).size).toBe(PAGE);
+    expect(kvm.mapAnonymous(PAGE).size).toBe(PAGE);
+    expect(kvm.mapMemfd(PAGE + 1).size).toBe(2 * PAGE);
+  });
+
+  it('nothing is mapped of no size, and the error says so', () => {
+    for (const map of [() => kvm.mapAnonymous(0), () => kvm.mapMemfd(0)]) {
+      expect(map).toThrow(
+        expect.objectContaining({ code: 'EINVAL', size: 0, explanation: 'the size is 0: there is nothing to map' }),
+      );
+    }
+    // The descriptor isn't kept.
+    expect(closed).toHaveLength(1);
+  });
+
+  it('an alignment that is none is named', () => {
+    expect(() => kvm.mapAnonymous(UNIT, { align: 3 * PAGE })).toThrow(
+      expect.objectContaining({
+        code: 'EINVAL',
+        explanation:
+          'align 0x3000 is not 0 or a power of two of at least a page, or alignOffset 0x0 is not whole pages',
+      }),
+    );
+    const { hva } = kvm.mapAnonymous(UNIT, { align: UNIT, alignOffset: PAGE });
+    expect(hva % UNIT).toBe(PAGE);
+    expect(kvm.mapAnonymous(UNIT, { align: UNIT, alignOffset: 3 * UNIT + PAGE }).hva % UNIT).toBe(PAGE);
+    // Huge pages of 2 MiB want their alignment.
+    expect(kvm.mapAnonymous(2 * UNIT).hva % (2 * UNIT)).toBe(0);
+  });
+
+  it('a file is mapped from an offset of whole pages, to its end unless a size is given', () => {
+    const path = join(folder, 'file');
+    writeFileSync(path, new Uint8Array(4 * PAGE).fill(1).fill(2, PAGE, 2 * PAGE));
+    expect(kvm.mapFile(path).size).toBe(4 * PAGE);
+    const second = kvm.mapFile(path, { offset: PAGE });
+    expect([second.size, byteAt(second, 0), byteAt(second, PAGE)]).toEqual([3 * PAGE, 2, 1]);
+    expect(kvm.mapFile(path, { offset: PAGE, size: PAGE }).size).toBe(PAGE);
+    expect(() => kvm.mapFile(path, { offset: 0x800 })).toThrow(
+      expect.objectContaining({
+        code: 'EINVAL',
+        explanation: 'offset 0x800 in the file is not a multiple of the page size, 0x1000',
+      }),
+    );
+    const fd = openSync(path, 'r+');
+    const byDescriptor = kvm.mapFile(fd);
+    closeSync(fd);
+    byDescriptor.write(0, Uint8Array.of(9));
+    expect(byteAt(kvm.mapFile(path), 0)).toBe(9);
+    const own = kvm.mapFile(path, { shared: false });
+    own.write(0, Uint8Array.of(5));
+    expect([byteAt(own, 0), byteAt(byDescriptor, 0)]).toEqual([5, 9]);
+    expect(() => kvm.mapFile(join(folder, 'none'))).toThrow(expect.objectContaining({ code: 'ENOENT' }));
+  });
+
+  it('a descriptor that was given is closed when it can not be mapped', () => {
+    const fd = kernel.memfdCreate('given', UNIT, 0);
+    kernel.mmap = () => -ERRNO.ENOMEM;
+    expect(() => Mapping.ofMemfd(kernel, fd, UNIT)).toThrow(expect.objectContaining({ code: 'ENOMEM', size: UNIT }));
+    expect(closed).toEqual([fd]);
+  });
+
+  it('a name has no NUL', () => {
+    expect(() => kvm.mapMemfd(PAGE, { name: 'a\0b' })).toThrow(/"options.name".*a string without NUL/);
+  });
+});
