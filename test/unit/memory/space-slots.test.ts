@@ -1,0 +1,132 @@
+import { describe, expect, it } from 'vitest';
+import { Kvm, type MemoryRegion, type Vm } from '../../../lib/index.ts';
+import { EmulatedKernel, ERRNO, MEM } from '../../../lib/raw.ts';
+
+const UNIT = 0x10_0000;
+const GIB = 2 ** 30;
+/** A slot has fewer than 2^31 pages, and pieces of a region begin at whole GiB. */
+const LARGEST = 2 ** 43 - GIB;
+
+/** What the kernel was told of each slot and did, by a wrapper around it; and which of its next calls it refuses. */
+function watched() {
+  const kernel = new EmulatedKernel({ arch: 'x86_64' });
+  const slots = new Map<number, string>();
+  const state = { kernel, slots, calls: 0, refused: Number.POSITIVE_INFINITY };
+  const { setUserMemoryRegion } = kernel;
+  kernel.setUserMemoryRegion = (vm, slot, flags, gpa, size, hva) => {
+    if (state.calls++ === state.refused) return -ERRNO.ENOMEM;
+    const result = setUserMemoryRegion.call(kernel, vm, slot, flags, gpa, size, hva);
+    if (result < 0) return result;
+    if (BigInt(size) === 0n) slots.delete(slot);
+    else slots.set(slot, `${BigInt(gpa)} ${BigInt(size)} ${BigInt(hva)} ${flags}`);
+    return result;
+  };
+  return state;
+}
+
+/** The slots by address, whatever their ids are now. */
+const placesOf = (slots: ReadonlyMap<number, string>): string[] => [...slots.values()].sort();
+const booksOf = (vm: Vm): string[] =>
+  [...vm.memslots]
+    .map(({ baseGfn, npages, hva, flags }) => `${baseGfn * 4096} ${npages * 4096} ${hva} ${flags}`)
+    .sort();
+const flagsOf = (vm: Vm): number[] => [...vm.memslots].map(({ flags }) => flags);
+
+describe('a region of several slots', () => {
+  const setUp = () => {
+    const watch = watched();
+    const kvm = Kvm.open({ calls: watch.kernel });
+    const vm = kvm.createVm();
+    const ram = kvm.mapAnonymous(2 * LARGEST + GIB);
+    return { watch, kvm, vm, ram, region: vm.memory.addRam(GIB, ram) };
+  };
+
+  it('has as many as its size needs, side by side', () => {
+    const { vm, ram, region } = setUp();
+    expect([...vm.memslots].map(({ baseGfn, npages, hva }) => [baseGfn * 4096, npages * 4096, hva])).toEqual([
+      [GIB, LARGEST, ram.hva],
+      [GIB + LARGEST, LARGEST, ram.hva + LARGEST],
+      [GIB + 2 * LARGEST, GIB, ram.hva + 2 * LARGEST],
+    ]);
+    region.remove();
+    expect(vm.memslots.size).toBe(0);
+    vm.memory.addRam(0, ram, { offset: GIB, size: LARGEST });
+    expect(vm.memslots.size).toBe(1);
+  });
+
+  it('moves up and down by less than a slot, and no two slots overlap meanwhile', () => {
+    const { watch, vm, region } = setUp();
+    const hvas = [...vm.memslots].map(({ hva }) => hva);
+    for (const gpa of [2 * GIB, 0, 3 * GIB]) {
+      region.move(gpa);
+      expect([...vm.memslots].map(({ baseGfn }) => baseGfn * 4096)).toEqual([gpa, gpa + LARGEST, gpa + 2 * LARGEST]);
+      expect([...vm.memslots].map(({ hva }) => hva)).toEqual(hvas);
+      expect(placesOf(watch.slots)).toEqual(booksOf(vm));
+    }
+  });
+
+  it.each<[what: string, calls: number, change: (region: MemoryRegion, vm: Vm) => void]>([
+    ['removed', 3, (region) => region.remove()],
+    ['moved up', 3, (region) => region.move(2 * GIB)],
+    ['moved down', 3, (region) => region.move(0)],
+    ['made read-only', 6, (region) => region.setReadOnly(true)],
+    ['shown twice', 3, (region, vm) => void vm.memory.addRam(2 ** 46, region.mapping)],
+  ])('is as it was when one of the calls that it is %s with is refused', (_, calls, change) => {
+    for (let refused = 0; refused < calls; refused++) {
+      const { watch, vm, region } = setUp();
+      vm.memory.writeU32(GIB + 2 * LARGEST, 77);
+      const [places, books] = [placesOf(watch.slots), booksOf(vm)];
+      expect(books).toEqual(places);
+      [watch.calls, watch.refused] = [0, refused];
+      expect(() => change(region, vm)).toThrow(expect.objectContaining({ code: 'ENOMEM' }));
+      watch.refused = Number.POSITIVE_INFINITY;
+      expect([placesOf(watch.slots), booksOf(vm)]).toEqual([places, books]);
+      expect([...vm.memory.regions()]).toEqual([region]);
+      expect([region.gpa, region.readOnly]).toEqual([GIB, false]);
+      expect(vm.memory.readU32(GIB + 2 * LARGEST)).toBe(77);
+      // And it can be done again.
+      change(region, vm);
+      expect(placesOf(watch.slots)).toEqual(booksOf(vm));
+      vm.close();
+    }
+    // No more calls than were refused one by one.
+    const { watch, vm, region } = setUp();
+    watch.calls = 0;
+    change(region, vm);
+    expect(watch.calls).toBe(calls);
+  });
+
+  it('is read-only in each slot, or in none', () => {
+    const { vm, region } = setUp();
+    expect(flagsOf(vm)).toEqual([0, 0, 0]);
+    region.setReadOnly(true);
+    expect(flagsOf(vm)).toEqual(new Array(3).fill(MEM.READONLY));
+    region.setReadOnly(false);
+    expect(flagsOf(vm)).toEqual([0, 0, 0]);
+  });
+});
+
+describe('the log of all regions', () => {
+  it('is on or off for all of them, those to come too, and for none when one is refused', () => {
+    const watch = watched();
+    using kvm = Kvm.open({ calls: watch.kernel });
+    using vm = kvm.createVm();
+    for (let i = 0; i < 3; i++) vm.memory.addRam(i * UNIT, kvm.mapAnonymous(UNIT), { readOnly: i === 1 });
+    const plain = [0, MEM.READONLY, 0];
+    const logged = plain.map((flags) => flags | MEM.LOG_DIRTY_PAGES);
+    for (let refused = 0; refused < 3; refused++) {
+      [watch.calls, watch.refused] = [0, refused];
+      expect(() => vm.dirtyPages.start()).toThrow(expect.objectContaining({ code: 'ENOMEM' }));
+      expect(flagsOf(vm)).toEqual(plain);
+      expect(placesOf(watch.slots)).toEqual(booksOf(vm));
+      expect(vm.dirtyPages.started).toBe(false);
+    }
+    watch.refused = Number.POSITIVE_INFINITY;
+    vm.dirtyPages.start();
+    expect(flagsOf(vm)).toEqual(logged);
+    vm.memory.addRam(4 * UNIT, kvm.mapAnonymous(UNIT));
+    expect(flagsOf(vm)).toEqual([...logged, MEM.LOG_DIRTY_PAGES]);
+    vm.dirtyPages.stop();
+    expect(flagsOf(vm)).toEqual([...plain, 0]);
+  });
+});
