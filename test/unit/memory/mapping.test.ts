@@ -24,7 +24,7 @@ beforeEach(() => {
     return close.call(kernel, fd);
   };
   kernel.munmap = (hva, size) => {
-    unmapped.push(hva);
+    unmapped.push(Number(hva));
     return munmap.call(kernel, hva, size);
   };
   kvm = Kvm.open({ calls: kernel });
