@@ -1,0 +1,219 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { Kvm, type KvmError, PageFaults, TrackedWrites } from '../../../lib/index.ts';
+import { EmulatedKernel, ERRNO } from '../../../lib/raw.ts';
+
+const PAGE = 4096;
+
+type Uffd = NonNullable<EmulatedKernel['uffd']>;
+
+let kernel: EmulatedKernel;
+let kvm: Kvm;
+let uffd: Uffd;
+/** What each of the kernel's next calls answers instead, by its name: one after the other. */
+let answers: Partial<Record<keyof Uffd, number[]>>;
+let asked: string[];
+
+beforeEach(() => {
+  kernel = new EmulatedKernel({ arch: 'x86_64' });
+  uffd = kernel.uffd!;
+  [answers, asked] = [{}, []];
+  for (const name of [
+    'userfaultfd',
+    'uffdApi',
+    'uffdRegister',
+    'uffdCopy',
+    'uffdZeropage',
+    'uffdWriteprotect',
+    'pagemapScan',
+  ] as const) {
+    const real = uffd[name].bind(uffd) as (...args: never[]) => number;
+    (uffd as unknown as Record<string, unknown>)[name] = (...args: never[]) => {
+      asked.push(name);
+      return answers[name]?.shift() ?? real(...args);
+    };
+  }
+  const { close } = kernel;
+  kernel.close = (fd) => {
+    asked.push('close');
+    return close.call(kernel, fd);
+  };
+  kvm = Kvm.open({ calls: kernel });
+});
+
+function refusalOf(call: () => unknown): Partial<KvmError> {
+  try {
+    call();
+  } catch (error) {
+    return error as KvmError;
+  }
+  throw new Error('it is not refused');
+}
+
+describe('a userfaultfd that there is not', () => {
+  it.each([
+    ['EPERM', /this user may not open \/dev\/userfaultfd.*setfacl.*sysctl vm.unprivileged_userfaultfd=1/],
+    ['EACCES', /this user may not open \/dev\/userfaultfd/],
+    ['ENOSYS', /^this kernel was built without CONFIG_USERFAULTFD$/],
+  ] as const)('is %s, with what would help', (code, explanation) => {
+    answers = { userfaultfd: [-ERRNO[code], -ERRNO[code]] };
+    const ram = kvm.mapAnonymous(4 * PAGE);
+    for (const use of [() => new TrackedWrites(ram), () => new PageFaults(ram, { missing: () => null })]) {
+      const error = refusalOf(use);
+      expect(error.code).toBe(code);
+      expect(error.explanation).toMatch(explanation);
+    }
+    expect(ram.pins).toBe(0);
+  });
+
+  it('has no explanation where the error has', () => {
+    answers = { userfaultfd: [-ERRNO.EMFILE] };
+    const error = refusalOf(() => new TrackedWrites(kvm.mapAnonymous(PAGE)));
+    expect([error.code, error.explanation]).toEqual(['EMFILE', undefined]);
+  });
+
+  it('lacks a feature, which is named with the kernel that has it, and the descriptor is closed', () => {
+    answers = { uffdApi: [-ERRNO.EINVAL, -ERRNO.EINVAL, -ERRNO.EPERM] };
+    const error = refusalOf(() => new TrackedWrites(kvm.mapAnonymous(PAGE)));
+    expect([error.code, error.syscall]).toEqual(['EINVAL', 'ioctl(UFFDIO_API)']);
+    expect(error.explanation).toMatch(
+      /^WP_ASYNC needs Linux 6\.7 or later on x86_64, 6\.10 or later on aarch64; this is .* on x86_64$/,
+    );
+    expect(asked).toEqual(['userfaultfd', 'uffdApi', 'close']);
+    const ofMemfd = refusalOf(() => new PageFaults(kvm.mapMemfd(PAGE), { missing: () => null, store: () => {} }));
+    expect(ofMemfd.explanation).toMatch(
+      /^protected pages need Linux 5\.7 .*; those of shared memory 5\.19; missing pages of shared memory need Linux 4\.11/,
+    );
+    expect(refusalOf(() => new TrackedWrites(kvm.mapAnonymous(PAGE))).explanation).toBeUndefined();
+  });
+});
+
+describe('memory that can not be registered', () => {
+  it.each([
+    ['EBUSY', 'writes', /^another userfaultfd has this memory$/],
+    ['EBUSY', 'faults', /^another userfaultfd has this memory, or a slice of it was handed out/],
+    ['EINVAL', 'writes', /^the kernel can't do that for anonymous memory, or parts of it were unmapped or protected$/],
+    ['ENOMEM', 'writes', undefined],
+  ] as const)('is %s for %s, and the descriptor is closed', (code, use, explanation) => {
+    answers = { uffdRegister: [-ERRNO[code]] };
+    const ram = kvm.mapAnonymous(4 * PAGE);
+    const error = refusalOf(() =>
+      use === 'writes' ? new TrackedWrites(ram) : new PageFaults(ram, { missing: () => null }),
+    );
+    expect([error.code, error.size, error.syscall]).toEqual([code, 4 * PAGE, 'ioctl(UFFDIO_REGISTER)']);
+    if (explanation === undefined) expect(error.explanation).toBeUndefined();
+    else expect(error.explanation).toMatch(explanation);
+    expect(asked.at(-1)).toBe('close');
+    expect(ram.pins).toBe(0);
+  });
+
+  it('is a reservation, for tracking writes too', () => {
+    const error = refusalOf(() => new TrackedWrites(kvm.reserve(4 * PAGE)));
+    expect([error.code, error.explanation]).toEqual([
+      'EINVAL',
+      'this is a reservation, in which memory comes and goes: map memory by itself',
+    ]);
+    const faults = refusalOf(() => new PageFaults(kvm.reserve(4 * PAGE), { store: () => {} }));
+    expect(faults.explanation).toBe('handlers are for anonymous memory and memfds, and this mapping is reservation');
+  });
+
+  it('is not protected, and nothing is tracked then', () => {
+    answers = { uffdWriteprotect: [-ERRNO.ENOMEM] };
+    const ram = kvm.mapAnonymous(PAGE);
+    const error = refusalOf(() => new TrackedWrites(ram));
+    expect([error.code, error.syscall]).toEqual(['ENOMEM', 'ioctl(UFFDIO_WRITEPROTECT)']);
+    expect([asked.at(-1), ram.pins]).toEqual(['close', 0]);
+  });
+});
+
+describe('pages that are brought', () => {
+  it('are tried again while the page tables are changed, and not for ever', () => {
+    const ram = kvm.mapAnonymous(4 * PAGE);
+    using faults = new PageFaults(ram, { missing: () => null });
+    asked.length = 0;
+    answers = { uffdCopy: [-ERRNO.EAGAIN, -ERRNO.EAGAIN], uffdZeropage: [-ERRNO.EAGAIN] };
+    expect(faults.copy(0, new Uint8Array(PAGE).fill(7))).toBe(PAGE);
+    expect(faults.zero(PAGE, 2 * PAGE)).toBe(2 * PAGE);
+    expect(asked).toEqual([...new Array(3).fill('uffdCopy'), 'uffdZeropage', 'uffdZeropage']);
+    expect(new Uint8Array(ram.read(0, new Uint8Array(1)))).toHaveLength(1);
+    asked.length = 0;
+    answers = { uffdCopy: new Array(5000).fill(-ERRNO.EAGAIN) };
+    const error = refusalOf(() => faults.copy(3 * PAGE, new Uint8Array(PAGE)));
+    expect([error.code, error.syscall, error.size]).toEqual(['EAGAIN', 'ioctl(UFFDIO_COPY)', PAGE]);
+    expect(asked).toHaveLength(1000);
+  });
+
+  it('are inside the mapping, and the error says how much there is', () => {
+    using faults = new PageFaults(kvm.mapAnonymous(4 * PAGE), { missing: () => null });
+    expect(() => faults.zero(4 * PAGE + 1, 0)).toThrow(
+      /"offset" is out of range. It must be at most 0x4000, the mapping's size/,
+    );
+    expect(() => faults.zero(3 * PAGE, 2 * PAGE)).toThrow(
+      /"length" is out of range. It must be at most 0x1000, from the offset to the mapping's end/,
+    );
+    expect(() => faults.copy(3 * PAGE, new Uint8Array(2 * PAGE))).toThrow(/"length" is out of range/);
+    expect(faults.zero(3 * PAGE, PAGE)).toBe(PAGE);
+    const unaligned = refusalOf(() => faults.zero(0, 100));
+    expect([unaligned.code, unaligned.size]).toEqual(['EINVAL', 100]);
+  });
+
+  it('are not protected where nobody is told of stores', () => {
+    using faults = new PageFaults(kvm.mapAnonymous(4 * PAGE), { missing: () => null });
+    const error = refusalOf(() => faults.protect(0, PAGE));
+    expect([error.size, error.explanation]).toEqual([PAGE, 'there is no handler `store` to tell']);
+  });
+});
+
+describe('writes that are tracked', () => {
+  it('are kept when the kernel does not say, and found by the next look', () => {
+    const ram = kvm.mapAnonymous(4 * PAGE);
+    using writes = new TrackedWrites(ram);
+    ram.write(PAGE, Uint8Array.of(1));
+    answers = { pagemapScan: [-ERRNO.ENOMEM] };
+    const error = refusalOf(() => writes.collect());
+    expect([error.code, error.size]).toEqual(['ENOMEM', 4 * PAGE]);
+    expect([...writes.collect().bitmap.subarray(0, 1)]).toEqual([2]);
+    expect(writes.collect().count).toBe(0);
+  });
+
+  it('that a scan found before it failed are told by the next one', () => {
+    const ram = kvm.mapAnonymous(4 * PAGE);
+    using writes = new TrackedWrites(ram);
+    ram.write(0, Uint8Array.of(1));
+    // As the kernel does when it fails midway: what it passed is tracked anew already.
+    const { pagemapScan } = uffd;
+    uffd.pagemapScan = (...args) => {
+      uffd.pagemapScan = pagemapScan;
+      pagemapScan(...args);
+      return -ERRNO.ENOMEM;
+    };
+    expect(refusalOf(() => writes.collect()).code).toBe('ENOMEM');
+    ram.write(3 * PAGE, Uint8Array.of(1));
+    expect([...writes.collect().bitmap.subarray(0, 1)]).toEqual([0b1001]);
+    expect(writes.runs()).toEqual([
+      { offset: 0, length: PAGE },
+      { offset: 3 * PAGE, length: PAGE },
+    ]);
+    expect(writes.collect().runs()).toEqual([]);
+  });
+
+  it('are given as a copy', () => {
+    const ram = kvm.mapAnonymous(4 * PAGE);
+    using writes = new TrackedWrites(ram);
+    ram.write(0, Uint8Array.of(1));
+    const { bitmap } = writes.collect();
+    writes.collect();
+    expect(bitmap[0]).toBe(1);
+    bitmap[0] = 0xff;
+    expect(writes.count).toBe(0);
+  });
+
+  it('end once, and can not be collected afterwards', () => {
+    const ram = kvm.mapAnonymous(4 * PAGE);
+    const writes = new TrackedWrites(ram);
+    expect([writes.closed, ram.pins]).toEqual([false, 1]);
+    writes.close();
+    writes.close();
+    expect([writes.closed, ram.pins]).toEqual([true, 0]);
+    expect(refusalOf(() => writes.collect())).toMatchObject({ code: 'EBADF' });
+  });
+});
