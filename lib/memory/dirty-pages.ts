@@ -470,7 +470,7 @@ export class DirtyPages implements MemslotWatcher {
     return callFailure(call, errno, this.#slots.memslots, {
       slot: slot.id,
       gpa: slot.baseGfn * this.#space.pageSize,
-      size: checkSize(slot.npages, 'npages') * this.#space.pageSize,
+      size: slot.npages * this.#space.pageSize,
       explanation,
     });
   }

@@ -43,7 +43,7 @@ export const AREAS = [
     name: 'emulated',
     mutate: ['lib/emulated/*.ts', 'lib/arch/*/emulated/*.ts'],
     tests:
-      /^(unit\/(emulated\/.*|arch\/[^/]+\/(emulated|handles)\/(?!captured-guest|ipte-lock).*|memory\/(address-space|dirty-losses|page-faults|reservation|tracked-writes)|handles\/(?!everything-attacked|lifetimes|wrong-arguments).*|scenarios\/recordings)|property\/(ppc64-emulated|s390x-cache))\.test/,
+      /^(unit\/(emulated\/.*|arch\/[^/]+\/(emulated|handles)\/(?!captured-guest|ipte-lock).*|memory\/(address-space|dirty-losses|page-faults|reservation|tracked-writes)|handles\/(?!everything-attacked|lifetimes|wrong-arguments).*|scenarios\/recordings)|property\/ppc64-emulated)\.test/,
     sample: 32,
   },
 ];

@@ -17,9 +17,10 @@ const FACES = [
 const INNER: Readonly<Record<string, readonly string[]>> = {
   // What another thread writes into memory that is a kernel's.
   handles: ['lib/handles/kvm-run.ts', 'lib/memory/coalesced-mmio.ts', 'lib/memory/dirty-ring.ts'],
-  // Rings of a host of the other byte order, addresses at the ends of what doubles hold, sets and tables against plain searches.
+  // Rings of a host of the other byte order, parts of bitmaps, addresses at the ends of what doubles hold, sets and tables against plain searches.
   memory: [
     'lib/memory/coalesced-mmio.ts',
+    'lib/memory/dirty-bitmap.ts',
     'lib/memory/dirty-ring.ts',
     'lib/memory/gpa.ts',
     'lib/memory/page-set.ts',

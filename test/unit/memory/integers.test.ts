@@ -205,4 +205,68 @@ describe('a range that is marked dirty', () => {
     memory.markDirty(1n << 63n, 2 ** 40);
     expect(dirty()).toEqual([]);
   });
+
+  it('ends where its last byte is, also when it is very large', () => {
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    const ranges = new RangeTable<Part>();
+    const high = 2 ** 31;
+    ranges.insert(part(high, kvm.mapAnonymous(UNIT)));
+    const written = new WrittenPages(PAGE);
+    const memory = new GuestMemory({ ranges, describe: () => '' }, { littleEndian: true, pageSize: PAGE, written });
+    for (const [end, count] of [
+      [high, 0],
+      [high + 1, 1],
+      [high + PAGE, 1],
+      [high + PAGE + 1, 2],
+    ] as const) {
+      for (const start of [high - 2 ** 30 - PAGE, high - 2 ** 30 - PAGE + 1, high - 2 ** 30 - 1]) {
+        const pages = new PageSet();
+        written.record(pages);
+        memory.markDirty(start, end - start);
+        written.forget(pages);
+        const gfns: number[] = [];
+        pages.forEach((gfn) => void gfns.push(gfn));
+        expect(gfns).toEqual(Array.from({ length: count }, (_, i) => high / PAGE + i));
+      }
+    }
+  });
+});
+
+describe('an atomic access', () => {
+  it.each([1, 2, 4, 8] as const)(
+    'of %i bytes is in the guest’s byte order, takes numbers and bigints, and is dirty',
+    (size) => {
+      using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+      for (const littleEndian of [true, false]) {
+        const { memory, bytesAt, dirty } = setUp(kvm, littleEndian);
+        const bytes = BYTES.slice(0, size);
+        const wide = bytes.reduce((value, byte) => (value << 8n) | BigInt(byte), 0n);
+        const value = size === 8 ? wide : Number(wide);
+        const inOrder = littleEndian ? [...bytes].reverse() : bytes;
+        for (const given of size === 8 ? [wide] : [wide, Number(wide)]) {
+          const gpa = UNIT + PAGE + 3 * size;
+          memory.fill(UNIT + PAGE, 64);
+          dirty();
+          memory.atomicStore(gpa, size, given);
+          expect(bytesAt(gpa, size)).toEqual(inOrder);
+          expect(bytesAt(gpa + size, 1)).toEqual([0]);
+          expect(dirty()).toEqual([UNIT / PAGE + 1]);
+          const load = memory.atomicLoad as (gpa: number, size: number) => number | bigint;
+          expect(load.call(memory, gpa, size)).toBe(value);
+          const exchange = memory.compareExchange as (...args: unknown[]) => number | bigint;
+          expect(exchange.call(memory, gpa, size, 1, 2)).toBe(value);
+          expect(dirty()).toEqual([]);
+          expect(exchange.call(memory, gpa, size, given, 5)).toBe(value);
+          expect(dirty()).toEqual([UNIT / PAGE + 1]);
+          expect(load.call(memory, gpa, size)).toBe(size === 8 ? 5n : 5);
+        }
+        if (size > 1) expect(() => memory.atomicStore(UNIT + 1, size, 0)).toThrow(new RegExp(`a multiple of ${size}`));
+        const tooMuch = 2n ** BigInt(8 * size);
+        expect(() => memory.atomicStore(UNIT, size, tooMuch)).toThrow('"value"');
+        const exchange = memory.compareExchange as (...args: unknown[]) => unknown;
+        expect(() => exchange.call(memory, UNIT, size, tooMuch, 0)).toThrow('"expected"');
+        expect(() => exchange.call(memory, UNIT, size, 0, tooMuch)).toThrow('"replacement"');
+      }
+    },
+  );
 });

@@ -227,6 +227,22 @@ describe('what a mapping is made of', () => {
     expect(closed).toEqual([fd]);
   });
 
+  it('huge pages that there are not say how to have them', () => {
+    kernel.mmap = () => -ERRNO.ENOMEM;
+    const why = (map: () => unknown): string | undefined => {
+      try {
+        map();
+      } catch (error) {
+        return (error as { explanation?: string }).explanation;
+      }
+      return 'mapped';
+    };
+    expect(why(() => kvm.mapHugetlb(4 * UNIT))).toBe(
+      'the pool of huge pages has no 4 MiB left (the file /proc/meminfo tells; sysctl vm.nr_hugepages=N enlarges it)',
+    );
+    expect(why(() => kvm.mapAnonymous(4 * UNIT))).toBeUndefined();
+  });
+
   it('a name has no NUL', () => {
     expect(() => kvm.mapMemfd(PAGE, { name: 'a\0b' })).toThrow(/"options.name".*a string without NUL/);
   });

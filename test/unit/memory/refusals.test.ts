@@ -157,6 +157,11 @@ describe('a piece of a reservation', () => {
       code: 'EINVAL',
       explanation: '[0x3ff000, 0x401000) reaches beyond the reservation, which has 0x400000 bytes',
     });
+    const huge = refusalOf(() => reservation.mapHugetlb(PAGE, 2 * UNIT));
+    expect([huge.code, huge.explanation]).toEqual([
+      'EINVAL',
+      "[0x1000, 0x201000) of the reservation can't show hugetlb memory: whole pages of its size, which may be huge, are needed",
+    ]);
     expect(reservation.pieces).toEqual([]);
     // What ends where the reservation does is right.
     reservation.mapAnonymous(4 * UNIT - PAGE, PAGE);
@@ -192,6 +197,31 @@ describe('a piece of a reservation', () => {
       [0, 'anonymous'],
       [PAGE, 'memfd'],
       [2 * PAGE, 'anonymous'],
+    ]);
+  });
+
+  it('leaves those before and behind it as they are', () => {
+    using kvm = open();
+    using reservation = kvm.reserve(4 * UNIT);
+    const booked = () => reservation.pieces.map(({ offset, size, prot }) => [offset / PAGE, size / PAGE, prot]);
+    const { READ, WRITE } = PROT;
+    for (const page of [0, 4, 8, 12]) reservation.mapMemfd(page * PAGE, 2 * PAGE);
+    reservation.mapMemfd(5 * PAGE, PAGE, { prot: READ });
+    expect(booked()).toEqual([
+      [0, 2, READ | WRITE],
+      [4, 1, READ | WRITE],
+      [5, 1, READ],
+      [8, 2, READ | WRITE],
+      [12, 2, READ | WRITE],
+    ]);
+    reservation.protect(8 * PAGE, PAGE, READ);
+    reservation.unmapPart(4 * PAGE, PAGE);
+    expect(booked()).toEqual([
+      [0, 2, READ | WRITE],
+      [5, 1, READ],
+      [8, 1, READ],
+      [9, 1, READ | WRITE],
+      [12, 2, READ | WRITE],
     ]);
   });
 

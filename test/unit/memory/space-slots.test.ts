@@ -130,3 +130,33 @@ describe('the log of all regions', () => {
     expect(flagsOf(vm)).toEqual([...plain, 0]);
   });
 });
+
+describe('a slot by hand', () => {
+  it('over addresses without memory is one without a mapping, and goes like any other', () => {
+    const watch = watched();
+    using kvm = Kvm.open({ calls: watch.kernel });
+    using vm = kvm.createVm();
+    const slot = vm.memslots.set({ slot: 3, guestPhysAddr: 0, memorySize: UNIT, userspaceAddr: 2 ** 32 });
+    expect(slot).toMatchObject({ id: 3, npages: UNIT / 4096, mapping: undefined });
+    expect(vm.memslots.size).toBe(1);
+    vm.memslots.delete(3);
+    expect([vm.memslots.size, watch.slots.size]).toEqual([0, 0]);
+  });
+
+  it('that moves onto another is refused with that one, not with its own place', () => {
+    using kvm = Kvm.open({ calls: watched().kernel });
+    using vm = kvm.createVm();
+    const ram = kvm.mapAnonymous(2 * UNIT);
+    const first = { slot: 0, guestPhysAddr: 0, memorySize: 2 * UNIT, userspaceAddr: ram.hva };
+    vm.setUserMemoryRegion(first);
+    vm.setUserMemoryRegion({ slot: 1, guestPhysAddr: 2 * UNIT, memorySize: UNIT, userspaceAddr: ram.hva });
+    expect(() => vm.setUserMemoryRegion({ ...first, guestPhysAddr: UNIT })).toThrow(
+      expect.objectContaining({
+        code: 'EEXIST',
+        explanation: expect.stringContaining('overlaps slot 1 [0x200000, 0x300000)'),
+      }),
+    );
+    vm.memslots.delete(1);
+    expect(vm.memslots.set({ ...first, guestPhysAddr: UNIT })).toMatchObject({ baseGfn: UNIT / 4096 });
+  });
+});
