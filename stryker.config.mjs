@@ -1,4 +1,5 @@
 import { areaOf } from './test/mutate/areas.mjs';
+import { placesOf } from './test/mutate/sample.mjs';
 
 const wanted = process.env.MUTATE_AREA ?? 'rules';
 const area = areaOf(wanted);
@@ -8,7 +9,7 @@ export default {
   testRunner: 'in-process',
   plugins: ['./test/mutate/in-process.mjs'],
   coverageAnalysis: 'perTest',
-  mutate: area.mutate,
+  mutate: await placesOf(area),
   ignorePatterns: ['dist', 'out', 'api', 'build', 'docs', 'native', 'examples'].map((folder) => `/${folder}`),
   concurrency: 1,
   incremental: true,
