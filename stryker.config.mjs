@@ -19,7 +19,7 @@ export default {
   jsonReporter: { fileName: `.stryker/${wanted}.json` },
   // order.mjs sees to it that none takes longer.
   timeoutFactor: 0,
-  timeoutMS: 30_000,
+  timeoutMS: 90_000,
   dryRunTimeoutMinutes: 30,
   ignoreStatic: true,
 };

@@ -1,8 +1,8 @@
 import { basename } from 'node:path';
 
 /** What all tests of one mutant may take together, and one of them, by the dry run. */
-const TOGETHER_MS = 12_000;
-const ALONE_MS = 2000;
+const TOGETHER_MS = 4000;
+const ALONE_MS = 800;
 
 /** How many of the tests that failed for mutants of a file are remembered. */
 const REMEMBERED = 12;
