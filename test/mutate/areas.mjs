@@ -27,6 +27,7 @@ export const AREAS = [
     name: 'ppc64-htab',
     sources: /^arch\/ppc64\/model\/(htab.*|words)\.ts$/,
     tests: /^unit\/(arch\/ppc64\/model\/(?!capture).*|handles\/wrong-arguments-of-functions)\.test/,
+    sample: 4,
   },
   {
     name: 'x86_64-model',
