@@ -125,5 +125,5 @@ it('dirty pages show whether they are tracked, how, and how many were collected'
   vm.memory.writeU8(0x1000, 1);
   vm.memory.writeU8(0x3000, 1);
   vm.dirtyPages.collect();
-  expect(inspect(vm.dirtyPages)).toBe('DirtyPages (log), 2 pages collected in 1 memslots');
+  expect(inspect(vm.dirtyPages)).toBe('DirtyPages (log), 2 pages collected in 1 memslot');
 });

@@ -181,7 +181,7 @@ describe('what a handler is given and gives', () => {
       name: 'HandlerError',
       cause,
       region,
-      message: "The read handler of port 'uart' [0x3f8, 0x400), for 1 bytes at offset 0x1, threw: no such register",
+      message: "The read handler of port 'uart' [0x3f8, 0x400), for 1 byte at offset 0x1, threw: no such register",
     });
     expect(thrown(() => bus.write(0x3fa, new Uint8Array(2)))).toMatchObject({
       cause,
