@@ -89,6 +89,38 @@ export class Locator<R extends MemoryRange> {
     return at < 0 ? -1 : this.#bounds[BOUNDS * this.#place + HVA]! + at;
   }
 
+  /**
+   * Host virtual addresses of `size` bytes at each of `gpas` from `first` on, `most` of them, as long as each is in one window: how
+   * many. Where one is in the window of the one before it is a comparison.
+   */
+  hvasAt(gpas: Float64Array, first: number, most: number, size: number, into: Float64Array): number {
+    if (this.#remote !== undefined) this.#lookForChanges(this.#remote);
+    let count = this.#hvasHere(gpas, first, 0, most, size, into);
+    while (count < most) {
+      const hva = this.hvaAt(gpas[first + count]!, size);
+      if (hva < 0) break;
+      into[count] = hva;
+      count = this.#hvasHere(gpas, first, count + 1, most, size, into);
+    }
+    return count;
+  }
+
+  /** As {@link hvasAt}, in the place of the last access, and from the count that is there. */
+  #hvasHere(gpas: Float64Array, first: number, from: number, most: number, size: number, into: Float64Array): number {
+    const bounds = this.#bounds;
+    const place = BOUNDS * this.#place;
+    const base = bounds[place + BASE]!;
+    const low = base + bounds[place + LOW]!;
+    const high = base + bounds[place + HIGH]! - size;
+    const delta = bounds[place + HVA]! - base;
+    for (let count = from; count < most; count++) {
+      const gpa = gpas[first + count]!;
+      if (!(gpa >= low && gpa <= high && gpa === Math.floor(gpa))) return count;
+      into[count] = gpa + delta;
+    }
+    return most;
+  }
+
   find({ page, rest }: SplitGpa): GpaTranslation<R> | undefined {
     if (this.#remote !== undefined) this.#lookForChanges(this.#remote);
     const region = this.#lookup.ranges.find(page);

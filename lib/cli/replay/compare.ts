@@ -46,5 +46,6 @@ const bytesText = (text: string): string => formatBytes(bytesOfText(text, MOST_B
 
 /** Whether every page that one bitmap says is dirty is so in the other, too. */
 export function isWithin(some: Uint8Array, all: Uint8Array): boolean {
-  return some.every((byte, i) => (byte & ~(all[i] ?? 0)) === 0);
+  for (let i = 0; i < some.length; i++) if ((some[i]! & ~(all[i] ?? 0)) !== 0) return false;
+  return true;
 }

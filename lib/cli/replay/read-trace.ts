@@ -1,4 +1,6 @@
 import { isIntegerIn } from '../../base/arguments.ts';
+import { lengthOfText } from '../../calls/format.ts';
+import { CALL_GROUPS, type ParameterKind, type Signature, signaturesOf } from '../../calls/signatures.ts';
 import { TRACE_VERSION, type TraceCall, type TraceHead } from '../../calls/trace-file.ts';
 
 /** A file that is no trace, or not one that can be replayed; with the line, where it is one line's fault. */
@@ -71,7 +73,36 @@ function headOf(head: TraceHead, line: number): TraceHead {
   return whole(head, HEAD, line);
 }
 
-const callOf = (call: TraceCall, line: number): TraceCall => whole(call, CALL, line);
+function callOf(call: TraceCall, line: number): TraceCall {
+  whole(call, CALL, line);
+  const signature = SIGNATURES.get(call.call);
+  if (call.filled !== undefined && signature !== undefined) checkFilled(call, signature, line);
+  return call;
+}
+
+const SIGNATURES: ReadonlyMap<string, Signature> = new Map(
+  [undefined, ...CALL_GROUPS].flatMap((group) => Object.entries(signaturesOf(group))),
+);
+const FILLED_BYTES: ReadonlySet<ParameterKind> = new Set<ParameterKind>(['out', 'inout']);
+
+/** A call fills the array that it was given, whose length stays. @throws TraceFileError */
+function checkFilled({ call, args, filled = {} }: TraceCall, { parameters }: Signature, line: number): void {
+  for (const [i, [name, kind]] of parameters.entries()) {
+    const [given, after] = [args[i], Object.hasOwn(filled, name) ? filled[name] : undefined];
+    if (!FILLED_BYTES.has(kind) || typeof given !== 'string' || typeof after !== 'string') continue;
+    const [room, bytes] = [given, after].map((text) => lengthIn(text, line));
+    if (bytes === room) continue;
+    throw new TraceFileError(`line ${line}: ${call} was given ${room} bytes for its ${name}, and has filled ${bytes}`);
+  }
+}
+
+function lengthIn(text: string, line: number): number {
+  try {
+    return lengthOfText(text, Number.MAX_SAFE_INTEGER);
+  } catch (error) {
+    throw new TraceFileError(`line ${line}: ${(error as Error).message}`);
+  }
+}
 
 type Shape = Readonly<Record<string, (value: unknown) => boolean>>;
 

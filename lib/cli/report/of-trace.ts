@@ -142,8 +142,9 @@ class Reading {
       if (bitmap !== undefined) this.#vm(vm).dirty(integer(args[1]), bitmap, this.#pageSize);
     } else if (call.call === 'setSkeys' || (call.call === 'getSkeys' && result === '0')) {
       const keys = bytesOf(call.call === 'setSkeys' ? args[4] : call.filled?.keys);
-      const first = integer(args[1]);
-      for (const [i, key] of keys?.entries() ?? []) {
+      const [first, count] = [integer(args[1]), integer(args[2])];
+      // The array may be longer than what is set or got.
+      for (const [i, key] of keys?.subarray(0, count).entries() ?? []) {
         this.#note();
         this.#vm(vm).keys.set(first + i, key);
       }

@@ -32,10 +32,10 @@ it.each([
       HEAD,
       ...Array.from(
         { length: 400 },
-        () => `{"call":"getDirtyLog","args":["vm#1",0,""],"result":"0","filled":{"bitmap":"${RUN}"}}`,
+        () => `{"call":"getDirtyLog","args":["vm#1",0,"${RUN}"],"result":"0","filled":{"bitmap":"${RUN}"}}`,
       ),
     ],
-    18,
+    10,
   ],
   [
     'of a kvm_run area',

@@ -75,6 +75,14 @@ const HOSTILE: readonly (readonly [name: string, lines: readonly unknown[]])[] =
       { call: 'getDirtyLog', args: ['vm#1', 0, '00*8'], result: '0', filled: { bitmap: 'aa*268435456' } },
     ],
   ],
+  [
+    'a bitmap of everything, where there was room for it',
+    [
+      HEAD,
+      ...OPENING,
+      { call: 'getDirtyLog', args: ['vm#1', 0, '00*33554432'], result: '0', filled: { bitmap: 'aa*33554432' } },
+    ],
+  ],
   ['keys of everything', [HEAD, ...OPENING, { ...keys, args: ['vm#1', 0, 1, 0, '10*268435456'] }]],
   [
     'a store everywhere',
@@ -98,6 +106,13 @@ describe.each(['replay', 'report'] as const)('kvm-bridge %s of a trace that mean
     expect(err).not.toMatch(/\n {4}at |TypeError|RangeError|Maximum call stack/);
     if (status !== 0 && status !== 1) expect(err).toMatch(/^kvm-bridge/);
     expect(grown).toBeLessThan(2 ** 31);
+  });
+
+  it('fills what it was given, and no more', async () => {
+    const call = { call: 'getDirtyLog', args: ['vm#1', 0, '00*8'], result: '0', filled: { bitmap: '01 00*8' } };
+    const { status, err } = await given(command, text([HEAD, ...OPENING, call]));
+    expect(status).toBe(2);
+    expect(err).toContain('line 6: getDirtyLog was given 8 bytes for its bitmap, and has filled 9');
   });
 
   it('has lines that end', { timeout: 60_000 }, async () => {

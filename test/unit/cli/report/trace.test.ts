@@ -116,9 +116,11 @@ it('the report of a trace has storage keys, and counts calls and their errors', 
   const data = await traced('s390x', (vm, kvm) => {
     vm.memory.addRam(0, kvm.mapAnonymous(0x10_0000));
     vm.storageKeys.setBytes(3, Uint8Array.of(0x30, 0x30, 0x56));
+    // The kernel looks at one byte of it.
+    vm.calls.s390x!.setSkeys(vm.fd, 9n, 1n, 0, Uint8Array.of(0x20, 0x40));
     expect(() => vm.setUserMemoryRegion({ slot: 9, guestPhysAddr: 1, memorySize: 0x1000, userspaceAddr: 0 })).toThrow();
   });
-  expect(layerNamed(data, 'storage keys')?.runs).toEqual([3, 2, 0x30, 5, 1, 0x56]);
+  expect(layerNamed(data, 'storage keys')?.runs).toEqual([3, 2, 0x30, 5, 1, 0x56, 9, 1, 0x20]);
   const calls = data.tables[0]!.rows;
   expect(calls.map(([name]) => name)).toContain('setSkeys');
   expect(calls.find(([name]) => name === 'setUserMemoryRegion')).toEqual(['setUserMemoryRegion', 2, '-EINVAL: 1']);
