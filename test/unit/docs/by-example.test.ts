@@ -27,7 +27,9 @@ function callables(): Callable[] {
   return Object.entries(MODULES).flatMap(([module, face]) =>
     checker.getExportsOfModule(moduleOf(join(ROOT, face))).flatMap((exported) => {
       const symbol = meant(exported);
-      if ((symbol.flags & ts.SymbolFlags.Class) !== 0) return methodsOf(symbol);
+      // Groups of flat calls are interfaces.
+      const isGroup = (symbol.flags & ts.SymbolFlags.Interface) !== 0 && symbol.name.endsWith('Calls');
+      if ((symbol.flags & ts.SymbolFlags.Class) !== 0 || isGroup) return methodsOf(symbol);
       const { name } = symbol;
       return isFunction(symbol) ? [{ name: `${name} of ${module}`, example: exampleOfFunction(module, name) }] : [];
     }),
