@@ -88,7 +88,7 @@ export function report({ usable, findings, capabilities }: Diagnosis, style: Sty
   const lines = findings.flatMap((finding) => findingLines(finding, subjects, style, columns));
   const head = wrap('What the real KVM has and lacks on this machine', columns).map(style.bold);
   const parts = [...head, '', ...lines, ''];
-  if (capabilities.length > 0) parts.push(capabilityTable(capabilities, style), '');
+  if (capabilities.length > 0) parts.push(capabilityTable(capabilities, style, columns), '');
   parts.push(
     usable
       ? style.green('Real KVM is usable here.')
@@ -114,11 +114,17 @@ function findingLines({ subject, status, detail, mend }: Finding, subjects: numb
   return [head, ...[...rest, ...tail].map((line) => ' '.repeat(indent) + line)];
 }
 
-function capabilityTable(capabilities: readonly CapabilityFinding[], style: Style): string {
+function capabilityTable(capabilities: readonly CapabilityFinding[], style: Style, columns: number): string {
   const [headings = '', ...rows] = table(
     ['capability', 'value', ''],
     capabilities.map(({ name, value, meaning }) => [name, value === 0 ? '-' : String(value), meaning]),
+    columns,
   ).split('\n');
-  const shown = rows.map((row, index) => (capabilities[index]?.value === 0 ? style.dim(row) : row));
+  let of = -1;
+  const shown = rows.map((row) => {
+    // A name has no blanks, and is never folded: where none begins, the row before goes on.
+    if (/^ {2}\S/.test(row)) of++;
+    return capabilities[of]?.value === 0 ? style.dim(row) : row;
+  });
   return [style.bold(headings), ...shown].join('\n');
 }

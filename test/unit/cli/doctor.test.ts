@@ -253,14 +253,16 @@ describe('the report', () => {
     ['x86_64', 80],
     ['s390x', 80],
     ['ppc64', 80],
+    ['x86_64', 62],
     ['x86_64', 44],
   ] as const)('keeps to the columns that there are, but for commands: %s, %d', (arch, columns) => {
     const io = fakeIo({ columns });
     const files = { '/proc/sys/vm/allocate_pgste': '0' };
     doctorCommand(io, { json: false }, machine({ arch, files, host: { list: () => ['kvm', 'kvm_pvm'] } }));
     for (const line of io.out().split('\n')) {
-      // A path is a word, and capabilities are a table.
-      if (!/→|\/|^ {2}[A-Z0-9_]{4,} /.test(line)) expect(line.length, line).toBeLessThanOrEqual(columns);
+      // A path is a word, and so is the name of a capability, two of which take 61.
+      const isTable = columns < 61 && /^ {2}[A-Z0-9_]{4,} |^ {38}/.test(line);
+      if (!/→|\//.test(line) && !isTable) expect(line.length, line).toBeLessThanOrEqual(columns);
     }
   });
 });
