@@ -54,6 +54,7 @@ function folded(text: string, width: number): string {
   const paragraphs = text.split(/\n(?=\n|\* )/);
   return paragraphs
     .flatMap((paragraph) => {
+      if (paragraph === '') return [''];
       const isPoint = paragraph.startsWith('* ');
       const lines = wrap(isPoint ? paragraph.slice(2) : paragraph, isPoint ? width - 2 : width);
       const [first = '', ...rest] = lines;

@@ -43,6 +43,14 @@ describe('the prompt', () => {
     expect(text).not.toMatch(/^ {4}at /m);
   });
 
+  it('folds what an error means between words, and keeps its points and paragraphs', async () => {
+    const text = await typed(['.explain EINVAL'], S390X, { columns: 60 });
+    const lines = text.slice(text.indexOf('EINVAL\n\n')).split('\n');
+    for (const line of lines) expect(line.length, line).toBeLessThanOrEqual(60);
+    expect(lines.join('\n')).toMatch(/^EINVAL\n\nThe errno .*\none:\n\n\* \*\*Memslots\.\*\* .*\n {2}\w/);
+    expect(await typed(['.help mem'], S390X, { columns: 60 })).toContain('.mem  The memory map: ');
+  });
+
   it('takes the format of a dump with its command, as debuggers do, and beside it', async () => {
     const text = await typed([
       'vm.memory.addRam(0, kvm.mapAnonymous(1 << 20)); vm.memory.writeU32(0x1004, 0xcafe)',
