@@ -487,16 +487,13 @@ export class DirtyPages implements MemslotWatcher {
   }
 }
 
+/** @param pages taken out of others, and so in ascending order */
 function runsOf(pages: PageSet): DirtyRun[] {
-  const gfns: number[] = [];
-  pages.forEach((gfn) => {
-    gfns.push(gfn);
-  });
   const runs: { gfn: number; npages: number }[] = [];
-  for (const gfn of gfns.sort((a, b) => a - b)) {
+  pages.forEach((gfn) => {
     const last = runs.at(-1);
     if (last !== undefined && last.gfn + last.npages === gfn) last.npages++;
     else runs.push({ gfn, npages: 1 });
-  }
+  });
   return runs;
 }

@@ -38,7 +38,7 @@ export class PageSet {
     }
   }
 
-  /** Takes the frames of [first, end) out: a set of those. */
+  /** Takes the frames of [first, end) out: a set of those, which are gone through in ascending order. */
   take(first: number, end: number): PageSet {
     const taken = new PageSet();
     for (let gfn = first; gfn < end; ) {

@@ -156,3 +156,11 @@ it('is used again after it was cleared, in the chunk of before and in the first 
     expect(pagesOf(set)).toEqual([...new Set([gfn, 0, CHUNK])].sort((a, b) => a - b));
   }
 });
+
+it('pages that are taken out are gone through in ascending order, whichever came first', () => {
+  const set = new PageSet();
+  for (const gfn of [3 * CHUNK + 1, 3 * CHUNK, CHUNK, 7, CHUNK - 1]) set.add(gfn);
+  const order: number[] = [];
+  set.take(0, 4 * CHUNK).forEach((gfn) => void order.push(gfn));
+  expect(order).toEqual([7, CHUNK - 1, CHUNK, 3 * CHUNK, 3 * CHUNK + 1]);
+});

@@ -162,6 +162,8 @@ describe('a piece of a reservation', () => {
       'EINVAL',
       "[0x1000, 0x201000) of the reservation can't show hugetlb memory: whole pages of its size, which may be huge, are needed",
     ]);
+    using odd = kvm.reserve(4 * UNIT + PAGE);
+    expect(refusalOf(() => odd.mapHugetlb(2 * UNIT + PAGE, 2 * UNIT)).explanation).toMatch(/can't show hugetlb memory/);
     expect(reservation.pieces).toEqual([]);
     // What ends where the reservation does is right.
     reservation.mapAnonymous(4 * UNIT - PAGE, PAGE);
@@ -214,6 +216,9 @@ describe('a piece of a reservation', () => {
       [8, 2, READ | WRITE],
       [12, 2, READ | WRITE],
     ]);
+    // What begins where the part ends isn't in it.
+    reservation.protect(4 * PAGE, PAGE, READ | WRITE);
+    expect(booked()).toHaveLength(5);
     reservation.protect(8 * PAGE, PAGE, READ);
     reservation.unmapPart(4 * PAGE, PAGE);
     expect(booked()).toEqual([

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Kvm, type MemoryRegion, type Vm } from '../../../lib/index.ts';
+import { GUEST_MEMFD_FLAG, Kvm, type MemoryRegion, type Vm } from '../../../lib/index.ts';
 import { EmulatedKernel, ERRNO, MEM } from '../../../lib/raw.ts';
 
 const UNIT = 0x10_0000;
@@ -84,7 +84,13 @@ describe('a region of several slots', () => {
       expect([...vm.memory.regions()]).toEqual([region]);
       expect([region.gpa, region.readOnly]).toEqual([GIB, false]);
       expect(vm.memory.readU32(GIB + 2 * LARGEST)).toBe(77);
-      // And it can be done again.
+      // Its slots are known as those that they are now, and it can be done again.
+      for (const gpa of [4 * GIB, 0, GIB]) {
+        region.move(gpa);
+        const gpas = [...vm.memslots].map(({ baseGfn }) => baseGfn * 4096).sort((a, b) => a - b);
+        expect(gpas).toEqual([gpa, gpa + LARGEST, gpa + 2 * LARGEST]);
+      }
+      expect([placesOf(watch.slots), booksOf(vm)]).toEqual([places, books]);
       change(region, vm);
       expect(placesOf(watch.slots)).toEqual(booksOf(vm));
       vm.close();
@@ -132,6 +138,38 @@ describe('the log of all regions', () => {
 });
 
 describe('a slot by hand', () => {
+  it('over pages of a guest_memfd that another has is refused with that one', () => {
+    const PAGE = 4096;
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64', release: '6.18' });
+    using vm = kvm.createVm();
+    const { fd } = vm.createGuestMemfd(8 * PAGE, GUEST_MEMFD_FLAG.MMAP | GUEST_MEMFD_FLAG.INIT_SHARED);
+    const ram = kvm.mapAnonymous(UNIT);
+    const set = (slot: number, first: number, npages: number) =>
+      vm.memslots.set({
+        slot,
+        flags: MEM.GUEST_MEMFD,
+        guestPhysAddr: slot * UNIT,
+        memorySize: npages * PAGE,
+        userspaceAddr: ram.hva,
+        guestMemfd: fd,
+        guestMemfdOffset: first * PAGE,
+      });
+    set(0, 0, 2);
+    set(1, 4, 2);
+    for (const [first, npages, other] of [
+      [1, 3, '[0x0, 0x2000), which is slot 0'],
+      [2, 3, '[0x4000, 0x6000), which is slot 1'],
+      [5, 1, '[0x4000, 0x6000), which is slot 1'],
+    ] as const) {
+      expect(() => set(2, first, npages)).toThrow(
+        expect.objectContaining({ explanation: expect.stringContaining(`overlaps ${other}'s`) }),
+      );
+    }
+    set(2, 2, 2);
+    set(3, 6, 2);
+    expect(vm.memslots.size).toBe(4);
+  });
+
   it('over addresses without memory is one without a mapping, and goes like any other', () => {
     const watch = watched();
     using kvm = Kvm.open({ calls: watch.kernel });

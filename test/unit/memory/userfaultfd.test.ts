@@ -178,7 +178,8 @@ describe('writes that are tracked', () => {
   it('that a scan found before it failed are told by the next one', () => {
     const ram = kvm.mapAnonymous(4 * PAGE);
     using writes = new TrackedWrites(ram);
-    ram.write(0, Uint8Array.of(1));
+    // By somebody else than this process's own layer.
+    kernel.writeMemory(ram.hva, Uint8Array.of(1));
     // As the kernel does when it fails midway: what it passed is tracked anew already.
     const { pagemapScan } = uffd;
     uffd.pagemapScan = (...args) => {
