@@ -1,5 +1,6 @@
 import { closeSync, fstatSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
+import { PageSet } from '../memory/page-set.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { MAP, PROT } from '../uapi/flags.ts';
 
@@ -26,12 +27,18 @@ export interface MapSource {
  */
 export interface Backing {
   readonly kind: 'memory' | 'file';
+  /** Bytes that come and go together: those of a page, which may be a huge one. Only for `memory`. */
+  readonly unit?: number;
   /** Bytes there are now; a file's may change behind our back. */
   size(): number;
   /** The window that holds `offset`. Only for `memory`. */
   window(offset: number): ArrayBuffer;
   /** Whether the window that holds `offset` was made. */
   hasBytes(offset: number): boolean;
+  /** The pages of a range are there from now on. Only for `memory`. */
+  bring?(offset: number, length: number): void;
+  /** Whether a page is, as far as anybody heard of it: nobody does of accesses through windows. Only for `memory`. */
+  isThere?(offset: number): boolean;
   /** Copies into or out of a page of a file; the bytes moved. Only for `file`. */
   transfer(offset: number, bytes: Uint8Array, write: boolean): number;
   /** Forgets the bytes of a range of whole pages: they are zero again, or those of the file. */
@@ -47,13 +54,21 @@ export interface PlaceInBacking {
   readonly offset: number;
 }
 
+const SMALLEST_PAGE = 4096;
+/** The default size of huge pages: 2 MiB on every architecture that is emulated. */
+export const HUGE_PAGE = 0x20_0000;
+
 export class MemoryBacking implements Backing {
   readonly kind = 'memory';
+  readonly unit: number;
   readonly #size: number;
   readonly #windows: (ArrayBuffer | undefined)[] = [];
+  /** The numbers of its pages that were accessed by calls and guests, in units. */
+  readonly #there = new PageSet();
 
-  constructor(size: number) {
+  constructor(size: number, unit = SMALLEST_PAGE) {
     this.#size = size;
+    this.unit = unit;
   }
 
   size(): number {
@@ -74,6 +89,17 @@ export class MemoryBacking implements Backing {
     return this.#windows[Math.floor(offset / VIEW_WINDOW)] !== undefined;
   }
 
+  bring(offset: number, length: number): void {
+    const first = Math.floor(offset / this.unit);
+    const end = Math.ceil((offset + length) / this.unit);
+    if (end - first === 1) this.#there.add(first);
+    else this.#there.addRange(first, end);
+  }
+
+  isThere(offset: number): boolean {
+    return this.#there.has(Math.floor(offset / this.unit));
+  }
+
   /** Whether a buffer is one of the windows. */
   has(buffer: ArrayBufferLike): boolean {
     return this.#windows.some((window) => window === buffer);
@@ -84,6 +110,7 @@ export class MemoryBacking implements Backing {
   }
 
   discard(offset: number, length: number): void {
+    this.#there.take(Math.ceil(offset / this.unit), Math.floor((offset + length) / this.unit));
     for (let at = offset; at < offset + length; ) {
       const index = Math.floor(at / VIEW_WINDOW);
       const end = Math.min(offset + length, (index + 1) * VIEW_WINDOW);

@@ -2,7 +2,14 @@ import { isPowerOfTwo } from '../base/arguments.ts';
 import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { MADV, MAP, MAP_HUGE_BITS, PROT } from '../uapi/flags.ts';
-import { type Backing, type MapRequest, type MapSource, MemoryBacking, type PlaceInBacking } from './backing.ts';
+import {
+  type Backing,
+  HUGE_PAGE,
+  type MapRequest,
+  type MapSource,
+  MemoryBacking,
+  type PlaceInBacking,
+} from './backing.ts';
 import { ServedMemory } from './served-memory.ts';
 
 /**
@@ -15,7 +22,6 @@ const END_HVA = 0x8000_0000_0000;
 /** Largest mapping: all there is. */
 const MAX_LENGTH = END_HVA - FIRST_HVA;
 
-const HUGE_PAGE = 0x20_0000;
 const ALL_PROT = PROT.READ | PROT.WRITE | PROT.EXEC;
 const ALL_MAP = Object.values<number>(MAP).reduce((all, flag) => all | flag);
 
@@ -126,6 +132,11 @@ export class EmulatedHostMemory {
     return this.#areasIn(start, end).some(({ backing }) => backing.kind === 'file');
   }
 
+  /** Whether a part of a range shows huge pages that others may have, too: the addon can't read those without waiting. */
+  hasSharedHuge(start: number, end: number): boolean {
+    return this.#areasIn(start, end).some(({ shared, backing: { unit = 0 } }) => shared && unit > this.pageSize);
+  }
+
   /** Whether a part of a range shows memory that nobody else can have. */
   hasPrivate(start: number, end: number): boolean {
     return this.#areasIn(start, end).some(
@@ -174,9 +185,9 @@ export class EmulatedHostMemory {
     if (alignOffset % this.pageSize !== 0) return -ERRNO.EINVAL;
     if (length > MAX_LENGTH) return -ERRNO.ENOMEM;
     const isHuge = (flags & MAP.HUGETLB) !== 0;
-    const unit = Math.max(align, isHuge ? HUGE_PAGE : this.pageSize);
-    const rounded = roundUp(length, this.pageSize);
-    const hva = this.#place(rounded, unit, align === 0 ? 0 : alignOffset % align);
+    const page = this.#pageOf(flags, source);
+    const rounded = roundUp(length, page);
+    const hva = this.#place(rounded, Math.max(align, page), align === 0 ? 0 : alignOffset % align);
     if (hva === undefined) return -ERRNO.ENOMEM;
     const mapping: HostMapping = {
       hva,
@@ -190,9 +201,14 @@ export class EmulatedHostMemory {
       viewed: false,
       lent: false,
     };
-    if (!mapping.isReservation) mapping.areas.push(newArea(mapping, hva, rounded, request, source));
+    if (!mapping.isReservation) mapping.areas.push(newArea(mapping, hva, rounded, page, request, source));
     this.#mappings.splice(this.#mappings.findLastIndex((other) => other.hva < hva) + 1, 0, mapping);
     return hva;
+  }
+
+  /** Bytes of a page of what is mapped. */
+  #pageOf(flags: number, source: MapSource | undefined): number {
+    return source?.backing.unit ?? ((flags & MAP.HUGETLB) === 0 ? this.pageSize : HUGE_PAGE);
   }
 
   /** Addresses for a new mapping: ones that nobody had, or else the first that are free. One page stays free behind each. */
@@ -222,9 +238,16 @@ export class EmulatedHostMemory {
     if (mapping?.isReservation !== true || hva % unit !== 0 || length % unit !== 0) return -ERRNO.EINVAL;
     const found = source();
     if (typeof found === 'number') return found;
+    const page = this.#pageOf(request.flags, found);
+    if (hva % page !== 0 || length % page !== 0) return -ERRNO.EINVAL;
     const isNothing = request.prot === PROT.NONE && found === undefined;
     this.served.unmapped(hva, hva + length);
-    this.#replace(mapping, hva, hva + length, ...(isNothing ? [] : [newArea(mapping, hva, length, request, found)]));
+    this.#replace(
+      mapping,
+      hva,
+      hva + length,
+      ...(isNothing ? [] : [newArea(mapping, hva, length, page, request, found)]),
+    );
     this.#tell((observer) => observer.unmapped?.(hva, hva + length));
     return 0;
   }
@@ -266,13 +289,19 @@ export class EmulatedHostMemory {
       return this.served.serves(hva, end) ? -ERRNO.EDEADLK : this.#populate(parts, advice);
     }
     if (advice !== MADV.DONTNEED && advice !== MADV.REMOVE) return 0;
-    for (const { start, end, backing, offset, shared } of parts) {
-      // Only shared memory and files can get holes.
-      if (advice === MADV.REMOVE && !shared) return backing.kind === 'file' ? -ERRNO.EACCES : -ERRNO.EINVAL;
+    for (const { start, end, backing, offset, shared, owned } of parts) {
+      const { unit = this.pageSize } = backing;
+      const isHuge = unit !== this.pageSize;
+      // Only shared memory can get holes. What is private and shows no file has none to get them.
+      if (advice === MADV.REMOVE && !shared)
+        return isHuge || !owned || backing.kind === 'file' ? -ERRNO.EACCES : -ERRNO.EINVAL;
+      // A huge page that is needed in part is needed.
+      if (advice === MADV.DONTNEED && start % unit !== 0) return -ERRNO.EINVAL;
+      const last = advice === MADV.DONTNEED ? end - (end % unit) : end;
       // Shared pages that are not needed stay where they are, with all that have them.
-      if (advice !== MADV.REMOVE && shared) continue;
-      backing.discard(offset, end - start);
-      this.served.discarded(start, end, shared);
+      if ((advice !== MADV.REMOVE && shared) || last <= start) continue;
+      backing.discard(offset, last - start);
+      this.served.discarded(start, last, shared || isHuge);
     }
     this.#invalidate(hva, end);
     return 0;
@@ -284,6 +313,7 @@ export class EmulatedHostMemory {
     for (const { start, end, backing, offset, prot } of parts) {
       if ((prot & wanted) === 0) return -ERRNO.EINVAL;
       if (offset + end - start > roundUp(backing.size(), this.pageSize)) return -ERRNO.EFAULT;
+      backing.bring?.(offset, end - start);
     }
     return 0;
   }
@@ -335,7 +365,7 @@ export class EmulatedHostMemory {
    * Finds the bytes at an address: `bytes[at .. at + available)` up to the end of the page or more. False when the
    * page isn't there, may not be accessed that way, or has no bytes of ours (a file).
    */
-  resolve(hva: number, write: boolean): boolean {
+  resolve(hva: number, write: boolean, length = 1): boolean {
     const area = this.#areaAt(hva);
     if (area === undefined || (area.prot & (write ? PROT.WRITE : PROT.READ)) === 0) return false;
     const { backing } = area;
@@ -346,6 +376,7 @@ export class EmulatedHostMemory {
     this.bytes = this.#bytesOf(window);
     this.at = at;
     this.available = Math.min(area.end - hva, window.byteLength - at);
+    backing.bring?.(inBacking, Math.min(length, this.available));
     return true;
   }
 
@@ -427,7 +458,7 @@ export class EmulatedHostMemory {
     let done = 0;
     while (done < bytes.length) {
       const at = hva + done;
-      if (this.resolve(at, write)) {
+      if (this.resolve(at, write, bytes.length - done)) {
         const length = Math.min(this.available, bytes.length - done);
         if (this.#observers.size !== 0) this.#tell((observer) => observer.touched(at, length, write));
         if (write) this.bytes.set(bytes.subarray(done, done + length), this.at);
@@ -515,6 +546,7 @@ function newArea(
   mapping: HostMapping,
   start: number,
   length: number,
+  page: number,
   { prot, flags }: MapRequest,
   source: MapSource | undefined,
 ): Area {
@@ -525,7 +557,7 @@ function newArea(
     prot,
     shared: (flags & MAP.SHARED) !== 0,
     readOnly: source?.readOnly ?? false,
-    backing: source?.backing ?? new MemoryBacking(length),
+    backing: source?.backing ?? new MemoryBacking(length, page),
     offset: source?.offset ?? 0,
     owned: source === undefined || source.backing.kind === 'file',
   };

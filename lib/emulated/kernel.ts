@@ -510,7 +510,7 @@ export class KernelCore implements KvmCalls {
 
   memfdCreate(_name: string, size: U64, flags: number): number {
     if ((flags & ~MEMFD_FLAGS) !== 0) return -ERRNO.EINVAL;
-    return this.#open(new EmulatedMemfd(Number(size)));
+    return this.#open(new EmulatedMemfd(Number(size), flags, this.pageSize));
   }
 
   view(hva: Hva, length: number): ArrayBuffer | number {

@@ -1,6 +1,6 @@
 import { ERRNO } from '../uapi/errno.ts';
 import { POLL } from '../uapi/flags.ts';
-import { type MapSource, MemoryBacking } from './backing.ts';
+import { HUGE_PAGE, type MapSource, MemoryBacking } from './backing.ts';
 import { PollQueue } from './poll.ts';
 
 /**
@@ -87,13 +87,15 @@ export class EmulatedEventfd implements OpenFile {
   }
 }
 
+const MFD_HUGETLB = 4;
+
 /** A memfd of fixed size. */
 export class EmulatedMemfd implements OpenFile {
   readonly kind = 'memfd';
   readonly #backing: MemoryBacking;
 
-  constructor(size: number) {
-    this.#backing = new MemoryBacking(size);
+  constructor(size: number, flags: number, pageSize: number) {
+    this.#backing = new MemoryBacking(size, (flags & MFD_HUGETLB) === 0 ? pageSize : HUGE_PAGE);
   }
 
   mmap(offset: number): MapSource {

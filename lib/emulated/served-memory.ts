@@ -1,6 +1,6 @@
 import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { UFFDIO_REGISTER_MODE } from '../uapi/userfaultfd.ts';
-import type { Backing, PlaceInBacking } from './backing.ts';
+import type { PlaceInBacking } from './backing.ts';
 
 /** Who is told of faults: an emulated userfaultfd. */
 export interface FaultReceiver {
@@ -27,16 +27,16 @@ interface Waiter {
 /**
  * The userfaultfds' side of the emulated process's memory: which pages are missing or protected, and who waits for them.
  *
- * A page that was only read, or only written with zeros, before its memory was registered is missing then, where the real kernel has it: the bytes alone don't tell.
- * A store through a view is found by comparing, so that one which changes nothing is not.
+ * What is done by calls and guests is known; what is done through views is found by the bytes. A page that a view only read, or only wrote zeros to, before
+ * its memory was registered is missing therefore, where the real kernel has it, and a store through a view that changes nothing is not found.
+ *
+ * Huge pages are protected, written and brought as wholes, and those that are not there count as protected.
  */
 export class ServedMemory {
   readonly #pageSize: number;
   readonly #placeOf: (hva: number) => PlaceInBacking | undefined;
   #registered: Registered[] = [];
   #waiters: Waiter[] = [];
-  /** The pages that are there, by the memory that they are of, while some of it is registered for missing ones. */
-  readonly #present = new Map<Backing, Set<number>>();
 
   constructor(pageSize: number, placeOf: (hva: number) => PlaceInBacking | undefined) {
     this.#pageSize = pageSize;
@@ -71,14 +71,6 @@ export class ServedMemory {
     const modes = before.reduce((all, one) => all | one.mode, mode);
     this.unregister(owner, start, end);
     this.#registered.push({ owner, start, end, mode: modes, resolvesStores, protectedPages: new Map() });
-    if ((modes & UFFDIO_REGISTER_MODE.MISSING) === 0) return;
-    for (let hva = start; hva < end; hva += this.#pageSize) {
-      const place = this.#placeOf(hva);
-      if (place === undefined) continue;
-      const pages = this.#present.get(place.backing) ?? new Set<number>();
-      this.#present.set(place.backing, pages);
-      if (this.#contents(place) !== undefined) pages.add(place.offset);
-    }
   }
 
   /** Ends what an owner has in a range; who waits goes on. */
@@ -90,7 +82,6 @@ export class ServedMemory {
       if (one.end > end) parts.push({ ...one, start: end });
       return parts;
     });
-    if (!this.#registered.some(({ mode }) => (mode & UFFDIO_REGISTER_MODE.MISSING) !== 0)) this.#present.clear();
     this.wake(start, end);
   }
 
@@ -99,11 +90,18 @@ export class ServedMemory {
     return this.#at(hva)?.mode;
   }
 
-  /** Whether a page is there, as far as that matters to anybody. */
+  /** Bytes of the pages at an address, which may be huge ones. */
+  unitAt(hva: number): number {
+    return this.#placeOf(hva)?.backing.unit ?? this.#pageSize;
+  }
+
+  /** Whether a page is there. */
   isPresent(hva: number): boolean {
     const place = this.#placeOf(hva - (hva % this.#pageSize));
-    const pages = place && this.#present.get(place.backing);
-    return pages === undefined || pages.has(place!.offset);
+    if (place === undefined || place.backing.isThere?.(place.offset) !== false) return true;
+    const { backing, offset } = place;
+    const unit = backing.unit ?? this.#pageSize;
+    return this.#contents({ backing, offset: offset - (offset % unit) }, unit) !== undefined;
   }
 
   /** The bytes from an address on that can be accessed without waiting. */
@@ -137,27 +135,25 @@ export class ServedMemory {
 
   /** Memory was accessed, by a call or a guest. */
   touched(hva: number, length: number, write: boolean): void {
-    for (let page = hva - (hva % this.#pageSize); page < hva + length; page += this.#pageSize) {
-      if (write) this.#at(page)?.protectedPages.delete(page);
-      this.brought(page);
-    }
+    if (!write) return;
+    const unit = this.unitAt(hva);
+    for (let page = hva - (hva % unit); page < hva + length; page += unit) this.#at(page)?.protectedPages.delete(page);
   }
 
   /** A page is there from now on. */
-  brought(page: number): void {
-    const place = this.#present.size === 0 ? undefined : this.#placeOf(page);
-    if (place !== undefined) this.#present.get(place.backing)?.add(place.offset);
+  brought(hva: number): void {
+    const place = this.#placeOf(hva);
+    place?.backing.bring?.(place.offset, 1);
   }
 
-  /** Pages were given back. Those of private memory lose their protection with that. */
-  discarded(start: number, end: number, isShared: boolean): void {
+  /** Pages were given back. Those of private memory lose their protection with that, where pages are not huge. */
+  discarded(start: number, end: number, keepsProtection: boolean): void {
     if (this.isIdle) return;
-    for (let page = start; page < end; page += this.#pageSize) {
-      const place = this.#placeOf(page);
-      if (place !== undefined) this.#present.get(place.backing)?.delete(place.offset);
+    const unit = this.unitAt(start);
+    for (let page = start - (start % unit); page < end; page += unit) {
       const protectedPages = this.#at(page)?.protectedPages;
       if (protectedPages?.has(page) !== true) continue;
-      if (isShared) protectedPages.set(page, undefined);
+      if (keepsProtection) protectedPages.set(page, this.#contentsAt(page, unit));
       else protectedPages.delete(page);
     }
   }
@@ -169,30 +165,45 @@ export class ServedMemory {
 
   /** Protects a range, or ends that. */
   protect(start: number, end: number, isProtected: boolean): void {
-    for (let page = start; page < end; page += this.#pageSize) {
+    const unit = this.unitAt(start);
+    for (let page = start; page < end; page += unit) {
       const registered = this.#at(page);
       if (registered === undefined) continue;
       if (!isProtected) registered.protectedPages.delete(page);
-      else if (registered.resolvesStores || this.isPresent(page)) this.#protect(registered, page);
+      else if (
+        registered.resolvesStores ||
+        (registered.mode & UFFDIO_REGISTER_MODE.MISSING) === 0 ||
+        this.isPresent(page)
+      )
+        registered.protectedPages.set(page, this.#contentsAt(page, unit));
     }
     if (!isProtected) this.wake(start, end);
   }
 
   /**
    * Calls back with the pages of a range that were written since they were protected; where wanted, protects them again. What is not
-   * protected counts as written.
+   * protected counts as written, but for huge pages that aren't there; of one that is only in part in the range, nothing can be protected, and it isn't told.
    */
   written(start: number, end: number, protect: boolean, found: (page: number) => void): void {
-    for (let page = start; page < end; page += this.#pageSize) {
-      const registered = this.#at(page);
-      if (registered?.resolvesStores !== true) {
-        if (this.#placeOf(page) !== undefined) found(page);
-        continue;
-      }
-      if (registered.protectedPages.has(page) && !this.#isChanged(registered, page)) continue;
-      found(page);
-      if (protect) this.#protect(registered, page);
+    const unit = this.unitAt(start);
+    const isHuge = unit !== this.#pageSize;
+    for (let page = start - (start % unit); page < end; page += unit) {
+      const isWhole = page >= start && page + unit <= end;
+      if ((protect && !isWhole) || !this.#isWritten(page, unit) || (isHuge && !this.isPresent(page))) continue;
+      for (let at = Math.max(page, start); at < Math.min(page + unit, end); at += this.#pageSize) found(at);
+      const registered = protect ? this.#at(page) : undefined;
+      if (registered?.resolvesStores === true) registered.protectedPages.set(page, this.#contentsAt(page, unit));
     }
+  }
+
+  #isWritten(page: number, unit: number): boolean {
+    const registered = this.#at(page);
+    if (registered?.resolvesStores !== true) return this.#placeOf(page) !== undefined;
+    if (!registered.protectedPages.has(page)) return true;
+    const before = registered.protectedPages.get(page);
+    const now = this.#contentsAt(page, unit, false);
+    if (now === undefined || before === undefined) return now !== before;
+    return !Buffer.from(now.buffer, now.byteOffset, now.length).equals(before);
   }
 
   #at(hva: number): Registered | undefined {
@@ -206,25 +217,21 @@ export class ServedMemory {
     return write && !registered.resolvesStores && registered.protectedPages.has(page) ? 'protected' : undefined;
   }
 
-  #protect({ protectedPages }: Registered, page: number): void {
+  /** What a page has; undefined where that is zeros. */
+  #contentsAt(page: number, unit: number, copy = true): Uint8Array | undefined {
     const place = this.#placeOf(page);
-    protectedPages.set(page, place && this.#contents(place)?.slice());
-  }
-
-  #isChanged({ protectedPages }: Registered, page: number): boolean {
-    const place = this.#placeOf(page);
-    const now = place && this.#contents(place);
-    const before = protectedPages.get(page);
-    if (now === undefined || before === undefined) return now !== before;
-    return !Buffer.from(now.buffer, now.byteOffset, now.length).equals(before);
+    const bytes = place && this.#contents(place, unit);
+    return copy ? bytes?.slice() : bytes;
   }
 
   /** The bytes of a page; undefined where they are zeros, or a file's. */
-  #contents({ backing, offset }: PlaceInBacking): Uint8Array | undefined {
+  #contents({ backing, offset }: PlaceInBacking, unit: number): Uint8Array | undefined {
     if (backing.kind === 'file' || !backing.hasBytes(offset)) return undefined;
     const window = backing.window(offset);
-    const words = new BigUint64Array(window, offset % VIEW_WINDOW, this.#pageSize / 8);
-    return words.some((word) => word !== 0n) ? new Uint8Array(window, offset % VIEW_WINDOW, this.#pageSize) : undefined;
+    const at = offset % VIEW_WINDOW;
+    const size = Math.min(unit, window.byteLength - at);
+    const words = new BigUint64Array(window, at, size / 8);
+    return words.some((word) => word !== 0n) ? new Uint8Array(window, at, size) : undefined;
   }
 }
 

@@ -182,24 +182,33 @@ function userfaultfdCalls({ machine, memory, open, file }: Surroundings): Userfa
     return hva % pageSize !== 0 || length % pageSize !== 0 || length === 0 ? -ERRNO.EINVAL : act(found);
   };
 
+  /** Whether a range is whole pages of what is mapped there, which may be huge ones. */
+  const isWhole = (hva: number, length: number): boolean => {
+    const unit = served.unitAt(hva);
+    return hva % unit === 0 && length % unit === 0;
+  };
+
   /** Why a page can't be brought: 0 or −errno. */
-  const refusal = (page: number, protects: boolean): number => {
+  const refusal = (page: number, length: number, isZero: boolean, protects: boolean): number => {
     const modes = served.modeAt(page);
     if (modes === undefined) return -ERRNO.ENOENT;
     if (protects && (modes & UFFDIO_REGISTER_MODE.WP) === 0) return -ERRNO.EINVAL;
+    // There is no huge page of zeros.
+    if (!isWhole(page, length) || (isZero && served.unitAt(page) !== pageSize)) return -ERRNO.EINVAL;
     return served.isPresent(page) ? -ERRNO.EEXIST : 0;
   };
 
   /** Puts pages where they are missing. */
   const bring = (hva: number, length: number, mode: number, bytes: Uint8Array | undefined): number => {
-    for (let done = 0; done < length; done += pageSize) {
+    const unit = served.unitAt(hva);
+    for (let done = 0; done < length; done += unit) {
       const page = hva + done;
-      const refused = refusal(page, (mode & UFFDIO_COPY_MODE.WP) !== 0);
+      const refused = refusal(page, length - done, bytes === undefined, (mode & UFFDIO_COPY_MODE.WP) !== 0);
       if (refused !== 0) return done > 0 ? done : refused;
       served.brought(page);
-      if (bytes !== undefined) memory.fill(page, bytes.subarray(done, done + pageSize));
-      if ((mode & UFFDIO_COPY_MODE.WP) !== 0) served.protect(page, page + pageSize, true);
-      if ((mode & UFFDIO_COPY_MODE.DONTWAKE) === 0) served.wake(page, page + pageSize);
+      if (bytes !== undefined) memory.fill(page, bytes.subarray(done, done + unit));
+      if ((mode & UFFDIO_COPY_MODE.WP) !== 0) served.protect(page, page + unit, true);
+      if ((mode & UFFDIO_COPY_MODE.DONTWAKE) === 0) served.wake(page, page + unit);
     }
     return length;
   };
@@ -238,7 +247,8 @@ function userfaultfdCalls({ machine, memory, open, file }: Surroundings): Userfa
           ((available & UFFD_FEATURE.PAGEFAULT_FLAG_WP) === 0 ? 0 : UFFDIO_REGISTER_MODE.WP) |
           ((available & UFFD_FEATURE.MINOR_SHMEM) === 0 ? 0 : UFFDIO_REGISTER_MODE.MINOR);
         if (modes === 0 || (modes & ~known) !== 0) return -ERRNO.EINVAL;
-        if (waits && memory.hasFile(start, end)) return -ERRNO.EINVAL;
+        if (waits && (memory.hasFile(start, end) || memory.hasSharedHuge(start, end))) return -ERRNO.EINVAL;
+        if (!isWhole(start, end - start)) return -ERRNO.EINVAL;
         if ((modes & UFFDIO_REGISTER_MODE.MINOR) !== 0 && memory.hasPrivate(start, end)) return -ERRNO.EINVAL;
         if (served.ownersIn(start, end).some((owner) => owner !== found)) return -ERRNO.EBUSY;
         if (waits) memory.hideViews(mapping);
@@ -252,6 +262,7 @@ function userfaultfdCalls({ machine, memory, open, file }: Surroundings): Userfa
       if (found === undefined) return -ERRNO.EBADF;
       if (memory.mappingAround(start, size) === undefined) return -ERRNO.EINVAL;
       return onRange(fd, start, size, (uffd) => {
+        if (!isWhole(start, size)) return -ERRNO.EINVAL;
         served.unregister(uffd, start, start + size);
         return 0;
       });
@@ -274,6 +285,7 @@ function userfaultfdCalls({ machine, memory, open, file }: Surroundings): Userfa
         for (let page = start; page < end; page += pageSize) {
           if (((served.modeAt(page) ?? 0) & UFFDIO_REGISTER_MODE.WP) === 0) return -ERRNO.ENOENT;
         }
+        if (!isWhole(start, end - start)) return -ERRNO.EINVAL;
         served.protect(start, end, (bits & WP) !== 0);
         return 0;
       }),

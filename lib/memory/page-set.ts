@@ -17,6 +17,13 @@ export class PageSet {
     chunk[bit >>> 5]! |= 1 << (bit & 31);
   }
 
+  has(gfn: number): boolean {
+    const key = Math.floor(gfn / CHUNK_PAGES);
+    const chunk = key === this.#lastKey ? this.#last : this.#chunks.get(key);
+    const bit = gfn - key * CHUNK_PAGES;
+    return chunk !== undefined && (chunk[bit >>> 5]! & (1 << (bit & 31))) !== 0;
+  }
+
   /** Adds the frames of [first, end). */
   addRange(first: number, end: number): void {
     for (let gfn = first; gfn < end; ) {

@@ -12,7 +12,7 @@ import {
   type Vm,
 } from '../../../lib/index.ts';
 import { ERRNO, type KvmCalls, MADV, UFFDIO_REGISTER_MODE } from '../../../lib/raw.ts';
-import { loadStores } from '../handles/guests.ts';
+import { loadGuest, loadStores } from '../handles/guests.ts';
 import { runNode } from '../native/real.ts';
 import { requireGuests, requireRoot, trackingKernel, UFFD_KERNELS } from './uffd-host.ts';
 
@@ -129,6 +129,18 @@ describe.each(UFFD_KERNELS)('$name', ({ callsOf, kvmOf, isReal }) => {
       expect(() => faults.protect(0, page)).toThrow(
         expect.objectContaining({ code: 'ENOENT', explanation: expect.stringContaining('no handler') }),
       );
+    });
+
+    it('are not those that a load alone brought before, by a guest or a call', async (test) => {
+      const { kvm, vm, vcpu, ram, page } = guestOf(kvmOf(test), test, kind, []);
+      loadGuest(kvm, vm, vcpu, [{ load: 20 * page }]);
+      await vcpu.run();
+      kvm.calls.readMemory(ram.hva + 30 * page + 5, new Uint8Array(1));
+      const { asked, missing } = numbered(page);
+      using _faults = new PageFaults(ram, { missing });
+      const bytes = new Uint8Array(1);
+      for (const at of [20, 21, 30, 31]) ram.read(at * page, bytes);
+      expect(asked).toEqual([21, 31]);
     });
 
     it("are brought for guests by the event loop, which isn't stopped meanwhile", async (test) => {
