@@ -31,6 +31,8 @@ export interface ArchVm {
   memslotCommitted?(slot: EmulatedMemslot): void;
   /** User space's pages behind guest frames, [first, end), are others, or gone. */
   pagesInvalidated?(first: number, end: number): void;
+  /** Nobody has a descriptor of the VM any more. */
+  released?(): void;
   /** Before GET_DIRTY_LOG: what is dirty by the architecture's own tables is put into the log. */
   syncDirtyLog?(slot: EmulatedMemslot): void;
 }

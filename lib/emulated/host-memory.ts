@@ -86,9 +86,8 @@ export class EmulatedHostMemory {
   readonly #views = new WeakMap<ArrayBuffer, Uint8Array>();
   /** Counts the changes after which an address may mean other bytes, or none: what was resolved before is void. */
   generation = 0;
-  /** Weak, so that a VM which was dropped is not kept. */
-  readonly #notifiers = new Set<WeakRef<MmuNotifier>>();
-  readonly #observers = new Set<WeakRef<MemoryObserver>>();
+  readonly #notifiers = new Set<MmuNotifier>();
+  readonly #observers = new Set<MemoryObserver>();
 
   /** What userfaultfds have to do with it. */
   readonly served: ServedMemory;
@@ -98,22 +97,26 @@ export class EmulatedHostMemory {
     this.served = new ServedMemory(pageSize, (hva) => this.#placeOf(hva));
   }
 
-  /** Tells somebody of invalidated pages, for as long as it lives. */
+  /** Tells somebody of invalidated pages, until it is forgotten. */
   notify(notifier: MmuNotifier): void {
-    this.#notifiers.add(new WeakRef(notifier));
+    this.#notifiers.add(notifier);
   }
 
-  /** Tells somebody what user space does, for as long as it lives. */
+  forget(notifier: MmuNotifier): void {
+    this.#notifiers.delete(notifier);
+  }
+
+  /** Tells somebody what user space does, until it is unobserved. */
   observe(observer: MemoryObserver): void {
-    this.#observers.add(new WeakRef(observer));
+    this.#observers.add(observer);
+  }
+
+  unobserve(observer: MemoryObserver): void {
+    this.#observers.delete(observer);
   }
 
   #tell(what: (observer: MemoryObserver) => void): void {
-    for (const reference of this.#observers) {
-      const observer = reference.deref();
-      if (observer === undefined) this.#observers.delete(reference);
-      else what(observer);
-    }
+    for (const observer of this.#observers) what(observer);
   }
 
   #placeOf(hva: number): PlaceInBacking | undefined {
@@ -534,11 +537,7 @@ export class EmulatedHostMemory {
 
   #invalidate(start: number, end: number): void {
     this.generation++;
-    for (const weak of this.#notifiers) {
-      const notifier = weak.deref();
-      if (notifier === undefined) this.#notifiers.delete(weak);
-      else notifier.invalidated(start, end);
-    }
+    for (const notifier of this.#notifiers) notifier.invalidated(start, end);
   }
 }
 

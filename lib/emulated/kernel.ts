@@ -87,7 +87,10 @@ export class KernelCore implements KvmCalls {
   // Descriptors
 
   #open(file: OpenFile): number {
-    if (this.#files.size >= this.#maxFds) return -ERRNO.EMFILE;
+    if (this.#files.size >= this.#maxFds) {
+      file.released?.();
+      return -ERRNO.EMFILE;
+    }
     // The lowest free number, as POSIX has it.
     const fd = this.#freeFds.length === 0 ? this.#nextFd++ : this.#freeFds.splice(lowest(this.#freeFds), 1)[0]!;
     this.#files.set(fd, file);
@@ -213,7 +216,10 @@ export class KernelCore implements KvmCalls {
     const { vcpuIds, maxVcpus } = this.#machine;
     if (BigInt(id) >= BigInt(vcpuIds) || vm.vcpus.size >= maxVcpus) return -ERRNO.EINVAL;
     if (vm.vcpus.has(Number(id))) return this.#machine.duplicateVcpuId;
-    return this.#open(new EmulatedVcpu(vm, Number(id), (vcpu) => this.#architecture.createVcpu(vcpu, vm.arch)));
+    const vcpu = new EmulatedVcpu(vm, Number(id), (made) => this.#architecture.createVcpu(made, vm.arch));
+    const opened = this.#open(vcpu);
+    if (opened < 0) vm.vcpus.delete(vcpu.id);
+    return opened;
   }
 
   setUserMemoryRegion(fd: number, slot: number, flags: number, gpa: U64, size: U64, hva: Hva): number {

@@ -75,16 +75,19 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   #page: Promise<void> | undefined;
 
   constructor(vm: EmulatedVm, id: number, createArch: (vcpu: EmulatedVcpu) => Arch) {
-    const { machine } = vm;
     this.vm = vm;
     this.id = id;
-    this.area = new SharedArea(machine.vcpuMmapSize);
+    this.area = new SharedArea(vm.machine.vcpuMmapSize);
     this.ring = vm.dirtyLog.newRing();
-    const sizes = REGS_SIZE[machine.arch];
+    const sizes = REGS_SIZE[vm.machine.arch];
     this.regs = new Uint8Array(sizes.regs ?? 0);
     this.sregs = new Uint8Array(sizes.sregs ?? 0);
-    vm.vcpus.set(id, this);
+    vm.adopt(this);
     this.arch = createArch(this);
+  }
+
+  released(): void {
+    this.vm.letGo();
   }
 
   get #machine(): Machine {
@@ -98,9 +101,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   mmap(offset: number, length: number): MapSource | number {
     const { pageSize, coalescedMmioPage } = this.#machine;
     const page = offset / pageSize;
-    if (page >= DIRTY_LOG_PAGE_OFFSET && this.ring !== undefined) {
-      return { backing: this.ring.area.backing, offset: 0 };
-    }
+    if (page >= DIRTY_LOG_PAGE_OFFSET && this.ring !== undefined) return { backing: this.ring.area.backing, offset: 0 };
     if (page === coalescedMmioPage && page !== 0 && length <= pageSize) {
       return { backing: this.vm.bus.ring!.backing, offset: 0 };
     }
@@ -227,15 +228,13 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     const next = this.#program.next(this.#result);
     if (next.done === true) return this.#halt();
     this.#result = undefined;
-    return this.#attempt(next.value);
+    return this.#guarded(next.value);
   }
 
-  /** Executes an operation. One that made the run fail is executed again by the next run, as an instruction is. */
-  #attempt(op: GuestOp): Outcome {
-    return this.#guarded(op);
-  }
-
-  /** Does some of an operation's work, or all of it; what faults in it is the program's. */
+  /**
+   * Does some of an operation's work, or all of it; what faults in it is the program's. One that made the run fail is executed again by
+   * the next run, as an instruction is.
+   */
   #guarded(op: GuestOp, work?: () => Outcome): Outcome {
     try {
       const outcome = work === undefined ? this.#execute(op) : work();
@@ -244,13 +243,13 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     } catch (fault) {
       if (!(fault instanceof GuestFault)) throw fault;
       const after = this.#program!.throw(fault);
-      return after.done === true ? this.#halt() : this.#attempt(after.value);
+      return after.done === true ? this.#halt() : this.#guarded(after.value);
     }
   }
 
   // On its own: where a closure is made each operation costs one, whether it is made or not.
   #tryAgain(op: GuestOp): void {
-    this.#pending = () => this.#attempt(op);
+    this.#pending = () => this.#guarded(op);
   }
 
   #execute(op: GuestOp): Outcome {
@@ -343,7 +342,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   /** Emulates the access of an instruction that faulted, or goes back to the guest, where others may have run since. */
   #emulate(op: GuestOp & { readonly op: 'execute' }, gpa: number, ea: number, write: boolean): Outcome {
     const found = this.arch.emulatedCode!(op.address, ea, write);
-    if (found === undefined) return this.#attempt(op);
+    if (found === undefined) return this.#guarded(op);
     found.accepted();
     const outcome = found.bytes.length === 0 ? 'continue' : this.#mmio(gpa, found.bytes, write);
     return this.#then(outcome, () => {
@@ -564,7 +563,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     if (fetched !== 'continue') return fetched;
     const { fault } = this.arch.noCode!(true);
     const after = this.#program!.throw(fault);
-    return after.done === true ? this.#halt() : this.#attempt(after.value);
+    return after.done === true ? this.#halt() : this.#guarded(after.value);
   }
 
   #exit(reason: number): Outcome {

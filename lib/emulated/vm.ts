@@ -54,6 +54,8 @@ export class EmulatedVm<Arch extends ArchVm = ArchVm> implements OpenFile, MmuNo
   readonly #rules: readonly Rule<MemslotContext>[];
   #totalPages = 0;
   readonly #privateFrames = new FrameRanges();
+  /** Its descriptor, and those of vCPUs and of the table. */
+  #holders = 1;
   /** Frames without memory that the guest accessed. They stay a device's until memslots change, even where they become private. */
   readonly #devices = new Set<number>();
 
@@ -85,6 +87,25 @@ export class EmulatedVm<Arch extends ArchVm = ArchVm> implements OpenFile, MmuNo
 
   released(): void {
     this.irqfds.clear();
+    this.letGo();
+  }
+
+  adopt(vcpu: VcpuOfVm): void {
+    this.vcpus.set(vcpu.id, vcpu);
+    this.hold();
+  }
+
+  /** Somebody has a descriptor through which it lives on. */
+  hold(): void {
+    this.#holders++;
+  }
+
+  /** With the last of them nobody has to tell it any more of what becomes of memory. */
+  letGo(): void {
+    this.#holders--;
+    if (this.#holders > 0) return;
+    this.memory.forget(this);
+    this.arch.released?.();
   }
 
   // Memslots

@@ -1,5 +1,7 @@
-import { expect, it } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import { EmulatedHostMemory } from '../../../lib/emulated/host-memory.ts';
+import { EmulatedVm } from '../../../lib/emulated/vm.ts';
+import { EmulatedKernel } from '../../../lib/raw.ts';
 import { MAP, PROT } from '../../../lib/uapi/flags.ts';
 
 const TIB = 2 ** 40;
@@ -31,4 +33,42 @@ it('there is no room for more than all addresses', () => {
   expect(map(memory, TIB)).toBe(-12);
   expect(memory.unmap(all[3]!, TIB)).toBe(0);
   expect(map(memory, TIB)).toBe(all[3]);
+});
+
+it('tells VMs of invalidated pages for as long as somebody has a descriptor of theirs, and no longer', () => {
+  const calls = new EmulatedKernel({ arch: 'ppc64' });
+  const { pageSize } = calls;
+  const invalidated = vi.spyOn(EmulatedVm.prototype, 'invalidated');
+  /** How many VMs hear of it. */
+  const told = (): number => {
+    const hva = calls.mmap(pageSize, PROT.READ | PROT.WRITE, MAP.PRIVATE | MAP.ANONYMOUS, -1, 0, 0, 0);
+    invalidated.mockClear();
+    calls.munmap(hva, pageSize);
+    return new Set(invalidated.mock.contexts).size;
+  };
+  const kvm = calls.openKvm();
+  for (let i = 0; i < 100; i++) calls.close(calls.createVm(kvm, 0));
+  expect(told()).toBe(0);
+  const vm = calls.createVm(kvm, 1);
+  const [first, second] = [calls.createVcpu(vm, 0), calls.createVcpu(vm, 1)];
+  const htab = calls.ppc64!.getHtabFd(vm, 0, 0);
+  expect(htab).toBeGreaterThan(0);
+  calls.close(vm);
+  expect(told()).toBe(1);
+  calls.close(first);
+  calls.close(htab);
+  expect(told()).toBe(1);
+  calls.close(second);
+  expect(told()).toBe(0);
+  invalidated.mockRestore();
+});
+
+it('a vCPU that found no room for its descriptor leaves its number free, and its VM to nobody', () => {
+  const calls = new EmulatedKernel({ arch: 'x86_64', maxFds: 3 });
+  const kvm = calls.openKvm();
+  const vm = calls.createVm(kvm, 0);
+  const taken = calls.eventfd(0);
+  expect(calls.createVcpu(vm, 0)).toBe(-24);
+  calls.close(taken);
+  expect(calls.createVcpu(vm, 0)).toBeGreaterThan(0);
 });

@@ -79,8 +79,5 @@ function ppc64Calls(files: KernelFiles<Ppc64Vm, Ppc64Vcpu>): Ppc64Calls {
 function openHtab(files: KernelFiles<Ppc64Vm, Ppc64Vcpu>, mmu: HashMmu, flags: bigint, startIndex: number): number {
   const refused = refusal(HTAB_FD_RULES, { flags });
   if (refused !== 0) return refused;
-  const file = new HtabFile(mmu, Number(flags), startIndex);
-  const fd = files.open(file);
-  if (fd < 0) file.released();
-  return fd;
+  return files.open(new HtabFile(mmu, Number(flags), startIndex));
 }

@@ -54,6 +54,15 @@ export class HashMmu {
     this.context = new HptContext(vm);
   }
 
+  /** A descriptor of the table keeps the VM. */
+  hold(): void {
+    this.#vm.hold();
+  }
+
+  letGo(): void {
+    this.#vm.letGo();
+  }
+
   /** The vCPUs inside KVM_RUN, as far as they matter: a table that isn't set up has nobody using it. */
   get runningVcpus(): readonly number[] {
     return this.ready ? [...this.#vm.vcpus.values()].filter(({ running }) => running).map(({ id }) => id) : [];

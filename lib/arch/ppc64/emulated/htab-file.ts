@@ -28,10 +28,12 @@ export class HtabFile implements OpenFile {
     this.#writes = (flags & HTAB.WRITE) !== 0;
     this.#index = startIndex;
     if (!this.#writes) mmu.context.readers++;
+    mmu.hold();
   }
 
   released(): void {
     if (!this.#writes) this.#mmu.context.readers--;
+    this.#mmu.letGo();
   }
 
   /** read(2): chunks while one with an entry still fits strictly, up to the end of the table. */

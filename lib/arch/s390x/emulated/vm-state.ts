@@ -59,6 +59,10 @@ export class S390xVm implements ArchVm, MemoryObserver {
     this.memslotRules = s390xMemslotRules(!this.ownsPageTables, limit);
   }
 
+  released(): void {
+    this.#vm.memory.unobserve(this);
+  }
+
   get release(): Release {
     return this.#vm.machine.release;
   }
