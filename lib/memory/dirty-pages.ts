@@ -152,8 +152,10 @@ export class DirtyPages implements MemslotWatcher {
   /**
    * Fetches what became dirty since the last time; {@link pages}, {@link runs} and {@link count} then tell it.
    * The pages are tracked anew from here on: read their contents afterwards, and no change is missed.
-   * With `clear: false` and manual protection (MANUAL_DIRTY_LOG_PROTECT2) that is left to {@link clear}.
-   * @throws KvmError ENOENT, ENXIO, EINVAL, EBADF
+   * With `clear: false` and manual protection (MANUAL_DIRTY_LOG_PROTECT2) that is left to {@link clear}. When it fails, the next one
+   * tells all of it.
+   * @throws KvmError ENOENT when LOG_DIRTY_PAGES was taken from a slot by hand: nobody knows what is stored there until it is logged again, and then all of it
+   * is dirty; EBUSY while what was collected is gone through; ENXIO, EINVAL, EBADF
    */
   collect(options: { readonly clear?: boolean } = {}): this {
     const clear = checkBoolean(checkObject(options, 'options').clear ?? true, 'options.clear');
@@ -163,15 +165,14 @@ export class DirtyPages implements MemslotWatcher {
       throw new KvmError(ERRNO.EBUSY, { syscall: 'collect dirty pages', explanation });
     }
     this.#space.written.gather();
+    this.#assertLogged();
+    if (this.#tracking.ringBytes !== 0) this.harvest();
+    if (this.#usesBitmaps) this.#fetchAll(clear);
+    else for (const { bitmap } of this.#logs.entries) bitmap.clear();
     this.#removed = this.#gone
       .map(({ log, pending }) => ({ slot: log.slot, runs: runsOf(pending) }))
       .filter(({ runs }) => runs.length > 0);
     this.#forgetGone();
-    if (this.#tracking.ringBytes !== 0) {
-      this.harvest();
-      if (!this.#tracking.ringWithBitmap) for (const { bitmap } of this.#logs.entries) bitmap.clear();
-    }
-    if (this.#usesBitmaps) for (const log of this.#logs.entries) this.#fetch(log, clear);
     if (this.#pending.empty) return this;
     this.#pending.forEach((gfn) => {
       const log = this.#logs.find(gfn);
@@ -341,6 +342,13 @@ export class DirtyPages implements MemslotWatcher {
     this.#logs.insert(log);
   }
 
+  /** @internal What was stored before that, nobody tells: where the slot is one of ours, all of it may have been. */
+  slotLogged(slot: Memslot): void {
+    const log = this.#bySlot.get(slot);
+    if (log === undefined) this.slotAdded(slot);
+    else this.#pending.addRange(log.start, log.end);
+  }
+
   /** @internal What the kernel is going to forget is asked for now. */
   slotChanging(slot: Memslot, goes: boolean): void {
     const log = this.#bySlot.get(slot);
@@ -431,6 +439,20 @@ export class DirtyPages implements MemslotWatcher {
     return result >= 0;
   }
 
+  /** Fetches every slot's bitmap. Where one fails, what the kernel gave before that is kept for the next time. */
+  #fetchAll(clear: boolean): void {
+    const fetched: SlotLog[] = [];
+    try {
+      for (const log of this.#logs.entries) {
+        this.#fetch(log, clear);
+        fetched.push(log);
+      }
+    } catch (error) {
+      for (const { bitmap, start } of fetched) forEachBit(bitmap.words, start, (gfn) => this.#pending.add(gfn));
+      throw error;
+    }
+  }
+
   #fetch(log: SlotLog, clear: boolean): void {
     const { calls, vm } = this.#slots.memslots;
     const result = calls.getDirtyLog(vm, log.slot.word, log.bitmap.bytes);
@@ -473,6 +495,13 @@ export class DirtyPages implements MemslotWatcher {
       size: slot.npages * this.#space.pageSize,
       explanation,
     });
+  }
+
+  #assertLogged(): void {
+    const unlogged = this.#logs.entries.find(({ slot }) => (slot.flags & MEM.LOG_DIRTY_PAGES) === 0);
+    if (unlogged === undefined) return;
+    const explanation = `LOG_DIRTY_PAGES was taken from slot ${unlogged.slot.id} by hand: give it back (all of the slot is dirty then), or delete the slot`;
+    throw this.#failure('getDirtyLog', -ERRNO.ENOENT, unlogged.slot, explanation);
   }
 
   #assertStarted(what: string): void {

@@ -72,6 +72,8 @@ export interface MemslotWatcher {
   slotChanging?(slot: Memslot, goes: boolean): void;
   slotAdded?(slot: Memslot): void;
   slotMoved?(slot: Memslot): void;
+  /** LOG_DIRTY_PAGES was turned on for a slot, by whoever has it. */
+  slotLogged?(slot: Memslot): void;
   slotRemoved?(slot: Memslot): void;
 }
 
@@ -276,7 +278,9 @@ export class Memslots {
       return undefined;
     }
     const baseGfn = pages(gpa, pageSize);
+    const isLogged = (flags & ~existing.flags & MEM.LOG_DIRTY_PAGES) !== 0;
     existing.flags = flags;
+    if (isLogged) for (const watcher of this.#watchers) watcher.slotLogged?.(existing);
     if (baseGfn !== existing.baseGfn) {
       existing.baseGfn = baseGfn;
       for (const watcher of this.#watchers) watcher.slotMoved?.(existing);

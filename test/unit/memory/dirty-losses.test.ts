@@ -1,6 +1,6 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Kvm, type Vcpu, type Vm } from '../../../lib/index.ts';
-import { store } from '../../../lib/raw.ts';
+import { ERRNO, store } from '../../../lib/raw.ts';
 import { backends, UNIT } from '../handles/backends.ts';
 import { loadStores, runsGuests, runsOnProcessor } from '../handles/guests.ts';
 
@@ -46,6 +46,68 @@ describe.each(backends)('what the kernel forgets on $name', (backend) => {
     }
     expect([...vm.dirtyPages.pages()]).toEqual([3]);
     expect(collected()).toEqual([5]);
+  });
+
+  it('a slot that is not logged any more is told before anything is fetched, and nothing of the others is lost', () => {
+    const region = vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+    const gone = vm.memory.addRam(2 * UNIT, kvm.mapAnonymous(UNIT));
+    const ram = kvm.mapAnonymous(UNIT);
+    const byHand = { slot: 9, flags: 0, guestPhysAddr: 4 * UNIT, memorySize: UNIT, userspaceAddr: ram.hva };
+    vm.setUserMemoryRegion(byHand);
+    vm.dirtyPages.start();
+    // Logged from here on, and so collected.
+    vm.setUserMemoryRegion({ ...byHand, flags: 1 });
+    ram.write(page, Uint8Array.of(1));
+    vm.memory.writeU8(3 * page, 1);
+    vm.memory.writeU8(2 * UNIT, 1);
+    gone.remove();
+    vm.setUserMemoryRegion(byHand);
+    const refused = expect.objectContaining({
+      code: 'ENOENT',
+      slot: 9,
+      gpa: 4 * UNIT,
+      size: UNIT,
+      explanation: expect.stringContaining('LOG_DIRTY_PAGES was taken from slot 9 by hand: give it back'),
+    });
+    expect(() => vm.dirtyPages.collect()).toThrow(refused);
+    expect(() => vm.dirtyPages.collect()).toThrow(refused);
+    vm.setUserMemoryRegion({ ...byHand, flags: 1 });
+    expect(vm.dirtyPages.collect().runs()).toEqual([
+      { gfn: 3, npages: 1 },
+      { gfn: (4 * UNIT) / page, npages: UNIT / page },
+    ]);
+    expect(vm.dirtyPages.removed.map(({ runs }) => runs)).toEqual([[{ gfn: (2 * UNIT) / page, npages: 1 }]]);
+    vm.memory.writeU8(5 * page, 1);
+    vm.setUserMemoryRegion(byHand);
+    expect(() => vm.dirtyPages.collect()).toThrow(refused);
+    vm.setUserMemoryRegion({ ...byHand, memorySize: 0 });
+    expect(collected()).toEqual([5]);
+    expect(region.size).toBe(UNIT);
+  });
+
+  it('a collection that fails in the middle is told whole by the next', () => {
+    vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+    vm.memory.addRam(2 * UNIT, kvm.mapAnonymous(UNIT));
+    const gone = vm.memory.addRam(4 * UNIT, kvm.mapAnonymous(UNIT));
+    vm.dirtyPages.start();
+    vm.memory.writeU8(3 * page, 1);
+    expect(collected()).toEqual([3]);
+    vm.memory.writeU8(4 * UNIT, 1);
+    gone.remove();
+    vm.memory.writeU8(5 * page, 1);
+    const ask = kvm.calls.getDirtyLog;
+    const answer = vi.spyOn(kvm.calls, 'getDirtyLog').mockImplementation((_vm, slot, bitmap) => {
+      if (slot !== 0) return -ERRNO.ENOMEM;
+      // As if the guest had stored to page 7, of which the kernel tells once.
+      bitmap!.fill(0);
+      bitmap![0] = 1 << 7;
+      return 0;
+    });
+    expect(() => vm.dirtyPages.collect()).toThrow(expect.objectContaining({ code: 'ENOMEM', slot: 1 }));
+    answer.mockRestore();
+    expect(kvm.calls.getDirtyLog).toBe(ask);
+    expect(collected()).toEqual([5, 7]);
+    expect(vm.dirtyPages.removed.map(({ runs }) => runs)).toEqual([[{ gfn: (4 * UNIT) / page, npages: 1 }]]);
   });
 
   it('a bind that is refused leaves dirty tracking as it was', () => {
@@ -180,7 +242,7 @@ describe.each(backends)('what the kernel forgets on $name', (backend) => {
       expect(pages()).toEqual([(4 * UNIT) / page + 3]);
     });
 
-    it('a slot set by hand that moves, or is not logged for a while, keeps what only the kernel knew', async () => {
+    it('a slot set by hand that moves, or is not logged for a while, loses nothing of what only the kernel knew, or nobody', async () => {
       vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
       const ram = kvm.mapAnonymous(UNIT);
       const byHand = { slot: 9, flags: 1, guestPhysAddr: 4 * UNIT, memorySize: UNIT, userspaceAddr: ram.hva };
@@ -189,8 +251,10 @@ describe.each(backends)('what the kernel forgets on $name', (backend) => {
       vm.dirtyPages.start();
       await stores((4 * UNIT) / page + 3);
       vm.setUserMemoryRegion({ ...byHand, flags: 0 });
+      // Nobody knows what is stored now.
+      await stores((4 * UNIT) / page + 4);
       vm.setUserMemoryRegion(byHand);
-      expect(pages()).toEqual([(4 * UNIT) / page + 3]);
+      expect(vm.dirtyPages.collect().runs().at(-1)).toEqual({ gfn: (4 * UNIT) / page, npages: UNIT / page });
       await stores((4 * UNIT) / page + 5);
       vm.setUserMemoryRegion({ ...byHand, guestPhysAddr: 8 * UNIT });
       expect(pages()).toEqual([(8 * UNIT) / page + 5]);
