@@ -103,7 +103,8 @@ class MmioQueue {
 
 /**
  * A device that a back end serves, as a guest finds it on the MMIO bus (virtio over MMIO, version 2). What the guest sets up is
- * told to the back end when it says DRIVER_OK; until a reset or the end of a queue is done, it reads the old state.
+ * told to the back end when it says DRIVER_OK; until a reset or the end of a queue is done, it reads the old state. When the back end gives a queue up, or
+ * ends, the driver reads DEVICE_NEEDS_RESET, and a configuration interrupt tells it to look; after a reset a back end that is still there serves again.
  */
 export class VirtioMmio {
   /** Bytes of the registers. */
@@ -113,6 +114,8 @@ export class VirtioMmio {
   readonly #region: MmioRegion;
   readonly #queues: readonly MmioQueue[];
   readonly #call: EventFd;
+  /** The back end has given a queue up. */
+  readonly #err: EventFd;
   readonly #registrations: Disposable[] = [];
   readonly #config: Uint8Array;
   #configGeneration = 0;
@@ -132,6 +135,7 @@ export class VirtioMmio {
     const { gpa, memory, io, gsi } = options;
     this.#queues = Array.from({ length: frontEnd.queues }, () => new MmioQueue(calls));
     this.#call = new EventFd(calls);
+    this.#err = new EventFd(calls);
     const handlers = {
       littleEndian: true,
       read: (offset: number, size: number) => this.#read(offset, size),
@@ -145,7 +149,9 @@ export class VirtioMmio {
       }
       if (gsi !== undefined) this.#registrations.push(io.irqfd({ eventfd: this.#call, gsi }));
     }
-    if (!this.#injectsItself) void this.#listen();
+    if (!this.#injectsItself)
+      void this.#listen(this.#call, () => this.#setInterrupts(this.#interrupts | INTERRUPT.USED));
+    void this.#listen(this.#err, () => this.#fail());
   }
 
   /**
@@ -182,6 +188,7 @@ export class VirtioMmio {
     for (const registration of this.#registrations.splice(0)) registration[Symbol.dispose]();
     this.#region.remove();
     this.#call.close();
+    this.#err.close();
     for (const { kick } of this.#queues) kick.close();
   }
 
@@ -325,7 +332,7 @@ export class VirtioMmio {
   async #start(index: number, queue: MmioQueue): Promise<void> {
     if (queue.isRunning) return;
     const layout = { size: queue.size, desc: queue.address(0), avail: queue.address(1), used: queue.address(2) };
-    await this.#frontEnd.startQueue(index, { ...layout, kick: queue.kick, call: this.#call });
+    await this.#frontEnd.startQueue(index, { ...layout, kick: queue.kick, call: this.#call, err: this.#err });
     queue.isRunning = true;
   }
 
@@ -361,7 +368,7 @@ export class VirtioMmio {
     this.#tell(async () => {
       this.#config.set(await this.#frontEnd.readConfig(0, this.#config.length));
       this.#configGeneration = (this.#configGeneration + 1) >>> 0;
-      this.#setInterrupts(this.#interrupts | INTERRUPT.CONFIG);
+      this.#interruptForConfig();
     });
   }
 
@@ -373,11 +380,17 @@ export class VirtioMmio {
   #fail(): void {
     if (this.#call.closed) return;
     this.#status |= STATUS.NEEDS_RESET;
-    this.#setInterrupts(this.#interrupts | INTERRUPT.CONFIG);
+    this.#interruptForConfig();
   }
 
-  async #listen(): Promise<void> {
-    for await (const _ of this.#call) this.#setInterrupts(this.#interrupts | INTERRUPT.USED);
+  #interruptForConfig(): void {
+    this.#setInterrupts(this.#interrupts | INTERRUPT.CONFIG);
+    // The line is the kernel's then, and this is what raises it.
+    if (this.#injectsItself) this.#call.signal();
+  }
+
+  async #listen(eventfd: EventFd, heard: () => void): Promise<void> {
+    for await (const _ of eventfd) heard();
   }
 
   #setInterrupts(interrupts: number): void {

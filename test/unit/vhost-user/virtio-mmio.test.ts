@@ -170,6 +170,72 @@ describe.each(backends.filter(runsGuests))('a guest on $name', ({ options }) => 
     await served;
   });
 
+  it('raises the GSI when its back end ends, too, and the guest reads why', async (test) => {
+    if (options.backend !== 'native')
+      test.skip('a back end signals eventfds of the host, and the emulated kernel has its own');
+    using listener = UnixListener.listen(calls, join(folder, 'disk.sock'));
+    using backEnd = new VhostUserBackEnd(calls, new BlockDevice(file, { size: DISK }));
+    const served = listener.accept().then((connection) => backEnd.serve(connection));
+    using vm = kvm.createVm();
+    vm.bind(space);
+    vm.io.createIrqchip();
+    using frontEnd = await VhostUserFrontEnd.connect(calls, listener.path);
+    const place = { memory: space, gpa: MMIO, deviceId: 2, configSize: 60 };
+    using device = await VirtioMmio.attach(calls, frontEnd, { ...place, io: vm.io, gsi: GSI });
+    using vcpu = vm.createVcpu();
+    expect(pending(vm)).toBe(0);
+    frontEnd.close();
+    await served;
+    await expect.poll(() => pending(vm), { timeout: 10_000 }).toBe(1 << GSI);
+    loadSteps(kvm, vcpu, space, [get(MMIO + 0x60, RESULTS), get(MMIO + 0x70, RESULTS + 4), put(NOTHING, 0)]);
+    expect(await vcpu.run()).toMatchObject({ reason: 'MMIO' });
+    // A buffer may have been used, and the configuration changed: the status is part of that.
+    expect([space.readU32(RESULTS), space.readU32(RESULTS + 4), device.status]).toEqual([3, 64, 64]);
+  });
+
+  it('hears that the back end gave its queue up, and is served again after a reset', async () => {
+    using listener = UnixListener.listen(calls, join(folder, 'disk.sock'));
+    const errors: string[] = [];
+    const onError = ({ message }: Error) => errors.push(message);
+    using backEnd = new VhostUserBackEnd(calls, new BlockDevice(file, { size: DISK }), { onError });
+    const served = listener.accept().then((connection) => backEnd.serve(connection));
+    using vm = kvm.createVm();
+    vm.bind(space);
+    using frontEnd = await VhostUserFrontEnd.connect(calls, listener.path);
+    const levels: boolean[] = [];
+    const place = { memory: space, gpa: MMIO, deviceId: 2, configSize: 60, maxQueueSize: 128 };
+    using device = await VirtioMmio.attach(calls, frontEnd, {
+      ...place,
+      interrupt: (level) => levels.push(level),
+      ...(options.backend === 'native' ? { io: vm.io } : {}),
+    });
+    using vcpu = vm.createVcpu();
+    const run = async (steps: readonly Step[]) => {
+      loadSteps(kvm, vcpu, space, steps);
+      expect(await vcpu.run()).toEqual({ reason: 'HLT' });
+    };
+    // More buffers than the queue has descriptors.
+    await run([...SET_UP, put(LAYOUT.avail, 1000 << 16), put(MMIO + 0x50, 0)]);
+    await expect.poll(() => device.status, { timeout: 10_000 }).toBe(15 | 64);
+    expect([levels, errors.length]).toEqual([[true], 1]);
+    await run([get(MMIO + 0x60, RESULTS), get(MMIO + 0x70, RESULTS + 4), put(MMIO + 0x64, 2)]);
+    expect([space.readU32(RESULTS), space.readU32(RESULTS + 4), levels]).toEqual([2, 79, [true, false]]);
+    // What a driver writes does not take the bit away, only a reset does.
+    await run([put(MMIO + 0x70, 15)]);
+    expect(device.status).toBe(79);
+    await run([put(MMIO + 0x70, 0)]);
+    await expect.poll(() => device.status, { timeout: 10_000 }).toBe(0);
+    for (let i = 0; i < 0x400; i += 4) space.writeU32(LAYOUT.avail + i, 0);
+    space.writeU32(LAYOUT.used, 0);
+    await run([...SET_UP, ...request(3, 1)]);
+    await expect.poll(() => levels, { timeout: 10_000 }).toEqual([true, false, true]);
+    expect(content.subarray(3 * 512, 4 * 512).equals(space.readExact(DATA, 512))).toBe(true);
+    expect(device.status).toBe(15);
+    device.close();
+    frontEnd.close();
+    await served;
+  });
+
   it('drives a disk that another program serves, through registers, doorbells and interrupts', async () => {
     using listener = UnixListener.listen(calls, join(folder, 'disk.sock'));
     using backEnd = new VhostUserBackEnd(calls, new BlockDevice(file, { size: DISK }));

@@ -52,6 +52,27 @@ describe('the ranges of tables that map more than anybody wants', () => {
     );
   });
 
+  test('end where a table maps itself: as its own page tables, and what it maps', () => {
+    const storage = new Storage(0x10_0000n);
+    for (let entry = 0n; entry < 512n; entry++) storage.put(ASCE + entry * 8n, ASCE);
+    const maxWalks = 1000;
+    let frames = 0;
+    const all = (): void => {
+      for (const { va, absolute } of mappedFrames(storage, ASCE, { ...options, maxWalks })) {
+        expect([va, absolute]).toEqual([BigInt(frames) << 12n, ASCE]);
+        frames++;
+      }
+    };
+    expect(all).toThrow(expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' }));
+    expect(frames).toBe(maxWalks);
+    const controller = new AbortController();
+    const until = (va: bigint): void => {
+      for (const range of mappedRanges(storage, ASCE, { ...options, signal: controller.signal }))
+        if (range.va === va) controller.abort(new Error('enough'));
+    };
+    expect(() => until(77n << 12n)).toThrow('enough');
+  });
+
   test('end when they are aborted', () => {
     const controller = new AbortController();
     let pages = 0;
