@@ -6,7 +6,7 @@ import { compareWithEmulated, comparisonTable } from '../scenarios/compare.ts';
 import { RECORDINGS, writeRecordings } from '../scenarios/recording.ts';
 import { canCapture, capture } from './capture/capture.ts';
 import type { ScenarioRun } from './guest/run-scenarios.ts';
-import { captureEntries, movesTable } from './moves.ts';
+import { captureEntries, copiesTable, movesTable } from './moves.ts';
 import { openShell, runInLab } from './run-in-lab.ts';
 
 const USAGE = `usage: npm run lab -- ARCH [--kernel SERIES] [--migrate] [--only NAMES] [--record | --models | --shell] [--refresh]
@@ -150,21 +150,21 @@ async function run(variant: Variant, options: Options): Promise<void> {
     args: { migrate, only },
     entries,
   });
-  const { set, tour, moved } = result as unknown as ScenarioRun;
+  const { set, tour, copied = [], moved } = result as unknown as ScenarioRun;
   if (set.taken.length === 0) throw new LabError(`No scenario of ${variant.id} begins with ${only.join(' or ')}.`);
   const others = only.length > 0 ? 'kept' : 'removed';
   if (options.record) writeRecordings(RECORDINGS, recordedAs(variant, options), set, how(variant, options), others);
   const compared = await compareWithEmulated(set);
   console.log(comparisonTable(compared));
   const different = compared.filter(({ difference }) => difference !== undefined).length;
-  const moves = moved === undefined ? [] : movesTable(moved);
+  const moves = [...copiesTable(copied), ...(moved === undefined ? [] : movesTable(moved))];
   for (const line of moves) console.log(line.text);
   const losses = moves.filter(({ failed }) => failed).length;
   if (tour !== undefined) console.log(`tour: ${tour.length === 0 ? 'identical' : `differs in ${tour.join(', ')}`}`);
   const strays = tour?.length ?? 0;
   if (different + losses + strays === 0) return;
   const scenarios = different === 0 ? [] : [`${different} of ${compared.length} scenarios differ`];
-  const movings = losses === 0 ? [] : [`${losses} of ${moves.length} moves lost something`];
+  const movings = losses === 0 ? [] : [`${losses} of ${moves.length} moves and copies lost something`];
   const tours = strays === 0 ? [] : ['the tour differs'];
   throw new LabError(`${[...scenarios, ...movings, ...tours].join(' and ')} on ${variant.id}.`);
 }

@@ -68,7 +68,7 @@ export interface Migration {
 }
 
 /** Identity entries for the code and the data, as a guest in real mode needs them. */
-function identityTable(): Htab {
+export function identityTable(): Htab {
   const table = new Htab(ORDER);
   const enter = (ea: number): void => {
     const entry = encodeHpte({ vsid: VRMA_VSID, segmentSize: '1T', offset: ea, ra: ea, bolted: true, pp: 0 });
@@ -79,7 +79,7 @@ function identityTable(): Htab {
   return table;
 }
 
-function newVm(kvm: Kvm): Vm {
+export function newVm(kvm: Kvm): Vm {
   const vm = kvm.createVm();
   vm.memory.addRam(0, kvm.mapAnonymous(MEMORY));
   return vm;
@@ -108,6 +108,24 @@ function start(vcpu: Vcpu): () => Promise<string> {
     vcpu.kick();
     return (await run).reason;
   };
+}
+
+/** A vCPU of the VM was in its guest, and is stopped. */
+export async function runForAWhile(vm: Vm): Promise<void> {
+  const vcpu = newVcpu(vm);
+  const { emulated } = vm.kvm;
+  if (emulated === undefined) loadProgram(vm, vcpu);
+  else {
+    emulated.loadGuest(
+      vcpu.fd,
+      (function* () {
+        yield spin;
+      })(),
+    );
+  }
+  const stop = start(vcpu);
+  await sleep(50);
+  await stop();
 }
 
 async function migrate(source: Kvm, target: Kvm): Promise<Migration> {
