@@ -12,7 +12,15 @@ int64_t Eventfd(Environment& environment, uint32_t initial) {
   return environment.descriptors.Adopt(fd < 0 ? -errno : fd, Kind::other);
 }
 
-int64_t Ioeventfd(Environment&, OwnFd vm, uint64_t addr, uint32_t len, Word32 fd, uint32_t flags, uint64_t datamatch) {
+// The buses change when all guests have let go of them.
+bool WouldWait(const Environment& environment, const OwnFd& vm) {
+  const VmSlots* const slots = vm.descriptor->slots.get();
+  return slots != nullptr && slots->WouldWait(environment.mappings);
+}
+
+int64_t Ioeventfd(Environment& environment, OwnFd vm, uint64_t addr, uint32_t len, Word32 fd, uint32_t flags,
+                  uint64_t datamatch) {
+  if (WouldWait(environment, vm)) return -EDEADLK;
   kvm_ioeventfd ioeventfd = {};
   ioeventfd.datamatch = datamatch;
   ioeventfd.addr = addr;
@@ -31,7 +39,9 @@ int64_t Irqfd(Environment&, OwnFd vm, Word32 fd, uint32_t gsi, uint32_t flags, W
   return Ioctl(vm.number, KVM_IRQFD, &irqfd);
 }
 
-int64_t CoalescedZone(OwnFd vm, unsigned long request, uint64_t addr, uint32_t size, uint32_t pio) {
+int64_t CoalescedZone(const Environment& environment, const OwnFd& vm, unsigned long request, uint64_t addr,
+                      uint32_t size, uint32_t pio) {
+  if (WouldWait(environment, vm)) return -EDEADLK;
   kvm_coalesced_mmio_zone zone = {};
   zone.addr = addr;
   zone.size = size;
@@ -39,12 +49,12 @@ int64_t CoalescedZone(OwnFd vm, unsigned long request, uint64_t addr, uint32_t s
   return Ioctl(vm.number, request, &zone);
 }
 
-int64_t RegisterCoalescedMmio(Environment&, OwnFd vm, uint64_t addr, uint32_t size, uint32_t pio) {
-  return CoalescedZone(vm, KVM_REGISTER_COALESCED_MMIO, addr, size, pio);
+int64_t RegisterCoalescedMmio(Environment& environment, OwnFd vm, uint64_t addr, uint32_t size, uint32_t pio) {
+  return CoalescedZone(environment, vm, KVM_REGISTER_COALESCED_MMIO, addr, size, pio);
 }
 
-int64_t UnregisterCoalescedMmio(Environment&, OwnFd vm, uint64_t addr, uint32_t size, uint32_t pio) {
-  return CoalescedZone(vm, KVM_UNREGISTER_COALESCED_MMIO, addr, size, pio);
+int64_t UnregisterCoalescedMmio(Environment& environment, OwnFd vm, uint64_t addr, uint32_t size, uint32_t pio) {
+  return CoalescedZone(environment, vm, KVM_UNREGISTER_COALESCED_MMIO, addr, size, pio);
 }
 
 int64_t CreateIrqchip(Environment&, OwnFd vm) { return Ioctl(vm.number, KVM_CREATE_IRQCHIP); }

@@ -22,6 +22,7 @@ void SetField(void* region, size_t offset, uint64_t value) {
 
 int64_t VmSlots::SetRegion(MappingTable& mappings, int vm, unsigned long request, uint32_t slot, uint64_t size,
                            uint64_t hva, void* region) {
+  if (WouldWait(mappings)) return -EDEADLK;
   if (!by_slot_.Reserve()) return -ENOMEM;
   Ref<Reservation> below;
   // A size of 0 deletes, and what is no whole pages or no address the kernel refuses by itself.
@@ -45,6 +46,8 @@ int64_t VmSlots::SetRegion(MappingTable& mappings, int vm, unsigned long request
   if (below) by_slot_->emplace(slot, std::move(below));
   return 0;
 }
+
+bool VmSlots::WouldWait(const MappingTable& mappings) const { return runs_ != 0 && mappings.IsServing(); }
 
 // The kernel is asked all the same, with other addresses: what else is wrong is for it to say.
 int64_t VmSlots::RefuseForeign(int vm, unsigned long request, uint64_t size, uint64_t hva, void* region) {

@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 
+#include <atomic>
+
 #include "counted.h"
 #include "guarded_memory.h"
 #include "nodes.h"
@@ -21,11 +23,19 @@ class VmSlots : public Counted {
   int64_t SetRegion(MappingTable& mappings, int vm, unsigned long request, uint32_t slot, uint64_t size, uint64_t hva,
                     void* region);
 
+  // A run of one of its vCPUs was asked for; and came to its end.
+  void Enter() { runs_++; }
+  void Leave() { runs_--; }
+  // Changes of slots and of the bus have the kernel wait until all guests have let go of what they are in the middle of: whoever serves
+  // their memory must not ask for one while there are any.
+  bool WouldWait(const MappingTable& mappings) const;
+
  private:
   int64_t RefuseForeign(int vm, unsigned long request, uint64_t size, uint64_t hva, void* region);
 
   // What a slot lies over, by as_id << 16 | id.
   ReservedMap<uint32_t, Ref<Reservation>> by_slot_;
+  std::atomic<uint32_t> runs_{0};
 };
 
 }  // namespace kvm_bridge

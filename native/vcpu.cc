@@ -144,6 +144,7 @@ Vcpu::Run Vcpu::RunOnce(int fd) {
 int Vcpu::RunHere(int fd, napi_env env, RunTimer& timer, double timeout_ms) {
   const int entered = timer.Enter(timeout_ms);
   if (entered != 0) return entered;
+  if (slots_) slots_->Enter();
   int result;
   for (;;) {
     const Run run = RunOnce(fd);
@@ -156,6 +157,7 @@ int Vcpu::RunHere(int fd, napi_env env, RunTimer& timer, double timeout_ms) {
       break;
     }
   }
+  if (slots_) slots_->Leave();
   timer.Leave();
   return result;
 }
@@ -185,6 +187,7 @@ int Vcpu::RunOnOwnThread(int fd, napi_threadsafe_function results, napi_deferred
   }
   results_ = results;
   run_result_.deferred = deferred;
+  if (slots_) slots_->Enter();
   is_requested_ = true;
   requested_by_ = fd;
   is_busy_ = true;
@@ -210,6 +213,7 @@ void Vcpu::Serve() {
     is_serving_ = true;
     lock.unlock();
     const int value = RunOnce(fd).result;
+    if (slots_) slots_->Leave();
     lock.lock();
     is_serving_ = false;
     is_stuck_ = false;

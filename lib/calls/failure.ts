@@ -24,7 +24,8 @@ export function callError(name: CallName, errno: number, info?: FailureInfo): Kv
 /** Says what EDEADLK means, which no kernel answers here. */
 function whyDeadlock(errno: number): string | undefined {
   return Math.abs(errno) === ERRNO.EDEADLK
-    ? 'this thread serves page faults, and would wait for itself when guest memory is accessed: let a guest run with run(), in a thread of its own'
+    ? 'this thread serves page faults, and would wait for itself when guest memory is accessed, or for a guest that waits for a page when memslots or ' +
+        'registrations change: let guests run with run(), in a thread of their own, and pause() them for changes'
     : undefined;
 }
 

@@ -18,6 +18,7 @@ import type { Machine } from './machine.ts';
 import type { OpenFile } from './open-file.ts';
 import { PollQueue } from './poll.ts';
 import type { FaultReceiver } from './served-memory.ts';
+import { EmulatedVm } from './vm.ts';
 
 /** UFFDIO_REGISTER, UFFDIO_UNREGISTER and UFFDIO_API, which every userfaultfd has. */
 const API_IOCTLS = 0x8000_0000_0000_0003n;
@@ -143,9 +144,15 @@ export function withUserfaultfd(kernel: KvmCalls, surroundings: Surroundings): P
     <Arguments extends readonly [number, ...unknown[]]>(call: (...args: Arguments) => number) =>
     (...args: Arguments): number =>
       memory.served.isServing && file(args[0]) !== undefined ? -ERRNO.EDEADLK : call(...args);
+  /** Changes of slots and of the bus wait for guests, which may be waiting for a page of this thread's. */
+  const alone =
+    <Arguments extends readonly [number, ...unknown[]]>(call: (...args: Arguments) => number) =>
+    (...args: Arguments): number =>
+      memory.served.isServing && hasGuests(file(args[0])) ? -ERRNO.EDEADLK : call(...args);
   const run = kernel.run.bind(kernel);
   const ioctl = kernel.ioctlUnchecked.bind(kernel);
   const refusing = guarded(ioctl);
+  const sparing = alone(ioctl);
   const { s390x } = kernel;
   const touching = s390x && {
     memOp: guarded(s390x.memOp),
@@ -157,14 +164,25 @@ export function withUserfaultfd(kernel: KvmCalls, surroundings: Surroundings): P
   return {
     uffd: userfaultfdCalls(surroundings),
     run: guarded(run),
+    setUserMemoryRegion: alone(kernel.setUserMemoryRegion.bind(kernel)),
+    setUserMemoryRegion2: alone(kernel.setUserMemoryRegion2.bind(kernel)),
+    ioeventfd: alone(kernel.ioeventfd.bind(kernel)),
+    registerCoalescedMmio: alone(kernel.registerCoalescedMmio.bind(kernel)),
+    unregisterCoalescedMmio: alone(kernel.unregisterCoalescedMmio.bind(kernel)),
     preFaultMemory: guarded(kernel.preFaultMemory.bind(kernel)),
     ioctlUnchecked: (fd, request, arg) => {
       const kind = file(fd)?.kind;
       if (((request >> 8) & 0xff) === UFFDIO && kind !== undefined && !OTHERS.has(kind)) return -ERRNO.EPERM;
-      return SPARING.has(requestName(request, kernel.arch)) ? ioctl(fd, request, arg) : refusing(fd, request, arg);
+      const name = requestName(request, kernel.arch);
+      if (name?.startsWith('KVM_SET_USER_MEMORY_REGION')) return sparing(fd, request, arg);
+      return SPARING.has(name) ? ioctl(fd, request, arg) : refusing(fd, request, arg);
     },
     ...(s390x === undefined ? {} : { s390x: { ...s390x, ...touching } }),
   };
+}
+
+function hasGuests(file: OpenFile | undefined): boolean {
+  return file instanceof EmulatedVm && [...file.vcpus.values()].some(({ running }) => running);
 }
 
 /** The calls of userfaultfd and PAGEMAP_SCAN. */

@@ -199,7 +199,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     const pending = this.#pending;
     if (pending !== undefined) {
       const outcome = pending();
-      if (outcome === 'spin' && this.#immediateExit) return this.#interrupted();
+      if ((outcome === 'spin' || outcome === 'wait') && this.#immediateExit) return this.#interrupted();
       if (outcome !== 'continue') return outcome;
       if (this.#pending !== pending && this.#pending !== undefined) return outcome;
       this.#pending = undefined;

@@ -2,6 +2,7 @@ import type { U64 } from '../base/u64.ts';
 import { type Callee, callFailure } from '../calls/failure.ts';
 import { CoalescedMmioRing, type CoalescedWrite } from '../memory/coalesced-mmio.ts';
 import { CAP } from '../uapi/capabilities.ts';
+import { ERRNO } from '../uapi/errno.ts';
 import { Registration } from './registration.ts';
 
 /** A vCPU through which the VM's ring is seen. */
@@ -46,9 +47,11 @@ export class CoalescedStores {
     this.#zones.add(zone);
     return new Registration(() => {
       this.drain();
+      const undone = this.#vm.closed ? 0 : calls.unregisterCoalescedMmio(this.#vm.fd, addr, size, bus);
+      if (undone === -ERRNO.EDEADLK)
+        throw callFailure('unregisterCoalescedMmio', undone, this.#vm, { gpa: addr, size });
       this.#zones.delete(zone);
       if (this.#vm.closed) return;
-      calls.unregisterCoalescedMmio(this.#vm.fd, addr, size, bus);
       // KVM takes back every zone that the range is in. One that can't be had again is stores that are exits: slower, not lost.
       for (const { start, end } of this.#around(zone)) {
         calls.registerCoalescedMmio(this.#vm.fd, start, Number(end - start), bus);

@@ -1,4 +1,4 @@
-/** Something that was registered with a VM, and is taken back by closing. Idempotent. */
+/** Something that was registered with a VM, and is taken back by closing. Idempotent; where that fails, it is still there, and can be closed again. */
 export class Registration {
   #undo: (() => void) | undefined;
 
@@ -13,7 +13,12 @@ export class Registration {
   close(): void {
     const undo = this.#undo;
     this.#undo = undefined;
-    undo?.();
+    try {
+      undo?.();
+    } catch (error) {
+      this.#undo = undo;
+      throw error;
+    }
   }
 
   [Symbol.dispose](): void {

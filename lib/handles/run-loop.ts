@@ -33,6 +33,8 @@ export interface RunVcpu extends Callee {
 }
 
 const INTERRUPTED = { reason: 'INTR' } as const;
+/** This thread can't do it, and the vCPU's can. */
+const ELSEWHERE = 'elsewhere';
 
 /** KVM_RUN again and again, as long as handlers take its exits; and what gets it out of the guest. */
 export class RunLoop {
@@ -122,28 +124,51 @@ export class RunLoop {
   }
 
   /** KVM_RUN that does not enter the guest: what it finishes may be an exit again. */
-  #complete(): VcpuExit {
+  async #complete(): Promise<VcpuExit> {
     this.#assertIdle();
-    const { calls, fd, kvmRun, vm } = this.#vcpu;
+    const { calls, fd, kvmRun } = this.#vcpu;
     if (fd < 0) throw this.#failure(-ERRNO.EBADF);
     // A kick sets it too, and is used up here.
     const before = kvmRun.immediateExit && !this.#kicked && !this.#staleKick;
-    this.#onStack.raise();
     try {
       for (;;) {
+        const done = this.#completeHere();
+        if (done !== ELSEWHERE) {
+          if (done !== undefined) return done;
+          continue;
+        }
         kvmRun.immediateExit = true;
-        const result = calls.run(fd, 0);
-        vm.io.drainCoalesced();
-        // One that was never initialised has nothing to finish.
-        const exit = result === -ERRNO.ENOEXEC ? INTERRUPTED : this.#exitOf(result);
-        if (exit === undefined) continue;
-        if (exit.reason === 'INTR') this.#staleKick = false;
-        return exit;
+        this.#running = true;
+        const exit = this.#completed(await calls.runAsync(fd));
+        this.#running = false;
+        if (exit !== undefined) return exit;
       }
     } finally {
-      this.#onStack.lower();
+      this.#running = false;
       if (!this.#vcpu.closed) kvmRun.immediateExit = before;
     }
+  }
+
+  /** The same on this thread, once; undefined when a handler took what came of it. A thread that serves page faults can't. */
+  #completeHere(): VcpuExit | undefined | typeof ELSEWHERE {
+    const { calls, fd, kvmRun } = this.#vcpu;
+    this.#onStack.raise();
+    try {
+      kvmRun.immediateExit = true;
+      const result = calls.run(fd, 0);
+      return result === -ERRNO.EDEADLK ? ELSEWHERE : this.#completed(result);
+    } finally {
+      this.#onStack.lower();
+    }
+  }
+
+  #completed(result: number): VcpuExit | undefined {
+    if (this.#vcpu.closed) throw this.#failure(-ERRNO.EBADF);
+    this.#vcpu.vm.io.drainCoalesced();
+    // One that was never initialised has nothing to finish.
+    const exit = result === -ERRNO.ENOEXEC ? INTERRUPTED : this.#exitOf(result);
+    if (exit?.reason === 'INTR') this.#staleKick = false;
+    return exit;
   }
 
   /** The run under way, or the next one, comes back with INTR. @throws KvmError EBADF */

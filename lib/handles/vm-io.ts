@@ -71,7 +71,7 @@ export class VmIo {
 
   /**
    * KVM_IOEVENTFD: a store to an address signals an eventfd, and the guest goes on without an exit. Closing takes it
-   * back. @throws KvmError EINVAL, EEXIST, EBADF
+   * back. @throws KvmError EINVAL, EEXIST, EBADF; EDEADLK, also of closing, while a guest runs whose pages this thread serves
    */
   ioeventfd(options: IoeventfdOptions): Registration {
     const { addr, len, eventfd, datamatch: match, pio = false } = checkObject(options, 'options');
@@ -92,7 +92,8 @@ export class VmIo {
       throw callFailure('ioeventfd', result, this.#vm, { gpa: addr, explanation });
     }
     return this.#register([eventfd], ([fd]) => {
-      calls.ioeventfd(this.#vm.fd, addr, len, fd!, flags | IOEVENTFD.DEASSIGN, datamatch);
+      const undone = calls.ioeventfd(this.#vm.fd, addr, len, fd!, flags | IOEVENTFD.DEASSIGN, datamatch);
+      if (undone === -ERRNO.EDEADLK) throw callFailure('ioeventfd', undone, this.#vm, { gpa: addr });
     });
   }
 
@@ -157,8 +158,8 @@ export class VmIo {
     const fds = eventfds.map(({ fd }) => fd);
     for (const eventfd of eventfds) eventfd.hold();
     const registration = new Registration(() => {
-      this.#registrations.delete(registration);
       if (!this.#vm.closed) undo(fds);
+      this.#registrations.delete(registration);
       for (const eventfd of eventfds) eventfd.letGo();
     });
     this.#registrations.add(registration);

@@ -2,6 +2,7 @@ import { inspect } from 'node:util';
 import { describe, expect, it, type TestContext } from 'vitest';
 import {
   AddressSpace,
+  EventFd,
   type Kvm,
   type KvmError,
   Mapping,
@@ -17,6 +18,7 @@ import { runNode } from '../native/real.ts';
 import { requireGuests, requireRoot, trackingKernel, UFFD_KERNELS } from './uffd-host.ts';
 
 const PAGES = 64;
+const KVM_SET_USER_MEMORY_REGION = 0x4020_ae46;
 
 const kinds = {
   anonymous: (calls: KvmCalls) => Mapping.anonymous(calls, PAGES * calls.pageSize),
@@ -278,6 +280,57 @@ describe.each(UFFD_KERNELS)('$name', ({ callsOf, kvmOf, isReal }) => {
       faults.wake(21 * page, page);
       await run;
       expect([vm.memory.readU8(20 * page), vm.memory.readU8(21 * page)]).toEqual([8, 9]);
+    });
+
+    it('is EDEADLK for changes that the kernel makes when guests have let go of the old state, and they can be made after a pause', async (test) => {
+      const { vm, vcpu, ram, page } = guestOf(kvmOf(test), test, 'memfd', [40]);
+      const kvm = vm.kvm;
+      using more = kvm.mapAnonymous(1 << 20);
+      const doorbell = new EventFd(kvm.calls);
+      const first = vm.io.ioeventfd({ addr: 0x4000_0000, len: 4, eventfd: doorbell });
+      const zone = vm.io.registerCoalescedMmio(0x4000_1000, 16);
+      let answer: (bytes: Uint8Array | null) => void = () => {};
+      const asked: number[] = [];
+      using _faults = new PageFaults(ram, {
+        missing: ({ offset }) => {
+          asked.push(offset / page);
+          return new Promise((resolve) => {
+            answer = resolve;
+          });
+        },
+      });
+      const region = (slot: number, memorySize: number) => ({
+        slot,
+        guestPhysAddr: 1 << 20,
+        memorySize,
+        userspaceAddr: more.hva,
+      });
+      const run = endOf(vcpu.run());
+      await soon(() => asked.length > 0);
+      expect(asked).toEqual([40]);
+      const refused = expect.objectContaining({
+        code: 'EDEADLK',
+        explanation: expect.stringContaining('pause() them for changes'),
+      });
+      expect(() => vm.memory.addRam(1 << 20, more)).toThrow(refused);
+      expect(() => vm.setUserMemoryRegion(region(7, 1 << 20))).toThrow(refused);
+      expect(() => vm.ioctl(KVM_SET_USER_MEMORY_REGION, new Uint8Array(32))).toThrow(
+        expect.objectContaining({ code: 'EDEADLK' }),
+      );
+      expect(() => vm.io.ioeventfd({ addr: 0x5000_0000, len: 4, eventfd: doorbell })).toThrow(refused);
+      expect(() => vm.io.registerCoalescedMmio(0x5000_1000, 16)).toThrow(refused);
+      // What could not be taken back is there still, and can be taken back later.
+      for (const registration of [first, zone]) expect(() => registration.close()).toThrow(refused);
+      expect([first.closed, zone.closed]).toEqual([false, false]);
+      const answering = setInterval(() => answer(null), 5);
+      test.onTestFinished(() => clearInterval(answering));
+      await vcpu.pause();
+      expect(await run).toBe('INTR');
+      vm.memory.addRam(1 << 20, more).remove();
+      vm.setUserMemoryRegion(region(7, 1 << 20));
+      vm.setUserMemoryRegion(region(7, 0));
+      for (const registration of [first, zone]) registration.close();
+      vm.io.ioeventfd({ addr: 0x4000_0000, len: 4, eventfd: doorbell }).close();
     });
 
     it('does not keep a vCPU from being closed', async (test) => {
