@@ -57,6 +57,7 @@ export class VmIo {
   constructor(vm: IoVm) {
     this.#vm = vm;
     this.ports = new MmioBus('port', isLittleEndianHost(vm.calls.arch));
+    this.ports.settle = () => this.drainCoalesced();
     this.#coalesced = new CoalescedStores(vm, ({ pio, gpa, data }) => {
       return pio ? this.ports.write(gpa, data) : vm.memory.answerGuest(gpa, data, true);
     });

@@ -22,9 +22,12 @@ export class VmMemory {
   readonly memslots: Memslots;
   readonly #vm: Callee;
   readonly #tracking: DirtyTracking;
+  readonly #settle: () => void;
   readonly #spaces = new Map<number, Used>();
 
-  constructor(vm: Callee, tracking: DirtyTracking) {
+  /** @param settle carries out what guests stored before */
+  constructor(vm: Callee, tracking: DirtyTracking, settle: () => void) {
+    this.#settle = settle;
     this.#vm = vm;
     this.#tracking = tracking;
     this.memslots = new Memslots(vm, () => memslotLimits(vm.calls, vm.fd));
@@ -42,6 +45,7 @@ export class VmMemory {
   bind(space: AddressSpace, asId: number): void {
     if (!(space instanceof AddressSpace)) throw invalidArgType('space', 'an instance of AddressSpace', space);
     const before = this.#spaces.get(checkU32(asId, 'asId'));
+    this.#settle();
     before?.space.removeUser(before.slots);
     try {
       this.#use(space, asId, false);
@@ -72,7 +76,7 @@ export class VmMemory {
   }
 
   #use(space: AddressSpace, asId: number, isPrivate: boolean): Used {
-    const slots = new SpaceSlots(this.memslots, asId);
+    const slots = new SpaceSlots(this.memslots, asId, this.#settle);
     // A closed VM has no memslots to keep; its memory can still be looked at.
     if (!this.#vm.closed) space.addUser(slots);
     const used = { space, slots, dirtyPages: new DirtyPages(space, slots, this.#tracking), isPrivate };

@@ -76,7 +76,7 @@ export class Vm extends Handle {
     super(kvm.calls, fd);
     this.kvm = kvm;
     this.#dirty = new VmDirtyTracking(this);
-    this.#memory = new VmMemory(this, this.#dirty);
+    this.#memory = new VmMemory(this, this.#dirty, () => this.io.drainCoalesced());
     this.io = new VmIo(this);
   }
 

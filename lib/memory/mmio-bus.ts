@@ -138,6 +138,8 @@ export class MmioBus {
    * stores go nowhere, as on a bus without a device.
    */
   openBus = false;
+  /** @internal Has those carry out what a guest stored before, and nobody has seen yet: for the handlers as they are. */
+  settle: () => void = () => {};
   readonly #table = new RangeTable<MmioRegion>();
   readonly #elsewhere: (start: number, end: number) => object | undefined;
 
@@ -180,13 +182,18 @@ export class MmioBus {
     }
     const start = this.#exactStart(address, region.size, name);
     this.#requireFree(region, start, 'move');
+    this.settle();
+    // A handler of what was stored before may have removed it.
+    if (!this.#table.has(region)) return;
     this.#table.remove(region);
     region.start = start;
     this.#table.insert(region);
   }
 
   remove(region: MmioRegion): void {
-    this.#table.remove(checkInstance(region, 'region', MmioRegion));
+    if (!this.#table.has(checkInstance(region, 'region', MmioRegion))) return;
+    this.settle();
+    this.#table.remove(region);
   }
 
   /** @internal @returns what makes the ranges those that they are now */

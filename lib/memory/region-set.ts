@@ -113,6 +113,9 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
     this.#lookup = lookup;
     this.#table = table;
     this.mmio = mmio;
+    mmio.settle = () => {
+      for (const user of this.users) user.settle?.();
+    };
   }
 
   /** How many changes of RAM and devices' memory there were. */

@@ -20,13 +20,16 @@ const SPLIT_UNIT = 2 ** 30;
 export class SpaceSlots implements SpaceUser {
   readonly memslots: Memslots;
   readonly asId: number;
+  readonly settle: () => void;
   /** A region has one mostly: an array for it would be a fifth of what a slot takes. */
   readonly #slots = new Map<MemoryRegion, Memslot | readonly Memslot[]>();
   readonly #foreign: ForeignMemory;
   #logging = false;
 
-  constructor(memslots: Memslots, asId: number) {
+  /** @param settle has the VM carry out what its guests stored before */
+  constructor(memslots: Memslots, asId: number, settle: () => void) {
     this.memslots = memslots;
+    this.settle = settle;
     this.#foreign = new ForeignMemory(memslots.calls);
     this.asId = asId;
   }

@@ -15,6 +15,8 @@ export interface SpaceUser {
   remove(region: MemoryRegion): void;
   move(region: MemoryRegion, from: number, to: number): void;
   setReadOnly(region: MemoryRegion, readOnly: boolean): void;
+  /** Handlers are about to go or to move: what guests stored for them before is carried out. */
+  settle?(): void;
   /** What was changed is so for good: nothing of it will be taken back. */
   concluded?(): void;
   /** It is bound to the space no more, or closed. */

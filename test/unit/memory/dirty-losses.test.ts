@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Kvm, type Vcpu, type Vm } from '../../../lib/index.ts';
 import { ERRNO, store } from '../../../lib/raw.ts';
 import { backends, UNIT } from '../handles/backends.ts';
-import { loadStores, runsGuests, runsOnProcessor } from '../handles/guests.ts';
+import { loadGuest, loadStores, runsGuests, runsOnProcessor, type Step } from '../handles/guests.ts';
 
 /** Slots and vCPUs change or go, and nothing dirty goes with them unsaid. */
 describe.each(backends)('what the kernel forgets on $name', (backend) => {
@@ -259,6 +259,39 @@ describe.each(backends)('what the kernel forgets on $name', (backend) => {
       vm.setUserMemoryRegion({ ...byHand, guestPhysAddr: 8 * UNIT });
       expect(pages()).toEqual([(8 * UNIT) / page + 5]);
     });
+
+    it.each(['removed', 'moved', 'bound away', 'taken off the port bus'])(
+      'coalesced stores reach handlers that are then %s',
+      async (change) => {
+        const ram = kvm.mapAnonymous(UNIT);
+        vm.memory.addRam(0, ram);
+        const seen: number[] = [];
+        const write = (offset: number): void => {
+          seen.push(offset);
+          // Another change in the middle of it.
+          if (offset === 2) region.remove();
+        };
+        const isPort = change === 'taken off the port bus';
+        const bus = isPort ? vm.io.ports : vm.memory.mmio;
+        const base = isPort ? 0x40 : 8 * UNIT;
+        const region = bus.add(base, 16, { write });
+        vm.io.registerCoalescedMmio(base, 16, { pio: isPort });
+        vcpu = vm.createVcpu();
+        const put = (at: number): Step => (isPort ? { out: at, value: 1 } : { store: at, value: 1 });
+        loadGuest(kvm, vm, vcpu, [put(base), put(base + 1), put(base + 2), { store: 12 * UNIT, value: 1 }]);
+        // Another thread's guest is not out of the kernel yet, which would hand them over.
+        expect(kvm.calls.run(vcpu.fd, 0)).toBe(0);
+        expect(seen).toEqual([]);
+        if (change === 'moved') region.move(9 * UNIT);
+        else if (change !== 'bound away') region.remove();
+        else {
+          const space = kvm.createAddressSpace();
+          space.addRam(0, ram);
+          vm.bind(space);
+        }
+        expect(seen).toEqual([0, 1, 2]);
+      },
+    );
 
     it('a closed vCPU leaves its dirty ring', async (test) => {
       test.skip(vm.checkExtension('DIRTY_LOG_RING') === 0 || !runsOnProcessor(kvm), 'it needs a dirty ring that fills');
