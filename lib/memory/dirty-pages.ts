@@ -18,6 +18,7 @@ import type { Memslot, MemslotWatcher } from './memslots.ts';
 import { PageSet } from './page-set.ts';
 import { type Range, RangeTable } from './range-table.ts';
 import type { RegionSet } from './region-set.ts';
+import { type SlotAlias, slotAliases, spreadDirt } from './slot-aliases.ts';
 import type { SpaceSlots } from './space-slots.ts';
 
 /** A run of guest frames that are dirty. */
@@ -83,7 +84,8 @@ interface GoneSlot {
  * process through typed access and through mappings, of which KVM knows nothing.
  *
  * Pages keep being dirty when their region moves or changes READONLY, and when the vCPU goes that stored to them. A
- * region that is added is new as a whole, and nothing is told of what was in it.
+ * region that is added is new as a whole, and nothing is told of what was in it. Where regions show the same part of a mapping, a page is dirty at each of
+ * its addresses, of which the kernel tells one. Other mappings of the same memfd or file are other memory here.
  *
  * @example
  * using dirty = vm.dirtyPages.start();
@@ -102,6 +104,8 @@ export class DirtyPages implements MemslotWatcher {
   #gone: GoneSlot[] = [];
   /** Since the last collect: written by us, harvested from rings, and what the kernel said before it forgot. */
   #pending = new PageSet();
+  /** Slots that show the same host memory; undefined after slots came or went. */
+  #aliases: readonly SlotAlias[] | undefined;
   #started = false;
   /** Why there is nothing to collect any more. */
   #ended: string | undefined;
@@ -173,12 +177,13 @@ export class DirtyPages implements MemslotWatcher {
       .map(({ log, pending }) => ({ slot: log.slot, runs: runsOf(pending) }))
       .filter(({ runs }) => runs.length > 0);
     this.#forgetGone();
-    if (this.#pending.empty) return this;
     this.#pending.forEach((gfn) => {
       const log = this.#logs.find(gfn);
       log?.bitmap.set(gfn - log.start);
     });
     this.#pending.clear();
+    this.#aliases ??= slotAliases(this.#logs.entries, this.#space.pageSize);
+    spreadDirt(this.#aliases);
     return this;
   }
 
@@ -327,6 +332,7 @@ export class DirtyPages implements MemslotWatcher {
   slotAdded(slot: Memslot): void {
     if (slot.asId !== this.#slots.asId || (slot.flags & MEM.LOG_DIRTY_PAGES) === 0) return;
     const log = new SlotLog(slot, this.#resurrect(slot) ?? new DirtyBitmap(this.#slots.memslots.calls, slot.npages));
+    this.#aliases = undefined;
     this.#bySlot.set(slot, log);
     this.#logs.insert(log);
   }
@@ -363,6 +369,7 @@ export class DirtyPages implements MemslotWatcher {
   slotRemoved(slot: Memslot): void {
     const log = this.#bySlot.get(slot);
     if (log === undefined) return;
+    this.#aliases = undefined;
     this.#bySlot.delete(slot);
     this.#logs.remove(log);
     this.#gone.push({ log, pending: this.#pending.take(log.start, log.end) });

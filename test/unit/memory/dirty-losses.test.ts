@@ -110,6 +110,20 @@ describe.each(backends)('what the kernel forgets on $name', (backend) => {
     expect(vm.dirtyPages.removed.map(({ runs }) => runs)).toEqual([[{ gfn: (4 * UNIT) / page, npages: 1 }]]);
   });
 
+  it('a page that is seen at two addresses is dirty at both, whoever wrote it', () => {
+    const ram = kvm.mapAnonymous(3 * UNIT);
+    vm.memory.addRam(0, ram, { size: 2 * UNIT });
+    vm.memory.addRam(4 * UNIT, ram, { offset: UNIT, size: 2 * UNIT });
+    vm.dirtyPages.start();
+    vm.memory.writeU8(UNIT + 3 * page, 1);
+    vm.memory.writeU8(4 * UNIT + 5 * page, 1);
+    vm.memory.writeU8(2 * page, 1);
+    vm.memory.writeU8(5 * UNIT, 1);
+    const frames = [2 * page, UNIT + 3 * page, UNIT + 5 * page, 4 * UNIT + 3 * page, 4 * UNIT + 5 * page, 5 * UNIT];
+    expect(collected()).toEqual(frames.map((gpa) => gpa / page));
+    expect(collected()).toEqual([]);
+  });
+
   it('a bind that is refused leaves dirty tracking as it was', () => {
     vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
     const { dirtyPages } = vm;
@@ -258,6 +272,18 @@ describe.each(backends)('what the kernel forgets on $name', (backend) => {
       await stores((4 * UNIT) / page + 5);
       vm.setUserMemoryRegion({ ...byHand, guestPhysAddr: 8 * UNIT });
       expect(pages()).toEqual([(8 * UNIT) / page + 5]);
+    });
+
+    it("a guest's store is dirty at each address of the page, also where one came later", async () => {
+      const ram = kvm.mapAnonymous(UNIT);
+      vm.memory.addRam(0, ram);
+      vcpu = vm.createVcpu();
+      vm.dirtyPages.start();
+      pages();
+      vm.memory.addRam(4 * UNIT, ram);
+      await stores(6, (4 * UNIT) / page + 9);
+      const expected = [6, 9, (4 * UNIT) / page + 6, (4 * UNIT) / page + 9];
+      expect(pages().filter((gfn) => gfn % (UNIT / page) > 1)).toEqual(expected);
     });
 
     it.each(['removed', 'moved', 'bound away', 'taken off the port bus'])(
