@@ -32,7 +32,7 @@ export const HIDDEN: readonly (readonly [{ readonly prototype: object }, readonl
   [GuestMemory, ['dropViews', 'written']],
   [RegionSet, ['addUser', 'answerGuest', 'memoryChanged', 'removeUser']],
   [Memslots, ['addGuestMemfd', 'clear', 'unwatch', 'watch']],
-  [DirtyPages, ['end', 'harvested', 'slotAdded', 'slotChanging', 'slotMoved', 'slotRemoved']],
+  [DirtyPages, ['end', 'harvested', 'slotAdded', 'slotChanging', 'slotLogged', 'slotMoved', 'slotRemoved']],
   [EventFd, ['hold', 'letGo']],
   [HtabReader, ['owe']],
   [HtabWriter, ['writeIf']],

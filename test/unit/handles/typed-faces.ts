@@ -246,6 +246,7 @@ export const COMMON: Faces = {
       slotAdded: null,
       slotMoved: null,
       slotChanging: null,
+      slotLogged: null,
       slotRemoved: null,
       end: null,
       collect: () => ({ options: { clear: true } }),

@@ -16,7 +16,7 @@ export class GuestPageStates extends PageStates {
   readonly #tables = new Set<number>();
   #lastTable = -1;
 
-  protected override page(_slot: EmulatedMemslot, gfn: number): number {
+  override page(_slot: EmulatedMemslot, gfn: number): number {
     return gfn;
   }
 

@@ -82,6 +82,11 @@ export class GuestStorage implements AbsoluteMemory {
     return this.#vm.memory.isMapped(this.#vm.hostAddress(slot, gfn), 4096);
   }
 
+  /** Whether the host has a page there: somebody accessed it. */
+  isResident(slot: EmulatedMemslot, gfn: number): boolean {
+    return this.#vm.memory.served.isPresent(this.#vm.hostAddress(slot, gfn));
+  }
+
   /** Frames from the page on that user space has mapped in one piece; 0 where there is nothing. */
   mappedFrames(slot: EmulatedMemslot, gfn: number): number {
     return Math.ceil(this.#vm.memory.mappedBytes(this.#vm.hostAddress(slot, gfn)) / PAGE);

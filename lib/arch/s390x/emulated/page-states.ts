@@ -107,6 +107,8 @@ export class PageStates implements MemoryObserver {
   protected readonly keys = new SparseBytes();
   /** Keys as they were set, without the R and C of accesses since. */
   protected readonly lastSet = new SparseBytes();
+  /** Pages that ESSA gave up while the host had none for them: they are zeros. */
+  readonly discarded = new Set<number>();
   protected readonly cmmaValues = new SparseBytes();
   /** Segments of user space that have a page table, as far as kernel calls made it; and the last of them. */
   readonly #pageTables = new Set<number>();
@@ -115,7 +117,7 @@ export class PageStates implements MemoryObserver {
   readonly collectsStores: boolean = false;
 
   /** Where the arrays have a page. */
-  protected page(slot: EmulatedMemslot, gfn: number): number {
+  page(slot: EmulatedMemslot, gfn: number): number {
     return Math.floor(slot.hostAddress / 4096) + (gfn - slot.baseGfn);
   }
 

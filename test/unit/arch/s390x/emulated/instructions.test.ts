@@ -143,6 +143,8 @@ describe.each([false, true])('ESSA of resident frames, in migration mode: %s', (
       // All pages are dirty at first: they are taken.
       machine.s390x.getCmmaBits(machine.vm, BigUint64Array.of(0n, 1024n, 0n), 0, new Uint8Array(1024));
     }
+    // A load brings a page.
+    for (const i of before.keys()) machine.kernel.readMemory(machine.hva + DATA + i * 4096, new Uint8Array(1));
     machine.kernel.run(machine.vcpu, 0);
     expect(found).toEqual(before.map((state) => BigInt(((state & 3) << 2) | ((state & 0x40) >> 1))));
     const [usage = '', noDat] = after.split(' ');
@@ -159,6 +161,70 @@ describe.each([false, true])('ESSA of resident frames, in migration mode: %s', (
     machine.s390x.getCmmaBits(machine.vm, log, 0, new Uint8Array(1));
     // All that was asked to change is dirty, whether it was another before or not.
     expect(log[1]! + log[2]!).toBe(request === 0 ? 0n : 8n);
+  });
+});
+
+/** The same for frames that have no page in the host, and whether their contents are given up. */
+const AFTER_ESSA_OF_ABSENT = [
+  '- keep',
+  '0 clear',
+  '1 keep discarded',
+  '3 keep discarded',
+  '3 keep discarded',
+  '0 keep',
+  '- keep',
+  '0 set',
+] as const;
+
+describe('ESSA of frames without a page in the host, in migration mode', () => {
+  const before = [0, 1, 2, 3, 0x40, 0x41, 0x42, 0x43];
+  const first = 3 * 256;
+  /** Carries requests out for each of eight frames. */
+  const found = (requests: readonly number[], key: number): bigint[][] => {
+    const answers: bigint[][] = [];
+    const machine = running(
+      REAL64,
+      function* (): GuestProgram {
+        for (const i of before.keys()) {
+          const of: bigint[] = [];
+          for (const request of requests)
+            of.push((yield instruction('ESSA', BigInt(request), BigInt((first + i) * 4096))) as bigint);
+          answers.push(of);
+        }
+        yield spin;
+      },
+      { cmma: true, flags: MEM.LOG_DIRTY_PAGES },
+    );
+    machine.s390x.setCmmaBits(machine.vm, first, before.length, 0, 2n ** 64n - 1n, Uint8Array.from(before));
+    machine.s390x.setSkeys(machine.vm, first, before.length, 0, new Uint8Array(before.length).fill(key));
+    expect(machine.kernel.setDeviceAttr(machine.vm, MIGRATION, START, null)).toBe(0);
+    machine.kernel.run(machine.vcpu, 0);
+    return answers;
+  };
+  const stateOf = (state: number, content: number): bigint =>
+    BigInt(((state & 3) << 2) | ((state & 0x40) >> 1) | content);
+
+  it.each(AFTER_ESSA_OF_ABSENT.map((after, request) => [request, after] as const))(
+    'request %i leaves %s, and tells what was',
+    (request, after) => {
+      const [usage = '', noDat, gone] = after.split(' ');
+      expect(found([request, 0], 0)).toEqual(
+        before.map((state) => {
+          const kept = { keep: state & 0x40, clear: 0, set: 0x40 }[noDat as 'keep' | 'clear' | 'set'];
+          const next = (usage === '-' ? state & 3 : Number(usage)) | kept;
+          // Preserved contents, or zeros.
+          return [stateOf(state, 2), stateOf(next, gone === undefined ? 2 : 3)];
+        }),
+      );
+    },
+  );
+
+  it('a page that was written becomes stable instead of potentially volatile, and one that was given up stays so', () => {
+    expect(found([4, 0], 0x02)).toEqual(before.map((state) => [stateOf(state, 2), stateOf(state & 0x40, 2)]));
+    const given = (state: number, usage: number): bigint => stateOf((state & 0x40) | usage, 3);
+    expect(found([2, 4, 6, 0], 0x02)).toEqual(
+      before.map((state) => [stateOf(state, 2), given(state, 1), given(state, 3), given(state, 3)]),
+    );
   });
 });
 
