@@ -25,6 +25,7 @@ const INNER: Readonly<Record<string, readonly string[]>> = {
     'lib/memory/gpa.ts',
     'lib/memory/page-set.ts',
     'lib/memory/range-table.ts',
+    'lib/memory/slot-aliases.ts',
     'lib/memory/undo.ts',
     'lib/memory/values.ts',
     'lib/memory/written-pages.ts',

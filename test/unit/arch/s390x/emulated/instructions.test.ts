@@ -178,7 +178,7 @@ const AFTER_ESSA_OF_ABSENT = [
 
 describe('ESSA of frames without a page in the host, in migration mode', () => {
   const before = [0, 1, 2, 3, 0x40, 0x41, 0x42, 0x43];
-  const first = 3 * 256;
+  const first = 3 * 256 + 16;
   /** Carries requests out for each of eight frames. */
   const found = (requests: readonly number[], key: number): bigint[][] => {
     const answers: bigint[][] = [];
