@@ -9,7 +9,7 @@ import type { ScenarioRun } from './guest/run-scenarios.ts';
 import { captureEntries, copiesTable, movesTable } from './moves.ts';
 import { openShell, runInLab } from './run-in-lab.ts';
 
-const USAGE = `usage: npm run lab -- ARCH [--kernel SERIES] [--migrate] [--only NAMES] [--record | --models | --shell] [--refresh]
+const USAGE = `usage: npm run lab -- ARCH [--kernel SERIES] [--migrate] [--copies] [--only NAMES] [--record | --models | --shell] [--refresh]
                              [--kernel-root FOLDER --as NAME]
        npm run lab -- capture s390x|ppc64 [--kernel SERIES] [--out FOLDER] [--refresh]
        npm run lab -- --list
@@ -17,6 +17,7 @@ const USAGE = `usage: npm run lab -- ARCH [--kernel SERIES] [--migrate] [--only 
 ARCH is s390x, ppc64, x86_64, aarch64, riscv64, or all.
   --kernel   the kernel's series, such as 6.1; --list has them, the default first
   --migrate  ppc64: then also move a running guest with its page table to other VMs, and a captured table in and out
+  --copies   then also copy storage keys and CMMA values (s390x), or a page table during a resize (ppc64), between VMs
   --only     the scenarios whose names begin so, with commas between: memslots/,dirty-log/
   --record   write the recordings of the real kernel; with --only those alone
   --models   run the tests of the architecture models on the machine's Node instead of the scenarios
@@ -40,6 +41,7 @@ function parse() {
     options: {
       kernel: { type: 'string' },
       migrate: { type: 'boolean', default: false },
+      copies: { type: 'boolean', default: false },
       only: { type: 'string', default: '' },
       record: { type: 'boolean', default: false },
       models: { type: 'boolean', default: false },
@@ -103,6 +105,7 @@ function refuse(sentence: string): number {
 
 interface Options {
   readonly migrate: boolean;
+  readonly copies: boolean;
   readonly only: string;
   readonly record: boolean;
   readonly refresh: boolean;
@@ -147,7 +150,7 @@ async function run(variant: Variant, options: Options): Promise<void> {
   const result = await runInLab(variant, {
     ...labOptions(variant, options),
     script: PAYLOAD,
-    args: { migrate, only },
+    args: { migrate, copies: options.copies, only },
     entries,
   });
   const { set, tour, copied = [], moved } = result as unknown as ScenarioRun;

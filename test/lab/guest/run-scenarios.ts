@@ -15,7 +15,7 @@ export interface ScenarioRun {
   readonly set: TakenSet;
   /** What the real kernel makes of the tour's guest, and the emulated one does not; absent where it has no machine code. */
   readonly tour?: readonly string[] | undefined;
-  /** What became of what frames and tables have when it was copied from VM to VM; absent where a part of the scenarios was run. */
+  /** What became of what frames and tables have when it was copied from VM to VM; absent where a part of the scenarios was run, empty where it was not asked for. */
   readonly copied?: readonly Copied[];
   /** What became of tables and guests that were moved; absent where that was not asked for. */
   readonly moved?: { readonly tables: readonly ReplayedTable[]; readonly migrations: readonly Migration[] };
@@ -23,7 +23,8 @@ export interface ScenarioRun {
 
 /** Runs every scenario on the guest's own KVM, and moves page tables if that is asked for; the result is a `ScenarioRun`. */
 export default async function runScenarios(args: Json, progress: (text: string) => void): Promise<Json> {
-  const { migrate, only } = args as { readonly migrate: boolean; readonly only: readonly string[] };
+  const asked = args as { readonly migrate: boolean; readonly copies: boolean; readonly only: readonly string[] };
+  const { migrate, only } = asked;
   const loaded = loadNative();
   const missing = whyNoKvm(loaded);
   if (missing !== undefined || !('calls' in loaded)) throw new Error(missing);
@@ -37,7 +38,7 @@ export default async function runScenarios(args: Json, progress: (text: string) 
     perform({ backend: 'emulated', arch, ...(arch === 'ppc64' ? { pageSize } : {}) }),
   );
   using kvm = Kvm.open({ backend: 'native' });
-  const copied = await copies(kvm, progress);
+  const copied = asked.copies ? await copies(kvm, progress) : [];
   const run: ScenarioRun = migrate
     ? {
         set,

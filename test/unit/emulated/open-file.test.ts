@@ -133,7 +133,7 @@ describe('an eventfd that is an irqfd', () => {
 });
 
 it('a memfd shows its memory from an offset on', () => {
-  const memfd = new EmulatedMemfd(0x3000);
+  const memfd = new EmulatedMemfd(0x3000, 0, 4096);
   const [whole, behind] = [memfd.mmap(0), memfd.mmap(0x2000)];
   expect(behind.backing).toBe(whole.backing);
   expect([whole.offset, behind.offset]).toEqual([0, 0x2000]);
