@@ -5,6 +5,7 @@ import { MemoryRegion } from '../../memory/region.ts';
 import { MEM } from '../../uapi/flags.ts';
 import { type DotCommand, DotUsageError, numberOf, type Prompt, wordsOf } from './dot-command.ts';
 import { dump, dumpFormat } from './dump.ts';
+import { bytesOf, find } from './find-command.ts';
 import { virtualToPhysical } from './walk.ts';
 
 const span = (start: U64, size: U64): readonly [string, string] => [hex(start), hex(BigInt(start) + BigInt(size) - 1n)];
@@ -108,59 +109,6 @@ const poke: DotCommand = {
     const bytes = bytesOf(rest, memory.littleEndian, prompt);
     memory.writeExact(at, bytes);
     return `${counted(bytes.length, 'byte')} at ${hex(at)}`;
-  },
-};
-
-/** `"text"`, `0xcafe/4`, or bytes in hexadecimal such as `de ad be ef`. */
-function bytesOf(words: readonly string[], littleEndian: boolean, prompt: Prompt): Uint8Array {
-  const text = words.join(' ');
-  const quoted = /^(["'])(.*)\1$/.exec(text);
-  if (quoted !== null) return Buffer.from(quoted[2]!, 'utf8');
-  const sized = /^(.*)\/([1248])$/.exec(text);
-  if (sized !== null) {
-    const size = Number(sized[2]);
-    const value = numberOf(sized[1]!, 'the value', prompt);
-    if (value >= 1n << BigInt(8 * size))
-      throw new DotUsageError(`${hex(value)} does not fit into ${counted(size, 'byte')}`);
-    const bytes = Buffer.from(value.toString(16).padStart(2 * size, '0'), 'hex');
-    return littleEndian ? bytes.reverse() : bytes;
-  }
-  const digits = text.replaceAll(/\s|0x/g, '');
-  if (digits === '' || digits.length % 2 !== 0 || /[^0-9a-f]/i.test(digits)) {
-    throw new DotUsageError(
-      `what is written is bytes (de ad), a number with a size (0xcafe/4) or "text", not ${text || 'nothing'}`,
-    );
-  }
-  return Buffer.from(digits, 'hex');
-}
-
-const MOST_FOUND = 32;
-const WINDOW = 1 << 20;
-
-const find: DotCommand = {
-  usage: 'BYTES|NUMBER/SIZE|"TEXT"',
-  help: 'Where something is in the guest\'s RAM: .find "Linux version"',
-  run(argument, prompt) {
-    const { memory } = prompt.session.vm;
-    const wanted = Buffer.from(bytesOf(wordsOf(argument), memory.littleEndian, prompt));
-    const found: string[] = [];
-    for (const region of memory.regions()) {
-      if (!(region instanceof MemoryRegion)) continue;
-      const window = new Uint8Array(WINDOW + wanted.length - 1);
-      for (let at = region.start; at < region.end && found.length < MOST_FOUND; at += WINDOW) {
-        const part = window.subarray(0, Math.min(window.length, region.end - at));
-        const bytes = Buffer.from(part.buffer, 0, memory.read(at, part));
-        for (
-          let i = bytes.indexOf(wanted);
-          i >= 0 && i < WINDOW && found.length < MOST_FOUND;
-          i = bytes.indexOf(wanted, i + 1)
-        ) {
-          found.push(hex(at + i));
-        }
-      }
-    }
-    if (found.length === 0) return 'nowhere';
-    return [...found, ...(found.length === MOST_FOUND ? ['… and maybe more'] : [])].join('\n');
   },
 };
 

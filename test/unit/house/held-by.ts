@@ -96,6 +96,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'unit/cli/prompt-commands':
       'commands completion dot-command dump examples guest-commands line-evaluator memory-commands pipe session-commands slices walk',
     'unit/cli/repl': 'banner index prompt',
+    'unit/cli/find': 'find-command',
     'unit/cli/top': 'top-command',
     'unit/cli/text': 'print',
   },
