@@ -13,8 +13,8 @@ int64_t Eventfd(Environment& environment, uint32_t initial) {
 }
 
 // The buses change when all guests have let go of them.
-bool WouldWait(const Environment& environment, const OwnFd& vm) {
-  const VmSlots* const slots = vm.descriptor->slots.get();
+bool WouldWait(Environment& environment, const OwnFd& vm) {
+  VmSlots* const slots = vm.descriptor->slots.get();
   return slots != nullptr && slots->WouldWait(environment.mappings);
 }
 
@@ -39,7 +39,7 @@ int64_t Irqfd(Environment&, OwnFd vm, Word32 fd, uint32_t gsi, uint32_t flags, W
   return Ioctl(vm.number, KVM_IRQFD, &irqfd);
 }
 
-int64_t CoalescedZone(const Environment& environment, const OwnFd& vm, unsigned long request, uint64_t addr,
+int64_t CoalescedZone(Environment& environment, const OwnFd& vm, unsigned long request, uint64_t addr,
                       uint32_t size, uint32_t pio) {
   if (WouldWait(environment, vm)) return -EDEADLK;
   kvm_coalesced_mmio_zone zone = {};

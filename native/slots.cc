@@ -47,7 +47,14 @@ int64_t VmSlots::SetRegion(MappingTable& mappings, int vm, unsigned long request
   return 0;
 }
 
-bool VmSlots::WouldWait(const MappingTable& mappings) const { return runs_ != 0 && mappings.IsServing(); }
+bool VmSlots::WouldWait(MappingTable& mappings) {
+  if (runs_ == 0 || !mappings.IsServing()) return false;
+  for (const auto& slot : *by_slot_) {
+    const Mapping* mapping = mappings.Find(AddressOf(slot.second->start()));
+    if (mapping != nullptr && !mapping->served.is_empty()) return true;
+  }
+  return false;
+}
 
 // The kernel is asked all the same, with other addresses: what else is wrong is for it to say.
 int64_t VmSlots::RefuseForeign(int vm, unsigned long request, uint64_t size, uint64_t hva, void* region) {

@@ -28,7 +28,7 @@ class VmSlots : public Counted {
   void Leave() { runs_--; }
   // Changes of slots and of the bus have the kernel wait until all guests have let go of what they are in the middle of: whoever serves
   // their memory must not ask for one while there are any.
-  bool WouldWait(const MappingTable& mappings) const;
+  bool WouldWait(MappingTable& mappings);
 
  private:
   int64_t RefuseForeign(int vm, unsigned long request, uint64_t size, uint64_t hva, void* region);

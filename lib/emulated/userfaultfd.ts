@@ -15,6 +15,7 @@ import {
 } from '../uapi/userfaultfd.ts';
 import type { EmulatedHostMemory } from './host-memory.ts';
 import type { Machine } from './machine.ts';
+import type { EmulatedMemslot } from './memslots.ts';
 import type { OpenFile } from './open-file.ts';
 import { PollQueue } from './poll.ts';
 import type { FaultReceiver } from './served-memory.ts';
@@ -148,7 +149,7 @@ export function withUserfaultfd(kernel: KvmCalls, surroundings: Surroundings): P
   const alone =
     <Arguments extends readonly [number, ...unknown[]]>(call: (...args: Arguments) => number) =>
     (...args: Arguments): number =>
-      memory.served.isServing && hasGuests(file(args[0])) ? -ERRNO.EDEADLK : call(...args);
+      memory.served.isServing && mayWait(file(args[0]), memory) ? -ERRNO.EDEADLK : call(...args);
   const run = kernel.run.bind(kernel);
   const ioctl = kernel.ioctlUnchecked.bind(kernel);
   const refusing = guarded(ioctl);
@@ -181,8 +182,12 @@ export function withUserfaultfd(kernel: KvmCalls, surroundings: Surroundings): P
   };
 }
 
-function hasGuests(file: OpenFile | undefined): boolean {
-  return file instanceof EmulatedVm && [...file.vcpus.values()].some(({ running }) => running);
+/** Whether a guest of a VM runs that has memory which is served. */
+function mayWait(file: OpenFile | undefined, { served, pageSize }: EmulatedHostMemory): boolean {
+  if (!(file instanceof EmulatedVm) || ![...file.vcpus.values()].some(({ running }) => running)) return false;
+  const isServed = ({ hva, npages }: EmulatedMemslot): boolean =>
+    served.serves(Number(hva), Number(hva) + npages * pageSize);
+  return file.spaces.some((space) => [...space].some(isServed));
 }
 
 /** The calls of userfaultfd and PAGEMAP_SCAN. */
