@@ -7,7 +7,8 @@ export interface DumpFormat {
 }
 
 const SIZES = { b: 1, h: 2, w: 4, g: 8 } as const;
-const LINE = 16;
+/** Bytes of a line: the most that fit. */
+const LINES = [16, 8] as const;
 
 /** Reads `/16xb`: a count, a letter of x d u c s, and one of b h w g for 1, 2, 4 or 8 bytes. Undefined if it isn't one. */
 export function dumpFormat(text: string): DumpFormat | undefined {
@@ -23,16 +24,36 @@ export function dumpFormat(text: string): DumpFormat | undefined {
   return { count: items, letter, size: bytes };
 }
 
-/** The bytes at an address in lines of 16, runs of equal lines folded to `*`, as hexdump(1) does. */
-export function dump(address: bigint, bytes: Uint8Array, format: DumpFormat, littleEndian: boolean): string {
-  if (format.letter === 's') return `${place(address, 8)}  ${JSON.stringify(cString(bytes))}`;
+/**
+ * The bytes at an address in lines of 16, or of 8 where those are wider than the columns; runs of equal lines folded to `*`, as hexdump(1)
+ * does.
+ */
+export function dump(
+  address: bigint,
+  bytes: Uint8Array,
+  format: DumpFormat,
+  littleEndian: boolean,
+  columns = Number.POSITIVE_INFINITY,
+): string {
+  const [wide, narrow] = LINES.map((length) => linesOf(address, bytes, { ...format, length }, littleEndian));
+  return (wide!.every((line) => line.length <= columns) ? wide : narrow)!.join('\n');
+}
+
+function linesOf(
+  address: bigint,
+  bytes: Uint8Array,
+  format: DumpFormat & { readonly length: number },
+  littleEndian: boolean,
+): string[] {
+  if (format.letter === 's') return [`${place(address, 8)}  ${JSON.stringify(cString(bytes))}`];
+  const { length } = format;
   const digits = Math.max(8, (address + BigInt(bytes.length)).toString(16).length);
   const lines: string[] = [];
   let previous: Uint8Array | undefined;
   let folded = false;
-  for (let at = 0; at < bytes.length; at += LINE) {
-    const line = bytes.subarray(at, at + LINE);
-    const last = at + LINE >= bytes.length;
+  for (let at = 0; at < bytes.length; at += length) {
+    const line = bytes.subarray(at, at + length);
+    const last = at + length >= bytes.length;
     if (!last && previous !== undefined && equal(line, previous)) {
       if (!folded) lines.push('*');
       folded = true;
@@ -42,9 +63,9 @@ export function dump(address: bigint, bytes: Uint8Array, format: DumpFormat, lit
     previous = line;
     const items = itemsOf(line, format, littleEndian).join(' ');
     const text = format.size === 1 && format.letter === 'x' ? `  ${ascii(line)}` : '';
-    lines.push(`${place(address + BigInt(at), digits)}  ${items.padEnd(text === '' ? 0 : LINE * 3 - 1)}${text}`);
+    lines.push(`${place(address + BigInt(at), digits)}  ${items.padEnd(text === '' ? 0 : length * 3 - 1)}${text}`);
   }
-  return lines.join('\n');
+  return lines;
 }
 
 const place = (address: bigint, digits: number): string => `0x${address.toString(16).padStart(digits, '0')}`;

@@ -81,7 +81,7 @@ function examine(argument: string, prompt: Prompt, locate: (address: bigint, pro
   }
   const bytes = Buffer.concat(pages);
   if (bytes.length === 0) throw new DotUsageError(`there is no memory at ${hex(address)}`);
-  const text = dump(address, bytes, format, memory.littleEndian);
+  const text = dump(address, bytes, format, memory.littleEndian, prompt.tableWidth);
   return bytes.length < asked && format.letter !== 's'
     ? `${text}\nand no memory from ${hex(address + BigInt(bytes.length))} on`
     : text;

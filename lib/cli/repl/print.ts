@@ -14,6 +14,7 @@ const HEX_FIELDS: ReadonlySet<string> = new Set(
   ),
 );
 const DUMP_LINES = 32;
+const INDENT = '  ';
 const MOST_ROWS = 64;
 /** Of a list of names. */
 const WIDEST = 100;
@@ -30,7 +31,7 @@ export function show(value: unknown, { colors = false, columns = Number.POSITIVE
   if (isAsyncGenerator(value)) return 'comes piece by piece: for await (const each of …) console.log(each)';
   if (typeof value === 'bigint') return `${value}n  ${hexOf(value)}`;
   if (typeof value === 'number' && isWorthHex(value)) return `${value}  ${hexOf(value)}`;
-  if (value instanceof Uint8Array) return hexDump(value);
+  if (value instanceof Uint8Array) return hexDump(value, columns);
   if (value instanceof DirtyPages) return dirtyPages(value, columns);
   if (isGenerator(value)) return sequence(value, { colors, columns });
   if (isRecord(value)) return record(value, columns) ?? inspect(value, { colors });
@@ -70,12 +71,12 @@ function methodsOf(value: unknown): string | undefined {
 }
 
 /** Bytes as hexdump(1) shows them, beginning at offset 0, equal lines folded. */
-export function hexDump(bytes: Uint8Array): string {
+export function hexDump(bytes: Uint8Array, columns: number): string {
   if (bytes.length === 0) return 'no bytes';
   const format = { count: bytes.length, letter: 'x', size: 1 } as const;
-  const lines = dump(0n, bytes, format, true).split('\n');
-  const shown = lines.slice(0, DUMP_LINES).map((line) => `  ${line}`);
-  return [...shown, ...(lines.length > DUMP_LINES ? [`  … ${bytes.length} bytes in all`] : [])].join('\n');
+  const lines = dump(0n, bytes, format, true, columns - INDENT.length).split('\n');
+  const shown = lines.slice(0, DUMP_LINES).map((line) => `${INDENT}${line}`);
+  return [...shown, ...(lines.length > DUMP_LINES ? [`${INDENT}… ${bytes.length} bytes in all`] : [])].join('\n');
 }
 
 /** What was collected, beside what the object says of itself. */

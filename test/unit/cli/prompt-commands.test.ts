@@ -152,6 +152,13 @@ describe('dumps', () => {
   it('are signed for d and not for u', () => {
     const bytes = Uint8Array.of(0xff, 0xfe);
     expect(dump(0n, bytes, { count: 1, letter: 'd', size: 2 }, false)).toBe('0x00000000  -2');
+    const kernel = Uint8Array.from({ length: 24 }, (_, i) => 0x41 + i);
+    expect(dump(0xffff_ffff_8100_0000n, kernel, { count: 24, letter: 'x', size: 1 }, true, 80).split('\n')).toEqual([
+      '0xffffffff81000000  41 42 43 44 45 46 47 48  ABCDEFGH',
+      '0xffffffff81000008  49 4a 4b 4c 4d 4e 4f 50  IJKLMNOP',
+      '0xffffffff81000010  51 52 53 54 55 56 57 58  QRSTUVWX',
+    ]);
+    expect(dump(0n, kernel, { count: 24, letter: 'x', size: 1 }, true, 80).split('\n')).toHaveLength(2);
     expect(dump(0n, bytes, { count: 1, letter: 'u', size: 2 }, true)).toBe('0x00000000  65279');
   });
 });

@@ -53,7 +53,7 @@ describe('show', () => {
   });
 
   it('dumps bytes', () => {
-    expect(hexDump(new Uint8Array())).toBe('no bytes');
+    expect(hexDump(new Uint8Array(), 80)).toBe('no bytes');
     const text = show(Buffer.from('Hello, guest!\n\0\x7f#'));
     expect(text.split('\n')).toEqual([
       '  0x00000000  48 65 6c 6c 6f 2c 20 67 75 65 73 74 21 0a 00 7f  Hello, guest!...',
