@@ -50,7 +50,7 @@ export class Channel {
   async receive(): Promise<Message | undefined> {
     const descriptors: Descriptor[] = [];
     try {
-      const began = await this.#connection.receive(this.#header, descriptors);
+      const began = await this.#begin(descriptors);
       if (began === 0) return undefined;
       return await this.#rest(began, descriptors);
     } catch (error) {
@@ -78,6 +78,16 @@ export class Channel {
       return await Promise.race([promise, late]);
     } finally {
       clearTimeout(timer);
+    }
+  }
+
+  /** The first bytes of a message: how many. A peer that has closed without reading all that it was sent has closed. */
+  async #begin(descriptors: Descriptor[]): Promise<number> {
+    try {
+      return await this.#connection.receive(this.#header, descriptors);
+    } catch (error) {
+      if ((error as KvmError).code === 'ECONNRESET') return 0;
+      throw error;
     }
   }
 

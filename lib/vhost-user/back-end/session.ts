@@ -103,7 +103,16 @@ export class Session implements QueueOwner {
       answer = codec.encodeU64(BigInt(-error.errno));
     }
     if (answer === undefined && wantsAck) answer = codec.encodeU64(0n);
-    if (answer !== undefined) await this.#channel.send(request, MESSAGE_FLAG.REPLY, answer);
+    if (answer !== undefined) await this.#reply(request, answer);
+  }
+
+  async #reply(request: number, answer: Uint8Array): Promise<void> {
+    try {
+      await this.#channel.send(request, MESSAGE_FLAG.REPLY, answer);
+    } catch (error) {
+      // A front end that has closed doesn't wait for it; that it has comes next.
+      if ((error as KvmError).code !== 'EPIPE') throw error;
+    }
   }
 
   #handle(message: Message): Answer | Promise<Answer> {

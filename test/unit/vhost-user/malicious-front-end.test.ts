@@ -316,6 +316,22 @@ it('a log that is shorter than it says is refused, and one without a bit for a p
 
 const timeout = (ms: number) => ({ signal: AbortSignal.timeout(ms) });
 
+describe('a front end that closes', () => {
+  it('before it is answered ends its session', async () => {
+    const [ours, theirs] = UnixConnection.pair(calls);
+    await ours.send(codec.encodeMessage(REQUEST.GET_FEATURES, 0, codec.NO_PAYLOAD));
+    ours.close();
+    await new VhostUserBackEnd(calls, device).serve(theirs);
+  });
+
+  it('without reading its answer ends its session', async () => {
+    await peer.channel.send(REQUEST.GET_FEATURES, 0, codec.NO_PAYLOAD);
+    await peer.connection.receive(new Uint8Array(1), []);
+    peer.connection.close();
+    expect(await peer.served).toBe(undefined);
+  });
+});
+
 it.each<[string, (peer: Peer) => Promise<unknown>, string]>([
   ['closes in the middle of a header', (to) => to.connection.send(new Uint8Array(5)), 'ECONNRESET'],
   [
