@@ -416,7 +416,7 @@ export class Mapping implements HostMemory {
 
   /** Bytes from an offset to the end. */
   #behind(offset: number): number {
-    return Math.max(0, this.size - offset);
+    return Math.max(0, this.size - checkSize(offset, 'offset'));
   }
 
   protected partCall(name: CallName, offset: number, length: number, call: (hva: number) => number): void {

@@ -1,5 +1,5 @@
 import { type Face, membersOf, targetsOf } from './surface.ts';
-import { WRONG_VALUES } from './wrong-values.ts';
+import { NO_NUMBERS, WRONG_VALUES } from './wrong-values.ts';
 
 /** The arguments of a call that is right, in their order and by their names. */
 export type Arguments = Readonly<Record<string, unknown>>;
@@ -52,6 +52,8 @@ interface Attempt<World> {
   readonly args: (world: World) => readonly unknown[];
   /** What else may be named: the properties of what should have been given. */
   readonly parts?: readonly string[];
+  /** Arguments are missing, which may be told first. */
+  readonly leavesOut?: true;
   /** Taking something away is allowed to change what is there. */
   readonly sabotages?: true;
 }
@@ -75,7 +77,7 @@ export async function attack<World>(arena: Arena<World>, target: Target<World>):
     tried++;
     const { thrown, error, result } = await outcomeOf(arena, target, world, attempt.args(world));
     const say = (what: string): number => faults.push(`${target.name}, ${attempt.what}: ${what}`);
-    if (thrown) {
+    if (thrown && !(attempt.leavesOut === true && isOfMissing(error))) {
       const why = faultOf(error, [attempt.wrong, ...(attempt.parts ?? []), ...(target.related[attempt.wrong] ?? [])]);
       if (why !== undefined) say(why);
     }
@@ -147,6 +149,14 @@ function* attemptsOf<World>(
     for (const [title, value] of WRONG_VALUES) {
       const parts = isPlain(good) && typeof value === 'object' && value !== null ? Object.keys(good) : [];
       yield { what: `${name} = ${title}`, wrong: name, parts, args: exchanged(() => value) };
+    }
+    // What is left out may be made of what is wrong; the error names what was given, unless the rest is needed.
+    if (typeof good === 'number' || typeof good === 'bigint') {
+      for (const [title, value] of position + 1 < Object.keys(example).length ? NO_NUMBERS : []) {
+        const whole = exchanged(() => value);
+        const cut = (world: World): readonly unknown[] => whole(world).slice(0, position + 1);
+        yield { what: `${name} = ${title} and nothing behind it`, wrong: name, leavesOut: true, args: cut };
+      }
     }
     if (Array.isArray(good)) {
       for (const [title, value] of WRONG_VALUES)
@@ -251,6 +261,8 @@ function stateOf<World>(arena: Arena<World>, world: World): string | undefined {
     return undefined;
   }
 }
+
+const isOfMissing = (error: unknown): boolean => error instanceof Error && error.message.endsWith('Received undefined');
 
 /** What is wrong with an error; undefined when it says what it must. */
 function faultOf(error: unknown, names: readonly string[]): string | undefined {

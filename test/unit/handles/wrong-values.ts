@@ -38,6 +38,9 @@ export const WRONG_VALUES: readonly (readonly [name: string, value: unknown])[] 
   ['a DataView', new DataView(new ArrayBuffer(8))],
 ];
 
+/** What no number is. */
+export const NO_NUMBERS = WRONG_VALUES.filter(([, value]) => !['undefined', 'number', 'bigint'].includes(typeof value));
+
 function detached(): Uint8Array {
   const bytes = new Uint8Array(8);
   structuredClone(bytes.buffer, { transfer: [bytes.buffer] });

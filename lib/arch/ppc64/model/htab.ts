@@ -101,11 +101,11 @@ export class Htab implements HpteWords {
     this.setWords(slot, vHi, vLo, rHi, rLo);
   }
 
-  /** Zeroes `count` entries from `slot` on. */
-  clear(slot = 0, count = this.entryCount - slot): void {
-    checkInteger(slot, 'slot', 0, this.entryCount);
-    checkInteger(count, 'count', 0, this.entryCount - slot);
-    this.bytes.fill(0, slot * HPTE_SIZE, (slot + count) * HPTE_SIZE);
+  /** Zeroes `count` entries from `slot` on, or all that are there. */
+  clear(slot = 0, count?: number): void {
+    const behind = this.entryCount - checkInteger(slot, 'slot', 0, this.entryCount);
+    const cleared = count === undefined ? behind : checkInteger(count, 'count', 0, behind);
+    this.bytes.fill(0, slot * HPTE_SIZE, (slot + cleared) * HPTE_SIZE);
   }
 
   /** Where the entry of a slot begins. */
