@@ -6,67 +6,51 @@ import { GUEST_MEMFD_RULES } from '../rules/guest-memfd.ts';
 import { refusal } from '../rules/rule.ts';
 import type { Arch } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
-import { API_VERSION, GUEST_MEMFD_FLAG, IOEVENTFD, IRQFD, MAP } from '../uapi/flags.ts';
+import { API_VERSION, GUEST_MEMFD_FLAG, IOEVENTFD, IRQFD } from '../uapi/flags.ts';
 import { type RequestName, requestName, requestSize } from '../uapi/requests.ts';
 import type { Architecture } from './architecture.ts';
-import { FileBacking, type MapRequest, type MapSource } from './backing.ts';
 import { checkCode, type GuestCode, type GuestProgram } from './guest.ts';
 import { EmulatedGuestMemfd } from './guest-memfd.ts';
-import { EmulatedHostMemory } from './host-memory.ts';
 import type { Machine } from './machine.ts';
-import { EmulatedEventfd, EmulatedMemfd, type OpenFile } from './open-file.ts';
-import { pollFile } from './poll.ts';
+import type { OpenFile } from './open-file.ts';
+import { EmulatedProcess } from './process.ts';
 import { rawIoctl } from './raw-ioctl.ts';
-import { copyIn, copyOut, movePieces } from './user-memory.ts';
+import { copyIn, copyOut } from './user-memory.ts';
 import { withUserfaultfd } from './userfaultfd.ts';
 import { EmulatedVcpu } from './vcpu.ts';
 import { EmulatedVm, type GuestMemfdOfVm } from './vm.ts';
 
-/** Numbers of emulated descriptors start far above real ones, so that neither is ever taken for the other. */
-const FIRST_FD = 0x10_0000;
-/** What memfd_create knows: CLOEXEC, ALLOW_SEALING, HUGETLB with a size of pages, NOEXEC_SEAL and EXEC. */
-const MEMFD_FLAGS = 0xfc00_001f;
-/** What fallocate can be for some file or other: COLLAPSE_RANGE and INSERT_RANGE; allocation, ZERO_RANGE and UNSHARE_RANGE, and with KEEP_SIZE; a hole only so. */
-const FALLOCATE_MODES: ReadonlySet<number> = new Set([8, 0x20, 0, 0x10, 0x40, 1, 0x11, 0x41, 3]);
 const DEFAULT_MAX_FDS = 1024 * 1024;
 
 /** Linux's KVM over one architecture: every call, its checks and their order, apart from what the architecture does. */
-export class KernelCore implements KvmCalls {
+export class KernelCore extends EmulatedProcess implements KvmCalls {
   readonly backend = 'emulated';
   readonly arch: Arch;
   readonly release: string;
-  readonly pageSize: number;
   readonly x86_64?: X86_64Calls;
   readonly s390x?: S390xCalls;
   readonly ppc64?: Ppc64Calls;
   readonly uffd?: NonNullable<KvmCalls['uffd']>;
   readonly #architecture: Architecture;
   readonly #machine: Machine;
-  readonly #memory: EmulatedHostMemory;
-  readonly #files = new Map<number, OpenFile>();
-  readonly #freeFds: number[] = [];
-  readonly #maxFds: number;
-  #nextFd = FIRST_FD;
 
   /** @param maxFds descriptors that may be open at once (RLIMIT_NOFILE) */
   constructor(architecture: Architecture, maxFds = DEFAULT_MAX_FDS) {
     const { machine } = architecture;
+    super(machine, maxFds);
     this.#architecture = architecture;
     this.#machine = machine;
     this.arch = machine.arch;
     this.release = machine.release.text;
-    this.pageSize = machine.pageSize;
-    this.#memory = new EmulatedHostMemory(this.pageSize);
-    this.#maxFds = maxFds;
     const groups = architecture.calls?.({
-      memory: this.#memory,
+      memory: this.memory,
       vm: (fd) => archOf(this.#vm(fd)),
       vcpu: (fd) => archOf(this.#idleVcpu(fd)),
-      open: (file) => this.#open(file),
+      open: (file) => this.files.open(file),
     });
     Object.assign(this, groups);
-    const surroundings = { machine, memory: this.#memory, file: (fd: number) => this.#files.get(fd) };
-    Object.assign(this, withUserfaultfd(this, { ...surroundings, open: (file) => this.#open(file) }));
+    const surroundings = { machine, memory: this.memory, file: (fd: number) => this.files.get(fd) };
+    Object.assign(this, withUserfaultfd(this, { ...surroundings, open: (file) => this.files.open(file) }));
   }
 
   /**
@@ -81,35 +65,24 @@ export class KernelCore implements KvmCalls {
   }
 
   [Symbol.for('nodejs.util.inspect.custom')](): string {
-    return `EmulatedKernel of ${this.arch}, ${this.release}, pages of ${this.pageSize} bytes, ${counted(this.#files.size, 'file')} open`;
+    return `EmulatedKernel of ${this.arch}, ${this.release}, pages of ${this.pageSize} bytes, ${counted(this.files.size, 'file')} open`;
   }
 
-  // Descriptors
-
-  #open(file: OpenFile): number {
-    if (this.#files.size >= this.#maxFds) {
-      file.released?.();
-      return -ERRNO.EMFILE;
-    }
-    // The lowest free number, as POSIX has it.
-    const fd = this.#freeFds.length === 0 ? this.#nextFd++ : this.#freeFds.splice(lowest(this.#freeFds), 1)[0]!;
-    this.#files.set(fd, file);
-    return fd;
-  }
+  // What a descriptor is
 
   /** −errno of a /dev/kvm request on this fd, or 0. */
   #kvm(fd: number): number {
-    const file = this.#files.get(fd);
+    const file = this.files.get(fd);
     return file?.kind === 'kvm' ? 0 : unknownRequest(file, this.#machine);
   }
 
   #vm(fd: number): EmulatedVm | number {
-    const file = this.#files.get(fd);
+    const file = this.files.get(fd);
     return file instanceof EmulatedVm ? file : unknownRequest(file, this.#machine);
   }
 
   #vcpu(fd: number): EmulatedVcpu | number {
-    const file = this.#files.get(fd);
+    const file = this.files.get(fd);
     return file instanceof EmulatedVcpu ? file : unknownRequest(file, this.#machine);
   }
 
@@ -119,46 +92,10 @@ export class KernelCore implements KvmCalls {
     return typeof vcpu !== 'number' && vcpu.running ? -ERRNO.EBUSY : vcpu;
   }
 
-  /** The eventfd that an ioctl's structure names: EBADF when nothing is open there, EINVAL when it is something else. */
-  #eventfd(fd: number): EmulatedEventfd | number {
-    const file = this.#files.get(fd);
-    if (file === undefined) return -ERRNO.EBADF;
-    return file instanceof EmulatedEventfd ? file : -ERRNO.EINVAL;
-  }
-
-  openKvm(): number {
-    return this.#open({ kind: 'kvm' });
-  }
-
-  close(fd: number): number {
-    const file = this.#files.get(fd);
-    if (file === undefined) return -ERRNO.EBADF;
-    this.#files.delete(fd);
-    this.#freeFds.push(fd);
-    file.polled?.settle(-ERRNO.EBADF);
-    file.released?.();
-    return 0;
-  }
-
-  read(fd: number, into: Uint8Array): number {
-    const file = this.#files.get(fd);
-    if (file === undefined) return -ERRNO.EBADF;
-    return file.read === undefined ? -ERRNO.EINVAL : file.read(into);
-  }
-
-  write(fd: number, from: Uint8Array): number {
-    const file = this.#files.get(fd);
-    if (file === undefined) return -ERRNO.EBADF;
-    return file.write === undefined ? -ERRNO.EINVAL : file.write(from);
-  }
-
-  async poll(fd: number, events: number): Promise<number> {
-    const file = this.#files.get(fd);
-    return file === undefined ? -ERRNO.EBADF : pollFile(file.polled, events);
-  }
+  // ioctl(2)
 
   ioctlUnchecked(fd: number, request: number, arg: U64 | Uint8Array): number {
-    const file = this.#files.get(fd);
+    const file = this.files.get(fd);
     if (file === undefined) return -ERRNO.EBADF;
     const name = requestName(request, this.arch);
     if (name === undefined) return unknownRequest(file, this.#machine);
@@ -175,12 +112,16 @@ export class KernelCore implements KvmCalls {
 
   // /dev/kvm
 
+  openKvm(): number {
+    return this.files.open({ kind: 'kvm' });
+  }
+
   getApiVersion(kvm: number, arg: U64): number {
     return this.#kvm(kvm) || (BigInt(arg) === 0n ? API_VERSION : -ERRNO.EINVAL);
   }
 
   checkExtension(fd: number, cap: U64): number {
-    const file = this.#files.get(fd);
+    const file = this.files.get(fd);
     if (file instanceof EmulatedVm) return file.checkExtension(Number(cap));
     return this.#kvm(fd) || (this.#machine.capabilities.get(Number(cap)) ?? 0);
   }
@@ -191,7 +132,7 @@ export class KernelCore implements KvmCalls {
     const { vmTypes, ignoresVmType } = this.#machine;
     const known = vmTypes.find((candidate) => ignoresVmType || candidate.type === BigInt(type));
     if (known === undefined) return -ERRNO.EINVAL;
-    return this.#open(new EmulatedVm(this.#machine, this.#memory, known, (vm) => this.#architecture.createVm(vm)));
+    return this.files.open(new EmulatedVm(this.#machine, this.memory, known, (vm) => this.#architecture.createVm(vm)));
   }
 
   getVcpuMmapSize(kvm: number, arg: U64): number {
@@ -201,7 +142,7 @@ export class KernelCore implements KvmCalls {
   // VM
 
   enableCap(fd: number, cap: number, flags: number, args: readonly U64[]): number {
-    const file = this.#files.get(fd);
+    const file = this.files.get(fd);
     const words = [0, 1, 2, 3].map((i) => BigInt(args[i] ?? 0));
     if (file instanceof EmulatedVm) return file.enableCap(cap, flags, words);
     if (file instanceof EmulatedVcpu) {
@@ -217,7 +158,7 @@ export class KernelCore implements KvmCalls {
     if (BigInt(id) >= BigInt(vcpuIds) || vm.vcpus.size >= maxVcpus) return -ERRNO.EINVAL;
     if (vm.vcpus.has(Number(id))) return this.#machine.duplicateVcpuId;
     const vcpu = new EmulatedVcpu(vm, Number(id), (made) => this.#architecture.createVcpu(made, vm.arch));
-    const opened = this.#open(vcpu);
+    const opened = this.files.open(vcpu);
     if (opened < 0) vm.vcpus.delete(vcpu.id);
     return opened;
   }
@@ -266,7 +207,7 @@ export class KernelCore implements KvmCalls {
       guestMemfdOffset: BigInt(guestMemfdOffset),
     };
     return vm.setUserMemoryRegion(request, () => {
-      const file = this.#files.get(guestMemfd);
+      const file = this.files.get(guestMemfd);
       if (file === undefined) return -ERRNO.EBADF;
       return file.kind === 'guest_memfd' ? (file as GuestMemfdOfVm) : -ERRNO.EINVAL;
     });
@@ -297,7 +238,7 @@ export class KernelCore implements KvmCalls {
     const context = { size: bytes, flags: BigInt(flags), known: BigInt(known), pageSize: this.pageSize };
     const refused = refusal(GUEST_MEMFD_RULES, context);
     if (refused !== 0) return refused;
-    return this.#open(new EmulatedGuestMemfd(vm, Number(bytes), Number(flags), this.pageSize));
+    return this.files.open(new EmulatedGuestMemfd(vm, Number(bytes), Number(flags), this.pageSize));
   }
 
   setMemoryAttributes(fd: number, address: U64, size: U64, attributes: U64, flags: U64): number {
@@ -328,14 +269,10 @@ export class KernelCore implements KvmCalls {
       : (vm.arch.hasDeviceAttr?.(group, BigInt(attr)) ?? this.#machine.unknownVmRequest);
   }
 
-  eventfd(initial: number): number {
-    return this.#open(new EmulatedEventfd(initial, this.#machine.littleEndian));
-  }
-
   ioeventfd(fd: number, addr: U64, len: number, eventfd: number, flags: number, datamatch: U64): number {
     const vm = this.#vm(fd);
     if (typeof vm === 'number') return vm;
-    const event = this.#eventfd(eventfd);
+    const event = this.files.eventfd(eventfd);
     return (flags & IOEVENTFD.DEASSIGN) !== 0
       ? vm.bus.deassign(event, BigInt(addr), len, flags, BigInt(datamatch))
       : vm.bus.assign(event, BigInt(addr), len, flags, BigInt(datamatch));
@@ -345,7 +282,7 @@ export class KernelCore implements KvmCalls {
     const vm = this.#vm(fd);
     if (typeof vm === 'number') return vm;
     if ((flags & ~(IRQFD.DEASSIGN | IRQFD.RESAMPLE)) !== 0) return -ERRNO.EINVAL;
-    const event = this.#eventfd(eventfd);
+    const event = this.files.eventfd(eventfd);
     if ((flags & IRQFD.DEASSIGN) !== 0) {
       if (typeof event === 'number') return event;
       vm.irqfds.delete(event, gsi);
@@ -355,7 +292,7 @@ export class KernelCore implements KvmCalls {
     if (vm.arch.irqchip !== true && irqfdWithoutIrqchip !== 0) return irqfdWithoutIrqchip;
     if (typeof event === 'number') return event;
     if ((flags & IRQFD.RESAMPLE) !== 0) {
-      const resample = this.#eventfd(resamplefd);
+      const resample = this.files.eventfd(resamplefd);
       if (typeof resample === 'number') return resample;
     }
     return vm.irqfds.add(event, gsi);
@@ -438,7 +375,7 @@ export class KernelCore implements KvmCalls {
 
   getOneReg(fd: number, id: U64, value: Bytes): number {
     const { oneRegOfVm } = this.#machine;
-    if (oneRegOfVm !== undefined && this.#files.get(fd)?.kind === 'vm') return oneRegOfVm;
+    if (oneRegOfVm !== undefined && this.files.get(fd)?.kind === 'vm') return oneRegOfVm;
     const register = this.#oneReg(fd, id);
     return typeof register === 'number' ? register : copyOut(register, value);
   }
@@ -466,96 +403,6 @@ export class KernelCore implements KvmCalls {
     vcpu.mpState = state;
     return 0;
   }
-
-  // Host memory
-
-  mmap(length: U64, prot: number, flags: number, fd: number, offset: U64, align: U64, alignOffset: U64): number {
-    const request = { length: Number(length), prot, flags };
-    const source = EmulatedHostMemory.refusal(request) || this.#source(request, fd, Number(offset));
-    if (typeof source === 'number') return source;
-    return this.#memory.map(request, Number(align), Number(alignOffset), source);
-  }
-
-  mmapFixed(hva: Hva, length: U64, prot: number, flags: number, fd: number, offset: U64): number {
-    const request = { length: Number(length), prot, flags };
-    const refused = EmulatedHostMemory.refusal(request);
-    return refused || this.#memory.mapFixed(Number(hva), request, () => this.#source(request, fd, Number(offset)));
-  }
-
-  /** What mmap is to show: an fd's memory, or anonymous memory for undefined; −errno. */
-  #source(request: MapRequest, fd: number, offset: number): MapSource | number | undefined {
-    if (fd < -1 || offset % this.pageSize !== 0) return -ERRNO.EINVAL;
-    if (fd === -1 || (request.flags & MAP.ANONYMOUS) !== 0) return undefined;
-    const file = this.#files.get(fd);
-    if (file !== undefined) return file.mmap?.(offset, request.length, request.flags) ?? -ERRNO.ENODEV;
-    return FileBacking.source(fd, offset, this.pageSize, request);
-  }
-
-  munmap(hva: Hva, length: U64): number {
-    return this.#memory.unmap(Number(hva), Number(length));
-  }
-
-  mprotect(hva: Hva, length: U64, prot: number): number {
-    return this.#memory.protect(Number(hva), Number(length), prot);
-  }
-
-  madvise(hva: Hva, length: U64, advice: number): number {
-    return this.#memory.advise(Number(hva), Number(length), advice);
-  }
-
-  fallocate(fd: number, mode: number, offset: U64, length: U64): number {
-    const file = this.#files.get(fd);
-    if (file === undefined) return -ERRNO.EBADF;
-    if (file.kind === 'memfd') return -ERRNO.EOPNOTSUPP;
-    const [start, size] = [BigInt.asIntN(64, BigInt(offset)), BigInt.asIntN(64, BigInt(length))];
-    if (start < 0n || size <= 0n) return -ERRNO.EINVAL;
-    if (!FALLOCATE_MODES.has(mode)) return -ERRNO.EOPNOTSUPP;
-    if (file.fallocate === undefined) return -ERRNO.ENODEV;
-    return start + size >= 1n << 63n ? -ERRNO.EFBIG : file.fallocate(mode, Number(start), Number(size));
-  }
-
-  memfdCreate(_name: string, size: U64, flags: number): number {
-    if ((flags & ~MEMFD_FLAGS) !== 0) return -ERRNO.EINVAL;
-    return this.#open(new EmulatedMemfd(Number(size), flags, this.pageSize));
-  }
-
-  view(hva: Hva, length: number): ArrayBuffer | number {
-    return this.#memory.view(Number(hva), length);
-  }
-
-  window(hva: Hva, length: number): ArrayBuffer | number {
-    return this.#memory.window(Number(hva), length);
-  }
-
-  vmap(hva: Hva, length: number): Uint8Array | number {
-    return this.#memory.vmap(Number(hva), length);
-  }
-
-  vunmap(bytes: Uint8Array): number {
-    return this.#memory.vunmap(bytes);
-  }
-
-  readMemory(hva: Hva, into: Uint8Array): number {
-    const read = this.#memory.read(Number(hva), into);
-    return read === 0 && into.length !== 0 ? this.#memory.whyNot(Number(hva), false) : read;
-  }
-
-  writeMemory(hva: Hva, from: Uint8Array): number {
-    const written = this.#memory.write(Number(hva), from);
-    return written === 0 && from.length !== 0 ? this.#memory.whyNot(Number(hva), true) : written;
-  }
-
-  gather(hvas: Float64Array, lengths: Uint32Array, into: Uint8Array): number {
-    return movePieces(hvas, lengths, into, (hva, bytes) =>
-      this.#memory.mappedBytes(hva) >= bytes.length ? this.#memory.read(hva, bytes) : 0,
-    );
-  }
-
-  scatter(hvas: Float64Array, lengths: Uint32Array, from: Uint8Array): number {
-    return movePieces(hvas, lengths, from, (hva, bytes) =>
-      this.#memory.mappedBytes(hva) >= bytes.length ? this.#memory.write(hva, bytes) : 0,
-    );
-  }
 }
 
 /** What the architecture keeps of a VM or vCPU that was found. */
@@ -577,10 +424,6 @@ function unknownRequest(file: OpenFile | undefined, machine: Machine): number {
     default:
       return -ERRNO.ENOTTY;
   }
-}
-
-function lowest(fds: readonly number[]): number {
-  return fds.indexOf(Math.min(...fds));
 }
 
 function readRegisters(registers: Uint8Array, into: Bytes): number {

@@ -20,6 +20,7 @@ export const LEFT_OUT: Readonly<Record<string, string>> = {
   loadNative: 'takes no arguments',
   'EmulatedKernel.calls': FLAT,
   KernelCore: FLAT,
+  EmulatedProcess: FLAT,
   ExplainedHashTranslation: TAKES_NOTHING,
   HtabChunkBytes: TAKES_NOTHING,
   MemoryWindow: TAKES_NOTHING,

@@ -120,7 +120,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'unit/emulated/vcpu': 'guest',
     'unit/handles/guest-memfd': 'guest-memfd',
     'unit/memory/dirty-pages': 'dirty-log',
-    'unit/scenarios/recordings': 'arch-state architecture kernel machine pre-fault raw-ioctl vm',
+    'unit/scenarios/recordings': 'arch-state architecture kernel machine pre-fault process raw-ioctl vm',
     'unit/emulated/open-file': 'poll',
   },
   handles: {

@@ -41,9 +41,10 @@ function exportedNames(): string[] {
   );
 }
 
+const HIDDEN = [ts.SyntaxKind.PrivateKeyword, ts.SyntaxKind.ProtectedKeyword];
+
 const isHidden = (member: ts.Node): boolean =>
-  (ts.canHaveModifiers(member) &&
-    member.modifiers?.some(({ kind }) => kind === ts.SyntaxKind.PrivateKeyword) === true) ||
+  (ts.canHaveModifiers(member) && member.modifiers?.some(({ kind }) => HIDDEN.includes(kind)) === true) ||
   ((member as ts.ClassElement).name !== undefined && ts.isPrivateIdentifier((member as ts.ClassElement).name!)) ||
   ts.getJSDocTags(member).some(({ tagName }) => tagName.text === 'internal');
 
