@@ -83,7 +83,7 @@ export function performEssa(vm: S390xVm, slot: EmulatedMemslot, gfn: number, req
   const isAbsent = vm.migrating && !vm.ownsPageTables && !vm.storage.isResident(slot, gfn);
   const content = isAbsent ? contentOfAbsent(vm, slot, gfn, request, before) : 0;
   if (!isAbsent) {
-    vm.states.discarded.delete(vm.states.page(slot, gfn));
+    vm.states.setDiscarded(slot, gfn, false);
     vm.states.setCmma(slot, gfn, stateAfter(request, before));
   }
   if (vm.migrating && request !== REQUEST.GET_STATE) vm.cmmaDirty.mark(slot, gfn);
@@ -93,12 +93,10 @@ export function performEssa(vm: S390xVm, slot: EmulatedMemslot, gfn: number, req
 
 /** Carries it out for a frame without a page, and says what its contents were before. */
 function contentOfAbsent(vm: S390xVm, slot: EmulatedMemslot, gfn: number, request: number, before: number): number {
-  const { discarded } = vm.states;
-  const page = vm.states.page(slot, gfn);
-  const isZero = discarded.has(page);
+  const isZero = vm.states.isDiscarded(slot, gfn);
   const isChanged = (vm.states.key(slot, gfn) & KEY_CHANGE) !== 0;
   const { state, isDiscarded } = stateOfAbsent(request, before, isZero, isChanged);
   vm.states.setCmma(slot, gfn, state);
-  if (isDiscarded) discarded.add(page);
+  if (isDiscarded) vm.states.setDiscarded(slot, gfn, true);
   return isZero ? ZERO : PRESERVED;
 }

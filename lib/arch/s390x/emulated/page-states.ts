@@ -9,6 +9,8 @@ import { KEY_CHANGE, KEY_REFERENCE } from '../model/storage-key.ts';
 /** A page's byte beside its key: it was changed since the dirty log was last brought up to date. Keys don't use the bit. */
 export const USER_CHANGED = 1;
 export const KEY_BITS = 0xfe;
+/** Beside a CMMA value, as in the page tables (`_PGSTE_GPS_ZERO`): the page was given up. */
+const DISCARDED = 0x80;
 
 /** Pages of one chunk of the sparse array. */
 const CHUNK = 32768;
@@ -107,8 +109,6 @@ export class PageStates implements MemoryObserver {
   protected readonly keys = new SparseBytes();
   /** Keys as they were set, without the R and C of accesses since. */
   protected readonly lastSet = new SparseBytes();
-  /** Pages that ESSA gave up while the host had none for them: they are zeros. */
-  readonly discarded = new Set<number>();
   protected readonly cmmaValues = new SparseBytes();
   /** Segments of user space that have a page table, as far as kernel calls made it; and the last of them. */
   readonly #pageTables = new Set<number>();
@@ -233,11 +233,21 @@ export class PageStates implements MemoryObserver {
   }
 
   cmma(slot: EmulatedMemslot, gfn: number): number {
-    return this.cmmaValues.get(this.page(slot, gfn));
+    return this.cmmaValues.get(this.page(slot, gfn)) & ~DISCARDED;
   }
 
   setCmma(slot: EmulatedMemslot, gfn: number, value: number): void {
-    this.cmmaValues.set(this.page(slot, gfn), value);
+    const page = this.page(slot, gfn);
+    this.cmmaValues.set(page, value | (this.cmmaValues.get(page) & DISCARDED));
+  }
+
+  /** Whether ESSA gave the page up while the host had none for it: it is zeros. */
+  isDiscarded(slot: EmulatedMemslot, gfn: number): boolean {
+    return (this.cmmaValues.get(this.page(slot, gfn)) & DISCARDED) !== 0;
+  }
+
+  setDiscarded(slot: EmulatedMemslot, gfn: number, isDiscarded: boolean): void {
+    this.cmmaValues.set(this.page(slot, gfn), this.cmma(slot, gfn) | (isDiscarded ? DISCARDED : 0));
   }
 }
 

@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from 'vitest';
 import { GuestFault, type GuestProgram, instruction, load, spin, store } from '../../../../../lib/emulated/guest.ts';
-import { MEM } from '../../../../../lib/uapi/flags.ts';
+import { MAP, MEM, PROT } from '../../../../../lib/uapi/flags.ts';
 import { DATA, PAGES, PREFIX, results, running, SEGMENTS } from './guest-machine.ts';
 import { DAT64, MIB, REAL64 } from './machine.ts';
 
@@ -225,6 +225,37 @@ describe('ESSA of frames without a page in the host, in migration mode', () => {
     expect(found([2, 4, 6, 0], 0x02)).toEqual(
       before.map((state) => [stateOf(state, 2), given(state, 1), given(state, 3), given(state, 3)]),
     );
+  });
+
+  // Values are in the page tables of user space, which go with the last page of a segment.
+  it('that contents were given up is forgotten with the page table, and not told to user space', () => {
+    const answers: unknown[] = [];
+    const values = new Uint8Array(1);
+    const frame = 4 * 256 + 16;
+    const request = (which: bigint) => instruction('ESSA', which, BigInt(frame * 4096));
+    const flags = MAP.PRIVATE | MAP.ANONYMOUS | MAP.NORESERVE;
+    const machine = running(
+      REAL64,
+      function* (): GuestProgram {
+        answers.push(yield request(2n));
+        expect(machine.s390x.getCmmaBits(machine.vm, BigUint64Array.of(BigInt(frame), 1n, 0n), 1, values)).toBe(0);
+        answers.push(yield request(0n));
+        expect(machine.kernel.munmap(reserved, MIB)).toBe(0);
+        expect(machine.kernel.mmapFixed(reserved, MIB, PROT.READ | PROT.WRITE, flags, -1, 0)).toBe(0);
+        answers.push(yield request(0n));
+        yield spin;
+      },
+      { cmma: true, flags: MEM.LOG_DIRTY_PAGES },
+    );
+    const reserved = machine.kernel.mmap(2 * MIB, PROT.NONE, flags, -1, 0, MIB, 0);
+    expect(machine.kernel.mmapFixed(reserved, MIB, PROT.READ | PROT.WRITE, flags, -1, 0)).toBe(0);
+    expect(machine.slot(1, 4 * MIB, MIB, reserved, MEM.LOG_DIRTY_PAGES)).toBe(0);
+    // In migration mode ESSA doesn't count as a use of CMMA, without which values are not told.
+    machine.s390x.setCmmaBits(machine.vm, frame, 1, 0, 2n ** 64n - 1n, new Uint8Array(1));
+    expect(machine.kernel.setDeviceAttr(machine.vm, MIGRATION, START, null)).toBe(0);
+    machine.kernel.run(machine.vcpu, 0);
+    expect(answers).toEqual([stateOf(0, 2), stateOf(1, 3), stateOf(0, 2)]);
+    expect([...values]).toEqual([1]);
   });
 });
 
