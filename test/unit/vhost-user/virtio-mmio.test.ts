@@ -112,13 +112,23 @@ function request(sector: number, index: number): readonly Step[] {
   ];
 }
 
+type Options = Parameters<typeof VirtioMmio.attach>[2];
+
 describe.each(backends.filter(runsGuests))('a guest on $name', ({ options }) => {
+  // Eventfds of the host, which a back end signals, are the real kernel's.
+  const isReal = options.backend === 'native';
   let calls: KvmCalls;
   let folder: string;
   let content: Buffer;
   let file: FileHandle;
   let kvm: Kvm;
+  let vm: Vm;
+  let vcpu: Vcpu;
   let space: AddressSpace;
+  let frontEnd: VhostUserFrontEnd;
+  let served: Promise<void>;
+  const errors: string[] = [];
+  const levels: boolean[] = [];
 
   beforeEach(async (test) => {
     calls = hostCalls(test);
@@ -131,89 +141,82 @@ describe.each(backends.filter(runsGuests))('a guest on $name', ({ options }) => 
     const ram = Mapping.memfd(calls, RAM);
     space.addRam(0, ram);
     ram.close();
+    vm = kvm.createVm();
+    vm.bind(space);
+    errors.length = 0;
+    levels.length = 0;
   });
   afterEach(async () => {
+    frontEnd?.close();
+    await served;
     space?.close();
     kvm?.close();
     await file?.close();
     if (folder !== undefined) rmSync(folder, { recursive: true });
   });
 
-  it('is interrupted by the back end itself, in the kernel, where the device has a GSI', async (test) => {
-    if (options.backend !== 'native')
-      test.skip('a back end signals eventfds of the host, and the emulated kernel has its own');
-    using listener = UnixListener.listen(calls, join(folder, 'disk.sock'));
-    using backEnd = new VhostUserBackEnd(calls, new BlockDevice(file, { size: DISK }));
-    const served = listener.accept().then((connection) => backEnd.serve(connection));
-    using vm = kvm.createVm();
-    vm.bind(space);
-    vm.io.createIrqchip();
-    using frontEnd = await VhostUserFrontEnd.connect(calls, listener.path);
-    const levels: boolean[] = [];
-    const interrupt = (level: boolean) => levels.push(level);
+  /** A disk that a back end serves, as a device of the VM. */
+  async function attached(more: Partial<Options>): Promise<VirtioMmio> {
+    const listener = UnixListener.listen(calls, join(folder, 'disk.sock'));
+    const onError = ({ message }: Error) => errors.push(message);
+    const backEnd = new VhostUserBackEnd(calls, new BlockDevice(file, { size: DISK }), { onError });
+    served = listener
+      .accept()
+      .then((connection) => backEnd.serve(connection))
+      .finally(() => {
+        backEnd.close();
+        listener.close();
+      });
+    frontEnd = await VhostUserFrontEnd.connect(calls, listener.path);
     const place = { memory: space, gpa: MMIO, deviceId: 2, configSize: 60, maxQueueSize: 128 };
-    const device = await VirtioMmio.attach(calls, frontEnd, { ...place, interrupt, io: vm.io, gsi: GSI });
-    using vcpu = vm.createVcpu();
-    expect(pending(vm)).toBe(0);
-    // With the interrupt controller in the kernel a halted vCPU doesn't come back: it leaves by a store where nothing is.
-    loadSteps(kvm, vcpu, space, [...SET_UP, ...request(3, 1), put(NOTHING, 0)]);
-    expect(await vcpu.run()).toMatchObject({ reason: 'MMIO' });
-    await expect.poll(() => pending(vm), { timeout: 10_000 }).toBe(1 << GSI);
-    expect(content.subarray(3 * 512, 4 * 512).equals(space.readExact(DATA, 512))).toBe(true);
-    // It always says that a buffer was used: nobody here heard of it.
-    loadSteps(kvm, vcpu, space, [get(MMIO + 0x60, RESULTS), put(NOTHING, 0)]);
-    expect(await vcpu.run()).toMatchObject({ reason: 'MMIO' });
-    expect(space.readU32(RESULTS)).toBe(1);
-    expect(levels).toEqual([]);
-    device.close();
-    frontEnd.close();
-    await served;
-  });
+    const device = await VirtioMmio.attach(calls, frontEnd, { ...place, ...(isReal ? { io: vm.io } : {}), ...more });
+    vcpu = vm.createVcpu();
+    return device;
+  }
 
-  it('raises the GSI when its back end ends, too, and the guest reads why', async (test) => {
-    if (options.backend !== 'native')
-      test.skip('a back end signals eventfds of the host, and the emulated kernel has its own');
-    using listener = UnixListener.listen(calls, join(folder, 'disk.sock'));
-    using backEnd = new VhostUserBackEnd(calls, new BlockDevice(file, { size: DISK }));
-    const served = listener.accept().then((connection) => backEnd.serve(connection));
-    using vm = kvm.createVm();
-    vm.bind(space);
-    vm.io.createIrqchip();
-    using frontEnd = await VhostUserFrontEnd.connect(calls, listener.path);
-    const place = { memory: space, gpa: MMIO, deviceId: 2, configSize: 60 };
-    using device = await VirtioMmio.attach(calls, frontEnd, { ...place, io: vm.io, gsi: GSI });
-    using vcpu = vm.createVcpu();
-    expect(pending(vm)).toBe(0);
-    frontEnd.close();
-    await served;
-    await expect.poll(() => pending(vm), { timeout: 10_000 }).toBe(1 << GSI);
-    loadSteps(kvm, vcpu, space, [get(MMIO + 0x60, RESULTS), get(MMIO + 0x70, RESULTS + 4), put(NOTHING, 0)]);
+  const interrupt = (level: boolean) => levels.push(level);
+  const sector = (index: number) => content.subarray(index * 512, (index + 1) * 512);
+
+  async function run(steps: readonly Step[]): Promise<void> {
+    loadSteps(kvm, vcpu, space, steps);
+    expect(await vcpu.run()).toEqual({ reason: 'HLT' });
+  }
+
+  /** With the interrupt controller in the kernel a halted vCPU doesn't come back: it leaves by a store where nothing is. */
+  async function runUntilStore(steps: readonly Step[]): Promise<void> {
+    loadSteps(kvm, vcpu, space, [...steps, put(NOTHING, 0)]);
     expect(await vcpu.run()).toMatchObject({ reason: 'MMIO' });
-    // A buffer may have been used, and the configuration changed: the status is part of that.
-    expect([space.readU32(RESULTS), space.readU32(RESULTS + 4), device.status]).toEqual([3, 64, 64]);
-  });
+  }
+
+  if (isReal) {
+    it('is interrupted by the back end itself, in the kernel, where the device has a GSI', async () => {
+      vm.io.createIrqchip();
+      using _device = await attached({ interrupt, gsi: GSI });
+      expect(pending(vm)).toBe(0);
+      await runUntilStore([...SET_UP, ...request(3, 1)]);
+      await expect.poll(() => pending(vm), { timeout: 10_000 }).toBe(1 << GSI);
+      expect(sector(3).equals(space.readExact(DATA, 512))).toBe(true);
+      // It always says that a buffer was used: nobody here heard of it.
+      await runUntilStore([get(MMIO + 0x60, RESULTS)]);
+      expect(space.readU32(RESULTS)).toBe(1);
+      expect(levels).toEqual([]);
+    });
+
+    it('raises the GSI when its back end ends, too, and the guest reads why', async () => {
+      vm.io.createIrqchip();
+      using device = await attached({ gsi: GSI });
+      expect(pending(vm)).toBe(0);
+      frontEnd.close();
+      await served;
+      await expect.poll(() => pending(vm), { timeout: 10_000 }).toBe(1 << GSI);
+      await runUntilStore([get(MMIO + 0x60, RESULTS), get(MMIO + 0x70, RESULTS + 4)]);
+      // A buffer may have been used, and the configuration changed: the status is part of that.
+      expect([space.readU32(RESULTS), space.readU32(RESULTS + 4), device.status]).toEqual([3, 64, 64]);
+    });
+  }
 
   it('hears that the back end gave its queue up, and is served again after a reset', async () => {
-    using listener = UnixListener.listen(calls, join(folder, 'disk.sock'));
-    const errors: string[] = [];
-    const onError = ({ message }: Error) => errors.push(message);
-    using backEnd = new VhostUserBackEnd(calls, new BlockDevice(file, { size: DISK }), { onError });
-    const served = listener.accept().then((connection) => backEnd.serve(connection));
-    using vm = kvm.createVm();
-    vm.bind(space);
-    using frontEnd = await VhostUserFrontEnd.connect(calls, listener.path);
-    const levels: boolean[] = [];
-    const place = { memory: space, gpa: MMIO, deviceId: 2, configSize: 60, maxQueueSize: 128 };
-    using device = await VirtioMmio.attach(calls, frontEnd, {
-      ...place,
-      interrupt: (level) => levels.push(level),
-      ...(options.backend === 'native' ? { io: vm.io } : {}),
-    });
-    using vcpu = vm.createVcpu();
-    const run = async (steps: readonly Step[]) => {
-      loadSteps(kvm, vcpu, space, steps);
-      expect(await vcpu.run()).toEqual({ reason: 'HLT' });
-    };
+    using device = await attached({ interrupt });
     // More buffers than the queue has descriptors.
     await run([...SET_UP, put(LAYOUT.avail, 1000 << 16), put(MMIO + 0x50, 0)]);
     await expect.poll(() => device.status, { timeout: 10_000 }).toBe(15 | 64);
@@ -229,36 +232,12 @@ describe.each(backends.filter(runsGuests))('a guest on $name', ({ options }) => 
     space.writeU32(LAYOUT.used, 0);
     await run([...SET_UP, ...request(3, 1)]);
     await expect.poll(() => levels, { timeout: 10_000 }).toEqual([true, false, true]);
-    expect(content.subarray(3 * 512, 4 * 512).equals(space.readExact(DATA, 512))).toBe(true);
+    expect(sector(3).equals(space.readExact(DATA, 512))).toBe(true);
     expect(device.status).toBe(15);
-    device.close();
-    frontEnd.close();
-    await served;
   });
 
   it('drives a disk that another program serves, through registers, doorbells and interrupts', async () => {
-    using listener = UnixListener.listen(calls, join(folder, 'disk.sock'));
-    using backEnd = new VhostUserBackEnd(calls, new BlockDevice(file, { size: DISK }));
-    const served = listener.accept().then((connection) => backEnd.serve(connection));
-    using vm = kvm.createVm();
-    vm.bind(space);
-    using frontEnd = await VhostUserFrontEnd.connect(calls, listener.path);
-    const levels: boolean[] = [];
-    using device = await VirtioMmio.attach(calls, frontEnd, {
-      memory: space,
-      gpa: MMIO,
-      deviceId: 2,
-      configSize: 60,
-      maxQueueSize: 128,
-      interrupt: (level) => levels.push(level),
-      // Its eventfds are the real kernel's.
-      ...(options.backend === 'native' ? { io: vm.io } : {}),
-    });
-    using vcpu = vm.createVcpu();
-    const run = async (steps: readonly Step[]) => {
-      loadSteps(kvm, vcpu, space, steps);
-      expect(await vcpu.run()).toEqual({ reason: 'HLT' });
-    };
+    using device = await attached({ interrupt });
     const results = () => Array.from({ length: 7 }, (_, i) => space.readU32(RESULTS + 4 * i));
 
     await run([...SET_UP, ...request(3, 1)]);
@@ -275,12 +254,12 @@ describe.each(backends.filter(runsGuests))('a guest on $name', ({ options }) => 
       DISK / 512,
     ]);
     expect(space.readU8(STATUS)).toBe(0);
-    expect(content.subarray(3 * 512, 4 * 512).equals(space.readExact(DATA, 512))).toBe(true);
+    expect(sector(3).equals(space.readExact(DATA, 512))).toBe(true);
 
     await run([get(MMIO + 0x60, RESULTS), put(MMIO + 0x64, 1), get(MMIO + 0x60, RESULTS + 4), ...request(9, 2)]);
     expect(results().slice(0, 2)).toEqual([1, 0]);
     await expect.poll(() => levels, { timeout: 10_000 }).toEqual([true, false, true]);
-    expect(content.subarray(9 * 512, 10 * 512).equals(space.readExact(DATA, 512))).toBe(true);
+    expect(sector(9).equals(space.readExact(DATA, 512))).toBe(true);
 
     await run([put(MMIO + 0x70, 0)]);
     await expect.poll(() => device.status, { timeout: 10_000 }).toBe(0);
