@@ -173,9 +173,9 @@ export class DirtyPages implements MemslotWatcher {
     if (this.#tracking.ringBytes !== 0) this.harvest();
     if (this.#usesBitmaps) this.#fetchAll(clear);
     else for (const { bitmap } of this.#logs.entries) bitmap.clear();
-    this.#removed = this.#gone
-      .map(({ log, pending }) => ({ slot: log.slot, runs: runsOf(pending) }))
-      .filter(({ runs }) => runs.length > 0);
+    const gone = this.#gone.filter(({ pending }) => !pending.empty);
+    this.#removed = gone.map(({ log, pending }) => ({ slot: log.slot, runs: runsOf(pending) }));
+    if (gone.length > 0) this.#tellOthersOf(gone);
     this.#forgetGone();
     this.#pending.forEach((gfn) => {
       const log = this.#logs.find(gfn);
@@ -430,6 +430,19 @@ export class DirtyPages implements MemslotWatcher {
     const [{ log, pending }] = this.#gone.splice(index, 1) as [GoneSlot];
     this.#pending.addAll(pending);
     return log.bitmap;
+  }
+
+  /** What was dirty of slots that went may be shown by others. */
+  #tellOthersOf(gone: readonly GoneSlot[]): void {
+    const pendingOf = new Map(gone.map(({ log, pending }) => [log, pending] as const));
+    const all = [...pendingOf.keys(), ...this.#logs.entries];
+    for (const { from, fromPage, to, toPage, npages } of slotAliases(all, this.#space.pageSize)) {
+      if (pendingOf.has(to)) continue;
+      pendingOf.get(from)?.forEach((gfn) => {
+        const page = gfn - from.start - fromPage;
+        if (page >= 0 && page < npages) to.bitmap.set(page + toPage);
+      });
+    }
   }
 
   #forgetGone(): void {

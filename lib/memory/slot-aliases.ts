@@ -9,20 +9,20 @@ interface LoggedSlot {
 }
 
 /** So many pages of one slot are the same host memory as those of another. */
-export interface SlotAlias {
-  readonly from: LoggedSlot;
+export interface SlotAlias<L extends LoggedSlot = LoggedSlot> {
+  readonly from: L;
   readonly fromPage: number;
-  readonly to: LoggedSlot;
+  readonly to: L;
   readonly toPage: number;
   readonly npages: number;
 }
 
 /** What slots show of each other's host memory, in both directions. */
-export function slotAliases(logs: readonly LoggedSlot[], pageSize: number): SlotAlias[] {
+export function slotAliases<L extends LoggedSlot>(logs: readonly L[], pageSize: number): SlotAlias<L>[] {
   const ascending = logs
     .map((log) => ({ log, start: Number(log.slot.hva), end: Number(log.slot.hva) + log.slot.npages * pageSize }))
     .sort((a, b) => a.start - b.start);
-  const aliases: SlotAlias[] = [];
+  const aliases: SlotAlias<L>[] = [];
   let open: typeof ascending = [];
   for (const each of ascending) {
     if (open.length > 0) open = open.filter(({ end }) => end > each.start);

@@ -8,8 +8,9 @@ import { emulatedBackends, UNIT } from '../unit/handles/backends.ts';
 const REGIONS = 3;
 const PLACES = 5;
 const PAGES = 4;
-/** Where a slot is that was set by hand, and a region that therefore can't be. */
-const BLOCKED = 32 * UNIT;
+/** Where a slot is that was set by hand, and a region that therefore can't be: below 16 MiB, where a guest of s390x can store at first. */
+const BY_HAND = 12 * UNIT;
+const LOGGED = 1;
 /** Where in its page a byte is stored. */
 const AT = 8;
 const GUEST_MS = 2;
@@ -27,7 +28,10 @@ const step = fc.oneof(
   fc.record({ do: fc.constant('move' as const), region, place: fc.nat(PLACES - 1) }),
   fc.record({ do: fc.constant('read-only' as const), region, on: fc.boolean() }),
   fc.record({ do: fc.constant('remove' as const), region }),
-  fc.record({ do: fc.constant('add' as const), region, place: fc.nat(PLACES - 1) }),
+  // Regions may show the same memory.
+  fc.record({ do: fc.constant('add' as const), region, mapping: region, place: fc.nat(PLACES - 1) }),
+  fc.record({ do: fc.constant('log by hand' as const), on: fc.boolean() }),
+  fc.record({ do: fc.constant('store by hand' as const), page, value }),
   fc.record({ do: fc.constant('refused bind' as const) }),
   fc.record({ do: fc.constant('new vCPU' as const) }),
   fc.record({ do: fc.constant('same vCPU' as const) }),
@@ -46,7 +50,12 @@ class Guest {
   readonly mappings: readonly Mapping[];
   readonly regions: (MemoryRegion | undefined)[] = Array(REGIONS).fill(undefined);
   readonly before: Uint8Array[] = [];
+  /** Shows the memory of the slot that was set by hand. */
   readonly blocked: AddressSpace;
+  readonly handMapping: Mapping;
+  /** What its pages read at the last collect; undefined as long as it was never logged. */
+  beforeByHand: Uint8Array | undefined;
+  isLoggedByHand = false;
   vcpu: Vcpu;
 
   constructor(options: (typeof emulatedBackends)[number]['options'], tracking: Tracking) {
@@ -57,19 +66,24 @@ class Guest {
     if (tracking === 'both') this.vm.enableCap('DIRTY_LOG_RING_WITH_BITMAP');
     this.memory = this.vm.memory;
     this.mappings = Array.from({ length: REGIONS }, () => this.kvm.mapAnonymous(UNIT));
-    const other = this.kvm.mapAnonymous(UNIT);
-    this.vm.setUserMemoryRegion({ slot: 20, guestPhysAddr: BLOCKED, memorySize: UNIT, userspaceAddr: other.hva });
+    this.handMapping = this.kvm.mapAnonymous(UNIT);
+    this.#setByHand(0);
     this.blocked = this.kvm.createAddressSpace();
-    this.blocked.addRam(BLOCKED, other);
+    this.blocked.addRam(BY_HAND, this.handMapping);
     this.vcpu = this.#newVcpu();
     this.vm.dirtyPages.start();
-    for (let n = 0; n < REGIONS - 1; n++) this.do({ do: 'add', region: n, place: n });
+    for (let n = 0; n < REGIONS - 1; n++) this.do({ do: 'add', region: n, mapping: n, place: n });
   }
 
   #newVcpu(): Vcpu {
     const vcpu = this.vm.createVcpu();
     if (this.kvm.arch === 'ppc64') vcpu.ppc64.enablePapr();
     return vcpu;
+  }
+
+  #setByHand(flags: number): void {
+    const place = { guestPhysAddr: BY_HAND, memorySize: UNIT, userspaceAddr: this.handMapping.hva };
+    this.vm.setUserMemoryRegion({ slot: 20, flags, ...place });
   }
 
   pageOf(n: number, p: number): number {
@@ -80,27 +94,30 @@ class Guest {
     return Uint8Array.from({ length: PAGES }, (_, p) => this.memory.readU8(this.pageOf(n, p) + AT));
   }
 
-  guestStore(gpa: number, stored: number): void {
+  readByHand(): Uint8Array {
+    return Uint8Array.from({ length: PAGES }, (_, p) => this.blocked.readU8(BY_HAND + p * this.kvm.pageSize + AT));
+  }
+
+  guestStore(gpa: number, stored: number, memory = this.memory): void {
+    // Hash guests of ppc64 run only with memory at 0, and s390x has the prefix area there.
+    if (['ppc64', 's390x'].includes(this.kvm.arch) && this.memory.find(0) === undefined) return;
     function* program(): GuestProgram {
       yield store(gpa, 1, BigInt(stored));
       yield spin;
     }
     this.kvm.emulated!.loadGuest(this.vcpu.fd, program());
     // On a busy machine its time may be over before the store.
-    for (let run = 0; run < 100 && (run === 0 || this.memory.readU8(gpa) !== stored); run++) {
+    for (let run = 0; run < 100 && (run === 0 || memory.readU8(gpa) !== stored); run++) {
       expect(this.vcpu.runSync({ timeoutMs: GUEST_MS })).toEqual({ reason: 'INTR' });
     }
-    expect(this.memory.readU8(gpa)).toBe(stored);
+    expect(memory.readU8(gpa)).toBe(stored);
   }
 
   do(what: Step): void {
     const here = 'region' in what ? this.regions[what.region] : undefined;
     switch (what.do) {
       case 'guest store':
-        if (here?.readOnly !== false) return;
-        // Hash guests of ppc64 run only with memory at 0, and s390x has the prefix area there.
-        if (['ppc64', 's390x'].includes(this.kvm.arch) && this.memory.find(0) === undefined) return;
-        this.guestStore(this.pageOf(what.region, what.page) + AT, what.value);
+        if (here?.readOnly === false) this.guestStore(this.pageOf(what.region, what.page) + AT, what.value);
         return;
       case 'host store':
         if (here !== undefined) this.memory.writeU8(this.pageOf(what.region, what.page) + AT, what.value);
@@ -127,8 +144,16 @@ class Guest {
         return;
       case 'add':
         if (here !== undefined || !this.#isFree(what.place)) return;
-        this.regions[what.region] = this.memory.addRam(what.place * UNIT, this.mappings[what.region]!);
+        this.regions[what.region] = this.memory.addRam(what.place * UNIT, this.mappings[what.mapping]!);
         this.before[what.region] = this.read(what.region);
+        return;
+      case 'log by hand':
+        this.#setByHand(what.on ? LOGGED : 0);
+        this.isLoggedByHand = what.on;
+        if (what.on) this.beforeByHand ??= this.readByHand();
+        return;
+      case 'store by hand':
+        this.guestStore(BY_HAND + what.page * this.kvm.pageSize + AT, what.value, this.blocked);
         return;
       case 'refused bind':
         expect(() => this.vm.bind(this.blocked)).toThrow(expect.objectContaining({ code: 'EEXIST' }));
@@ -156,16 +181,27 @@ class Guest {
 
   /** Whatever reads otherwise than at the last collect must be told of, where it is now. */
   collect(): void {
+    if (this.beforeByHand !== undefined && !this.isLoggedByHand) {
+      expect(() => this.vm.dirtyPages.collect()).toThrow(expect.objectContaining({ code: 'ENOENT', slot: 20 }));
+      return;
+    }
     const told = new Set(this.vm.dirtyPages.collect().pages());
+    const compare = (what: string, start: number, before: Uint8Array, now: Uint8Array): void => {
+      for (let p = 0; p < PAGES; p++) {
+        const gfn = start / this.kvm.pageSize + p;
+        if (now[p] !== before[p]) expect(told, `page ${p} of ${what}, frame ${gfn}`).toContain(gfn);
+      }
+    };
     for (const [n, here] of this.regions.entries()) {
       if (here === undefined) continue;
       const now = this.read(n);
-      for (let p = 0; p < PAGES; p++) {
-        const gfn = this.pageOf(n, p) / this.kvm.pageSize;
-        if (now[p] !== this.before[n]![p]) expect(told, `page ${p} of region ${n}, frame ${gfn}`).toContain(gfn);
-      }
+      compare(`region ${n}`, here.start, this.before[n]!, now);
       this.before[n] = now;
     }
+    if (this.beforeByHand === undefined) return;
+    const now = this.readByHand();
+    compare('the slot by hand', BY_HAND, this.beforeByHand, now);
+    this.beforeByHand = now;
   }
 
   close(): void {

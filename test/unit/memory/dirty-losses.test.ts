@@ -124,6 +124,20 @@ describe.each(backends)('what the kernel forgets on $name', (backend) => {
     expect(collected()).toEqual([]);
   });
 
+  it('what was dirty of a region that goes is dirty where others show the same page', () => {
+    const ram = kvm.mapAnonymous(3 * UNIT);
+    const gone = vm.memory.addRam(0, ram, { size: 2 * UNIT });
+    vm.memory.addRam(4 * UNIT, ram, { offset: UNIT, size: 2 * UNIT });
+    vm.dirtyPages.start();
+    for (const gpa of [3 * page, UNIT, UNIT + 3 * page]) vm.memory.writeU8(gpa, 1);
+    gone.remove();
+    expect(collected()).toEqual([(4 * UNIT) / page, (4 * UNIT) / page + 3]);
+    expect(vm.dirtyPages.removed.map(({ runs }) => runs)).toEqual([
+      [3, UNIT / page, UNIT / page + 3].map((gfn) => ({ gfn, npages: 1 })),
+    ]);
+    expect(collected()).toEqual([]);
+  });
+
   it('a bind that is refused leaves dirty tracking as it was', () => {
     vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
     const { dirtyPages } = vm;
