@@ -39,7 +39,7 @@ export interface Backing {
   bring?(offset: number, length: number): void;
   /** Whether a page is, as far as anybody heard of it: nobody does of accesses through windows. Only for `memory`. */
   isThere?(offset: number): boolean;
-  /** Copies into or out of a page of a file; the bytes moved. Only for `file`. */
+  /** Copies into or out of a page; the bytes moved. */
   transfer(offset: number, bytes: Uint8Array, write: boolean): number;
   /** Forgets the bytes of a range of whole pages: they are zero again, or those of the file. */
   discard(offset: number, length: number): void;
@@ -105,8 +105,19 @@ export class MemoryBacking implements Backing {
     return this.#windows.some((window) => window === buffer);
   }
 
-  transfer(): number {
-    return 0;
+  transfer(offset: number, bytes: Uint8Array, write: boolean): number {
+    const length = Math.min(bytes.length, Math.max(0, this.#size - offset));
+    for (let done = 0; done < length; ) {
+      const at = offset + done;
+      const inWindow = at % VIEW_WINDOW;
+      const count = Math.min(length - done, VIEW_WINDOW - inWindow);
+      const part = bytes.subarray(done, done + count);
+      if (write) new Uint8Array(this.window(at), inWindow, count).set(part);
+      else if (this.hasBytes(at)) part.set(new Uint8Array(this.window(at), inWindow, count));
+      else part.fill(0);
+      done += count;
+    }
+    return length;
   }
 
   discard(offset: number, length: number): void {
@@ -157,17 +168,13 @@ export class SharedArea {
   }
 }
 
-/** A file of the process's own. A private one keeps to itself the pages that are written. */
+/** A file of the process's own. */
 export class FileBacking implements Backing {
   readonly kind = 'file';
   readonly #fd: number;
-  readonly #pageSize: number;
-  readonly #own: Map<number, Uint8Array> | undefined;
 
-  private constructor(fd: number, pageSize: number, isPrivate: boolean) {
+  private constructor(fd: number) {
     this.#fd = fd;
-    this.#pageSize = pageSize;
-    if (isPrivate) this.#own = new Map();
   }
 
   /** The file behind a descriptor, held open for as long as a mapping needs it; −errno as mmap gives it. */
@@ -179,7 +186,8 @@ export class FileBacking implements Backing {
     const readOnly = mode === 'read' && !isPrivate;
     if (mode === 'write' || (readOnly && (prot & PROT.WRITE) !== 0)) return -ERRNO.EACCES;
     const file = openSync(`/dev/fd/${fd}`, mode === 'read' ? 'r' : 'r+');
-    return { backing: new FileBacking(file, pageSize, isPrivate), offset, readOnly };
+    const backing = new FileBacking(file);
+    return { backing: isPrivate ? new PrivateBacking(backing, pageSize) : backing, offset, readOnly };
   }
 
   size(): number {
@@ -198,9 +206,61 @@ export class FileBacking implements Backing {
     // A mapping reaches to the end of the file's last page and never lets the file grow.
     const length = Math.min(bytes.length, Math.max(0, this.size() - offset));
     if (length === 0) return 0;
-    const own = this.#ownPage(Math.floor(offset / this.#pageSize), write);
+    return write ? writeSync(this.#fd, bytes, 0, length, offset) : readSync(this.#fd, bytes, 0, length, offset);
+  }
+
+  discard(offset: number, length: number): void {
+    const end = Math.min(offset + length, this.size());
+    if (offset < end) writeSync(this.#fd, new Uint8Array(end - offset), 0, end - offset, offset);
+  }
+
+  detach(): void {}
+
+  release(): void {
+    closeSync(this.#fd);
+  }
+}
+
+/** A private mapping of a file or memfd: what others write is seen, until a page is written here and becomes the mapping's own. */
+export class PrivateBacking implements Backing {
+  readonly kind = 'file';
+  readonly #from: Backing;
+  readonly #pageSize: number;
+  readonly #own = new Map<number, Uint8Array>();
+
+  /** @param from closed with this one, if it is a file */
+  constructor(from: Backing, pageSize: number) {
+    this.#from = from;
+    this.#pageSize = pageSize;
+  }
+
+  get unit(): number {
+    return this.#pageSize;
+  }
+
+  size(): number {
+    return this.#from.size();
+  }
+
+  hasBytes(): boolean {
+    return false;
+  }
+
+  window(): ArrayBuffer {
+    throw new TypeError('a private mapping of a file has no windows');
+  }
+
+  /** @param bytes of one page */
+  transfer(offset: number, bytes: Uint8Array, write: boolean): number {
+    const page = Math.floor(offset / this.#pageSize);
+    let own = this.#own.get(page);
+    if (own === undefined && !write) return this.#from.transfer(offset, bytes, false);
+    const length = Math.min(bytes.length, Math.max(0, this.size() - offset));
+    if (length === 0) return 0;
     if (own === undefined) {
-      return write ? writeSync(this.#fd, bytes, 0, length, offset) : readSync(this.#fd, bytes, 0, length, offset);
+      own = new Uint8Array(this.#pageSize);
+      this.#from.transfer(page * this.#pageSize, own, false);
+      this.#own.set(page, own);
     }
     const at = offset % this.#pageSize;
     if (write) own.set(bytes.subarray(0, length), at);
@@ -209,29 +269,13 @@ export class FileBacking implements Backing {
   }
 
   discard(offset: number, length: number): void {
-    if (this.#own === undefined) {
-      const end = Math.min(offset + length, this.size());
-      if (offset < end) writeSync(this.#fd, new Uint8Array(end - offset), 0, end - offset, offset);
-      return;
-    }
     for (let at = offset; at < offset + length; at += this.#pageSize) this.#own.delete(Math.floor(at / this.#pageSize));
   }
 
   detach(): void {}
 
   release(): void {
-    closeSync(this.#fd);
-  }
-
-  /** The process's own copy of a page, made when it is first written. */
-  #ownPage(page: number, write: boolean): Uint8Array | undefined {
-    let own = this.#own?.get(page);
-    if (own === undefined && write && this.#own !== undefined) {
-      own = new Uint8Array(this.#pageSize);
-      readSync(this.#fd, own, 0, own.length, page * own.length);
-      this.#own.set(page, own);
-    }
-    return own;
+    if (this.#from.kind === 'file') this.#from.release();
   }
 }
 

@@ -1,6 +1,6 @@
 import { ERRNO } from '../uapi/errno.ts';
-import { POLL } from '../uapi/flags.ts';
-import { HUGE_PAGE, type MapSource, MemoryBacking } from './backing.ts';
+import { MAP, POLL } from '../uapi/flags.ts';
+import { HUGE_PAGE, type MapSource, MemoryBacking, PrivateBacking } from './backing.ts';
 import { PollQueue } from './poll.ts';
 
 /**
@@ -98,8 +98,9 @@ export class EmulatedMemfd implements OpenFile {
     this.#backing = new MemoryBacking(size, (flags & MFD_HUGETLB) === 0 ? pageSize : HUGE_PAGE);
   }
 
-  mmap(offset: number): MapSource {
-    return { backing: this.#backing, offset };
+  mmap(offset: number, _length: number, flags: number): MapSource {
+    const isPrivate = (flags & MAP.PRIVATE) !== 0;
+    return { backing: isPrivate ? new PrivateBacking(this.#backing, this.#backing.unit) : this.#backing, offset };
   }
 }
 

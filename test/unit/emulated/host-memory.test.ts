@@ -1,8 +1,7 @@
-import { expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { EmulatedHostMemory } from '../../../lib/emulated/host-memory.ts';
 import { EmulatedVm } from '../../../lib/emulated/vm.ts';
-import { EmulatedKernel } from '../../../lib/raw.ts';
-import { MAP, PROT } from '../../../lib/uapi/flags.ts';
+import { EmulatedKernel, ERRNO, type KvmCalls, loadNative, MADV, MAP, PROT } from '../../../lib/raw.ts';
 
 const TIB = 2 ** 40;
 const map = (memory: EmulatedHostMemory, length: number, align = 0): number =>
@@ -71,4 +70,73 @@ it('a vCPU that found no room for its descriptor leaves its number free, and its
   expect(calls.createVcpu(vm, 0)).toBe(-24);
   calls.close(taken);
   expect(calls.createVcpu(vm, 0)).toBeGreaterThan(0);
+});
+
+const addon = loadNative();
+const kernels: readonly (readonly [string, KvmCalls])[] = [
+  ...('calls' in addon ? [['the real kernel', addon.calls] as const] : []),
+  ['the emulated kernel', new EmulatedKernel({ arch: 'x86_64' })],
+];
+
+describe.each(kernels)('a private mapping of a memfd on %s', (_name, calls) => {
+  const PAGE = calls.pageSize;
+  const LENGTH = 3 * PAGE;
+  const RW = PROT.READ | PROT.WRITE;
+  let memfd: number;
+  let shared: number;
+  let own: number;
+  beforeEach(() => {
+    memfd = calls.memfdCreate('private', LENGTH, 0);
+    shared = calls.mmap(LENGTH, RW, MAP.SHARED, memfd, 0, 0, 0);
+    own = calls.mmap(LENGTH, RW, MAP.PRIVATE, memfd, 0, 0, 0);
+  });
+  afterEach(() => {
+    for (const hva of [shared, own]) calls.munmap(hva, LENGTH);
+    calls.close(memfd);
+  });
+  const put = (hva: number, ...bytes: number[]): number => calls.writeMemory(hva, Uint8Array.from(bytes));
+  const get = (hva: number, length = 1): number[] => {
+    const into = new Uint8Array(length);
+    expect(calls.readMemory(hva, into)).toBe(length);
+    return [...into];
+  };
+
+  it('shows what others write, until it is written itself, a page at a time', () => {
+    put(shared + PAGE - 2, 1, 2, 3, 4);
+    expect(get(own + PAGE - 2, 4)).toEqual([1, 2, 3, 4]);
+    put(own + PAGE - 1, 12);
+    expect(get(own + PAGE - 2, 4)).toEqual([1, 12, 3, 4]);
+    expect(get(shared + PAGE - 2, 4)).toEqual([1, 2, 3, 4]);
+    put(shared + PAGE - 2, 5, 6, 7, 8);
+    expect(get(own + PAGE - 2, 4)).toEqual([1, 12, 7, 8]);
+    expect(get(own + 2 * PAGE)).toEqual([0]);
+  });
+
+  it('shows the memfd again where its own pages were given back', () => {
+    put(shared, 1);
+    put(shared + PAGE, 2);
+    put(own, 11);
+    put(own + PAGE, 12);
+    expect(calls.madvise(own, PAGE, MADV.DONTNEED)).toBe(0);
+    expect([get(own), get(own + PAGE), get(shared)]).toEqual([[1], [12], [1]]);
+    put(shared, 3);
+    expect(get(own)).toEqual([3]);
+    expect(calls.madvise(own, PAGE, MADV.REMOVE)).toBe(-ERRNO.EACCES);
+    expect(calls.madvise(shared + PAGE, PAGE, MADV.REMOVE)).toBe(0);
+    expect([get(own + PAGE), get(shared + PAGE)]).toEqual([[12], [0]]);
+  });
+
+  it('keeps what it has when the others go', () => {
+    put(shared, 1, 2);
+    put(own + 1, 12);
+    calls.munmap(shared, LENGTH);
+    calls.close(memfd);
+    expect(get(own, 2)).toEqual([1, 12]);
+    memfd = calls.memfdCreate('private', LENGTH, 0);
+    shared = calls.mmap(LENGTH, RW, MAP.SHARED, memfd, 0, 0, 0);
+    expect([get(own, 2), get(shared, 2)]).toEqual([
+      [1, 12],
+      [0, 0],
+    ]);
+  });
 });

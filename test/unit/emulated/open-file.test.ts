@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { EmulatedEventfd, EmulatedMemfd } from '../../../lib/emulated/open-file.ts';
 import { pollFile } from '../../../lib/emulated/poll.ts';
-import { ERRNO, POLL } from '../../../lib/raw.ts';
+import { ERRNO, MAP, POLL } from '../../../lib/raw.ts';
 
 const MAX = 2n ** 64n - 2n;
 
@@ -134,7 +134,7 @@ describe('an eventfd that is an irqfd', () => {
 
 it('a memfd shows its memory from an offset on', () => {
   const memfd = new EmulatedMemfd(0x3000, 0, 4096);
-  const [whole, behind] = [memfd.mmap(0), memfd.mmap(0x2000)];
+  const [whole, behind] = [memfd.mmap(0, 0x3000, MAP.SHARED), memfd.mmap(0x2000, 0x1000, MAP.SHARED)];
   expect(behind.backing).toBe(whole.backing);
   expect([whole.offset, behind.offset]).toEqual([0, 0x2000]);
 });
