@@ -231,6 +231,36 @@ export const SAME_PROGRAM = [
     why: 'it is the first member: 0',
   },
   {
+    file: 'lib/arch/ppc64/model/htab-loops.ts',
+    code: 'from < words.length',
+    as: 'from <= words.length',
+    why: 'behind the end is a header of nothing: undefined is 0 to the shifts',
+  },
+  {
+    file: 'lib/arch/ppc64/model/htab-loops.ts',
+    code: 'clearEnd - to > SHORT_RUN',
+    as: 'true',
+    why: 'two ways to write zeros, for speed',
+  },
+  {
+    file: 'lib/arch/ppc64/model/htab.ts',
+    code: "typeof slot === 'number' && slot >>> 0 === slot && slot < this.entryCount",
+    as: 'false',
+    why: 'the quick way for what is right: the careful one comes to the same',
+  },
+  {
+    file: 'lib/arch/ppc64/model/htab.ts',
+    code: "checkInteger(slot, 'slot', 0, this.entryCount - 1) * HPTE_SIZE",
+    as: "checkInteger(slot, 'slot', 0, this.entryCount - 1) / HPTE_SIZE",
+    why: 'what gets there is refused: slots from 2^32 on are of tables that no memory holds',
+  },
+  {
+    file: 'lib/arch/ppc64/model/words.ts',
+    code: 'bytes.byteOffset % 4 === 0',
+    as: 'false',
+    why: 'a copy is as good, only slower: who writes to it writes it back',
+  },
+  {
     file: 'lib/arch/x86_64/model/registers.ts',
     code: 'at + KVM_SEGMENT.base',
     as: 'at - KVM_SEGMENT.base',
