@@ -95,9 +95,9 @@ export class ServedMemory {
     return this.#placeOf(hva)?.backing.unit ?? this.#pageSize;
   }
 
-  /** Whether a page is there. */
-  isPresent(hva: number): boolean {
-    const place = this.#placeOf(hva - (hva % this.#pageSize));
+  /** Whether the page that begins at an address is there. */
+  isPresent(page: number): boolean {
+    const place = this.#placeOf(page);
     if (place === undefined || place.backing.isThere?.(place.offset) !== false) return true;
     const { backing, offset } = place;
     const unit = backing.unit ?? this.#pageSize;
