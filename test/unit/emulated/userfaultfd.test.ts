@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { spin } from '../../../lib/emulated/guest.ts';
 import { EmulatedKernel, ERRNO, MAP, PROT } from '../../../lib/raw.ts';
-import { UFFDIO_COPY_MODE, UFFDIO_REGISTER_MODE } from '../../../lib/uapi/userfaultfd.ts';
+import { UFFD_FEATURE, UFFDIO_COPY_MODE, UFFDIO_REGISTER_MODE } from '../../../lib/uapi/userfaultfd.ts';
 
 const PAGE = 4096;
 const HUGE = 0x20_0000;
@@ -42,6 +42,20 @@ describe('a range that is registered', () => {
     expect(uffd.uffdUnregister(mine, hva, 4 * PAGE)).toBe(0);
     expect(uffd.uffdRegister(other, hva, 4 * PAGE, WP)).toBe(0);
   });
+});
+
+it('ranges whose stores nobody waits for are each of whom they were registered by', () => {
+  const hva = map(4 * PAGE);
+  const [mine, other] = [0, 1].map(() => {
+    const opened = uffd.userfaultfd(0);
+    expect(uffd.uffdApi(opened, BigUint64Array.of(BigInt(UFFD_FEATURE.WP_ASYNC), 0n))).toBe(0);
+    return opened;
+  });
+  expect(uffd.uffdRegister(mine!, hva + 2 * PAGE, PAGE, WP)).toBe(0);
+  expect(uffd.uffdRegister(other!, hva + 2 * PAGE, PAGE, WP)).toBe(-ERRNO.EBUSY);
+  expect(uffd.uffdRegister(other!, hva + PAGE, 2 * PAGE, WP)).toBe(-ERRNO.EBUSY);
+  expect(uffd.uffdRegister(other!, hva, 2 * PAGE, WP)).toBe(0);
+  expect(uffd.uffdRegister(other!, hva + 3 * PAGE, PAGE, WP)).toBe(0);
 });
 
 describe('a page that is brought', () => {

@@ -205,6 +205,9 @@ describe('how two tables differ', () => {
     const table = new Htab(18);
     expect(() => sameSlot(table, new Htab(19), 16384)).toThrow('"slot"');
     expect(sameSlot(table, new Htab(19), 16383)).toBe(true);
+    const larger = new Htab(19);
+    larger.setV(16384, 0, 1);
+    expect(() => sameSlot(larger, table, 16384)).toThrow('"slot"');
     expect(() => sameSlot({} as Htab, table, 0)).toThrow('"a"');
     expect(() => sameSlot(table, {} as Htab, 0)).toThrow('"b"');
   });
