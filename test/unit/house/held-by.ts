@@ -38,7 +38,6 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'unit/arch/s390x/emulated/keys-cmma': 'attributes cmma cmma-dirty guest-page-states page-states skeys',
     'unit/arch/s390x/emulated/memop': 'calls guest-storage logical-access vcpu-state',
     'unit/arch/s390x/emulated/instructions': 'essa guest-instruction run',
-    'property/s390x-cache': 'frame-cache',
     'unit/scenarios/recordings': 'arch-vcpu architecture vm-state',
   },
   'arch/s390x/handles': {

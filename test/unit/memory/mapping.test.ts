@@ -78,6 +78,35 @@ describe('a mapping that was dropped', () => {
   });
 });
 
+it('who showed a mapping and was dropped is not told any more of what is written there', async () => {
+  const mapping = kvm.mapAnonymous(UNIT);
+  const shown = (() => {
+    const space = new AddressSpace({ littleEndian: true, pageSize: PAGE });
+    space.addRam(0, mapping);
+    return new WeakRef(space);
+  })();
+  // Nobody looks at it meanwhile, which would keep it.
+  for (let i = 0; i < 5; i++) {
+    await setImmediate();
+    gc();
+  }
+  expect(shown.deref()).toBeUndefined();
+  expect(mapping.write(0, Uint8Array.of(7))).toBe(1);
+  expect(byteAt(mapping, 0)).toBe(7);
+});
+
+it('a memfd that is descriptor 0, since standard input was closed, is closed as any other', async () => {
+  const memfd = kernel.memfdCreate('memory', UNIT, 0);
+  const { mmap } = kernel;
+  kernel.mmap = (length, prot, flags, fd, ...place) =>
+    mmap.call(kernel, length, prot, flags, fd === 0 ? memfd : fd, ...place);
+  Mapping.ofMemfd(kernel, 0, UNIT).close();
+  expect(closed).toEqual([0]);
+  (() => Mapping.ofMemfd(kernel, 0, UNIT).hva)();
+  await collected(() => unmapped.length > 1);
+  expect(closed).toEqual([0, 0]);
+});
+
 describe('a mapping that is closed', () => {
   it('is unmapped once, and its memfd closed once', () => {
     const memfd = kvm.mapMemfd(UNIT);
