@@ -111,7 +111,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   'cli/top': { 'unit/cli/top': 'dirty-meter exit-counts look meter', 'unit/cli/built': 'index show' },
   'cli/tour': { 'unit/cli/tour': 'act guest index layout' },
   emulated: {
-    'unit/memory/page-faults': 'served-memory userfaultfd',
+    'unit/memory/page-faults': 'served-memory',
     'unit/emulated/host-memory': 'backing',
     'unit/emulated/io-bus': 'bus-devices',
     'unit/emulated/io-bus-real': 'irqfds',
