@@ -229,9 +229,8 @@ export class ServedMemory {
     if (backing.kind === 'file' || !backing.hasBytes(offset)) return undefined;
     const window = backing.window(offset);
     const at = offset % VIEW_WINDOW;
-    const size = Math.min(unit, window.byteLength - at);
-    const words = new BigUint64Array(window, at, size / 8);
-    return words.some((word) => word !== 0n) ? new Uint8Array(window, at, size) : undefined;
+    const words = new BigUint64Array(window, at, unit / 8);
+    return words.some((word) => word !== 0n) ? new Uint8Array(window, at, unit) : undefined;
   }
 }
 

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { EmulatedKernel } from '../../../lib/raw.ts';
+import { EmulatedKernel, ERRNO } from '../../../lib/raw.ts';
 import type { Arch } from '../../../lib/uapi/arch.ts';
 import { CAP } from '../../../lib/uapi/capabilities.ts';
 import { GUEST_MEMFD_FLAG, VM_TYPE } from '../../../lib/uapi/flags.ts';
@@ -38,4 +38,17 @@ it('a guest_memfd may begin shared only where nothing is private', () => {
   expect(flagsOf('6.18', VM_TYPE.X86_SW_PROTECTED)).toBe(MMAP);
   // The flags came with the capability.
   expect([X86_DEFAULT, VM_TYPE.X86_SW_PROTECTED].map((type) => flagsOf('6.12', type))).toEqual([0, 0]);
+});
+
+it('a request of VMs is for VMs alone', () => {
+  const kernel = new EmulatedKernel({ arch: 'x86_64' });
+  const { setTssAddr, setIdentityMapAddr } = kernel.x86_64!;
+  const kvm = kernel.openKvm();
+  const vm = kernel.createVm(kvm, 0);
+  for (const [fd, result] of [
+    [99, -ERRNO.EBADF],
+    [kvm, -ERRNO.EINVAL],
+    [vm, 0],
+  ] as const)
+    expect([setTssAddr(fd, 0xffff_0000), setIdentityMapAddr(fd, 0xffff_0000)]).toEqual([result, result]);
 });

@@ -1,3 +1,6 @@
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { spin } from '../../../lib/emulated/guest.ts';
 import { EmulatedKernel, ERRNO, MAP, PROT } from '../../../lib/raw.ts';
@@ -6,7 +9,7 @@ import { UFFD_FEATURE, UFFDIO_COPY_MODE, UFFDIO_REGISTER_MODE } from '../../../l
 const PAGE = 4096;
 const HUGE = 0x20_0000;
 const RW = PROT.READ | PROT.WRITE;
-const { MISSING, WP } = UFFDIO_REGISTER_MODE;
+const { MISSING, MINOR, WP } = UFFDIO_REGISTER_MODE;
 
 let kernel: EmulatedKernel;
 let uffd: NonNullable<EmulatedKernel['uffd']>;
@@ -56,6 +59,24 @@ it('ranges whose stores nobody waits for are each of whom they were registered b
   expect(uffd.uffdRegister(other!, hva + PAGE, 2 * PAGE, WP)).toBe(-ERRNO.EBUSY);
   expect(uffd.uffdRegister(other!, hva, 2 * PAGE, WP)).toBe(0);
   expect(uffd.uffdRegister(other!, hva + 3 * PAGE, PAGE, WP)).toBe(0);
+});
+
+it('what was unmapped of a mapping stays reserved: private memory, whatever was there', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'kvm-bridge-'));
+  try {
+    const path = join(folder, 'file');
+    writeFileSync(path, Buffer.alloc(4 * PAGE));
+    const file = openSync(path, 'r+');
+    const hva = kernel.mmap(4 * PAGE, RW, MAP.SHARED, file, 0, 0, 0);
+    closeSync(file);
+    expect(kernel.munmap(hva + PAGE, PAGE)).toBe(0);
+    expect(uffd.uffdRegister(fd, hva, PAGE, MISSING)).toBe(-ERRNO.EINVAL);
+    expect(uffd.uffdRegister(fd, hva + PAGE, PAGE, MINOR)).toBe(-ERRNO.EINVAL);
+    expect(uffd.uffdRegister(fd, hva + PAGE, PAGE, MISSING)).toBe(0);
+    expect(uffd.uffdRegister(fd, hva + PAGE, 2 * PAGE, MISSING)).toBe(-ERRNO.EINVAL);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
 
 describe('a page that is brought', () => {
