@@ -142,9 +142,11 @@ export class EmulatedHostMemory {
 
   /** Whether a part of a range shows memory that nobody else can have. */
   hasPrivate(start: number, end: number): boolean {
-    return this.#areasIn(start, end).some(
-      ({ shared, owned, backing }) => !shared && owned && backing.kind === 'memory',
-    );
+    const areas = this.#areasIn(start, end);
+    const shown = areas.reduce((sum, area) => sum + Math.min(area.end, end) - Math.max(area.start, start), 0);
+    // What was unmapped stays reserved, for nobody else.
+    if (shown < end - start) return true;
+    return areas.some(({ shared, owned, backing }) => !shared && owned && backing.kind === 'memory');
   }
 
   #areasIn(start: number, end: number): readonly Area[] {

@@ -125,7 +125,6 @@ export function commonCapabilities(release: Release): [number, number][] {
     [CAP.IOEVENTFD_ANY_LENGTH, 1],
     [CAP.ENABLE_CAP_VM, 1],
     [CAP.CHECK_EXTENSION_VM, 1],
-    [CAP.ONE_REG, 1],
     [CAP.IMMEDIATE_EXIT, 1],
     [CAP.USER_MEMORY2, release.since(6, 8) ? 1 : 0],
   ];

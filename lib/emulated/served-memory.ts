@@ -95,9 +95,9 @@ export class ServedMemory {
     return this.#placeOf(hva)?.backing.unit ?? this.#pageSize;
   }
 
-  /** Whether a page is there. */
-  isPresent(hva: number): boolean {
-    const place = this.#placeOf(hva - (hva % this.#pageSize));
+  /** Whether the page that begins at an address is there. */
+  isPresent(page: number): boolean {
+    const place = this.#placeOf(page);
     if (place === undefined || place.backing.isThere?.(place.offset) !== false) return true;
     const { backing, offset } = place;
     const unit = backing.unit ?? this.#pageSize;
@@ -229,9 +229,8 @@ export class ServedMemory {
     if (backing.kind === 'file' || !backing.hasBytes(offset)) return undefined;
     const window = backing.window(offset);
     const at = offset % VIEW_WINDOW;
-    const size = Math.min(unit, window.byteLength - at);
-    const words = new BigUint64Array(window, at, size / 8);
-    return words.some((word) => word !== 0n) ? new Uint8Array(window, at, size) : undefined;
+    const words = new BigUint64Array(window, at, unit / 8);
+    return words.some((word) => word !== 0n) ? new Uint8Array(window, at, unit) : undefined;
   }
 }
 

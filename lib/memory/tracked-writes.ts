@@ -85,15 +85,14 @@ export class TrackedWrites implements ViewHolder {
    */
   collect(): this {
     if (this.closed) throw callError('pagemapScan', ERRNO.EBADF, { explanation: isClosed('the tracking of writes') });
-    const { calls, hva, size } = this.mapping;
+    const { hva, size } = this.mapping;
     if (this.#isComplete) this.#bytes.fill(0);
     this.#isComplete = false;
     const found = this.#fd.uffd.pagemapScan(hva, size, PM_SCAN.WP_MATCHING, 0, PAGE_IS.WRITTEN, 0, this.#bytes);
     this.#fd.require('pagemapScan', found, () => ({ size }));
     this.#isComplete = true;
-    const pages = Math.ceil(size / calls.pageSize);
     this.#changed.forEach((page) => {
-      if (page < pages) this.#bytes[page >> 3]! |= 1 << (page & 7);
+      this.#bytes[page >> 3]! |= 1 << (page & 7);
     });
     this.#changed.clear();
     return this;

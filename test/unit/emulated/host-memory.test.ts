@@ -1,3 +1,6 @@
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { EmulatedHostMemory } from '../../../lib/emulated/host-memory.ts';
 import { EmulatedVm } from '../../../lib/emulated/vm.ts';
@@ -70,6 +73,76 @@ it('a vCPU that found no room for its descriptor leaves its number free, and its
   expect(calls.createVcpu(vm, 0)).toBe(-24);
   calls.close(taken);
   expect(calls.createVcpu(vm, 0)).toBeGreaterThan(0);
+});
+
+const RAM = [PROT.READ | PROT.WRITE, MAP.PRIVATE | MAP.ANONYMOUS, -1, 0] as const;
+
+describe('mmap', () => {
+  it('is aligned to nothing, or to a power of two of at least a page', () => {
+    const calls = new EmulatedKernel({ arch: 'ppc64' });
+    const { pageSize } = calls;
+    for (const align of [0, pageSize, 4 * pageSize]) expect(calls.mmap(pageSize, ...RAM, align, 0)).toBeGreaterThan(0);
+    // Below a page; no power of two; neither.
+    for (const align of [pageSize / 2, 3 * pageSize, pageSize + 8, 24])
+      expect(calls.mmap(pageSize, ...RAM, align, 0), String(align)).toBe(-ERRNO.EINVAL);
+  });
+
+  it('of a file keeps written pages to itself where it is private: whole pages, each its own', () => {
+    const calls = new EmulatedKernel({ arch: 'x86_64' });
+    const folder = mkdtempSync(join(tmpdir(), 'kvm-bridge-'));
+    try {
+      const path = join(folder, 'file');
+      const contents = Buffer.from(Array.from({ length: 3 * 4096 }, (_, i) => (i >> 8) + 1));
+      writeFileSync(path, contents);
+      const fd = openSync(path, 'r+');
+      const hva = calls.mmap(3 * 4096, PROT.READ | PROT.WRITE, MAP.PRIVATE, fd, 0, 0, 0);
+      closeSync(fd);
+      expect(calls.writeMemory(hva + 4096 + 5, Uint8Array.of(0xaa))).toBe(1);
+      expect(calls.writeMemory(hva + 2 * 4096, Uint8Array.of(0xbb))).toBe(1);
+      const expected = Buffer.from(contents);
+      expected[4096 + 5] = 0xaa;
+      expected[2 * 4096] = 0xbb;
+      const back = Buffer.alloc(3 * 4096);
+      expect(calls.readMemory(hva, back)).toBe(back.length);
+      expect(back.equals(expected)).toBe(true);
+      expect(readFileSync(path).equals(contents)).toBe(true);
+      // A file that the process doesn't share gets no holes, whatever its mapping may.
+      expect(calls.madvise(hva, 4096, MADV.REMOVE)).toBe(-ERRNO.EACCES);
+      expect(calls.madvise(calls.mmap(4096, ...RAM, 0, 0), 4096, MADV.REMOVE)).toBe(-ERRNO.EINVAL);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+});
+
+describe('arrays over memory', () => {
+  it('are of a part of one mapping', () => {
+    const calls = new EmulatedKernel({ arch: 'x86_64' });
+    const hva = calls.mmap(2 * 4096, ...RAM, 0, 0);
+    const end = hva + 2 * 4096;
+    expect(calls.vmap(end - 8, 8)).toHaveLength(8);
+    for (const [at, length] of [
+      [end - 8, 9],
+      [hva, 2 * 4096 + 1],
+      [hva, 0],
+      [0x1000, 8],
+      [end, 8],
+    ] as const)
+      expect(calls.vmap(at, length), `${at.toString(16)}, ${length}`).toBe(-ERRNO.EINVAL);
+  });
+
+  it('are taken by whom they were given, and others stay', () => {
+    const calls = new EmulatedKernel({ arch: 'x86_64' });
+    const arrays = [0, 1].map(() => calls.vmap(calls.mmap(4096, ...RAM, 0, 0), 16) as Uint8Array);
+    const [first, second] = [arrays[0]!, arrays[1]!];
+    expect(calls.vunmap(Uint8Array.of(1))).toBe(-ERRNO.EINVAL);
+    expect([first.length, second.length]).toEqual([16, 16]);
+    expect(calls.vunmap(second)).toBe(0);
+    expect([first.length, second.length]).toEqual([16, 0]);
+    // Once more is nothing.
+    expect(calls.vunmap(second)).toBe(0);
+    expect(first.length).toBe(16);
+  });
 });
 
 const addon = loadNative();

@@ -1,7 +1,21 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { type GuestProgram, halt, ins, outs, spin, store, update } from '../../../lib/emulated/guest.ts';
+import {
+  execute,
+  GuestFault,
+  type GuestOp,
+  type GuestProgram,
+  halt,
+  ins,
+  instruction,
+  outs,
+  spin,
+  store,
+  update,
+} from '../../../lib/emulated/guest.ts';
 import { Kvm, type Vcpu, type Vm } from '../../../lib/index.ts';
+import { REGS_SIZE } from '../../../lib/uapi/structs.ts';
+import { chunkOf, hptVm, identity } from '../arch/ppc64/handles/emulated-hpt.ts';
 
 const MMIO = 0xd000_0000;
 
@@ -184,4 +198,130 @@ describe('one instruction', () => {
     expect(caught).toMatchObject([{ name: 'GuestFault', code: 6 }]);
     expect(vm.memory.readU8(0x100)).toBe(0x5a);
   });
+});
+
+describe('a run on this thread', () => {
+  const programOf = (guest: () => GuestProgram): void => kvm.emulated!.loadGuest(vcpu.fd, guest());
+
+  it('goes on for as many operations as the guest has', () => {
+    vm.memory.addRam(0, kvm.mapAnonymous(0x1000));
+    let count = 0;
+    programOf(function* () {
+      while (count < 5000) {
+        yield store(8, 4, 1n);
+        count++;
+      }
+    });
+    expect(vcpu.runSync().reason).toBe('HLT');
+    expect(count).toBe(5000);
+  });
+
+  it('ends in time, whatever the guest does', () => {
+    vm.memory.addRam(0, kvm.mapAnonymous(0x1000));
+    const start = performance.now();
+    programOf(function* () {
+      // One that nobody stops stops itself: it must not come to that.
+      while (performance.now() - start < 3000) yield store(8, 4, 1n);
+    });
+    expect(vcpu.runSync({ timeoutMs: 20 }).reason).toBe('INTR');
+  });
+
+  it('tells the guest what its architecture has no instruction for', () => {
+    const caught: unknown[] = [];
+    programOf(function* () {
+      try {
+        yield instruction('SSKE', 1n);
+      } catch (fault) {
+        caught.push(fault);
+      }
+    });
+    expect(vcpu.runSync().reason).toBe('HLT');
+    expect(caught).toEqual([new GuestFault(0, 'x86_64 has no SSKE here')]);
+  });
+
+  it('asks for so many units of a string at once as KVM’s buffer of 1024 bytes holds', () => {
+    vm.memory.addRam(0, kvm.mapAnonymous(0x4000));
+    for (const [size, most] of [
+      [1, 1024],
+      [2, 512],
+      [4, 256],
+    ] as const) {
+      programOf(function* () {
+        yield ins(0x1f0, size, 0x1000, 1025);
+      });
+      const counts: unknown[] = [];
+      for (let exit = vcpu.runSync(); exit.reason !== 'HLT'; exit = vcpu.runSync()) {
+        if (exit.reason !== 'IO') throw new Error(exit.reason);
+        counts.push(exit.count);
+      }
+      const whole = Math.floor(1025 / most);
+      expect(counts).toEqual([...Array(whole).fill(most), 1025 % most]);
+    }
+  });
+
+  it.each([
+    ['name', { op: 'instruction', name: 5, operands: [] }],
+    ['operands[0]', { op: 'instruction', name: 'SSKE', operands: [1] }],
+  ])('takes no operation that is none: %s', (what, op) => {
+    programOf(function* () {
+      yield op as unknown as GuestOp;
+    });
+    expect(() => vcpu.runSync()).toThrow(`"${what}`);
+  });
+});
+
+it('an instruction that found a device when it was executed is emulated once, and the guest goes on behind it', () => {
+  const { kvm: ppc, vm: machine } = hptVm(4096);
+  try {
+    const [code, device] = [0x1000, 0x4000_0000];
+    for (const [i, ea] of [code, device].entries()) {
+      const { slot, entry } = identity(ea);
+      machine.hpt.write(chunkOf({ slot: slot + i, entry }));
+    }
+    const cpu = machine.createVcpu();
+    cpu.ppc64.enablePapr();
+    // stw r3, 0(r4)
+    machine.memory.writeU32(code, 0x9064_0000, true);
+    const regs = cpu.getRegsBytes(REGS_SIZE.ppc64.regs ?? 0);
+    const gpr = (number: number, value: bigint) =>
+      new DataView(regs.buffer).setBigUint64(136 + 8 * number, value, true);
+    gpr(3, 0x1234n);
+    gpr(4, BigInt(device));
+    cpu.setRegsBytes(regs);
+    const stored: unknown[] = [];
+    machine.memory.addMmio(device, 8, { write: (offset, value) => void stored.push([offset, value]) });
+    let ended = false;
+    ppc.emulated!.loadGuest(
+      cpu.fd,
+      (function* (): GuestProgram {
+        yield execute(code);
+        ended = true;
+        yield spin;
+      })(),
+    );
+    expect(cpu.runSync({ timeoutMs: 50 }).reason).toBe('INTR');
+    expect([ended, stored]).toEqual([true, [[0, 0x1234]]]);
+  } finally {
+    machine.close();
+    ppc.close();
+  }
+});
+
+it('a vCPU that has its registers keeps them when a guest is loaded', () => {
+  const arm = Kvm.open({ backend: 'emulated', arch: 'aarch64' });
+  try {
+    const cpu = arm.createVm().createVcpu();
+    const program = () =>
+      (function* (): GuestProgram {
+        yield spin;
+      })();
+    arm.emulated!.loadGuest(cpu.fd, program());
+    // x3 of the core registers.
+    const x3 = 0x6030_0000_0010_0006n;
+    cpu.setOneReg(x3, 0x1234_5678_9abcn);
+    arm.emulated!.loadGuest(cpu.fd, program());
+    expect(cpu.getOneReg(x3)).toBe(0x1234_5678_9abcn);
+  } finally {
+    arm.close();
+  }
 });

@@ -7,7 +7,7 @@ import {
   MEMORY_ATTRIBUTE_PRIVATE,
   MEMORY_EXIT_FLAG,
 } from '../../../lib/index.ts';
-import { type GuestProgram, load, out, store } from '../../../lib/raw.ts';
+import { EmulatedKernel, type GuestProgram, load, out, store } from '../../../lib/raw.ts';
 import { type Backend, backends } from './backends.ts';
 
 const hasGuestMemfd = ({ options }: Backend): boolean => {
@@ -166,6 +166,32 @@ describe('a region with a guest_memfd', () => {
       expect(add(2, fd, 0)).toThrowError(EINVAL(`${range('0x0', '0x2000')} ${fd} can't be bound: ${why}`));
     }
     kvm.close();
+  });
+
+  it('is not said to overlap what begins where it ends', () => {
+    const kernel = new EmulatedKernel({ arch: 'x86_64', x86_64: { swProtectedVm: true } });
+    using kvm = Kvm.open({ calls: kernel });
+    using vm = kvm.createVm({ type: 1 });
+    using memfd = vm.createGuestMemfd(4 * PAGE);
+    const ram = kvm.mapAnonymous(4 * PAGE);
+    const add = (slot: number, page: number): void => {
+      const place = { guestPhysAddr: page * PAGE, memorySize: 2 * PAGE, userspaceAddr: ram.hva };
+      const pages = { guestMemfd: memfd.fd, guestMemfdOffset: page * PAGE };
+      vm.setUserMemoryRegion({ slot, flags: MEM.GUEST_MEMFD, ...place, ...pages });
+    };
+    add(0, 2);
+    // A kernel that has a reason of its own.
+    kernel.setUserMemoryRegion2 = () => -22;
+    const refused = (): string => {
+      try {
+        add(1, 0);
+      } catch (error) {
+        return String(error);
+      }
+      return 'accepted';
+    };
+    expect(refused()).toContain('EINVAL');
+    expect(refused()).not.toContain('overlaps');
   });
 
   it('that was made without MMAP is for VMs with private memory', () => {

@@ -354,6 +354,10 @@ describe.each(x86_64)('a vCPU on $name', ({ options }) => {
     expect(await vcpu.run()).toEqual({ reason: 'HLT' });
     expect(seen).toEqual([[0x5555, 0xaa, 1]]);
     expect(vm.memory.readU8(0x3000)).toBe(0);
+    // To the last byte.
+    load({ store: 2 * UNIT - 1, value: 0xbb });
+    expect(await vcpu.run()).toEqual({ reason: 'HLT' });
+    expect(seen.splice(1)).toEqual([[UNIT - 1, 0xbb, 1]]);
     flash.setReadOnly(false);
     load({ store: UNIT + 0x5555, value: 0xaa });
     expect(await vcpu.run()).toEqual({ reason: 'HLT' });

@@ -26,7 +26,6 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   },
   'arch/ppc64/model': {
     'unit/arch/ppc64/handles/vm-hpt': 'htab-chunk',
-    'unit/cli/hpt/hpt': 'htab-pieces htab-report',
     'unit/arch/ppc64/model/fields': 'page-sizes protection registers slb smmu-info',
     'unit/arch/ppc64/model/hpte': 'index',
     'unit/arch/ppc64/model/htab-stream': 'htab words',
@@ -39,7 +38,6 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'unit/arch/s390x/emulated/keys-cmma': 'attributes cmma cmma-dirty guest-page-states page-states skeys',
     'unit/arch/s390x/emulated/memop': 'calls guest-storage logical-access vcpu-state',
     'unit/arch/s390x/emulated/instructions': 'essa guest-instruction run',
-    'property/s390x-cache': 'frame-cache',
     'unit/scenarios/recordings': 'arch-vcpu architecture vm-state',
   },
   'arch/s390x/handles': {
@@ -113,7 +111,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   'cli/top': { 'unit/cli/top': 'dirty-meter exit-counts look meter', 'unit/cli/built': 'index show' },
   'cli/tour': { 'unit/cli/tour': 'act guest index layout' },
   emulated: {
-    'unit/memory/page-faults': 'served-memory userfaultfd',
+    'unit/memory/page-faults': 'served-memory',
     'unit/emulated/host-memory': 'backing',
     'unit/emulated/io-bus': 'bus-devices',
     'unit/emulated/io-bus-real': 'irqfds',

@@ -98,6 +98,62 @@ describe('collecting', () => {
     expect(asked).toHaveLength(4);
   });
 
+  it('turns it on only for those that lack it', () => {
+    const ram = kvm.mapAnonymous(2 * UNIT);
+    vm.memory.addRam(0, ram, { size: UNIT });
+    vm.memory.addRam(UNIT, ram, { offset: UNIT, size: UNIT });
+    const [first] = vm.memslots;
+    vm.memslots.set({ slot: first!.id, guestPhysAddr: 0, memorySize: UNIT, userspaceAddr: ram.hva, flags: 1 });
+    asked.length = 0;
+    vm.dirtyPages.start();
+    expect(asked).toEqual(['setUserMemoryRegion']);
+  });
+
+  it('tells of no run where nothing is dirty', () => {
+    vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+    vm.dirtyPages.start();
+    vm.dirtyPages.collect();
+    expect(vm.dirtyPages.runs()).toEqual([]);
+  });
+
+  it('ignores entries of rings behind the end of their slot', () => {
+    const ram = kvm.mapAnonymous(2 * UNIT);
+    vm.memory.addRam(0, ram, { size: UNIT });
+    vm.memory.addRam(UNIT, ram, { offset: UNIT, size: UNIT });
+    const [slot] = vm.memslots;
+    vm.dirtyPages.start();
+    vm.dirtyPages.harvested(slot!.id, FRAMES);
+    vm.dirtyPages.harvested(slot!.id, FRAMES - 1);
+    expect(collected()).toEqual([FRAMES - 1]);
+  });
+
+  it('counts all pages of a slot as dirty of which the kernel says nothing before it changes', () => {
+    const region = vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+    vm.dirtyPages.start();
+    const { getDirtyLog } = kernel;
+    kernel.getDirtyLog = () => -22;
+    region.move(2 * UNIT);
+    kernel.getDirtyLog = getDirtyLog;
+    expect(collected()).toEqual(Array.from({ length: FRAMES }, (_, i) => 2 * FRAMES + i));
+    // Where it answers, only what it said.
+    region.move(0);
+    expect(collected()).toEqual([]);
+  });
+
+  it('keeps what only the kernel knew of a slot that loses its log', () => {
+    const ram = kvm.mapAnonymous(UNIT);
+    vm.dirtyPages.start();
+    const place = { slot: 5, guestPhysAddr: 0, memorySize: UNIT, userspaceAddr: ram.hva };
+    vm.memslots.set({ ...place, flags: MEM.LOG_DIRTY_PAGES });
+    asked.length = 0;
+    vm.memslots.set({ ...place, flags: 0 });
+    expect(asked).toEqual(['getDirtyLog', 'setUserMemoryRegion']);
+    // It has no log to be kept, nor has one that gets it.
+    asked.length = 0;
+    vm.memslots.set({ ...place, flags: MEM.LOG_DIRTY_PAGES });
+    expect(asked).toEqual(['setUserMemoryRegion']);
+  });
+
   it('is of one address space of the VM: slots of another are not its', () => {
     const ram = kvm.mapAnonymous(UNIT);
     vm.memory.addRam(0, ram);

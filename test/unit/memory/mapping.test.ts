@@ -1,6 +1,9 @@
 import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { AddressSpace, Kvm, Mapping } from '../../../lib/index.ts';
 import { EmulatedKernel, ERRNO, MADV, PROT } from '../../../lib/raw.ts';
@@ -35,6 +38,74 @@ const byteAt = (mapping: Mapping, offset: number): number => {
   const byte = new Uint8Array(1);
   return mapping.read(offset, byte) === 1 ? byte[0]! : -1;
 };
+
+setFlagsFromString('--expose-gc');
+const gc = runInNewContext('gc') as () => void;
+
+/** Collects garbage until something holds, or gives up. */
+async function collected(holds: () => boolean): Promise<void> {
+  for (let i = 0; i < 20 && !holds(); i++) {
+    gc();
+    await setImmediate();
+  }
+}
+
+describe('a mapping that was dropped', () => {
+  it.each([
+    ['anonymous', () => kvm.mapAnonymous(UNIT)],
+    ['a memfd', () => kvm.mapMemfd(UNIT)],
+  ])('is unmapped when it is collected, and its descriptor closed if it has one: %s', async (_kind, map) => {
+    const [hva, fd] = (() => {
+      const mapping = map();
+      return [mapping.hva, mapping.fd];
+    })();
+    await collected(() => unmapped.length > 0);
+    expect(unmapped).toEqual([hva]);
+    expect(closed).toEqual(fd < 0 ? [] : [fd]);
+    expect(Mapping.containing(kernel, hva, UNIT)).toBeUndefined();
+  });
+
+  it('is left alone when it was closed', async () => {
+    (() => {
+      const mapping = kvm.mapMemfd(UNIT);
+      mapping.close();
+    })();
+    const other = (() => kvm.mapAnonymous(UNIT).hva)();
+    // The other one goes too: so the collector has been here.
+    await collected(() => unmapped.length > 1 && unmapped.includes(other));
+    await setImmediate();
+    expect([unmapped.length, closed.length]).toEqual([2, 1]);
+  });
+});
+
+it('who showed a mapping and was dropped is not told any more of what is written there', async () => {
+  const mapping = kvm.mapAnonymous(UNIT);
+  const shown = (() => {
+    const space = new AddressSpace({ littleEndian: true, pageSize: PAGE });
+    space.addRam(0, mapping);
+    return new WeakRef(space);
+  })();
+  // Nobody looks at it meanwhile, which would keep it.
+  for (let i = 0; i < 5; i++) {
+    await setImmediate();
+    gc();
+  }
+  expect(shown.deref()).toBeUndefined();
+  expect(mapping.write(0, Uint8Array.of(7))).toBe(1);
+  expect(byteAt(mapping, 0)).toBe(7);
+});
+
+it('a memfd that is descriptor 0, since standard input was closed, is closed as any other', async () => {
+  const memfd = kernel.memfdCreate('memory', UNIT, 0);
+  const { mmap } = kernel;
+  kernel.mmap = (length, prot, flags, fd, ...place) =>
+    mmap.call(kernel, length, prot, flags, fd === 0 ? memfd : fd, ...place);
+  Mapping.ofMemfd(kernel, 0, UNIT).close();
+  expect(closed).toEqual([0]);
+  (() => Mapping.ofMemfd(kernel, 0, UNIT).hva)();
+  await collected(() => unmapped.length > 1);
+  expect(closed).toEqual([0, 0]);
+});
 
 describe('a mapping that is closed', () => {
   it('is unmapped once, and its memfd closed once', () => {

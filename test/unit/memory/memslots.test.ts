@@ -185,6 +185,11 @@ describe.each(backends)('memslots on $name', ({ options }) => {
     expect(explain({ memorySize: UNIT + 1 })).toContain('memory_size 0x100001 is not a multiple');
     expect(explain({ userspaceAddr: ram.hva + 1 })).toContain('userspace_addr');
     expect(explain({ flags: 0x100 })).toContain('0x100');
+    const wrong = (given: Partial<Parameters<typeof vm.setUserMemoryRegion>[0]>) => (): void =>
+      void vm.setUserMemoryRegion({ ...good, ...given });
+    expect(wrong({ flags: -1 })).toThrow('"region.flags"');
+    expect(wrong({ slot: -1 })).toThrow('"region.slot"');
+    expect(wrong({ guestPhysAddr: -1 })).toThrow('"region.guestPhysAddr"');
     expect(explain({ slot: 0x7fff + 1 })).toContain('KVM_CAP_NR_MEMSLOTS');
     expect(explain({ slot: 7 << 16 })).toContain('address space 7');
     expect(explain({ memorySize: 0 })).toContain('there is no slot 0');

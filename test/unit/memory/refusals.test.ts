@@ -291,6 +291,10 @@ describe('holes', () => {
     expect([...space.holes()]).toEqual([{ gpa: 0, size: 1n << 64n }]);
     expect([...space.holes(PAGE)]).toEqual([{ gpa: 0, size: PAGE }]);
     expect([...space.holes(0)]).toEqual([]);
+    const { MAX_SAFE_INTEGER } = Number;
+    expect([...space.holes(MAX_SAFE_INTEGER)]).toEqual([{ gpa: 0, size: MAX_SAFE_INTEGER }]);
+    expect([...space.holes(2n ** 53n)]).toEqual([{ gpa: 0, size: 2n ** 53n }]);
+    expect(() => [...space.holes(-1)]).toThrow('"end"');
     space.addRam(UNIT, kvm.mapAnonymous(UNIT));
     expect([...space.holes(UNIT)]).toEqual([{ gpa: 0, size: UNIT }]);
     expect([...space.holes(UNIT + PAGE)]).toEqual([{ gpa: 0, size: UNIT }]);

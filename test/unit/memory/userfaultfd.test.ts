@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { Kvm, type KvmError, PageFaults, TrackedWrites } from '../../../lib/index.ts';
 import { EmulatedKernel, ERRNO } from '../../../lib/raw.ts';
@@ -206,6 +207,14 @@ describe('writes that are tracked', () => {
     expect(bitmap[0]).toBe(1);
     bitmap[0] = 0xff;
     expect(writes.count).toBe(0);
+  });
+
+  it('say that they are closed', () => {
+    const writes = new TrackedWrites(kvm.mapAnonymous(4 * PAGE));
+    expect(inspect(writes)).toMatch(/, 0 pages collected$/);
+    expect(inspect(writes)).not.toContain('(closed)');
+    writes.close();
+    expect(inspect(writes)).toMatch(/ \(closed\), 0 pages collected$/);
   });
 
   it('end once, and can not be collected afterwards', () => {

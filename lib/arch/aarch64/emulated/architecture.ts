@@ -62,6 +62,7 @@ function aarch64Machine(release: Release): Machine {
       [CAP.NR_VCPUS, 1],
       [CAP.MAX_VCPUS, MAX_VCPUS],
       [CAP.MAX_VCPU_ID, MAX_VCPUS],
+      [CAP.ONE_REG, 1],
       [CAP.NR_MEMSLOTS, common.userSlots],
       [CAP.MP_STATE, 1],
       [CAP.COALESCED_MMIO, coalescedMmioPage],

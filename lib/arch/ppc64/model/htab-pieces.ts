@@ -41,7 +41,7 @@ export class HtabPieces {
       this.#pieces.push(copyOf(piece));
       return;
     }
-    const bytes = this.#pieces.length === 0 ? piece : Buffer.concat([...this.#pieces, piece]);
+    const bytes = this.#held === piece.length ? piece : Buffer.concat([...this.#pieces, piece]);
     const whole = this.#located(() => {
       const length = wholeHtabChunks(bytes, this.#format);
       if (length > 0) use(bytes.subarray(0, length));

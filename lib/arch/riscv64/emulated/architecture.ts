@@ -40,6 +40,7 @@ function riscv64Machine(release: Release): Machine {
       [CAP.NR_VCPUS, 1],
       [CAP.MAX_VCPUS, MAX_VCPUS],
       [CAP.MAX_VCPU_ID, MAX_VCPUS],
+      [CAP.ONE_REG, 1],
       [CAP.NR_MEMSLOTS, common.userSlots],
       [CAP.MP_STATE, 1],
       [CAP.VM_GPA_BITS, GPA_BITS],

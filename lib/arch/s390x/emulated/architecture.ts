@@ -43,6 +43,7 @@ function s390xMachine(release: Release): Machine {
       [CAP.NR_VCPUS, 1],
       [CAP.MAX_VCPUS, MAX_VCPUS],
       [CAP.MAX_VCPU_ID, MAX_VCPUS],
+      [CAP.ONE_REG, 1],
       [CAP.NR_MEMSLOTS, userSlots],
       [CAP.MP_STATE, 1],
       [CAP.ENABLE_CAP, 1],

@@ -104,6 +104,7 @@ function capabilities(machine: Omit<Machine, 'capabilities'>, build: X86_64Build
     [CAP.IOEVENTFD_NO_LENGTH, 1],
     [CAP.READONLY_MEM, 1],
     [CAP.SYNC_REGS, 7],
+    [CAP.ONE_REG, release.since(6, 18) ? 1 : 0],
     [CAP.ENABLE_CAP, release.since(6, 0) ? 1 : 0],
     [CAP.MULTI_ADDRESS_SPACE, build.smm ? 2 : 0],
     [CAP.MANUAL_DIRTY_LOG_PROTECT2, machine.manualProtect],

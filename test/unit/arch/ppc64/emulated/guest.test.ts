@@ -204,6 +204,20 @@ it('the log keeps a page whose entry was removed after the store, and loses it w
   expect(vm.dirty()).toEqual([5]);
 });
 
+it('a page that was changed through an entry is so for the next one that says C, as the kernel’s reverse map has it', () => {
+  const vm = realModeVm([0x5000n, 0x6000n]);
+  vm.run(store(0x5000, 4, 1n));
+  const [slot, [v, r]] = vrma(18, 0x5000n, 0n);
+  vm.write(slot, [], 1);
+  expect(vm.dirty()).toEqual([5]);
+  const [other, [otherV, otherR]] = vrma(18, 0x6000n, 0n);
+  vm.write(other, [], 1);
+  const CHANGED = 0x80n;
+  expect(vm.hcall(0x08, 0x40_0000_0000n >> 1n, BigInt(slot), v, r | CHANGED)[0]).toBe(0n);
+  expect(vm.hcall(0x08, 0x40_0000_0000n >> 1n, BigInt(other), otherV, otherR | CHANGED)[0]).toBe(0n);
+  expect(vm.dirty()).toEqual([5]);
+});
+
 it('turning the log on again reports what was changed meanwhile', () => {
   const vm = realModeVm([0x5000n]);
   vm.slot(0, 0, vm.memorySize, 0);

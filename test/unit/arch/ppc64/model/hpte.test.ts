@@ -204,5 +204,34 @@ describe('a table', () => {
     expect(() => table.get(16384)).toThrow(/"slot" is out of range/);
     expect(() => table.set(-1, { v: 0, r: 0 })).toThrow(RangeError);
     expect(() => table.get(0.5)).toThrow(RangeError);
+    // Words are aligned, as everywhere.
+    for (const at of [1, 2, 3]) {
+      const bytes = new Uint8Array(2 ** 18 + 4).subarray(at, at + 2 ** 18);
+      expect(() => new Htab(18, bytes)).toThrow('"bytes.byteOffset"');
+    }
+    expect(new Htab(18, new Uint8Array(2 ** 18 + 4).subarray(4)).entryCount).toBe(16384);
+  });
+
+  it('is cleared from a slot on, so many or all', () => {
+    const valid = (...cleared: Parameters<Htab['clear']>) => {
+      const table = new Htab(18);
+      for (const slot of [0, 2, 3, 16383]) table.set(slot, { v: 1, r: 0 });
+      table.clear(...cleared);
+      return [0, 2, 3, 16383].filter((slot) => table.isValid(slot));
+    };
+    expect(valid()).toEqual([]);
+    expect(valid(3)).toEqual([0, 2]);
+    expect(valid(2, 1)).toEqual([0, 3, 16383]);
+    expect(valid(3, 0)).toEqual([0, 2, 3, 16383]);
+    expect(valid(16384)).toEqual([0, 2, 3, 16383]);
+    expect(() => valid(3, 16382)).toThrow('"count"');
+    expect(() => valid(16385)).toThrow('"slot"');
+  });
+
+  it('shows how much of it is valid', () => {
+    const table = new Htab(18);
+    for (const slot of [0, 5, 16383]) table.set(slot, { v: 1, r: 0 });
+    table.set(6, { v: 0x10, r: 1 });
+    expect(inspect(table)).toBe('Htab of order 18: 16384 slots in 2048 groups, 3 of them valid');
   });
 });

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import {
   applyHtabStream,
   checkHtabStream,
@@ -124,8 +124,15 @@ describe('decoding', () => {
   });
 
   it.each<[string, Buffer, string, number]>([
+    [
+      'a header of which little is there',
+      Buffer.concat([stream([0, [A], 0]), Buffer.alloc(3)]),
+      'truncated-header',
+      24,
+    ],
     ['half a header', Buffer.concat([stream([0, [A], 0]), Buffer.alloc(5)]), 'truncated-header', 24],
     ['half an entry', stream([0, [A, B], 0]).subarray(0, 39), 'truncated-entries', 0],
+    ['an entry of which a doubleword is there', stream([0, [A, B], 0]).subarray(0, 32), 'truncated-entries', 0],
     ['more entries announced than there are', stream([0, [A], 0, 0xffff]), 'index', 0],
     ['slots beyond the end', stream([0, [A], 0], [16383, [B], 1]), 'index', 24],
     ['an index beyond the end', stream([0xffff_ffff, [], 0]), 'index', 0],
@@ -143,7 +150,48 @@ describe('decoding', () => {
     expect(() => checkHtabStream(stream([4, [A, [0n, 0n]], 0]))).toThrow(
       'the entry of slot 5 lacks VALID (at byte 24 of the HTAB stream)',
     );
+    expect(() => checkHtabStream(Buffer.concat([stream([4, [A], 0]), Buffer.alloc(5)]))).toThrow(
+      'a chunk header has 8 bytes, 5 are left (at byte 24 of',
+    );
+    expect(() => checkHtabStream(stream([0, [A], 0], [4, [A, A], 0]).subarray(0, 50))).toThrow(
+      '2 valid entries have 32 bytes, 18 are left (at byte 24 of',
+    );
+    expect(() => checkHtabStream(stream([0, [A], 0]).subarray(0, 16))).toThrow(
+      '1 valid entry has 16 bytes, 8 are left',
+    );
     expect(new HtabStreamError('index', 3, 'x')).toBeInstanceOf(RangeError);
+  });
+
+  it('takes empty slots 64 times over the table, and no more', () => {
+    const turns = (count: number) => Buffer.concat(Array(count).fill(stream([0, [], 8])));
+    expect(checkHtabStream(turns(64), { entryCount: 8 })).toMatchObject({ chunks: 64, invalid: 512 });
+    expect(() => checkHtabStream(turns(65), { entryCount: 8 })).toThrow(
+      '520 slots are told to be empty, more than 64 times the 8 of the table (at byte 0 of',
+    );
+    // Valid ones carry their bytes: nothing is made of nothing.
+    expect(checkHtabStream(Buffer.concat(Array(65).fill(stream([0, [A], 0]))), { entryCount: 1 }).valid).toBe(65);
+  });
+
+  it('finds orders up to 28, and says that of others it must be told', () => {
+    const far = stream([2 ** 24, [A], 0]);
+    expect(() => decodeHtabStream(far)).toThrow(/; a table of an order above 28 must be told of \(at byte 0 of/);
+    const wrong = stream([5, [[B[0] & ~1n, B[1]]], 0]);
+    expect(() => decodeHtabStream(wrong)).toThrow('lacks VALID (at byte 8 of');
+    expect(orderFor(2 ** 24)).toBe(28);
+  });
+
+  it('counts gaps: a first pass has none', () => {
+    expect(checkHtabStream(stream([0, [A], 2], [3, [], 1], [4, [B], 0]))).toEqual({
+      chunks: 3,
+      valid: 2,
+      invalid: 3,
+      extent: 5,
+      gapless: true,
+    });
+    expect(checkHtabStream(stream([0, [A], 2], [1, [], 1])).gapless).toBe(false);
+    expect(checkHtabStream(stream([1, [A], 2])).gapless).toBe(false);
+    // Back to what was told before: the highest slot counts.
+    expect(checkHtabStream(stream([0, [A, A], 2], [0, [], 1]))).toMatchObject({ extent: 4, gapless: false });
   });
 });
 
@@ -177,5 +225,80 @@ describe('changes', () => {
     expect(encodeHtabChanges(before, after)).toEqual(new Uint8Array(stream([1, [B], 1], [100, [A], 0])));
     expect(encodeHtabChanges(after, after)).toHaveLength(0);
     expect(() => encodeHtabChanges(before, new Htab(19))).toThrow(RangeError);
+  });
+
+  it('come in chunks of valid entries and then of empty slots', () => {
+    const before = decodeHtabStream(stream([0, [A, A, A, A], 0]));
+    const after = decodeHtabStream(stream([1, [B], 1], [3, [B], 0]));
+    expect(encodeHtabChanges(before, after)).toEqual(new Uint8Array(stream([0, [], 1], [1, [B], 1], [3, [B], 0])));
+  });
+
+  it('have big-endian headers for a kernel that has them', () => {
+    const before = new Htab(18);
+    const after = decodeHtabStream(stream([0x102, [A], 0]));
+    expect([...encodeHtabChanges(before, after, { headers: 'big' }).subarray(0, 8)]).toEqual([0, 0, 1, 2, 0, 1, 0, 0]);
+    expect([...encodeHtabChanges(before, after).subarray(0, 8)]).toEqual([2, 1, 0, 0, 1, 0, 0, 0]);
+    expect(() => encodeHtabChanges(before, after, { headers: 'middle' as 'big' })).toThrow('"options.headers"');
+  });
+
+  it('are cut at 65535, to the last slot', () => {
+    const [none, all] = [new Htab(20), new Htab(20)];
+    for (let at = 7; at < all.bytes.length; at += 16) all.bytes[at] = 1;
+    // Headers alone: 65535 empty slots, and one.
+    const removed = [stream([0, [], 65535]), stream([65535, [], 1])];
+    expect(Buffer.compare(encodeHtabChanges(all, none), Buffer.concat(removed))).toBe(0);
+    const added = encodeHtabChanges(none, all);
+    expect(added).toHaveLength(8 + 65535 * 16 + 8 + 16);
+    expect([...added.subarray(0, 8)]).toEqual([0, 0, 0, 0, 0xff, 0xff, 0, 0]);
+    expect([...added.subarray(-24, -16)]).toEqual([0xff, 0xff, 0, 0, 1, 0, 0, 0]);
+  });
+});
+
+describe('what an encoded stream takes', () => {
+  afterEach(() => {
+    vi.restoreAllMocks();
+  });
+
+  it('is little more than it has bytes, from any slot on', () => {
+    const table = new Htab(21);
+    for (let slot = 0; slot < table.entryCount; slot += 2) if (slot % 16 !== 0) table.setV(slot, 0, 1);
+    for (const from of [0, 100, 65_536, 131_000]) {
+      const bytes = encodeHtabStream(table, { from });
+      // Runs are cut: two headers for each 65535 slots or part of them, and one.
+      const most = (2 * Math.ceil((table.entryCount - from) / 65_535) + 1) * 8;
+      expect(bytes.buffer.byteLength - bytes.length).toBeLessThanOrEqual(most);
+    }
+    const bolted = encodeHtabStream(table, { boltedOnly: true });
+    expect(bolted.buffer.byteLength).toBeLessThanOrEqual(64);
+  });
+
+  it('shows nothing of what was in memory before', () => {
+    vi.spyOn(Buffer, 'allocUnsafeSlow').mockImplementation((size) => Buffer.alloc(size).fill(0xee));
+    const bytes = encodeHtabStream(decodeHtabStream(stream([0, [A, B], 5])));
+    const rest = new Uint8Array(bytes.buffer).subarray(bytes.length);
+    expect(rest.length).toBeGreaterThan(0);
+    expect(rest.every((byte) => byte === 0)).toBe(true);
+  });
+
+  it('leaves what is behind it in bytes of the caller’s, and may end with them', () => {
+    expect([...encodeHtabStream(new Htab(18), { into: new Uint8Array(8) })]).toEqual([0, 0, 0, 0, 0, 0, 0, 0x40]);
+    expect(() => encodeHtabStream(new Htab(18), { into: new Uint8Array(7) })).toThrow('"options.into.byteLength"');
+    const into = new Uint8Array(12).fill(0xee);
+    encodeHtabStream(new Htab(18), { into });
+    expect([...into.subarray(8)]).toEqual([0xee, 0xee, 0xee, 0xee]);
+  });
+});
+
+describe('how a stream is read', () => {
+  it.each([
+    ['format.headers', { headers: 'middle' }],
+    ['format.loops.apply', { loops: { encode() {} } }],
+    ['format.loops.encode', { loops: { apply() {} } }],
+    ['format.loops', { loops: 1 }],
+    ['format.entryCount', { entryCount: -1 }],
+  ])('must make sense: %s', (name, format) => {
+    expect(() =>
+      checkHtabStream(new Uint8Array(0), format as unknown as Parameters<typeof checkHtabStream>[1]),
+    ).toThrow(`"${name}"`);
   });
 });

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { type GuestFault, instruction } from '../../../../../lib/emulated/guest.ts';
+import { type GuestFault, instruction, spin } from '../../../../../lib/emulated/guest.ts';
 import { MEM } from '../../../../../lib/uapi/flags.ts';
-import { DATA, PREFIX, results } from './guest-machine.ts';
+import { DATA, PREFIX, results, running } from './guest-machine.ts';
 import { type Machine, MIB, REAL64 } from './machine.ts';
 
 const [SET_KEY, CLEAR_FRAME, MIB_FRAME, GIB_FRAMES] = [0x2_0000n, 0x1_0000n, 0x1000n, 0x2000n];
@@ -59,6 +59,17 @@ describe('PFMF', () => {
     expect(found).toEqual([BigInt(DATA) | 5n, BigInt(2 * MIB)]);
     expect(machine.keys(DATA / 4096 - 1, 3)).toEqual(Uint8Array.of(0, 0x36, 0));
     expect(machine.keys((2 * MIB) / 4096 - 4, 5)).toEqual(Uint8Array.of(0, 0x52, 0x52, 0x52, 0));
+  });
+
+  it('goes on above 4 GiB where the one before ended', () => {
+    const found: unknown[] = [];
+    const machine = running(REAL64, function* () {
+      found.push(yield instruction('PFMF', CLEAR_FRAME | MIB_FRAME, 0x1_fff0_0000n));
+      yield spin;
+    });
+    expect(machine.slot(1, 0x1_fff0_0000, MIB, machine.map(MIB))).toBe(0);
+    machine.kernel.run(machine.vcpu, 0);
+    expect(found).toEqual([0x2_0000_0000n]);
   });
 
   it('a large frame has an absolute address, a small one a real one', () => {

@@ -45,6 +45,23 @@ describe('invalidation', () => {
     expect([machine.read(0x8000, 8), machine.read(MIB, 8)]).toEqual([0x10, 0x10]);
   });
 
+  it('IDTE makes so many more entries invalid, and none behind the table', () => {
+    const INVALID = 0x20n;
+    const entries = (first: number, more: number): number[] => {
+      const machine = running(REAL64, function* () {
+        yield instruction('IDTE', BigInt(SEGMENTS), (BigInt(first) << 20n) | BigInt(more));
+        yield spin;
+      });
+      for (let i = 0; i < 2050; i++) machine.pokeDoubleword(SEGMENTS + i * 8, BigInt(PAGES));
+      machine.kernel.run(machine.vcpu, 0);
+      const table = Buffer.from(machine.peek(SEGMENTS, 2050 * 8));
+      return [...Array(2050).keys()].filter((i) => (table.readBigUInt64BE(i * 8) & INVALID) !== 0n);
+    };
+    expect(entries(5, 0)).toEqual([5]);
+    expect(entries(5, 2)).toEqual([5, 6, 7]);
+    expect(entries(2045, 7)).toEqual([2045, 2046, 2047]);
+  });
+
   it('CSPG exchanges a doubleword, or says what is there', () => {
     const { machine, found } = results(REAL64, function* (push) {
       push(yield instruction('CSPG', 1n, 2n, BigInt(PAGES)));

@@ -104,6 +104,17 @@ describe('keys of other kernels and processes', () => {
     expect(keys).toEqual(Uint8Array.of(0, 0));
   });
 
+  it('7.0: user space sets R and C of the pages that it touches itself, and that the guest has', () => {
+    const machine = new Machine({ release: '7.0' }).addMemory();
+    for (const at of [0x1_f000, 0x2_0000, 0x2_1000, 0x2_2000]) machine.read(at, 8);
+    machine.setKeys(0x1f, 0, 0, 0, 0, 0);
+    machine.poke(0x2_0ff8, new Uint8Array(16));
+    expect(machine.keys(0x1f, 5)).toEqual(Uint8Array.of(0, 6, 6, 0, 0));
+    machine.setKeys(0x1f, 0, 0, 0, 0, 0);
+    machine.peek(0x2_2000, 0x1008);
+    expect(machine.keys(0x1f, 5)).toEqual(Uint8Array.of(0, 0, 0, 4, 0));
+  });
+
   it.each([
     ['6.12', 0x50],
     ['7.0', 1],

@@ -205,6 +205,52 @@ describe('with DAT on, as the real kernel answered', () => {
     expect(write ? machine.write(address, size, flags) : machine.read(address, size, flags)).toBe(expected);
   });
 
+  it('reads frames that follow one another each from where it is: the prefix area stands between', () => {
+    const machine = new Machine();
+    const prefix = 0x4000;
+    machine.latch(DAT64, { 0: 0xe0n, 1: 0x10_0000n }, prefix);
+    machine.addMemory();
+    machine.pokeDoubleword(0x10_0000, 0x11_0000n);
+    // Virtual is real, so that the table says nothing of the prefix.
+    for (let i = 0; i < 256; i++) machine.pokeDoubleword(0x11_0000 + 8 * i, BigInt(i << 12));
+    for (let frame = 0; frame < 9; frame++) machine.poke(frame << 12, new Uint8Array(4096).fill(0xa0 + frame));
+    const firstOf = (address: number, pages: number): number[] => {
+      const buf = new Uint8Array(pages << 12);
+      expect(machine.read(address, buf.length, { buf })).toBe(0);
+      return [...Array(pages).keys()].map((page) => buf[(page << 12) + 0xfff]!);
+    };
+    // Real 4 and 5 are absolute 0 and 1, and the other way round.
+    expect(firstOf(0x2000, 6)).toEqual([0xa2, 0xa3, 0xa0, 0xa1, 0xa6, 0xa7]);
+    expect(firstOf(0x0000, 4)).toEqual([0xa4, 0xa5, 0xa2, 0xa3]);
+    expect(firstOf(0x5000, 2)).toEqual([0xa1, 0xa6]);
+  });
+
+  it('reads the last page of a table from it, and the next from the next table', () => {
+    const machine = guest();
+    machine.pokeDoubleword(0x10_0008, 0x12_0000n);
+    // What is behind the first table looks as if it went on.
+    for (const [at, frame] of [
+      [0x11_0000 + 8 * 255, 0x6_0000n],
+      [0x11_0000 + 8 * 256, 0x6_1000n],
+      [0x11_0000 + 8 * 257, 0x6_2000n],
+      [0x12_0000, 0x7_0000n],
+      [0x12_0008, 0x7_1000n],
+    ] as const)
+      machine.pokeDoubleword(at, frame);
+    machine.poke(0x6_1000, new Uint8Array(8192).fill(0xbb));
+    machine.poke(0x7_0000, new Uint8Array(8192).fill(0xcc));
+    const buf = new Uint8Array(3 << 12);
+    expect(machine.read(MIB - 0x1000, buf.length, { buf })).toBe(0);
+    expect([buf[0x1000], buf[0x1fff], buf[0x2000], buf[0x2fff]]).toEqual([0xcc, 0xcc, 0xcc, 0xcc]);
+  });
+
+  it.each(['6.12', '7.0'])('sets R of each page that it reads across, on %s', (release) => {
+    const machine = new Machine({ release }).addMemory();
+    expect(machine.setKeys(0x20, 0x10, 0x20, 0x30, 0x40)).toBe(0);
+    expect(machine.read(0x2_0800, 0x2000)).toBe(0);
+    expect(machine.keys(0x20, 4)).toEqual(Uint8Array.of(0x14, 0x24, 0x34, 0x40));
+  });
+
   it('leaves the buffer alone unless everything was read', () => {
     const machine = guest();
     const buf = new Uint8Array(8).fill(0xee);

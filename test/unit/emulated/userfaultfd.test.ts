@@ -1,0 +1,146 @@
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { spin } from '../../../lib/emulated/guest.ts';
+import { EmulatedKernel, ERRNO, MAP, PROT } from '../../../lib/raw.ts';
+import { UFFD_FEATURE, UFFDIO_COPY_MODE, UFFDIO_REGISTER_MODE } from '../../../lib/uapi/userfaultfd.ts';
+
+const PAGE = 4096;
+const HUGE = 0x20_0000;
+const RW = PROT.READ | PROT.WRITE;
+const { MISSING, MINOR, WP } = UFFDIO_REGISTER_MODE;
+
+let kernel: EmulatedKernel;
+let uffd: NonNullable<EmulatedKernel['uffd']>;
+let fd: number;
+
+/** A userfaultfd whose API was agreed on. */
+function open(): number {
+  const opened = uffd.userfaultfd(0);
+  expect(uffd.uffdApi(opened, BigUint64Array.of(0n, 0n))).toBe(0);
+  return opened;
+}
+
+const map = (length: number, flags = 0): number =>
+  kernel.mmap(length, RW, MAP.PRIVATE | MAP.ANONYMOUS | flags, -1, 0, 0, 0);
+
+beforeEach(() => {
+  kernel = new EmulatedKernel({ arch: 'x86_64' });
+  uffd = kernel.uffd!;
+  fd = open();
+});
+
+describe('a range that is registered', () => {
+  it('belongs to one userfaultfd, and what is before and behind it to nobody', () => {
+    const hva = map(4 * PAGE);
+    const [mine, other] = [fd, open()];
+    expect(uffd.uffdRegister(mine, hva + PAGE, 2 * PAGE, WP)).toBe(0);
+    // Who waits for one mapping waits for one userfaultfd; another mapping is another's.
+    expect(uffd.uffdRegister(other, hva + PAGE, PAGE, WP)).toBe(-ERRNO.EBUSY);
+    const elsewhere = map(4 * PAGE);
+    expect(elsewhere).toBeGreaterThan(hva);
+    expect(uffd.uffdRegister(other, elsewhere, 4 * PAGE, WP)).toBe(0);
+    expect(uffd.uffdRegister(mine, hva, PAGE, MISSING)).toBe(0);
+    expect(uffd.uffdUnregister(mine, hva, 4 * PAGE)).toBe(0);
+    expect(uffd.uffdRegister(other, hva, 4 * PAGE, WP)).toBe(0);
+  });
+});
+
+it('ranges whose stores nobody waits for are each of whom they were registered by', () => {
+  const hva = map(4 * PAGE);
+  const [mine, other] = [0, 1].map(() => {
+    const opened = uffd.userfaultfd(0);
+    expect(uffd.uffdApi(opened, BigUint64Array.of(BigInt(UFFD_FEATURE.WP_ASYNC), 0n))).toBe(0);
+    return opened;
+  });
+  expect(uffd.uffdRegister(mine!, hva + 2 * PAGE, PAGE, WP)).toBe(0);
+  expect(uffd.uffdRegister(other!, hva + 2 * PAGE, PAGE, WP)).toBe(-ERRNO.EBUSY);
+  expect(uffd.uffdRegister(other!, hva + PAGE, 2 * PAGE, WP)).toBe(-ERRNO.EBUSY);
+  expect(uffd.uffdRegister(other!, hva, 2 * PAGE, WP)).toBe(0);
+  expect(uffd.uffdRegister(other!, hva + 3 * PAGE, PAGE, WP)).toBe(0);
+});
+
+it('what was unmapped of a mapping stays reserved: private memory, whatever was there', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'kvm-bridge-'));
+  try {
+    const path = join(folder, 'file');
+    writeFileSync(path, Buffer.alloc(4 * PAGE));
+    const file = openSync(path, 'r+');
+    const hva = kernel.mmap(4 * PAGE, RW, MAP.SHARED, file, 0, 0, 0);
+    closeSync(file);
+    expect(kernel.munmap(hva + PAGE, PAGE)).toBe(0);
+    expect(uffd.uffdRegister(fd, hva, PAGE, MISSING)).toBe(-ERRNO.EINVAL);
+    expect(uffd.uffdRegister(fd, hva + PAGE, PAGE, MINOR)).toBe(-ERRNO.EINVAL);
+    expect(uffd.uffdRegister(fd, hva + PAGE, PAGE, MISSING)).toBe(0);
+    expect(uffd.uffdRegister(fd, hva + PAGE, 2 * PAGE, MISSING)).toBe(-ERRNO.EINVAL);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+describe('a page that is brought', () => {
+  it('is one that is registered and missing', () => {
+    const hva = map(4 * PAGE);
+    expect(uffd.uffdRegister(fd, hva, 2 * PAGE, MISSING)).toBe(0);
+    const bytes = new Uint8Array(PAGE).fill(7);
+    expect(uffd.uffdCopy(fd, hva, bytes, 0)).toBe(PAGE);
+    expect(uffd.uffdCopy(fd, hva, bytes, 0)).toBe(-ERRNO.EEXIST);
+    expect(uffd.uffdZeropage(fd, hva, PAGE, 0)).toBe(-ERRNO.EEXIST);
+    expect(uffd.uffdZeropage(fd, hva + PAGE, PAGE, 0)).toBe(PAGE);
+    expect(uffd.uffdCopy(fd, hva + 2 * PAGE, bytes, 0)).toBe(-ERRNO.ENOENT);
+    expect(uffd.uffdCopy(fd, hva + 8, bytes, 0)).toBe(-ERRNO.EINVAL);
+    expect(uffd.uffdCopy(fd, hva + PAGE, bytes.subarray(1), 0)).toBe(-ERRNO.EINVAL);
+    // Protected only where that was registered.
+    expect(uffd.uffdCopy(fd, hva + PAGE, bytes, UFFDIO_COPY_MODE.WP)).toBe(-ERRNO.EINVAL);
+    const back = new Uint8Array(2 * PAGE);
+    expect(kernel.readMemory(hva, back)).toBe(2 * PAGE);
+    expect([back[0], back[PAGE - 1], back[PAGE]]).toEqual([7, 7, 0]);
+  });
+
+  it('ends at the first that is there: the bytes before it are told', () => {
+    const hva = map(4 * PAGE);
+    expect(uffd.uffdRegister(fd, hva, 4 * PAGE, MISSING)).toBe(0);
+    expect(uffd.uffdZeropage(fd, hva + 2 * PAGE, PAGE, 0)).toBe(PAGE);
+    expect(uffd.uffdCopy(fd, hva, new Uint8Array(4 * PAGE), 0)).toBe(2 * PAGE);
+  });
+
+  it('is a whole one where pages are huge, and never one of zeros', () => {
+    const hva = map(2 * HUGE, MAP.HUGETLB);
+    expect(hva % HUGE).toBe(0);
+    expect(uffd.uffdRegister(fd, hva, 2 * HUGE, MISSING)).toBe(0);
+    expect(uffd.uffdCopy(fd, hva, new Uint8Array(PAGE), 0)).toBe(-ERRNO.EINVAL);
+    expect(uffd.uffdCopy(fd, hva + PAGE, new Uint8Array(HUGE), 0)).toBe(-ERRNO.EINVAL);
+    expect(uffd.uffdZeropage(fd, hva, HUGE, 0)).toBe(-ERRNO.EINVAL);
+    expect(uffd.uffdCopy(fd, hva, new Uint8Array(HUGE).fill(1), 0)).toBe(HUGE);
+    expect(uffd.uffdCopy(fd, hva, new Uint8Array(HUGE), 0)).toBe(-ERRNO.EEXIST);
+  });
+});
+
+describe('this thread', () => {
+  it('changes no slots of a VM whose guest runs and may wait for a page of its own', async () => {
+    const vm = kernel.createVm(kernel.openKvm(), 0);
+    const [served, plain] = [map(PAGE), map(PAGE)];
+    const slot = (of: number, at: number, gpa: number): number =>
+      kernel.setUserMemoryRegion(of, at, 0, gpa, PAGE, at === 0 ? served : plain);
+    expect(slot(vm, 0, 0)).toBe(0);
+    const vcpu = kernel.createVcpu(vm, 0);
+    kernel.loadGuest(
+      vcpu,
+      (function* () {
+        yield spin;
+      })(),
+    );
+    expect(uffd.uffdRegister(fd, served, PAGE, MISSING)).toBe(0);
+    // No guest runs: nobody waits.
+    expect(slot(vm, 1, PAGE)).toBe(0);
+    const running = kernel.runAsync(vcpu);
+    expect(slot(vm, 2, 2 * PAGE)).toBe(-ERRNO.EDEADLK);
+    // Another VM, whose guest doesn't.
+    const other = kernel.createVm(kernel.openKvm(), 0);
+    expect(slot(other, 1, 0)).toBe(0);
+    kernel.kick(vcpu);
+    expect(await running).toBe(-ERRNO.EINTR);
+    expect(slot(vm, 2, 2 * PAGE)).toBe(0);
+  });
+});
