@@ -1,6 +1,7 @@
 /**
- * npm run mutate -- AREA[:OFFSET] [what stryker takes]: mutates an area, and fails for a mutant that no test noticed, unless
+ * npm run mutate -- AREA[:OFFSET] [--slow] [what stryker takes]: mutates an area, and fails for a mutant that no test noticed, unless
  * same-program.mjs says why it is the same program. Of an area with a sample, OFFSET (below the sample, 0 if it is left out) says which one.
+ * With --slow those that no quick test noticed the last time are tried with slow ones.
  */
 
 import { spawnSync } from 'node:child_process';
@@ -10,28 +11,38 @@ import { AREAS, areaOf } from './areas.mjs';
 import { SAME_PROGRAM } from './same-program.mjs';
 import { isSampled } from './sample.mjs';
 
-const [wanted = '', ...options] = process.argv.slice(2);
+const [wanted = '', ...given] = process.argv.slice(2);
+const slow = given.includes('--slow');
+const options = given.filter((option) => option !== '--slow');
 const area = areaOf(wanted);
 if (area === undefined) {
-  console.error(`usage: npm run mutate -- AREA[:OFFSET], one of ${AREAS.map((one) => one.name).join(', ')}`);
+  console.error(`usage: npm run mutate -- AREA[:OFFSET] [--slow], one of ${AREAS.map((one) => one.name).join(', ')}`);
   process.exit(2);
 }
 const report = `.stryker/${wanted}.json`;
 rmSync(report, { force: true });
-forgetErrors(`.stryker/${wanted}.incremental.json`);
+forget(`.stryker/${wanted}.incremental.json`, slow ? ['RuntimeError', 'Survived', 'NoCoverage'] : ['RuntimeError']);
 const addon = resolve('build/Release/kvm_bridge.node');
 const run = spawnSync('npx', ['stryker', 'run', ...options], {
   stdio: 'inherit',
-  env: { ...process.env, MUTATE_AREA: wanted, ...(existsSync(addon) && { KVM_BRIDGE_ADDON: addon }) },
+  env: {
+    ...process.env,
+    MUTATE_AREA: wanted,
+    ...(existsSync(addon) && { KVM_BRIDGE_ADDON: addon }),
+    ...(slow && { MUTATE_SLOW: '1' }),
+  },
 });
 if (run.status !== 0 || !existsSync(report)) process.exit(run.status || 1);
 
-/** A mutant that was not in the sample may be in it now, where lines were added above it: what was said of it is not said again. */
-function forgetErrors(path) {
+/**
+ * Has mutants of which the last run said one of `statuses` tried again. One that was not in the sample (a RuntimeError) may be in it now, where
+ * lines were added above it.
+ */
+function forget(path, statuses) {
   if (!existsSync(path)) return;
   const results = JSON.parse(readFileSync(path, 'utf8'));
   for (const file of Object.values(results.files)) {
-    file.mutants = file.mutants.filter(({ status }) => status !== 'RuntimeError');
+    file.mutants = file.mutants.filter(({ status }) => !statuses.includes(status));
   }
   writeFileSync(path, JSON.stringify(results));
 }

@@ -1,8 +1,7 @@
 import { basename } from 'node:path';
 
 /** What all tests of one mutant may take together, and one of them, by the dry run. */
-const TOGETHER_MS = 4000;
-const ALONE_MS = 800;
+const [TOGETHER_MS, ALONE_MS] = process.env.MUTATE_SLOW === undefined ? [4000, 800] : [30_000, 10_000];
 
 /** How many of the tests that failed for mutants of a file are remembered. */
 const REMEMBERED = 12;
