@@ -313,13 +313,13 @@ export const SAME_PROGRAM = [
     file: 'lib/arch/ppc64/emulated/hpt.ts',
     code: 'isWritable(newHi, newLo) && !isWritable(oldHi, oldLo)',
     as: 'true',
-    why: 'the processor is no faster for what KVM spares or not: a store that meets a read-only entry has it made writable',
+    why: 'a store that meets a read-only entry has it made writable, and nobody sees which of both it was',
   },
   {
     file: 'lib/arch/ppc64/emulated/hpt.ts',
     code: 'isWritable(newHi, newLo) && !isWritable(oldHi, oldLo)',
     as: 'false',
-    why: 'the processor is no faster for what KVM spares or not: a store that meets a read-only entry has it made writable',
+    why: 'a store that meets a read-only entry has it made writable, and nobody sees which of both it was',
   },
   {
     file: 'lib/arch/ppc64/emulated/hpt.ts',
@@ -615,6 +615,19 @@ export const SAME_PROGRAM = [
     code: 'storing === PGM_PROTECTION',
     as: 'true',
     why: 'what no store finds, no fetch finds',
+  },
+  {
+    file: 'lib/memory/mmio-bus.ts',
+    code: "{ // A shift takes an integer's lowest 32 bits, of negative ones too. for (let i = 0; i < length; i++) data[littleEndian ? i : length - 1 - i] = value >>> (8 * i); return; }",
+    as: '{}',
+    why: 'the quick way for small values: the careful one comes to the same',
+  },
+  {
+    file: 'lib/memory/mmio-bus.ts',
+    line: 'data[littleEndian ? i : length - 1 - i] = value >>>',
+    code: 'i < length',
+    as: 'i <= length',
+    why: 'outside of an array nothing is stored',
   },
   {
     file: 'lib/memory/dirty-pages.ts',

@@ -181,6 +181,12 @@ describe('a region with a guest_memfd', () => {
     await setImmediate();
     gc();
     using other = kvm.createEventFd();
+    const nobody = { flags: MEM.GUEST_MEMFD, guestMemfd: 999 };
+    // EBADF says it already.
+    const at = { slot: 0, guestPhysAddr: 0, memorySize: PAGE, userspaceAddr: ram.hva };
+    expect(() => vm.setUserMemoryRegion({ ...at, ...nobody })).toThrow(
+      /^EBADF: bad file descriptor, ioctl\(KVM_SET_USER_MEMORY_REGION2\)$/,
+    );
     const place = { slot: 0, guestPhysAddr: 0, memorySize: PAGE, userspaceAddr: ram.hva };
     expect(() => vm.setUserMemoryRegion({ ...place, flags: MEM.GUEST_MEMFD, guestMemfd: other.fd })).toThrow(
       `gave no descriptor ${other.fd} that is open`,

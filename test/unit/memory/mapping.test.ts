@@ -98,6 +98,11 @@ it('who showed a mapping and was dropped is not told any more of what is written
   expect(byteAt(mapping, 0)).toBe(7);
 });
 
+it('memory is looked for by addresses that there can be', () => {
+  expect(() => Mapping.containing(kernel, -1, 1)).toThrow('"hva"');
+  expect(() => Mapping.containing(kernel, 0, -1)).toThrow('"size"');
+});
+
 it('a mapping that is collected is not found, also before it is unmapped', async () => {
   const hva = (() => kvm.mapAnonymous(UNIT).hva)();
   await setImmediate();
@@ -109,8 +114,10 @@ it('a mapping that is collected is not found, also before it is unmapped', async
 it('a VM that was dropped, or closed, is told of no region any more', async () => {
   using space = new AddressSpace({ littleEndian: true, pageSize: PAGE });
   (() => kvm.createVm().bind(space))();
-  await setImmediate();
-  gc();
+  for (let i = 0; i < 5; i++) {
+    await setImmediate();
+    gc();
+  }
   space.addRam(0, kvm.mapAnonymous(UNIT));
   const vm = kvm.createVm();
   vm.bind(space);

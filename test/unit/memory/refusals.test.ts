@@ -287,6 +287,7 @@ describe('a mapping', () => {
     using vm = kvm.createVm();
     const closed = newSpace();
     closed.close();
+    expect(refusalOf(() => closed.hold())).toMatchObject({ code: 'EBADF', syscall: 'bind' });
     expect(refusalOf(() => vm.bind(closed))).toMatchObject({ code: 'EBADF', syscall: 'bind' });
   });
 });
