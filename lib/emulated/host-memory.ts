@@ -246,7 +246,6 @@ export class EmulatedHostMemory {
     const page = this.#pageOf(request.flags, found);
     if (hva % page !== 0 || length % page !== 0) return -ERRNO.EINVAL;
     const isNothing = request.prot === PROT.NONE && found === undefined;
-    this.served.unmapped(hva, hva + length);
     this.#replace(
       mapping,
       hva,

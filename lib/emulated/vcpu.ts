@@ -374,9 +374,9 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
       if (outcome !== 'continue') {
         const first = this.#pending;
         this.#pending = () => {
-          first?.();
           this.#pending = undefined;
-          return this.#access(fragments, write, by);
+          // There may be more of the fragment: a device gets eight bytes at a time.
+          return this.#chain(first?.() ?? 'continue', () => this.#access(fragments, write, by));
         };
         return outcome;
       }

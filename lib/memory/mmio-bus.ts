@@ -230,10 +230,9 @@ export class MmioBus {
       if (this.openBus) data.fill(0xff);
       return this.openBus;
     }
-    const { handlers } = region;
     let value: number | bigint | undefined;
     try {
-      value = handlers.read?.(offset, data.length);
+      value = region.handlers.read(offset, data.length);
     } catch (error) {
       throw new HandlerError('read', region, offset, data.length, error);
     }
@@ -244,7 +243,7 @@ export class MmioBus {
         value,
       );
     }
-    putValue(data, value, handlers.littleEndian ?? this.littleEndian);
+    putValue(data, value, region.handlers.littleEndian ?? this.littleEndian);
     return true;
   }
 

@@ -46,7 +46,7 @@ export const AREAS = [
     name: 'emulated',
     sources: /^(emulated|arch\/[^/]+\/emulated)\/.*\.ts$/,
     tests:
-      /^(unit\/(emulated\/.*|arch\/[^/]+\/(emulated|handles)\/(?!captured-guest|ipte-threads).*|memory\/(address-space|dirty-losses|reservation|tracked-writes|userfaultfd)|handles\/(?!everything-attacked|lifetimes|wrong-arguments).*|scenarios\/recordings)|property\/ppc64-emulated)\.test/,
+      /^(unit\/(emulated\/.*|arch\/[^/]+\/(emulated|handles)\/(?!captured-guest|ipte-threads).*|memory\/(address-space|dirty-losses|page-faults|reservation|tracked-writes|userfaultfd)|handles\/(?!everything-attacked|lifetimes|wrong-arguments).*|scenarios\/recordings)|property\/ppc64-emulated)\.test/,
     leftOut:
       /on (emulated )?(aarch64|riscv64)|on emulated ppc64, 4K|recorded on '(.*-6\.12|aarch64-6.18|x86_64-6.1|x86_64-7.2)'/,
     sample: 24,

@@ -1,4 +1,10 @@
 import { expect, it } from 'vitest';
+import {
+  decodeSregs,
+  encodeSregs,
+  X86_64_SREGS_BYTES,
+  type X86_64Sregs,
+} from '../../../lib/arch/x86_64/model/registers.ts';
 import { EmulatedKernel, ERRNO } from '../../../lib/raw.ts';
 import type { Arch } from '../../../lib/uapi/arch.ts';
 import { CAP } from '../../../lib/uapi/capabilities.ts';
@@ -51,4 +57,45 @@ it('a request of VMs is for VMs alone', () => {
     [vm, 0],
   ] as const)
     expect([setTssAddr(fd, 0xffff_0000), setIdentityMapAddr(fd, 0xffff_0000)]).toEqual([result, result]);
+});
+
+it('an interrupt that is told of its end by an eventfd needs one', () => {
+  const kernel = new EmulatedKernel({ arch: 'x86_64' });
+  const vm = kernel.createVm(kernel.openKvm(), 0);
+  expect(kernel.createIrqchip(vm)).toBe(0);
+  const [event, resample] = [kernel.eventfd(0), kernel.eventfd(0)];
+  const RESAMPLE = 2;
+  expect(kernel.irqfd(vm, event, 1, RESAMPLE, 99)).toBe(-ERRNO.EBADF);
+  expect(kernel.irqfd(vm, event, 1, RESAMPLE, vm)).toBe(-ERRNO.EINVAL);
+  expect(kernel.irqfd(vm, event, 1, RESAMPLE, resample)).toBe(0);
+});
+
+it('special registers of x86_64 are those of a mode that there is', () => {
+  const kernel = new EmulatedKernel({ arch: 'x86_64' });
+  const vcpu = kernel.createVcpu(kernel.createVm(kernel.openKvm(), 0), 0);
+  const reset = new Uint8Array(X86_64_SREGS_BYTES);
+  expect(kernel.getSregs(vcpu, reset)).toBe(0);
+  const { cs } = decodeSregs(reset);
+  const set = (registers: Partial<X86_64Sregs>): number => {
+    const bytes = reset.slice();
+    encodeSregs(bytes, registers);
+    return kernel.setSregs(vcpu, bytes);
+  };
+  const [PE, NW, CD, PG] = [1n, 1n << 29n, 1n << 30n, 1n << 31n];
+  const PAE = 0x20n;
+  const [LME, LMA] = [0x100n, 0x400n];
+  const long = { cr0: PE | PG, cr4: PAE, efer: LME | LMA };
+  expect(set(long)).toBe(0);
+  expect(set({ ...long, cs: { ...cs, l: 1, db: 0 } })).toBe(0);
+  // Long mode needs PAE, and to be active where paging is; it isn't where it is not enabled, and nor are its code segments.
+  expect(set({ ...long, cr4: 0n })).toBe(-ERRNO.EINVAL);
+  expect(set({ ...long, efer: LME })).toBe(-ERRNO.EINVAL);
+  expect(set({ cr0: PE | PG, cr4: PAE, efer: LMA })).toBe(-ERRNO.EINVAL);
+  expect(set({ cr0: PE, efer: 0n, cs: { ...cs, l: 1 } })).toBe(-ERRNO.EINVAL);
+  // CR0: paging needs protection, NW needs CD, and there are 32 bits.
+  expect(set({ cr0: PE | PG })).toBe(0);
+  expect(set({ cr0: PG })).toBe(-ERRNO.EINVAL);
+  expect(set({ cr0: PE | NW })).toBe(-ERRNO.EINVAL);
+  expect(set({ cr0: PE | NW | CD })).toBe(0);
+  expect(set({ cr0: PE | (1n << 32n) })).toBe(-ERRNO.EINVAL);
 });

@@ -49,7 +49,7 @@ it('tells VMs of invalidated pages for as long as somebody has a descriptor of t
     return new Set(invalidated.mock.contexts).size;
   };
   const kvm = calls.openKvm();
-  for (let i = 0; i < 100; i++) calls.close(calls.createVm(kvm, 0));
+  for (let i = 0; i < 10; i++) calls.close(calls.createVm(kvm, 0));
   expect(told()).toBe(0);
   const vm = calls.createVm(kvm, 1);
   const [first, second] = [calls.createVcpu(vm, 0), calls.createVcpu(vm, 1)];
@@ -87,6 +87,12 @@ describe('mmap', () => {
       expect(calls.mmap(pageSize, ...RAM, align, 0), String(align)).toBe(-ERRNO.EINVAL);
   });
 
+  it('may begin so many whole pages behind a multiple', () => {
+    const calls = new EmulatedKernel({ arch: 'x86_64' });
+    expect(calls.mmap(4096, ...RAM, 0x20_0000, 0x3000) % 0x20_0000).toBe(0x3000);
+    for (const offset of [1, 0x800, 0x1001]) expect(calls.mmap(4096, ...RAM, 0x20_0000, offset)).toBe(-ERRNO.EINVAL);
+  });
+
   it('of a file keeps written pages to itself where it is private: whole pages, each its own', () => {
     const calls = new EmulatedKernel({ arch: 'x86_64' });
     const folder = mkdtempSync(join(tmpdir(), 'kvm-bridge-'));
@@ -106,12 +112,63 @@ describe('mmap', () => {
       expect(calls.readMemory(hva, back)).toBe(back.length);
       expect(back.equals(expected)).toBe(true);
       expect(readFileSync(path).equals(contents)).toBe(true);
+      // What is given back is the file's again: that page, and no other.
+      expect(calls.madvise(hva + 4096, 4096, MADV.DONTNEED)).toBe(0);
+      expected[4096 + 5] = contents[4096 + 5]!;
+      expect(calls.readMemory(hva, back)).toBe(back.length);
+      expect(back.equals(expected)).toBe(true);
       // A file that the process doesn't share gets no holes, whatever its mapping may.
       expect(calls.madvise(hva, 4096, MADV.REMOVE)).toBe(-ERRNO.EACCES);
       expect(calls.madvise(calls.mmap(4096, ...RAM, 0, 0), 4096, MADV.REMOVE)).toBe(-ERRNO.EINVAL);
     } finally {
       rmSync(folder, { recursive: true });
     }
+  });
+});
+
+describe('windows of memory', () => {
+  const GIB = 2 ** 30;
+
+  it('begin at multiples of a GiB of their mapping, and are as long or what is left', () => {
+    const calls = new EmulatedKernel({ arch: 'x86_64' });
+    const hva = calls.mmap(2 * GIB + 4096, ...RAM, 0, 0);
+    expect(calls.window(hva + 2 * GIB, 4096)).toBeInstanceOf(ArrayBuffer);
+    expect(calls.window(hva + 2 * GIB, 8192)).toBe(-ERRNO.EINVAL);
+    const small = calls.mmap(2 * 4096, ...RAM, 0, 0);
+    expect(calls.window(small, 2 * 4096)).toBeInstanceOf(ArrayBuffer);
+    expect(calls.window(small + 4096, 4096)).toBe(-ERRNO.EINVAL);
+  });
+
+  it('are emptied where pages are given back, each in its place', () => {
+    const calls = new EmulatedKernel({ arch: 'x86_64' });
+    const hva = calls.mmap(2 * GIB + 3 * 4096, ...RAM, 0, 0);
+    const last = hva + 2 * GIB;
+    for (const page of [0, 1, 2]) expect(calls.writeMemory(last + page * 4096, Uint8Array.of(7))).toBe(1);
+    expect(calls.madvise(last + 4096, 4096, MADV.DONTNEED)).toBe(0);
+    const found = new Uint8Array(3 * 4096);
+    expect(calls.readMemory(last, found)).toBe(found.length);
+    expect([0, 1, 2].map((page) => found[page * 4096])).toEqual([7, 0, 7]);
+  });
+
+  it('of a memfd stay while another mapping shows them', () => {
+    const calls = new EmulatedKernel({ arch: 'x86_64' });
+    const memfd = calls.memfdCreate('shown', 4096, 0);
+    const [first, second] = [0, 1].map(() => calls.mmap(4096, PROT.READ | PROT.WRITE, MAP.SHARED, memfd, 0, 0, 0));
+    const window = calls.window(first!, 4096) as ArrayBuffer;
+    expect(calls.window(second!, 4096)).toBe(window);
+    expect(calls.mprotect(first!, 4096, PROT.READ)).toBe(0);
+    expect(window.byteLength).toBe(4096);
+    expect(calls.mprotect(second!, 4096, PROT.READ)).toBe(0);
+    expect(window.byteLength).toBe(0);
+  });
+
+  it('are none of a guest_memfd, whose pages may go', () => {
+    const calls = new EmulatedKernel({ arch: 'x86_64', release: '6.18' });
+    const vm = calls.createVm(calls.openKvm(), 0);
+    const memfd = calls.createGuestMemfd(vm, 4096, 3);
+    expect(memfd).toBeGreaterThan(0);
+    const hva = calls.mmap(4096, PROT.READ | PROT.WRITE, MAP.SHARED, memfd, 0, 0, 0);
+    expect(calls.window(hva, 4096)).toBe(-ERRNO.EACCES);
   });
 });
 

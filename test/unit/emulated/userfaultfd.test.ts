@@ -98,6 +98,28 @@ describe('a page that is brought', () => {
     expect([back[0], back[PAGE - 1], back[PAGE]]).toEqual([7, 7, 0]);
   });
 
+  it('is there already where somebody wrote to it through a view', () => {
+    const hva = map(4 * PAGE);
+    const window = kernel.window(hva, 4 * PAGE) as ArrayBuffer;
+    new Uint8Array(window)[PAGE + 5] = 1;
+    expect(uffd.uffdRegister(fd, hva, 4 * PAGE, MISSING)).toBe(0);
+    expect(uffd.uffdZeropage(fd, hva + PAGE, PAGE, 0)).toBe(-ERRNO.EEXIST);
+    expect(uffd.uffdZeropage(fd, hva + 2 * PAGE, PAGE, 0)).toBe(PAGE);
+  });
+
+  it('may be protected at once: that page, and until it is written', () => {
+    const hva = map(4 * PAGE);
+    expect(uffd.uffdRegister(fd, hva, 4 * PAGE, MISSING | WP)).toBe(0);
+    const bytes = new Uint8Array(PAGE).fill(3);
+    expect(uffd.uffdCopy(fd, hva + PAGE, bytes, UFFDIO_COPY_MODE.WP)).toBe(PAGE);
+    expect(uffd.uffdCopy(fd, hva + 2 * PAGE, bytes, 0)).toBe(PAGE);
+    const one = Uint8Array.of(9);
+    for (const at of [0, 8, PAGE - 1]) expect(kernel.writeMemory(hva + PAGE + at, one)).toBeLessThan(1);
+    expect(kernel.writeMemory(hva + 2 * PAGE, one)).toBe(1);
+    expect(uffd.uffdWriteprotect(fd, hva + PAGE, PAGE, 0)).toBe(0);
+    expect(kernel.writeMemory(hva + PAGE + 8, one)).toBe(1);
+  });
+
   it('ends at the first that is there: the bytes before it are told', () => {
     const hva = map(4 * PAGE);
     expect(uffd.uffdRegister(fd, hva, 4 * PAGE, MISSING)).toBe(0);
@@ -136,11 +158,59 @@ describe('this thread', () => {
     expect(slot(vm, 1, PAGE)).toBe(0);
     const running = kernel.runAsync(vcpu);
     expect(slot(vm, 2, 2 * PAGE)).toBe(-ERRNO.EDEADLK);
-    // Another VM, whose guest doesn't.
+    // A VM whose guest has none of the memory that is served.
+    const apart = kernel.createVm(kernel.openKvm(), 0);
+    expect(slot(apart, 1, PAGE)).toBe(0);
+    const alone = kernel.createVcpu(apart, 0);
+    kernel.loadGuest(
+      alone,
+      (function* () {
+        yield spin;
+      })(),
+    );
+    const spinning = kernel.runAsync(alone);
+    expect(slot(apart, 2, 2 * PAGE)).toBe(0);
+    kernel.kick(alone);
+    await spinning;
+    // Another VM, whose guest doesn't run.
     const other = kernel.createVm(kernel.openKvm(), 0);
     expect(slot(other, 1, 0)).toBe(0);
     kernel.kick(vcpu);
     expect(await running).toBe(-ERRNO.EINTR);
     expect(slot(vm, 2, 2 * PAGE)).toBe(0);
+  });
+});
+
+describe('protection', () => {
+  it('is of whole pages, which may be huge', () => {
+    const hva = map(2 * HUGE, MAP.HUGETLB);
+    expect(uffd.uffdRegister(fd, hva, 2 * HUGE, WP)).toBe(0);
+    expect(uffd.uffdWriteprotect(fd, hva, PAGE, 1)).toBe(-ERRNO.EINVAL);
+    expect(uffd.uffdWriteprotect(fd, hva + PAGE, HUGE, 1)).toBe(-ERRNO.EINVAL);
+    expect(uffd.uffdWriteprotect(fd, hva, HUGE, 1)).toBe(0);
+  });
+
+  it('that somebody may have to wait for is none of memory that was handed out', () => {
+    const waiting = map(PAGE);
+    expect(kernel.view(waiting, PAGE)).toBeInstanceOf(ArrayBuffer);
+    expect(uffd.uffdRegister(fd, waiting, PAGE, WP)).toBe(-ERRNO.EBUSY);
+    const tracking = uffd.userfaultfd(0);
+    expect(uffd.uffdApi(tracking, BigUint64Array.of(BigInt(UFFD_FEATURE.WP_ASYNC), 0n))).toBe(0);
+    expect(uffd.uffdRegister(tracking, waiting, PAGE, WP)).toBe(0);
+  });
+
+  it('is asked for which pages were written, and no other category', () => {
+    const hva = map(PAGE);
+    const scan = (inverted: number, mask: number, anyOf: number): number =>
+      uffd.pagemapScan(hva, PAGE, 0, inverted, mask, anyOf, new Uint8Array(1));
+    expect(scan(0, 2, 0)).toBe(1);
+    for (const [inverted, mask, anyOf] of [
+      [0, 1, 0],
+      [0, 3, 0],
+      [0, 0, 0],
+      [2, 2, 0],
+      [0, 2, 2],
+    ] as const)
+      expect(scan(inverted, mask, anyOf)).toBe(-ERRNO.EINVAL);
   });
 });

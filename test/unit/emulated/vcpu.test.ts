@@ -259,7 +259,37 @@ describe('a run on this thread', () => {
     }
   });
 
+  it('leaves for each eight bytes that go to a device', () => {
+    const gpas: unknown[] = [];
+    programOf(function* () {
+      yield ins(0x1f0, 4, MMIO, 5);
+    });
+    for (let exit = vcpu.runSync(); exit.reason !== 'HLT'; exit = vcpu.runSync()) {
+      if (exit.reason === 'MMIO') gpas.push([exit.gpa, exit.data.length]);
+    }
+    expect(gpas).toEqual([
+      [MMIO, 8],
+      [MMIO + 8, 8],
+      [MMIO + 16, 4],
+    ]);
+  });
+
   it.each([
+    ['size', { op: 'store', size: 3, value: 1n, address: 0 }],
+    ['value', { op: 'store', size: 4, value: 1, address: 0 }],
+    ['address', { op: 'store', size: 4, value: 1n, address: 2 ** 53 }],
+    ['size', { op: 'load', size: 16, address: 0 }],
+    ['address', { op: 'load', size: 8, address: -1 }],
+    ['value', { op: 'out', port: 1, size: 1, value: 1 }],
+    ['address', { op: 'outs', port: 1, size: 1, address: -1, count: 1 }],
+    ['count', { op: 'ins', port: 1, size: 1, address: 0, count: -1 }],
+    ['size', { op: 'update', size: 5, address: 0, change: () => 0n }],
+    ['address', { op: 'update', size: 4, address: -1, change: () => 0n }],
+    ['change', { op: 'update', size: 4, address: 0, change: 5 }],
+    ['nr', { op: 'hypercall', nr: -1, args: [] }],
+    ['args', { op: 'hypercall', nr: 1, args: 5 }],
+    ['args[1]', { op: 'hypercall', nr: 1, args: [1n, 2] }],
+    ['address', { op: 'execute', address: -1 }],
     ['name', { op: 'instruction', name: 5, operands: [] }],
     ['operands[0]', { op: 'instruction', name: 'SSKE', operands: [1] }],
   ])('takes no operation that is none: %s', (what, op) => {
@@ -305,6 +335,18 @@ it('an instruction that found a device when it was executed is emulated once, an
     machine.close();
     ppc.close();
   }
+});
+
+it('where a guest has its code is an address and a size', () => {
+  const program = () =>
+    (function* (): GuestProgram {
+      yield halt;
+    })();
+  const load = (code: unknown) => () =>
+    kvm.emulated!.loadGuest(vcpu.fd, program(), code as { gpa: number; size: number });
+  expect(load(5)).toThrow('"code"');
+  expect(load({ gpa: -1, size: 1 })).toThrow('"code.gpa"');
+  expect(load({ gpa: 0, size: -1 })).toThrow('"code.size"');
 });
 
 it('a vCPU that has its registers keeps them when a guest is loaded', () => {

@@ -1,3 +1,6 @@
+import { setImmediate } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import {
   GUEST_MEMFD_FLAG,
@@ -9,6 +12,9 @@ import {
 } from '../../../lib/index.ts';
 import { EmulatedKernel, type GuestProgram, load, out, store } from '../../../lib/raw.ts';
 import { type Backend, backends } from './backends.ts';
+
+setFlagsFromString('--expose-gc');
+const gc = runInNewContext('gc') as () => void;
 
 const hasGuestMemfd = ({ options }: Backend): boolean => {
   using kvm = Kvm.open(options);
@@ -165,6 +171,26 @@ describe('a region with a guest_memfd', () => {
       const why = `this VM's createGuestMemfd gave no descriptor ${fd} that is open`;
       expect(add(2, fd, 0)).toThrowError(EINVAL(`${range('0x0', '0x2000')} ${fd} can't be bound: ${why}`));
     }
+    kvm.close();
+  });
+
+  it('that was dropped is none that a refusal could name', async () => {
+    const { kvm, vm } = open();
+    const ram = kvm.mapAnonymous(PAGE);
+    (() => vm.createGuestMemfd(4 * PAGE))();
+    await setImmediate();
+    gc();
+    using other = kvm.createEventFd();
+    const nobody = { flags: MEM.GUEST_MEMFD, guestMemfd: 999 };
+    // EBADF says it already.
+    const at = { slot: 0, guestPhysAddr: 0, memorySize: PAGE, userspaceAddr: ram.hva };
+    expect(() => vm.setUserMemoryRegion({ ...at, ...nobody })).toThrow(
+      /^EBADF: bad file descriptor, ioctl\(KVM_SET_USER_MEMORY_REGION2\)$/,
+    );
+    const place = { slot: 0, guestPhysAddr: 0, memorySize: PAGE, userspaceAddr: ram.hva };
+    expect(() => vm.setUserMemoryRegion({ ...place, flags: MEM.GUEST_MEMFD, guestMemfd: other.fd })).toThrow(
+      `gave no descriptor ${other.fd} that is open`,
+    );
     kvm.close();
   });
 

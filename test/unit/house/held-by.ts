@@ -152,8 +152,6 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'unit/memory/page-set': 'undo written-pages',
     'unit/memory/address-space': 'lookup memory-window piece-batch region region-rules region-set space-user',
     'unit/memory/reservation': 'mapping-source',
-
-    'unit/sharing/address-space': 'foreign-memory',
   },
   sharing: {
     'unit/sharing/binding': 'guest-binding vmap',

@@ -58,3 +58,38 @@ it('two can look at one map, and each forgets where it was when that changes', (
   for (const memory of [a, b]) memory.dropViews();
   expect([a.readU8(7), b.readU8(7)]).toEqual([0, 0]);
 });
+
+it('pieces are each where their address says, in windows of two regions by turns, however many', () => {
+  using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+  const space = kvm.createAddressSpace();
+  space.addRam(0, kvm.mapAnonymous(UNIT));
+  space.addRam(8 * UNIT, kvm.mapAnonymous(UNIT));
+  const count = 2500;
+  // One after the other in the first 1024, by turns then.
+  const gpas = Float64Array.from({ length: count }, (_, i) => 8 * i + (i > 1024 && i % 2 === 1 ? 8 * UNIT : 0));
+  for (const [i, gpa] of gpas.entries()) space.writeU32(gpa, i + 1);
+  const into = new Uint8Array(4 * count);
+  space.gather(gpas, 4, into);
+  const got = new DataView(into.buffer);
+  expect(Array.from({ length: count }, (_, i) => got.getUint32(4 * i, true))).toEqual(
+    Array.from({ length: count }, (_, i) => i + 1),
+  );
+  space.close();
+});
+
+it('what is wrong is named: arguments, and the access that failed', () => {
+  using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+  const space = kvm.createAddressSpace();
+  space.addRam(0, kvm.mapAnonymous(UNIT));
+  const options = { littleEndian: true, pageSize: 4096 };
+  expect(() => new GuestMemory(5 as unknown as MemoryLookup<Part>, options)).toThrow('"lookup"');
+  expect(() => space.readExact(UNIT - 4, 8)).toThrow(expect.objectContaining({ code: 'EFAULT', syscall: 'read' }));
+  space.fill(0, 16, 0x41);
+  expect(() => space.readCString(0, { maxLength: 16 })).toThrow(
+    /"maxLength" .*enough to reach the NUL of the string at 0x0/,
+  );
+  expect(() => space.readCString(0, { encoding: 'rot13' as BufferEncoding })).toThrow(/an encoding that Buffer knows/);
+  const lengths = ['4'] as unknown as number[];
+  expect(() => space.gather([0], lengths, new Uint8Array(8))).toThrow(/"lengths\[0\]" .*a number/);
+  space.close();
+});

@@ -112,6 +112,8 @@ it('memslots show their id, flags and memory', () => {
     `0 | [0x100000, 0x200000) | 1 MiB | ${hva} | READONLY`,
     `1:3 | [0x1000, 0x3000) | 8 KiB | ${hva}`,
   ]);
+  vm.dirtyPages.start();
+  expect(linesOf(vm.memslots)[2]).toBe(`0 | [0x100000, 0x200000) | 1 MiB | ${hva} | LOG_DIRTY_PAGES | READONLY`);
   vm.close();
   expect(inspect(vm.memslots)).toBe('Memslots of a closed VM');
 });

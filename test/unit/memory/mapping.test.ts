@@ -20,15 +20,18 @@ let unmapped: number[];
 
 beforeEach(() => {
   kernel = new EmulatedKernel({ arch: 'x86_64' });
-  [closed, unmapped] = [[], []];
-  const { close, munmap } = kernel;
-  kernel.close = (fd) => {
-    closed.push(fd);
-    return close.call(kernel, fd);
+  // Of this kernel alone: the collector may come to an earlier one's while another test runs.
+  const own = { closed: [] as number[], unmapped: [] as number[] };
+  ({ closed, unmapped } = own);
+  const mine = kernel;
+  const { close, munmap } = mine;
+  mine.close = (fd) => {
+    own.closed.push(fd);
+    return close.call(mine, fd);
   };
-  kernel.munmap = (hva, size) => {
-    unmapped.push(Number(hva));
-    return munmap.call(kernel, hva, size);
+  mine.munmap = (hva, size) => {
+    own.unmapped.push(Number(hva));
+    return munmap.call(mine, hva, size);
   };
   kvm = Kvm.open({ calls: kernel });
 });
@@ -93,6 +96,34 @@ it('who showed a mapping and was dropped is not told any more of what is written
   expect(shown.deref()).toBeUndefined();
   expect(mapping.write(0, Uint8Array.of(7))).toBe(1);
   expect(byteAt(mapping, 0)).toBe(7);
+});
+
+it('memory is looked for by addresses that there can be', () => {
+  expect(() => Mapping.containing(kernel, -1, 1)).toThrow('"hva"');
+  expect(() => Mapping.containing(kernel, 0, -1)).toThrow('"size"');
+});
+
+it('a mapping that is collected is not found, also before it is unmapped', async () => {
+  const hva = (() => kvm.mapAnonymous(UNIT).hva)();
+  await setImmediate();
+  gc();
+  expect(unmapped).toEqual([]);
+  expect(Mapping.containing(kernel, hva, UNIT)).toBeUndefined();
+});
+
+it('a VM that was dropped, or closed, is told of no region any more', async () => {
+  using space = new AddressSpace({ littleEndian: true, pageSize: PAGE });
+  (() => kvm.createVm().bind(space))();
+  for (let i = 0; i < 5; i++) {
+    await setImmediate();
+    gc();
+  }
+  space.addRam(0, kvm.mapAnonymous(UNIT));
+  const vm = kvm.createVm();
+  vm.bind(space);
+  vm.close();
+  space.addRam(UNIT, kvm.mapAnonymous(UNIT));
+  expect([...space.regions()]).toHaveLength(2);
 });
 
 it('a memfd that is descriptor 0, since standard input was closed, is closed as any other', async () => {

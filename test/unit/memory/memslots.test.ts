@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { Kvm, MEM, type Vm } from '../../../lib/index.ts';
-import type { KvmCalls } from '../../../lib/raw.ts';
+import { Kvm, type Mapping, MEM, type Vm } from '../../../lib/index.ts';
+import { EmulatedKernel, type KvmCalls } from '../../../lib/raw.ts';
 import { backends, UNIT } from '../handles/backends.ts';
 
 describe.each(backends)('memslots on $name', ({ options }) => {
@@ -190,6 +190,8 @@ describe.each(backends)('memslots on $name', ({ options }) => {
     expect(wrong({ flags: -1 })).toThrow('"region.flags"');
     expect(wrong({ slot: -1 })).toThrow('"region.slot"');
     expect(wrong({ guestPhysAddr: -1 })).toThrow('"region.guestPhysAddr"');
+    expect(wrong({ userspaceAddr: -1 })).toThrow('"region.userspaceAddr"');
+    expect(() => vm.memslots.set(good, {} as Mapping)).toThrow('"mapping"');
     expect(explain({ slot: 0x7fff + 1 })).toContain('KVM_CAP_NR_MEMSLOTS');
     expect(explain({ slot: 7 << 16 })).toContain('address space 7');
     expect(explain({ memorySize: 0 })).toContain('there is no slot 0');
@@ -253,4 +255,43 @@ it('has no rule of 1 MiB on s390x from 7.0 on', () => {
   expect(() => vm.setUserMemoryRegion(small)).toThrow(
     expect.objectContaining({ explanation: expect.stringContaining('not a multiple of the page size') }),
   );
+});
+
+it('a memslot is deleted by a size of 0, of whatever type, and whatever else is asked for', () => {
+  const kernel = new EmulatedKernel({ arch: 'x86_64', x86_64: { swProtectedVm: true } });
+  using kvm = Kvm.open({ calls: kernel });
+  using vm = kvm.createVm({ type: 1 });
+  const ram = kvm.mapAnonymous(UNIT);
+  const place = { slot: 3, guestPhysAddr: 0, userspaceAddr: ram.hva };
+  for (const memorySize of [0, 0n]) {
+    vm.memslots.set({ ...place, memorySize: UNIT });
+    expect(vm.memslots.get(3)?.npages).toBe(UNIT / 4096);
+    expect(vm.memslots.set({ ...place, memorySize })).toBeUndefined();
+    expect(vm.memslots.get(3)).toBeUndefined();
+  }
+  using memfd = vm.createGuestMemfd(UNIT);
+  const pages = { flags: MEM.GUEST_MEMFD, guestMemfd: memfd.fd, guestMemfdOffset: 0 };
+  vm.memslots.set({ ...place, ...pages, memorySize: UNIT });
+  expect(vm.memslots.set({ ...place, ...pages, memorySize: 0 })).toBeUndefined();
+  expect(vm.memslots.size).toBe(0);
+});
+
+it('a descriptor that is none of a VM has no reason in slots', () => {
+  const kernel = new EmulatedKernel({ arch: 'x86_64' });
+  using kvm = Kvm.open({ calls: kernel });
+  using vm = kvm.createVm();
+  const ram = kvm.mapAnonymous(UNIT);
+  vm.memory.addRam(0, ram);
+  const place = { slot: 7, guestPhysAddr: 0, memorySize: UNIT, userspaceAddr: ram.hva };
+  const refusal = (errno: number): string => {
+    kernel.setUserMemoryRegion = () => errno;
+    try {
+      vm.memslots.set(place);
+    } catch (error) {
+      return String(error);
+    }
+    return 'accepted';
+  };
+  expect(refusal(-17)).toContain('overlaps');
+  for (const errno of [-9, -25]) expect(refusal(errno)).not.toContain('overlaps');
 });

@@ -164,3 +164,12 @@ it('pages that are taken out are gone through in ascending order, whichever came
   set.take(0, 4 * CHUNK).forEach((gfn) => void order.push(gfn));
   expect(order).toEqual([7, CHUNK - 1, CHUNK, 3 * CHUNK, 3 * CHUNK + 1]);
 });
+
+it('a set says of each page whether it has it, in any chunk', () => {
+  const set = new PageSet();
+  const added = [0, 5, CHUNK + 5, CHUNK + 64, 3 * CHUNK + 1, 2 ** 40 + 7];
+  for (const gfn of added) set.add(gfn);
+  for (const gfn of added) expect(set.has(gfn), String(gfn)).toBe(true);
+  for (const gfn of [1, 64, CHUNK, CHUNK + 6, 2 * CHUNK + 5, 3 * CHUNK, 2 ** 40 + 5, 7])
+    expect(set.has(gfn), String(gfn)).toBe(false);
+});

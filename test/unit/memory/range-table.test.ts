@@ -87,3 +87,8 @@ it('what is no range, and what is no number, is named', () => {
   }
   expect(table.length).toBe(0);
 });
+
+it('a table is of numbers', () => {
+  const table = new RangeTable<Range>();
+  expect(() => table.find('5' as unknown as number)).toThrow(/must be a number/);
+});

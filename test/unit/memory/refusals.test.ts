@@ -281,7 +281,45 @@ describe('a mapping', () => {
     expect(refusalOf(() => space.addRam(0, mapping))).toMatchObject({ code: 'EBADF', syscall: 'addRam' });
     expect(mapping.read(0, new Uint8Array(1))).toBe(0);
     expect(mapping.fd).toBe(-1);
+    const reservation = kvm.reserve(4 * PAGE);
+    reservation.close();
+    expect(refusalOf(() => reservation.discard())).toMatchObject({ code: 'EBADF', syscall: 'madvise' });
+    using vm = kvm.createVm();
+    const closed = newSpace();
+    closed.close();
+    expect(refusalOf(() => closed.hold())).toMatchObject({ code: 'EBADF', syscall: 'bind' });
+    expect(refusalOf(() => vm.bind(closed))).toMatchObject({ code: 'EBADF', syscall: 'bind' });
   });
+});
+
+it('options of a region are named where they are wrong', () => {
+  using kvm = open();
+  using space = newSpace();
+  const ram = kvm.mapAnonymous(UNIT);
+  const guestMemfd = { fd: 1, size: -1 };
+  expect(() => space.addRam(0, ram, { guestMemfdOffset: -1 })).toThrow('"options.guestMemfdOffset"');
+  expect(() => space.addRam(0, ram, { guestMemfd })).toThrow('"options.guestMemfd.size"');
+});
+
+it('what cannot be mapped is not said to be a guest_memfd', () => {
+  using kvm = open();
+  using eventFd = kvm.createEventFd();
+  const refused = refusalOf(() => kvm.mapDevice(eventFd.fd, { size: PAGE }));
+  expect(refused.code).toBe('ENODEV');
+  expect(String(refused.explanation)).not.toContain('guest_memfd');
+});
+
+it('a file that is not written to is opened for reading, which a program that runs allows', () => {
+  using kvm = open();
+  const program = process.execPath;
+  using shared = kvm.mapFile(program, { prot: PROT.READ, size: PAGE });
+  using own = kvm.mapFile(program, { shared: false, size: PAGE });
+  const bytes = new Uint8Array(4);
+  for (const mapping of [shared, own]) {
+    expect(mapping.read(0, bytes)).toBe(4);
+    expect([...bytes]).toEqual([0x7f, 0x45, 0x4c, 0x46]);
+  }
+  expect(() => kvm.mapFile(program, { size: PAGE })).toThrow(expect.objectContaining({ code: 'ETXTBSY' }));
 });
 
 describe('holes', () => {

@@ -209,6 +209,17 @@ describe('writes that are tracked', () => {
     expect(writes.count).toBe(0);
   });
 
+  it('end with the block that uses them', () => {
+    const ram = kvm.mapAnonymous(4 * PAGE);
+    let tracked: TrackedWrites;
+    {
+      using writes = new TrackedWrites(ram);
+      tracked = writes;
+    }
+    expect([tracked.closed, ram.pins]).toEqual([true, 0]);
+    expect(refusalOf(() => tracked.collect()).explanation).toBe('the tracking of writes is closed');
+  });
+
   it('say that they are closed', () => {
     const writes = new TrackedWrites(kvm.mapAnonymous(4 * PAGE));
     expect(inspect(writes)).toMatch(/, 0 pages collected$/);

@@ -115,6 +115,13 @@ describe.each(all)('encoding into bytes of the caller’s with the loops of %s',
     expect(Buffer.compare(encodeHtabStream(table, { loops, into: Buffer.alloc(stream.length + 99) }), stream)).toBe(0);
   });
 
+  it('may end with the header of empty slots', () => {
+    const table = new Htab(18);
+    const empty = [0, 0, 0, 0, 0, 0, 0, 0x40];
+    expect([...encodeHtabStream(table, { loops, into: new Uint8Array(8) })]).toEqual(empty);
+    expect(() => encodeHtabStream(table, { loops, into: new Uint8Array(7) })).toThrow(RangeError);
+  });
+
   it('refuses too few of them', () => {
     const table = mixedTable();
     const { length } = encodeHtabStream(table);
