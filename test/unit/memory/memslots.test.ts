@@ -199,6 +199,12 @@ describe.each(backends)('memslots on $name', ({ options }) => {
     expect(explain({ memorySize: 2 * UNIT })).toContain('a slot cannot be resized');
     expect(explain({ userspaceAddr: ram.hva + UNIT })).toContain('backed by');
     expect(explain({ slot: 1 })).toContain('slot 1 [0x0, 0x100000) overlaps slot 0 [0x0, 0x100000)');
+    expect(explain({ slot: 2, guestPhysAddr: 8 * UNIT })).toBe('accepted');
+    expect(explain({ slot: 0, memorySize: 0 })).toBe('accepted');
+    // Neither what lies behind it, nor what lies before.
+    expect(explain({ slot: 3, guestPhysAddr: 2 * UNIT })).toBe('accepted');
+    expect(explain({ slot: 1, guestPhysAddr: 8 * UNIT })).toContain('overlaps slot 2 [0x800000, 0x900000)');
+    expect(explain({ slot: 1, guestPhysAddr: 2 * UNIT })).toContain('overlaps slot 3 [0x200000, 0x300000)');
     if (kvm.arch === 's390x' && kvm.checkExtension('S390_KEYOP') === 0) {
       expect(explain({ slot: 1, guestPhysAddr: 4 * UNIT, memorySize: 0x1000 })).toContain('1 MiB');
     }

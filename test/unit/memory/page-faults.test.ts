@@ -145,6 +145,28 @@ describe.each(UFFD_KERNELS)('$name', ({ callsOf, kvmOf, isReal }) => {
       expect(asked).toEqual([21, 31]);
     });
 
+    it('that a load brings are no stores, of which a handler would be told', (test) => {
+      const calls = callsOf(test);
+      const page = calls.pageSize;
+      using ram = kinds[kind](calls);
+      const told: string[] = [];
+      using faults = new PageFaults(ram, {
+        missing: ({ offset, write }) => {
+          told.push(`missing ${offset / page} ${write}`);
+          return null;
+        },
+        store: ({ offset, write }) => {
+          told.push(`store ${offset / page} ${write}`);
+        },
+      });
+      expect(ram.read(3 * page, new Uint8Array(1))).toBe(1);
+      faults.protect(3 * page, page);
+      expect(ram.read(3 * page, new Uint8Array(1))).toBe(1);
+      expect(told).toEqual(['missing 3 false']);
+      expect(ram.write(3 * page, Uint8Array.of(1))).toBe(1);
+      expect(told).toEqual(['missing 3 false', 'store 3 true']);
+    });
+
     it("are brought for guests by the event loop, which isn't stopped meanwhile", async (test) => {
       const { vcpu, ram, page, vm } = guestOf(kvmOf(test), test, kind, [20, 22, 20]);
       const { asked, missing } = numbered(page);

@@ -72,6 +72,8 @@ describe.each(UFFD_KERNELS)('$name', ({ callsOf, kvmOf, isReal }) => {
       expect(pagesOf(writes)).toEqual([10]);
       ram.write(11 * page, new Uint8Array(1));
       expect(pagesOf(writes)).toEqual([11]);
+      ram.write(12 * page + 1, new Uint8Array(0));
+      expect(pagesOf(writes)).toEqual([]);
     });
 
     it("are a guest's too", async (test) => {
