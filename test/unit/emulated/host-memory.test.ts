@@ -127,6 +127,15 @@ describe('mmap', () => {
   });
 });
 
+it('holes are got by what is shared: private huge pages are a file’s, to which nobody may make them', () => {
+  const calls = new EmulatedKernel({ arch: 'x86_64' });
+  const HUGE = 0x20_0000;
+  const huge = (sharing: number): number =>
+    calls.mmap(HUGE, PROT.READ | PROT.WRITE, sharing | MAP.ANONYMOUS | MAP.HUGETLB, -1, 0, 0, 0);
+  expect(calls.madvise(huge(MAP.PRIVATE), HUGE, MADV.REMOVE)).toBe(-ERRNO.EACCES);
+  expect(calls.madvise(huge(MAP.SHARED), HUGE, MADV.REMOVE)).toBe(0);
+});
+
 describe('windows of memory', () => {
   const GIB = 2 ** 30;
 
