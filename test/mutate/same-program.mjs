@@ -630,6 +630,12 @@ export const SAME_PROGRAM = [
     why: 'outside of an array nothing is stored',
   },
   {
+    file: 'lib/emulated/host-memory.ts',
+    code: 'hva >= last.start',
+    as: 'hva > last.start',
+    why: 'where an address was is remembered for speed: it is looked for again',
+  },
+  {
     file: 'lib/memory/dirty-pages.ts',
     line: 'if (!this.#started) return;',
     code: '!this.#started',

@@ -126,6 +126,44 @@ describe('mmap', () => {
   });
 });
 
+it('a range is mapped where all of it is in one mapping', () => {
+  const memory = new EmulatedHostMemory(4096);
+  const [hva] = [map(memory, 0x3000), map(memory, 0x1000)];
+  expect(memory.isMapped(hva!, 0x3000)).toBe(true);
+  expect(memory.isMapped(hva! + 0x1000, 0x2000)).toBe(true);
+  expect(memory.isMapped(hva!, 0x3001)).toBe(false);
+  expect(memory.isMapped(0x1000, 1)).toBe(false);
+  expect([hva! + 1, hva! + 0x2fff, 0x1000].map((at) => memory.mappedBytes(at))).toEqual([0x2fff, 1, 0]);
+});
+
+it('a file that is open for reading can be protected, and not made writable where it is shared', () => {
+  const calls = new EmulatedKernel({ arch: 'x86_64' });
+  const folder = mkdtempSync(join(tmpdir(), 'kvm-bridge-'));
+  try {
+    const path = join(folder, 'file');
+    writeFileSync(path, Buffer.alloc(4096));
+    const fd = openSync(path, 'r');
+    const shared = calls.mmap(4096, PROT.READ, MAP.SHARED, fd, 0, 0, 0);
+    const own = calls.mmap(4096, PROT.READ, MAP.PRIVATE, fd, 0, 0, 0);
+    closeSync(fd);
+    expect(calls.mprotect(shared, 4096, PROT.NONE)).toBe(0);
+    expect(calls.mprotect(shared, 4096, PROT.READ)).toBe(0);
+    expect(calls.mprotect(shared, 4096, PROT.READ | PROT.WRITE)).toBe(-ERRNO.EACCES);
+    expect(calls.mprotect(own, 4096, PROT.READ | PROT.WRITE)).toBe(0);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+it('holes are got by what is shared: private huge pages are a file’s, to which nobody may make them', () => {
+  const calls = new EmulatedKernel({ arch: 'x86_64' });
+  const HUGE = 0x20_0000;
+  const huge = (sharing: number): number =>
+    calls.mmap(HUGE, PROT.READ | PROT.WRITE, sharing | MAP.ANONYMOUS | MAP.HUGETLB, -1, 0, 0, 0);
+  expect(calls.madvise(huge(MAP.PRIVATE), HUGE, MADV.REMOVE)).toBe(-ERRNO.EACCES);
+  expect(calls.madvise(huge(MAP.SHARED), HUGE, MADV.REMOVE)).toBe(0);
+});
+
 describe('windows of memory', () => {
   const GIB = 2 ** 30;
 

@@ -1,8 +1,9 @@
 import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { spin } from '../../../lib/emulated/guest.ts';
+import { spin, store } from '../../../lib/emulated/guest.ts';
 import { EmulatedKernel, ERRNO, MAP, PROT } from '../../../lib/raw.ts';
 import { UFFD_FEATURE, UFFDIO_COPY_MODE, UFFDIO_REGISTER_MODE } from '../../../lib/uapi/userfaultfd.ts';
 
@@ -137,6 +138,32 @@ describe('a page that is brought', () => {
     expect(uffd.uffdCopy(fd, hva, new Uint8Array(HUGE).fill(1), 0)).toBe(HUGE);
     expect(uffd.uffdCopy(fd, hva, new Uint8Array(HUGE), 0)).toBe(-ERRNO.EEXIST);
   });
+});
+
+it('a guest that waits for a page, wherever in it, goes on when that page is there, and no other', async () => {
+  const vm = kernel.createVm(kernel.openKvm(), 0);
+  const hva = map(4 * PAGE);
+  expect(kernel.setUserMemoryRegion(vm, 0, 0, 0, 4 * PAGE, hva)).toBe(0);
+  const vcpu = kernel.createVcpu(vm, 0);
+  const done: string[] = [];
+  kernel.loadGuest(
+    vcpu,
+    (function* () {
+      yield store(PAGE + 0x808, 4, 0x1234n);
+      done.push('stored');
+      // Where no memory is, nobody waits.
+      yield store(16 * PAGE, 4, 1n);
+    })(),
+  );
+  expect(uffd.uffdRegister(fd, hva, 4 * PAGE, MISSING)).toBe(0);
+  const run = kernel.runAsync(vcpu);
+  await setTimeout(5);
+  expect(uffd.uffdZeropage(fd, hva + 2 * PAGE, PAGE, 0)).toBe(PAGE);
+  await setTimeout(5);
+  expect(done).toEqual([]);
+  expect(uffd.uffdZeropage(fd, hva + PAGE, PAGE, 0)).toBe(PAGE);
+  expect(await Promise.race([run, setTimeout(5000, 'never')])).toBe(0);
+  expect(done).toEqual(['stored']);
 });
 
 describe('this thread', () => {

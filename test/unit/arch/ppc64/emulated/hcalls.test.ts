@@ -162,6 +162,20 @@ describe('H_READ', () => {
 });
 
 describe('H_CLEAR_REF and H_CLEAR_MOD', () => {
+  it('put into the log what the processor noted, and nothing that it did not', () => {
+    const vm = vmForCalls();
+    const [slot, entry] = vrma(18, 0x9000n, 0x10n);
+    expect(vm.hcall(ENTER, EXACT, BigInt(slot), ...entry)).toEqual([0n, BigInt(slot)]);
+    vm.run(load(0x9000, 4));
+    vm.hcall(CLEAR_MOD, 0n, BigInt(slot));
+    expect(vm.dirty()).toEqual([]);
+    vm.run(store(0x9000, 4, 1n));
+    vm.hcall(CLEAR_MOD, 0n, BigInt(slot));
+    vm.hcall(CLEAR_MOD, 0n, BigInt(slot));
+    expect(vm.dirty()).toEqual([9]);
+    expect(vm.dirty()).toEqual([]);
+  });
+
   const [slot] = vrma(18, 0x5000n, 0x10n);
 
   it('give R as it was and clear one bit of it', () => {

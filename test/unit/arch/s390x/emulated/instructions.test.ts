@@ -115,6 +115,23 @@ describe('storage keys', () => {
   });
 });
 
+it('ESSA has requests 0 to 7, and others are a specification exception', () => {
+  const { found } = results(
+    REAL64,
+    function* (push) {
+      for (const request of [7n, 8n, 255n, -1n]) {
+        try {
+          push(typeof (yield instruction('ESSA', request, BigInt(DATA))));
+        } catch (fault) {
+          push((fault as GuestFault).code);
+        }
+      }
+    },
+    { cmma: true },
+  );
+  expect(found).toEqual(['bigint', 6, 6, 6]);
+});
+
 it('ESSA tells the usage of frames, which migration harvests', () => {
   const { machine, found } = results(
     REAL64,
