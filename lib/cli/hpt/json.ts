@@ -61,9 +61,10 @@ const diff: Report = function* ([before, after = before], slots) {
 };
 
 /** Where as many findings are listed as were asked for, there may be more. */
-const verify: Report = function* ([{ file, table, stream, isFirstPass }], extent) {
+const verify: Report = function* ([read], extent) {
+  const { file, table, stream, isFirstPass } = read;
   const { chunks, valid, invalid } = stream;
-  const findings = mapped(findingsIn(table, extent), ({ slot, problem, message, entry }) => ({
+  const findings = mapped(findingsIn(read, extent), ({ slot, problem, message, entry }) => ({
     ...{ slot, problem, message, entry: entryOf(entry, slot, table.order) },
   }));
   const head = { file, order: table.order, isFirstPass, chunks, valid, invalid, mostFindings: extent.findings };
