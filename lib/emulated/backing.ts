@@ -105,18 +105,12 @@ export class MemoryBacking implements Backing {
     return this.#windows.some((window) => window === buffer);
   }
 
-  transfer(offset: number, bytes: Uint8Array, write: boolean): number {
+  /** Only out of it: what writes has windows. */
+  transfer(offset: number, bytes: Uint8Array): number {
     const length = Math.min(bytes.length, Math.max(0, this.#size - offset));
-    for (let done = 0; done < length; ) {
-      const at = offset + done;
-      const inWindow = at % VIEW_WINDOW;
-      const count = Math.min(length - done, VIEW_WINDOW - inWindow);
-      const part = bytes.subarray(done, done + count);
-      if (write) new Uint8Array(this.window(at), inWindow, count).set(part);
-      else if (this.hasBytes(at)) part.set(new Uint8Array(this.window(at), inWindow, count));
-      else part.fill(0);
-      done += count;
-    }
+    const part = bytes.subarray(0, length);
+    if (this.hasBytes(offset)) part.set(new Uint8Array(this.window(offset), offset % VIEW_WINDOW, length));
+    else part.fill(0);
     return length;
   }
 

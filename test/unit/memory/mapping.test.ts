@@ -126,7 +126,7 @@ it('a VM that was dropped, or closed, is told of no region any more', async () =
   expect([...space.regions()]).toHaveLength(2);
 });
 
-it('a memfd that is descriptor 0, since standard input was closed, is closed as any other', async () => {
+it('a memfd that is descriptor 0, since standard input was closed, is closed like others', async () => {
   const memfd = kernel.memfdCreate('memory', UNIT, 0);
   const { mmap } = kernel;
   kernel.mmap = (length, prot, flags, fd, ...place) =>

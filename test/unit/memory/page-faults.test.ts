@@ -14,8 +14,7 @@ import {
 } from '../../../lib/index.ts';
 import { ERRNO, type KvmCalls, MADV, UFFDIO_REGISTER_MODE } from '../../../lib/raw.ts';
 import { loadGuest, loadStores } from '../handles/guests.ts';
-import { runNode } from '../native/real.ts';
-import { requireGuests, requireRoot, trackingKernel, UFFD_KERNELS } from './uffd-host.ts';
+import { UFFD_KERNELS } from './uffd-host.ts';
 
 const PAGES = 64;
 const KVM_SET_USER_MEMORY_REGION = 0x4020_ae46;
@@ -566,57 +565,5 @@ describe.each(UFFD_KERNELS)('$name', ({ callsOf, kvmOf, isReal }) => {
       calls.close(other);
       calls.munmap(hva, 4 * page);
     });
-  });
-});
-
-/** A program over the public API, in a process of its own. */
-function program(text: string) {
-  return runNode([
-    '--import',
-    new URL('../../typescript/register.mjs', import.meta.url).href,
-    '--input-type=module',
-    '-e',
-    `import { Kvm, Mapping, PageFaults } from ${JSON.stringify(new URL('../../../lib/index.ts', import.meta.url))};
-     import { loadNative } from ${JSON.stringify(new URL('../../../lib/raw.ts', import.meta.url))};
-     const { calls } = loadNative();
-     const page = calls.pageSize;
-     const ram = Mapping.anonymous(calls, 16 * page);
-     ${text}`,
-  ]);
-}
-
-describe('a process that serves pages', () => {
-  it('lives until that is closed, and ends in the middle of it', (test) => {
-    trackingKernel(test);
-    const closed = program(
-      `const faults = new PageFaults(ram, { missing: () => null }); setTimeout(() => { console.log('still'); faults.close(); }, 50);`,
-    );
-    expect([closed.stdout, closed.status]).toEqual(['still\n', 0]);
-    const ended = program(`new PageFaults(ram, { missing: () => null }); setTimeout(() => process.exit(7), 20);`);
-    expect([ended.stderr, ended.status]).toEqual(['', 7]);
-  });
-
-  it('ends while a guest waits for a page', (test) => {
-    requireGuests(test);
-    const waiting = program(
-      `const kvm = Kvm.open({ backend: 'native' });
-       const vm = kvm.createVm();
-       const guestRam = kvm.mapAnonymous(16 * page);
-       vm.memory.addRam(0, guestRam);
-       const vcpu = vm.createVcpu();
-       new PageFaults(guestRam, { missing: () => { setTimeout(() => process.exit(8), 50); return new Promise(() => {}); } });
-       vcpu.run();`,
-    );
-    expect([waiting.stderr, waiting.status]).toEqual(['', 8]);
-  });
-
-  it('names /dev/userfaultfd to a user without the right', (test) => {
-    trackingKernel(test);
-    requireRoot(test);
-    const child = program(
-      `process.setgid(65534); process.setuid(65534);
-       try { new PageFaults(ram, { missing: () => null }); } catch (error) { console.log(error.code, error.explanation); }`,
-    );
-    expect(child.stdout).toMatch(/^EPERM .*\/dev\/userfaultfd/);
   });
 });

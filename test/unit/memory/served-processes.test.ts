@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
 import { Kvm, Mapping, PageFaults, TrackedWrites } from '../../../lib/index.ts';
 import { type ChildResult, runNode } from '../native/real.ts';
-import { requireGuests, trackingKernel } from './uffd-host.ts';
+import { requireGuests, requireRoot, trackingKernel } from './uffd-host.ts';
 
 const url = (path: string): string => JSON.stringify(new URL(`../../../${path}`, import.meta.url).href);
 
@@ -31,6 +31,43 @@ function program(text: string): ChildResult {
      ${text}`,
   ]);
 }
+
+describe('a process that serves pages', { timeout: 60_000 }, () => {
+  it('lives until that is closed, and ends in the middle of it', (test) => {
+    trackingKernel(test);
+    const ram = 'const ram = Mapping.anonymous(calls, 16 * page);';
+    const closed = program(
+      `${ram} const faults = new PageFaults(ram, { missing: () => null });
+       setTimeout(() => { console.log('still'); faults.close(); }, 50);`,
+    );
+    expect([closed.stdout, closed.status]).toEqual(['still\n', 0]);
+    const ended = program(
+      `${ram} new PageFaults(ram, { missing: () => null }); setTimeout(() => process.exit(7), 20);`,
+    );
+    expect([ended.stderr, ended.status]).toEqual(['', 7]);
+  });
+
+  it('ends while a guest waits for a page', (test) => {
+    requireGuests(test);
+    const waiting = program(
+      `const { vcpu, ram } = guestOf();
+       new PageFaults(ram, { missing: () => { setTimeout(() => process.exit(8), 50); return new Promise(() => {}); } });
+       vcpu.run();`,
+    );
+    expect([waiting.stderr, waiting.status]).toEqual(['', 8]);
+  });
+
+  it('names /dev/userfaultfd to a user without the right', (test) => {
+    trackingKernel(test);
+    requireRoot(test);
+    const child = program(
+      `const ram = Mapping.anonymous(calls, 16 * page);
+       process.setgid(65534); process.setuid(65534);
+       try { new PageFaults(ram, { missing: () => null }); } catch (error) { console.log(error.code, error.explanation); }`,
+    );
+    expect(child.stdout).toMatch(/^EPERM .*\/dev\/userfaultfd/);
+  });
+});
 
 describe('while pages are served', { timeout: 60_000 }, () => {
   it('a handler that throws, without onError, is an uncaught exception of the process', (test) => {

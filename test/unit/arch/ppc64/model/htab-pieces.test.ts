@@ -2,7 +2,8 @@ import { inspect } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { chunksRead } from '../../../../../lib/arch/ppc64/model/htab-chunk.ts';
 import { HtabDecoder, HtabPieces } from '../../../../../lib/arch/ppc64/model/htab-pieces.ts';
-import { HtabStreamError, htabChunks } from '../../../../../lib/arch/ppc64/model/index.ts';
+import { htabChunks } from '../../../../../lib/arch/ppc64/model/index.ts';
+import { thrown } from './thrown.ts';
 
 /** A chunk written down by hand: its header in the order asked for, entries as the processor has them. */
 function chunk(
@@ -48,17 +49,6 @@ function* piecesOf(bytes: Uint8Array, size: number): Generator<Uint8Array> {
     buffer.set(piece);
     yield buffer.subarray(0, piece.length);
   }
-}
-
-/** The error that a call throws. */
-function thrown(call: () => unknown): { problem: string; offset: number } {
-  try {
-    call();
-  } catch (error) {
-    if (error instanceof HtabStreamError) return { problem: error.problem, offset: error.offset };
-    throw error;
-  }
-  throw new Error('nothing was thrown');
 }
 
 describe.each(['little', 'big'] as const)('a stream with %s-endian headers in pieces', (headers) => {

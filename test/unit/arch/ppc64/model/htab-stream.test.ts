@@ -12,6 +12,7 @@ import {
   readHtabChunk,
   wholeHtabChunks,
 } from '../../../../../lib/arch/ppc64/model/index.ts';
+import { thrown } from './thrown.ts';
 
 /** A stream from chunks, written down by hand. */
 function stream(
@@ -34,17 +35,6 @@ function stream(
 
 const A: [bigint, bigint] = [0x4000_0001_2345_6011n, 0x1192n];
 const B: [bigint, bigint] = [0x4000_0001_2345_8001n, 0x2010n];
-
-/** The error a call throws. */
-function thrown(call: () => unknown): { problem: string; offset: number } {
-  try {
-    call();
-  } catch (error) {
-    if (error instanceof HtabStreamError) return { problem: error.problem, offset: error.offset };
-    throw error;
-  }
-  throw new Error('nothing was thrown');
-}
 
 describe('an empty table', () => {
   it('of order 18 is one chunk, as a real kernel gives it', () => {
