@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { Writable } from 'node:stream';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { decodeHtabStream, encodeHtabStream, Htab } from '../../../../lib/arch/ppc64/model/index.ts';
 import { cli } from '../../../../lib/cli/cli.ts';
 import { fakeIo } from '../fake-io.ts';
@@ -45,6 +45,15 @@ describe('a file that claims much', () => {
     expect([status, out]).toEqual([2, '']);
     expect(err).toContain('slot 4294967280 and 0 valid and 15 empty entries from there, in a table of 16777216');
     expect(err).toContain('if the table is larger than order 28 (256 MiB), say --order');
+  });
+
+  it.each([[], ['--json']])('of which no slot is told to be valid, is not gone through (%j)', async (...options) => {
+    onTestFinished(() => void vi.restoreAllMocks());
+    const read = () => {
+      throw new Error('a slot was read');
+    };
+    for (const method of ['isValid', 'vLo'] as const) vi.spyOn(Htab.prototype, method).mockImplementation(read);
+    expect(await runOn(header(0, 0, 1), 'verify', ...options)).toMatchObject({ status: 0 });
   });
 
   it('may speak of the last slot of that table', async () => {
