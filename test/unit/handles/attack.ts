@@ -1,5 +1,5 @@
 import { type Face, membersOf, targetsOf } from './surface.ts';
-import { NO_NUMBERS, WRONG_VALUES } from './wrong-values.ts';
+import { FEW_WRONG_VALUES, NO_NUMBERS, WRONG_VALUES } from './wrong-values.ts';
 
 /** The arguments of a call that is right, in their order and by their names. */
 export type Arguments = Readonly<Record<string, unknown>>;
@@ -77,10 +77,8 @@ export async function attack<World>(arena: Arena<World>, target: Target<World>):
     tried++;
     const { thrown, error, result } = await outcomeOf(arena, target, world, attempt.args(world));
     const say = (what: string): number => faults.push(`${target.name}, ${attempt.what}: ${what}`);
-    if (thrown && !(attempt.leavesOut === true && isOfMissing(error))) {
-      const why = faultOf(error, [attempt.wrong, ...(attempt.parts ?? []), ...(target.related[attempt.wrong] ?? [])]);
-      if (why !== undefined) say(why);
-    }
+    const misnames = thrown ? faultOfAttempt(error, attempt, target) : undefined;
+    if (misnames !== undefined) say(misnames);
     const mayChange = !thrown || attempt.sabotages === true;
     const after = attempt.sabotages === true ? undefined : stateOf(arena, world);
     if (!mayChange && after !== before) say(`threw ${String(error)}, and what was\n    ${before}\n  is\n    ${after}`);
@@ -93,6 +91,28 @@ export async function attack<World>(arena: Arena<World>, target: Target<World>):
     if (left !== undefined) say(`when everything is closed, ${left}`);
     world = await arena.make();
     before = JSON.stringify(arena.state(world));
+  }
+  arena.close(world);
+  return { faults, tried };
+}
+
+/** Errors that don't name what is wrong, of a few wrong values: quickly, and nothing else is looked at. */
+export async function misnamed<World>(arena: Arena<World>, targets: readonly Target<World>[]): Promise<Result> {
+  const faults: string[] = [];
+  let tried = 0;
+  let world = await arena.make();
+  const before = stateOf(arena, world);
+  for (const target of targets) {
+    for (const attempt of attemptsOf(target.args(world), { ...arena, sabotage: {} }, target.args, FEW_WRONG_VALUES)) {
+      tried++;
+      const { thrown, error, result } = await outcomeOf(arena, target, world, attempt.args(world));
+      const why = thrown ? faultOfAttempt(error, attempt, target) : undefined;
+      if (why !== undefined) faults.push(`${target.name}, ${attempt.what}: ${why}`);
+      if (thrown || (!isHeld(result) && stateOf(arena, world) === before)) continue;
+      dispose(result);
+      arena.close(world);
+      world = await arena.make();
+    }
   }
   arena.close(world);
   return { faults, tried };
@@ -141,12 +161,13 @@ function* attemptsOf<World>(
   example: Arguments,
   arena: Arena<World>,
   argsOf: (world: World) => Arguments,
+  values = WRONG_VALUES,
 ): Generator<Attempt<World>> {
   for (const [position, name] of Object.keys(example).entries()) {
     const exchanged = (make: (good: unknown, world: World) => unknown) => (world: World) =>
       Object.values(argsOf(world)).map((good, index) => (index === position ? make(good, world) : good));
     const good = example[name];
-    for (const [title, value] of WRONG_VALUES) {
+    for (const [title, value] of values) {
       const parts = isPlain(good) && typeof value === 'object' && value !== null ? Object.keys(good) : [];
       yield { what: `${name} = ${title}`, wrong: name, parts, args: exchanged(() => value) };
     }
@@ -159,7 +180,7 @@ function* attemptsOf<World>(
       }
     }
     if (Array.isArray(good)) {
-      for (const [title, value] of WRONG_VALUES)
+      for (const [title, value] of values)
         yield {
           what: `${name}[0] = ${title}`,
           wrong: name,
@@ -168,7 +189,7 @@ function* attemptsOf<World>(
     }
     if (!isPlain(good)) continue;
     for (const key of Object.keys(good)) {
-      for (const [title, value] of WRONG_VALUES) {
+      for (const [title, value] of values) {
         const changed = exchanged((right) => ({ ...(right as object), [key]: value }));
         yield { what: `${name}.${key} = ${title}`, wrong: key, args: changed };
       }
@@ -263,6 +284,15 @@ function stateOf<World>(arena: Arena<World>, world: World): string | undefined {
 }
 
 const isOfMissing = (error: unknown): boolean => error instanceof Error && error.message.endsWith('Received undefined');
+
+function faultOfAttempt<World>(
+  error: unknown,
+  attempt: Attempt<World>,
+  { related }: Target<World>,
+): string | undefined {
+  if (attempt.leavesOut === true && isOfMissing(error)) return undefined;
+  return faultOf(error, [attempt.wrong, ...(attempt.parts ?? []), ...(related[attempt.wrong] ?? [])]);
+}
 
 /** What is wrong with an error; undefined when it says what it must. */
 function faultOf(error: unknown, names: readonly string[]): string | undefined {

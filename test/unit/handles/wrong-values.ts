@@ -38,6 +38,11 @@ export const WRONG_VALUES: readonly (readonly [name: string, value: unknown])[] 
   ['a DataView', new DataView(new ArrayBuffer(8))],
 ];
 
+/** One of each kind that is refused otherwise: by its type, its sign, its fraction, its size, what is in it. */
+export const FEW_WRONG_VALUES = WRONG_VALUES.filter(([name]) =>
+  ['a symbol', '-1', '1.5', '2n ** 64n', "'nul\\0inside'", '{}', "['x', null]", 'three bytes'].includes(name),
+);
+
 /** What no number is. */
 export const NO_NUMBERS = WRONG_VALUES.filter(([, value]) => !['undefined', 'number', 'bigint'].includes(typeof value));
 
