@@ -58,11 +58,6 @@ export class DirtyLog {
     else if (slot.dirty.claim(page) || this.#machine.emulatesGuestCode) ring.push(slotWord(slot.asId, slot.id), page);
   }
 
-  /** Notes pages that follow one another, changed by no vCPU. */
-  markAll(slot: EmulatedMemslot, firstGfn: number, count: number): void {
-    if (slot.logged) slot.dirty.mark(firstGfn - slot.baseGfn, count);
-  }
-
   /** User space's pages behind those of a slot, [first, end), are others: the guest's next store to each is noticed again. */
   pagesChanged(slot: EmulatedMemslot, first: number, end: number): void {
     slot.dirty.protect(first, end);

@@ -82,8 +82,7 @@ export class GuestAccess {
     let slot = searchHpte(hpt.real, seg, eaHi, eaLo);
     if (slot !== NOT_FOUND && denialOf(seg, hpt.real.rHi(slot), hpt.real.rLo(slot), access, context) === undefined) {
       const gpa = guestPhysical(hpt, slot, ea);
-      const memslot = this.#vcpu.vm.usableSlot(this.#gfn(gpa));
-      if (memslot !== undefined && this.#hostHas(gpa, store)) {
+      if (this.#hostHas(gpa, store)) {
         hpt.use(slot, store);
         return gpa;
       }
@@ -119,9 +118,7 @@ export class GuestAccess {
     const gfn = this.#gfn(gpa);
     const memslot = vm.usableSlot(gfn);
     if (memslot === undefined) return gpa;
-    const size = 2 ** shiftAt(hpt, slot);
-    if (size > vm.pageSize || this.#gfn(gpa - (gpa % size)) < memslot.baseGfn) return -ERRNO.EFAULT;
-    if (!this.#hostHas(gpa, store)) return -ERRNO.EFAULT;
+    if (2 ** shiftAt(hpt, slot) > vm.pageSize || !this.#hostHas(gpa, store)) return -ERRNO.EFAULT;
     hpt.map(slot, memslot, this.#hostHas(gpa, true));
     return undefined;
   }

@@ -293,7 +293,7 @@ export class Hpt {
     if ((this.real.vLo(slot) & V_LO.VALID) === 0 || (this.real.rLo(slot) & R_LO.C) === 0) return;
     this.real.setR(slot, this.real.rHi(slot), this.real.rLo(slot) & ~R_LO.C);
     const place = this.#placeOf(slot);
-    if (place !== undefined) this.#markDirty(place.memslot, place.page, place.shift);
+    if (place !== undefined) this.#markDirty(place.memslot, place.page);
   }
 
   #answerR(slot: number): void {
@@ -347,7 +347,7 @@ export class Hpt {
       this.real.rLo(slot) & ~R_LO.KEY,
     );
     place.map.addRc(place.page, rc >> RC_SHIFT);
-    if ((rc & R_LO.C) !== 0) this.#markDirty(place.memslot, place.page, place.shift);
+    if ((rc & R_LO.C) !== 0) this.#markDirty(place.memslot, place.page);
     if ((rc & ~this.#shadowLo[slot]!) !== 0) {
       this.#shadowLo[slot]! |= rc;
       this.#note(slot);
@@ -372,7 +372,7 @@ export class Hpt {
           this.#shadowLo[slot]! |= R_LO.C;
           this.#note(slot);
         }
-        this.#markDirty(memslot, page, shiftOf(this.real.vLo(slot), this.#shadowLo[slot]!));
+        this.#markDirty(memslot, page);
       }
     }
   }
@@ -461,13 +461,12 @@ export class Hpt {
   }
 
   /** Where a valid entry hangs: the memslot page that its RPN names. */
-  #placeOf(slot: number): { memslot: EmulatedMemslot; map: ReverseMap; page: number; shift: number } | undefined {
+  #placeOf(slot: number): { memslot: EmulatedMemslot; map: ReverseMap; page: number } | undefined {
     const shadowLo = this.#shadowLo[slot]!;
-    const shift = shiftOf(this.real.vLo(slot), shadowLo);
-    const gfn = this.#gfn(this.#shadowHi[slot]!, shadowLo, shift);
+    const gfn = this.#gfn(this.#shadowHi[slot]!, shadowLo, shiftOf(this.real.vLo(slot), shadowLo));
     const memslot = this.#context.memslotAt(gfn);
     if (memslot === undefined) return undefined;
-    return { memslot, map: this.#context.reverseMap(memslot), page: gfn - memslot.baseGfn, shift };
+    return { memslot, map: this.#context.reverseMap(memslot), page: gfn - memslot.baseGfn };
   }
 
   #unlinkAndKeepRc(slot: number): void {
@@ -477,7 +476,7 @@ export class Hpt {
     if (place === undefined) return;
     this.#unlink(slot, place.map, place.page);
     place.map.addRc(place.page, rc >> RC_SHIFT);
-    if ((rc & R_LO.C) !== 0) this.#markDirty(place.memslot, place.page, place.shift);
+    if ((rc & R_LO.C) !== 0) this.#markDirty(place.memslot, place.page);
   }
 
   #link(slot: number, map: ReverseMap, page: number): void {
@@ -510,8 +509,8 @@ export class Hpt {
     return slots;
   }
 
-  #markDirty(memslot: EmulatedMemslot, page: number, shift: number): void {
-    const { vm } = this.#context;
-    vm.dirtyLog.markAll(memslot, memslot.baseGfn + page, Math.max(1, 2 ** shift / vm.pageSize));
+  /** No entry is valid whose page is larger than the host's: it is one page of the log. */
+  #markDirty(memslot: EmulatedMemslot, page: number): void {
+    this.#context.vm.dirtyLog.mark(memslot, memslot.baseGfn + page);
   }
 }

@@ -74,21 +74,20 @@ function harvest(vm: S390xVm, start: number, values: Uint8Array): number {
 /** From 7.0 on: from the first dirty page, beginning anew at 0, to the last one before a gap; clean pages are 0. */
 function harvestOwn(vm: S390xVm, log: BigUint64Array, values: Uint8Array, into: Uint8Array | null): number {
   const from = Number(log[0]);
-  let start = -1;
-  let end = 0;
-  const dirty = (at: number, until: number) => dirtyFrames(vm, at, until);
-  for (const { slot, gfn } of [...dirty(from, Number.POSITIVE_INFINITY), ...dirty(0, from)]) {
-    if (start !== -1 && (gfn < start || gfn - end > MAX_DISTANCE || gfn - start >= values.length)) break;
-    if (start === -1) start = gfn;
+  const frames = [...dirtyFrames(vm, from, Number.POSITIVE_INFINITY), ...dirtyFrames(vm, 0, from)];
+  // Those of slots that are gone don't count: there is one.
+  const start = frames[0]!.gfn;
+  let end = start;
+  for (const { slot, gfn } of frames) {
+    if (gfn < start || gfn - end > MAX_DISTANCE || gfn - start >= values.length) break;
     vm.cmmaDirty.take(slot, gfn);
     values[gfn - start] = vm.states.cmma(slot, gfn);
     end = gfn + 1;
   }
-  const found = start === -1 ? 0 : end - start;
-  const copied = copyOut(values.subarray(0, found), into);
+  const copied = copyOut(values.subarray(0, end - start), into);
   if (copied !== 0) return copied;
-  if (start !== -1) log[0] = BigInt(start);
-  log[1] = BigInt(found);
+  log[0] = BigInt(start);
+  log[1] = BigInt(end - start);
   log[2] = BigInt(vm.cmmaDirty.count);
   return 0;
 }

@@ -207,8 +207,10 @@ export class LogicalAccess {
       length = this.#fragment(size - done);
       const pfn = this.#pfns[page]!;
       const failure = this.#moveFragment(pfn, data, done, length);
-      if (failure > 0) this.#terminating = page > 0;
-      if (failure !== 0) return failure;
+      if (failure !== 0) {
+        this.#terminating = page > 0;
+        return failure;
+      }
       this.#advance(length);
     }
     return 0;

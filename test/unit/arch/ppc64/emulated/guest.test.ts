@@ -1,10 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { encodeHpte, encodeSegment, type HpteFields, primaryGroup } from '../../../../../lib/arch/ppc64/model/index.ts';
 import { load, store } from '../../../../../lib/emulated/guest.ts';
 import { ERRNO } from '../../../../../lib/uapi/errno.ts';
 import { EXIT, MEM, PROT } from '../../../../../lib/uapi/flags.ts';
 import { KVM_RUN } from '../../../../../lib/uapi/structs.ts';
-import { TestVm, vrma } from './vm.ts';
+import { RELOCATED, relocatedVm, TestVm, vrma } from './vm.ts';
 
 /** A VM whose guest has entries of its own for real mode: the pages given, R and C clear. */
 function realModeVm(pages: readonly bigint[], pageSize = 4096): TestVm {
@@ -134,28 +133,7 @@ describe('a guest in real mode', () => {
 });
 
 describe('a guest with relocation', () => {
-  const segment = encodeSegment({ ea: 0x1000_0000, vsid: 0x1234, segmentSize: '256M', kp: true });
-  const fields = { vsid: 0x1234, segmentSize: '256M', offset: 0x3000, ra: 0x8000 } as const;
-  const slot = primaryGroup(segment, 0x3000, 18) * 8 + 4;
-  const ea = 0x1000_3010;
-
-  function relocatedVm(entry: Partial<HpteFields>, state: { msr?: bigint; amr?: bigint } = {}): TestVm {
-    const vm = new TestVm({ order: 18 });
-    const { v, r } = encodeHpte({ ...fields, ...entry });
-    expect(vm.write(slot, [[v, r]])).toBe(24);
-    const sregs = Buffer.alloc(1232);
-    vm.ok(vm.kernel.getSregs(vm.vcpu, sregs));
-    sregs.writeBigUInt64LE(segment.esidWord, 16);
-    sregs.writeBigUInt64LE(segment.vsidWord, 24);
-    vm.ok(vm.kernel.setSregs(vm.vcpu, sregs));
-    vm.setMsr(state.msr ?? 0x8000_0000_0000_0031n);
-    if (state.amr !== undefined) {
-      const amr = Buffer.alloc(8);
-      amr.writeBigUInt64LE(state.amr);
-      vm.ok(vm.kernel.setOneReg(vm.vcpu, 0x1030_0000_0000_000en, amr));
-    }
-    return vm;
-  }
+  const { ea, slot } = RELOCATED;
 
   it('reads and writes through its segment', () => {
     const vm = relocatedVm({});

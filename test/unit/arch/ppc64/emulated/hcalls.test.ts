@@ -159,6 +159,16 @@ describe('H_READ', () => {
     expect(vm.hcall(READ, 0x20_0000_0000n, 7n)).toEqual([0n, 0n, 0n, 0n, 0n, V, R, 0n, 0n]);
     expect(vm.hcall(READ, 0n, 16384n)).toEqual([PARAMETER]);
   });
+
+  // Since POWER9 B is in the second doubleword, which H_REMOVE leaves; key 31 is how KVM marks MMIO.
+  it('shows what an entry without memory has left behind', () => {
+    const vm = vmForCalls();
+    const nowhere = 0x1000_0000_0010n;
+    vm.hcall(ENTER, EXACT, 7n, V, nowhere);
+    expect(vm.guestView(7)).toEqual([V, nowhere]);
+    vm.hcall(REMOVE, 0n, 7n, 0n);
+    expect(vm.guestView(7)).toEqual([0x4000_0000_0000_0000n, nowhere | 0x3000_0000_0000_0e00n]);
+  });
 });
 
 describe('H_CLEAR_REF and H_CLEAR_MOD', () => {
@@ -177,6 +187,19 @@ describe('H_CLEAR_REF and H_CLEAR_MOD', () => {
   });
 
   const [slot] = vrma(18, 0x5000n, 0x10n);
+
+  it('put nothing into the log again that went there when the host took its page', () => {
+    const vm = vmForCalls();
+    vm.run(store(0x5000, 4, 1n));
+    vm.ok(vm.kernel.mprotect(vm.hva + 0x5000, 4096, PROT.NONE));
+    vm.run(load(0x5000, 4));
+    expect([vm.exit, vm.dirty()]).toEqual([-ERRNO.EFAULT, [5]]);
+    expect(vm.hcall(CLEAR_MOD, 0n, BigInt(slot))).toEqual([0n, 0x5192n]);
+    expect(vm.hcall(CLEAR_REF, 0n, BigInt(slot))).toEqual([0n, 0x5112n]);
+    expect(vm.dirty()).toEqual([]);
+    // The real entry, which H_READ shows too, has kept them.
+    expect(vm.guestView(slot)[1]).toBe(0x5192n);
+  });
 
   it('give R as it was and clear one bit of it', () => {
     const vm = vmForCalls();

@@ -120,25 +120,31 @@ describe('RESIZE_HPT', () => {
     expect(valid(vm)).toEqual([vrma(18, 0x1000n, 0x10n)[0]]);
   });
 
-  it('keeps secondary entries and large segments in place as well', () => {
-    const vm = resizable();
-    const vsid = 0x2_1234_5678n;
-    const place = (order: number): number => {
-      const hash = vsid ^ (0x123_4000n >> 12n);
-      return Number(~hash & ((1n << BigInt(order - 7)) - 1n)) * 8 + 3;
-    };
-    const { v, r } = encodeHpte({
-      vsid,
-      segmentSize: '256M',
-      offset: 0x123_4000,
-      ra: 0x8000,
-      bolted: true,
-      secondary: true,
+  // The hash of Power ISA 3.0, book III, 5.7.9.2; what of the offset is in no doubleword comes from where the entry is.
+  describe.each([
+    ['256M', 12, 0x123_4000n],
+    ['256M', 16, 0xabc_0000n],
+    ['256M', 24, 0xb00_0000n],
+    ['1T', 12, 0x12_3456_7000n],
+    ['1T', 16, 0xfe_dcba_0000n],
+    ['1T', 24, 0xab_cd00_0000n],
+  ] as const)('an entry of a segment of %s with pages of 2^%i bytes', (segmentSize, baseShift, offset) => {
+    // As many bits as a virtual address of 68 has room for.
+    const vsid = segmentSize === '1T' ? 0xa34_5678n : 0xa1_2345_6789n;
+    const hash = vsid ^ (segmentSize === '1T' ? vsid << 25n : 0n) ^ (offset >> BigInt(baseShift));
+    it.each([false, true])('goes on where it is found, a secondary one: %s', (secondary) => {
+      const vm = resizable();
+      const place = (order: number): number =>
+        Number((secondary ? ~hash : hash) & ((1n << BigInt(order - 7)) - 1n)) * 8 + 3;
+      const fields = { vsid, segmentSize, offset, baseShift, ra: 0x100_0000, bolted: true, secondary } as const;
+      const { v, r } = encodeHpte(fields);
+      vm.write(place(18), [[v, r]]);
+      for (const order of [21, 19]) {
+        prepare(vm, order);
+        expect(commit(vm, order)).toBe(0);
+        expect(vm.guestView(place(order))).toEqual([v, r]);
+      }
     });
-    vm.write(place(18), [[v, r]]);
-    prepare(vm, 22);
-    expect(commit(vm, 22)).toBe(0);
-    expect(vm.guestView(place(22))).toEqual([v, r]);
   });
 
   it('fails when two bolted entries meet in a smaller table', () => {

@@ -1,3 +1,4 @@
+import { encodeHpte, encodeSegment, type HpteFields, primaryGroup } from '../../../../../lib/arch/ppc64/model/index.ts';
 import { EmulatedKernel } from '../../../../../lib/backends/emulated.ts';
 import type { GuestOp, GuestResult } from '../../../../../lib/emulated/guest.ts';
 import { CAP } from '../../../../../lib/uapi/capabilities.ts';
@@ -173,4 +174,31 @@ export function vrma(order: number, ea: bigint, extra: bigint, place = 0): [slot
   const vsid = 0x1ff_ffffn;
   const group = ((ea >> 12n) ^ vsid ^ (vsid << 25n)) & ((1n << BigInt(order - 7)) - 1n);
   return [Number(group) * 8 + place, [0x4001_ffff_ff00_0011n | ((ea >> 16n) & ~0x7fn), ea | extra | 2n]];
+}
+
+const SEGMENT = encodeSegment({ ea: 0x1000_0000, vsid: 0x1234, segmentSize: '256M', kp: true });
+
+/** An effective address of a segment of 256 MiB, and the slot of the entry that maps its page to 0x8000. */
+export const RELOCATED = { ea: 0x1000_3010, slot: primaryGroup(SEGMENT, 0x3000, 18) * 8 + 4 } as const;
+
+/** MSR with IR, DR and ME. */
+export const MSR = 0x8000_0000_0000_0031n;
+
+/** A VM whose guest has relocation on, that segment and that entry; Kp is set, Ks is clear. */
+export function relocatedVm(entry: Partial<HpteFields>, state: { msr?: bigint; amr?: bigint } = {}): TestVm {
+  const vm = new TestVm({ order: 18 });
+  const { v, r } = encodeHpte({ vsid: 0x1234, segmentSize: '256M', offset: 0x3000, ra: 0x8000, ...entry });
+  vm.ok(vm.write(RELOCATED.slot, [[v, r]]));
+  const sregs = Buffer.alloc(1232);
+  vm.ok(vm.kernel.getSregs(vm.vcpu, sregs));
+  sregs.writeBigUInt64LE(SEGMENT.esidWord, 16);
+  sregs.writeBigUInt64LE(SEGMENT.vsidWord, 24);
+  vm.ok(vm.kernel.setSregs(vm.vcpu, sregs));
+  vm.setMsr(state.msr ?? MSR);
+  if (state.amr !== undefined) {
+    const amr = Buffer.alloc(8);
+    amr.writeBigUInt64LE(state.amr);
+    vm.ok(vm.kernel.setOneReg(vm.vcpu, 0x1030_0000_0000_000en, amr));
+  }
+  return vm;
 }
