@@ -311,15 +311,22 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/arch/ppc64/emulated/hpt.ts',
-    code: 'isWritable(newHi, newLo) && !isWritable(oldHi, oldLo)',
-    as: 'true',
-    why: 'a store that meets a read-only entry has it made writable, and nobody sees which of both it was',
+    code: 'slot === this.#lastSlot',
+    as: 'false',
+    why: 'the map that was asked for last is remembered for speed',
   },
   {
     file: 'lib/arch/ppc64/emulated/hpt.ts',
-    code: 'isWritable(newHi, newLo) && !isWritable(oldHi, oldLo)',
+    line: 'readonly #placed: Placed',
+    code: '{ state: 0, rHi: 0, rLo: 0, memslot: undefined, page: 0 }',
+    as: '{}',
+    why: 'it is filled before anybody looks at it',
+  },
+  {
+    file: 'lib/arch/ppc64/emulated/hpt.ts',
+    code: 'now === rLo',
     as: 'false',
-    why: 'a store that meets a read-only entry has it made writable, and nobody sees which of both it was',
+    why: 'the quick way for an entry that has both: they are set again',
   },
   {
     file: 'lib/arch/ppc64/emulated/hpt.ts',

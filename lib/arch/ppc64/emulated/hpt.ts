@@ -49,7 +49,7 @@ export class HptContext {
 
   /** The slot that holds a gfn, also while it is being deleted or moved. */
   memslotAt(gfn: number): EmulatedMemslot | undefined {
-    return this.vm.spaces[0]?.find(gfn);
+    return this.vm.spaces[0]!.find(gfn);
   }
 
   reverseMap(slot: EmulatedMemslot): ReverseMap {
@@ -185,7 +185,8 @@ export class Hpt {
     const memslot = vm.usableSlot(gfn);
     if (memslot === undefined) return this.#placeAs(V_LO.ABSENT, rHi | R_HI.KEY, rLo | R_LO.KEY);
     const hva = vm.hostAddress(memslot, gfn);
-    const pages = shift > this.#hostShift ? 2 ** (shift - this.#hostShift) : 1;
+    // Pages of the host's, or a part of one.
+    const pages = 2 ** (shift - this.#hostShift);
     if (pages > 1) {
       if (memslot.baseGfn % pages !== 0 || memslot.npages % pages !== 0) return false;
       if (this.hostPtes.has(hva)) return false;
@@ -279,8 +280,8 @@ export class Hpt {
     }
     if ((this.real.vLo(slot) & V_LO.VALID) === 0 || (this.real.rLo(slot) & R_LO.R) === 0) return;
     this.real.setR(slot, this.real.rHi(slot), this.real.rLo(slot) & ~R_LO.R);
-    const place = this.#placeOf(slot);
-    place?.map.addRc(place.page, R_LO.R >> RC_SHIFT);
+    const { map, page } = this.#placeOf(slot);
+    map.addRc(page, R_LO.R >> RC_SHIFT);
   }
 
   /** H_CLEAR_MOD likewise; a change that the processor noted goes into the dirty log. */
@@ -292,8 +293,8 @@ export class Hpt {
     }
     if ((this.real.vLo(slot) & V_LO.VALID) === 0 || (this.real.rLo(slot) & R_LO.C) === 0) return;
     this.real.setR(slot, this.real.rHi(slot), this.real.rLo(slot) & ~R_LO.C);
-    const place = this.#placeOf(slot);
-    if (place !== undefined) this.#markDirty(place.memslot, place.page);
+    const { memslot, page } = this.#placeOf(slot);
+    this.#markDirty(memslot, page);
   }
 
   #answerR(slot: number): void {
@@ -335,9 +336,9 @@ export class Hpt {
 
   /** The host took a page away: the entry becomes absent, and what the processor noted is kept. */
   unmap(slot: number): void {
-    const place = this.#placeOf(slot);
-    if ((this.real.vLo(slot) & V_LO.VALID) === 0 || place === undefined) return;
-    this.#unlink(slot, place.map, place.page);
+    if ((this.real.vLo(slot) & V_LO.VALID) === 0) return;
+    const { memslot, map, page } = this.#placeOf(slot);
+    this.#unlink(slot, map, page);
     const rc = this.real.rLo(slot) & RC;
     this.real.setWords(
       slot,
@@ -346,8 +347,8 @@ export class Hpt {
       this.real.rHi(slot) & ~R_HI.KEY,
       this.real.rLo(slot) & ~R_LO.KEY,
     );
-    place.map.addRc(place.page, rc >> RC_SHIFT);
-    if ((rc & R_LO.C) !== 0) this.#markDirty(place.memslot, place.page);
+    map.addRc(page, rc >> RC_SHIFT);
+    if ((rc & R_LO.C) !== 0) this.#markDirty(memslot, page);
     if ((rc & ~this.#shadowLo[slot]!) !== 0) {
       this.#shadowLo[slot]! |= rc;
       this.#note(slot);
@@ -460,23 +461,21 @@ export class Hpt {
     return Math.floor(frameOf(rHi, rLo, shift) / (this.#context.vm.pageSize / 4096));
   }
 
-  /** Where a valid entry hangs: the memslot page that its RPN names. */
-  #placeOf(slot: number): { memslot: EmulatedMemslot; map: ReverseMap; page: number } | undefined {
+  /** Where a valid entry hangs: the memslot page that its RPN names. Those of a memslot that goes are no longer valid. */
+  #placeOf(slot: number): { memslot: EmulatedMemslot; map: ReverseMap; page: number } {
     const shadowLo = this.#shadowLo[slot]!;
     const gfn = this.#gfn(this.#shadowHi[slot]!, shadowLo, shiftOf(this.real.vLo(slot), shadowLo));
-    const memslot = this.#context.memslotAt(gfn);
-    if (memslot === undefined) return undefined;
+    const memslot = this.#context.memslotAt(gfn)!;
     return { memslot, map: this.#context.reverseMap(memslot), page: gfn - memslot.baseGfn };
   }
 
   #unlinkAndKeepRc(slot: number): void {
     const rc = this.real.rLo(slot) & RC;
     this.#shadowLo[slot]! |= rc;
-    const place = this.#placeOf(slot);
-    if (place === undefined) return;
-    this.#unlink(slot, place.map, place.page);
-    place.map.addRc(place.page, rc >> RC_SHIFT);
-    if ((rc & R_LO.C) !== 0) this.#markDirty(place.memslot, place.page);
+    const { memslot, map, page } = this.#placeOf(slot);
+    this.#unlink(slot, map, page);
+    map.addRc(page, rc >> RC_SHIFT);
+    if ((rc & R_LO.C) !== 0) this.#markDirty(memslot, page);
   }
 
   #link(slot: number, map: ReverseMap, page: number): void {

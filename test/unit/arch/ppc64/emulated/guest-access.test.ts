@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { HpteFields } from '../../../../../lib/arch/ppc64/model/index.ts';
 import { execute, GuestFault, type GuestOp, instruction, load, store } from '../../../../../lib/emulated/guest.ts';
 import { ERRNO } from '../../../../../lib/uapi/errno.ts';
-import { PROT } from '../../../../../lib/uapi/flags.ts';
+import { MAP, MEM, PROT } from '../../../../../lib/uapi/flags.ts';
 import { MSR, RELOCATED, relocatedVm, TestVm, vrma } from './vm.ts';
 
 const { ea, slot } = RELOCATED;
@@ -35,18 +35,19 @@ describe.each<Case>([
   ['a load outside of all segments', {}, load(ELSEWHERE, 4), 0x380, 0n, 'no segment for 0x20000000'],
   ['a store outside of all segments', {}, store(ELSEWHERE, 4, 0n), 0x380, 0n, 'no segment for 0x20000000'],
   ['a load without an entry', {}, load(UNMAPPED, 4), 0x300, 0x4000_0000n, 'no page table entry for 0x10009000'],
-  [
-    'a store without an entry',
-    {},
-    store(UNMAPPED, 4, 0n),
-    0x300,
-    0x4200_0000n,
-    'no page table entry for 0x10009000',
-  ],
+  ['a store without an entry', {}, store(UNMAPPED, 4, 0n), 0x300, 0x4200_0000n, 'no page table entry for 0x10009000'],
   ['a load that PP forbids', { pp: 0 }, load(ea, 4), 0x300, 0x0800_0000n, 'load at 0x10003010 is denied: protection'],
   [
     'a store that PP forbids',
     { pp: 3 },
+    store(ea, 4, 0n),
+    0x300,
+    0x0a00_0000n,
+    'store at 0x10003010 is denied: protection',
+  ],
+  [
+    'a store that PP0 forbids',
+    { pp: 6 },
     store(ea, 4, 0n),
     0x300,
     0x0a00_0000n,
@@ -120,6 +121,17 @@ it('an entry that a change of its segment leaves behind is no longer found, and 
   expect(faultOf(vm, load(ea, 4)).code).toBe(0x380);
   vm.ok(vm.kernel.setSregs(vm.vcpu, sregs));
   expect(vm.run(load(ea, 4))).toEqual([0n]);
+});
+
+it('memory above 4 GiB is where the entry says', () => {
+  const high = 0x5_0000_3000n;
+  const vm = relocatedVm({ ra: high });
+  const own = vm.kernel.mmap(1 << 20, PROT.READ | PROT.WRITE, MAP.PRIVATE | MAP.ANONYMOUS, -1, 0, 1 << 20, 0);
+  vm.slot(1, 0x5_0000_0000, 1 << 20, MEM.LOG_DIRTY_PAGES, own);
+  expect(vm.run(store(ea, 4, 0x55n), load(ea, 4))).toEqual([undefined, 0x55n]);
+  const bytes = new Uint8Array(4);
+  vm.kernel.readMemory(own + 0x3010, bytes);
+  expect([[...bytes], vm.dirty(), vm.dirty(1)]).toEqual([[0x55, 0, 0, 0], [], [3]]);
 });
 
 describe('pages of the host', () => {

@@ -147,6 +147,16 @@ describe('RESIZE_HPT', () => {
     });
   });
 
+  it('keeps a bolted entry that leads to no memory', () => {
+    const vm = resizable();
+    const [, [v]] = vrma(18, 0x7000n, 0x10n);
+    const entry: [bigint, bigint] = [v, 0x4000_0000_0012n];
+    vm.write(vrma(18, 0x7000n, 0n)[0], [entry]);
+    prepare(vm, 20);
+    expect(commit(vm, 20)).toBe(0);
+    expect(vm.guestView(vrma(20, 0x7000n, 0n)[0])).toEqual(entry);
+  });
+
   it('fails when two bolted entries meet in a smaller table', () => {
     const vm = new TestVm({ order: 22 });
     const groups = [0x1000n, 0x1000n + (1n << 23n)].map((ea) => {

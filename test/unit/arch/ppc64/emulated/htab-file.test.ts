@@ -127,6 +127,8 @@ describe('reading', () => {
     expect(vm.read(fd)).toEqual([{ index: 9, entries: [], nInvalid: 1 }]);
     expect(vm.write(100, [], 10)).toBe(8);
     expect(vm.read(fd)).toEqual([]);
+    expect(vm.write(10, [], 6)).toBe(8);
+    expect(vm.read(fd)).toEqual([]);
     vm.write(9, [E9]);
     vm.write(9, [], 1);
     expect(vm.read(fd)).toEqual([{ index: 9, entries: [], nInvalid: 1 }]);
@@ -242,10 +244,15 @@ describe('writing', () => {
     expect(large.write(68, [entry])).toBe(24);
   });
 
-  it('refuses large pages of a memslot that they do not divide', () => {
+  it.each([
+    ['neither', 0x1000_1000, 0x9_1000, -ERRNO.EIO],
+    ['not the address', 0x1000_1000, 0xa_0000, -ERRNO.EIO],
+    ['not the size', 0x1000_0000, 0x9_1000, -ERRNO.EIO],
+    ['both', 0x1001_0000, 0xb_0000, 24],
+  ])('refuses large pages of a memslot unless they divide address and size: %s', (_, gpa, size, result) => {
     const vm = new TestVm({ order: 18 });
-    vm.slot(1, 0x1000_1000, 0x10_0000);
-    expect(vm.write(68, [[E9[0] | 4n, 0x1001_1192n]])).toBe(-ERRNO.EIO);
+    vm.slot(1, gpa, size);
+    expect(vm.write(68, [[E9[0] | 4n, 0x1004_1192n]])).toBe(result);
   });
 
   // Lab: the buffer position does not advance past the entries, so the second header is read from entry bytes.

@@ -14,7 +14,7 @@ export const PREFIX = 0x20_0000;
 export function running(
   psw: bigint,
   guest: () => GuestProgram,
-  options: { cmma?: boolean; flags?: number; cr0?: bigint } = {},
+  options: { release?: string; cmma?: boolean; flags?: number; cr0?: bigint } = {},
 ): Machine {
   const machine = new Machine(options);
   machine.latch(psw, { 0: options.cr0 ?? 0xe0n, 1: BigInt(SEGMENTS) | 3n }, PREFIX);
