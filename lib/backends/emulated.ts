@@ -1,6 +1,6 @@
 import { ARCH_PARTS } from '../arch/index.ts';
 import type { KernelBuild } from '../arch/parts.ts';
-import { checkInteger, checkObject, checkOneOf } from '../base/arguments.ts';
+import { checkInteger, checkObject, checkOneOf, checkU32 } from '../base/arguments.ts';
 import { outOfRange } from '../base/errors.ts';
 import type { Architecture } from '../emulated/architecture.ts';
 import { KernelCore } from '../emulated/kernel.ts';
@@ -20,7 +20,7 @@ function architectureOf(options: EmulatedKernelOptions): Architecture {
   const { arch, pageSize, release = REFERENCE_RELEASE, maxFds } = checkObject(options, 'options');
   const { pageSizes } = ARCH_FACTS[checkOneOf(arch, 'options.arch', ARCHES)];
   if (maxFds !== undefined) checkInteger(maxFds, 'options.maxFds', 0, 0x7fff_ffff);
-  if (pageSize !== undefined && !pageSizes.includes(pageSize)) {
+  if (pageSize !== undefined && !pageSizes.includes(checkU32(pageSize, 'options.pageSize'))) {
     throw outOfRange('pageSize', `${pageSizes.join(' or ')}, as hosts of ${arch} have`, pageSize);
   }
   return ARCH_PARTS[arch].emulated(parseRelease(release), options);

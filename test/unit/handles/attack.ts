@@ -52,6 +52,8 @@ interface Attempt<World> {
   readonly args: (world: World) => readonly unknown[];
   /** What else may be named: the properties of what should have been given. */
   readonly parts?: readonly string[];
+  /** No argument is a symbol, so that it is of the wrong type, whatever else is asked of it. */
+  readonly isSymbol: boolean;
   /** Arguments are missing, which may be told first. */
   readonly leavesOut?: true;
   /** Taking something away is allowed to change what is there. */
@@ -169,14 +171,20 @@ function* attemptsOf<World>(
     const good = example[name];
     for (const [title, value] of values) {
       const parts = isPlain(good) && typeof value === 'object' && value !== null ? Object.keys(good) : [];
-      yield { what: `${name} = ${title}`, wrong: name, parts, args: exchanged(() => value) };
+      yield { what: `${name} = ${title}`, wrong: name, isSymbol: isSymbol(value), parts, args: exchanged(() => value) };
     }
     // What is left out may be made of what is wrong; the error names what was given, unless the rest is needed.
     if (typeof good === 'number' || typeof good === 'bigint') {
       for (const [title, value] of position + 1 < Object.keys(example).length ? NO_NUMBERS : []) {
         const whole = exchanged(() => value);
         const cut = (world: World): readonly unknown[] => whole(world).slice(0, position + 1);
-        yield { what: `${name} = ${title} and nothing behind it`, wrong: name, leavesOut: true, args: cut };
+        yield {
+          what: `${name} = ${title} and nothing behind it`,
+          wrong: name,
+          isSymbol: false,
+          leavesOut: true,
+          args: cut,
+        };
       }
     }
     if (Array.isArray(good)) {
@@ -184,6 +192,7 @@ function* attemptsOf<World>(
         yield {
           what: `${name}[0] = ${title}`,
           wrong: name,
+          isSymbol: isSymbol(value),
           args: exchanged((right) => [value, ...(right as unknown[]).slice(1)]),
         };
     }
@@ -191,7 +200,7 @@ function* attemptsOf<World>(
     for (const key of Object.keys(good)) {
       for (const [title, value] of values) {
         const changed = exchanged((right) => ({ ...(right as object), [key]: value }));
-        yield { what: `${name}.${key} = ${title}`, wrong: key, args: changed };
+        yield { what: `${name}.${key} = ${title}`, wrong: key, isSymbol: isSymbol(value), args: changed };
       }
       const getter = (get: (world: World) => void) =>
         exchanged((right, world) =>
@@ -205,13 +214,21 @@ function* attemptsOf<World>(
       const throws = getter(() => {
         throw new OfGetter('thrown by a getter');
       });
-      yield { what: `${name}.${key} throws`, wrong: key, args: throws };
+      yield { what: `${name}.${key} throws`, wrong: key, isSymbol: false, args: throws };
       for (const [title, take] of Object.entries(arena.sabotage)) {
-        yield { what: `a getter of ${name}.${key} ${title}`, wrong: key, args: getter(take), sabotages: true };
+        yield {
+          what: `a getter of ${name}.${key} ${title}`,
+          wrong: key,
+          isSymbol: false,
+          args: getter(take),
+          sabotages: true,
+        };
       }
     }
   }
 }
+
+const isSymbol = (value: unknown): boolean => typeof value === 'symbol';
 
 const isPlain = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype;
@@ -291,6 +308,10 @@ function faultOfAttempt<World>(
   { related }: Target<World>,
 ): string | undefined {
   if (attempt.leavesOut === true && isOfMissing(error)) return undefined;
+  const { code } = error as { readonly code?: unknown };
+  // Of what is one of a few values, others are out of range, whatever they are.
+  if (attempt.isSymbol && code === 'ERR_OUT_OF_RANGE' && !/must be (one of|.* or )/.test(String(error)))
+    return `what is of no right type is told to be out of range: ${error}`;
   return faultOf(error, [attempt.wrong, ...(attempt.parts ?? []), ...(related[attempt.wrong] ?? [])]);
 }
 
