@@ -1,4 +1,4 @@
-import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Arch } from '../../../lib/raw.ts';
 import { misnamed, type Target } from './attack.ts';
 import { arenaOf, type Machine } from './attacked-machine.ts';
@@ -15,11 +15,16 @@ function* together(targets: readonly Target<Machine>[]): Generator<[string, read
   }
 }
 
+beforeEach(() => {
+  vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
+});
+afterEach(() => {
+  vi.restoreAllMocks();
+});
+
 describe.each(Object.entries(FACES))('an error names the argument that is wrong, on %s', (arch, faces) => {
   const targets = Object.entries(faces).map(([title, face]) => targetsOf(title, face));
   it.each(targets.flatMap((some) => [...together(some)]))('%s', async (_, some) => {
-    const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
-    onTestFinished(() => warn.mockRestore());
     const { faults, tried } = await misnamed(arenaOf(arch as Arch), some);
     expect(faults).toEqual([]);
     expect(tried).toBeGreaterThan(7);
