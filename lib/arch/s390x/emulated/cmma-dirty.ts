@@ -62,7 +62,7 @@ export class CmmaDirty {
 
   /**
    * The first dirty page from `gfn` on; past the last slot the search begins at the lowest one, once. Without any
-   * dirty page behind: the end of the last slot.
+   * dirty page behind: the end of the last slot. There is one.
    */
   next(slots: readonly EmulatedMemslot[], gfn: number): number {
     let index = slots.findIndex((slot) => slot.baseGfn + slot.npages > gfn);
@@ -77,7 +77,7 @@ export class CmmaDirty {
       const found = bits === undefined ? -1 : bits.indexOf(1, Math.max(0, from - slot.baseGfn));
       if (found !== -1) return slot.baseGfn + found;
     }
-    const last = slots.at(-1);
-    return last === undefined ? 0 : last.baseGfn + last.npages;
+    const last = slots.at(-1)!;
+    return last.baseGfn + last.npages;
   }
 }

@@ -54,18 +54,18 @@ function peekValues(vm: S390xVm, start: number, values: Uint8Array): number {
 function harvest(vm: S390xVm, start: number, values: Uint8Array): number {
   const slots = vm.slots();
   const dirty = vm.cmmaDirty;
-  const last = slots.at(-1);
-  const end = last === undefined ? 0 : last.baseGfn + last.npages;
+  const last = slots.at(-1)!;
+  const end = last.baseGfn + last.npages;
   let next = dirty.next(slots, start + 1);
   let found = 0;
-  for (let gfn = start; found < values.length; gfn++) {
+  for (let gfn = start; ; gfn++) {
     const slot = vm.storage.slot(gfn);
     if (slot === undefined) break;
     dirty.take(slot, gfn);
     values[found++] = vm.states.cmma(slot, gfn);
     if (next > gfn + MAX_DISTANCE) break;
     if (gfn === next) next = dirty.next(slots, gfn + 1);
-    // A `next` before the start means that the search wrapped; the kernel's unsigned difference is huge then.
+    // There is room as far as the next one. A `next` before the start means that the search wrapped; the kernel's unsigned difference is huge then.
     if (next >= end || next < start || next - start >= values.length) break;
   }
   return found;

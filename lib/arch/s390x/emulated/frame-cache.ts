@@ -7,7 +7,7 @@ const PAGE = 4096;
 /** Runs that are remembered, by the lower bits of their segment's number; a power of two. */
 const RUNS = 4096;
 
-/** Frames of the guest that follow one another in the host's memory too, inside one of its segments of 1 MiB. */
+/** Frames of the guest that follow one another in the host's memory too, inside one of the host's segments of 1 MiB. */
 export interface FrameRun {
   readonly first: number;
   /** The frame after the last one. */
@@ -66,7 +66,7 @@ export class FrameCache {
     if (slot === undefined) return undefined;
     const hva = this.#vm.hostAddress(slot, pfn);
     // From the segment's first frame if that is in one piece with this one, else from this one on.
-    const before = Math.min(pfn % SEGMENT_PAGES, pfn - slot.baseGfn, Math.floor(hva / PAGE) % SEGMENT_PAGES);
+    const before = Math.min(pfn - slot.baseGfn, Math.floor(hva / PAGE) % SEGMENT_PAGES);
     const run = this.#runFrom(slot, pfn - before, before) ?? this.#runFrom(slot, pfn, 0);
     if (run !== undefined) this.#runs[(pfn >>> 8) & (RUNS - 1)] = run;
     return run;
@@ -80,7 +80,7 @@ export class FrameCache {
     const readable = memory.resolve(hva, false);
     if (!readable && !(writable && memory.resolve(hva, true))) return undefined;
     const { bytes, at: start, available } = memory;
-    const inSegment = SEGMENT_PAGES - Math.max(first % SEGMENT_PAGES, Math.floor(hva / PAGE) % SEGMENT_PAGES);
+    const inSegment = SEGMENT_PAGES - (Math.floor(hva / PAGE) % SEGMENT_PAGES);
     const length = Math.min(inSegment, slot.baseGfn + slot.npages - first, Math.floor(available / PAGE));
     if (length <= needed) return undefined;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

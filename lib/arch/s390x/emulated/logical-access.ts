@@ -7,6 +7,11 @@ import {
   DatTranslation,
   fetchOverridePermits,
   keyPermits,
+  PGM_ALE_SEQUENCE,
+  PGM_ALEN_TRANSLATION,
+  PGM_ASTE_SEQUENCE,
+  PGM_ASTE_VALIDITY,
+  PGM_EXTENDED_AUTHORITY,
   PGM_PROTECTION,
   storageOverridePermits,
 } from '../model/index.ts';
@@ -31,11 +36,21 @@ const PAGE_OFFSET = 0xfff;
 /** Pages that a transfer of MEM_OP's largest size can touch. */
 const MAX_FRAGMENTS = MEM_OP_MAX_SIZE / 4096 + 1;
 
+/** What an access register that leads to no address space ends in. */
+const AR_EXCEPTIONS: readonly number[] = [
+  PGM_ALEN_TRANSLATION,
+  PGM_ALE_SEQUENCE,
+  PGM_ASTE_VALIDITY,
+  PGM_ASTE_SEQUENCE,
+  PGM_EXTENDED_AUTHORITY,
+];
+
 /** A program interruption that KVM made pending. */
 export interface PendingInterruption {
   readonly code: number;
   readonly teid: bigint | undefined;
-  readonly exceptionAccessId: number;
+  /** Of those that have one: with a TEID, and where an access register leads to no address space. */
+  readonly exceptionAccessId: number | undefined;
 }
 
 /**
@@ -171,7 +186,7 @@ export class LogicalAccess {
     const lo = this.#lo;
     this.#translation.dat.segment = -1;
     for (let done = 0, page = 0, length = 0; done < size; done += length, page++) {
-      length = this.#fragment(size - done);
+      length = PAGE - (this.#lo & PAGE_OFFSET);
       const failure = this.#translateNext();
       if (failure !== 0) return failure;
       this.#pfns[page] = this.#translation.pfn;
@@ -282,6 +297,6 @@ export class LogicalAccess {
   /** What KVM makes pending about the failed access. */
   interruption(code: number): PendingInterruption {
     const teid = teidOf(this.#cpu, this.#translation, code, this.#access, this.#terminating);
-    return { code, teid, exceptionAccessId: code >= 0x29 || teid !== undefined ? this.#ar : 0 };
+    return { code, teid, exceptionAccessId: teid !== undefined || AR_EXCEPTIONS.includes(code) ? this.#ar : undefined };
   }
 }

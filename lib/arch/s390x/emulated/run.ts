@@ -51,9 +51,10 @@ function deliver(vm: S390xVm, state: S390xVcpu): void {
   const code = new DataView(new ArrayBuffer(2));
   code.setUint16(0, pending.code);
   store(vm, state, LOWCORE.PROGRAM_CODE, code);
-  if (pending.teid !== undefined) {
-    store(vm, state, LOWCORE.TEID, u64(pending.teid));
-    store(vm, state, LOWCORE.EXCEPTION_ACCESS_ID, new DataView(Uint8Array.of(pending.exceptionAccessId).buffer));
+  const { teid, exceptionAccessId } = pending;
+  if (teid !== undefined) store(vm, state, LOWCORE.TEID, u64(teid));
+  if (exceptionAccessId !== undefined) {
+    store(vm, state, LOWCORE.EXCEPTION_ACCESS_ID, new DataView(Uint8Array.of(exceptionAccessId).buffer));
   }
   store(vm, state, LOWCORE.PROGRAM_OLD_PSW, u64(state.pswMask));
   store(vm, state, LOWCORE.PROGRAM_OLD_PSW + 8, u64(state.pswAddress));

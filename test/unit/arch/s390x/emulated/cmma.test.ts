@@ -164,3 +164,31 @@ describe('SET_CMMA_BITS', () => {
     expect(values(machine, last, 1)).toEqual([1]);
   });
 });
+
+it.each(['6.12', '7.0'])('%s: a slot that is new has no dirty pages but those that ESSA changes', (release) => {
+  const machine = withDirty(release, []);
+  expect(machine.slot(1, 4 * MIB, MIB, machine.map(MIB), LOG)).toBe(0);
+  machine.kernel.loadGuest(
+    machine.vcpu,
+    (function* () {
+      for (const frame of [3, 3, 5]) yield instruction('ESSA', SET_UNUSED, BigInt((FRAMES + frame) * 4096));
+      yield spin;
+    })(),
+  );
+  machine.kernel.run(machine.vcpu, 0);
+  expect(get(machine, 0, 64)).toEqual({ result: 0, log: [FRAMES + 3, 3, 0], values: [UNUSED, 0, UNUSED] });
+});
+
+it('6.12: a run goes on into a slot that is new', () => {
+  const machine = withDirty('6.12', [1022]);
+  expect(machine.slot(1, 4 * MIB, MIB, machine.map(MIB), LOG)).toBe(0);
+  machine.kernel.loadGuest(
+    machine.vcpu,
+    (function* () {
+      yield instruction('ESSA', SET_UNUSED, BigInt(1023 * 4096));
+      yield spin;
+    })(),
+  );
+  machine.kernel.run(machine.vcpu, 0);
+  expect(get(machine, 0, 64)).toEqual({ result: 0, log: [1022, 2, 0], values: [UNUSED, UNUSED] });
+});

@@ -1,0 +1,46 @@
+import { expect, it } from 'vitest';
+import { EmulatedKernel } from '../../../../../lib/backends/emulated.ts';
+import { CAP } from '../../../../../lib/uapi/capabilities.ts';
+import { ERRNO } from '../../../../../lib/uapi/errno.ts';
+import { GUEST_MEMFD_FLAG } from '../../../../../lib/uapi/flags.ts';
+
+/** A kernel of a release, with a VM. */
+function machine(release: string) {
+  const kernel = new EmulatedKernel({ arch: 'aarch64', release });
+  const kvm = kernel.openKvm();
+  return { kernel, kvm, vm: kernel.createVm(kvm, 0) };
+}
+
+it('up to 512 vCPUs, each with an id below that', () => {
+  const { kernel, kvm, vm } = machine('7.2');
+  expect([CAP.MAX_VCPUS, CAP.MAX_VCPU_ID].map((cap) => kernel.checkExtension(kvm, cap))).toEqual([512, 512]);
+  expect(kernel.createVcpu(vm, 511)).toBeGreaterThan(0);
+  expect(kernel.createVcpu(vm, 512)).toBe(-ERRNO.EINVAL);
+});
+
+it('dirty rings came with 6.2, a mappable guest_memfd with 6.18', () => {
+  const RING = [CAP.DIRTY_LOG_RING_ACQ_REL, CAP.DIRTY_LOG_RING_WITH_BITMAP];
+  const MEMFD = [CAP.GUEST_MEMFD, CAP.GUEST_MEMFD_FLAGS];
+  const answers = (release: string): number[] => {
+    const { kernel, kvm } = machine(release);
+    return [...RING, ...MEMFD].map((cap) => kernel.checkExtension(kvm, cap));
+  };
+  const flags = GUEST_MEMFD_FLAG.MMAP | GUEST_MEMFD_FLAG.INIT_SHARED;
+  expect(answers('6.1')).toEqual([0, 0, 0, 0]);
+  expect(answers('6.2')).toEqual([0x10_0000, 1, 0, 0]);
+  expect(answers('6.17')).toEqual([0x10_0000, 1, 0, 0]);
+  expect(answers('6.18')).toEqual([0x10_0000, 1, 1, flags]);
+});
+
+it('a VM has no attributes', () => {
+  const { kernel, vm } = machine('7.2');
+  expect(kernel.hasDeviceAttr(vm, 0, 0n)).toBe(-ERRNO.ENXIO);
+  expect(kernel.setDeviceAttr(vm, 0, 0n, new Uint8Array(8))).toBe(-ERRNO.ENXIO);
+});
+
+it('read-only slots, and what is stored in them leaves to user space', () => {
+  const { kernel, vm } = machine('7.2');
+  expect(kernel.setUserMemoryRegion(vm, 0, 2, 0, 0, 0)).toBe(-ERRNO.EINVAL);
+  const hva = kernel.mmap(4096, 3, 0x22, -1, 0, 4096, 0);
+  expect(kernel.setUserMemoryRegion(vm, 0, 2, 0, 4096, hva)).toBe(0);
+});

@@ -1,0 +1,33 @@
+import { expect, it } from 'vitest';
+import { EmulatedKernel } from '../../../../../lib/backends/emulated.ts';
+import { CAP } from '../../../../../lib/uapi/capabilities.ts';
+import { ERRNO } from '../../../../../lib/uapi/errno.ts';
+
+/** A kernel of a release, with a VM. */
+function machine(release: string) {
+  const kernel = new EmulatedKernel({ arch: 'riscv64', release });
+  const kvm = kernel.openKvm();
+  return { kernel, kvm, vm: kernel.createVm(kvm, 0) };
+}
+
+it('up to 1024 vCPUs, each with an id below that', () => {
+  const { kernel, kvm, vm } = machine('7.2');
+  expect([CAP.MAX_VCPUS, CAP.MAX_VCPU_ID].map((cap) => kernel.checkExtension(kvm, cap))).toEqual([1024, 1024]);
+  expect(kernel.createVcpu(vm, 1023)).toBeGreaterThan(0);
+  expect(kernel.createVcpu(vm, 1024)).toBe(-ERRNO.EINVAL);
+});
+
+it('a VM is made whatever its type', () => {
+  const { kernel, kvm } = machine('7.2');
+  expect(kernel.createVm(kvm, 0xffff_ffff)).toBeGreaterThan(0);
+});
+
+it('dirty rings came with 6.17, logs that are all set at first with 7.2', () => {
+  const answers = (release: string): number[] => {
+    const { kernel, kvm } = machine(release);
+    return [CAP.DIRTY_LOG_RING_ACQ_REL, CAP.MANUAL_DIRTY_LOG_PROTECT2].map((cap) => kernel.checkExtension(kvm, cap));
+  };
+  expect(answers('6.16')).toEqual([0, 1]);
+  expect(answers('6.17')).toEqual([0x10_0000, 1]);
+  expect(answers('7.2')).toEqual([0x10_0000, 3]);
+});

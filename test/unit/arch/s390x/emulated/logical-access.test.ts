@@ -1,0 +1,168 @@
+/** Accesses to logical addresses that touch several pages, and what is told of those that fail. */
+
+import { describe, expect, it } from 'vitest';
+import { KVM_RUN_S390X } from '../../../../../lib/uapi/structs.ts';
+import { ALET, accessList, DUCT, EAX } from '../model/access-list.ts';
+import { CHECK_ONLY, DAT64, INJECT, Machine, MIB, REAL64, SKEY } from './machine.ts';
+
+const [PROTECTION, ADDRESSING, PAGE_TRANSLATION] = [4, 5, 0x11];
+const PAGES = 0x11_0000;
+/** PSW with DAT on and access-register mode. */
+const AR_MODE = DAT64 | 0x4000_0000_0000n;
+/** A prefix area that is memory, so that the vCPU runs. */
+const PREFIX = 0x20_0000;
+/** In the prefix area: where a program interruption leaves its code, which access register it was, and the TEID. */
+const LOWCORE = { CODE: 0x8e, ACCESS_ID: 0xa0, TEID: 0xa8 } as const;
+
+/** A machine with DAT on whose first pages have these frames; each frame from 0x60 to 0x7f has its number in all bytes. */
+function mapped(frames: readonly number[], release = '6.12'): Machine {
+  const machine = new Machine({ release });
+  machine.latch(DAT64, { 0: 0xe0n, 1: 0x10_0000n });
+  machine.addMemory();
+  machine.pokeDoubleword(0x10_0000, BigInt(PAGES));
+  for (let i = 0; i < 256; i++) machine.pokeDoubleword(PAGES + 8 * i, 0x400n);
+  for (const [i, frame] of frames.entries()) machine.pokeDoubleword(PAGES + 8 * i, BigInt(frame) << 12n);
+  for (let frame = 0x60; frame < 0x80; frame++) machine.poke(frame << 12, new Uint8Array(4096).fill(frame));
+  return machine;
+}
+
+/** The first and the last byte of each part of a page that a read gives. */
+function ends(machine: Machine, address: number, size: number, options = {}): number[] {
+  const buf = new Uint8Array(size);
+  expect(machine.read(address, size, { buf, ...options })).toBe(0);
+  const found: number[] = [];
+  for (let at = 0; at < size; ) {
+    const end = Math.min(size, at + 4096 - ((address + at) & 0xfff));
+    expect(new Set(buf.subarray(at, end)).size).toBe(1);
+    found.push(buf[at]!);
+    at = end;
+  }
+  return found;
+}
+
+describe('a read across pages', () => {
+  it.each([
+    ['frames that follow one another', [0x60, 0x61, 0x62, 0x63], 0, 0x4000, [0x60, 0x61, 0x62, 0x63]],
+    ['from the middle to the middle', [0x60, 0x61, 0x62, 0x63], 0x800, 0x2400, [0x60, 0x61, 0x62]],
+    ['to the end of a page', [0x60, 0x61, 0x62, 0x63], 0x800, 0x1800, [0x60, 0x61]],
+    ['frames anywhere', [0x60, 0x70, 0x61, 0x71], 0, 0x4000, [0x60, 0x70, 0x61, 0x71]],
+    ['neighbours before it that are none behind it', [0x60, 0x61, 0x62, 0x70], 0x2000, 0x2000, [0x62, 0x70]],
+    ['backwards', [0x63, 0x62, 0x61], 0, 0x3000, [0x63, 0x62, 0x61]],
+    ['the same frame again', [0x60, 0x60, 0x61], 0, 0x3000, [0x60, 0x60, 0x61]],
+  ])('gives what is in each: %s', (_, frames, address, size, expected) => {
+    for (const release of ['6.12', '7.0']) {
+      const machine = mapped(frames, release);
+      expect(ends(machine, address, size)).toEqual(expected);
+      // With a key it goes page by page.
+      expect(ends(machine, address, size, { key: 1, flags: SKEY })).toEqual(expected);
+    }
+  });
+
+  it.each(['6.12', '7.0'])('notes it for each page and for no other, on %s', (release) => {
+    const machine = mapped([0x60, 0x61, 0x62, 0x63, 0x64], release);
+    expect(machine.setKeys(0x60, 0x10, 0x10, 0x10, 0x10, 0x10)).toBe(0);
+    expect(machine.read(0x1800, 0x1800)).toBe(0);
+    expect(machine.keys(0x60, 5)).toEqual(Uint8Array.of(0x10, 0x14, 0x14, 0x10, 0x10));
+  });
+
+  it('goes from one memslot to the next', () => {
+    const machine = mapped([0x3fe, 0x3ff, 0x400, 0x401, 0x402]);
+    const other = machine.map(MIB);
+    expect(machine.slot(1, 4 * MIB, MIB, other)).toBe(0);
+    for (const [i, value] of [0xa1, 0xa2].entries()) {
+      machine.poke(4 * MIB - 0x2000 + i * 0x1000, new Uint8Array(4096).fill(value));
+      machine.kernel.writeMemory(other + i * 0x1000, new Uint8Array(4096).fill(0xb1 + i));
+    }
+    expect(ends(machine, 0, 0x4000)).toEqual([0xa1, 0xa2, 0xb1, 0xb2]);
+  });
+
+  it('is refused for a key on any page, with nothing read', () => {
+    const machine = mapped([0x60, 0x61, 0x62]);
+    for (const page of [0x60, 0x61, 0x62]) {
+      machine.setKeys(0x60, 0x10, 0x10, 0x10);
+      machine.setKeys(page, 0x28);
+      const buf = new Uint8Array(0x3000).fill(0xee);
+      expect(machine.read(0, 0x3000, { buf, key: 1, flags: SKEY })).toBe(PROTECTION);
+      expect(buf.every((byte) => byte === 0xee)).toBe(true);
+      expect(machine.read(0, 0x3000, { key: 1, flags: SKEY | CHECK_ONLY })).toBe(PROTECTION);
+    }
+    machine.setKeys(0x60, 0x18, 0x18, 0x18);
+    expect(ends(machine, 0, 0x3000, { key: 1, flags: SKEY })).toEqual([0x60, 0x61, 0x62]);
+  });
+
+  it.each([
+    [0xffff_f800n, 0x1000],
+    [0xffff_f000n, 0x2000],
+    [0xffff_e000n, 0x3000],
+  ])('goes on above 4 GiB from 0x%s', (address, size) => {
+    const machine = new Machine().addMemory();
+    machine.latch(REAL64);
+    const high = machine.map(2 * MIB);
+    expect(machine.slot(1, 2 ** 32 - MIB, 2 * MIB, high)).toBe(0);
+    const data = Uint8Array.from({ length: size }, (_, i) => 1 + (i >> 11));
+    expect(machine.write(address, size, { buf: data })).toBe(0);
+    const there = new Uint8Array(size);
+    machine.kernel.readMemory(high + Number(address - 0xfff0_0000n), there);
+    expect(Buffer.compare(there, data)).toBe(0);
+    for (const options of [{}, { key: 1, flags: SKEY }]) {
+      const buf = new Uint8Array(size);
+      expect(machine.read(address, size, { buf, ...options })).toBe(0);
+      expect(Buffer.compare(buf, data)).toBe(0);
+    }
+    expect(machine.read(address, size, { flags: CHECK_ONLY })).toBe(0);
+  });
+});
+
+describe('an interruption that is made pending', () => {
+  /** What a KVM_RUN leaves in the prefix area. */
+  function delivered(machine: Machine): { code: number; teid: bigint; accessId: number } {
+    machine.pokeDoubleword(PREFIX + LOWCORE.TEID, 0n);
+    machine.poke(PREFIX + LOWCORE.CODE, new Uint8Array(2));
+    machine.poke(PREFIX + LOWCORE.ACCESS_ID, Uint8Array.of(0xee));
+    expect(machine.latch(REAL64, {}, PREFIX)).toBe(-4);
+    const low = new DataView(machine.peek(PREFIX, 0x200).buffer);
+    return {
+      code: low.getUint16(LOWCORE.CODE),
+      teid: low.getBigUint64(LOWCORE.TEID),
+      accessId: low.getUint8(LOWCORE.ACCESS_ID),
+    };
+  }
+  const NOTHING = { code: 0, teid: 0n, accessId: 0xee };
+
+  it('is so only where it is asked for, and where there is one', () => {
+    const machine = mapped([0x60]);
+    expect([machine.read(0x1000, 8), delivered(machine)]).toEqual([PAGE_TRANSLATION, NOTHING]);
+    machine.latch(DAT64);
+    expect([machine.read(0, 8, { flags: INJECT }), delivered(machine)]).toEqual([0, NOTHING]);
+    machine.latch(DAT64);
+    expect([machine.read(0, 8, { flags: INJECT, buf: null }), delivered(machine)]).toEqual([-14, NOTHING]);
+    machine.latch(DAT64);
+    expect(machine.read(0x1000, 8, { flags: INJECT, ar: 3 })).toBe(PAGE_TRANSLATION);
+    expect(delivered(machine)).toEqual({ code: PAGE_TRANSLATION, teid: 0x1800n, accessId: 3 });
+  });
+
+  it('of storage that there is not has a code and nothing else', () => {
+    const machine = mapped([0x7_0000]);
+    expect(machine.read(0, 8, { flags: INJECT, ar: 3 })).toBe(ADDRESSING);
+    expect(delivered(machine)).toEqual({ code: ADDRESSING, teid: 0n, accessId: 0xee });
+  });
+
+  // z/Architecture Principles of Operation, chapter 6: the exception access identification is stored for these too.
+  it.each<[what: string, alet: number, entry: [number, bigint] | undefined, code: number, accessId: number]>([
+    ['ALET specification', ALET | 0x0200_0000, undefined, 0x28, 0xee],
+    ['ALEN translation', 0x005a_1000, undefined, 0x29, 3],
+    ['ALE sequence', ALET ^ 0x0001_0000, undefined, 0x2a, 3],
+    ['ASTE validity', ALET, [0x1_2000, 0x8000_0000_0000_0000n], 0x2b, 3],
+    ['ASTE sequence', ALET, [0x1_2010, 1n], 0x2c, 3],
+  ])('of %s tells which access register it was, or has none', (_, alet, entry, code, accessId) => {
+    const machine = new Machine();
+    machine.latch(AR_MODE, { 0: 0xe0n, 2: DUCT, 8: EAX << 16n });
+    machine.addMemory();
+    for (const [at, value] of accessList().entries()) machine.pokeDoubleword(Number(at), value);
+    if (entry !== undefined) machine.pokeDoubleword(...entry);
+    machine.run.setUint32(KVM_RUN_S390X.acrs + 4 * 3, alet);
+    for (const flags of [CHECK_ONLY, CHECK_ONLY | INJECT]) expect(machine.read(0, 8, { flags, ar: 3 })).toBe(code);
+    expect(machine.read(0, 8, { flags: INJECT, ar: 3 })).toBe(code);
+    expect(delivered(machine)).toEqual({ code, teid: 0n, accessId });
+  });
+});
