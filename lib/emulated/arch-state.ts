@@ -47,8 +47,8 @@ interface VcpuRequests {
   enableCap?(cap: number, flags: number, args: readonly bigint[]): number;
   /** KVM_PRE_FAULT_MEMORY: `range` is [gpa, size], updated. */
   preFaultMemory?(range: BigUint64Array, flags: bigint): number;
-  /** SET_MP_STATE, where not every state will do: 0 or −errno. */
-  setMpState?(state: number): number;
+  /** SET_MP_STATE: 0 or −errno. */
+  setMpState(state: number): number;
   /** Before GET_REGS and GET_SREGS. */
   registersAsked?(): void;
   /** SET_REGS was carried out. */

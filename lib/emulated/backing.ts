@@ -66,6 +66,7 @@ export class MemoryBacking implements Backing {
   /** The numbers of its pages that were accessed by calls and guests, in units. */
   readonly #there = new PageSet();
 
+  /** @param size whole pages where it can be mapped */
   constructor(size: number, unit = SMALLEST_PAGE) {
     this.#size = size;
     this.unit = unit;
@@ -105,13 +106,11 @@ export class MemoryBacking implements Backing {
     return this.#windows.some((window) => window === buffer);
   }
 
-  /** Only out of it: what writes has windows. */
+  /** Only out of it, and all of it is there: what writes has windows. */
   transfer(offset: number, bytes: Uint8Array): number {
-    const length = Math.min(bytes.length, Math.max(0, this.#size - offset));
-    const part = bytes.subarray(0, length);
-    if (this.hasBytes(offset)) part.set(new Uint8Array(this.window(offset), offset % VIEW_WINDOW, length));
-    else part.fill(0);
-    return length;
+    if (this.hasBytes(offset)) bytes.set(new Uint8Array(this.window(offset), offset % VIEW_WINDOW, bytes.length));
+    else bytes.fill(0);
+    return bytes.length;
   }
 
   discard(offset: number, length: number): void {

@@ -398,10 +398,7 @@ export class KernelCore extends EmulatedProcess implements KvmCalls {
 
   setMpState(fd: number, state: number): number {
     const vcpu = this.#idleVcpu(fd);
-    if (typeof vcpu === 'number') return vcpu;
-    if (vcpu.arch.setMpState !== undefined) return vcpu.arch.setMpState(state);
-    vcpu.mpState = state;
-    return 0;
+    return typeof vcpu === 'number' ? vcpu : vcpu.arch.setMpState(state);
   }
 }
 

@@ -89,13 +89,19 @@ export class EmulatedEventfd implements OpenFile {
 
 const MFD_HUGETLB = 4;
 
-/** A memfd of fixed size. */
+/** A memfd of fixed size. Its last page is there as a whole, and keeps what is written behind the end. */
 export class EmulatedMemfd implements OpenFile {
   readonly kind = 'memfd';
   readonly #backing: MemoryBacking;
 
   constructor(size: number, flags: number, pageSize: number) {
-    this.#backing = new MemoryBacking(size, (flags & MFD_HUGETLB) === 0 ? pageSize : HUGE_PAGE);
+    const unit = (flags & MFD_HUGETLB) === 0 ? pageSize : HUGE_PAGE;
+    this.#backing = new MemoryBacking(Math.ceil(size / unit) * unit, unit);
+  }
+
+  /** Whether ftruncate gives it a size: below 2^63, and whole pages where they are huge. */
+  static canHave(size: bigint, flags: number): boolean {
+    return size < 1n << 63n && ((flags & MFD_HUGETLB) === 0 || size % BigInt(HUGE_PAGE) === 0n);
   }
 
   mmap(offset: number, _length: number, flags: number): MapSource {

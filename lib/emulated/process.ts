@@ -105,7 +105,11 @@ export class EmulatedProcess {
 
   memfdCreate(_name: string, size: U64, flags: number): number {
     if ((flags & ~MEMFD_FLAGS) !== 0) return -ERRNO.EINVAL;
-    return this.files.open(new EmulatedMemfd(Number(size), flags, this.pageSize));
+    const fd = this.files.open(new EmulatedMemfd(Number(size), flags, this.pageSize));
+    // Its size is given to what was opened.
+    if (fd < 0 || EmulatedMemfd.canHave(BigInt(size), flags)) return fd;
+    this.files.close(fd);
+    return -ERRNO.EINVAL;
   }
 
   view(hva: Hva, length: number): ArrayBuffer | number {

@@ -7,14 +7,21 @@ export interface FaultReceiver {
   faulted(hva: number, write: boolean, isProtected: boolean): void;
 }
 
+/** What a userfaultfd has agreed on with the kernel. */
+interface Agreed {
+  /** The kernel itself resolves stores to protected pages. */
+  readonly resolvesStores: boolean;
+  /** Pages that aren't there are protected like others. */
+  readonly protectsMissing: boolean;
+}
+
 /** What a userfaultfd is registered for. */
 interface Registered {
   readonly owner: FaultReceiver;
   readonly start: number;
   readonly end: number;
   readonly mode: number;
-  /** The kernel itself resolves stores to protected pages. */
-  readonly resolvesStores: boolean;
+  readonly agreed: Agreed;
   /** Protected pages, by number, with what they had where that is not zeros: stores through views are found out by that. */
   readonly protectedPages: Map<number, Uint8Array | undefined>;
 }
@@ -66,15 +73,35 @@ export class ServedMemory {
     return this.#registered.find((one) => waits(one) && one.start < end && one.end > start)?.owner;
   }
 
-  register(owner: FaultReceiver, start: number, end: number, mode: number, resolvesStores: boolean): void {
-    const before = this.#registered.filter((one) => one.start < end && one.end > start);
-    const modes = before.reduce((all, one) => all | one.mode, mode);
-    this.unregister(owner, start, end);
-    this.#registered.push({ owner, start, end, mode: modes, resolvesStores, protectedPages: new Map() });
+  /**
+   * Registers a range of which nobody else has a part. What the owner has registered there for all of the mode stays so; else it is for
+   * this mode alone from now on. Pages stay protected, but without that mode nobody waits for them.
+   */
+  register(owner: FaultReceiver, start: number, end: number, mode: number, agreed: Agreed): void {
+    const before = this.#registered
+      .filter((one) => one.start < end && one.end > start)
+      .sort((a, b) => a.start - b.start);
+    this.#take(owner, start, end);
+    let at = start;
+    const add = (to: number, protectedPages: Registered['protectedPages'], modes: number): void => {
+      if (at < to) this.#registered.push({ owner, start: at, end: to, mode: modes, agreed, protectedPages });
+      at = Math.max(at, to);
+    };
+    for (const one of before) {
+      add(one.start, new Map(), mode);
+      if (!protects(one)) this.#protectAgain(one);
+      add(Math.min(one.end, end), one.protectedPages, (one.mode & mode) === mode ? one.mode : mode);
+    }
+    add(end, new Map(), mode);
   }
 
   /** Ends what an owner has in a range; who waits goes on. */
   unregister(owner: FaultReceiver, start = 0, end = Number.POSITIVE_INFINITY): void {
+    this.#take(owner, start, end);
+    this.wake(start, end);
+  }
+
+  #take(owner: FaultReceiver, start: number, end: number): void {
     this.#registered = this.#registered.flatMap((one) => {
       if (one.owner !== owner || one.end <= start || one.start >= end) return [one];
       const parts: Registered[] = [];
@@ -82,12 +109,37 @@ export class ServedMemory {
       if (one.end > end) parts.push({ ...one, start: end });
       return parts;
     });
-    this.wake(start, end);
+  }
+
+  /** What was stored while there was no protection of what is protected isn't told later. */
+  #protectAgain(registered: Registered): void {
+    const { start, end, protectedPages } = registered;
+    for (const page of protectedPages.keys()) if (page >= start && page < end) this.#protect(registered, page);
+  }
+
+  #protect({ protectedPages }: Registered, page: number): void {
+    protectedPages.set(page, this.#contentsAt(page, this.unitAt(page)));
+  }
+
+  /** Whether all of a range is registered by one for the same: what lies side by side is one then. */
+  isOne(start: number, end: number): boolean {
+    const first = this.#at(start);
+    let one = first;
+    while (one !== undefined && one.end < end) {
+      const next = this.#at(one.end);
+      one = next?.owner === first?.owner && next?.mode === first?.mode ? next : undefined;
+    }
+    return one !== undefined;
   }
 
   /** What is registered at an address. */
   modeAt(hva: number): number | undefined {
     return this.#at(hva)?.mode;
+  }
+
+  /** Whether the page that begins at an address is protected, be it there or not. */
+  isProtected(page: number): boolean {
+    return this.#at(page)?.protectedPages.has(page) === true;
   }
 
   /** Bytes of the pages at an address, which may be huge ones. */
@@ -114,8 +166,7 @@ export class ServedMemory {
   }
 
   /** Somebody has to wait for a page: its userfaultfd hears of it. False when nobody has to. */
-  fault(hva: number, write: boolean): boolean {
-    const page = hva - (hva % this.#pageSize);
+  fault(page: number, write: boolean): boolean {
     const why = this.#waitsFor(page, write);
     if (why === undefined) return false;
     this.#at(page)!.owner.faulted(page, write, why === 'protected');
@@ -123,8 +174,8 @@ export class ServedMemory {
   }
 
   /** Calls back once, when those who wait for a page are woken. */
-  whenWoken(hva: number, wake: () => void): void {
-    this.#waiters.push({ page: hva - (hva % this.#pageSize), wake });
+  whenWoken(page: number, wake: () => void): void {
+    this.#waiters.push({ page, wake });
   }
 
   wake(start: number, end: number): void {
@@ -137,7 +188,10 @@ export class ServedMemory {
   touched(hva: number, length: number, write: boolean): void {
     if (!write) return;
     const unit = this.unitAt(hva);
-    for (let page = hva - (hva % unit); page < hva + length; page += unit) this.#at(page)?.protectedPages.delete(page);
+    for (let page = hva - (hva % unit); page < hva + length; page += unit) {
+      const registered = this.#at(page);
+      if (registered !== undefined && protects(registered)) registered.protectedPages.delete(page);
+    }
   }
 
   /** A page is there from now on. */
@@ -151,10 +205,10 @@ export class ServedMemory {
     if (this.isIdle) return;
     const unit = this.unitAt(start);
     for (let page = start - (start % unit); page < end; page += unit) {
-      const protectedPages = this.#at(page)?.protectedPages;
-      if (protectedPages?.has(page) !== true) continue;
-      if (keepsProtection) protectedPages.set(page, this.#contentsAt(page, unit));
-      else protectedPages.delete(page);
+      const registered = this.#at(page);
+      if (registered?.protectedPages.has(page) !== true) continue;
+      if (keepsProtection) this.#protect(registered, page);
+      else registered.protectedPages.delete(page);
     }
   }
 
@@ -171,35 +225,39 @@ export class ServedMemory {
       if (registered === undefined) continue;
       if (!isProtected) registered.protectedPages.delete(page);
       else if (
-        registered.resolvesStores ||
+        registered.agreed.protectsMissing ||
         (registered.mode & UFFDIO_REGISTER_MODE.MISSING) === 0 ||
         this.isPresent(page)
       )
-        registered.protectedPages.set(page, this.#contentsAt(page, unit));
+        this.#protect(registered, page);
     }
-    if (!isProtected) this.wake(start, end);
   }
 
   /**
-   * Calls back with the pages of a range that were written since they were protected; where wanted, protects them again. What is not
+   * Calls back with the pages of a range that were written since they were protected; where wanted, protects them again, and leaves those out for
+   * which the kernel itself doesn't resolve stores. What is not
    * protected counts as written, but for huge pages that aren't there; of one that is only in part in the range, nothing can be protected, and it isn't told.
+   * @returns false where it came to a page for which stores aren't resolved, and they have to be
    */
-  written(start: number, end: number, protect: boolean, found: (page: number) => void): void {
+  written(start: number, end: number, protect: boolean, check: boolean, found: (page: number) => void): boolean {
     const unit = this.unitAt(start);
     const isHuge = unit !== this.#pageSize;
     for (let page = start - (start % unit); page < end; page += unit) {
+      const registered = this.#at(page);
+      const isTracked = registered !== undefined && tracks(registered);
+      if (check && !isTracked) return false;
       const isWhole = page >= start && page + unit <= end;
-      if ((protect && !isWhole) || !this.#isWritten(page, unit) || (isHuge && !this.isPresent(page))) continue;
+      if (protect && !(isTracked && isWhole)) continue;
+      if (!this.#isWritten(registered, page, unit) || (isHuge && !this.isPresent(page))) continue;
       for (let at = Math.max(page, start); at < Math.min(page + unit, end); at += this.#pageSize) found(at);
-      const registered = protect ? this.#at(page) : undefined;
-      if (registered?.resolvesStores === true) registered.protectedPages.set(page, this.#contentsAt(page, unit));
+      if (protect) this.#protect(registered!, page);
     }
+    return true;
   }
 
-  #isWritten(page: number, unit: number): boolean {
-    const registered = this.#at(page);
-    if (registered?.resolvesStores !== true) return this.#placeOf(page) !== undefined;
-    if (!registered.protectedPages.has(page)) return true;
+  #isWritten(registered: Registered | undefined, page: number, unit: number): boolean {
+    if (registered?.protectedPages.has(page) !== true) return true;
+    if (!tracks(registered)) return false;
     const before = registered.protectedPages.get(page);
     const now = this.#contentsAt(page, unit, false);
     if (now === undefined || before === undefined) return now !== before;
@@ -214,7 +272,9 @@ export class ServedMemory {
     const registered = this.#at(page);
     if (registered === undefined) return undefined;
     if ((registered.mode & UFFDIO_REGISTER_MODE.MISSING) !== 0 && !this.isPresent(page)) return 'missing';
-    return write && !registered.resolvesStores && registered.protectedPages.has(page) ? 'protected' : undefined;
+    const isProtected =
+      protects(registered) && !registered.agreed.resolvesStores && registered.protectedPages.has(page);
+    return write && isProtected ? 'protected' : undefined;
   }
 
   /** What a page has; undefined where that is zeros. */
@@ -234,6 +294,15 @@ export class ServedMemory {
   }
 }
 
-function waits({ mode, resolvesStores }: Registered): boolean {
-  return mode !== UFFDIO_REGISTER_MODE.WP || !resolvesStores;
+function protects({ mode }: Registered): boolean {
+  return (mode & UFFDIO_REGISTER_MODE.WP) !== 0;
+}
+
+/** Whether the kernel notes stores to pages that were protected. */
+function tracks(registered: Registered): boolean {
+  return protects(registered) && registered.agreed.resolvesStores;
+}
+
+function waits({ mode, agreed }: Registered): boolean {
+  return mode !== UFFDIO_REGISTER_MODE.WP || !agreed.resolvesStores;
 }

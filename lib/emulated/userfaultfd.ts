@@ -213,16 +213,16 @@ function userfaultfdCalls({ machine, memory, open, file }: Surroundings): Userfa
 
   /** Why a page can't be brought: 0 or −errno. */
   const refusal = (page: number, length: number, isZero: boolean, protects: boolean): number => {
-    const modes = served.modeAt(page);
-    if (modes === undefined) return -ERRNO.ENOENT;
-    if (protects && (modes & UFFDIO_REGISTER_MODE.WP) === 0) return -ERRNO.EINVAL;
+    if (protects && (served.modeAt(page)! & UFFDIO_REGISTER_MODE.WP) === 0) return -ERRNO.EINVAL;
     // There is no huge page of zeros.
     if (!isWhole(page, length) || (isZero && served.unitAt(page) !== pageSize)) return -ERRNO.EINVAL;
-    return served.isPresent(page) ? -ERRNO.EEXIST : 0;
+    // Zeros are brought where there is nothing; bytes also where something is protected that isn't there.
+    return served.isPresent(page) || (isZero && served.isProtected(page)) ? -ERRNO.EEXIST : 0;
   };
 
   /** Puts pages where they are missing. */
   const bring = (hva: number, length: number, mode: number, bytes: Uint8Array | undefined): number => {
+    if (!served.isOne(hva, hva + length)) return -ERRNO.ENOENT;
     const unit = served.unitAt(hva);
     for (let done = 0; done < length; done += unit) {
       const page = hva + done;
@@ -230,7 +230,7 @@ function userfaultfdCalls({ machine, memory, open, file }: Surroundings): Userfa
       if (refused !== 0) return done > 0 ? done : refused;
       served.brought(page);
       if (bytes !== undefined) memory.fill(page, bytes.subarray(done, done + unit));
-      if ((mode & UFFDIO_COPY_MODE.WP) !== 0) served.protect(page, page + unit, true);
+      served.protect(page, page + unit, (mode & UFFDIO_COPY_MODE.WP) !== 0);
       if ((mode & UFFDIO_COPY_MODE.DONTWAKE) === 0) served.wake(page, page + unit);
     }
     return length;
@@ -260,8 +260,9 @@ function userfaultfdCalls({ machine, memory, open, file }: Surroundings): Userfa
       const mapping = memory.mappingAround(start, Number(length));
       if (!(found instanceof EmulatedUserfaultfd) || mapping === undefined || mapping.isReservation)
         return -ERRNO.EINVAL;
-      const resolvesStores = ((found.features ?? 0) & UFFD_FEATURE.WP_ASYNC) !== 0;
-      const waits = modes !== UFFDIO_REGISTER_MODE.WP || !resolvesStores;
+      const features = found.features ?? 0;
+      const resolvesStores = (features & UFFD_FEATURE.WP_ASYNC) !== 0;
+      const waits = (modes & ~(resolvesStores ? UFFDIO_REGISTER_MODE.WP : 0)) !== 0;
       const server = served.servesFor(mapping.hva, mapping.hva + mapping.length);
       if (waits && (mapping.lent || (server !== undefined && server !== found))) return -ERRNO.EBUSY;
       return onRange(fd, start, Number(length), () => {
@@ -275,7 +276,8 @@ function userfaultfdCalls({ machine, memory, open, file }: Surroundings): Userfa
         if ((modes & UFFDIO_REGISTER_MODE.MINOR) !== 0 && memory.hasPrivate(start, end)) return -ERRNO.EINVAL;
         if (served.ownersIn(start, end).some((owner) => owner !== found)) return -ERRNO.EBUSY;
         if (waits) memory.hideViews(mapping);
-        served.register(found, start, end, modes, resolvesStores);
+        const protectsMissing = resolvesStores || (features & UFFD_FEATURE.WP_UNPOPULATED) !== 0;
+        served.register(found, start, end, modes, { resolvesStores, protectsMissing });
         return 0;
       });
     },
@@ -283,10 +285,14 @@ function userfaultfdCalls({ machine, memory, open, file }: Surroundings): Userfa
       const [start, size] = [Number(hva), Number(length)];
       const found = file(fd);
       if (found === undefined) return -ERRNO.EBADF;
-      if (memory.mappingAround(start, size) === undefined) return -ERRNO.EINVAL;
+      if (!(found instanceof EmulatedUserfaultfd) || memory.mappingAround(start, size) === undefined)
+        return -ERRNO.EINVAL;
       return onRange(fd, start, size, (uffd) => {
         if (!isWhole(start, size)) return -ERRNO.EINVAL;
-        served.unregister(uffd, start, start + size);
+        const owners = served.ownersIn(start, start + size);
+        // Before 6.17 whoever asks ends what anybody has registered.
+        if (machine.release.since(6, 17) && owners.some((owner) => owner !== uffd)) return -ERRNO.EINVAL;
+        for (const owner of owners) served.unregister(owner, start, start + size);
         return 0;
       });
     },
@@ -305,11 +311,13 @@ function userfaultfdCalls({ machine, memory, open, file }: Surroundings): Userfa
         const { WP, DONTWAKE } = UFFDIO_WRITEPROTECT_MODE;
         const [start, end, bits] = [Number(hva), Number(hva) + Number(length), Number(mode)];
         if ((bits & ~(WP | DONTWAKE)) !== 0 || bits === (WP | DONTWAKE)) return -ERRNO.EINVAL;
-        for (let page = start; page < end; page += pageSize) {
-          if (((served.modeAt(page) ?? 0) & UFFDIO_REGISTER_MODE.WP) === 0) return -ERRNO.ENOENT;
-        }
-        if (!isWhole(start, end - start)) return -ERRNO.EINVAL;
-        served.protect(start, end, (bits & WP) !== 0);
+        let stop = start;
+        while (stop < end && ((served.modeAt(stop) ?? 0) & UFFDIO_REGISTER_MODE.WP) !== 0) stop += pageSize;
+        if (stop > start && !isWhole(start, end - start)) return -ERRNO.EINVAL;
+        // What comes before pages that can't be protected is.
+        served.protect(start, stop, (bits & WP) !== 0);
+        if (stop < end) return -ERRNO.ENOENT;
+        if (bits === 0) served.wake(start, end);
         return 0;
       }),
     uffdWake: (fd, hva, length) =>
@@ -328,14 +336,15 @@ function userfaultfdCalls({ machine, memory, open, file }: Surroundings): Userfa
       if ((flags & ~known) !== 0 || BigInt(inverted) !== 0n || BigInt(mask) !== 2n || BigInt(anyOf) !== 0n) {
         return -ERRNO.EINVAL;
       }
-      if ((flags & PM_SCAN.CHECK_WPASYNC) !== 0 && served.modeAt(start) === undefined) return -ERRNO.EPERM;
-      let count = 0;
-      served.written(start, start + size, (flags & PM_SCAN.WP_MATCHING) !== 0, (page) => {
+      const [protects, checks] = [PM_SCAN.WP_MATCHING, PM_SCAN.CHECK_WPASYNC].map((bit) => (flags & bit) !== 0);
+      const found: number[] = [];
+      const isDone = served.written(start, start + size, protects!, checks!, (page) => void found.push(page));
+      if (!isDone) return -ERRNO.EPERM;
+      for (const page of found) {
         const index = (page - start) / pageSize;
         bitmap[index >> 3]! |= 1 << (index & 7);
-        count++;
-      });
-      return count;
+      }
+      return found.length;
     },
   };
 }

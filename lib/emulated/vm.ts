@@ -244,8 +244,8 @@ export class EmulatedVm<Arch extends ArchVm = ArchVm> implements OpenFile, MmuNo
     const slot = this.usableSlot(gfn);
     const { served } = this.memory;
     if (slot === undefined || served.isIdle) return undefined;
-    const hva = this.hostAddress(slot, gfn);
-    return served.fault(hva, write) ? new Promise((wake) => served.whenWoken(hva, wake)) : undefined;
+    const page = this.hostAddress(slot, gfn);
+    return served.fault(page, write) ? new Promise((wake) => served.whenWoken(page, wake)) : undefined;
   }
 
   /** The same with the memory at user space's address, whatever the guest has there. */

@@ -1,9 +1,8 @@
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { EmulatedHostMemory } from '../../../lib/emulated/host-memory.ts';
-import { EmulatedVm } from '../../../lib/emulated/vm.ts';
 import { EmulatedKernel, ERRNO, type KvmCalls, loadNative, MADV, MAP, PROT } from '../../../lib/raw.ts';
 
 const TIB = 2 ** 40;
@@ -35,34 +34,6 @@ it('there is no room for more than all addresses', () => {
   expect(map(memory, TIB)).toBe(-12);
   expect(memory.unmap(all[3]!, TIB)).toBe(0);
   expect(map(memory, TIB)).toBe(all[3]);
-});
-
-it('tells VMs of invalidated pages for as long as somebody has a descriptor of theirs, and no longer', () => {
-  const calls = new EmulatedKernel({ arch: 'ppc64' });
-  const { pageSize } = calls;
-  const invalidated = vi.spyOn(EmulatedVm.prototype, 'invalidated');
-  /** How many VMs hear of it. */
-  const told = (): number => {
-    const hva = calls.mmap(pageSize, PROT.READ | PROT.WRITE, MAP.PRIVATE | MAP.ANONYMOUS, -1, 0, 0, 0);
-    invalidated.mockClear();
-    calls.munmap(hva, pageSize);
-    return new Set(invalidated.mock.contexts).size;
-  };
-  const kvm = calls.openKvm();
-  for (let i = 0; i < 10; i++) calls.close(calls.createVm(kvm, 0));
-  expect(told()).toBe(0);
-  const vm = calls.createVm(kvm, 1);
-  const [first, second] = [calls.createVcpu(vm, 0), calls.createVcpu(vm, 1)];
-  const htab = calls.ppc64!.getHtabFd(vm, 0, 0);
-  expect(htab).toBeGreaterThan(0);
-  calls.close(vm);
-  expect(told()).toBe(1);
-  calls.close(first);
-  calls.close(htab);
-  expect(told()).toBe(1);
-  calls.close(second);
-  expect(told()).toBe(0);
-  invalidated.mockRestore();
 });
 
 it('a vCPU that found no room for its descriptor leaves its number free, and its VM to nobody', () => {
@@ -245,6 +216,55 @@ const kernels: readonly (readonly [string, KvmCalls])[] = [
   ...('calls' in addon ? [['the real kernel', addon.calls] as const] : []),
   ['the emulated kernel', new EmulatedKernel({ arch: 'x86_64' })],
 ];
+
+describe.each(kernels)('a memfd on %s', (_name, calls) => {
+  const RW = PROT.READ | PROT.WRITE;
+  const MFD_HUGETLB = 4;
+  const HUGE = 2n ** 21n;
+
+  it('has a size below 2^63, and whole pages where they are huge', () => {
+    const made = (size: bigint, flags = 0): number => {
+      const fd = calls.memfdCreate('sized', size, flags);
+      return fd < 0 ? fd : calls.close(fd);
+    };
+    expect([made(0n), made(2n ** 63n - 1n), made(2n ** 63n), made(2n ** 64n - 1n)]).toEqual([
+      0,
+      0,
+      -ERRNO.EINVAL,
+      -ERRNO.EINVAL,
+    ]);
+    expect([made(0n, MFD_HUGETLB), made(HUGE, MFD_HUGETLB)]).toEqual([0, 0]);
+    expect([made(HUGE + 4096n, MFD_HUGETLB), made(4096n, MFD_HUGETLB)]).toEqual([-ERRNO.EINVAL, -ERRNO.EINVAL]);
+  });
+
+  it('has its last page as a whole, which keeps what is written behind the end', () => {
+    const { pageSize } = calls;
+    const memfd = calls.memfdCreate('odd', 100, 0);
+    const [shared, own] = [MAP.SHARED, MAP.PRIVATE].map((flags) =>
+      calls.mmap(2 * pageSize, RW, flags, memfd, 0, 0, 0),
+    ) as [number, number];
+    const get = (hva: number, length = 1): unknown => {
+      const into = new Uint8Array(length).fill(9);
+      return [calls.readMemory(hva, into), ...into];
+    };
+    expect(calls.writeMemory(shared + 98, Uint8Array.of(1, 2, 3, 4))).toBe(4);
+    expect([get(shared + 97, 6), get(own + 99, 3), get(own + pageSize - 1)]).toEqual([
+      [6, 0, 1, 2, 3, 4, 0],
+      [3, 2, 3, 4],
+      [1, 0],
+    ]);
+    expect(calls.writeMemory(own + 200, Uint8Array.of(5))).toBe(1);
+    expect([get(own + 101), get(own + 200), get(shared + 200)]).toEqual([
+      [1, 4],
+      [1, 5],
+      [1, 0],
+    ]);
+    for (const hva of [shared, own]) expect(get(hva + pageSize)).toEqual([-ERRNO.EFAULT, 9]);
+    expect(calls.readMemory(shared, new Uint8Array(2 * pageSize))).toBe(pageSize);
+    for (const hva of [shared, own]) calls.munmap(hva, 2 * pageSize);
+    calls.close(memfd);
+  });
+});
 
 describe.each(kernels)('a private mapping of a memfd on %s', (_name, calls) => {
   const PAGE = calls.pageSize;

@@ -2,6 +2,7 @@ import { expect, it } from 'vitest';
 import { emulationOf } from '../../../lib/backends/emulation.ts';
 import { checked, EmulatedKernel, type KvmCalls, loadNative } from '../../../lib/raw.ts';
 import { whyNoKvm } from '../../scenarios/real-host.ts';
+import { numbers } from './numbers.ts';
 
 const native = loadNative();
 const missing = whyNoKvm(native);
@@ -28,16 +29,6 @@ function count(on: World, which: number, add: bigint): number | bigint {
   if (add !== 0n) return on.calls.write(fd, bytes);
   const result = on.calls.read(fd, bytes);
   return result < 0 ? result : value[0]!;
-}
-
-/** The same numbers every time (a linear congruential generator). */
-function numbers(seed: number) {
-  let state = seed;
-  const below = (end: number) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor((state / 2 ** 32) * end);
-  };
-  return { below, pick: <T>(from: readonly T[]): T => from[below(from.length)]! };
 }
 
 const whyNot = missing ?? ('calls' in native && native.calls.arch !== 'x86_64' ? 'this is not x86_64' : undefined);

@@ -329,7 +329,7 @@ it('an instruction that found a device when it was executed is emulated once, an
         yield spin;
       })(),
     );
-    expect(cpu.runSync({ timeoutMs: 50 }).reason).toBe('INTR');
+    expect(cpu.runSync({ timeoutMs: 5000 }).reason).toBe('INTR');
     expect([ended, stored]).toEqual([true, [[0, 0x1234]]]);
   } finally {
     machine.close();
