@@ -109,14 +109,12 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   'cli/top': { 'unit/cli/top': 'dirty-meter exit-counts look meter', 'unit/cli/built': 'index show' },
   'cli/tour': { 'unit/cli/tour': 'act guest index layout' },
   emulated: {
-    'unit/memory/page-faults': 'served-memory',
-    'unit/emulated/host-memory': 'backing',
     'unit/emulated/io-bus': 'bus-devices',
     'unit/emulated/io-bus-real': 'irqfds',
     'unit/emulated/vcpu': 'guest',
     'unit/handles/guest-memfd': 'guest-memfd',
     'unit/memory/dirty-pages': 'dirty-log',
-    'unit/scenarios/recordings': 'arch-state architecture kernel machine pre-fault process raw-ioctl vm',
+    'unit/scenarios/recordings': 'arch-state architecture kernel machine pre-fault process raw-ioctl',
     'unit/emulated/open-file': 'poll',
   },
   handles: {
