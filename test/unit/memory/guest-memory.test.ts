@@ -1,5 +1,6 @@
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { GuestMemory, type HostMemory, Kvm, type MemoryLookup, RangeTable } from '../../../lib/index.ts';
+import { WrittenPages } from '../../../lib/memory/written-pages.ts';
 
 const UNIT = 0x10_0000;
 
@@ -59,6 +60,149 @@ it('two can look at one map, and each forgets where it was when that changes', (
   expect([a.readU8(7), b.readU8(7)]).toEqual([0, 0]);
 });
 
+/** Regions of a mapping each, `far` apart; how often the table was searched, and memory asked for, since the last time. */
+function counting(kvm: Kvm, count: number, far = 4 * UNIT) {
+  const table = new RangeTable<Part>();
+  let [searches, windows] = [0, 0];
+  for (let i = 0; i < count; i++) {
+    const mapping = kvm.mapAnonymous(UNIT);
+    const seen: HostMemory = {
+      hva: mapping.hva,
+      window: (index) => {
+        windows++;
+        return mapping.window(index);
+      },
+      read: (offset, into) => mapping.read(offset, into),
+      write: (offset, from) => mapping.write(offset, from),
+      whyNot: () => 'it may not be',
+    };
+    table.insert(part((i + 1) * far, UNIT, seen));
+  }
+  const ranges: MemoryLookup<Part>['ranges'] = {
+    entries: table.entries,
+    length: count,
+    find: (at) => table.find(at),
+    indexOf: (at) => {
+      searches++;
+      return table.indexOf(at);
+    },
+    startAt: (index) => table.startAt(index),
+    endAt: (index) => table.endAt(index),
+  };
+  const memory = new GuestMemory({ ranges, describe: () => 'nothing here' }, { littleEndian: true, pageSize: 4096 });
+  const asked = (): [searches: number, windows: number] => {
+    const now: [number, number] = [searches, windows];
+    [searches, windows] = [0, 0];
+    return now;
+  };
+  return { memory, asked, start: (region: number) => (region + 1) * far };
+}
+
+describe('where an access was', () => {
+  it('is remembered: nothing is searched for the next one in the same region', () => {
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    const { memory, asked, start } = counting(kvm, 1);
+    memory.writeU32(start(0) + 8, 7);
+    expect(asked()).toEqual([1, 1]);
+    for (const at of [start(0), start(0) + UNIT - 4, start(0) + 8]) memory.readU32(at);
+    expect(memory.readU32(BigInt(start(0) + 8))).toBe(7);
+    memory.gather(Float64Array.of(start(0), start(0) + 16), 8, new Uint8Array(16));
+    expect(memory.read(start(0) + 8, new Uint8Array(64))).toBe(64);
+    memory.atomicLoad(start(0), 4);
+    expect(asked()).toEqual([0, 0]);
+    memory.dropViews();
+    memory.readU32(start(0));
+    expect(asked()).toEqual([1, 1]);
+  });
+
+  it('is one place, until there were more accesses elsewhere than there are regions; then each has its own', () => {
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    const { memory, asked, start } = counting(kvm, 4);
+    for (const region of [0, 3, 0, 3]) memory.writeU8(start(region), region + 1);
+    expect(asked()).toEqual([4, 4]);
+    for (const region of [0, 1, 2, 3]) memory.readU8(start(region) + 1);
+    // Each was searched for once more, and had its memory given.
+    expect(asked()).toEqual([4, 4]);
+    for (let i = 0; i < 50; i++) {
+      for (const region of [3, 1, 0, 2]) {
+        for (const offset of [0, 5, UNIT - 1]) memory.readU8(start(region) + offset);
+      }
+    }
+    expect([memory.readU8(start(0)), memory.readU8(start(3))]).toEqual([1, 4]);
+    expect(asked()).toEqual([0, 0]);
+  });
+
+  it('is none where no region is, before the first, between them and behind the last, with places and without', () => {
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    const { memory, start } = counting(kvm, 4);
+    const holes = [0, start(0) - 1, start(0) + UNIT, start(3) - 1, start(3) + UNIT, 2 ** 52, 2n ** 53n + 1n, 1n << 63n];
+    for (let round = 0; round < 3; round++) {
+      for (const hole of holes) {
+        expect(() => memory.readU8(hole)).toThrow(expect.objectContaining({ code: 'EFAULT', size: 1 }));
+        expect(memory.read(hole, new Uint8Array(0))).toBe(0);
+        expect(() => memory.gather(Float64Array.of(start(1), Number(hole)), 1, new Uint8Array(2))).toThrow(
+          /^EFAULT|"gpas\[1\]"/,
+        );
+      }
+      for (const region of [0, 1, 2, 3]) memory.readU8(start(region));
+    }
+    expect(memory.read(0, new Uint8Array(0))).toBe(0);
+    memory.dropViews();
+    expect(memory.read(0, new Uint8Array(0))).toBe(0);
+  });
+});
+
+describe('what is written', () => {
+  /** Notes what it is told. */
+  class Told extends WrittenPages {
+    override readonly announces = true;
+    told: unknown[] = [];
+    override announce(): void {
+      this.told.push('announced');
+    }
+    override mark(gpa: number | bigint, length: number): void {
+      this.told.push([Number(gpa), length]);
+    }
+  }
+
+  it('is announced before and marked after, once, by all that writes; and nothing by what reads', () => {
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    const ranges = new RangeTable<Part>();
+    ranges.insert(part(0, UNIT, kvm.mapAnonymous(UNIT)));
+    const written = new Told(4096);
+    written.on = true;
+    const memory = new GuestMemory({ ranges, describe: () => '' }, { littleEndian: true, pageSize: 4096, written });
+    const toldBy = (call: () => unknown): unknown[] => {
+      written.told = [];
+      call();
+      return written.told;
+    };
+    expect(toldBy(() => memory.atomicStore(8, 4, 1))).toEqual(['announced', [8, 4]]);
+    expect(toldBy(() => memory.compareExchange(8, 4, 1, 2))).toEqual(['announced', [8, 4]]);
+    expect(toldBy(() => memory.compareExchange(8, 4, 1, 2))).toEqual(['announced']);
+    expect(toldBy(() => memory.writeU16(6, 1))).toEqual(['announced', [6, 2]]);
+    expect(toldBy(() => memory.write(5, new Uint8Array(100)))).toEqual(['announced', [5, 100]]);
+    expect(toldBy(() => memory.fill(5, 7, 1))).toEqual(['announced', [5, 7]]);
+    expect(toldBy(() => memory.copy(64, 0, 9))).toEqual(['announced', [64, 9]]);
+    for (const list of [[0, 64], Float64Array.of(0, 64)])
+      expect(toldBy(() => memory.scatter(list, 8, new Uint8Array(16)))).toEqual([
+        'announced',
+        [0, 8],
+        'announced',
+        [64, 8],
+      ]);
+    expect(
+      toldBy(() => {
+        memory.atomicLoad(8, 4);
+        memory.readU32(8);
+        memory.read(8, 4);
+        memory.gather([0, 64], 8, new Uint8Array(16));
+        memory.translate(8);
+      }),
+    ).toEqual([]);
+  });
+});
+
 it('pieces are each where their address says, in windows of two regions by turns, however many', () => {
   using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
   const space = kvm.createAddressSpace();
@@ -89,6 +233,13 @@ it('what is wrong is named: arguments, and the access that failed', () => {
     /"maxLength" .*enough to reach the NUL of the string at 0x0/,
   );
   expect(() => space.readCString(0, { encoding: 'rot13' as BufferEncoding })).toThrow(/an encoding that Buffer knows/);
+  // Whatever way they would go.
+  for (const gpas of [[0, 8, 16], Float64Array.of(0, 8, 16)]) {
+    const into = new Uint8Array(20);
+    expect(() => space.gather(gpas, 8, into)).toThrow(
+      /"lengths\[2\]" .*\[0, 4\], what is left of the array. Received 8/,
+    );
+  }
   const lengths = ['4'] as unknown as number[];
   expect(() => space.gather([0], lengths, new Uint8Array(8))).toThrow(/"lengths\[0\]" .*a number/);
   space.close();

@@ -5,6 +5,8 @@ import { WrittenPages } from '../../../lib/memory/written-pages.ts';
 
 const PAGE = 4096;
 const UNIT = 0x10_0000;
+/** Where a mapping is seen from its first byte on, and alone. */
+const WHOLE = 9 * UNIT;
 
 type Part = { start: number; end: number; size: number; offset: number; mapping: HostMemory };
 const part = (start: number, mapping: HostMemory, offset = 0, size = UNIT): Part => ({
@@ -24,13 +26,14 @@ const copied = (mapping: Mapping): HostMemory => ({
   whyNot: () => 'it is far away',
 });
 
-/** Two mappings side by side that are seen directly, then two that are copied; what is written is noted in `pages`. */
+/** Two mappings side by side that are seen directly, two that are copied, and one from its first byte on; what is written is noted in `pages`. */
 function setUp(kvm: Kvm, littleEndian: boolean) {
-  const mappings = [0, 1, 2, 3].map(() => kvm.mapAnonymous(2 * UNIT));
+  const mappings = [0, 1, 2, 3, 4].map(() => kvm.mapAnonymous(2 * UNIT));
   const ranges = new RangeTable<Part>();
   for (const [i, mapping] of mappings.entries()) {
     // From its second half on, so that offsets in the mapping are none in the region.
-    ranges.insert(part(UNIT * (i + 1), i < 2 ? mapping : copied(mapping), UNIT));
+    if (i < 4) ranges.insert(part(UNIT * (i + 1), i < 2 ? mapping : copied(mapping), UNIT));
+    else ranges.insert(part(WHOLE, mapping));
   }
   const written = new WrittenPages(PAGE);
   const pages = new PageSet();
@@ -40,8 +43,8 @@ function setUp(kvm: Kvm, littleEndian: boolean) {
   const bytesAt = (gpa: number, length: number): number[] =>
     Array.from({ length }, (_, i) => {
       const byte = new Uint8Array(1);
-      const region = Math.floor((gpa + i) / UNIT) - 1;
-      mappings[region]!.read(UNIT + ((gpa + i) % UNIT), byte);
+      if (gpa >= WHOLE) mappings[4]!.read(gpa - WHOLE + i, byte);
+      else mappings[Math.floor((gpa + i) / UNIT) - 1]!.read(UNIT + ((gpa + i) % UNIT), byte);
       return byte[0]!;
     });
   const dirty = (): number[] => {
@@ -63,6 +66,7 @@ const PLACES: readonly [what: string, at: (size: number) => number][] = [
   ['over the seam to memory that is copied', (size) => 3 * UNIT - Math.ceil(size / 2)],
   ['at the first byte that is copied', () => 3 * UNIT],
   ['in memory that is copied', () => 3 * UNIT + 0x321],
+  ['at the first byte of a mapping', () => WHOLE],
   ['over a seam in memory that is copied', (size) => 4 * UNIT - Math.ceil(size / 2)],
 ];
 
@@ -92,7 +96,7 @@ describe.each(PLACES)('an integer %s', (_, place) => {
       const given = [gpa, BigInt(gpa)];
       for (const at of given) {
         for (const order of [undefined, true, false]) {
-          memory.fill(gpa - (gpa > UNIT ? 1 : 0), size + 1, 0);
+          memory.fill(gpa - (gpa === UNIT || gpa === WHOLE ? 0 : 1), size + 1, 0);
           dirty();
           access[`write${name}`]!(at, value, ...(size === 1 || order === undefined ? [] : [order]));
           const expected = (order ?? littleEndian) ? [...bigEndian].reverse() : bigEndian;
@@ -194,13 +198,15 @@ describe('a range that is marked dirty', () => {
     expect(dirty()).toEqual([UNIT / PAGE, UNIT / PAGE + 1]);
     memory.markDirty(UNIT + PAGE, 0);
     expect(dirty()).toEqual([]);
-    const all = Array.from({ length: (4 * UNIT) / PAGE }, (_, i) => UNIT / PAGE + i);
+    const all = [1, 2, 3, 4, WHOLE / UNIT].flatMap((unit) =>
+      Array.from({ length: UNIT / PAGE }, (_, i) => (unit * UNIT) / PAGE + i),
+    );
     // More than a window of 1 GiB.
     memory.markDirty(0, 2 ** 40);
     expect(dirty()).toEqual(all);
     memory.markDirty(2 * UNIT + 5, 2 ** 40);
     expect(dirty()).toEqual(all.filter((gfn) => gfn >= (2 * UNIT) / PAGE));
-    memory.markDirty(5 * UNIT, 2 ** 40);
+    memory.markDirty(WHOLE + UNIT, 2 ** 40);
     expect(dirty()).toEqual([]);
     memory.markDirty(1n << 63n, 2 ** 40);
     expect(dirty()).toEqual([]);
@@ -244,21 +250,24 @@ describe('an atomic access', () => {
         const value = size === 8 ? wide : Number(wide);
         const inOrder = littleEndian ? [...bytes].reverse() : bytes;
         for (const given of size === 8 ? [wide] : [wide, Number(wide)]) {
-          const gpa = UNIT + PAGE + 3 * size;
-          memory.fill(UNIT + PAGE, 64);
-          dirty();
-          memory.atomicStore(gpa, size, given);
-          expect(bytesAt(gpa, size)).toEqual(inOrder);
-          expect(bytesAt(gpa + size, 1)).toEqual([0]);
-          expect(dirty()).toEqual([UNIT / PAGE + 1]);
-          const load = memory.atomicLoad as (gpa: number, size: number) => number | bigint;
-          expect(load.call(memory, gpa, size)).toBe(value);
-          const exchange = memory.compareExchange as (...args: unknown[]) => number | bigint;
-          expect(exchange.call(memory, gpa, size, 1, 2)).toBe(value);
-          expect(dirty()).toEqual([]);
-          expect(exchange.call(memory, gpa, size, given, 5)).toBe(value);
-          expect(dirty()).toEqual([UNIT / PAGE + 1]);
-          expect(load.call(memory, gpa, size)).toBe(size === 8 ? 5n : 5);
+          // Among others, and the first of its mapping.
+          for (const gpa of [UNIT + PAGE + 3 * size, WHOLE]) {
+            memory.fill(gpa, 32);
+            dirty();
+            memory.atomicStore(gpa, size, given);
+            expect(bytesAt(gpa, size)).toEqual(inOrder);
+            expect(bytesAt(gpa + size, 1)).toEqual([0]);
+            const frame = Math.floor(gpa / PAGE);
+            expect(dirty()).toEqual([frame]);
+            const load = memory.atomicLoad as (gpa: number, size: number) => number | bigint;
+            expect(load.call(memory, gpa, size)).toBe(value);
+            const exchange = memory.compareExchange as (...args: unknown[]) => number | bigint;
+            expect(exchange.call(memory, gpa, size, 1, 2)).toBe(value);
+            expect(dirty()).toEqual([]);
+            expect(exchange.call(memory, gpa, size, given, 5)).toBe(value);
+            expect(dirty()).toEqual([frame]);
+            expect(load.call(memory, gpa, size)).toBe(size === 8 ? 5n : 5);
+          }
         }
         if (size > 1) expect(() => memory.atomicStore(UNIT + 1, size, 0)).toThrow(new RegExp(`a multiple of ${size}`));
         const tooMuch = 2n ** BigInt(8 * size);
