@@ -1,7 +1,8 @@
+import { setTimeout } from 'node:timers/promises';
 import { inspect } from 'node:util';
-import { beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { Kvm, type KvmError, PageFaults, TrackedWrites } from '../../../lib/index.ts';
-import { EmulatedKernel, ERRNO } from '../../../lib/raw.ts';
+import { EmulatedKernel, ERRNO, POLL, UFFD_FEATURE } from '../../../lib/raw.ts';
 
 const PAGE = 4096;
 
@@ -88,6 +89,119 @@ describe('a userfaultfd that there is not', () => {
   });
 });
 
+describe('what is asked of a userfaultfd', () => {
+  const missing = () => null;
+  const store = () => {};
+  const WP = UFFD_FEATURE.PAGEFAULT_FLAG_WP;
+  it.each([
+    ['missing pages', 'mapAnonymous', { missing }, 0, 1],
+    ['missing pages', 'mapMemfd', { missing }, UFFD_FEATURE.MISSING_SHMEM, 1],
+    // Pages that were never touched are told of where nobody brings them.
+    ['stores', 'mapAnonymous', { store }, WP | UFFD_FEATURE.WP_UNPOPULATED, 2],
+    ['stores', 'mapMemfd', { store }, WP | UFFD_FEATURE.WP_HUGETLBFS_SHMEM | UFFD_FEATURE.WP_UNPOPULATED, 2],
+    ['both', 'mapAnonymous', { missing, store }, WP, 3],
+    ['both', 'mapMemfd', { missing, store }, WP | UFFD_FEATURE.WP_HUGETLBFS_SHMEM | UFFD_FEATURE.MISSING_SHMEM, 3],
+  ] as const)('for %s of %s are the features and the mode that it takes', (_, map, handlers, features, mode) => {
+    const { uffdApi, uffdRegister } = uffd;
+    const got: unknown[] = [];
+    uffd.uffdApi = (fd, agreed) => {
+      got.push(Number(agreed[0]));
+      return uffdApi(fd, agreed);
+    };
+    uffd.uffdRegister = (fd, hva, size, wanted) => {
+      got.push([hva, size, wanted]);
+      return uffdRegister(fd, hva, size, wanted);
+    };
+    const ram = kvm[map](4 * PAGE);
+    new PageFaults(ram, handlers).close();
+    expect(got).toEqual([features, [ram.hva, 4 * PAGE, mode]]);
+  });
+
+  it.each([
+    [{ missing: 5 }, 'handlers.missing'],
+    [{ store: 5 }, 'handlers.store'],
+    [{ missing, onError: 5 }, 'handlers.onError'],
+    [{}, 'handlers'],
+  ])('%o is refused by its name', (handlers, name) => {
+    const wrong = handlers as unknown as ConstructorParameters<typeof PageFaults>[1];
+    expect(() => new PageFaults(kvm.mapAnonymous(PAGE), wrong)).toThrow(
+      expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', message: expect.stringContaining(`"${name}"`) }),
+    );
+    expect(asked).toEqual([]);
+  });
+
+  it('is nothing of calls that have none', () => {
+    Object.defineProperty(kernel, 'uffd', { value: undefined });
+    const error = refusalOf(() => new TrackedWrites(kvm.mapAnonymous(PAGE)));
+    expect(error).toMatchObject({ code: 'ENOSYS', syscall: 'userfaultfd' });
+    expect(error.explanation).toBe('the emulated kernel has no userfaultfd');
+  });
+});
+
+describe('faults that are told', () => {
+  /** As `struct uffd_msg` on x86_64. */
+  const message = (event: number, flags: number, address: number): Uint8Array => {
+    const view = new DataView(new ArrayBuffer(32));
+    view.setUint8(0, event);
+    view.setBigUint64(8, BigInt(flags), true);
+    view.setBigUint64(16, BigInt(address), true);
+    return new Uint8Array(view.buffer);
+  };
+  const [FAULT, REMOVE] = [0x12, 0x15];
+  /** Has the kernel give these one after the other, an errno or messages, and nothing more then. */
+  const tell = (...told: (number | Uint8Array[])[]): void => {
+    const { read, poll } = kernel;
+    kernel.poll = (...args) => (told.length > 0 ? Promise.resolve(POLL.IN) : poll.apply(kernel, args));
+    kernel.read = (fd, into) => {
+      const next = told.shift();
+      if (next === undefined || typeof next === 'number') return next ?? read.call(kernel, fd, into);
+      for (const [i, bytes] of next.entries()) into.set(bytes, 32 * i);
+      return 32 * next.length;
+    };
+  };
+
+  it('are each of a page and an access; other events, and one that is over, are none', async () => {
+    const ram = kvm.mapAnonymous(4 * PAGE);
+    const missing: object[] = [];
+    const stores: object[] = [];
+    tell(
+      -ERRNO.EAGAIN,
+      [message(FAULT, 0, ram.hva + 5), message(REMOVE, 0, ram.hva), message(FAULT, 1, ram.hva + PAGE)],
+      [message(FAULT, 3, ram.hva + 2 * PAGE + 8)],
+    );
+    using _ = new PageFaults(ram, {
+      missing: (page) => {
+        missing.push(page);
+        return null;
+      },
+      store: (page) => void stores.push(page),
+    });
+    await setTimeout(20);
+    expect(missing).toEqual([
+      { offset: 0, write: false },
+      { offset: PAGE, write: true },
+    ]);
+    expect(stores).toEqual([{ offset: 2 * PAGE, write: true }]);
+  });
+
+  it('end with what went wrong, as an exception that nobody can catch, unless they were closed', async () => {
+    const thrown = vi.spyOn(globalThis, 'queueMicrotask').mockImplementation(() => {});
+    try {
+      tell(-ERRNO.EIO);
+      using _ = new PageFaults(kvm.mapAnonymous(PAGE), { missing: () => null });
+      await setTimeout(20);
+      expect(thrown).toHaveBeenCalledTimes(1);
+      expect(thrown.mock.calls[0]![0]).toThrow(expect.objectContaining({ code: 'EIO', syscall: 'read' }));
+      thrown.mockClear();
+      new PageFaults(kvm.mapAnonymous(PAGE), { missing: () => null }).close();
+      await setTimeout(20);
+      expect(thrown).not.toHaveBeenCalled();
+    } finally {
+      thrown.mockRestore();
+    }
+  });
+});
+
 describe('memory that can not be registered', () => {
   it.each([
     ['EBUSY', 'writes', /^another userfaultfd has this memory$/],
@@ -141,6 +255,28 @@ describe('pages that are brought', () => {
     const error = refusalOf(() => faults.copy(3 * PAGE, new Uint8Array(PAGE)));
     expect([error.code, error.syscall, error.size]).toEqual(['EAGAIN', 'ioctl(UFFDIO_COPY)', PAGE]);
     expect(asked).toHaveLength(1000);
+  });
+
+  it('that the kernel calls missing and then there are asked for so often, and no more', () => {
+    const ram = kvm.mapAnonymous(4 * PAGE);
+    let times = 0;
+    using _ = new PageFaults(ram, {
+      missing: () => {
+        times++;
+        return null;
+      },
+    });
+    answers = { uffdZeropage: [-ERRNO.EEXIST, -ERRNO.EEXIST] };
+    expect(ram.read(0, new Uint8Array(1))).toBe(1);
+    expect(times).toBe(3);
+    answers = { uffdZeropage: new Array(2000).fill(-ERRNO.EEXIST) };
+    expect(refusalOf(() => ram.read(PAGE, new Uint8Array(1)))).toMatchObject({
+      code: 'EDEADLK',
+      explanation: expect.stringMatching(
+        /^the kernel does not say what is missing of the page at 0x1000 of the mapping/,
+      ),
+    });
+    expect(times).toBe(1003);
   });
 
   it('are inside the mapping, and the error says how much there is', () => {
