@@ -304,7 +304,7 @@ export class Memslots {
     region: UserMemoryRegion & { readonly flags: number },
     version: 1 | 2,
   ): string | undefined {
-    if (errno === -ERRNO.EBADF || errno === -ERRNO.ENOTTY) return undefined;
+    if (errno === -ERRNO.EBADF) return undefined;
     const asId = asIdOf(region.slot);
     const existing = this.get(slotIdOf(region.slot), asId);
     const { userspaceAddr: hva, memorySize: size } = region;

@@ -253,10 +253,9 @@ export class MmioBus {
     const region = this.find(address);
     const offset = region === undefined ? 0 : offsetIn(region, address);
     if (region?.handlers.write === undefined || offset + data.length > region.size) return this.openBus;
-    const { handlers } = region;
-    const value = takeValue(data, handlers.littleEndian ?? this.littleEndian);
+    const value = takeValue(data, region.handlers.littleEndian ?? this.littleEndian);
     try {
-      handlers.write?.(offset, value, data.length);
+      region.handlers.write(offset, value, data.length);
     } catch (error) {
       throw new HandlerError('write', region, offset, data.length, error);
     }

@@ -1,6 +1,7 @@
+import { inspect } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { AddressSpace, DIRTY_LOG, Kvm, type Vm } from '../../../lib/index.ts';
-import { EmulatedKernel, MEM } from '../../../lib/raw.ts';
+import { EmulatedKernel, ERRNO, MEM } from '../../../lib/raw.ts';
 import { UNIT } from '../handles/backends.ts';
 import { loadStores } from '../handles/guests.ts';
 
@@ -124,6 +125,8 @@ describe('collecting', () => {
     vm.dirtyPages.start();
     vm.dirtyPages.harvested(slot!.id, FRAMES);
     vm.dirtyPages.harvested(slot!.id, FRAMES - 1);
+    // Of a slot that is gone.
+    vm.dirtyPages.harvested(7, 0);
     expect(collected()).toEqual([FRAMES - 1]);
   });
 
@@ -253,6 +256,16 @@ describe('clearing under manual protection', () => {
     expect(await clearAfter(() => vm.dirtyPages.clear(gpa, size))).toEqual(without(...gone));
   });
 
+  it('says what was refused, with the range of the slot', async () => {
+    await clearAfter(() => {});
+    const { clearDirtyLog } = kernel;
+    kernel.clearDirtyLog = () => -ERRNO.EINVAL;
+    expect(() => vm.dirtyPages.clear()).toThrow(
+      expect.objectContaining({ code: 'EINVAL', syscall: 'ioctl(KVM_CLEAR_DIRTY_LOG)', slot: 0 }),
+    );
+    kernel.clearDirtyLog = clearDirtyLog;
+  });
+
   it('clears everything where no range is given', async () => {
     expect(await clearAfter(() => vm.dirtyPages.clear())).toEqual([]);
   });
@@ -263,6 +276,30 @@ describe('clearing under manual protection', () => {
     asked.length = 0;
     vm.dirtyPages.clear(0, UNIT);
     expect(asked).toEqual([]);
+  });
+});
+
+describe('a dirty ring', () => {
+  it('is read before a slot goes, whose last pages are told; and says that it is one', async () => {
+    vm.enableDirtyRing(65536);
+    expect(inspect(vm.dirtyPages)).toBe('DirtyPages (stopped)');
+    const region = vm.memory.addRam(4 * UNIT, kvm.mapAnonymous(UNIT));
+    vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+    const vcpu = vm.createVcpu();
+    vm.dirtyPages.start();
+    loadStores(kvm, vm, vcpu, [4 * UNIT + 5 * PAGE, 4 * UNIT + 7 * PAGE]);
+    await vcpu.run();
+    region.remove();
+    expect(vm.dirtyPages.collect().removed).toMatchObject([
+      {
+        slot: { baseGfn: 4 * FRAMES, npages: FRAMES },
+        runs: [
+          { gfn: 4 * FRAMES + 5, npages: 1 },
+          { gfn: 4 * FRAMES + 7, npages: 1 },
+        ],
+      },
+    ]);
+    expect(inspect(vm.dirtyPages)).toMatch(/^DirtyPages \(ring of 65536 bytes\), \d+ pages? collected in 1 memslot$/);
   });
 });
 

@@ -85,6 +85,19 @@ describe.each([
     expect(drained(view, 0, 2).map(({ gpa }) => gpa)).toEqual([2 ** 53 - 1, 2n ** 53n]);
   });
 
+  it('no more is taken than a ring holds, though more are put into it meanwhile', () => {
+    const view = new DataView(new ArrayBuffer(SIZE));
+    for (const entry of [0, 1, 2]) store(view, entry, BigInt(entry), 0, [1]);
+    view.setUint32(4, 1, little);
+    let taken = 0;
+    new CoalescedMmioRing(view.buffer, arch).drain(() => {
+      taken++;
+      // One more, as long as anybody takes them.
+      view.setUint32(4, (taken + 1) % 3, little);
+    });
+    expect(taken).toBe(3);
+  });
+
   it('nothing is taken of a ring that no kernel writes, and no more than eight bytes of a store', () => {
     const view = new DataView(new ArrayBuffer(SIZE));
     // There are three entries.

@@ -233,6 +233,7 @@ it('what is wrong is named: arguments, and the access that failed', () => {
     /"maxLength" .*enough to reach the NUL of the string at 0x0/,
   );
   expect(() => space.readCString(0, { encoding: 'rot13' as BufferEncoding })).toThrow(/an encoding that Buffer knows/);
+  expect(() => new GuestMemory({} as unknown as MemoryLookup<Part>, options)).toThrow('"lookup.ranges"');
   // Whatever way they would go.
   for (const gpas of [[0, 8, 16], Float64Array.of(0, 8, 16)]) {
     const into = new Uint8Array(20);

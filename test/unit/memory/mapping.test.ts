@@ -1,4 +1,4 @@
-import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
@@ -149,6 +149,20 @@ describe('a mapping that is closed', () => {
     expect([memfd.fd, memfd.closed]).toEqual([-1, true]);
   });
 
+  it('has nothing to be read or written, even where another mapping has its addresses now', () => {
+    const mapping = kvm.mapAnonymous(UNIT);
+    // By copies from here on.
+    mapping.protect(0, UNIT, PROT.READ);
+    mapping.close();
+    let copies = 0;
+    kernel.readMemory = kernel.writeMemory = (_hva, bytes) => {
+      copies++;
+      return bytes.length;
+    };
+    expect([mapping.read(0, new Uint8Array(8)), mapping.write(0, new Uint8Array(8)), copies]).toEqual([0, 0, 0]);
+    expect(() => mapping.giveArray(0, 8)).toThrow(expect.objectContaining({ code: 'EBADF', syscall: 'vmap' }));
+  });
+
   it('has no descriptor to be closed if it is no memfd', () => {
     const mapping = kvm.mapAnonymous(UNIT);
     expect(mapping.fd).toBe(-1);
@@ -178,6 +192,22 @@ describe('a mapping that is closed', () => {
     expect(unmapped).toEqual([mapping.hva]);
     expect(Mapping.containing(kernel, mapping.hva, 1)).toBeUndefined();
   });
+});
+
+it('who shows a mapping several times is told once of what changes, until the last of them is gone', () => {
+  using mapping = kvm.mapAnonymous(UNIT);
+  const told: unknown[] = [];
+  const holder = {
+    dropViews: () => {},
+    memoryChanged: (of: Mapping, offset: number, length: number) => void told.push([of === mapping, offset, length]),
+  };
+  mapping.pin(holder);
+  mapping.pin(holder);
+  mapping.discard(PAGE, PAGE);
+  expect(told).toEqual([[true, PAGE, PAGE]]);
+  mapping.unpin(holder);
+  mapping.unpin(holder);
+  expect(mapping.pins).toBe(0);
 });
 
 describe('a mapping that is looked for', () => {
@@ -294,8 +324,42 @@ describe('what a mapping is made of', () => {
     const { hva } = kvm.mapAnonymous(UNIT, { align: UNIT, alignOffset: PAGE });
     expect(hva % UNIT).toBe(PAGE);
     expect(kvm.mapAnonymous(UNIT, { align: UNIT, alignOffset: 3 * UNIT + PAGE }).hva % UNIT).toBe(PAGE);
+    // What is wrong with the place in the file is said only of that.
+    const path = join(folder, 'file');
+    writeFileSync(path, new Uint8Array(4 * PAGE));
+    expect(() => kvm.mapFile(path, { offset: PAGE, align: 3 * PAGE })).toThrow(
+      expect.objectContaining({ code: 'EINVAL', explanation: expect.stringMatching(/^align 0x3000 is not 0/) }),
+    );
     // Huge pages of 2 MiB want their alignment.
     expect(kvm.mapAnonymous(2 * UNIT).hva % (2 * UNIT)).toBe(0);
+  });
+
+  it.each([
+    ['x86_64', 0],
+    // Every slot's address is a multiple of 1 MiB there.
+    ['s390x', UNIT],
+  ] as const)('what is smaller than a huge page is aligned as memslots of %s must be', (arch, alignment) => {
+    const own = new EmulatedKernel({ arch });
+    const asked: number[] = [];
+    const { mmap } = own;
+    own.mmap = (length, prot, flags, fd, offset, align, alignOffset) => {
+      asked.push(Number(align));
+      return mmap.call(own, length, prot, flags, fd, offset, align, alignOffset);
+    };
+    for (const size of [PAGE, 2 * UNIT - PAGE, 2 * UNIT, 3 * UNIT]) Mapping.anonymous(own, size).close();
+    expect(asked).toEqual([alignment, alignment, 2 * UNIT, 2 * UNIT]);
+  });
+
+  it('a file that is opened by its path is closed again, whether it could be mapped or not', () => {
+    const path = join(folder, 'file');
+    writeFileSync(path, new Uint8Array(PAGE));
+    const open = () => readdirSync('/proc/self/fd').length;
+    const before = open();
+    for (let i = 0; i < 3; i++) {
+      kvm.mapFile(path).close();
+      expect(() => kvm.mapFile(path, { offset: 8 })).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+    }
+    expect(open()).toBe(before);
   });
 
   it('a file is mapped from an offset of whole pages, to its end unless a size is given', () => {

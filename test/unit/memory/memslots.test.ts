@@ -282,6 +282,47 @@ it('a memslot is deleted by a size of 0, of whatever type, and whatever else is 
   expect(vm.memslots.size).toBe(0);
 });
 
+describe('those who watch memslots', () => {
+  it('are told before the kernel forgets a slot and after each change, and may leave out what they have no use for', () => {
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    using vm = kvm.createVm();
+    const ram = kvm.mapAnonymous(UNIT);
+    let told: unknown[] = [];
+    const toldBy = (change: () => unknown): unknown[] => {
+      told = [];
+      change();
+      return told;
+    };
+    vm.memslots.watch({
+      slotChanging: ({ id }, goes) => told.push(['changing', id, goes]),
+      slotAdded: ({ id }) => told.push(['added', id]),
+      slotMoved: ({ id, baseGfn }) => told.push(['moved', id, baseGfn]),
+      slotLogged: ({ id }) => told.push(['logged', id]),
+      slotRemoved: ({ id }) => told.push(['removed', id]),
+    });
+    vm.memslots.watch({});
+    const place = { slot: 3, guestPhysAddr: 0, memorySize: UNIT, userspaceAddr: ram.hva };
+    const set = (change: object) => () => vm.memslots.set({ ...place, ...change });
+    expect(toldBy(set({}))).toEqual([['added', 3]]);
+    expect(toldBy(set({ guestPhysAddr: 2 * UNIT }))).toEqual([
+      ['changing', 3, false],
+      ['moved', 3, 512],
+    ]);
+    const there = { guestPhysAddr: 2 * UNIT };
+    expect(toldBy(set({ ...there, flags: MEM.LOG_DIRTY_PAGES }))).toEqual([['logged', 3]]);
+    // Its log goes.
+    expect(toldBy(set({ ...there, flags: 0 }))).toEqual([['changing', 3, false]]);
+    expect(toldBy(set({ ...there, flags: 0 }))).toEqual([]);
+    for (const memorySize of [0, 0n]) {
+      expect(toldBy(set({ ...there, memorySize }))).toEqual([
+        ['changing', 3, true],
+        ['removed', 3],
+      ]);
+      expect(toldBy(set(there))).toEqual([['added', 3]]);
+    }
+  });
+});
+
 it('a descriptor that is none of a VM has no reason in slots', () => {
   const kernel = new EmulatedKernel({ arch: 'x86_64' });
   using kvm = Kvm.open({ calls: kernel });
@@ -299,5 +340,9 @@ it('a descriptor that is none of a VM has no reason in slots', () => {
     return 'accepted';
   };
   expect(refusal(-17)).toContain('overlaps');
+  place.guestPhysAddr = UNIT;
+  // One that it only touches is not in its way.
+  expect(refusal(-17)).not.toContain('overlaps');
+  place.guestPhysAddr = 0;
   for (const errno of [-9, -25]) expect(refusal(errno)).not.toContain('overlaps');
 });
