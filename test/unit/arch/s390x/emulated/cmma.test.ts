@@ -12,6 +12,8 @@ const FRAMES = 1024;
 /** What ESSA makes of a frame, and what the others have. */
 const [UNUSED, OTHERS] = [1, 3];
 const SET_UNUSED = 2n;
+/** No value. */
+const REST = 0xee;
 
 interface Answer {
   readonly result: number;
@@ -21,8 +23,10 @@ interface Answer {
 
 function get(machine: Machine, start: number, count: number, flags = 0): Answer {
   const log = BigUint64Array.of(BigInt(start), BigInt(count), 0xffffn);
-  const values = new Uint8Array(count);
+  const values = new Uint8Array(count).fill(REST);
   const result = machine.s390x.getCmmaBits(machine.vm, log, flags, values);
+  // Nothing is copied behind the values there are.
+  expect(values.subarray(result === 0 ? Number(log[1]) : 0).every((value) => value === REST)).toBe(true);
   return { result, log: [...log].map(Number), values: [...values.subarray(0, Number(log[1]))] };
 }
 
@@ -80,6 +84,7 @@ describe('7.0: a run ends with a dirty page, before a gap of more than 16, and c
     ['no room for the next', [40, 50], [0, 10], [40, 1, 1]],
     ['room for exactly the next', [40, 50], [0, 11], [40, 11, 0]],
     ['from a dirty page on, not back to those before', [40, 50], [50, 64], [50, 1, 1]],
+    ['from a dirty page on, with another', [50, 51], [50, 64], [50, 2, 0]],
     ['from behind the last one: the first', [40, 50], [51, 64], [40, 11, 0]],
     ['from behind the end: the first', [40, 50], [4096, 64], [40, 11, 0]],
     ['the last page of memory', [1000, 1023], [1001, 64], [1023, 1, 1]],
@@ -103,7 +108,7 @@ describe.each(['6.12', '7.0'])('on %s', (release) => {
     expect(get(machine, 39, 4, 1)).toEqual(peek);
     expect(get(machine, 39, 4, 1)).toEqual(peek);
     expect(get(machine, 1022, 4, 1).log).toEqual([1022, 2, 2]);
-    expect(get(machine, 1024, 4, 1)).toEqual({ result: EFAULT, log: [1024, 4, 0xffff], values: [0, 0, 0, 0] });
+    expect(get(machine, 1024, 4, 1)).toEqual({ result: EFAULT, log: [1024, 4, 0xffff], values: Array(4).fill(REST) });
     expect(machine.kernel.setDeviceAttr(machine.vm, MIGRATION, STOP, null)).toBe(0);
     expect(get(machine, 39, 4, 1)).toEqual({ ...peek, log: [39, 4, 0] });
     expect(get(machine, 39, 4)).toMatchObject({ result: EINVAL });

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { type GuestFault, instruction, spin } from '../../../../../lib/emulated/guest.ts';
-import { MEM } from '../../../../../lib/uapi/flags.ts';
-import { DATA, PREFIX, results, running } from './guest-machine.ts';
+import { MEM, PROT } from '../../../../../lib/uapi/flags.ts';
+import { addUnmapped, DATA, PREFIX, results, running } from './guest-machine.ts';
 import { type Machine, MIB, REAL64 } from './machine.ts';
 
 const [SET_KEY, CLEAR_FRAME, MIB_FRAME, GIB_FRAMES] = [0x2_0000n, 0x1_0000n, 0x1000n, 0x2000n];
@@ -88,6 +88,26 @@ describe('PFMF', () => {
     ]);
     expect(found).toEqual([{ code: 5 }, { code: 5 }]);
     expect(machine.keys((4 * MIB) / 4096 - 2, 2)).toEqual(Uint8Array.of(0, 0x40));
+  });
+
+  it('meets a frame that the host lets nobody write, and one that it has not', () => {
+    const { found, machine } = pfmf(
+      REAL64,
+      [
+        [CLEAR_FRAME, BigInt(DATA)],
+        [SET_KEY | 0x30n, BigInt(DATA)],
+        [CLEAR_FRAME, BigInt(4 * MIB)],
+        [SET_KEY | 0x30n, BigInt(4 * MIB)],
+      ],
+      {
+        before: (made) => {
+          made.kernel.mprotect(made.hva + DATA, 4096, PROT.READ);
+          addUnmapped(made);
+        },
+      },
+    );
+    expect(found).toEqual([{ code: 5 }, BigInt(DATA), { code: 5 }, { code: 5 }]);
+    expect(machine.keys(DATA / 4096, 1)).toEqual(Uint8Array.of(0x30));
   });
 
   it('is a change of each frame', () => {

@@ -1,5 +1,6 @@
+import { expect } from 'vitest';
 import { type GuestProgram, spin } from '../../../../../lib/emulated/guest.ts';
-import { Machine } from './machine.ts';
+import { Machine, MIB } from './machine.ts';
 
 export const SEGMENTS = 0x10_0000;
 export const PAGES = 0x11_0000;
@@ -14,7 +15,14 @@ export const PREFIX = 0x20_0000;
 export function running(
   psw: bigint,
   guest: () => GuestProgram,
-  options: { release?: string; cmma?: boolean; flags?: number; cr0?: bigint } = {},
+  options: {
+    release?: string;
+    cmma?: boolean;
+    flags?: number;
+    cr0?: bigint;
+    /** What happens before the guest begins. */
+    before?: (machine: Machine) => void;
+  } = {},
 ): Machine {
   const machine = new Machine(options);
   machine.latch(psw, { 0: options.cr0 ?? 0xe0n, 1: BigInt(SEGMENTS) | 3n }, PREFIX);
@@ -22,6 +30,7 @@ export function running(
   for (let i = 0; i < 2048; i++) machine.pokeDoubleword(SEGMENTS + i * 8, 0x20n);
   for (const i of [0, 1]) machine.pokeDoubleword(SEGMENTS + i * 8, BigInt(PAGES));
   for (let i = 0; i < 256; i++) machine.pokeDoubleword(PAGES + i * 8, BigInt(DATA + (i % 16) * 4096));
+  options.before?.(machine);
   machine.kernel.loadGuest(machine.vcpu, guest());
   return machine;
 }
@@ -43,4 +52,11 @@ export function results(
   );
   machine.kernel.run(machine.vcpu, 0);
   return { machine, found };
+}
+
+/** Makes a slot of 1 MiB at 4 MiB behind which user space has nothing mapped any more. */
+export function addUnmapped(machine: Machine): void {
+  const hva = machine.map(MIB);
+  expect(machine.slot(1, 4 * MIB, MIB, hva)).toBe(0);
+  expect(machine.kernel.munmap(hva, MIB)).toBe(0);
 }

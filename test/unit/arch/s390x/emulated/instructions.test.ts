@@ -3,8 +3,8 @@
 import { describe, expect, it } from 'vitest';
 import { GuestFault, type GuestProgram, instruction, load, spin, store } from '../../../../../lib/emulated/guest.ts';
 import { MAP, MEM, PROT } from '../../../../../lib/uapi/flags.ts';
-import { DATA, PAGES, PREFIX, results, running, SEGMENTS } from './guest-machine.ts';
-import { DAT64, MIB, REAL64 } from './machine.ts';
+import { addUnmapped, DATA, PAGES, PREFIX, results, running, SEGMENTS } from './guest-machine.ts';
+import { DAT64, type Machine, MIB, REAL64 } from './machine.ts';
 
 describe('invalidation', () => {
   it('IPTE makes a page invalid, for the guest and for MEM_OP', () => {
@@ -113,6 +113,48 @@ describe('storage keys', () => {
     expect(found).toEqual([0n, 4, 4]);
     expect(machine.keys(DATA / 4096, 3)).toEqual(Uint8Array.of(0x3e, 0x44, 0x48));
   });
+});
+
+it('ESSA of a frame that the host has not tells so, unless it is only asked', () => {
+  const { found } = results(
+    REAL64,
+    function* (push) {
+      for (const request of [0n, 1n, 7n]) push(yield instruction('ESSA', request, BigInt(4 * MIB)));
+    },
+    { cmma: true, before: addUnmapped },
+  );
+  expect(found).toEqual([0n, 0x10n, 0x10n]);
+});
+
+it.each([
+  ['SSKE', 0x30n, [0x30, 0]],
+  ['RRBE', undefined, [0x32, 0]],
+] as const)('%s changes a page where the key is another than the last that was set', (name, key, left) => {
+  const operands = key === undefined ? [BigInt(DATA)] : [key, BigInt(DATA)];
+  const before = (machine: Machine): void => {
+    machine.setKeys(DATA / 4096, 0x36);
+    // So that the log looks at the segment.
+    expect(machine.s390x.vcpuFault(machine.vcpu, DATA)).toBe(0);
+    machine.dirtyPages();
+  };
+  const { machine } = results(
+    REAL64,
+    function* () {
+      yield instruction(name, ...operands);
+    },
+    { flags: MEM.LOG_DIRTY_PAGES, before },
+  );
+  expect(machine.dirtyPages()).toContain(DATA / 4096);
+  expect(machine.keys(DATA / 4096, 2)).toEqual(Uint8Array.from(left));
+  machine.kernel.loadGuest(
+    machine.vcpu,
+    (function* (): GuestProgram {
+      yield instruction(name, ...operands);
+      yield spin;
+    })(),
+  );
+  machine.kernel.run(machine.vcpu, 0);
+  expect(machine.dirtyPages()).not.toContain(DATA / 4096);
 });
 
 it('ESSA has requests 0 to 7, and others are a specification exception', () => {
