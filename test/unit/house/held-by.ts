@@ -15,9 +15,8 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'unit/arch/ppc64/emulated/guest': 'interrupts',
     'unit/arch/ppc64/emulated/hpt': 'architecture hash-mmu rehash reverse-map smmu-info',
     'unit/arch/ppc64/emulated/hcalls': 'papr',
-    'unit/arch/ppc64/emulated/instruction': 'guest-code',
     'property/ppc64-emulated': 'slot-set',
-    'unit/scenarios/recordings': 'vcpu-state vm-state',
+    'unit/scenarios/recordings': 'vcpu-state',
   },
   'arch/ppc64/handles': {
     'unit/arch/ppc64/handles/htab-copy': 'htab-node-streams',
@@ -33,7 +32,6 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   'arch/riscv64/handles': { 'unit/handles/registers': 'vcpu' },
   'arch/s390x': { 'unit/arch/s390x/handles/bad-input': 'index', 'unit/arch/cli': 'cli' },
   'arch/s390x/emulated': {
-    'unit/arch/s390x/emulated/keys-cmma': 'attributes',
     'unit/arch/s390x/emulated/memop': 'calls vcpu-state',
     'unit/arch/s390x/emulated/instructions': 'essa guest-instruction run',
     'unit/scenarios/recordings': 'arch-vcpu architecture vm-state',

@@ -54,7 +54,8 @@ export class GuestAccess {
   /** A guest physical address, or −errno for KVM_RUN. What the guest itself sees is a GuestFault, thrown. */
   translate(ea: number, access: AccessKind): number {
     const { hpt } = this.#mmu;
-    if (this.#mmu.radix || hpt === undefined) return ea;
+    // A radix VM has none, and no other is entered without.
+    if (hpt === undefined) return ea;
     const msr = this.#view(this.#vcpu.regs).getUint32(KVM_REGS_PPC64.msr, true);
     const relocated = (msr & (access === 'fetch' ? MSR_IR : MSR_DR)) !== 0;
     const eaHi = Math.floor(ea / 2 ** 32);
@@ -127,11 +128,11 @@ export class GuestAccess {
     return Math.floor(gpa / this.#vcpu.vm.pageSize);
   }
 
+  /** Of memory that has a slot, as that of every valid entry does. */
   #hostHas(gpa: number, write: boolean): boolean {
     const { vm } = this.#vcpu;
     const gfn = this.#gfn(gpa);
-    const memslot = vm.usableSlot(gfn);
-    return memslot !== undefined && vm.memory.canAccess(vm.hostAddress(memslot, gfn), write);
+    return vm.memory.canAccess(vm.hostAddress(vm.usableSlot(gfn)!, gfn), write);
   }
 
   #context(problemState: boolean): ProtectionContext {

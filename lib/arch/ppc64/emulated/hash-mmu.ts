@@ -19,7 +19,7 @@ import {
 import { Hpt, HptContext } from './hpt.ts';
 import { DEFAULT_HCALLS, H } from './papr.ts';
 
-/** Order of the table that the first KVM_RUN makes when there is none. */
+/** Order of the table that the first KVM_RUN makes when there is none; the host has memory for it. */
 const DEFAULT_ORDER = 24;
 
 /** Largest order the emulated host has contiguous memory for, as a host of 2 GiB; larger ones are ENOMEM. */
@@ -157,12 +157,12 @@ export class HashMmu {
 
   /** What KVM_RUN does first: a table if there is none, and entries for real mode if nobody wrote any. */
   setUp(): number {
-    if (this.radix || this.ready) return 0;
-    if (this.hpt === undefined) {
-      const allocated = this.#allocate(DEFAULT_ORDER);
-      if (typeof allocated === 'number') return allocated;
-      this.hpt = allocated;
+    if (this.ready) return 0;
+    if (this.radix) {
+      this.ready = true;
+      return 0;
     }
+    this.hpt ??= new Hpt(this.context, DEFAULT_ORDER);
     const memslot = this.#vm.usableSlot(0);
     if (memslot === undefined || !this.#vm.memory.isMapped(memslot.hostAddress, this.#vm.pageSize))
       return -ERRNO.EINVAL;
@@ -182,7 +182,8 @@ export class HashMmu {
   #mapVrma(hpt: Hpt, memslot: EmulatedMemslot, shift: number): void {
     const { large, lp } = pageEncoding(shift, shift);
     const groups = groupsOf(hpt.order);
-    const pages = Math.min(memslot.npages, 2 ** (40 - shift), groups);
+    // Fewer than the segment of 1 TiB has: of no table that there is memory for are there so many groups.
+    const pages = Math.min(memslot.npages, groups);
     const { avpnHi, avpnLo, hashLo } = this.vrma;
     const rLo = (lp << 12) | R_LO.R | R_LO.C | 0x10;
     for (let page = 0; page < pages; page++) {

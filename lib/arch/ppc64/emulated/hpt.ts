@@ -367,7 +367,7 @@ export class Hpt {
     for (const [page, head] of this.#context.reverseMap(memslot).mapped()) {
       for (const slot of this.#ring(head)) {
         const rLo = this.real.rLo(slot);
-        if ((rLo & R_LO.C) === 0 || (this.real.vLo(slot) & V_LO.VALID) === 0) continue;
+        if ((rLo & R_LO.C) === 0) continue;
         this.real.setR(slot, this.real.rHi(slot), rLo & ~R_LO.C);
         if ((this.#shadowLo[slot]! & R_LO.C) === 0) {
           this.#shadowLo[slot]! |= R_LO.C;
@@ -501,7 +501,7 @@ export class Hpt {
     if (map.head(page) === slot) map.setHead(page, next === slot ? -1 : next);
   }
 
-  /** The entries of a ring, as they are now. */
+  /** The entries of a ring, as they are now: valid ones. */
   #ring(head: number): number[] {
     const slots = [head];
     for (let slot = this.#next[head]!; slot !== head; slot = this.#next[slot]!) slots.push(slot);

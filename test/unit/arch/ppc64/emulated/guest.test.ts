@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { load, store } from '../../../../../lib/emulated/guest.ts';
+import { CAP } from '../../../../../lib/uapi/capabilities.ts';
 import { ERRNO } from '../../../../../lib/uapi/errno.ts';
 import { EXIT, MAP, MEM, PROT } from '../../../../../lib/uapi/flags.ts';
 import { KVM_RUN } from '../../../../../lib/uapi/structs.ts';
@@ -125,6 +126,22 @@ describe('a guest in real mode', () => {
     expect(() => vm.run(load(0x9000, 4))).toThrow(/no page table entry for 0x9000/);
   });
 
+  it('is not run without memory at 0, from which its entries would be', () => {
+    const vm = new TestVm({ order: 18 });
+    vm.slot(0, 0, 0);
+    vm.run(load(0, 4));
+    expect([vm.exit, vm.exitReason]).toEqual([-ERRNO.EINVAL, EXIT.UNKNOWN]);
+    vm.slot(0, 0x1000, vm.memorySize);
+    vm.run(load(0, 4));
+    expect(vm.exit).toBe(-ERRNO.EINVAL);
+    vm.slot(0, 0, 0);
+    const gone = vm.kernel.mmap(1 << 20, PROT.READ, MAP.PRIVATE | MAP.ANONYMOUS, -1, 0, 1 << 20, 0);
+    vm.slot(0, 0, 1 << 20, 0, gone);
+    vm.ok(vm.kernel.munmap(gone, 1 << 20));
+    vm.run(load(0, 4));
+    expect(vm.exit).toBe(-ERRNO.EINVAL);
+  });
+
   it('is not run without PAPR', () => {
     const vm = new TestVm({ order: 18 });
     const vcpu = vm.ok(vm.kernel.createVcpu(vm.vm, 5));
@@ -207,6 +224,32 @@ it('what was known of a page’s changes is forgotten with ALLOCATE_HTAB', () =>
   vm.ok(vm.ppc.allocateHtab(vm.vm, 18));
   vm.write(slot, [entry]);
   expect(vm.dirty()).toEqual([]);
+});
+
+it('what the log has taken of an entry stays in the guest’s view, and readers are told of it once', () => {
+  const vm = realModeVm([0x5000n]);
+  const fd = vm.reader();
+  vm.read(fd);
+  vm.run(store(0x5000, 4, 1n));
+  expect(vm.dirty()).toEqual([5]);
+  const [slot] = vrma(18, 0x5000n, 0n);
+  expect(vm.guestView(slot)[1]).toBe(0x5192n);
+  expect(vm.read(fd)).toMatchObject([{ index: slot, entries: [[expect.any(BigInt), 0x5192n]] }]);
+  expect(vm.read(fd)).toEqual([]);
+});
+
+it('what the processor had noted of a page that the host took is no news once the guest has cleared it', () => {
+  const vm = realModeVm([0x5000n]);
+  const CLEAR = [0x10, 0x14];
+  for (const nr of CLEAR) vm.ok(vm.kernel.enableCap(vm.vm, CAP.PPC_ENABLE_HCALL, 0, [nr, 1]));
+  vm.run(store(0x5000, 4, 1n));
+  vm.ok(vm.kernel.mprotect(vm.hva + 0x5000, 4096, PROT.NONE));
+  vm.run(load(0x5000, 4));
+  expect(vm.exit).toBe(-ERRNO.EFAULT);
+  for (const nr of CLEAR) vm.hcall(nr, 0n, BigInt(vrma(18, 0x5000n, 0n)[0]));
+  const fd = vm.reader();
+  expect(vm.read(fd)).not.toEqual([]);
+  expect(vm.read(fd)).toEqual([]);
 });
 
 it('a page that several entries map is dirty by each of them, also by one that a fault made writable', () => {

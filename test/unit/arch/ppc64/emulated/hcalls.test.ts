@@ -36,6 +36,8 @@ describe('H_ENTER', () => {
 
   it('takes exactly the slot with H_EXACT', () => {
     const vm = vmForCalls();
+    expect(vm.hcall(ENTER, EXACT, 0n, V, R)).toEqual([0n, 0n]);
+    expect(vm.hcall(ENTER, EXACT, 16383n, V, R)).toEqual([0n, 16383n]);
     expect(vm.hcall(ENTER, EXACT, 803n, V, R)).toEqual([0n, 803n]);
     expect(vm.hcall(ENTER, EXACT, 803n, V, R)).toEqual([PTEG_FULL]);
   });

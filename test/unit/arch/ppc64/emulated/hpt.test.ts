@@ -56,6 +56,19 @@ describe('ALLOCATE_HTAB', () => {
   });
 });
 
+it('a VM with radix becomes no other while a vCPU runs, which the first KVM_RUN has set up', async () => {
+  const vm = new TestVm();
+  const running = vm.kernel.runAsync(vm.vcpu);
+  expect(vm.ppc.allocateHtab(vm.vm, 18)).toBe(-ERRNO.EBUSY);
+  expect(vm.ppc.configureV3Mmu(vm.vm, 0, 0n)).toBe(-ERRNO.EBUSY);
+  // What is so already is no change.
+  expect(vm.ppc.configureV3Mmu(vm.vm, 3, (1n << 63n) | 24n)).toBe(0);
+  expect(vm.write(3, [PLAIN])).toBe(-ERRNO.EINVAL);
+  vm.kernel.kick(vm.vcpu);
+  expect(await running).toBe(-ERRNO.EINTR);
+  expect(vm.ppc.allocateHtab(vm.vm, 18)).toBe(0);
+});
+
 describe('CONFIGURE_V3_MMU', () => {
   it('checks flags, GR and the table size, and frees the table for radix', () => {
     const vm = new TestVm({ order: 18 });

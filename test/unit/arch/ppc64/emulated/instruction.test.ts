@@ -165,9 +165,12 @@ describe.each(PAGE_SIZES)('guest code on a host with pages of %i bytes', (pageSi
     expect(faults.map(({ code }) => code)).toEqual([0x700]);
   });
 
-  test('code that has gone is left to the guest, which then cannot fetch it', async () => {
+  test.each([
+    ['a store', STW],
+    ['a load', LWZ],
+  ])('code that has gone is left to the guest, which then cannot fetch it: %s', async (_, word) => {
     setGprs({ 4: BigInt(DEVICE) });
-    vm.memory.writeU32(CODE, STW);
+    vm.memory.writeU32(CODE, word);
     load(vcpu, execute(CODE));
     const running = vcpu.run();
     for (const region of [...vm.memory.regions()]) region.remove();

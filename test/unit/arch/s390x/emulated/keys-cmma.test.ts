@@ -248,44 +248,10 @@ describe('CMMA, recorded', () => {
   });
 });
 
-describe('attributes', () => {
-  it('the memory limit is what the recorded machine has', () => {
-    const machine = new Machine();
-    const value = new Uint8Array(8);
-    expect(machine.kernel.getDeviceAttr(machine.vm, 0, 2n, value)).toBe(0);
-    expect(new DataView(value.buffer).getBigUint64(0)).toBe(0x8000_0000_0000n);
-    expect(machine.kernel.getDeviceAttr(machine.vm, 0, 2n, null)).toBe(EFAULT);
-    expect(machine.slot(0, 2 ** 47, MIB, machine.hva)).toBe(EINVAL);
-    expect(machine.slot(0, 2 ** 47 - MIB, MIB, machine.hva)).toBe(0);
-  });
-
-  it('LIMIT_SIZE is checked in the order of the kernel', () => {
-    const machine = new Machine();
-    const set = (limit: bigint) => {
-      const value = new Uint8Array(8);
-      new DataView(value.buffer).setBigUint64(0, limit);
-      return machine.kernel.setDeviceAttr(machine.vm, 0, 2n, value);
-    };
-    expect(machine.kernel.setDeviceAttr(machine.vm, 0, 2n, null)).toBe(EFAULT);
-    expect(set(1n << 60n)).toBe(-7);
-    expect(set(0n)).toBe(EINVAL);
-    expect(set(1n << 31n)).toBe(EBUSY);
-  });
-
-  it('unknown ones are ENXIO', () => {
-    const machine = new Machine();
-    expect(machine.kernel.setDeviceAttr(machine.vm, 0, 9n, null)).toBe(ENXIO);
-    expect(machine.kernel.getDeviceAttr(machine.vm, 4, 1n, new Uint8Array(8))).toBe(ENXIO);
-    expect(machine.kernel.hasDeviceAttr(machine.vm, 0, 2n)).toBe(0);
-    expect(machine.kernel.hasDeviceAttr(machine.vm, 0, 3n)).toBe(ENXIO);
-    expect(machine.kernel.hasDeviceAttr(machine.vm, 77, 0n)).toBe(ENXIO);
-  });
-
-  it('UCAS is unknown to a kernel without ucontrol VMs; VCPU_FAULT says whether a page is there', () => {
-    const machine = new Machine().addMemory();
-    expect(machine.s390x.ucasMap(machine.vcpu, machine.hva, 0, MIB)).toBe(ENOTTY);
-    expect(machine.s390x.ucasUnmap(machine.vcpu, machine.hva, 0, MIB)).toBe(ENOTTY);
-    expect(machine.s390x.vcpuFault(machine.vcpu, 0x1000)).toBe(0);
-    expect(machine.s390x.vcpuFault(machine.vcpu, 0x500_0000)).toBe(EFAULT);
-  });
+it('UCAS is unknown to a kernel without ucontrol VMs; VCPU_FAULT says whether a page is there', () => {
+  const machine = new Machine().addMemory();
+  expect(machine.s390x.ucasMap(machine.vcpu, machine.hva, 0, MIB)).toBe(ENOTTY);
+  expect(machine.s390x.ucasUnmap(machine.vcpu, machine.hva, 0, MIB)).toBe(ENOTTY);
+  expect(machine.s390x.vcpuFault(machine.vcpu, 0x1000)).toBe(0);
+  expect(machine.s390x.vcpuFault(machine.vcpu, 0x500_0000)).toBe(EFAULT);
 });
