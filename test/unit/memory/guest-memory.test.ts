@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { GuestMemory, type HostMemory, Kvm, type MemoryLookup, RangeTable } from '../../../lib/index.ts';
 import { WrittenPages } from '../../../lib/memory/written-pages.ts';
+import { EmulatedKernel, ERRNO } from '../../../lib/raw.ts';
 
 const UNIT = 0x10_0000;
 
@@ -219,6 +220,40 @@ it('pieces are each where their address says, in windows of two regions by turns
     Array.from({ length: count }, (_, i) => i + 1),
   );
   space.close();
+});
+
+it('pieces go together, and what the kernel does not move of them is an error', () => {
+  const kernel = new EmulatedKernel({ arch: 'x86_64' });
+  using kvm = Kvm.open({ calls: kernel });
+  using space = kvm.createAddressSpace();
+  space.addRam(0, kvm.mapAnonymous(UNIT));
+  const { gather, scatter } = kernel;
+  const moved: number[] = [];
+  let answer: number | undefined;
+  kernel.gather = (hvas, lengths, into) => {
+    moved.push(hvas.length);
+    return answer ?? gather.call(kernel, hvas, lengths, into);
+  };
+  kernel.scatter = (hvas, lengths, from) => {
+    moved.push(hvas.length);
+    return answer ?? scatter.call(kernel, hvas, lengths, from);
+  };
+  const bytes = new Uint8Array(24);
+  // The first byte of a region, too.
+  for (const gpas of [[0, 64, 0], Float64Array.of(0, 64, 0)]) {
+    space.gather(gpas, 8, bytes);
+    space.scatter(gpas, 8, bytes);
+  }
+  expect(moved).toEqual([3, 3, 3, 3]);
+  for (const [result, code] of [
+    [-ERRNO.EFAULT, 'EFAULT'],
+    [-ERRNO.ENOMEM, 'ENOMEM'],
+    [2, 'EFAULT'],
+  ] as const) {
+    answer = result;
+    expect(() => space.gather([0, 64, 128], 8, bytes)).toThrow(expect.objectContaining({ code, syscall: 'gather' }));
+    expect(() => space.scatter([0, 64, 128], 8, bytes)).toThrow(expect.objectContaining({ code, syscall: 'scatter' }));
+  }
 });
 
 it('what is wrong is named: arguments, and the access that failed', () => {

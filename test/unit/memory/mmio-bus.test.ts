@@ -253,7 +253,8 @@ describe('a range of a bus', () => {
     expect(() => region.move('5' as never)).toThrow('"address"');
     expect(() => bus.find('5' as never)).toThrow('"address"');
     expect(() => bus.find(-1)).toThrow('"address"');
-    expect(() => bus.overlapping(-1, 5)).toThrow('"start"');
+    expect(() => bus.overlapping(-1, 5)).toThrow(/"start" .* an integer in \[0, 2\^64\]/);
+    expect(() => bus.overlapping('1' as never, 5)).toThrow(/"start" argument must be a number/);
     expect(() => bus.overlapping(0, 1.5)).toThrow('"end"');
     expect(() => new MmioBus('bus' as never, true)).toThrow('"kind"');
     expect(() => new MmioBus('mmio', 1 as never)).toThrow('"littleEndian"');
@@ -269,6 +270,14 @@ describe('a range of a bus', () => {
     expect(bus.overlapping(0, 0x1001)).toBe(region);
     expect(region.gpa).toBe(0x1000);
     expect(region.end).toBe(0x1010);
+    bus.add(0x3000, 8, {}, 'there');
+    expect(() => region.move(0x2ff8)).toThrow(
+      expect.objectContaining({
+        code: 'EEXIST',
+        syscall: 'move mmio range',
+        explanation: expect.stringContaining('there'),
+      }),
+    );
     {
       using other = bus.add(0x2000, 8, {});
       expect(bus.find(0x2007)).toBe(other);

@@ -277,6 +277,15 @@ describe('pages that are brought', () => {
       ),
     });
     expect(times).toBe(1003);
+    // It came meanwhile: nobody is asked again.
+    const { uffdZeropage } = uffd;
+    answers = {};
+    uffd.uffdZeropage = (...args) => {
+      uffdZeropage(...args);
+      return -ERRNO.EEXIST;
+    };
+    expect(ram.read(2 * PAGE, new Uint8Array(1))).toBe(1);
+    expect(times).toBe(1004);
   });
 
   it('are inside the mapping, and the error says how much there is', () => {
