@@ -33,7 +33,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   'arch/s390x': { 'unit/arch/s390x/handles/bad-input': 'index', 'unit/arch/cli': 'cli' },
   'arch/s390x/emulated': {
     'unit/arch/s390x/emulated/memop': 'calls vcpu-state',
-    'unit/arch/s390x/emulated/instructions': 'essa guest-instruction run',
+    'unit/arch/s390x/emulated/instructions': 'essa guest-instruction',
     'unit/scenarios/recordings': 'arch-vcpu architecture vm-state',
   },
   'arch/s390x/handles': {

@@ -33,7 +33,8 @@ export function exchangeIfEqual(
   const absolute = translateGuestAccess(vm, state, address, true);
   const move = (bytes: Buffer, store: boolean): void => {
     const code = vm.storage.move(Math.floor(absolute / 4096), absolute % 4096, bytes, 0, size, store);
-    if (code !== 0) throw programInterruption(code > 0 ? code : PGM_PROTECTION, address);
+    // The frame is there: only the host can forbid it.
+    if (code !== 0) throw programInterruption(PGM_PROTECTION, address);
   };
   const bytes = Buffer.alloc(size);
   move(bytes, false);

@@ -32,6 +32,19 @@ it('dirty rings came with 6.2, a mappable guest_memfd with 6.18', () => {
   expect(answers('6.18')).toEqual([0x10_0000, 1, 1, flags]);
 });
 
+it('before 6.18 there is no guest_memfd, whatever its flags', () => {
+  for (const [release, made] of [
+    ['6.17', false],
+    ['6.18', true],
+  ] as const) {
+    const { kernel, vm } = machine(release);
+    const results = [0, 1, 3].map((flags) => kernel.createGuestMemfd(vm, 0x4000, flags));
+    if (made) expect(Math.min(...results)).toBeGreaterThan(0);
+    else expect(results).toEqual(Array(3).fill(-ERRNO.EINVAL));
+    expect(kernel.createGuestMemfd(vm, 0x4000, 4)).toBe(-ERRNO.EINVAL);
+  }
+});
+
 it('a VM has no attributes', () => {
   const { kernel, vm } = machine('7.2');
   expect(kernel.hasDeviceAttr(vm, 0, 0n)).toBe(-ERRNO.ENXIO);

@@ -256,3 +256,21 @@ describe('where there is no memory', () => {
     expect(vm.run(instruction('mfspr', 18n), instruction('mfspr', 19n))).toEqual([dsisr, BigInt(DEVICE + 0x10)]);
   });
 });
+
+it('what scripted guests do with registers is li and mfspr of DSISR and DAR', () => {
+  const vm = machine();
+  for (const [name, ...operands] of [
+    ['mtspr', 18n, 1n],
+    ['mfspr', 17n],
+    ['addi', 3n],
+  ] as const) {
+    let fault: unknown;
+    try {
+      vm.run(instruction(name, ...operands));
+    } catch (caught) {
+      fault = caught;
+    }
+    expect(fault).toBeInstanceOf(GuestFault);
+    expect(fault).toMatchObject({ code: 0x700, message: `${name} ${operands.join(', ')} is not emulated` });
+  }
+});

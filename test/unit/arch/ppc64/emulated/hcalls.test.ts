@@ -255,3 +255,93 @@ it('mark what they changed for readers', () => {
   vm.hcall(REMOVE, 0n, 7n, 0n);
   expect(vm.read(fd)).toEqual([{ index: 7, entries: [], nInvalid: 1 }]);
 });
+
+describe('H_PAGE_INIT', () => {
+  const PAGE_INIT = 0x2c;
+  const [ZERO, COPY] = [0x8000n, 0x4000n];
+
+  function pageInit(pageSize = 4096, options: ConstructorParameters<typeof TestVm>[0] = { order: 18 }) {
+    const vm = new TestVm({ ...options, pageSize });
+    if (options.order !== undefined) {
+      const [slot, entry] = vrma(18, 0x5000n, 0x10n);
+      vm.write(slot, [entry]);
+    }
+    vm.ok(vm.kernel.enableCap(vm.vm, CAP.PPC_ENABLE_HCALL, 0, [PAGE_INIT, 1]));
+    vm.ok(vm.kernel.writeMemory(vm.hva + 0x2_0000, new Uint8Array(0x3000).fill(0x11)));
+    vm.ok(vm.kernel.writeMemory(vm.hva + 0x3_0000, new Uint8Array(0x3000).fill(0x22)));
+    vm.run(load(0x5000, 4));
+    vm.dirty();
+    const init = (flags: bigint, to: number | bigint, from: number | bigint = 0n): bigint =>
+      vm.hcall(PAGE_INIT, flags, BigInt(to), BigInt(from))[0]!;
+    /** What is at the beginning and the end of three pages. */
+    const ends = (): number[] => {
+      const bytes = new Uint8Array(0x3000);
+      vm.kernel.readMemory(vm.hva + 0x2_0000, bytes);
+      return [0, 0xfff, 0x1000, 0x1fff, 0x2000, 0x2fff].map((at) => bytes[at]!);
+    };
+    return { vm, init, ends };
+  }
+
+  it('zeroes a page, or copies one, which wins; and does nothing else without being asked', () => {
+    const { vm, init, ends } = pageInit();
+    expect([init(0n, 0x2_1000), vm.dirty(), ends()]).toEqual([0n, [], Array(6).fill(0x11)]);
+    expect([init(ZERO, 0x2_1000), vm.dirty()]).toEqual([0n, [0x21]]);
+    expect(ends()).toEqual([0x11, 0x11, 0, 0, 0x11, 0x11]);
+    expect([init(ZERO | COPY, 0x2_2000, 0x3_1000), vm.dirty()]).toEqual([0n, [0x22]]);
+    expect(ends()).toEqual([0x11, 0x11, 0, 0, 0x22, 0x22]);
+  });
+
+  it('means 4 KiB, whatever the host’s pages are', () => {
+    const { vm, init, ends } = pageInit(65536);
+    expect([init(ZERO, 0x2_1000), vm.dirty()]).toEqual([0n, [2]]);
+    expect(ends()).toEqual([0x11, 0x11, 0, 0, 0x11, 0x11]);
+    expect(init(COPY, 0x2_2000, 0x3_2000)).toBe(0n);
+    expect(ends()).toEqual([0x11, 0x11, 0, 0, 0x22, 0x22]);
+  });
+
+  it('is there for a guest with radix as well', () => {
+    const { init, ends } = pageInit(4096, {});
+    expect(init(ZERO, 0x2_0000)).toBe(0n);
+    expect(ends()).toEqual([0, 0, 0x11, 0x11, 0x11, 0x11]);
+  });
+
+  it('takes the flags that are hints, and no others', () => {
+    const { init } = pageInit();
+    const known = [0x80_0000n, 0x40_0000n, 1n << 32n, 1n << 33n, 1n << 34n, 1n << 35n, ZERO, COPY];
+    for (let bit = 0n; bit < 64n; bit++) {
+      const flag = 1n << bit;
+      expect([bit, init(flag, 0x2_0000, 0x3_0000)]).toEqual([bit, known.includes(flag) ? 0n : PARAMETER]);
+    }
+  });
+
+  it('wants whole pages, of the source only where there is one', () => {
+    const { init, ends } = pageInit();
+    expect([init(ZERO, 0x2_0008), init(0n, 0x2_0800), init(COPY, 0x2_0000, 0x3_0001)]).toEqual(
+      Array(3).fill(PARAMETER),
+    );
+    expect(ends()).toEqual(Array(6).fill(0x11));
+    expect(init(ZERO, 0x2_0000, 0x3_0001)).toBe(0n);
+  });
+
+  it('wants memory, which may be read and written', () => {
+    const { vm, init, ends } = pageInit();
+    const nowhere = 0x4000_0000;
+    expect([init(ZERO, nowhere), init(COPY, nowhere, 0x3_0000), init(COPY, 0x2_0000, nowhere)]).toEqual(
+      Array(3).fill(PARAMETER),
+    );
+    vm.ok(vm.kernel.mprotect(vm.hva + 0x2_1000, 4096, PROT.READ));
+    vm.ok(vm.kernel.mprotect(vm.hva + 0x3_1000, 4096, PROT.NONE));
+    expect([init(ZERO, 0x2_1000), init(COPY, 0x2_0000, 0x3_1000), init(COPY, 0x2_0000, 0x2_1000)]).toEqual([
+      PARAMETER,
+      PARAMETER,
+      0n,
+    ]);
+    expect([ends(), vm.dirty()]).toEqual([Array(6).fill(0x11), [0x20]]);
+  });
+
+  it('goes to user space until it is enabled', () => {
+    const vm = new TestVm({ order: 18 });
+    vm.run({ op: 'hypercall', nr: PAGE_INIT, args: [ZERO, 0x2_0000n] });
+    expect([vm.exit, vm.exitReason]).toEqual([0, EXIT.PAPR_HCALL]);
+  });
+});

@@ -86,6 +86,27 @@ describe('CMMA', () => {
   });
 });
 
+it('6.12: values are those of user space’s pages, and those of another VM’s stay', () => {
+  const { kernel, vm, set, slot } = machine();
+  const other = kernel.createVm(kernel.openKvm(), 0);
+  const hva = kernel.mmap(2 * MIB, PROT.READ | PROT.WRITE, 0x22, -1, 0, MIB, 0);
+  expect(kernel.setUserMemoryRegion(vm, 0, 0, 0, MIB, hva)).toBe(0);
+  expect(kernel.setUserMemoryRegion(other, 0, 0, 0, MIB, hva + MIB)).toBe(0);
+  const { setCmmaBits, getCmmaBits } = kernel.s390x!;
+  for (const each of [vm, other]) {
+    expect(kernel.setDeviceAttr(each, MEMORY, ENABLE_CMMA, null)).toBe(0);
+    expect(setCmmaBits(each, 0, 256, 0, 2n ** 64n - 1n, new Uint8Array(256).fill(2))).toBe(0);
+  }
+  expect([set(MEMORY, CLEAR_CMMA), slot(1, 8 * MIB)]).toEqual([0, 0]);
+  const values = (of: number): Uint8Array => {
+    const all = new Uint8Array(256);
+    expect(getCmmaBits(of, BigUint64Array.of(0n, 256n, 0n), 1, all)).toBe(0);
+    return all;
+  };
+  expect(values(vm)).toEqual(new Uint8Array(256));
+  expect(values(other)).toEqual(new Uint8Array(256).fill(2));
+});
+
 describe('the memory limit', () => {
   it('is where slots end, whatever was set', () => {
     const { get, slot, limit } = machine();

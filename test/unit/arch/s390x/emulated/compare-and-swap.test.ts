@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { type GuestFault, instruction } from '../../../../../lib/emulated/guest.ts';
-import { MEM } from '../../../../../lib/uapi/flags.ts';
+import { MEM, PROT } from '../../../../../lib/uapi/flags.ts';
 import { DATA, PAGES, results } from './guest-machine.ts';
 import { DAT64, REAL64 } from './machine.ts';
 
@@ -60,6 +60,29 @@ describe.each([
     expect(found).toEqual([[1n, 0n], 4]);
     expect(machine.keys(DATA / 4096, 2)).toEqual(Uint8Array.of(0x36, 0x40));
     expect(machine.dirtyPages()).toContain(DATA / 4096);
+  });
+
+  it('ends in a protection exception where the host lets nobody store', () => {
+    const [PAGE, READ_ONLY] = [4096, BigInt(DATA + 4096)];
+    for (const [prot, expected] of [
+      [PROT.READ, [[1n, 0n], 4]],
+      [PROT.NONE, [4, 4]],
+    ] as const) {
+      const { found } = results(
+        REAL64,
+        function* (push) {
+          for (const old of [1n, 0n]) {
+            try {
+              push(yield instruction(name, old, 2n, READ_ONLY));
+            } catch (fault) {
+              push((fault as GuestFault).code);
+            }
+          }
+        },
+        { before: ({ kernel, hva }) => kernel.mprotect(hva + DATA + PAGE, PAGE, prot) },
+      );
+      expect(found).toEqual(expected);
+    }
   });
 
   it('wants an address that is a multiple of its size, and one that translates', () => {

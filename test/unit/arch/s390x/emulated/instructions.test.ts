@@ -24,6 +24,43 @@ describe('invalidation', () => {
     expect(machine.read(MIB + 0x2000, 8)).toBe(0);
   });
 
+  it('IPTE leaves the rest of the entry, and its neighbours', () => {
+    const entries = (machine: Machine): bigint[] => {
+      const table = new DataView(machine.peek(PAGES, 4 * 8).buffer);
+      return [0, 1, 2, 3].map((i) => table.getBigUint64(8 * i));
+    };
+    const { machine } = results(REAL64, function* () {
+      // Of the origin the lowest 11 bits don't count, and of the address those that number the segment.
+      yield instruction('IPTE', BigInt(PAGES) | 0x7ffn, 0x1234_5670_2fffn);
+    });
+    expect(entries(machine)).toEqual([0, 1, 2, 3].map((i) => BigInt(DATA + i * 4096) | (i === 2 ? 0x400n : 0n)));
+  });
+
+  it('a table that the host lets nobody write makes a protection exception', () => {
+    const { found } = results(
+      REAL64,
+      function* (push) {
+        for (const [name, ...operands] of [
+          ['IPTE', BigInt(PAGES), 0x3000n],
+          ['IDTE', BigInt(PAGES), 0x10_0000n],
+          ['CSPG', BigInt(DATA), 0n, BigInt(PAGES)],
+        ] as const) {
+          try {
+            yield instruction(name, ...operands);
+          } catch (fault) {
+            push([name, (fault as GuestFault).code]);
+          }
+        }
+      },
+      { before: ({ kernel, hva }) => kernel.mprotect(hva + PAGES, 4096, PROT.READ) },
+    );
+    expect(found).toEqual([
+      ['IPTE', 4],
+      ['IDTE', 4],
+      ['CSPG', 4],
+    ]);
+  });
+
   it('IDTE makes segments invalid, one or more; clearing by ASCE changes no table', () => {
     const { machine } = results(REAL64, function* () {
       yield instruction('IDTE', BigInt(SEGMENTS), 0x800n);

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { S390xArchVcpu } from '../../../../../lib/arch/s390x/emulated/arch-vcpu.ts';
 import { s390xArchitecture } from '../../../../../lib/arch/s390x/emulated/architecture.ts';
 import { SiifIpteLock, SimpleIpteLock } from '../../../../../lib/arch/s390x/emulated/ipte-lock.ts';
@@ -52,6 +52,59 @@ describe.each([
     expect(other.tryInvalidate()).toBe(false);
     other.unlock();
     expect(lock.tryInvalidate()).toBe(true);
+  });
+});
+
+describe('waits', () => {
+  /** What others do while somebody sleeps: once for each sleep. */
+  function whileAsleep(...others: (() => void)[]) {
+    const sleeps = vi.spyOn(Atomics, 'wait').mockImplementation(() => {
+      const next = others.shift();
+      if (next === undefined) throw new Error('it sleeps for ever');
+      next();
+      return 'ok';
+    });
+    onTestFinished(() => sleeps.mockRestore());
+    return sleeps;
+  }
+
+  it('with SIIF, until no guest invalidates any more', () => {
+    const lock = new SiifIpteLock();
+    for (let i = 0; i < 2; i++) expect(lock.tryInvalidate()).toBe(true);
+    const sleeps = whileAsleep(...Array(2).fill(() => lock.invalidated()));
+    lock.lock();
+    expect(sleeps).toHaveBeenCalledTimes(2);
+    expect(lock.tryInvalidate()).toBe(false);
+    lock.unlock();
+    expect(lock.tryInvalidate()).toBe(true);
+  });
+
+  it('simple, until no guest invalidates any more; the second host does not have to', () => {
+    const lock = new SimpleIpteLock();
+    expect([lock.tryInvalidate(), lock.tryInvalidate()]).toEqual([true, false]);
+    const sleeps = whileAsleep(
+      () => {},
+      () => lock.invalidated(),
+    );
+    lock.lock();
+    lock.lock();
+    expect(sleeps).toHaveBeenCalledTimes(2);
+    lock.unlock();
+    expect(lock.tryInvalidate()).toBe(false);
+    lock.unlock();
+    expect(lock.tryInvalidate()).toBe(true);
+  });
+
+  it.each(['lock', 'unlock'] as const)('simple, while another host counts itself: %s', (method) => {
+    const lock = new SimpleIpteLock();
+    lock.lock();
+    const [HOSTS, MUTEX] = [1, 1 << 30];
+    const words = new Int32Array(lock.shared);
+    Atomics.or(words, HOSTS, MUTEX);
+    const sleeps = whileAsleep(() => Atomics.and(words, HOSTS, ~MUTEX));
+    lock[method]();
+    expect(sleeps).toHaveBeenCalledTimes(1);
+    expect(words[HOSTS]).toBe(method === 'lock' ? 2 : 0);
   });
 });
 
