@@ -473,7 +473,7 @@ export class EmulatedHostMemory {
       if (!this.canAccess(at, write)) break;
       const area = this.#areaAt(at)!;
       const pageEnd = (Math.floor(at / this.pageSize) + 1) * this.pageSize;
-      const part = bytes.subarray(done, done + Math.min(pageEnd - at, bytes.length - done));
+      const part = bytes.subarray(done, done + pageEnd - at);
       const moved = area.backing.transfer(area.offset + (at - area.start), part, write);
       // The rest of a file's last page reads as zero and takes what is written, without keeping it.
       if (!write) part.fill(0, moved);

@@ -1,9 +1,10 @@
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
+import { MemoryBacking } from '../../../lib/emulated/backing.ts';
 import { EmulatedHostMemory } from '../../../lib/emulated/host-memory.ts';
-import { EmulatedKernel, ERRNO, type KvmCalls, loadNative, MADV, MAP, PROT } from '../../../lib/raw.ts';
+import { EmulatedKernel, ERRNO, MADV, MAP, PROT } from '../../../lib/raw.ts';
 
 const TIB = 2 ** 40;
 const map = (memory: EmulatedHostMemory, length: number, align = 0): number =>
@@ -11,18 +12,20 @@ const map = (memory: EmulatedHostMemory, length: number, align = 0): number =>
 
 it('addresses come again once all have been used, and never two mappings at one', () => {
   const memory = new EmulatedHostMemory(4096);
+  // Its last window is a small one.
+  const length = TIB - 2 ** 30 + 0x2000;
   const kept = [map(memory, 0x3000), map(memory, 0x1000, 0x20_0000)];
-  for (let round = 0; round < 40; round++) {
-    const hva = map(memory, TIB, 0x20_0000);
+  for (let round = 0; round < 24; round++) {
+    const hva = map(memory, length, 0x20_0000);
     expect(hva, String(round)).toBeGreaterThan(0);
     expect(hva % 0x20_0000).toBe(0);
-    expect(hva + TIB).toBeLessThanOrEqual(2 ** 47);
-    for (const other of kept) expect(other + 0x3000 <= hva || other >= hva + TIB).toBe(true);
-    expect(memory.write(hva + TIB - 8, Uint8Array.of(round))).toBe(1);
+    expect(hva + length).toBeLessThanOrEqual(2 ** 47);
+    for (const other of kept) expect(other + 0x3000 <= hva || other >= hva + length).toBe(true);
+    expect(memory.write(hva + length - 8, Uint8Array.of(round))).toBe(1);
     const back = new Uint8Array(1);
     for (const other of kept) expect([memory.read(other, back), back[0]]).toEqual([1, 0]);
     if (round % 8 === 7) kept.push(map(memory, 0x1000));
-    expect(memory.unmap(hva, TIB)).toBe(0);
+    expect(memory.unmap(hva, length)).toBe(0);
   }
 });
 
@@ -34,6 +37,8 @@ it('there is no room for more than all addresses', () => {
   expect(map(memory, TIB)).toBe(-12);
   expect(memory.unmap(all[3]!, TIB)).toBe(0);
   expect(map(memory, TIB)).toBe(all[3]);
+  expect(memory.unmap(all[14]!, TIB)).toBe(0);
+  expect(map(memory, TIB)).toBe(all[14]);
 });
 
 it('a vCPU that found no room for its descriptor leaves its number free, and its VM to nobody', () => {
@@ -107,6 +112,8 @@ it('a range is mapped where all of it is in one mapping', () => {
   expect([hva! + 1, hva! + 0x2fff, 0x1000].map((at) => memory.mappedBytes(at))).toEqual([0x2fff, 1, 0]);
 });
 
+const openFiles = (): number => readdirSync('/proc/self/fd').length;
+
 it('a file that is open for reading can be protected, and not made writable where it is shared', () => {
   const calls = new EmulatedKernel({ arch: 'x86_64' });
   const folder = mkdtempSync(join(tmpdir(), 'kvm-bridge-'));
@@ -121,6 +128,10 @@ it('a file that is open for reading can be protected, and not made writable wher
     expect(calls.mprotect(shared, 4096, PROT.READ)).toBe(0);
     expect(calls.mprotect(shared, 4096, PROT.READ | PROT.WRITE)).toBe(-ERRNO.EACCES);
     expect(calls.mprotect(own, 4096, PROT.READ | PROT.WRITE)).toBe(0);
+    // It is open for as long as somebody shows it.
+    const before = openFiles();
+    expect([calls.munmap(shared, 4096), openFiles()]).toEqual([0, before - 1]);
+    expect([calls.munmap(own, 4096), openFiles()]).toEqual([0, before - 2]);
   } finally {
     rmSync(folder, { recursive: true });
   }
@@ -211,120 +222,293 @@ describe('arrays over memory', () => {
   });
 });
 
-const addon = loadNative();
-const kernels: readonly (readonly [string, KvmCalls])[] = [
-  ...('calls' in addon ? [['the real kernel', addon.calls] as const] : []),
-  ['the emulated kernel', new EmulatedKernel({ arch: 'x86_64' })],
-];
-
-describe.each(kernels)('a memfd on %s', (_name, calls) => {
+describe('what is known of an address', () => {
+  const PAGE = 4096;
   const RW = PROT.READ | PROT.WRITE;
-  const MFD_HUGETLB = 4;
-  const HUGE = 2n ** 21n;
+  const anonymous = (memory: EmulatedHostMemory, pages: number, flags: number, prot: number = RW): number =>
+    memory.map({ length: pages * PAGE, prot, flags: flags | MAP.ANONYMOUS }, 0, 0, undefined);
 
-  it('has a size below 2^63, and whole pages where they are huge', () => {
-    const made = (size: bigint, flags = 0): number => {
-      const fd = calls.memfdCreate('sized', size, flags);
-      return fd < 0 ? fd : calls.close(fd);
-    };
-    expect([made(0n), made(2n ** 63n - 1n), made(2n ** 63n), made(2n ** 64n - 1n)]).toEqual([
-      0,
-      0,
-      -ERRNO.EINVAL,
-      -ERRNO.EINVAL,
-    ]);
-    expect([made(0n, MFD_HUGETLB), made(HUGE, MFD_HUGETLB)]).toEqual([0, 0]);
-    expect([made(HUGE + 4096n, MFD_HUGETLB), made(4096n, MFD_HUGETLB)]).toEqual([-ERRNO.EINVAL, -ERRNO.EINVAL]);
+  it('is that of its mapping, up to the end and no further', () => {
+    const memory = new EmulatedHostMemory(PAGE);
+    const hva = anonymous(memory, 2, MAP.SHARED);
+    const end = hva + 2 * PAGE;
+    expect([hva - 1, hva, end - 1, end].map((at) => memory.mappedBytes(at))).toEqual([0, 2 * PAGE, 1, 0]);
+    expect([hva - 1, hva, end - 1, end].map((at) => memory.isShared(at))).toEqual([false, true, true, false]);
+    expect([hva - 1, hva, end - 1, end].map((at) => memory.canAccess(at, true))).toEqual([false, true, true, false]);
+    expect([hva, end].map((at) => memory.isViewed(at))).toEqual([false, false]);
+    expect(memory.window(hva, 2 * PAGE)).toBeInstanceOf(ArrayBuffer);
+    expect([hva, end - 1, end].map((at) => memory.isViewed(at))).toEqual([true, true, false]);
+    const around = (at: number, length: number): unknown => memory.mappingAround(at, length)?.hva;
+    expect([
+      around(hva, 2 * PAGE),
+      around(end - 1, 1),
+      around(hva, 2 * PAGE + 1),
+      around(hva, 0),
+      around(end, 1),
+    ]).toEqual([hva, hva, undefined, undefined, undefined]);
+    expect([memory.hasBytes(hva), memory.hasBytes(end)]).toEqual([true, false]);
+    expect(memory.hasBytes(anonymous(memory, 1, MAP.PRIVATE))).toBe(false);
   });
 
-  it('has its last page as a whole, which keeps what is written behind the end', () => {
-    const { pageSize } = calls;
-    const memfd = calls.memfdCreate('odd', 100, 0);
-    const [shared, own] = [MAP.SHARED, MAP.PRIVATE].map((flags) =>
-      calls.mmap(2 * pageSize, RW, flags, memfd, 0, 0, 0),
-    ) as [number, number];
-    const get = (hva: number, length = 1): unknown => {
-      const into = new Uint8Array(length).fill(9);
-      return [calls.readMemory(hva, into), ...into];
+  it('is whether a range lies beside all mappings, inside one, or across its ends', () => {
+    const memory = new EmulatedHostMemory(PAGE);
+    const hva = anonymous(memory, 4, MAP.PRIVATE);
+    const crossed = (first: number, pages: number): boolean => memory.isCrossed(hva + first * PAGE, pages * PAGE);
+    expect([crossed(0, 4), crossed(1, 2), crossed(-2, 2), crossed(4, 2), crossed(-9, 3)]).toEqual(Array(5).fill(false));
+    expect([crossed(-1, 2), crossed(3, 2), crossed(-1, 6), crossed(0, 5)]).toEqual(Array(4).fill(true));
+  });
+
+  it('is whether others may have what is there', () => {
+    const memory = new EmulatedHostMemory(PAGE);
+    const [own, shared] = [anonymous(memory, 4, MAP.PRIVATE), anonymous(memory, 4, MAP.SHARED)];
+    const hasPrivate = (hva: number, first: number, end: number): boolean =>
+      memory.hasPrivate(hva + first * PAGE, hva + end * PAGE);
+    expect([hasPrivate(own, 1, 2), hasPrivate(shared, 0, 4), hasPrivate(shared, 1, 2)]).toEqual([true, false, false]);
+    // Nobody else can have what is reserved where something was unmapped.
+    expect(memory.unmap(shared + 2 * PAGE, PAGE)).toBe(0);
+    const around = [
+      hasPrivate(shared, 0, 2),
+      hasPrivate(shared, 1, 3),
+      hasPrivate(shared, 2, 4),
+      hasPrivate(shared, 3, 4),
+    ];
+    expect(around).toEqual([false, true, true, false]);
+    expect(hasPrivate(0x1000, 0, 1)).toBe(true);
+    expect([memory.hasFile(own, own + PAGE), memory.hasFile(0x1000, 0x2000)]).toEqual([false, false]);
+    const huge = (flags: number): boolean => {
+      const hva = memory.map(
+        { length: 0x20_0000, prot: RW, flags: flags | MAP.ANONYMOUS | MAP.HUGETLB },
+        0,
+        0,
+        undefined,
+      );
+      return memory.hasSharedHuge(hva, hva + 0x20_0000);
     };
-    expect(calls.writeMemory(shared + 98, Uint8Array.of(1, 2, 3, 4))).toBe(4);
-    expect([get(shared + 97, 6), get(own + 99, 3), get(own + pageSize - 1)]).toEqual([
-      [6, 0, 1, 2, 3, 4, 0],
-      [3, 2, 3, 4],
-      [1, 0],
+    expect([huge(MAP.SHARED), huge(MAP.PRIVATE), memory.hasSharedHuge(shared, shared + PAGE)]).toEqual([
+      true,
+      false,
+      false,
     ]);
-    expect(calls.writeMemory(own + 200, Uint8Array.of(5))).toBe(1);
-    expect([get(own + 101), get(own + 200), get(shared + 200)]).toEqual([
-      [1, 4],
-      [1, 5],
-      [1, 0],
+  });
+
+  it('is whether all of a range may be written', () => {
+    const memory = new EmulatedHostMemory(PAGE);
+    const hva = anonymous(memory, 4, MAP.PRIVATE);
+    const unwritable = (first: number, pages: number): boolean =>
+      memory.hasUnwritable(hva + first * PAGE, pages * PAGE);
+    expect([unwritable(0, 4), unwritable(0, 5), unwritable(-1, 1)]).toEqual([false, true, true]);
+    expect(memory.protect(hva + PAGE, PAGE, PROT.READ)).toBe(0);
+    expect([unwritable(0, 1), unwritable(0, 2), unwritable(1, 1), unwritable(2, 2)]).toEqual([
+      false,
+      true,
+      true,
+      false,
     ]);
-    for (const hva of [shared, own]) expect(get(hva + pageSize)).toEqual([-ERRNO.EFAULT, 9]);
-    expect(calls.readMemory(shared, new Uint8Array(2 * pageSize))).toBe(pageSize);
-    for (const hva of [shared, own]) calls.munmap(hva, 2 * pageSize);
-    calls.close(memfd);
+    expect(memory.unmap(hva + 2 * PAGE, PAGE)).toBe(0);
+    expect([unwritable(2, 1), unwritable(3, 1), unwritable(2, 2)]).toEqual([true, false, true]);
+  });
+
+  it('is why it can’t be had: it is not there, or somebody serves it', () => {
+    const memory = new EmulatedHostMemory(PAGE);
+    const hva = anonymous(memory, 2, MAP.PRIVATE);
+    expect([memory.whyNot(0x1000, false), memory.whyNot(hva, false)]).toEqual([-ERRNO.EFAULT, -ERRNO.EFAULT]);
+    const agreed = { resolvesStores: false, protectsMissing: false };
+    memory.served.register({ faulted: () => {} }, hva, hva + PAGE, 1, agreed);
+    expect([memory.whyNot(hva, false), memory.whyNot(hva + PAGE, false)]).toEqual([-ERRNO.EAGAIN, -ERRNO.EFAULT]);
+    expect(memory.protect(hva, PAGE, PROT.READ)).toBe(0);
+    expect([memory.whyNot(hva, true), memory.whyNot(hva, false)]).toEqual([-ERRNO.EFAULT, -ERRNO.EAGAIN]);
   });
 });
 
-describe.each(kernels)('a private mapping of a memfd on %s', (_name, calls) => {
-  const PAGE = calls.pageSize;
-  const LENGTH = 3 * PAGE;
-  const RW = PROT.READ | PROT.WRITE;
-  let memfd: number;
-  let shared: number;
-  let own: number;
-  beforeEach(() => {
-    memfd = calls.memfdCreate('private', LENGTH, 0);
-    shared = calls.mmap(LENGTH, RW, MAP.SHARED, memfd, 0, 0, 0);
-    own = calls.mmap(LENGTH, RW, MAP.PRIVATE, memfd, 0, 0, 0);
-  });
-  afterEach(() => {
-    for (const hva of [shared, own]) calls.munmap(hva, LENGTH);
-    calls.close(memfd);
-  });
-  const put = (hva: number, ...bytes: number[]): number => calls.writeMemory(hva, Uint8Array.from(bytes));
-  const get = (hva: number, length = 1): number[] => {
-    const into = new Uint8Array(length);
-    expect(calls.readMemory(hva, into)).toBe(length);
-    return [...into];
+describe('those who are told', () => {
+  const PAGE = 4096;
+  const heard: unknown[] = [];
+  const watched = (length: number, flags: number = MAP.PRIVATE, prot: number = PROT.READ | PROT.WRITE) => {
+    heard.length = 0;
+    const memory = new EmulatedHostMemory(PAGE);
+    const hva = memory.map({ length, prot, flags: flags | MAP.ANONYMOUS }, 0, 0, undefined);
+    const observer = {
+      touched: (at: number, bytes: number, write: boolean) => void heard.push(['touched', at - hva, bytes, write]),
+      unmapped: (start: number, end: number) => void heard.push(['unmapped', start - hva, end - hva]),
+    };
+    const notifier = {
+      invalidated: (start: number, end: number) => void heard.push(['invalidated', start - hva, end - hva]),
+    };
+    memory.observe(observer);
+    memory.notify(notifier);
+    return { memory, hva, observer, notifier };
   };
+  const told = (): unknown[] => heard.splice(0);
 
-  it('shows what others write, until it is written itself, a page at a time', () => {
-    put(shared + PAGE - 2, 1, 2, 3, 4);
-    expect(get(own + PAGE - 2, 4)).toEqual([1, 2, 3, 4]);
-    put(own + PAGE - 1, 12);
-    expect(get(own + PAGE - 2, 4)).toEqual([1, 12, 3, 4]);
-    expect(get(shared + PAGE - 2, 4)).toEqual([1, 2, 3, 4]);
-    put(shared + PAGE - 2, 5, 6, 7, 8);
-    expect(get(own + PAGE - 2, 4)).toEqual([1, 12, 7, 8]);
-    expect(get(own + 2 * PAGE)).toEqual([0]);
+  it('hear which bytes are accessed, which pages become others, and what goes', () => {
+    const { memory, hva, observer, notifier } = watched(4 * PAGE);
+    expect(memory.write(hva + PAGE - 2, new Uint8Array(4))).toBe(4);
+    expect(memory.read(hva + 3 * PAGE, new Uint8Array(2 * PAGE))).toBe(PAGE);
+    expect(told()).toEqual([
+      ['touched', PAGE - 2, 4, true],
+      ['touched', 3 * PAGE, PAGE, false],
+    ]);
+    const before = memory.generation;
+    expect(memory.protect(hva + PAGE, PAGE, PROT.READ)).toBe(0);
+    expect(told()).toEqual([['invalidated', PAGE, 2 * PAGE]]);
+    expect(memory.advise(hva, 2 * PAGE - 5, MADV.DONTNEED)).toBe(0);
+    expect(told()).toEqual([['invalidated', 0, 2 * PAGE]]);
+    expect(memory.unmap(hva + PAGE, 2 * PAGE - 5)).toBe(0);
+    expect(told()).toEqual([
+      ['invalidated', PAGE, 3 * PAGE],
+      ['unmapped', PAGE, 3 * PAGE],
+    ]);
+    expect(memory.generation).toBe(before + 3);
+    memory.forget(notifier);
+    memory.unobserve(observer);
+    expect(memory.unmap(hva, 4 * PAGE)).toBe(0);
+    expect(told()).toEqual([]);
+    // There may be those who only hear of accesses.
+    memory.observe({ touched: () => {} });
+    expect(memory.unmap(map(memory, PAGE), PAGE)).toBe(0);
   });
 
-  it('shows the memfd again where its own pages were given back', () => {
-    put(shared, 1);
-    put(shared + PAGE, 2);
-    put(own, 11);
-    put(own + PAGE, 12);
-    expect(calls.madvise(own, PAGE, MADV.DONTNEED)).toBe(0);
-    expect([get(own), get(own + PAGE), get(shared)]).toEqual([[1], [12], [1]]);
-    put(shared, 3);
-    expect(get(own)).toEqual([3]);
-    expect(calls.madvise(own, PAGE, MADV.REMOVE)).toBe(-ERRNO.EACCES);
-    expect(calls.madvise(shared + PAGE, PAGE, MADV.REMOVE)).toBe(0);
-    expect([get(own + PAGE), get(shared + PAGE)]).toEqual([[12], [0]]);
+  it('hear of what is put into a reservation', () => {
+    const { memory, hva } = watched(8 * PAGE, MAP.PRIVATE, PROT.NONE);
+    const put = (first: number, pages: number, prot: number = PROT.READ): number => {
+      const request = { length: pages * PAGE, prot, flags: MAP.PRIVATE | MAP.ANONYMOUS };
+      return memory.mapFixed(hva + first * PAGE, request, () => undefined);
+    };
+    const readable = (): boolean[] => [0, 1, 2, 3].map((page) => memory.canAccess(hva + page * PAGE, false));
+    expect(readable()).toEqual([false, false, false, false]);
+    expect(put(1, 2)).toBe(0);
+    expect(told()).toEqual([
+      ['invalidated', PAGE, 3 * PAGE],
+      ['unmapped', PAGE, 3 * PAGE],
+    ]);
+    expect(readable()).toEqual([false, true, true, false]);
+    // Nothing is what a reservation is.
+    expect([put(2, 1, PROT.NONE), readable()]).toEqual([0, [false, true, false, false]]);
+    expect(memory.advise(hva + 2 * PAGE, PAGE, MADV.DONTNEED)).toBe(-ERRNO.ENOMEM);
+    expect([put(7, 2), put(8, 1), put(-1, 1)]).toEqual(Array(3).fill(-ERRNO.EINVAL));
+    expect(memory.unmap(hva + PAGE, 2 * PAGE)).toBe(0);
+    expect(put(0, 8)).toBe(0);
+    expect([memory.unmap(hva, 8 * PAGE), put(0, 1)]).toEqual([0, -ERRNO.EINVAL]);
   });
 
-  it('keeps what it has when the others go', () => {
-    put(shared, 1, 2);
-    put(own + 1, 12);
-    calls.munmap(shared, LENGTH);
-    calls.close(memfd);
-    expect(get(own, 2)).toEqual([1, 12]);
-    memfd = calls.memfdCreate('private', LENGTH, 0);
-    shared = calls.mmap(LENGTH, RW, MAP.SHARED, memfd, 0, 0, 0);
-    expect([get(own, 2), get(shared, 2)]).toEqual([
-      [1, 12],
-      [0, 0],
+  it('what can be put there is whole pages, which may be huge, or why there is nothing to put', () => {
+    const HUGE = 0x20_0000;
+    const memory = new EmulatedHostMemory(PAGE);
+    const hva = memory.map(
+      { length: 4 * HUGE, prot: PROT.NONE, flags: MAP.PRIVATE | MAP.ANONYMOUS },
+      HUGE,
+      0,
+      undefined,
+    );
+    const put = (
+      at: number,
+      length: number,
+      flags: number,
+      source: () => number | undefined = () => undefined,
+    ): number =>
+      memory.mapFixed(hva + at, { length, prot: PROT.READ, flags: MAP.PRIVATE | MAP.ANONYMOUS | flags }, source);
+    expect([put(PAGE, HUGE, MAP.HUGETLB), put(HUGE, PAGE, MAP.HUGETLB), put(HUGE, HUGE, MAP.HUGETLB)]).toEqual([
+      -ERRNO.EINVAL,
+      -ERRNO.EINVAL,
+      0,
+    ]);
+    expect([memory.served.unitAt(hva + HUGE), memory.served.unitAt(hva)]).toEqual([HUGE, PAGE]);
+    expect([put(PAGE, PAGE - 5, 0), put(8, PAGE, 0), put(0, PAGE, 0, () => -ERRNO.EBADF)]).toEqual([
+      0,
+      -ERRNO.EINVAL,
+      -ERRNO.EBADF,
+    ]);
+    // Pages of what is put may be larger than those that were asked for.
+    const source = { backing: new MemoryBacking(2 * HUGE, HUGE), offset: 0 };
+    const show = (at: number, length: number): number =>
+      memory.mapFixed(hva + at, { length, prot: PROT.READ, flags: MAP.SHARED }, () => source);
+    expect([show(PAGE, HUGE), show(2 * HUGE, PAGE), show(2 * HUGE, HUGE)]).toEqual([-ERRNO.EINVAL, -ERRNO.EINVAL, 0]);
+    const plain = map(memory, PAGE);
+    const fixed = { length: PAGE, prot: PROT.READ, flags: MAP.PRIVATE | MAP.ANONYMOUS };
+    expect(memory.mapFixed(plain, fixed, () => undefined)).toBe(-ERRNO.EINVAL);
+  });
+});
+
+describe('pages that are accessed or given back', () => {
+  const PAGE = 4096;
+  const HUGE = 0x20_0000;
+
+  it('are there, and no others', () => {
+    const memory = new EmulatedHostMemory(PAGE);
+    const hva = map(memory, 8 * PAGE);
+    expect(memory.read(hva + 2 * PAGE - 1, new Uint8Array(PAGE + 1))).toBe(PAGE + 1);
+    expect(memory.write(hva + 5 * PAGE, new Uint8Array(1))).toBe(1);
+    const there = (): number[] => [0, 1, 2, 3, 4, 5, 6, 7].filter((page) => memory.served.isPresent(hva + page * PAGE));
+    expect(there()).toEqual([1, 2, 5]);
+    expect(memory.advise(hva + 6 * PAGE, 2 * PAGE, MADV.POPULATE_READ)).toBe(0);
+    expect(memory.advise(hva + PAGE, PAGE, MADV.DONTNEED)).toBe(0);
+    expect(there()).toEqual([2, 5, 6, 7]);
+  });
+
+  it('keep their protection where they are shared or huge', () => {
+    const agreed = { resolvesStores: true, protectsMissing: true };
+    for (const [flags, length, advice, keeps] of [
+      [MAP.PRIVATE, PAGE, MADV.DONTNEED, false],
+      [MAP.SHARED, PAGE, MADV.REMOVE, true],
+      [MAP.PRIVATE | MAP.HUGETLB, HUGE, MADV.DONTNEED, true],
+    ] as const) {
+      const memory = new EmulatedHostMemory(PAGE);
+      const request = { length, prot: PROT.READ | PROT.WRITE, flags: flags | MAP.ANONYMOUS };
+      const hva = memory.map(request, 0, 0, undefined);
+      memory.served.register({ faulted: () => {} }, hva, hva + length, 2, agreed);
+      memory.served.protect(hva, hva + length, true);
+      expect(memory.advise(hva, length, advice)).toBe(0);
+      expect(memory.served.isProtected(hva), `${flags}`).toBe(keeps);
+    }
+  });
+
+  it('are whole huge ones, of which a range may end in the middle and not begin there', () => {
+    const memory = new EmulatedHostMemory(PAGE);
+    const request = {
+      length: 2 * HUGE,
+      prot: PROT.READ | PROT.WRITE,
+      flags: MAP.PRIVATE | MAP.ANONYMOUS | MAP.HUGETLB,
+    };
+    const hva = memory.map(request, 0, 0, undefined);
+    expect(memory.write(hva, Uint8Array.of(1))).toBe(1);
+    expect(memory.write(hva + HUGE, Uint8Array.of(2))).toBe(1);
+    const bytes = (): number[] =>
+      [0, HUGE].map((at) => {
+        const into = new Uint8Array(1);
+        memory.read(hva + at, into);
+        return into[0]!;
+      });
+    expect(memory.advise(hva + PAGE, HUGE, MADV.DONTNEED)).toBe(-ERRNO.EINVAL);
+    expect([memory.advise(hva, PAGE, MADV.DONTNEED), bytes()]).toEqual([0, [1, 2]]);
+    expect([memory.advise(hva, HUGE + PAGE, MADV.DONTNEED), bytes()]).toEqual([0, [0, 2]]);
+  });
+
+  it('are advised of what there is', () => {
+    const memory = new EmulatedHostMemory(PAGE);
+    const hva = map(memory, 4 * PAGE);
+    expect([
+      memory.advise(hva, PAGE, MADV.WILLNEED),
+      memory.advise(hva, PAGE, 99),
+      memory.advise(hva + 8, PAGE, MADV.WILLNEED),
+    ]).toEqual([0, -ERRNO.EINVAL, -ERRNO.EINVAL]);
+    expect([memory.advise(hva, 0, MADV.WILLNEED), memory.advise(hva, 5 * PAGE, MADV.WILLNEED)]).toEqual([
+      -ERRNO.EINVAL,
+      -ERRNO.EINVAL,
+    ]);
+    expect(memory.protect(hva + PAGE, PAGE, PROT.READ)).toBe(0);
+    const { POPULATE_READ, POPULATE_WRITE } = MADV;
+    expect([memory.advise(hva, 2 * PAGE, POPULATE_READ), memory.advise(hva, 2 * PAGE, POPULATE_WRITE)]).toEqual([
+      0,
+      -ERRNO.EINVAL,
+    ]);
+    expect(memory.unmap(hva + 2 * PAGE, PAGE)).toBe(0);
+    for (const advice of [MADV.WILLNEED, MADV.DONTNEED, POPULATE_READ]) {
+      expect(memory.advise(hva + PAGE, 2 * PAGE, advice)).toBe(-ERRNO.ENOMEM);
+    }
+    expect(memory.protect(hva + PAGE, 2 * PAGE, PROT.READ)).toBe(-ERRNO.ENOMEM);
+    expect([memory.protect(hva, PAGE, 8), memory.protect(hva + 1, PAGE, PROT.READ)]).toEqual([
+      -ERRNO.EINVAL,
+      -ERRNO.EINVAL,
     ]);
   });
 });
