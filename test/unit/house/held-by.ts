@@ -111,8 +111,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'unit/emulated/io-bus-real': 'irqfds',
     'unit/emulated/vcpu': 'guest',
     'unit/handles/guest-memfd': 'guest-memfd',
-    'unit/memory/dirty-pages': 'dirty-log',
-    'unit/scenarios/recordings': 'arch-state architecture kernel machine pre-fault process raw-ioctl',
+    'unit/scenarios/recordings': 'arch-state architecture machine pre-fault process raw-ioctl',
     'unit/emulated/open-file': 'poll',
   },
   handles: {
