@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { AddressSpace, Kvm, type MemoryRegion } from '../../../lib/index.ts';
-import type { SpaceUser } from '../../../lib/memory/space-user.ts';
+
+type SpaceUser = Parameters<AddressSpace['addUser']>[0];
 
 const UNIT = 0x10_0000;
 
