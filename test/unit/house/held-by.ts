@@ -13,10 +13,8 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   },
   'arch/ppc64/emulated': {
     'unit/arch/ppc64/emulated/guest': 'interrupts',
-    'unit/arch/ppc64/emulated/hpt': 'architecture hash-mmu rehash reverse-map smmu-info',
+    'unit/arch/ppc64/emulated/hpt': 'architecture hash-mmu rehash smmu-info',
     'unit/arch/ppc64/emulated/hcalls': 'papr',
-    'property/ppc64-emulated': 'slot-set',
-    'unit/scenarios/recordings': 'vcpu-state',
   },
   'arch/ppc64/handles': {
     'unit/arch/ppc64/handles/htab-copy': 'htab-node-streams',

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { load, store } from '../../../../../lib/emulated/guest.ts';
 import { CAP } from '../../../../../lib/uapi/capabilities.ts';
 import { ERRNO } from '../../../../../lib/uapi/errno.ts';
-import { EXIT, PROT } from '../../../../../lib/uapi/flags.ts';
+import { EXIT, HTAB, PROT } from '../../../../../lib/uapi/flags.ts';
 import { KVM_RUN } from '../../../../../lib/uapi/structs.ts';
 import { TestVm, vrma } from './vm.ts';
 
@@ -207,6 +207,25 @@ describe('H_CLEAR_REF and H_CLEAR_MOD', () => {
     vm.hcall(ENTER, EXACT, 7n, V, R | 0x180n);
     expect(vm.hcall(CLEAR_REF, 0n, 7n)).toEqual([0n, R | 0x180n | (1n << 62n)]);
     expect(vm.hcall(READ, 0n, 7n)).toEqual([0n, V, R | 0x80n]);
+  });
+
+  it('show none where nobody reads any more', () => {
+    const vm = vmForCalls();
+    const shown = (slot: bigint): bigint => {
+      vm.hcall(ENTER, EXACT, slot, V, R);
+      return vm.hcall(CLEAR_REF, 0n, slot)[1]! >> 62n;
+    };
+    expect(shown(7n)).toBe(0n);
+    const [one, other] = [vm.reader(), vm.reader()];
+    // For writing is no reading.
+    const writer = vm.reader(HTAB.WRITE);
+    expect(shown(8n)).toBe(1n);
+    vm.kernel.close(one);
+    expect(shown(9n)).toBe(1n);
+    vm.kernel.close(other);
+    expect(shown(10n)).toBe(0n);
+    vm.kernel.close(writer);
+    expect(shown(11n)).toBe(0n);
   });
 
   it('go to user space until they are enabled', () => {

@@ -44,6 +44,20 @@ describe('reading', () => {
     expect(bytes.subarray(128, 136)).toEqual(chunk(1048560, [], 16));
   });
 
+  it('gives runs of at most 65535 entries, of either kind', () => {
+    const vm = new TestVm({ order: 22 });
+    const entries = Array<[bigint, bigint]>(65_535).fill(E9);
+    expect([vm.write(0, entries), vm.write(65_535, [E9, E9])]).toEqual([8 + 65_535 * 16, 40]);
+    const chunks = vm.read(vm.reader(), 2 << 20).map((one) => [one.index, one.entries.length, one.nInvalid]);
+    expect(chunks).toEqual([
+      [0, 65_535, 0],
+      [65_535, 2, 65_535],
+      [131_072, 0, 65_535],
+      [196_607, 0, 65_535],
+      [262_142, 0, 2],
+    ]);
+  });
+
   it('gives the first pass, then what changed, and HVLOCK in every entry', () => {
     const vm = new TestVm({ order: 18 });
     const early = vm.reader();
@@ -146,6 +160,15 @@ describe('reading', () => {
     vm.ok(vm.ppc.configureV3Mmu(vm.vm, 0, 0));
     expect(vm.read(vm.reader())).toEqual([]);
     expect(vm.write(0, [E0])).toBe(-ERRNO.EINVAL);
+  });
+
+  it('begins with the table where there was none before', () => {
+    const vm = new TestVm();
+    const fd = vm.reader();
+    expect(vm.read(fd)).toEqual([]);
+    vm.ok(vm.ppc.allocateHtab(vm.vm, 18));
+    expect(vm.read(fd)).toEqual([{ index: 0, entries: [], nInvalid: 0x4000 }]);
+    expect(vm.read(fd)).toEqual([]);
   });
 
   it('survives a smaller table', () => {
