@@ -1201,6 +1201,12 @@ export const SAME_PROGRAM = [
     why: 'behind the last entry there is no other',
   },
   {
+    file: 'lib/arch/ppc64/emulated/htab-file.ts',
+    code: 'hpt !== undefined',
+    as: 'true',
+    why: 'a table that there is not has no entries, which is looked at too',
+  },
+  {
     file: 'lib/arch/ppc64/emulated/hash-mmu.ts',
     line: '  ready = false;',
     code: 'false',
