@@ -259,6 +259,8 @@ async function runTest(task, suites) {
     for (const suite of [...suites].reverse())
       for (const hook of getHooks(suite).afterEach) await hook(task.context, suite);
     for (const end of ends.reverse()) await end();
+    for (const finished of [...(task.onFinished ?? [])].reverse()) await finished(task.context);
+    task.onFinished = undefined;
   }
 }
 
