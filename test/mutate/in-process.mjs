@@ -94,6 +94,10 @@ function* testsIn(task, suites = []) {
 globalThis[INSTRUMENTER_CONSTANTS.NAMESPACE] ??= {};
 const stryker = globalThis[INSTRUMENTER_CONSTANTS.NAMESPACE];
 
+/** What the test that runs wants done when it has finished, for the tests' `onTestFinished`. */
+const finishing = [];
+globalThis.finishing = finishing;
+
 /** Milliseconds of this process, which a busy machine makes no longer. */
 function processorTime() {
   const { user, system } = process.cpuUsage();
@@ -259,7 +263,7 @@ async function runTest(task, suites) {
     for (const suite of [...suites].reverse())
       for (const hook of getHooks(suite).afterEach) await hook(task.context, suite);
     for (const end of ends.reverse()) await end();
-    for (const finished of [...(task.onFinished ?? [])].reverse()) await finished(task.context);
+    for (const finished of [...(task.onFinished ?? []), ...finishing.splice(0)].reverse()) await finished(task.context);
     task.onFinished = undefined;
   }
 }
