@@ -888,6 +888,13 @@ export const SAME_PROGRAM = [
     why: 'the last block is remembered for speed',
   },
   {
+    file: 'lib/arch/ppc64/emulated/reverse-map.ts',
+    line: '#number = -1',
+    code: '-1',
+    as: '+1',
+    why: 'no block is found before it was made',
+  },
+  {
     file: 'lib/arch/s390x/emulated/guest-storage.ts',
     line: 'if (!run.touched) this.#touch(run);',
     code: '!run.touched',
@@ -1143,6 +1150,18 @@ export const SAME_PROGRAM = [
     why: 'it is done without remembering what was looked at: slower',
   },
   {
+    file: 'lib/arch/ppc64/emulated/real-entry.ts',
+    code: 'pp !== 3',
+    as: 'true',
+    why: 'what only lets read is as read-only as it can be made',
+  },
+  {
+    file: 'lib/arch/ppc64/emulated/real-entry.ts',
+    code: 'pp !== 6',
+    as: 'true',
+    why: 'what only lets read is as read-only as it can be made',
+  },
+  {
     file: 'lib/arch/x86_64/emulated/vcpu-state.ts',
     line: 'KVM_RUN.exit_reason, EXIT.UNKNOWN',
     code: 'true',
@@ -1212,5 +1231,11 @@ export const SAME_PROGRAM = [
     code: 'false',
     as: 'true',
     why: 'only a vCPU that runs makes a difference, and that has set it up',
+  },
+  {
+    file: 'lib/arch/ppc64/emulated/slot-set.ts',
+    code: 'before !== 0',
+    as: 'false',
+    why: 'the quick way out: the words above say so already',
   },
 ];

@@ -46,7 +46,8 @@ export class SlotSet {
     for (; depth < levels.length; depth++) {
       const level = levels[depth]!;
       const word = index >>> 5;
-      const rest = word < level.length ? level[word]! & (-1 << (index & 31)) : 0;
+      // Behind the last word there is nothing: 0.
+      const rest = level[word]! & (-1 << (index & 31));
       if (rest !== 0) {
         index = (word << 5) + lowestBit(rest);
         break;

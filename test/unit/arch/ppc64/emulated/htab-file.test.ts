@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
+import { encodeHpte, primaryGroup, VRMA_VSID, vrmaSegment } from '../../../../../lib/arch/ppc64/model/index.ts';
+import { load, store } from '../../../../../lib/emulated/guest.ts';
 import { ERRNO } from '../../../../../lib/uapi/errno.ts';
-import { HTAB } from '../../../../../lib/uapi/flags.ts';
+import { HTAB, PROT } from '../../../../../lib/uapi/flags.ts';
 import { chunk, TestVm, vrma } from './vm.ts';
 
 // The entries with which the real kernels were asked (lab, probe A); what follows is what they answered.
@@ -27,6 +29,18 @@ it('pages of 16 MiB are refused where the host has touched its own, whatever was
   expect(vm.write(8, [large(2), large(1)])).toBe(refused);
   expect(vm.kernel.writeMemory(vm.hva + 0x11f_ffff, Uint8Array.of(0))).toBe(1);
   expect(vm.write(8, fine)).toBe(8 + 3 * 16);
+});
+
+it('only the 2 MiB are looked at that share a page table with the page', () => {
+  const vm = new TestVm({ order: 18 });
+  const large: [bigint, bigint] = [E9[0] | 4n, 0x100_0192n];
+  // Not in steps that end where the page table does.
+  expect(vm.kernel.mprotect(vm.hva + 0x100_0000, 4096, PROT.NONE)).toBe(0);
+  vm.kernel.readMemory(vm.hva + 0x100_1000, new Uint8Array(0x1f_f000));
+  for (const at of [0xff_ffff, 0x120_0000]) vm.kernel.writeMemory(vm.hva + at, Uint8Array.of(1));
+  expect(vm.write(8, [large])).toBe(24);
+  vm.kernel.writeMemory(vm.hva + 0x11f_ffff, Uint8Array.of(1));
+  expect(vm.write(8, [large])).toBe(-ERRNO.EIO);
 });
 
 describe('reading', () => {
@@ -213,6 +227,11 @@ describe('writing', () => {
     ['nothing', chunk(5, []), 8],
     ['a header without its entry', chunk(50, [E0]).subarray(0, 8), 0],
     ['a header and 7 bytes', chunk(50, [E0]).subarray(0, 15), 0],
+    // The header is not counted when KVM sees whether there is room: it reads what is behind the bytes, and nothing is.
+    ['a header and 8 bytes', chunk(50, [E0]).subarray(0, 16), -ERRNO.EFAULT],
+    ['a header and 15 bytes', chunk(50, [E0]).subarray(0, 23), -ERRNO.EFAULT],
+    ['a header and 16 bytes', chunk(50, [E0]), 24],
+    ['two entries of which the second ends too early', chunk(50, [E0, E0]).subarray(0, 39), -ERRNO.EFAULT],
     ['less than a header', chunk(50, [E0]).subarray(0, 7), 0],
     ['no bytes', Buffer.alloc(0), 0],
     ['an entry without VALID', chunk(56, [[E0[0] & ~1n, E0[1]]]), -ERRNO.EINVAL],
@@ -260,7 +279,10 @@ describe('writing', () => {
   it('refuses 64K pages on a touched 4K host, and takes them on a 64K one', () => {
     const entry: [bigint, bigint] = [E9[0] | 4n, 0x3_1192n];
     const small = order18();
+    expect(small.write(67, [entry])).toBe(24);
     small.kernel.writeMemory(small.hva, Uint8Array.of(1));
+    expect(small.write(68, [entry])).toBe(-ERRNO.EIO);
+    small.kernel.mprotect(small.hva, 4096, PROT.READ);
     expect(small.write(68, [entry])).toBe(-ERRNO.EIO);
     const large = new TestVm({ order: 18, pageSize: 65536 });
     large.kernel.writeMemory(large.hva, Uint8Array.of(1));
@@ -296,12 +318,47 @@ describe('writing', () => {
     ]);
   });
 
-  it('makes the MMU ready by a VRMA entry', () => {
+  // VSID 0x1ffffff of a segment of 1 TiB, whatever the page.
+  it.each([
+    ['is one', 0x4001_ffff_ff00_0011n, true],
+    ['is one of another page', 0x4001_ffff_fffe_ff91n, true],
+    ['has another VSID', 0x4001_ffff_fe00_0011n, false],
+    ['has another VSID by its upper half', 0x4000_ffff_ff00_0011n, false],
+    ['is of a segment of 256 MiB', 0x0001_ffff_ff00_0011n, false],
+  ])('makes the MMU ready by an entry that is of the VRMA: %s', (_, v, ready) => {
     const vm = order18();
     const resize = (): number => vm.ppc.resizeHptCommit(vm.vm, 0, 19);
     expect(resize()).toBe(-ERRNO.EIO);
-    const [slot, entry] = vrma(18, 0x1000n, 0x10n);
-    vm.write(slot, [entry]);
-    expect(resize()).toBe(-ERRNO.ENXIO);
+    expect(vm.write(5, [[v, 0x1012n]])).toBe(24);
+    expect(resize()).toBe(ready ? -ERRNO.ENXIO : -ERRNO.EIO);
+  });
+
+  it('says by the first entry of the VRMA how large its pages are', () => {
+    const vm = new TestVm({ order: 18, pageSize: 65536 });
+    const offset = 0x3_0000;
+    const fields = { vsid: VRMA_VSID, segmentSize: '1T', offset, ra: offset, baseShift: 16, bolted: true } as const;
+    const { v, r } = encodeHpte(fields);
+    expect(vm.write(primaryGroup(vrmaSegment(16), offset, 18) * 8, [[v, r]])).toBe(24);
+    vm.run(store(offset + 8, 4, 0x55n));
+    expect([vm.exit, vm.dirty(), vm.run(load(offset + 8, 4))]).toEqual([-ERRNO.EINTR, [3], [0x55n]]);
+  });
+
+  it('puts entries, and empties the slots behind them', () => {
+    const vm = order18();
+    vm.write(100, [E9, E9, E9, E9, E9, E9]);
+    expect(vm.write(101, [E0, E0], 2)).toBe(40);
+    const [chunk] = vm.read(vm.reader(0, 100));
+    expect(chunk).toEqual({ index: 100, entries: [seen(E9), seen(E0), seen(E0)], nInvalid: 2 });
+  });
+
+  it('of an entry that is refused changes nothing where none was, and takes away the one that was', () => {
+    const vm = order18();
+    vm.kernel.writeMemory(vm.hva, Uint8Array.of(1));
+    const refused: [bigint, bigint] = [E9[0] | 4n, 0x3_1192n];
+    vm.write(9, [E9]);
+    const fd = vm.reader();
+    vm.read(fd);
+    expect([vm.write(8, [refused]), vm.read(fd)]).toEqual([-ERRNO.EIO, []]);
+    expect([vm.write(9, [refused]), vm.read(fd)]).toEqual([-ERRNO.EIO, [{ index: 9, entries: [], nInvalid: 1 }]]);
   });
 });

@@ -1,4 +1,4 @@
-import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { S390xArchVcpu } from '../../../../../lib/arch/s390x/emulated/arch-vcpu.ts';
 import { s390xArchitecture } from '../../../../../lib/arch/s390x/emulated/architecture.ts';
 import { SiifIpteLock, SimpleIpteLock } from '../../../../../lib/arch/s390x/emulated/ipte-lock.ts';
@@ -64,9 +64,9 @@ describe('waits', () => {
       next();
       return 'ok';
     });
-    onTestFinished(() => sleeps.mockRestore());
     return sleeps;
   }
+  afterEach(() => vi.restoreAllMocks());
 
   it('with SIIF, until no guest invalidates any more', () => {
     const lock = new SiifIpteLock();
