@@ -179,7 +179,8 @@ class InProcessRunner {
       return hits === undefined ? hitLimit : Math.max(ENDLESS * hits, ENDLESS_AT_LEAST);
     };
     const tests = [];
-    for await (const result of this.#run(this.#order.of(file, testFilter), hitLimitOf)) {
+    const inOrder = this.#order.of(file, testFilter, ['""', '``'].includes(replacement));
+    for await (const result of this.#run(inOrder, hitLimitOf)) {
       tests.push(result);
       const reached = determineHitLimitReached(stryker.hitCount, stryker.hitLimit);
       if (reached !== undefined || result.isEndless)

@@ -3,6 +3,9 @@ import { basename } from 'node:path';
 /** What all tests of one mutant may take together, and one of them, by the dry run. */
 const [TOGETHER_MS, ALONE_MS] = process.env.MUTATE_SLOW === undefined ? [4000, 800] : [30_000, 10_000];
 
+/** Those that give each method wrong arguments, of which only one finds a text that no error has. */
+const OF_TEXTS = '/named-arguments.test.ts';
+
 /** How many of the tests that failed for mutants of a file are remembered. */
 const REMEMBERED = 12;
 
@@ -27,14 +30,15 @@ export class TestOrder {
     return this.#times[id] ?? Number.NaN;
   }
 
-  /** The tests among `wanted` that are run for a mutant of `file`. */
-  of(file, wanted) {
+  /** The tests among `wanted` that are run for a mutant of `file`; `isText` where it empties a text, which may be the name of an argument. */
+  of(file, wanted, isText = false) {
     const ids = new Set(wanted);
     const failed = this.#failed.get(file) ?? [];
     const name = `/${basename(file, '.ts')}.test.ts`;
     const rank = (test) => {
       const at = failed.indexOf(test.id);
       if (at !== -1) return at;
+      if (isText && test.file.endsWith(OF_TEXTS)) return REMEMBERED + 0.5;
       return test.file.endsWith(name) ? REMEMBERED : REMEMBERED + 1;
     };
     const ranked = this.#tests
@@ -42,7 +46,7 @@ export class TestOrder {
       .map((test) => ({ test, rank: rank(test) }))
       .sort((a, b) => a.rank - b.rank);
     return this.#within(
-      TOGETHER_MS,
+      isText ? 3 * TOGETHER_MS : TOGETHER_MS,
       ranked.map(({ test }) => test),
     );
   }

@@ -142,6 +142,12 @@ describe.each(backends)('an address space on $name', ({ options }) => {
       memory.copy(to, from, pattern.length);
       expect(Buffer.compare(memory.readExact(to, pattern.length), pattern)).toBe(0);
     }
+    // From one region as a whole to another.
+    memory.writeExact(0x100, pattern.subarray(0, 64));
+    memory.fill(UNIT, 0x200, 0xee);
+    memory.copy(UNIT + 0x40, 0x100, 64);
+    expect(Buffer.compare(memory.readExact(UNIT + 0x40, 64), pattern.subarray(0, 64))).toBe(0);
+    expect([memory.readU8(UNIT + 0x3f), memory.readU8(UNIT + 0x80)]).toEqual([0xee, 0xee]);
     expect(() => memory.copy(0, 2 * UNIT - 8, 16)).toThrow(expect.objectContaining({ code: 'EFAULT', gpa: 2 * UNIT }));
   });
 

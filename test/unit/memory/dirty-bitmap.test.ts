@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { plainBitmapLoops } from '../../../lib/memory/bitmap-loops.ts';
 import { DirtyBitmap } from '../../../lib/memory/dirty-bitmap.ts';
 import { EmulatedKernel } from '../../../lib/raw.ts';
 
@@ -14,6 +15,16 @@ function full(npages: number): DirtyBitmap {
 const pagesOf = (bits: Uint8Array, first = 0): number[] =>
   [...bits].flatMap((byte, i) => [0, 1, 2, 3, 4, 5, 6, 7].filter((b) => byte & (1 << b)).map((b) => first + 8 * i + b));
 const range = (first: number, end: number): number[] => Array.from({ length: end - first }, (_, i) => first + i);
+
+it('runs are joined with those of the bitmap before only where it begins', () => {
+  const words = Uint32Array.of(0xf1);
+  // Four pages before frame 64.
+  const into = Float64Array.of(60, 4, 0, 0, 0, 0);
+  expect(plainBitmapLoops.listRuns(words, 64, 4, into, 2)).toBe(4);
+  expect([...into.subarray(0, 4)]).toEqual([60, 4, 68, 4]);
+  expect(plainBitmapLoops.listRuns(words, 64, 0, into, 2)).toBe(4);
+  expect([...into.subarray(0, 4)]).toEqual([60, 5, 68, 4]);
+});
 
 describe('the bitmap of a slot', () => {
   it('has one bit for each page, the lowest first, in words of 64', () => {

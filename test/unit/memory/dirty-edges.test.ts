@@ -258,6 +258,7 @@ describe('clearing under manual protection', () => {
 
   it('says what was refused, with the range of the slot', async () => {
     await clearAfter(() => {});
+    expect(inspect(vm.dirtyPages)).toMatch(/^DirtyPages \(log, manual protect\), \d+ pages collected in 2 memslots$/);
     const { clearDirtyLog } = kernel;
     kernel.clearDirtyLog = () => -ERRNO.EINVAL;
     expect(() => vm.dirtyPages.clear()).toThrow(

@@ -128,6 +128,8 @@ describe.each(backends)('what the kernel forgets on $name', (backend) => {
     const ram = kvm.mapAnonymous(3 * UNIT);
     const gone = vm.memory.addRam(0, ram, { size: 2 * UNIT });
     vm.memory.addRam(4 * UNIT, ram, { offset: UNIT, size: 2 * UNIT });
+    // These two show each other's memory, of which nothing went.
+    vm.memory.addRam(8 * UNIT, ram, { offset: 2 * UNIT, size: UNIT });
     vm.dirtyPages.start();
     for (const gpa of [3 * page, UNIT, UNIT + 3 * page]) vm.memory.writeU8(gpa, 1);
     gone.remove();

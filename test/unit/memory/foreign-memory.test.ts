@@ -40,7 +40,9 @@ it('what an emulated kernel finds no room for, of a memfd of the real one, is no
   using memfd = Mapping.memfd(calls, 0x10_0000);
   const { mmap } = kernel;
   kernel.mmap = () => -12;
-  expect(() => vm.memory.addRam(0, memfd)).toThrow(expect.objectContaining({ code: 'ENOMEM', syscall: 'mmap' }));
+  expect(() => vm.memory.addRam(0, memfd)).toThrow(
+    expect.objectContaining({ code: 'ENOMEM', syscall: 'mmap', size: 0x10_0000 }),
+  );
   expect(vm.memslots.size).toBe(0);
   kernel.mmap = mmap;
   vm.memory.addRam(0, memfd);

@@ -38,6 +38,7 @@ it('reads and writes wherever a lookup finds memory, with no map to manage and n
   expect(memory.readU16(0x5005)).toBe(0x0203);
   expect(memory.translate(0x5010)).toMatchObject({ offset: 0x10, hva: 0x1010, available: 48 });
   expect(memory.gpasOf(0x1010)).toEqual([0x5010]);
+  expect([0xfff, 0x1000, 0x103f, 0x1040].map((hva) => memory.gpasOf(hva))).toEqual([[], [0x5000], [0x503f], []]);
   expect(() => memory.readU8(0x5040)).toThrow(expect.objectContaining({ code: 'EFAULT' }));
   expect(() => memory.readU8(0x5040)).toThrow(/nothing here/);
 });
@@ -61,12 +62,12 @@ it('two can look at one map, and each forgets where it was when that changes', (
   expect([a.readU8(7), b.readU8(7)]).toEqual([0, 0]);
 });
 
-/** Regions of a mapping each, `far` apart; how often the table was searched, and memory asked for, since the last time. */
-function counting(kvm: Kvm, count: number, far = 4 * UNIT) {
+/** Regions of a mapping each, apart; how often the table was searched, and memory asked for, since the last time. */
+function counting(kvm: Kvm, count: number, size = UNIT) {
   const table = new RangeTable<Part>();
   let [searches, windows] = [0, 0];
   for (let i = 0; i < count; i++) {
-    const mapping = kvm.mapAnonymous(UNIT);
+    const mapping = kvm.mapAnonymous(size);
     const seen: HostMemory = {
       hva: mapping.hva,
       window: (index) => {
@@ -77,7 +78,7 @@ function counting(kvm: Kvm, count: number, far = 4 * UNIT) {
       write: (offset, from) => mapping.write(offset, from),
       whyNot: () => 'it may not be',
     };
-    table.insert(part((i + 1) * far, UNIT, seen));
+    table.insert(part((i + 1) * 4 * UNIT, size, seen));
   }
   const ranges: MemoryLookup<Part>['ranges'] = {
     entries: table.entries,
@@ -96,7 +97,7 @@ function counting(kvm: Kvm, count: number, far = 4 * UNIT) {
     [searches, windows] = [0, 0];
     return now;
   };
-  return { memory, asked, start: (region: number) => (region + 1) * far };
+  return { memory, asked, start: (region: number) => (region + 1) * 4 * UNIT };
 }
 
 describe('where an access was', () => {
@@ -114,6 +115,18 @@ describe('where an access was', () => {
     memory.dropViews();
     memory.readU32(start(0));
     expect(asked()).toEqual([1, 1]);
+  });
+
+  it('is one window of 1 GiB of a larger mapping', () => {
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    const { memory, asked, start } = counting(kvm, 1, 2 ** 30 + UNIT);
+    const second = start(0) + 2 ** 30;
+    memory.writeU32(second + 8, 9);
+    expect(asked()).toEqual([1, 1]);
+    for (const at of [second, second + 8, second + UNIT - 4]) memory.readU32(at);
+    expect(asked()).toEqual([0, 0]);
+    expect([memory.readU32(start(0)), memory.readU32(second + 8)]).toEqual([0, 9]);
+    expect(memory.translate(second + 8)?.offset).toBe(2 ** 30 + 8);
   });
 
   it('is one place, until there were more accesses elsewhere than there are regions; then each has its own', () => {
@@ -256,6 +269,25 @@ it('pieces go together, and what the kernel does not move of them is an error', 
   }
 });
 
+it('pieces stay whose they are when a list gathers others while it is read', () => {
+  using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+  using space = kvm.createAddressSpace();
+  space.addRam(0, kvm.mapAnonymous(UNIT));
+  for (let i = 0; i < 8; i++) space.writeU32(64 * i, i + 1);
+  const inner = new Uint8Array(4);
+  const gpas = Object.defineProperty([64, 0, 192], 1, {
+    get: () => {
+      space.gather([], 4, new Uint8Array(0));
+      space.gather([320], 4, inner);
+      return 128;
+    },
+  });
+  const into = new Uint8Array(12);
+  space.gather(gpas, 4, into);
+  expect([...new Uint32Array(into.buffer)]).toEqual([2, 3, 4]);
+  expect(inner[0]).toBe(6);
+});
+
 it('what is wrong is named: arguments, and the access that failed', () => {
   using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
   const space = kvm.createAddressSpace();
@@ -276,6 +308,12 @@ it('what is wrong is named: arguments, and the access that failed', () => {
       /"lengths\[2\]" .*\[0, 4\], what is left of the array. Received 8/,
     );
   }
+  for (const length of [-1, 1.5, Number.NaN]) {
+    for (const gpas of [[0], Float64Array.of(0)])
+      expect(() => space.gather(gpas, length, new Uint8Array(8))).toThrow(/"lengths\[0\]" .*an integer in/);
+  }
+  expect(() => space.gather(5 as never, 8, new Uint8Array(8))).toThrow(/"gpas" argument must be an array/);
+  expect(() => space.scatter([0], 'x' as never, new Uint8Array(8))).toThrow(/"lengths" argument must be an array/);
   const lengths = ['4'] as unknown as number[];
   expect(() => space.gather([0], lengths, new Uint8Array(8))).toThrow(/"lengths\[0\]" .*a number/);
   space.close();

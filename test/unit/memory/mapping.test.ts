@@ -160,6 +160,7 @@ describe('a mapping that is closed', () => {
       return bytes.length;
     };
     expect([mapping.read(0, new Uint8Array(8)), mapping.write(0, new Uint8Array(8)), copies]).toEqual([0, 0, 0]);
+    expect(() => mapping.pin()).toThrow(expect.objectContaining({ code: 'EBADF', syscall: 'mmap' }));
     expect(() => mapping.giveArray(0, 8)).toThrow(expect.objectContaining({ code: 'EBADF', syscall: 'vmap' }));
   });
 
@@ -245,6 +246,21 @@ describe('memory of more than one window of 1 GiB', () => {
     space.writeU8(GIB + 5, 0x77);
     expect(byteAt(mapping, GIB + 5)).toBe(0x77);
   });
+});
+
+it('a window is asked for once, and what refuses it is told', () => {
+  using mapping = kvm.mapAnonymous(UNIT);
+  let asked = 0;
+  const { window } = kernel;
+  kernel.window = (hva, length) => {
+    asked++;
+    return window.call(kernel, hva, length);
+  };
+  expect(mapping.window(0)).toBe(mapping.window(0));
+  expect(asked).toBe(1);
+  kernel.window = () => -ERRNO.ENOMEM;
+  const refused = expect.objectContaining({ code: 'ENOMEM', syscall: 'window', size: UNIT });
+  expect(() => kvm.mapAnonymous(UNIT).window(0)).toThrow(refused);
 });
 
 describe('a part of a mapping', () => {
@@ -407,6 +423,17 @@ describe('what a mapping is made of', () => {
       'the pool of huge pages has no 4 MiB left (the file /proc/meminfo tells; sysctl vm.nr_hugepages=N enlarges it)',
     );
     expect(why(() => kvm.mapAnonymous(4 * UNIT))).toBeUndefined();
+  });
+
+  it('a device is one, and a descriptor is none below 0', () => {
+    const path = join(folder, 'device');
+    writeFileSync(path, new Uint8Array(PAGE));
+    const fd = openSync(path, 'r+');
+    expect(kvm.mapDevice(fd, { size: PAGE }).kind).toBe('device');
+    closeSync(fd);
+    expect(() => kvm.mapDevice(-1, { size: PAGE })).toThrow('"fd"');
+    expect(() => Mapping.ofMemfd(kernel, -1, PAGE)).toThrow('"fd"');
+    expect(() => kvm.mapAnonymous(PAGE, { align: -1 })).toThrow('"options.align"');
   });
 
   it('a name has no NUL', () => {

@@ -190,6 +190,7 @@ describe.each(backends)('memslots on $name', ({ options }) => {
     expect(wrong({ flags: -1 })).toThrow('"region.flags"');
     expect(wrong({ slot: -1 })).toThrow('"region.slot"');
     expect(wrong({ guestPhysAddr: -1 })).toThrow('"region.guestPhysAddr"');
+    expect(wrong({ guestMemfdOffset: -1 })).toThrow('"region.guestMemfdOffset"');
     expect(wrong({ userspaceAddr: -1 })).toThrow('"region.userspaceAddr"');
     expect(() => vm.memslots.set(good, {} as Mapping)).toThrow('"mapping"');
     expect(explain({ slot: 0x7fff + 1 })).toContain('KVM_CAP_NR_MEMSLOTS');
@@ -308,6 +309,7 @@ describe('those who watch memslots', () => {
       ['changing', 3, false],
       ['moved', 3, 512],
     ]);
+    expect(toldBy(set({ guestPhysAddr: 2n * BigInt(UNIT) }))).toEqual([]);
     const there = { guestPhysAddr: 2 * UNIT };
     expect(toldBy(set({ ...there, flags: MEM.LOG_DIRTY_PAGES }))).toEqual([['logged', 3]]);
     // Its log goes.

@@ -184,6 +184,28 @@ describe('faults that are told', () => {
     expect(stores).toEqual([{ offset: 2 * PAGE, write: true }]);
   });
 
+  it('are asked for once while the answer is awaited, and again afterwards', async () => {
+    const ram = kvm.mapAnonymous(4 * PAGE);
+    const asked: number[] = [];
+    const answers: (() => void)[] = [];
+    tell([message(FAULT, 0, ram.hva), message(FAULT, 0, ram.hva)], [message(FAULT, 1, ram.hva + 8)]);
+    using _ = new PageFaults(ram, {
+      missing: ({ offset }) => {
+        asked.push(offset);
+        return new Promise((resolve) => answers.push(() => resolve(null)));
+      },
+    });
+    await setTimeout(20);
+    expect(asked).toEqual([0]);
+    answers[0]!();
+    await setTimeout(5);
+    ram.discard(0, PAGE);
+    tell([message(FAULT, 1, ram.hva)]);
+    // Somebody reads it, which this kernel tells in its own way as well.
+    expect(() => ram.read(0, new Uint8Array(1))).toThrow(expect.objectContaining({ code: 'EDEADLK' }));
+    expect(asked).toEqual([0, 0]);
+  });
+
   it('end with what went wrong, as an exception that nobody can catch, unless they were closed', async () => {
     const thrown = vi.spyOn(globalThis, 'queueMicrotask').mockImplementation(() => {});
     try {
