@@ -1000,6 +1000,18 @@ export const SAME_PROGRAM = [
     why: 'only what is known can be enabled',
   },
   {
+    file: 'lib/arch/ppc64/emulated/hcalls.ts',
+    code: 'source === undefined',
+    as: 'false',
+    why: 'nothing can be read from nowhere',
+  },
+  {
+    file: 'lib/arch/ppc64/emulated/hcalls.ts',
+    code: 'target === undefined',
+    as: 'false',
+    why: 'nothing can be written to nowhere',
+  },
+  {
     file: 'lib/arch/ppc64/emulated/reverse-map.ts',
     code: 'number !== this.#number',
     as: 'true',
@@ -1355,5 +1367,30 @@ export const SAME_PROGRAM = [
     code: 'before !== 0',
     as: 'false',
     why: 'the quick way out: the words above say so already',
+  },
+  {
+    file: 'lib/arch/ppc64/emulated/smmu-info.ts',
+    code: 'base + segment.page_shift',
+    as: 'base - segment.page_shift',
+    why: 'it is the first member: 0',
+  },
+  {
+    file: 'lib/arch/ppc64/emulated/smmu-info.ts',
+    code: 'one + page.page_shift',
+    as: 'one - page.page_shift',
+    why: 'it is the first member: 0',
+  },
+  {
+    file: 'lib/arch/ppc64/emulated/vcpu-state.ts',
+    line: 'KVM_RUN.exit_reason, EXIT.UNKNOWN',
+    code: 'true',
+    as: 'false',
+    why: '0 is 0 in either order of bytes',
+  },
+  {
+    file: 'lib/arch/ppc64/emulated/vcpu-state.ts',
+    code: '!(fault instanceof GuestFault)',
+    as: 'false',
+    why: 'nothing else is thrown there',
   },
 ];

@@ -32,7 +32,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   'arch/s390x/emulated': {
     'unit/arch/s390x/emulated/memop': 'calls vcpu-state',
     'unit/arch/s390x/emulated/instructions': 'essa guest-instruction',
-    'unit/scenarios/recordings': 'arch-vcpu architecture vm-state',
+    'unit/scenarios/recordings': 'architecture',
   },
   'arch/s390x/handles': {
     'unit/arch/s390x/handles/captured-guest': 'kernel-memory',

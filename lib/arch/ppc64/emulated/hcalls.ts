@@ -31,8 +31,8 @@ export function answerHypercall(mmu: HashMmu, nr: number, args: readonly bigint[
   if (nr === HCALL.PAGE_INIT) return [code(pageInit(mmu.context.vm, arg(args, 0), arg(args, 1), arg(args, 2)))];
   const call = CALLS.get(nr);
   if (call === undefined) return undefined;
-  const { hpt } = mmu;
-  return mmu.radix || hpt === undefined ? [code(H.FUNCTION)] : call(hpt, args);
+  // A VM with radix has none.
+  return mmu.hpt === undefined ? [code(H.FUNCTION)] : call(mmu.hpt, args);
 }
 
 /** Whether KVM knows the hypercall, so that it can be enabled. */

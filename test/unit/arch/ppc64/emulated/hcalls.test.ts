@@ -110,6 +110,30 @@ describe('H_BULK_REMOVE', () => {
     expect(vm.guestView(9)).toEqual([V, R]);
   });
 
+  it('takes four requests, without an end behind them', () => {
+    const vm = vmForCalls();
+    const slots = [7n, 8n, 9n, 10n];
+    for (const slot of slots) vm.hcall(ENTER, EXACT, slot, V, R);
+    const answer = vm.hcall(BULK_REMOVE, ...slots.flatMap((slot) => [(0x40n << 56n) | slot, 0n]));
+    expect(answer).toEqual([0n, ...slots.flatMap((slot) => [(0x80n << 56n) | slot, 0n])]);
+    expect(slots.map((slot) => vm.hcall(REMOVE, 0n, slot, 0n))).toEqual(slots.map(() => [NOT_FOUND]));
+  });
+
+  it.each([
+    [0n, 0n, true],
+    [1n, V & ~0x7fn, false],
+    [1n, 0x20n, true],
+    [2n, V & ~0x7fn, true],
+    [2n, (V & ~0x7fn) + 0x80n, false],
+    [2n, V, false],
+  ])('with flags %i and 0x%s', (flags, word, removed) => {
+    const vm = vmForCalls();
+    vm.hcall(ENTER, EXACT, 7n, V, R);
+    const [, answer] = vm.hcall(BULK_REMOVE, ((0x40n | flags) << 56n) | 7n, word, 3n << 62n);
+    expect(answer).toBe((((removed ? 0x80n : 0x90n) | flags) << 56n) | 7n);
+    expect(vm.hcall(REMOVE, 0n, 7n, 0n)[0]).toBe(removed ? NOT_FOUND : 0n);
+  });
+
   it('stops at a bad request, with what came before done', () => {
     const vm = vmForCalls();
     vm.hcall(ENTER, EXACT, 7n, V, R);

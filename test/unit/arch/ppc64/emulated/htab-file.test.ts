@@ -3,7 +3,7 @@ import { encodeHpte, primaryGroup, VRMA_VSID, vrmaSegment } from '../../../../..
 import { load, store } from '../../../../../lib/emulated/guest.ts';
 import { ERRNO } from '../../../../../lib/uapi/errno.ts';
 import { HTAB, PROT } from '../../../../../lib/uapi/flags.ts';
-import { chunk, TestVm, vrma } from './vm.ts';
+import { chunk, TestVm } from './vm.ts';
 
 // The entries with which the real kernels were asked (lab, probe A); what follows is what they answered.
 const E0: [bigint, bigint] = [0x4000_0001_2345_6011n, 0x1192n];

@@ -154,9 +154,12 @@ describe('the instruction that is next', () => {
 it('a hypercall for user space has nine arguments, and as many registers come back', () => {
   const vm = new TestVm();
   const given = Array.from({ length: 9 }, (_, i) => BigInt(i + 1) << 40n);
-  const results = vm.run({ op: 'hypercall', nr: 0x1234, args: given });
   const { papr_hcall } = KVM_RUN;
   const { runArea: area } = vm;
+  const BEHIND = papr_hcall.args + 9 * 8;
+  area.setBigUint64(BEHIND, 0x77n, true);
+  const results = vm.run({ op: 'hypercall', nr: 0x1234, args: given });
+  expect(area.getBigUint64(BEHIND, true)).toBe(0x77n);
   expect([vm.exit, vm.exitReason]).toEqual([0, EXIT.PAPR_HCALL]);
   const args = (): bigint[] => Array.from({ length: 9 }, (_, i) => area.getBigUint64(papr_hcall.args + 8 * i, true));
   expect([area.getBigUint64(papr_hcall.nr, true), ...args()]).toEqual([0x1234n, ...given]);
