@@ -78,7 +78,7 @@ export class FrameCache {
     const memory = this.#memory;
     const writable = memory.resolve(hva, true);
     const readable = memory.resolve(hva, false);
-    if (!readable && !(writable && memory.resolve(hva, true))) return undefined;
+    if (!readable && !writable) return undefined;
     const { bytes, at: start, available } = memory;
     const inSegment = SEGMENT_PAGES - (Math.floor(hva / PAGE) % SEGMENT_PAGES);
     const length = Math.min(inSegment, slot.baseGfn + slot.npages - first, Math.floor(available / PAGE));

@@ -239,10 +239,8 @@ export class LogicalAccess {
     if (!this.#store && this.#fetchOverride(length)) return 0;
     let result = storage.permits(pfn, this.#store, this.#key);
     if (result === PGM_PROTECTION) {
-      const slot = storage.slot(pfn);
-      if (slot !== undefined && storageOverridePermits(cr0Low(this.#cpu), storage.states.key(slot, pfn))) {
-        result = storage.permits(pfn, this.#store, OVERRIDE_KEY);
-      }
+      const key = storage.states.key(storage.slot(pfn)!, pfn);
+      if (storageOverridePermits(cr0Low(this.#cpu), key)) result = storage.permits(pfn, this.#store, OVERRIDE_KEY);
     }
     if (result === PGM_PROTECTION) this.#translation.protection = 'key';
     return result;

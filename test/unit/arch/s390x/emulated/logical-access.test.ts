@@ -63,6 +63,26 @@ describe('a read across pages', () => {
     expect(machine.setKeys(0x60, 0x10, 0x10, 0x10, 0x10, 0x10)).toBe(0);
     expect(machine.read(0x1800, 0x1800)).toBe(0);
     expect(machine.keys(0x60, 5)).toEqual(Uint8Array.of(0x10, 0x14, 0x14, 0x10, 0x10));
+    // And for those of the tables, where the guest has them.
+    for (const table of [0x10_0000, PAGES]) machine.absoluteRead(table, 8);
+    machine.setKeys(0xff, 0x20, 0x20, 0x20);
+    machine.setKeys(PAGES / 4096, 0x20, 0x20);
+    expect(machine.read(0, 8)).toBe(0);
+    expect([machine.keys(0xff, 3), machine.keys(PAGES / 4096, 2)]).toEqual([
+      Uint8Array.of(0x20, 0x24, 0x20),
+      Uint8Array.of(0x24, 0x20),
+    ]);
+  });
+
+  it('looks for neighbours in the page table, not before it', () => {
+    const machine = mapped([0x60, 0x61, 0x62, 0x70]);
+    // As if the table began two entries earlier.
+    for (const [i, frame] of [0x62, 0x63, 0x64, 0x65].entries())
+      machine.pokeDoubleword(PAGES - 32 + 8 * i, BigInt(frame) << 12n);
+    expect(ends(machine, 0x2000, 0x2000)).toEqual([0x62, 0x70]);
+    for (const [i, frame] of [0x60, 0x61, 0x62, 0x63].entries())
+      machine.pokeDoubleword(PAGES - 32 + 8 * i, BigInt(frame) << 12n);
+    expect(ends(machine, 0x2000, 0x2000)).toEqual([0x62, 0x70]);
   });
 
   it('goes from one memslot to the next', () => {
@@ -115,7 +135,7 @@ describe('a read across pages', () => {
 
 describe('an interruption that is made pending', () => {
   /** What a KVM_RUN leaves in the prefix area. */
-  function delivered(machine: Machine): { code: number; teid: bigint; accessId: number } {
+  function delivered(machine: Machine): { code: number; teid: bigint; accessId: number; exchanged: boolean } {
     machine.pokeDoubleword(PREFIX + LOWCORE.TEID, 0n);
     machine.poke(PREFIX + LOWCORE.CODE, new Uint8Array(2));
     machine.poke(PREFIX + LOWCORE.ACCESS_ID, Uint8Array.of(0xee));
@@ -125,9 +145,11 @@ describe('an interruption that is made pending', () => {
       code: low.getUint16(LOWCORE.CODE),
       teid: low.getBigUint64(LOWCORE.TEID),
       accessId: low.getUint8(LOWCORE.ACCESS_ID),
+      // The new PSW is all zeros.
+      exchanged: machine.run.getBigUint64(KVM_RUN_S390X.psw_mask) !== REAL64,
     };
   }
-  const NOTHING = { code: 0, teid: 0n, accessId: 0xee };
+  const NOTHING = { code: 0, teid: 0n, accessId: 0xee, exchanged: false };
 
   it('is so only where it is asked for, and where there is one', () => {
     const machine = mapped([0x60]);
@@ -138,13 +160,13 @@ describe('an interruption that is made pending', () => {
     expect([machine.read(0, 8, { flags: INJECT, buf: null }), delivered(machine)]).toEqual([-14, NOTHING]);
     machine.latch(DAT64);
     expect(machine.read(0x1000, 8, { flags: INJECT, ar: 3 })).toBe(PAGE_TRANSLATION);
-    expect(delivered(machine)).toEqual({ code: PAGE_TRANSLATION, teid: 0x1800n, accessId: 3 });
+    expect(delivered(machine)).toEqual({ code: PAGE_TRANSLATION, teid: 0x1800n, accessId: 3, exchanged: true });
   });
 
   it('of storage that there is not has a code and nothing else', () => {
     const machine = mapped([0x7_0000]);
     expect(machine.read(0, 8, { flags: INJECT, ar: 3 })).toBe(ADDRESSING);
-    expect(delivered(machine)).toEqual({ code: ADDRESSING, teid: 0n, accessId: 0xee });
+    expect(delivered(machine)).toEqual({ code: ADDRESSING, teid: 0n, accessId: 0xee, exchanged: true });
   });
 
   // z/Architecture Principles of Operation, chapter 6: the exception access identification is stored for these too.
@@ -163,6 +185,6 @@ describe('an interruption that is made pending', () => {
     machine.run.setUint32(KVM_RUN_S390X.acrs + 4 * 3, alet);
     for (const flags of [CHECK_ONLY, CHECK_ONLY | INJECT]) expect(machine.read(0, 8, { flags, ar: 3 })).toBe(code);
     expect(machine.read(0, 8, { flags: INJECT, ar: 3 })).toBe(code);
-    expect(delivered(machine)).toEqual({ code, teid: 0n, accessId });
+    expect(delivered(machine)).toEqual({ code, teid: 0n, accessId, exchanged: true });
   });
 });

@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from 'vitest';
 import { MAP, PROT } from '../../../../../lib/uapi/flags.ts';
-import { CHECK_ONLY, LOG, Machine, MIB, SKEY } from './machine.ts';
+import { CHECK_ONLY, DAT64, LOG, Machine, MIB, SKEY } from './machine.ts';
 
 const EFAULT = -14;
 const EINVAL = -22;
@@ -42,6 +42,14 @@ describe('a page table', () => {
     ['a logical write', true, (machine) => machine.write(FRESH + MIB + 0x2000, 8)],
     ['a logical read across pages', true, (machine) => machine.read(FRESH + MIB + 0x2800, 0x1000)],
     ['a logical check', false, (machine) => machine.read(FRESH + MIB, 8, { flags: CHECK_ONLY })],
+    [
+      'a translation by tables there, which are all zeros',
+      true,
+      (machine) => {
+        machine.latch(DAT64, { 1: BigInt(FRESH + MIB) }, 0);
+        expect(machine.read(0x2000, 8)).toBe(0);
+      },
+    ],
     ['VCPU_FAULT', true, (machine) => machine.s390x.vcpuFault(machine.vcpu, FRESH + MIB + 0x2000)],
     ['one that a key forbids', true, (machine) => machine.absoluteWrite(FRESH + MIB, 8, { flags: SKEY, key: 1 })],
     ['a check', false, (machine) => machine.absoluteRead(FRESH + MIB, 8, { flags: CHECK_ONLY })],
@@ -71,6 +79,15 @@ describe('a page table', () => {
     machine.absoluteRead(FRESH + MIB, 8);
     machine.absoluteRead(FRESH + MIB + 0x1000, 8);
     expect([0, 1, 2].map((i) => hasTable(machine, FRAME + 1 + i * SEGMENT))).toEqual([true, true, false]);
+  });
+
+  it('is for the segment of each page, though pages before them may not be accessed', () => {
+    const half = 128 * 4096;
+    const { machine, hva } = withFresh(FRESH + half);
+    machine.kernel.mprotect(hva, 4096, PROT.NONE);
+    for (const page of [200, 300]) machine.absoluteRead(FRESH + half + page * 4096, 8);
+    machine.kernel.mprotect(hva, 4096, PROT.READ | PROT.WRITE);
+    expect([0, 1, 2].map((i) => hasTable(machine, FRAME + 128 + i * SEGMENT))).toEqual([true, true, false]);
   });
 
   it.each([
