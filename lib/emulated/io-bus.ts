@@ -7,6 +7,7 @@ import { SharedArea } from './backing.ts';
 import { BusDevices, type BusRange } from './bus-devices.ts';
 import type { Machine } from './machine.ts';
 import type { EmulatedEventfd } from './open-file.ts';
+import { integerOf } from './values.ts';
 
 /** When a bus has this many devices that are not ioeventfds, it takes no more of either kind (`NR_IOBUS_DEVS`). */
 const MAX_DEVICES = 1000;
@@ -113,7 +114,7 @@ export class IoBus {
 
   #matches(event: IoEvent, { addr, size }: BusRange, bytes: Uint8Array): boolean {
     if (event.addr !== addr || (event.size !== 0n && event.size !== size)) return false;
-    return event.datamatch === undefined || event.datamatch === this.#value(bytes);
+    return event.datamatch === undefined || event.datamatch === integerOf(bytes, this.#little);
   }
 
   /** Puts a store into the ring, if there is room. */
@@ -131,14 +132,6 @@ export class IoBus {
     new Uint8Array(ring.buffer).set(bytes, entry + layout.data);
     ring.setUint32(layout.last, (last + 1) % capacity, this.#little);
     return true;
-  }
-
-  #value(bytes: Uint8Array): bigint {
-    let value = 0n;
-    for (let i = 0; i < bytes.length; i++) {
-      value = (value << 8n) | BigInt(bytes[this.#little ? bytes.length - 1 - i : i]!);
-    }
-    return value;
   }
 }
 

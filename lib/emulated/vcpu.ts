@@ -14,9 +14,10 @@ import {
   type GuestProgram,
   type GuestResult,
 } from './guest.ts';
-import type { Machine } from './machine.ts';
 import type { EmulatedMemslot } from './memslots.ts';
 import type { OpenFile } from './open-file.ts';
+import { type Accessor, type Fragment, isFailure, type Outcome } from './step.ts';
+import { bytesOf, integerOf } from './values.ts';
 import type { EmulatedVm } from './vm.ts';
 
 /** An asynchronous run gives the event loop a turn after so many operations. */
@@ -29,19 +30,7 @@ const SMALLEST_PAGE = 4096;
 const MMIO_BYTES = 8;
 const PORT_BUFFER = 1024;
 
-/** Who gets at memory: the guest itself, or KVM for it, which uses user space's addresses. */
-type Accessor = 'guest' | 'kvm';
-
 type StringOp = GuestOp & { readonly op: 'outs' | 'ins' };
-
-/** One access, or the rest of one, that does not cross a page; a negative `gpa` is −errno instead. */
-interface Fragment {
-  readonly gpa: number;
-  readonly bytes: Uint8Array;
-}
-
-/** What a step of the guest led to: on with the program, out to user space, out before the guest was entered, or −errno. */
-type Outcome = 'continue' | 'exit' | 'spin' | 'immediate' | 'wait' | number;
 
 /** One vCPU: the kvm_run area, a scripted guest, a dirty ring. */
 export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile {
@@ -60,8 +49,10 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   #program: GuestProgram | undefined;
   #code: GuestCode | undefined;
   #result: GuestResult;
-  /** What is left of an access that led to an exit, done before the program goes on. */
+  /** What is left of an access that led to an exit or failed, done before the program goes on. */
   #pending: (() => Outcome) | undefined;
+  /** It failed. */
+  #failed = false;
   /** A run off this thread's stack, and one on it. */
   #running = false;
   readonly #onStack = new StackFlag();
@@ -90,16 +81,12 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     this.vm.letGo();
   }
 
-  get #machine(): Machine {
-    return this.vm.machine;
-  }
-
   get running(): boolean {
     return this.#running || this.#onStack.isUp;
   }
 
   mmap(offset: number, length: number): MapSource | number {
-    const { pageSize, coalescedMmioPage } = this.#machine;
+    const { pageSize, coalescedMmioPage } = this.vm.machine;
     const page = offset / pageSize;
     if (page >= DIRTY_LOG_PAGE_OFFSET && this.ring !== undefined) return { backing: this.ring.area.backing, offset: 0 };
     if (page === coalescedMmioPage && page !== 0 && length <= pageSize) {
@@ -198,7 +185,10 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     if (refused !== 0) return refused;
     const pending = this.#pending;
     if (pending !== undefined) {
-      const outcome = pending();
+      // What failed is done again once the guest is entered; what user space has done its part of is completed before.
+      if (this.#failed && this.#immediateExit) return this.#interrupted();
+      const outcome = this.#resume(pending);
+      this.#failed = isFailure(outcome);
       if ((outcome === 'spin' || outcome === 'wait') && this.#immediateExit) return this.#interrupted();
       if (outcome !== 'continue') return outcome;
       if (this.#pending !== pending && this.#pending !== undefined) return outcome;
@@ -210,7 +200,9 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
       if (this.ring?.checkRequest() === true) return this.#exit(EXIT.DIRTY_RING_FULL);
       const fetched = this.#fetch();
       const outcome = fetched === 'continue' ? this.#step() : fetched;
-      if (outcome !== 'continue' || this.#pending !== undefined) return outcome;
+      if (outcome === 'continue' && this.#pending === undefined) continue;
+      this.#failed = isFailure(outcome);
+      return outcome;
     }
     return 'continue';
   }
@@ -233,18 +225,31 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
 
   /**
    * Does some of an operation's work, or all of it; what faults in it is the program's. One that made the run fail is executed again by
-   * the next run, as an instruction is.
+   * the next run, as an instruction is; a string goes on with the unit that failed.
    */
   #guarded(op: GuestOp, work?: () => Outcome): Outcome {
     try {
       const outcome = work === undefined ? this.#execute(op) : work();
-      if (typeof outcome === 'number' || outcome === 'wait') this.#tryAgain(op);
+      if (isFailure(outcome) && op.op !== 'outs' && op.op !== 'ins') this.#tryAgain(op);
       return outcome;
     } catch (fault) {
-      if (!(fault instanceof GuestFault)) throw fault;
-      const after = this.#program!.throw(fault);
-      return after.done === true ? this.#halt() : this.#guarded(after.value);
+      return this.#faulted(fault);
     }
+  }
+
+  /** Goes on with what an exit or a failure left; what faults in that is the program's as well. */
+  #resume(pending: () => Outcome): Outcome {
+    try {
+      return pending();
+    } catch (fault) {
+      return this.#faulted(fault);
+    }
+  }
+
+  #faulted(fault: unknown): Outcome {
+    if (!(fault instanceof GuestFault)) throw fault;
+    const after = this.#program!.throw(fault);
+    return after.done === true ? this.#halt() : this.#guarded(after.value);
   }
 
   // On its own: where a closure is made each operation costs one, whether it is made or not.
@@ -256,19 +261,22 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     checkOp(op);
     switch (op.op) {
       case 'store':
-        return this.#access(this.#fragments(op.address, this.#bytesOf(op.value, op.size), true), true);
+        return this.#access(
+          this.#fragments(op.address, bytesOf(op.value, op.size, this.vm.machine.littleEndian), true),
+          true,
+        );
       case 'load': {
         const bytes = new Uint8Array(op.size);
         return this.#then(this.#access(this.#fragments(op.address, bytes, false), false), () => {
-          this.#result = this.#valueOf(bytes);
+          this.#result = integerOf(bytes, this.vm.machine.littleEndian);
         });
       }
       case 'out':
-        return this.#port(op.port, this.#bytesOf(op.value, op.size), true);
+        return this.#port(op.port, bytesOf(op.value, op.size, this.vm.machine.littleEndian), true);
       case 'in': {
         const bytes = new Uint8Array(op.size);
         return this.#then(this.#port(op.port, bytes, false), () => {
-          this.#result = this.#valueOf(bytes);
+          this.#result = integerOf(bytes, this.vm.machine.littleEndian);
         });
       }
       case 'outs':
@@ -293,10 +301,8 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   /** Goes on once an access is complete, whether now or when user space has done its part. */
   #chain(outcome: Outcome, next: () => Outcome): Outcome {
     if (outcome === 'continue') return next();
-    if (outcome === 'exit') {
-      const rest = this.#pending!;
-      this.#pending = () => this.#chain(rest(), next);
-    }
+    const rest = this.#pending!;
+    this.#pending = () => this.#chain(rest(), next);
     return outcome;
   }
 
@@ -310,7 +316,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
 
   /** Executes an instruction that only the architecture knows. One that has to wait is tried again after a turn. */
   #architectures(op: GuestOp & { readonly op: 'instruction' }): Outcome {
-    if (this.arch.instruction === undefined) throw new GuestFault(0, `${this.#machine.arch} has no ${op.name} here`);
+    if (this.arch.instruction === undefined) throw new GuestFault(0, `${this.vm.machine.arch} has no ${op.name} here`);
     const result = this.arch.instruction(op.name, op.operands);
     if (result === 'retry') this.#tryAgain(op);
     else this.#result = result;
@@ -364,24 +370,31 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
 
   #access(fragments: Fragment[], write: boolean, by: Accessor = 'guest'): Outcome {
     // The processor looks at all pages of a store before it changes one.
-    const isSplit = write && by === 'guest' && fragments.length > 1 && !this.#machine.emulatesGuestCode;
+    const isSplit = write && by === 'guest' && fragments.length > 1 && !this.vm.machine.emulatesGuestCode;
     const faulting = isSplit
       ? fragments.find((fragment) => fragment.gpa >= 0 && this.#faults(fragment, write))
       : undefined;
-    if (faulting !== undefined) return this.#memoryFault(faulting.gpa, faulting.bytes, write);
-    for (let fragment = fragments.shift(); fragment !== undefined; fragment = fragments.shift()) {
+    if (faulting !== undefined) {
+      return this.#leave(this.#memoryFault(faulting.gpa, faulting.bytes, write), fragments, write, by);
+    }
+    for (let fragment = fragments[0]; fragment !== undefined; fragment = fragments[0]) {
       const outcome = this.#move(fragment, write, by);
-      if (outcome !== 'continue') {
-        const first = this.#pending;
-        this.#pending = () => {
-          this.#pending = undefined;
-          // There may be more of the fragment: a device gets eight bytes at a time.
-          return this.#chain(first?.() ?? 'continue', () => this.#access(fragments, write, by));
-        };
-        return outcome;
-      }
+      if (outcome !== 'continue') return this.#leave(outcome, fragments, write, by);
+      fragments.shift();
     }
     return 'continue';
+  }
+
+  /** Leaves an access at its first fragment: that is done again where it failed, and else the next ones once user space has done its part. */
+  #leave(outcome: Outcome, fragments: Fragment[], write: boolean, by: Accessor): Outcome {
+    const next = (): Outcome => this.#access(fragments, write, by);
+    if (!isFailure(outcome)) {
+      fragments.shift();
+      // There may be more of the fragment: a device gets eight bytes at a time.
+      return this.#chain(outcome, next);
+    }
+    this.#pending = next;
+    return outcome;
   }
 
   /** Carries out what of an access is in one page. */
@@ -447,7 +460,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     if (write) this.area.bytes(offset, bytes.length).set(bytes);
     this.area.view.setUint8(io.direction, write ? IO_DIRECTION.OUT : IO_DIRECTION.IN);
     this.area.view.setUint8(io.size, size);
-    this.area.view.setUint16(io.port, port, this.#machine.littleEndian);
+    this.area.view.setUint16(io.port, port, this.vm.machine.littleEndian);
     this.#setU32(io.count, bytes.length / size);
     this.#setU64(io.data_offset, BigInt(offset));
     this.#pending = () => {
@@ -490,8 +503,8 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   #update({ address, size, change }: GuestOp & { readonly op: 'update' }): Outcome {
     const bytes = new Uint8Array(size);
     return this.#chain(this.#access(this.#fragments(address, bytes, false), false), () => {
-      const old = this.#valueOf(bytes);
-      const after = this.#bytesOf(changed(change(old)), size);
+      const old = integerOf(bytes, this.vm.machine.littleEndian);
+      const after = bytesOf(changed(change(old)), size, this.vm.machine.littleEndian);
       return this.#then(this.#access(this.#fragments(address, after, true), true), () => {
         this.#result = old;
       });
@@ -528,7 +541,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     const { vm } = this;
     this.#page = vm.waits(gpa, write);
     if (this.#page !== undefined) return 'wait';
-    if (this.#machine.emulatesGuestCode) return this.#mmio(gpa, bytes, write);
+    if (this.vm.machine.emulatesGuestCode) return this.#mmio(gpa, bytes, write);
     const gfn = Math.floor(gpa / vm.pageSize);
     if (!vm.isGuestMemfds(vm.usableSlot(gfn), gfn)) return -ERRNO.EFAULT;
     const { memory_fault } = KVM_RUN;
@@ -548,7 +561,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
       const slot = vm.usableSlot(gfn);
       if (slot !== undefined && vm.hasGuestPage(slot, gfn, false)) continue;
       const isThere = slot !== undefined || vm.isPrivate(gfn);
-      if (isThere && !this.#machine.emulatesGuestCode) {
+      if (isThere && !this.vm.machine.emulatesGuestCode) {
         return this.#memoryFault(gfn * vm.pageSize, new Uint8Array(0), false);
       }
       this.#pending = () => this.#refetch();
@@ -576,24 +589,10 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   }
 
   #setU32(offset: number, value: number): void {
-    this.area.view.setUint32(offset, value, this.#machine.littleEndian);
+    this.area.view.setUint32(offset, value, this.vm.machine.littleEndian);
   }
 
   #setU64(offset: number, value: bigint): void {
-    this.area.view.setBigUint64(offset, value, this.#machine.littleEndian);
-  }
-
-  #bytesOf(value: bigint, size: number): Uint8Array {
-    const all = new DataView(new ArrayBuffer(8));
-    const little = this.#machine.littleEndian;
-    all.setBigUint64(0, BigInt.asUintN(64, value), little);
-    return new Uint8Array(all.buffer, little ? 0 : 8 - size, size);
-  }
-
-  #valueOf(bytes: Uint8Array): bigint {
-    const all = new Uint8Array(8);
-    const little = this.#machine.littleEndian;
-    all.set(bytes, little ? 0 : 8 - bytes.length);
-    return new DataView(all.buffer).getBigUint64(0, little);
+    this.area.view.setBigUint64(offset, value, this.vm.machine.littleEndian);
   }
 }

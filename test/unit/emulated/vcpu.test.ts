@@ -1,18 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import {
-  execute,
-  GuestFault,
-  type GuestOp,
-  type GuestProgram,
-  halt,
-  ins,
-  instruction,
-  outs,
-  spin,
-  store,
-  update,
-} from '../../../lib/emulated/guest.ts';
+import { execute, type GuestProgram, halt, ins, outs, spin, store, update } from '../../../lib/emulated/guest.ts';
 import { Kvm, type Vcpu, type Vm } from '../../../lib/index.ts';
 import { REGS_SIZE } from '../../../lib/uapi/structs.ts';
 import { chunkOf, hptVm, identity } from '../arch/ppc64/handles/emulated-hpt.ts';
@@ -226,19 +214,6 @@ describe('a run on this thread', () => {
     expect(vcpu.runSync({ timeoutMs: 20 }).reason).toBe('INTR');
   });
 
-  it('tells the guest what its architecture has no instruction for', () => {
-    const caught: unknown[] = [];
-    programOf(function* () {
-      try {
-        yield instruction('SSKE', 1n);
-      } catch (fault) {
-        caught.push(fault);
-      }
-    });
-    expect(vcpu.runSync().reason).toBe('HLT');
-    expect(caught).toEqual([new GuestFault(0, 'x86_64 has no SSKE here')]);
-  });
-
   it('asks for so many units of a string at once as KVM’s buffer of 1024 bytes holds', () => {
     vm.memory.addRam(0, kvm.mapAnonymous(0x4000));
     for (const [size, most] of [
@@ -272,31 +247,6 @@ describe('a run on this thread', () => {
       [MMIO + 8, 8],
       [MMIO + 16, 4],
     ]);
-  });
-
-  it.each([
-    ['size', { op: 'store', size: 3, value: 1n, address: 0 }],
-    ['value', { op: 'store', size: 4, value: 1, address: 0 }],
-    ['address', { op: 'store', size: 4, value: 1n, address: 2 ** 53 }],
-    ['size', { op: 'load', size: 16, address: 0 }],
-    ['address', { op: 'load', size: 8, address: -1 }],
-    ['value', { op: 'out', port: 1, size: 1, value: 1 }],
-    ['address', { op: 'outs', port: 1, size: 1, address: -1, count: 1 }],
-    ['count', { op: 'ins', port: 1, size: 1, address: 0, count: -1 }],
-    ['size', { op: 'update', size: 5, address: 0, change: () => 0n }],
-    ['address', { op: 'update', size: 4, address: -1, change: () => 0n }],
-    ['change', { op: 'update', size: 4, address: 0, change: 5 }],
-    ['nr', { op: 'hypercall', nr: -1, args: [] }],
-    ['args', { op: 'hypercall', nr: 1, args: 5 }],
-    ['args[1]', { op: 'hypercall', nr: 1, args: [1n, 2] }],
-    ['address', { op: 'execute', address: -1 }],
-    ['name', { op: 'instruction', name: 5, operands: [] }],
-    ['operands[0]', { op: 'instruction', name: 'SSKE', operands: [1] }],
-  ])('takes no operation that is none: %s', (what, op) => {
-    programOf(function* () {
-      yield op as unknown as GuestOp;
-    });
-    expect(() => vcpu.runSync()).toThrow(`"${what}`);
   });
 });
 
@@ -335,18 +285,6 @@ it('an instruction that found a device when it was executed is emulated once, an
     machine.close();
     ppc.close();
   }
-});
-
-it('where a guest has its code is an address and a size', () => {
-  const program = () =>
-    (function* (): GuestProgram {
-      yield halt;
-    })();
-  const load = (code: unknown) => () =>
-    kvm.emulated!.loadGuest(vcpu.fd, program(), code as { gpa: number; size: number });
-  expect(load(5)).toThrow('"code"');
-  expect(load({ gpa: -1, size: 1 })).toThrow('"code.gpa"');
-  expect(load({ gpa: 0, size: -1 })).toThrow('"code.size"');
 });
 
 it('a vCPU that has its registers keeps them when a guest is loaded', () => {

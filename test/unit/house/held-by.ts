@@ -107,7 +107,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   emulated: {
     'unit/emulated/io-bus': 'bus-devices',
     'unit/emulated/io-bus-real': 'irqfds',
-    'unit/emulated/vcpu': 'guest',
+    'unit/emulated/vcpu': 'step',
     'unit/handles/guest-memfd': 'guest-memfd',
     'unit/scenarios/recordings': 'arch-state architecture machine pre-fault process raw-ioctl',
     'unit/emulated/open-file': 'poll',

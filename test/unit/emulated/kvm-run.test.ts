@@ -1,0 +1,333 @@
+import { describe, expect, it } from 'vitest';
+import { x86_64Architecture } from '../../../lib/arch/x86_64/emulated/architecture.ts';
+import * as operation from '../../../lib/emulated/guest.ts';
+import { EmulatedHostMemory } from '../../../lib/emulated/host-memory.ts';
+import { EmulatedVcpu } from '../../../lib/emulated/vcpu.ts';
+import { EmulatedVm } from '../../../lib/emulated/vm.ts';
+import { EmulatedKernel, type EmulatedKernelOptions, ERRNO, MAP, PROT } from '../../../lib/raw.ts';
+import { CAP } from '../../../lib/uapi/capabilities.ts';
+import { EXIT, MEM, MEMORY_EXIT_FLAG } from '../../../lib/uapi/flags.ts';
+import { parseRelease } from '../../../lib/uapi/release.ts';
+import { UFFDIO_REGISTER_MODE } from '../../../lib/uapi/userfaultfd.ts';
+
+const { execute, GuestFault, ins, instruction, outs, spin, store, update } = operation;
+type GuestOp = operation.GuestOp;
+type GuestProgram = operation.GuestProgram;
+
+describe('kvm_run and what a run leaves in it', () => {
+  const PAGE = 4096;
+  const RW = PROT.READ | PROT.WRITE;
+  const { EINTR, EFAULT } = ERRNO;
+
+  /** A vCPU by its calls, with the pages of kvm_run. */
+  const machine = (options: Partial<EmulatedKernelOptions> = {}, type = 0) => {
+    const calls = new EmulatedKernel({ arch: 'x86_64', ...options });
+    const fd = calls.createVm(calls.openKvm(), type);
+    const cpu = calls.createVcpu(fd, 0);
+    const size = calls.getVcpuMmapSize(calls.openKvm(), 0);
+    const run = new DataView(calls.window(calls.mmap(size, RW, MAP.SHARED, cpu, 0, 0, 0), size) as ArrayBuffer);
+    const map = (pages: number): number => calls.mmap(pages * PAGE, RW, MAP.PRIVATE | MAP.ANONYMOUS, -1, 0, 0, 0);
+    const slot = (id: number, gpa: number, pages: number, hva: number, flags = 0): void =>
+      expect(calls.setUserMemoryRegion(fd, id, flags, gpa, pages * PAGE, hva)).toBe(0);
+    /** What the program was given for each of its operations, or threw. */
+    const results: unknown[] = [];
+    const load = (ops: Iterable<GuestOp>, code?: { gpa: number; size: number }): void => {
+      results.length = 0;
+      const guest = function* (): GuestProgram {
+        for (const op of ops) {
+          try {
+            results.push(yield op);
+          } catch (fault) {
+            results.push(fault);
+          }
+        }
+      };
+      calls.loadGuest(cpu, guest(), code);
+    };
+    const exit = (): number => run.getUint32(8, true);
+    const get = (hva: number, length: number): number[] => {
+      const into = new Uint8Array(length);
+      expect(calls.readMemory(hva, into)).toBe(length);
+      return [...into];
+    };
+    return { calls, fd, cpu, run, map, slot, load, results, exit, get };
+  };
+  const MMIO_AT = 0xd000_0000;
+
+  it('is an access to a device, with as many bytes as it has', () => {
+    const { calls, cpu, run, load, results, exit } = machine();
+    run.setBigUint64(40, ~0n, true);
+    load([store(MMIO_AT + 3, 2, 0x1234n), operation.load(MMIO_AT + 8, 4)]);
+    expect([calls.run(cpu, 0), exit()]).toEqual([0, EXIT.MMIO]);
+    const described = () => [
+      run.getBigUint64(32, true),
+      run.getBigUint64(40, true),
+      run.getUint32(48, true),
+      run.getUint8(52),
+    ];
+    expect(described()).toEqual([BigInt(MMIO_AT + 3), 0x1234n, 2, 1]);
+    expect([calls.run(cpu, 0), exit()]).toEqual([0, EXIT.MMIO]);
+    expect(described()).toEqual([BigInt(MMIO_AT + 8), 0x1234n, 4, 0]);
+    run.setBigUint64(40, 0xffff_ffff_0102_0304n, true);
+    expect([calls.run(cpu, 0), exit(), results]).toEqual([0, EXIT.HLT, [undefined, 0x0102_0304n]]);
+  });
+
+  it('is an access to a port, whose bytes are in the second page', () => {
+    const { calls, cpu, run, load, results, exit } = machine();
+    load([operation.out(0x3f8, 2, 0xabcdn), operation.input(0x60, 1), ins(0x1f0, 4, 0, 0)]);
+    const described = () => [run.getUint8(32), run.getUint8(33), run.getUint16(34, true), run.getUint32(36, true)];
+    expect([calls.run(cpu, 0), exit(), described(), run.getBigUint64(40, true)]).toEqual([
+      0,
+      EXIT.IO,
+      [1, 2, 0x3f8, 1],
+      BigInt(PAGE),
+    ]);
+    expect(run.getUint16(PAGE, true)).toBe(0xabcd);
+    expect([calls.run(cpu, 0), exit(), described()]).toEqual([0, EXIT.IO, [0, 1, 0x60, 1]]);
+    run.setUint8(PAGE, 0x5a);
+    // A string of no units is nothing.
+    expect([calls.run(cpu, 0), exit(), results]).toEqual([0, EXIT.HLT, [undefined, 0x5an, undefined]]);
+  });
+
+  it('is nothing for a slot that may only be read, but what is stored to it', () => {
+    const { calls, cpu, map, slot, load, results, exit, get } = machine();
+    const hva = map(1);
+    calls.writeMemory(hva + 8, Uint8Array.of(7));
+    slot(0, 0x1000, 1, hva, MEM.READONLY);
+    load([operation.load(0x1008, 1), store(0x1008, 1, 9n), operation.load(0x1008, 1)]);
+    expect([calls.run(cpu, 0), exit(), results.splice(0)]).toEqual([0, EXIT.MMIO, [7n]]);
+    expect([calls.run(cpu, 0), exit(), results, get(hva + 8, 1)]).toEqual([0, EXIT.HLT, [undefined, 7n], [7]]);
+  });
+
+  it('tells of a page that the host lacks by EFAULT, and the access is made once it is there', () => {
+    const { calls, fd, cpu, map, slot, load, results, exit, get } = machine();
+    const hva = map(3);
+    slot(0, 0, 3, hva);
+    expect(calls.mprotect(hva + PAGE, PAGE, PROT.NONE)).toBe(0);
+    load([store(PAGE - 2, 4, 0x0403_0201n), operation.load(PAGE - 2, 4)]);
+    expect([calls.run(cpu, 0), calls.run(cpu, 0), exit()]).toEqual([-EFAULT, -EFAULT, EXIT.UNKNOWN]);
+    // The processor looks at both pages of a store before it changes one.
+    expect([get(hva + PAGE - 2, 2), results]).toEqual([[0, 0], []]);
+    expect(calls.mprotect(hva + PAGE, PAGE, RW)).toBe(0);
+    expect([calls.run(cpu, 0), exit(), results]).toEqual([0, EXIT.HLT, [undefined, 0x0403_0201n]]);
+    expect(get(hva + PAGE - 2, 4)).toEqual([1, 2, 3, 4]);
+    // One without a slot is a device, also where it is the first of two.
+    load([store(4 * PAGE - 1, 2, 0x0201n)]);
+    calls.setUserMemoryRegion(fd, 1, 0, 4 * PAGE, PAGE, hva);
+    expect([calls.run(cpu, 0), exit()]).toEqual([0, EXIT.MMIO]);
+    expect([calls.run(cpu, 0), exit(), get(hva, 1)]).toEqual([0, EXIT.HLT, [2]]);
+  });
+
+  it('are the units of a string that KVM moves itself, up to a page that the host lacks', () => {
+    const { calls, cpu, run, map, slot, load, exit, get } = machine();
+    const hva = map(2);
+    slot(0, 0, 2, hva);
+    calls.writeMemory(hva + PAGE - 1, Uint8Array.of(1, 2));
+    expect(calls.mprotect(hva + PAGE, PAGE, PROT.NONE)).toBe(0);
+    load([outs(0x1f0, 1, PAGE - 1, 2), ins(0x1f0, 2, PAGE - 1, 1)]);
+    const moved = (): unknown => [calls.run(cpu, 0), exit(), run.getUint8(PAGE)];
+    expect(moved()).toEqual([0, EXIT.IO, 1]);
+    expect([calls.run(cpu, 0), calls.run(cpu, 0)]).toEqual([-EFAULT, -EFAULT]);
+    expect(calls.mprotect(hva + PAGE, PAGE, RW)).toBe(0);
+    expect(moved()).toEqual([0, EXIT.IO, 2]);
+    expect(calls.run(cpu, 0)).toBe(0);
+    expect(calls.mprotect(hva + PAGE, PAGE, PROT.NONE)).toBe(0);
+    run.setUint16(PAGE, 0x0605, true);
+    // What fits before that page is there.
+    expect([calls.run(cpu, 0), get(hva + PAGE - 1, 1)]).toEqual([-EFAULT, [5]]);
+    expect(calls.mprotect(hva + PAGE, PAGE, RW)).toBe(0);
+    expect([calls.run(cpu, 0), exit(), get(hva + PAGE - 1, 2)]).toEqual([0, EXIT.HLT, [5, 6]]);
+  });
+
+  it('is EFAULT where the guest’s code is in a slot and not in the host', () => {
+    const { calls, cpu, map, slot, load, exit } = machine();
+    const hva = map(2);
+    slot(0, 0, 2, hva);
+    load([spin], { gpa: PAGE - 8, size: 16 });
+    expect(calls.run(cpu, 0)).toBe(-EINTR);
+    expect(calls.mprotect(hva + PAGE, PAGE, PROT.NONE)).toBe(0);
+    load([spin], { gpa: PAGE - 8, size: 16 });
+    expect(calls.run(cpu, 0)).toBe(-EFAULT);
+    load([spin], { gpa: PAGE - 8, size: 8 });
+    expect(calls.run(cpu, 0)).toBe(-EINTR);
+    // Without a slot KVM is to emulate it, and can't.
+    load([spin], { gpa: 2 * PAGE - 8, size: 16 });
+    expect(calls.mprotect(hva + PAGE, PAGE, RW)).toBe(0);
+    expect([calls.run(cpu, 0), exit()]).toEqual([0, EXIT.INTERNAL_ERROR]);
+  });
+
+  it('describes a private page that is missing; what was a device’s stays that until slots change', () => {
+    const { calls, fd, cpu, run, load, map, slot, exit } = machine({ x86_64: { swProtectedVm: true } }, 1);
+    const convert = (): number => calls.setMemoryAttributes(fd, 4 * PAGE, 2 * PAGE, 8, 0);
+    load([store(4 * PAGE + 8, 1, 1n), store(4 * PAGE + 8, 1, 1n), store(5 * PAGE - 1, 2, 1n)]);
+    expect([calls.run(cpu, 0), exit(), convert()]).toEqual([0, EXIT.MMIO, 0]);
+    expect([calls.run(cpu, 0), exit()]).toEqual([0, EXIT.MMIO]);
+    slot(0, 0, 1, map(1));
+    const described = () => [run.getBigUint64(32, true), run.getBigUint64(40, true), run.getBigUint64(48, true)];
+    expect([calls.run(cpu, 0), exit(), described()]).toEqual([
+      -EFAULT,
+      EXIT.MEMORY_FAULT,
+      [BigInt(MEMORY_EXIT_FLAG.PRIVATE), BigInt(4 * PAGE), BigInt(PAGE)],
+    ]);
+    // Nobody brings what no slot has, though somebody serves memory elsewhere.
+    const uffd = calls.uffd!.userfaultfd(0);
+    calls.uffd!.uffdApi(uffd, BigUint64Array.of(0n, 0n));
+    const elsewhere = map(1);
+    expect(calls.uffd!.uffdRegister(uffd, elsewhere, PAGE, UFFDIO_REGISTER_MODE.MISSING)).toBe(0);
+    load([store(5 * PAGE + 8, 1, 1n)]);
+    return expect(calls.runAsync(cpu)).resolves.toBe(-EFAULT);
+  });
+
+  it('is what its architecture tells a guest of what is not there', () => {
+    const x86 = machine();
+    x86.load([execute(0x1000), operation.hypercall(1, 2n), instruction('ISKE')]);
+    expect([x86.calls.run(x86.cpu, 0), x86.exit()]).toEqual([0, EXIT.HLT]);
+    expect(x86.results).toEqual([
+      new GuestFault(0, 'there is no load or store at 0x1000'),
+      undefined,
+      new GuestFault(0, 'x86_64 has no ISKE here'),
+    ]);
+    const s390 = machine({ arch: 's390x' });
+    const map = (length: number): number =>
+      s390.calls.mmap(length, RW, MAP.PRIVATE | MAP.ANONYMOUS, -1, 0, 0x10_0000, 0);
+    expect(s390.calls.setUserMemoryRegion(s390.fd, 0, 0, 0, 0x10_0000, map(0x10_0000))).toBe(0);
+    s390.load([store(0x20_0000, 1, 1n), operation.load(0x1000, 4), store(0xf_fffe, 4, 1n)]);
+    s390.calls.run(s390.cpu, 0);
+    // Addressing exceptions.
+    expect(s390.results).toMatchObject([{ name: 'GuestFault', code: 5 }, 0n, { name: 'GuestFault', code: 5 }]);
+  });
+
+  it('is shown where mmap(2) finds it, and a ring where there is one', () => {
+    const { calls, fd, cpu } = machine();
+    const show = (of: number, page: number): number => calls.mmap(PAGE, RW, MAP.SHARED, of, page * PAGE, 0, 0);
+    const RING_PAGE = 64;
+    expect(calls.readMemory(show(cpu, RING_PAGE), new Uint8Array(1))).toBe(-EFAULT);
+    // All vCPUs of a VM have one page of coalesced stores.
+    const other = calls.createVcpu(fd, 1);
+    const [mine, theirs] = [show(cpu, 2), show(other, 2)];
+    calls.writeMemory(mine + 100, Uint8Array.of(7));
+    const back = new Uint8Array(1);
+    expect([calls.readMemory(theirs + 100, back), back[0]]).toEqual([1, 7]);
+    calls.writeMemory(show(cpu, 1), Uint8Array.of(8));
+    expect([calls.readMemory(show(other, 1), back), back[0]]).toEqual([1, 0]);
+    const ringed = calls.createVm(calls.openKvm(), 0);
+    expect(calls.enableCap(ringed, CAP.DIRTY_LOG_RING, 0, [PAGE])).toBe(0);
+    const withRing = calls.createVcpu(ringed, 0);
+    expect(calls.readMemory(show(withRing, RING_PAGE), new Uint8Array(PAGE))).toBe(PAGE);
+  });
+
+  it('is an interruption for who kicks a run, or the next one; user space’s own wish to leave is user space’s', async () => {
+    const { calls, cpu, run, load, exit } = machine();
+    load([spin]);
+    expect([calls.stop(cpu), run.getUint8(1), calls.kick(cpu), run.getUint8(1)]).toEqual([0, 0, 0, 1]);
+    run.setUint32(8, 99, true);
+    // A run that never came to the guest leaves the reason of the exit before.
+    expect([calls.run(cpu, 0), run.getUint8(1), exit()]).toEqual([-EINTR, 0, 99]);
+    expect([calls.run(cpu, 0), exit()]).toEqual([-EINTR, EXIT.INTR]);
+    run.setUint8(1, 1);
+    expect([calls.run(cpu, 0), run.getUint8(1)]).toEqual([-EINTR, 1]);
+    expect([await calls.runAsync(cpu), run.getUint8(1)]).toEqual([-EINTR, 1]);
+    run.setUint8(1, 0);
+    const running = calls.runAsync(cpu);
+    expect([calls.stop(cpu), await running, run.getUint8(1)]).toEqual([0, -EINTR, 0]);
+  });
+
+  it('stays when somebody stops a run that has come to its end', async () => {
+    const { calls, cpu, run, map, slot, load, exit } = machine();
+    const hva = map(1);
+    slot(0, 0, 1, hva);
+    calls.munmap(hva, PAGE);
+    load([store(MMIO_AT, 1, 1n), store(0, 1, 1n)]);
+    const exits = calls.runAsync(cpu);
+    expect([calls.stop(cpu), run.getUint8(1), await exits, exit()]).toEqual([0, 0, 0, EXIT.MMIO]);
+    const fails = calls.runAsync(cpu);
+    expect([calls.stop(cpu), run.getUint8(1), await fails]).toEqual([0, 0, -EFAULT]);
+    run.setUint8(1, 1);
+    const leaves = calls.runAsync(cpu);
+    expect([calls.stop(cpu), await leaves, run.getUint8(1)]).toEqual([0, -EINTR, 1]);
+    run.setUint8(1, 0);
+    // The next one isn't at its end.
+    calls.loadGuest(
+      cpu,
+      (function* (): GuestProgram {
+        calls.stop(cpu);
+        yield operation.out(1, 1, 1n);
+        yield operation.out(2, 1, 1n);
+      })(),
+    );
+    expect([calls.run(cpu, 0), run.getUint16(34, true)]).toEqual([0, 1]);
+    expect([calls.run(cpu, 0), calls.run(cpu, 0), run.getUint16(34, true)]).toEqual([-EINTR, 0, 2]);
+  });
+
+  it('comes after a thousand operations at a time, between which others have their turn', async () => {
+    const { calls, cpu, map, slot } = machine();
+    slot(0, 0, 1, map(1));
+    let count = 0;
+    calls.loadGuest(
+      cpu,
+      (function* (): GuestProgram {
+        for (;;) {
+          yield store(0, 1, 1n);
+          count++;
+        }
+      })(),
+    );
+    const running = calls.runAsync(cpu);
+    // The last one's result isn't taken yet.
+    expect(count).toBe(999);
+    await new Promise((turn) => setImmediate(turn));
+    await Promise.resolve();
+    calls.kick(cpu);
+    const sofar = count;
+    expect(await running).toBe(-EINTR);
+    expect([sofar % 1000, count]).toEqual([999, sofar]);
+  });
+
+  it('isn’t taken twice where a unit of a string fails behind others', () => {
+    const { calls, fd, cpu, map, slot, load, exit } = machine();
+    const hva = map(2);
+    slot(0, 0, 2, hva);
+    expect(calls.mprotect(hva + PAGE, PAGE, PROT.NONE)).toBe(0);
+    const doorbell = calls.eventfd(0);
+    const PIO = 2;
+    expect(calls.ioeventfd(fd, 0x1f0, 1, doorbell, PIO, 0)).toBe(0);
+    const rung = (): bigint => {
+      const count = new BigUint64Array(1);
+      return calls.read(doorbell, new Uint8Array(count.buffer)) === 8 ? count[0]! : 0n;
+    };
+    load([outs(0x1f0, 1, PAGE - 2, 4)]);
+    expect([calls.run(cpu, 0), rung(), calls.run(cpu, 0), rung()]).toEqual([-EFAULT, 2n, -EFAULT, 0n]);
+    expect(calls.mprotect(hva + PAGE, PAGE, RW)).toBe(0);
+    expect([calls.run(cpu, 0), exit(), rung()]).toEqual([0, EXIT.HLT, 2n]);
+  });
+
+  it('is the program’s where it faults behind an exit', () => {
+    const { machine: facts } = x86_64Architecture(parseRelease('6.12'));
+    const vm = new EmulatedVm(facts, new EmulatedHostMemory(PAGE), facts.vmTypes[0]!, () => ({}));
+    const readOnly = new GuestFault(7, 'it may not be stored to');
+    const vcpu = new EmulatedVcpu(vm, 5, () => ({
+      setMpState: () => 0,
+      exitsOnHalt: true,
+      translate: (address, _size, write) => {
+        if (write) throw readOnly;
+        return address;
+      },
+    }));
+    const caught: unknown[] = [];
+    vcpu.load(
+      (function* (): GuestProgram {
+        try {
+          yield update(MMIO_AT, 4, (old) => old + 1n);
+        } catch (fault) {
+          caught.push(fault);
+        }
+        caught.push(yield operation.load(MMIO_AT, 1));
+      })(),
+    );
+    const reason = (): number => vcpu.area.view.getUint32(8, true);
+    expect([vcpu.run(0), reason(), caught]).toEqual([0, EXIT.MMIO, []]);
+    expect([vcpu.run(0), reason(), caught]).toEqual([0, EXIT.MMIO, [readOnly]]);
+    vcpu.area.view.setUint8(40, 9);
+    expect([vcpu.run(0), reason(), caught]).toEqual([0, EXIT.HLT, [readOnly, 9n]]);
+  });
+});
