@@ -336,6 +336,19 @@ export const SAME_PROGRAM = [
     why: 'where a pass looks: what has no mark is not told',
   },
   {
+    file: 'lib/arch/ppc64/emulated/hpt.ts',
+    code: '!valid && !this.isDirty(slot)',
+    as: 'false',
+    why: 'the quick way for an empty slot without a mark: what there is of it is taken',
+  },
+  {
+    file: 'lib/arch/ppc64/emulated/hpt.ts',
+    line: 'if (!this.isPresent(slot)) continue;',
+    code: '!this.isPresent(slot)',
+    as: 'false',
+    why: 'the quick way for an empty slot, which is not bolted',
+  },
+  {
     file: 'lib/emulated/dirty-ring.ts',
     line: '#request = false',
     code: 'false',
@@ -1359,9 +1372,15 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/arch/s390x/emulated/cmma.ts',
-    code: 'next < start',
-    as: 'next <= start',
-    why: 'the first page has been taken',
+    code: 'gfn === next',
+    as: 'true',
+    why: 'the next one behind a page that comes before it is the same',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/cmma.ts',
+    code: 'i < values.length',
+    as: 'i <= values.length',
+    why: 'outside of an array nothing is stored',
   },
   {
     file: 'lib/arch/ppc64/emulated/real-entry.ts',
@@ -1453,6 +1472,12 @@ export const SAME_PROGRAM = [
     why: 'only a vCPU that runs makes a difference, and that has set it up',
   },
   {
+    file: 'lib/arch/ppc64/emulated/hash-mmu.ts',
+    code: '({ id }) => id',
+    as: '() => undefined',
+    why: 'that somebody runs is enough: who it is is for those who explain',
+  },
+  {
     file: 'lib/arch/ppc64/emulated/slot-set.ts',
     code: 'before !== 0',
     as: 'false',
@@ -1482,5 +1507,19 @@ export const SAME_PROGRAM = [
     code: '!(fault instanceof GuestFault)',
     as: 'false',
     why: 'nothing else is thrown there',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/skeys.ts',
+    line: 'while (i < end',
+    code: 'i < end',
+    as: 'true',
+    why: 'the next segment begins where it does, however far was looked',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/vcpu-state.ts',
+    line: 'this.cpu.ar[n]',
+    code: 'n < 16',
+    as: 'n <= 16',
+    why: 'outside of an array nothing is stored',
   },
 ];

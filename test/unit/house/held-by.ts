@@ -13,7 +13,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   },
   'arch/ppc64/emulated': {
     'unit/arch/ppc64/emulated/guest': 'interrupts',
-    'unit/arch/ppc64/emulated/hpt': 'architecture hash-mmu rehash smmu-info',
+    'unit/arch/ppc64/emulated/hpt': 'hash-mmu rehash smmu-info',
     'unit/arch/ppc64/emulated/hcalls': 'papr',
   },
   'arch/ppc64/handles': {
@@ -32,7 +32,6 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   'arch/s390x/emulated': {
     'unit/arch/s390x/emulated/memop': 'calls vcpu-state',
     'unit/arch/s390x/emulated/instructions': 'essa guest-instruction',
-    'unit/scenarios/recordings': 'architecture',
   },
   'arch/s390x/handles': {
     'unit/arch/s390x/handles/captured-guest': 'kernel-memory',

@@ -65,8 +65,8 @@ function harvest(vm: S390xVm, start: number, values: Uint8Array): number {
     values[found++] = vm.states.cmma(slot, gfn);
     if (next > gfn + MAX_DISTANCE) break;
     if (gfn === next) next = dirty.next(slots, gfn + 1);
-    // There is room as far as the next one. A `next` before the start means that the search wrapped; the kernel's unsigned difference is huge then.
-    if (next >= end || next < start || next - start >= values.length) break;
+    // There is room as far as the next one. One before the start is that of a search from behind the last page, where the run ends.
+    if (next >= end || next - start >= values.length) break;
   }
   return found;
 }

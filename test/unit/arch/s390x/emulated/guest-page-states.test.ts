@@ -30,6 +30,17 @@ describe('a page table', () => {
     expect([made.keepsCmma(3 * TABLE - 1), made.keepsCmma(3 * TABLE)]).toEqual([true, false]);
   });
 
+  it('is made for whichever is the first, also after others have gone', () => {
+    for (const table of [0, 1, 2]) {
+      const { made, slot, tables } = states();
+      made.setKey(slot, table * TABLE, 0x10);
+      expect(tables()).toEqual([table]);
+      made.forget(0, 4 * TABLE);
+      made.setKey(slot, table * TABLE, 0x10);
+      expect(tables()).toEqual([table]);
+    }
+  });
+
   it('is made for all frames whose keys are set together', () => {
     for (const [first, length, expected] of [
       [2 * TABLE, 1, [2]],

@@ -63,6 +63,18 @@ describe('6.12: the log has what anybody changes in segments of the guest that i
     machine.poke(4 * MIB - PAGE, Uint8Array.of(1));
     expect(machine.dirtyPages()).toEqual([1023]);
   });
+
+  it('those of the slot that begins where another ends stay when that goes', () => {
+    const machine = new Machine().addMemory();
+    const hva = machine.map(MIB);
+    expect(machine.slot(1, 4 * MIB, MIB, hva, LOG)).toBe(0);
+    expect(machine.s390x.vcpuFault(machine.vcpu, 4 * MIB)).toBe(0);
+    expect(machine.slot(0, 0, 0, machine.hva)).toBe(0);
+    machine.kernel.writeMemory(hva + 5 * PAGE, Uint8Array.of(1));
+    const bitmap = new Uint8Array(32);
+    expect(machine.kernel.getDirtyLog(machine.vm, 1, bitmap)).toBe(0);
+    expect(bitmap[0]).toBe(1 << 5);
+  });
 });
 
 it('7.0: what user space does to memory is noted in each slot that shows it', () => {
