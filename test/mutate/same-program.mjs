@@ -1446,6 +1446,24 @@ export const SAME_PROGRAM = [
     why: 'the last one is remembered for speed',
   },
   {
+    file: 'lib/arch/s390x/emulated/page-states.ts',
+    code: 'value === 0',
+    as: 'false',
+    why: 'zeros are made where there were none, which are the same in more memory',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/page-states.ts',
+    code: 'i < to',
+    as: 'i <= to',
+    why: 'what was set is set again, and outside of an array nothing is stored',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/page-states.ts',
+    code: 'first >= last',
+    as: 'first > last',
+    why: 'of no segments nothing is taken',
+  },
+  {
     file: 'lib/arch/s390x/emulated/guest-page-states.ts',
     code: 'table === this.#lastTable',
     as: 'false',
@@ -1513,6 +1531,13 @@ export const SAME_PROGRAM = [
     line: 'while (i < end',
     code: 'i < end',
     as: 'true',
+    why: 'the next segment begins where it does, however far was looked',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/skeys.ts',
+    line: 'while (i < end',
+    code: 'i < end',
+    as: 'i <= end',
     why: 'the next segment begins where it does, however far was looked',
   },
   {

@@ -10,6 +10,12 @@ function machine(release: string) {
   return { kernel, kvm, vm: kernel.createVm(kvm, 0) };
 }
 
+// `kvm_vm_ioctl_check_extension` in arch/riscv/kvm/vm.c of Linux 6.12.
+it('single registers and multiprocessing states are there', () => {
+  const { kernel, kvm } = machine('6.12');
+  expect([CAP.ONE_REG, CAP.MP_STATE].map((cap) => kernel.checkExtension(kvm, cap))).toEqual([1, 1]);
+});
+
 it('up to 1024 vCPUs, each with an id below that', () => {
   const { kernel, kvm, vm } = machine('7.2');
   expect([CAP.MAX_VCPUS, CAP.MAX_VCPU_ID].map((cap) => kernel.checkExtension(kvm, cap))).toEqual([1024, 1024]);

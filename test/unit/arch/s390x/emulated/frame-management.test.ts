@@ -143,6 +143,11 @@ describe('PFMF', () => {
     expect(pfmf(psw, [[control, BigInt(DATA)]]).found).toEqual([{ code: 6 }]);
   });
 
+  it('smaller frames are there in 24-bit mode', () => {
+    expect(pfmf(0n, [[SET_KEY, BigInt(DATA)]]).found).toEqual([BigInt(DATA)]);
+    expect(pfmf(0n, [[SET_KEY | MIB_FRAME, BigInt(2 * MIB - 0x1000)]]).found).toEqual([BigInt(2 * MIB)]);
+  });
+
   it('low-address protection keeps it from clearing, not from setting keys', () => {
     const low: [bigint, bigint][] = [
       [CLEAR_FRAME, 0n],

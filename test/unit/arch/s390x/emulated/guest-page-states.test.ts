@@ -135,7 +135,7 @@ describe('what is changed', () => {
     const { made, slot, changed } = states();
     const other = new EmulatedMemslot(1, 0, 0n, TABLE, 6 * TABLE, 0);
     const end = 6 * TABLE;
-    for (const gfn of [2 * TABLE, 700, end - 1, end]) made.accessed(slot, gfn, true);
+    for (const gfn of [2 * TABLE - 1, 2 * TABLE, 700, end - 1, end]) made.accessed(slot, gfn, true);
     made.accessed(slot, 800, false);
     made.accessed(slot, 900, false);
     made.setKey(slot, 900, 0x10);

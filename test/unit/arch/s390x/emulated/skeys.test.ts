@@ -20,7 +20,11 @@ describe.each(['6.12', '7.0'])('keys on %s', (release) => {
   it('are set and got across slots', () => {
     const machine = twoSlots(release);
     const keys = [0x10, 0x20, 0x30, 0x40, 0x50, 0x60];
+    // What is behind the first slot's memory is another's.
+    machine.kernel.writeMemory(machine.hva + 4 * MIB, new Uint8Array(1));
+    expect(machine.slot(2, 16 * MIB, MIB, machine.hva + 4 * MIB)).toBe(0);
     expect(machine.setKeys(SECOND - 2, ...keys)).toBe(0);
+    expect(machine.keys((16 * MIB) / 4096, 8)).toEqual(new Uint8Array(8));
     expect(machine.keys(SECOND - 3, 8)).toEqual(Uint8Array.of(0, ...keys, 0));
     expect(machine.keys(SECOND + 1, 2)).toEqual(Uint8Array.of(0x40, 0x50));
     expect(machine.keys(SECOND + 254, 2)).toEqual(new Uint8Array(2));
