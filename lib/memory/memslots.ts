@@ -211,7 +211,7 @@ export class Memslots {
 
   /** @internal */
   unwatch(watcher: MemslotWatcher): void {
-    this.#watchers.delete(watcher);
+    this.#watchers.delete(checkObject(watcher, 'watcher'));
   }
 
   /** @internal The VM is closed: its slots are gone, and what they pinned is let go. */

@@ -1,4 +1,4 @@
-import { type Arena, attack, type Result } from './attack.ts';
+import { type Arena, attack, misnamed, type Result, type Target } from './attack.ts';
 import type { Attacked } from './functions/table.ts';
 
 /** A world in which nothing stays. */
@@ -15,8 +15,15 @@ const NOWHERE: Arena<object> = {
 /** What is no token at all is not told by its `type`, and a buffer that is too short by what does not fit. */
 const RELATED = { type: ['source', 'token'], buffer: ['length'], gpa: ['size'] };
 
-/** Calls a function with one argument wrong, in every way. */
-export function attackFunction(name: string, [call, args]: Attacked): Promise<Result> {
+function targetOf(name: string, [call, args]: Attacked): Target<object> {
   const given = (_: object, values: readonly unknown[]): unknown => call(...(values as never[]));
-  return attack(NOWHERE, { name, args, related: RELATED, call: given });
+  return { name, args, related: RELATED, call: given };
 }
+
+/** Calls a function with one argument wrong, in every way. */
+export const attackFunction = (name: string, attacked: Attacked): Promise<Result> =>
+  attack(NOWHERE, targetOf(name, attacked));
+
+/** The same in a few ways, of which only the errors are looked at. */
+export const misnamedByFunction = (name: string, attacked: Attacked): Promise<Result> =>
+  misnamed(NOWHERE, [targetOf(name, attacked)], false);

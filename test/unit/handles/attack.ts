@@ -98,8 +98,15 @@ export async function attack<World>(arena: Arena<World>, target: Target<World>):
   return { faults, tried };
 }
 
-/** Errors that don't name what is wrong, of a few wrong values: quickly, and nothing else is looked at. */
-export async function misnamed<World>(arena: Arena<World>, targets: readonly Target<World>[]): Promise<Result> {
+/**
+ * Errors that don't name what is wrong, of a few wrong values: quickly, and nothing else is looked at.
+ * @param refuses whether what no argument can be must be refused, too
+ */
+export async function misnamed<World>(
+  arena: Arena<World>,
+  targets: readonly Target<World>[],
+  refuses: boolean,
+): Promise<Result> {
   const faults: string[] = [];
   let tried = 0;
   let world = await arena.make();
@@ -108,7 +115,11 @@ export async function misnamed<World>(arena: Arena<World>, targets: readonly Tar
     for (const attempt of attemptsOf(target.args(world), { ...arena, sabotage: {} }, target.args, FEW_WRONG_VALUES)) {
       tried++;
       const { thrown, error, result } = await outcomeOf(arena, target, world, attempt.args(world));
-      const why = thrown ? faultOfAttempt(error, attempt, target) : undefined;
+      const why = thrown
+        ? faultOfAttempt(error, attempt, target)
+        : refuses && takes(attempt)
+          ? 'it is taken'
+          : undefined;
       if (why !== undefined) faults.push(`${target.name}, ${attempt.what}: ${why}`);
       if (thrown || (!isHeld(result) && stateOf(arena, world) === before)) continue;
       dispose(result);
@@ -301,6 +312,9 @@ function stateOf<World>(arena: Arena<World>, world: World): string | undefined {
 }
 
 const isOfMissing = (error: unknown): boolean => error instanceof Error && error.message.endsWith('Received undefined');
+
+/** Whether what no argument can be is taken for one: by those that take anything for true or false, as a DataView does. */
+const takes = <World>({ isSymbol, wrong }: Attempt<World>): boolean => isSymbol && wrong !== 'littleEndian';
 
 function faultOfAttempt<World>(
   error: unknown,

@@ -1,4 +1,4 @@
-import { checkBytes, checkInteger } from '../../../base/arguments.ts';
+import { checkBoolean, checkBytes, checkInteger } from '../../../base/arguments.ts';
 import type { U64 } from '../../../base/u64.ts';
 import type { Callee } from '../../../calls/failure.ts';
 import type { S390xCalls } from '../../../calls/kvm-calls.ts';
@@ -114,7 +114,7 @@ export class VcpuMemOp {
     const { key, flags } = keyOf(options);
     const { ar = 0, inject = false } = options;
     checkInteger(ar, 'options.ar', 0, 15);
-    const all = flags | checkOnly | (inject ? MEMOP_FLAG.INJECT : 0);
+    const all = flags | checkOnly | (checkBoolean(inject, 'options.inject') ? MEMOP_FLAG.INJECT : 0);
     return { op, gaddr: checkAddress(gaddr), size, flags: all, buf, ar, key };
   }
 

@@ -1,6 +1,6 @@
 /** Storage keys: one byte per 4 KiB frame, and the check of an access key against it. */
 
-import { checkBytes, checkHalf, checkInteger, checkObject } from '../../../base/arguments.ts';
+import { checkBoolean, checkBytes, checkHalf, checkInteger, checkObject } from '../../../base/arguments.ts';
 import { CR0_FETCH_PROTECTION_OVERRIDE, CR0_STORAGE_PROTECTION_OVERRIDE } from './control-registers.ts';
 
 export const KEY_ACC = 0xf0;
@@ -41,15 +41,17 @@ export function decodeStorageKey(key: number): StorageKey {
 /**
  * The byte of a storage key.
  * @param name what an error calls it
- * @throws RangeError ERR_OUT_OF_RANGE if `acc` is not an integer of 0 to 15.
+ * @throws RangeError ERR_OUT_OF_RANGE if `acc` is not an integer of 0 to 15; TypeError ERR_INVALID_ARG_TYPE if a bit is neither true nor false.
  */
 export function encodeStorageKey(key: StorageKey, name = 'key'): number {
   const acc = checkInteger(checkObject(key, name).acc, `${name}.acc`, 0, 15);
+  const bit = (of: 'fetchProtection' | 'reference' | 'change', value: number): number =>
+    checkBoolean(key[of] ?? false, `${name}.${of}`) ? value : 0;
   return (
     (acc << 4) |
-    (key.fetchProtection ? KEY_FETCH_PROTECTION : 0) |
-    (key.reference ? KEY_REFERENCE : 0) |
-    (key.change ? KEY_CHANGE : 0)
+    bit('fetchProtection', KEY_FETCH_PROTECTION) |
+    bit('reference', KEY_REFERENCE) |
+    bit('change', KEY_CHANGE)
   );
 }
 
