@@ -110,6 +110,27 @@ describe('collecting', () => {
     expect(asked).toEqual(['setUserMemoryRegion']);
   });
 
+  it('begins anew with nothing after it was stopped', () => {
+    vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+    vm.dirtyPages.start();
+    write(3);
+    vm.dirtyPages.collect();
+    vm.dirtyPages.stop();
+    write(4);
+    vm.dirtyPages.start();
+    expect(collected()).toEqual([]);
+  });
+
+  it('has nothing of a part of a mapping that no region shows', () => {
+    const ram = kvm.mapAnonymous(2 * UNIT);
+    vm.memory.addRam(0, ram, { offset: UNIT });
+    vm.dirtyPages.start();
+    ram.discard(0, 2 * PAGE);
+    expect(collected()).toEqual([]);
+    ram.discard(UNIT - PAGE, 2 * PAGE);
+    expect(collected()).toEqual([0]);
+  });
+
   it('tells of no run where nothing is dirty', () => {
     vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
     vm.dirtyPages.start();

@@ -36,7 +36,7 @@ it('reads and writes wherever a lookup finds memory, with no map to manage and n
   memory.writeU32(0x5004, 0x0102_0304);
   expect([...bytes.subarray(4, 8)]).toEqual([1, 2, 3, 4]);
   expect(memory.readU16(0x5005)).toBe(0x0203);
-  expect(memory.translate(0x5010)).toMatchObject({ offset: 0x10, hva: 0x1010, available: 48 });
+  expect(memory.translate(0x5010)).toMatchObject({ offset: 0x10, hva: 0x1010, fd: -1, available: 48 });
   expect(memory.gpasOf(0x1010)).toEqual([0x5010]);
   expect([0xfff, 0x1000, 0x103f, 0x1040].map((hva) => memory.gpasOf(hva))).toEqual([[], [0x5000], [0x503f], []]);
   expect(() => memory.readU8(0x5040)).toThrow(expect.objectContaining({ code: 'EFAULT' }));
@@ -83,7 +83,10 @@ function counting(kvm: Kvm, count: number, size = UNIT) {
   const ranges: MemoryLookup<Part>['ranges'] = {
     entries: table.entries,
     length: count,
-    find: (at) => table.find(at),
+    find: (at) => {
+      searches++;
+      return table.find(at);
+    },
     indexOf: (at) => {
       searches++;
       return table.indexOf(at);
@@ -115,6 +118,22 @@ describe('where an access was', () => {
     memory.dropViews();
     memory.readU32(start(0));
     expect(asked()).toEqual([1, 1]);
+  });
+
+  it('ends where the region does, whose mapping goes on', () => {
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    const ranges = new RangeTable<Part>();
+    const mapping = kvm.mapAnonymous(UNIT);
+    ranges.insert({ ...part(UNIT, UNIT / 2, mapping), offset: UNIT / 4 });
+    const memory = new GuestMemory({ ranges, describe: () => 'nothing here' }, { littleEndian: true, pageSize: 4096 });
+    for (let round = 0; round < 2; round++) {
+      memory.writeU8(UNIT + UNIT / 2 - 1, 7);
+      memory.writeU8(UNIT, 8);
+      for (const gpa of [UNIT - 1, UNIT + UNIT / 2])
+        expect(() => memory.readU8(gpa)).toThrow(expect.objectContaining({ code: 'EFAULT' }));
+      expect(() => memory.readU16(UNIT + UNIT / 2 - 1)).toThrow(expect.objectContaining({ code: 'EFAULT' }));
+    }
+    expect([mapping.view(0)![UNIT / 4], mapping.view(0)![(3 * UNIT) / 4 - 1]]).toEqual([8, 7]);
   });
 
   it('is one window of 1 GiB of a larger mapping', () => {

@@ -258,6 +258,8 @@ it('a window is asked for once, and what refuses it is told', () => {
   };
   expect(mapping.window(0)).toBe(mapping.window(0));
   expect(asked).toBe(1);
+  using whole = kvm.mapAnonymous(GIB);
+  expect([whole.window(0)?.length, whole.window(1), asked]).toEqual([GIB, undefined, 2]);
   kernel.window = () => -ERRNO.ENOMEM;
   const refused = expect.objectContaining({ code: 'ENOMEM', syscall: 'window', size: UNIT });
   expect(() => kvm.mapAnonymous(UNIT).window(0)).toThrow(refused);
@@ -359,6 +361,7 @@ describe('what a mapping is made of', () => {
     const asked: number[] = [];
     const { mmap } = own;
     own.mmap = (length, prot, flags, fd, offset, align, alignOffset) => {
+      expect(fd).toBe(-1);
       asked.push(Number(align));
       return mmap.call(own, length, prot, flags, fd, offset, align, alignOffset);
     };

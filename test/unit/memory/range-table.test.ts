@@ -88,6 +88,12 @@ it('what is no range, and what is no number, is named', () => {
   expect(table.length).toBe(0);
 });
 
+it('a range may be empty, and contains nothing', () => {
+  const table = new RangeTable();
+  table.insert({ start: 5, end: 5 });
+  expect([table.length, table.find(5)]).toEqual([1, undefined]);
+});
+
 it('a table is of numbers', () => {
   const table = new RangeTable<Range>();
   expect(() => table.find('5' as unknown as number)).toThrow(/must be a number/);

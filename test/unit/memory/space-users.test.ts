@@ -121,6 +121,18 @@ describe('those who follow an address space', () => {
     expect(askedBy(() => space.addRam(4 * UNIT, mapping))).toEqual([]);
   });
 
+  it('have stores to a read-only region answered that lie inside it', () => {
+    const { space, mapping } = setUp();
+    const stored: unknown[] = [];
+    space.addRam(0, mapping, { readOnly: true, onStore: (...store) => void stored.push(store) });
+    expect(() => space.addRam(UNIT, mapping, { onStore: 5 as never })).toThrow('"options.onStore"');
+    expect(space.answerGuest(UNIT - 4, Uint8Array.of(1, 2, 3, 4), true)).toBe(true);
+    expect(space.answerGuest(UNIT - 3, Uint8Array.of(1, 2, 3, 4), true)).toBe(false);
+    expect(space.answerGuest(UNIT, Uint8Array.of(1), true)).toBe(false);
+    expect(space.answerGuest(0, new Uint8Array(1), false)).toBe(false);
+    expect(stored).toEqual([[UNIT - 4, 0x0403_0201, 4]]);
+  });
+
   it('may leave out what they have no use for', () => {
     const { space, mapping } = setUp();
     const plain: SpaceUser = { closed: false, add() {}, remove() {}, move() {}, setReadOnly() {} };

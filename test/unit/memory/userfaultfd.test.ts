@@ -121,11 +121,11 @@ describe('what is asked of a userfaultfd', () => {
     [{ missing: 5 }, 'handlers.missing'],
     [{ store: 5 }, 'handlers.store'],
     [{ missing, onError: 5 }, 'handlers.onError'],
-    [{}, 'handlers'],
+    [{}, 'handlers" argument must be an object with missing, store or both'],
   ])('%o is refused by its name', (handlers, name) => {
     const wrong = handlers as unknown as ConstructorParameters<typeof PageFaults>[1];
     expect(() => new PageFaults(kvm.mapAnonymous(PAGE), wrong)).toThrow(
-      expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', message: expect.stringContaining(`"${name}"`) }),
+      expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', message: expect.stringContaining(`"${name}`) }),
     );
     expect(asked).toEqual([]);
   });
@@ -308,6 +308,9 @@ describe('pages that are brought', () => {
     };
     expect(ram.read(2 * PAGE, new Uint8Array(1))).toBe(1);
     expect(times).toBe(1004);
+    // For a store it is there as well.
+    expect(ram.write(3 * PAGE, Uint8Array.of(1))).toBe(1);
+    expect(times).toBe(1005);
   });
 
   it('are inside the mapping, and the error says how much there is', () => {
@@ -322,6 +325,26 @@ describe('pages that are brought', () => {
     expect(faults.zero(3 * PAGE, PAGE)).toBe(PAGE);
     const unaligned = refusalOf(() => faults.zero(0, 100));
     expect([unaligned.code, unaligned.size]).toEqual(['EINVAL', 100]);
+  });
+
+  it('end with the block that uses them, and say whom they serve until then', () => {
+    const ram = kvm.mapAnonymous(4 * PAGE);
+    let served: PageFaults;
+    {
+      using faults = new PageFaults(ram, { missing: () => new Uint8Array(3), onError: () => {} });
+      served = faults;
+      expect(inspect(faults)).toMatch(/ \(serves missing, 0 pages not answered\)$/);
+      expect(() => ram.read(0, new Uint8Array(1))).toThrow(
+        expect.objectContaining({
+          code: 'ERR_INVALID_RETURN_VALUE',
+          message: expect.stringContaining(
+            'a Uint8Array of 4096 bytes, or null for zeros, to be returned from handlers.missing',
+          ),
+        }),
+      );
+    }
+    expect([served.closed, ram.pins]).toEqual([true, 0]);
+    expect(inspect(served)).toMatch(/ \(closed\)$/);
   });
 
   it('are not protected where nobody is told of stores', () => {
