@@ -123,7 +123,7 @@ export class EmulatedVm<Arch extends ArchVm = ArchVm> implements OpenFile, MmuNo
       hasUnwritable: (hva, size) => this.memory.hasUnwritable(Number(hva), Number(size)),
     };
     const refused = refusal(this.#rules, context);
-    if (refused !== 0 || space === undefined) return refused;
+    if (refused !== 0) return refused;
     const gfn = Number(request.gpa / BigInt(this.pageSize));
     const npages = Number(request.size / BigInt(this.pageSize));
     switch (memslotChange(context)) {
@@ -138,20 +138,20 @@ export class EmulatedVm<Arch extends ArchVm = ArchVm> implements OpenFile, MmuNo
           return -ERRNO.EPERM;
         }
         this.dirtyLog.flagsChanged(slot);
-        space.add(slot);
+        space!.add(slot);
         this.#totalPages += npages;
         this.arch.memslotCommitted?.(slot);
         break;
       }
       case 'delete':
         this.#flush(existing!);
-        space.delete(existing!);
+        space!.delete(existing!);
         this.#unbind(existing!);
         this.#totalPages -= existing!.npages;
         break;
       case 'move':
         this.#flush(existing!);
-        space.move(existing!, gfn);
+        space!.move(existing!, gfn);
         existing!.invalid = false;
         this.#changeFlags(existing!, request.flags);
         this.arch.memslotCommitted?.(existing!);

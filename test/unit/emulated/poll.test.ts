@@ -1,6 +1,8 @@
-import { expect, it } from 'vitest';
+import { afterEach, expect, it, vi } from 'vitest';
 import { PollQueue, pollFile } from '../../../lib/emulated/poll.ts';
 import { ERRNO, POLL } from '../../../lib/raw.ts';
+
+afterEach(() => vi.restoreAllMocks());
 
 const turn = (): Promise<void> => new Promise((done) => void setImmediate(done));
 
@@ -38,18 +40,18 @@ it('those who wait hear in a later turn, of what they wait for alone', async () 
 });
 
 it('the process lives for as long as somebody waits', async () => {
-  const timers = (): number => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
-  const before = timers();
+  const [set, clear] = [vi.spyOn(globalThis, 'setInterval'), vi.spyOn(globalThis, 'clearInterval')];
   const queue = new PollQueue(() => 0);
   const waits = [queue.wait(POLL.IN), queue.wait(POLL.IN)];
-  expect(timers()).toBe(before + 1);
+  expect([set.mock.calls.length, clear.mock.calls.length]).toEqual([1, 0]);
   queue.settle(0);
   expect(await Promise.all(waits)).toEqual([0, 0]);
-  expect(timers()).toBe(before);
+  expect(clear.mock.calls).toEqual([[set.mock.results[0]!.value]]);
   const again = queue.wait(POLL.IN);
-  expect(timers()).toBe(before + 1);
+  expect(set.mock.calls.length).toBe(2);
   queue.settle(-ERRNO.EBADF);
-  expect([await again, timers()]).toEqual([-ERRNO.EBADF, before]);
+  expect(await again).toBe(-ERRNO.EBADF);
+  expect(clear.mock.calls[1]).toEqual([set.mock.results[1]!.value]);
 });
 
 it('events are those that there are, and none ends all waits', async () => {

@@ -104,12 +104,9 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   'cli/top': { 'unit/cli/top': 'dirty-meter exit-counts look meter', 'unit/cli/built': 'index show' },
   'cli/tour': { 'unit/cli/tour': 'act guest index layout' },
   emulated: {
-    'unit/emulated/io-bus': 'bus-devices',
     'unit/emulated/io-bus-real': 'irqfds',
     'unit/emulated/vcpu': 'step',
-    'unit/handles/guest-memfd': 'guest-memfd',
-    'unit/scenarios/recordings': 'arch-state architecture machine pre-fault process raw-ioctl',
-    'unit/emulated/open-file': 'poll',
+    'unit/scenarios/recordings': 'arch-state architecture machine',
   },
   handles: {
     'unit/handles/surface': 'arch-calls capabilities kvm vm',
