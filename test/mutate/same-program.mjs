@@ -310,6 +310,12 @@ export const SAME_PROGRAM = [
     why: 'nothing else is thrown there',
   },
   {
+    file: 'lib/arch/ppc64/emulated/guest-code.ts',
+    code: '!(fault instanceof GuestFault)',
+    as: 'fault instanceof GuestFault',
+    why: 'the guest, which goes on there, meets the same fault',
+  },
+  {
     file: 'lib/arch/ppc64/emulated/hpt.ts',
     code: 'slot === this.#lastSlot',
     as: 'false',
@@ -1617,6 +1623,12 @@ export const SAME_PROGRAM = [
     code: '({ id }) => id',
     as: '() => undefined',
     why: 'that somebody runs is enough: who it is is for those who explain',
+  },
+  {
+    file: 'lib/arch/ppc64/emulated/hash-mmu.ts',
+    code: 'pending === undefined',
+    as: 'false',
+    why: 'what nobody has prepared is refused',
   },
   {
     file: 'lib/arch/ppc64/emulated/slot-set.ts',

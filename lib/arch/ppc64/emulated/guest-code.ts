@@ -98,7 +98,7 @@ export class GuestCode {
   #stored({ target, size, reversed }: LoadStore): Uint8Array {
     const value = new DataView(new ArrayBuffer(16));
     value.setBigUint64(0, this.gpr(size === 16 ? target + 1 : target), true);
-    if (size === 16) value.setBigUint64(8, this.gpr(target), true);
+    value.setBigUint64(8, this.gpr(target), true);
     const bytes = new Uint8Array(value.buffer, 0, size);
     return reversed ? bytes.reverse() : bytes;
   }
@@ -116,7 +116,8 @@ export class GuestCode {
     const { vm } = this.#vcpu;
     const gpa = this.#access.translate(address, 'fetch');
     const gfn = Math.floor(gpa / vm.pageSize);
-    const slot = gpa < 0 ? undefined : vm.usableSlot(gfn);
+    // Where there is none, and of −errno.
+    const slot = vm.usableSlot(gfn);
     const word = new DataView(new ArrayBuffer(4));
     const into = new Uint8Array(word.buffer);
     if (slot === undefined || vm.memory.read(vm.hostAddress(slot, gfn) + (gpa % vm.pageSize), into) !== 4) {

@@ -82,10 +82,9 @@ export class HashMmu {
     const refused = refusal(ALLOCATE_HTAB_RULES, this.#allocation(order));
     if (refused !== 0) return refused;
     this.ready = false;
-    if (this.radix) this.#switchToHash();
+    this.#switchToHash();
     if (this.hpt?.order === order) {
       this.hpt.reset();
-      this.context.resetReverseMaps();
       return 0;
     }
     // The old table goes before the new order is even looked at.
@@ -150,7 +149,8 @@ export class HashMmu {
     if (refused !== 0 || pending === undefined) return refused;
     const { result } = pending;
     if (typeof result === 'number') return result;
-    if (this.hpt?.rehashInto(result) === false) return -ERRNO.ENOSPC;
+    // An MMU that is set up has one.
+    if (!this.hpt!.rehashInto(result)) return -ERRNO.ENOSPC;
     this.hpt = result;
     return 0;
   }
@@ -191,7 +191,7 @@ export class HashMmu {
       const slot = (((hashLo ^ page) >>> 0) % groups) * HPTES_PER_GROUP + HPTES_PER_GROUP - 1;
       const vLo = avpnLo | (Math.floor(address / 2 ** 16) & V_LO.AVPN) | V_LO.BOLTED | (large ? V_LO.LARGE : 0);
       const entered = hpt.enter(true, slot, avpnHi, vLo, Math.floor(address / 2 ** 32), (address >>> 0) | rLo);
-      if (entered === H.PTEG_FULL || entered === H.PARAMETER) break;
+      if (entered === H.PTEG_FULL) break;
     }
   }
 }

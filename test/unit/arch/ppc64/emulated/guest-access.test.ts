@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { HpteFields } from '../../../../../lib/arch/ppc64/model/index.ts';
+import { encodeHpte, type HpteFields } from '../../../../../lib/arch/ppc64/model/index.ts';
 import { execute, GuestFault, type GuestOp, instruction, load, store } from '../../../../../lib/emulated/guest.ts';
 import { ERRNO } from '../../../../../lib/uapi/errno.ts';
 import { MAP, MEM, PROT } from '../../../../../lib/uapi/flags.ts';
@@ -132,6 +132,14 @@ it('memory above 4 GiB is where the entry says', () => {
   const bytes = new Uint8Array(4);
   vm.kernel.readMemory(own + 0x3010, bytes);
   expect([[...bytes], vm.dirty(), vm.dirty(1)]).toEqual([[0x55, 0, 0, 0], [], [3]]);
+});
+
+it('an entry that is valid comes before one without memory, though it denies the access', () => {
+  const vm = relocatedVm({ pp: 3 });
+  const { v, r } = encodeHpte({ vsid: 0x1234, segmentSize: '256M', offset: 0x3000, ra: 0x4000_0000_0000 });
+  vm.ok(vm.write(slot - 1, [[v, r]]));
+  expect(vm.run(load(ea, 4))).toEqual([0n]);
+  expect(faultOf(vm, store(ea, 4, 1n))).toMatchObject({ code: 0x300, dsisr: 0x0a00_0000n });
 });
 
 describe('pages of the host', () => {

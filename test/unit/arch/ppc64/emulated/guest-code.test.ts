@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from 'vitest';
 import { execute, GuestFault, instruction } from '../../../../../lib/emulated/guest.ts';
-import { EXIT } from '../../../../../lib/uapi/flags.ts';
+import { EXIT, PROT } from '../../../../../lib/uapi/flags.ts';
 import { KVM_RUN } from '../../../../../lib/uapi/structs.ts';
 import { TestVm, vrma } from './vm.ts';
 
@@ -236,6 +236,15 @@ describe('where there is no memory', () => {
     expect(vm.runArea.getUint32(mmio.data, true)).toBe(0x5566_7788);
   });
 
+  it('a displacement does not make a cache operation of a load', () => {
+    const vm = machine();
+    const lwz: Form = (rt, ra) => ((32 << 26) | (rt << 21) | (ra << 16) | (54 << 1)) >>> 0;
+    executed(vm, lwz, { base: DEVICE });
+    expect([vm.exit, vm.exitReason]).toEqual([0, EXIT.MMIO]);
+    expect(vm.runArea.getBigUint64(KVM_RUN.mmio.phys_addr, true)).toBe(BigInt(DEVICE + 108));
+    expect(vm.runArea.getUint32(KVM_RUN.mmio.len, true)).toBe(4);
+  });
+
   it.each([
     ['lq', d(56), 0x0400_0000n],
     ['stq', d(62, 2), 0x0600_0000n],
@@ -255,6 +264,28 @@ describe('where there is no memory', () => {
     expect(fault).toMatchObject({ code: 0x300, message: "KVM doesn't emulate the instruction at 0x1000" });
     expect(vm.run(instruction('mfspr', 18n), instruction('mfspr', 19n))).toEqual([dsisr, BigInt(DEVICE + 0x10)]);
   });
+});
+
+it('code is at any address that is memory, and nowhere else', () => {
+  const vm = machine();
+  const faultAt = (address: number): unknown => {
+    try {
+      vm.run(execute(address));
+    } catch (fault) {
+      return fault;
+    }
+    return undefined;
+  };
+  vm.ok(vm.kernel.writeMemory(vm.hva + CODE, Uint8Array.of(0, 0, 0, 4)));
+  expect(faultAt(CODE)).toMatchObject({ code: 0x700, message: 'illegal instruction at 0x1000' });
+  expect(faultAt(DEVICE)).toMatchObject({ code: 0x400, message: 'no code can be fetched from 0x40000000' });
+  vm.ok(vm.kernel.mprotect(vm.hva + CODE, 4096, PROT.NONE));
+  expect(faultAt(CODE)).toMatchObject({ code: 0x400, message: 'no code can be fetched from 0x1000' });
+  const [slot, entry] = vrma(18, 0n, 0x10n);
+  vm.ok(vm.write(slot, [entry]));
+  vm.ok(vm.kernel.writeMemory(vm.hva, Uint8Array.of(0, 0, 0x64, 0x80)));
+  const [, registers] = vm.run(instruction('li', 4n, BigInt(DATA)), execute(0));
+  expect((registers as bigint[])[3]).toBe(0n);
 });
 
 it('what scripted guests do with registers is li and mfspr of DSISR and DAR', () => {

@@ -39,6 +39,26 @@ describe('a guest in real mode', () => {
     expect(end.index + end.entries.length + end.nInvalid).toBe(2 ** 20);
   });
 
+  it('gets entries above 4 GiB as well', () => {
+    const vm = new TestVm({ pageSize: 65536, memorySize: 2 ** 32 + (64 << 20) });
+    vm.ok(vm.ppc.configureV3Mmu(vm.vm, 0, 0));
+    const high = 2 ** 32 + 0x1_0008;
+    expect(vm.run(store(high, 4, 7n), load(high, 4))).toEqual([undefined, 7n]);
+    const bytes = new Uint8Array(4);
+    vm.kernel.readMemory(vm.hva + high, bytes);
+    expect([...bytes]).toEqual([7, 0, 0, 0]);
+  });
+
+  it('takes no slot that somebody has, and ends there', () => {
+    const vm = new TestVm({ order: 18 });
+    const [taken] = vrma(18, 0x3000n, 0n, 7);
+    // An entry that is not of the VRMA.
+    expect(vm.write(taken, [[0x4000_0001_2345_8001n, 0x7012n]])).toBe(24);
+    expect(vm.run(load(0x2000, 4))).toEqual([0n]);
+    expect(() => vm.run(load(0x3000, 4))).toThrow(/no page table entry for 0x3000/);
+    expect(() => vm.run(load(0x4000, 4))).toThrow(/no page table entry for 0x4000/);
+  });
+
   it('has R set by loads and C by stores, which a later pass and the dirty log tell', () => {
     const vm = realModeVm([0x1000n, 0x5000n, 0x7000n]);
     const fd = vm.reader();

@@ -116,6 +116,11 @@ describe('RESIZE_HPT', () => {
     expect([prepare(vm, 20), prepare(vm, 21), commit(vm, 20)]).toEqual([100, 100, -ERRNO.ENXIO]);
   });
 
+  it('stays pending where a commit’s arguments are wrong', () => {
+    const vm = resizable();
+    expect([prepare(vm, 20), commit(vm, 17), commit(vm, 20, 1), commit(vm, 20)]).toEqual([100, -22, -22, 0]);
+  });
+
   it('keeps the bolted entries, where their hash leads in the new table', () => {
     const vm = resizable();
     const fd = vm.reader();
