@@ -1682,4 +1682,34 @@ export const SAME_PROGRAM = [
     as: 'n <= 16',
     why: 'outside of an array nothing is stored',
   },
+  {
+    file: 'lib/arch/s390x/emulated/architecture.ts',
+    code: '!release.since(7, 0)',
+    as: 'true',
+    why: 'what is noted of the process nobody asks for from 7.0 on',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/instructions.ts',
+    code: 'code > 0',
+    as: 'code >= 0',
+    why: '0 is told apart before',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/vm-state.ts',
+    code: 'this.#reach < MEMORY_LIMIT',
+    as: 'this.#reach <= MEMORY_LIMIT',
+    why: 'of two that are the same one is as good',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/vm-state.ts',
+    code: 'first < end',
+    as: 'true',
+    why: 'of no frames nothing is noted',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/vm-state.ts',
+    code: 'first < end',
+    as: 'first <= end',
+    why: 'of no frames nothing is noted',
+  },
 ];

@@ -122,12 +122,12 @@ export class S390xVm implements ArchVm, MemoryObserver {
     this.#own?.absent(first, end);
   }
 
-  /** User space itself accessed memory. */
+  /** User space itself accessed memory, which the VM is told where page tables are its own. */
   touched(hva: number, length: number, write: boolean): void {
     for (const slot of this.slots()) {
       const first = Math.max(0, Math.floor((hva - slot.hostAddress) / PAGE));
       const end = Math.min(slot.npages, Math.ceil((hva + length - slot.hostAddress) / PAGE));
-      if (first < end) this.#own?.userAccessed(slot.baseGfn + first, end - first, write);
+      if (first < end) this.#own!.userAccessed(slot.baseGfn + first, end - first, write);
     }
   }
 

@@ -197,3 +197,25 @@ it('6.12: a run goes on into a slot that is new', () => {
   machine.kernel.run(machine.vcpu, 0);
   expect(get(machine, 0, 64)).toEqual({ result: 0, log: [1022, 2, 0], values: [UNUSED, UNUSED] });
 });
+
+it('ESSA in migration mode is no use of CMMA, without which no values are told', () => {
+  const found = [false, true].map((used) => {
+    const machine = running(
+      REAL64,
+      function* () {
+        yield instruction('ESSA', SET_UNUSED, 0x5000n);
+        yield spin;
+      },
+      { cmma: true, flags: LOG },
+    );
+    const { kernel, s390x, vm, vcpu } = machine;
+    if (used) s390x.setCmmaBits(vm, 0, 1, 0, 0n, new Uint8Array(1));
+    expect(kernel.setDeviceAttr(vm, MIGRATION, START, null)).toBe(0);
+    kernel.run(vcpu, 0);
+    return get(machine, 5, 1).log;
+  });
+  expect(found).toEqual([
+    [0, 0, 0],
+    [5, 1, 1023],
+  ]);
+});

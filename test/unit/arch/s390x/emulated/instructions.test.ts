@@ -1,7 +1,15 @@
 /** What scripted guests do to tables, keys and frames, and what MEM_OP sees of it. */
 
 import { describe, expect, it } from 'vitest';
-import { GuestFault, type GuestProgram, instruction, load, spin, store } from '../../../../../lib/emulated/guest.ts';
+import {
+  GuestFault,
+  type GuestOp,
+  type GuestProgram,
+  instruction,
+  load,
+  spin,
+  store,
+} from '../../../../../lib/emulated/guest.ts';
 import { MAP, MEM, PROT } from '../../../../../lib/uapi/flags.ts';
 import { addUnmapped, DATA, PAGES, PREFIX, results, running, SEGMENTS } from './guest-machine.ts';
 import { DAT64, type Machine, MIB, REAL64 } from './machine.ts';
@@ -149,6 +157,40 @@ describe('storage keys', () => {
     });
     expect(found).toEqual([0n, 4, 4]);
     expect(machine.keys(DATA / 4096, 3)).toEqual(Uint8Array.of(0x3e, 0x44, 0x48));
+  });
+});
+
+describe('a guest’s accesses with DAT', () => {
+  /** What each access ends in: nothing, or the interruption's code. */
+  function codes(before: (machine: Machine) => void, ...ops: readonly GuestOp[]): unknown[] {
+    const { found } = results(
+      DAT64,
+      function* (push) {
+        for (const op of ops) {
+          try {
+            yield op;
+            push(0);
+          } catch (fault) {
+            push((fault as GuestFault).code);
+          }
+        }
+      },
+      { before },
+    );
+    return found;
+  }
+
+  it('obey the page table: a page that may only be read', () => {
+    const protect = (machine: Machine): void => machine.pokeDoubleword(PAGES + 8, BigInt(DATA + 4096) | 0x200n);
+    expect(codes(protect, load(0x1000, 4), store(0x1000, 4, 1n), store(0x2000, 4, 1n))).toEqual([0, 4, 0]);
+  });
+
+  it('end in a protection exception where the host does not show a table', () => {
+    const hide = (machine: Machine): void => {
+      expect(machine.kernel.mprotect(machine.hva + PAGES, 4096, PROT.NONE)).toBe(0);
+    };
+    const tprot = instruction('TPROT', 0x1000n, 0n);
+    expect(codes(hide, load(0x1000, 4), store(0x1000, 4, 1n), tprot)).toEqual([4, 4, 4]);
   });
 });
 

@@ -1,6 +1,7 @@
 /** Storage keys as they are kept up to 6.19, in the page tables of user space: which of those there are shows in the keys that are lost. */
 
 import { describe, expect, it } from 'vitest';
+import { EmulatedKernel } from '../../../../../lib/backends/emulated.ts';
 import { MAP, PROT } from '../../../../../lib/uapi/flags.ts';
 import { CHECK_ONLY, DAT64, LOG, Machine, MIB, SKEY } from './machine.ts';
 
@@ -71,6 +72,18 @@ describe('a page table', () => {
     const { machine, hva } = withFresh();
     machine.kernel.writeMemory(hva + at, new Uint8Array(length));
     expect(tables(machine)).toEqual(made);
+  });
+
+  it('may be older than the VM', () => {
+    const kernel = new EmulatedKernel({ arch: 's390x', release: '6.12' });
+    const hva = kernel.mmap(2 * MIB, PROT.READ | PROT.WRITE, FLAGS, -1, 0, MIB, 0);
+    kernel.writeMemory(hva, new Uint8Array(1));
+    const vm = kernel.createVm(kernel.openKvm(), 0);
+    expect(kernel.setUserMemoryRegion(vm, 0, 0, 0, 2 * MIB, hva)).toBe(0);
+    const keys = new Uint8Array(SEGMENT + 1).fill(0x10);
+    expect(kernel.s390x!.setSkeys(vm, 0, keys.length, 0, keys)).toBe(0);
+    expect(kernel.s390x!.getSkeys(vm, 0, keys.length, 0, keys)).toBe(0);
+    expect([keys[0], keys[SEGMENT]]).toEqual([0x10, 0]);
   });
 
   it('is for a segment of user space, not of the guest', () => {
