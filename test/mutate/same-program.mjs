@@ -232,6 +232,42 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/arch/ppc64/model/htab-loops.ts',
+    code: 'clearEnd - to > SHORT_RUN',
+    as: 'clearEnd - to <= SHORT_RUN',
+    why: 'both ways clear the same',
+  },
+  {
+    file: 'lib/arch/ppc64/model/htab-loops.ts',
+    code: 'clearEnd - to',
+    as: 'clearEnd + to',
+    why: 'both ways clear the same',
+  },
+  {
+    file: 'lib/arch/ppc64/model/htab-loops.ts',
+    code: 'bytes < WORTHWHILE_BYTES',
+    as: 'bytes <= WORTHWHILE_BYTES',
+    why: 'both loops do the same',
+  },
+  {
+    file: 'lib/arch/ppc64/model/htab-pieces.ts',
+    code: 'this.#held < this.#needed',
+    as: 'false',
+    why: 'a chunk that is not whole is found to be so by going through it, too',
+  },
+  {
+    file: 'lib/arch/ppc64/model/htab-pieces.ts',
+    code: "{ return new DataView(bytes.buffer, bytes.byteOffset).getUint16(4, headers !== 'big'); }",
+    as: '{}',
+    why: 'a chunk that is not whole is found to be so by going through it, too',
+  },
+  {
+    file: 'lib/arch/ppc64/model/htab.ts',
+    code: 'entry instanceof Hpte',
+    as: 'false',
+    why: 'an entry is made of the values of the one that is there',
+  },
+  {
+    file: 'lib/arch/ppc64/model/htab-loops.ts',
     code: 'from < words.length',
     as: 'from <= words.length',
     why: 'behind the end is a header of nothing: undefined is 0 to the shifts',

@@ -207,7 +207,7 @@ describe('a table', () => {
     // Words are aligned, as everywhere.
     for (const at of [1, 2, 3]) {
       const bytes = new Uint8Array(2 ** 18 + 4).subarray(at, at + 2 ** 18);
-      expect(() => new Htab(18, bytes)).toThrow('"bytes.byteOffset"');
+      expect(() => new Htab(18, bytes)).toThrow(/"bytes.byteOffset" .* a multiple of 4/);
     }
     expect(new Htab(18, new Uint8Array(2 ** 18 + 4).subarray(4)).entryCount).toBe(16384);
   });

@@ -52,6 +52,16 @@ describe('an empty table', () => {
 });
 
 describe('runs', () => {
+  // Short ones and long ones are cleared in two ways.
+  it.each([1, 2, 40, 5000])('of %i invalid entries clear those, and no others', (count) => {
+    const table = new Htab(18);
+    for (let slot = 0; slot < 6000; slot++) table.setWords(slot, -1, 1, -1, slot << 12);
+    applyHtabStream(table, stream([100, [], count]));
+    const kept = [99, 100, 100 + count - 1, 100 + count].map((slot) => [table.get(slot).v, table.get(slot).r]);
+    const whole = (slot: number): bigint[] => [0xffff_ffff_0000_0001n, 0xffff_ffff_0000_0000n | BigInt(slot << 12)];
+    expect(kept).toEqual([whole(99), [0n, 0n], [0n, 0n], whole(100 + count)]);
+  });
+
   it('of valid entries are cut at 65535', () => {
     const table = new Htab(21);
     for (let slot = 10; slot < 70000; slot++) table.setWords(slot, 0, 1, 0, slot << 12);
@@ -125,6 +135,7 @@ describe('decoding', () => {
     ['an entry of which a doubleword is there', stream([0, [A, B], 0]).subarray(0, 32), 'truncated-entries', 0],
     ['more entries announced than there are', stream([0, [A], 0, 0xffff]), 'index', 0],
     ['slots beyond the end', stream([0, [A], 0], [16383, [B], 1]), 'index', 24],
+    ['an index at the end, and nothing there', stream([0, [A], 0], [16384, [], 0]), 'index', 24],
     ['an index beyond the end', stream([0xffff_ffff, [], 0]), 'index', 0],
     ['an entry without VALID', stream([5, [A, [B[0] & ~1n, B[1]]], 0]), 'not-valid', 24],
     ['a reserved segment size', stream([5, [[A[0] | (1n << 63n), A[1]]], 0]), 'segment-size', 8],
