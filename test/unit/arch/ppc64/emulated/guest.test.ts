@@ -1,20 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { load, store } from '../../../../../lib/emulated/guest.ts';
-import { CAP } from '../../../../../lib/uapi/capabilities.ts';
 import { ERRNO } from '../../../../../lib/uapi/errno.ts';
 import { EXIT, MAP, MEM, PROT } from '../../../../../lib/uapi/flags.ts';
 import { KVM_RUN } from '../../../../../lib/uapi/structs.ts';
-import { RELOCATED, relocatedVm, TestVm, vrma } from './vm.ts';
-
-/** A VM whose guest has entries of its own for real mode: the pages given, R and C clear. */
-function realModeVm(pages: readonly bigint[], pageSize = 4096): TestVm {
-  const vm = new TestVm({ order: 18, pageSize });
-  for (const ea of pages) {
-    const [slot, entry] = vrma(18, ea, 0x10n);
-    expect(vm.write(slot, [entry])).toBe(24);
-  }
-  return vm;
-}
+import { RELOCATED, realModeVm, relocatedVm, TestVm, vrma } from './vm.ts';
 
 describe('a guest in real mode', () => {
   it('gets entries for its memory when it has none, in the last slot of each group', () => {
@@ -231,87 +220,6 @@ it('a page that was changed through an entry is so for the next one that says C,
   expect(vm.hcall(0x08, 0x40_0000_0000n >> 1n, BigInt(slot), v, r | CHANGED)[0]).toBe(0n);
   expect(vm.hcall(0x08, 0x40_0000_0000n >> 1n, BigInt(other), otherV, otherR | CHANGED)[0]).toBe(0n);
   expect(vm.dirty()).toEqual([5]);
-});
-
-it('what was known of a page’s changes is forgotten with ALLOCATE_HTAB', () => {
-  const vm = realModeVm([0x5000n]);
-  vm.run(store(0x5000, 4, 1n));
-  const [slot, entry] = vrma(18, 0x5000n, 0x90n);
-  vm.write(slot, [], 1);
-  expect(vm.dirty()).toEqual([5]);
-  vm.write(slot, [entry]);
-  expect(vm.dirty()).toEqual([5]);
-  vm.ok(vm.ppc.allocateHtab(vm.vm, 18));
-  vm.write(slot, [entry]);
-  expect(vm.dirty()).toEqual([]);
-});
-
-it('what the log has taken of an entry stays in the guest’s view, and readers are told of it once', () => {
-  const vm = realModeVm([0x5000n]);
-  const fd = vm.reader();
-  vm.read(fd);
-  vm.run(store(0x5000, 4, 1n));
-  expect(vm.dirty()).toEqual([5]);
-  const [slot] = vrma(18, 0x5000n, 0n);
-  expect(vm.guestView(slot)[1]).toBe(0x5192n);
-  expect(vm.read(fd)).toMatchObject([{ index: slot, entries: [[expect.any(BigInt), 0x5192n]] }]);
-  expect(vm.read(fd)).toEqual([]);
-});
-
-it('what the processor had noted of a page that the host took is no news once the guest has cleared it', () => {
-  const vm = realModeVm([0x5000n]);
-  const CLEAR = [0x10, 0x14];
-  for (const nr of CLEAR) vm.ok(vm.kernel.enableCap(vm.vm, CAP.PPC_ENABLE_HCALL, 0, [nr, 1]));
-  vm.run(store(0x5000, 4, 1n));
-  vm.ok(vm.kernel.mprotect(vm.hva + 0x5000, 4096, PROT.NONE));
-  vm.run(load(0x5000, 4));
-  expect(vm.exit).toBe(-ERRNO.EFAULT);
-  for (const nr of CLEAR) vm.hcall(nr, 0n, BigInt(vrma(18, 0x5000n, 0n)[0]));
-  const fd = vm.reader();
-  expect(vm.read(fd)).not.toEqual([]);
-  expect(vm.read(fd)).toEqual([]);
-});
-
-it('a page that several entries map is dirty by each of them, also by one that a fault made writable', () => {
-  const vm = realModeVm([0x5000n]);
-  const [first] = vrma(18, 0x5000n, 0n);
-  const [second, [v]] = vrma(18, 0x6000n, 0n);
-  vm.write(second, [[v, 0x5012n]]);
-  const PROTECT = 0x18;
-  vm.run(load(0x6000, 4));
-  for (const pp of [3n, 2n]) expect(vm.hcall(PROTECT, pp, BigInt(second), 0n)).toEqual([0n]);
-  for (const address of [0x6000, 0x5000, 0x6000]) {
-    vm.run(store(address, 4, 1n));
-    expect(vm.dirty()).toEqual([5]);
-  }
-  vm.write(first, [], 1);
-  vm.run(store(0x6000, 4, 2n));
-  expect(vm.dirty()).toEqual([5]);
-  vm.slot(0, 0, 0);
-  vm.run(load(0x6000, 4));
-  expect([vm.exit, vm.exitReason]).toEqual([0, EXIT.MMIO]);
-});
-
-it('each memslot knows the entries of its own pages', () => {
-  const vm = realModeVm([0x5000n]);
-  // Both are in one group of the table.
-  const [slot, entry] = vrma(18, 0x800_5000n, 0x10n, 1);
-  const flags = MAP.PRIVATE | MAP.ANONYMOUS;
-  const other = vm.kernel.mmap(1 << 20, PROT.READ | PROT.WRITE, flags, -1, 0, 1 << 20, 0);
-  vm.slot(1, 0x800_0000, 1 << 20, MEM.LOG_DIRTY_PAGES, other);
-  vm.write(slot, [entry]);
-  const dirty = (): number[][] => [vm.dirty(0), vm.dirty(1)];
-  const stores = [store(0x5000, 4, 1n), store(0x800_5000, 4, 2n)];
-  vm.run(...stores);
-  expect(dirty()).toEqual([[5], [5]]);
-  vm.run(stores[1]!);
-  expect(dirty()).toEqual([[], [5]]);
-  vm.run(stores[0]!);
-  expect(dirty()).toEqual([[5], []]);
-  vm.write(slot, [], 1);
-  vm.run(stores[0]!);
-  expect(dirty()).toEqual([[5], []]);
-  expect(vm.run(load(0x5000, 4))).toEqual([1n]);
 });
 
 it('turning the log on again reports what was changed meanwhile', () => {

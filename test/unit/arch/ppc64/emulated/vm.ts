@@ -202,3 +202,13 @@ export function relocatedVm(entry: Partial<HpteFields>, state: { msr?: bigint; a
   }
   return vm;
 }
+
+/** A VM whose guest has entries of its own for real mode: the pages given, R and C clear. */
+export function realModeVm(pages: readonly bigint[], pageSize = 4096): TestVm {
+  const vm = new TestVm({ order: 18, pageSize });
+  for (const ea of pages) {
+    const [slot, entry] = vrma(18, ea, 0x10n);
+    vm.ok(vm.write(slot, [entry]));
+  }
+  return vm;
+}
