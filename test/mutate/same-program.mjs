@@ -448,6 +448,32 @@ export const SAME_PROGRAM = [
     why: 'nobody asks for this kind: it is one of those that are none of the others',
   },
   {
+    file: 'lib/emulated/backing.ts',
+    line: 'if (window !== undefined) new Uint8Array(',
+    code: 'window !== undefined',
+    as: 'true',
+    why: "an array over a window that isn't there is empty",
+  },
+  {
+    file: 'lib/emulated/host-memory.ts',
+    line: 'Math.min(length, this.available)',
+    code: 'backing.bring?.(inBacking, Math.min(length, this.available))',
+    as: 'backing.bring(inBacking, Math.min(length, this.available))',
+    why: 'files, which have none, came back before',
+  },
+  {
+    file: 'lib/emulated/frame-ranges.ts',
+    code: 'stop >= from',
+    as: 'stop > from',
+    why: 'ranges side by side hold the same frames as one',
+  },
+  {
+    file: 'lib/emulated/frame-ranges.ts',
+    code: 'start <= to',
+    as: 'start < to',
+    why: 'ranges side by side hold the same frames as one',
+  },
+  {
     file: 'lib/emulated/host-memory.ts',
     line: 'lastStartingAtOrBelow(this.#find(hva)?.areas ?? []',
     code: '[]',
