@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Kvm, type Vcpu, type Vm } from '../../../lib/index.ts';
-import { ERRNO, store } from '../../../lib/raw.ts';
+import { ERRNO, MEM, store } from '../../../lib/raw.ts';
 import { backends, UNIT } from '../handles/backends.ts';
 import { loadGuest, loadStores, runsGuests, runsOnProcessor, type Step } from '../handles/guests.ts';
 
@@ -138,6 +138,37 @@ describe.each(backends)('what the kernel forgets on $name', (backend) => {
       [3, UNIT / page, UNIT / page + 3].map((gfn) => ({ gfn, npages: 1 })),
     ]);
     expect(collected()).toEqual([]);
+  });
+
+  it('what was dirty of a region that goes is dirty only in the pages that another shows of it, before it or behind', () => {
+    const ram = kvm.mapAnonymous(3 * UNIT);
+    const gone = vm.memory.addRam(0, ram, { offset: UNIT, size: UNIT });
+    // All up to its end, and one unit out of its middle: whole pages of each kernel's.
+    vm.memory.addRam(4 * UNIT, ram, { size: 2 * UNIT });
+    vm.dirtyPages.start();
+    for (const gpa of [2 * page, UNIT - page]) vm.memory.writeU8(gpa, 1);
+    gone.remove();
+    expect(collected()).toEqual([(5 * UNIT) / page + 2, (6 * UNIT) / page - 1]);
+  });
+
+  it('a slot made anew with another size is another one, and the last one’s pages are told', () => {
+    const ram = kvm.mapAnonymous(2 * UNIT);
+    const place = {
+      slot: 5,
+      guestPhysAddr: 0,
+      memorySize: 2 * UNIT,
+      userspaceAddr: ram.hva,
+      flags: MEM.LOG_DIRTY_PAGES,
+    };
+    vm.setUserMemoryRegion(place);
+    vm.dirtyPages.start();
+    vm.memory.markDirty(3 * page, 1);
+    vm.setUserMemoryRegion({ ...place, memorySize: 0 });
+    vm.setUserMemoryRegion({ ...place, memorySize: UNIT });
+    expect(collected()).toEqual([3]);
+    expect(vm.dirtyPages.removed).toMatchObject([
+      { slot: { npages: (2 * UNIT) / page }, runs: [{ gfn: 3, npages: 1 }] },
+    ]);
   });
 
   it('a bind that is refused leaves dirty tracking as it was', () => {

@@ -118,6 +118,8 @@ describe('where an access was', () => {
     memory.dropViews();
     memory.readU32(start(0));
     expect(asked()).toEqual([1, 1]);
+    // Of memory that has no views of its own the window is one.
+    expect([...memory.slice(start(0) + 8, 4)]).toEqual([7, 0, 0, 0]);
   });
 
   it('ends where the region does, whose mapping goes on', () => {

@@ -405,6 +405,15 @@ describe('what a mapping is made of', () => {
     expect(() => kvm.mapFile(join(folder, 'none'))).toThrow(expect.objectContaining({ code: 'ENOENT' }));
   });
 
+  it('a new memfd may be descriptor 0', () => {
+    const memfd = kernel.memfdCreate('memory', UNIT, 0);
+    const { mmap } = kernel;
+    kernel.memfdCreate = () => 0;
+    kernel.mmap = (length, prot, flags, fd, ...place) =>
+      mmap.call(kernel, length, prot, flags, fd === 0 ? memfd : fd, ...place);
+    expect(kvm.mapMemfd(UNIT).fd).toBe(0);
+  });
+
   it('a descriptor that was given is closed when it can not be mapped', () => {
     const fd = kernel.memfdCreate('given', UNIT, 0);
     kernel.mmap = () => -ERRNO.ENOMEM;

@@ -305,6 +305,7 @@ describe('those who watch memslots', () => {
     const place = { slot: 3, guestPhysAddr: 0, memorySize: UNIT, userspaceAddr: ram.hva };
     const set = (change: object) => () => vm.memslots.set({ ...place, ...change });
     expect(toldBy(set({}))).toEqual([['added', 3]]);
+    expect('guestMemfd' in vm.memslots.get(3)!).toBe(false);
     expect(toldBy(set({ guestPhysAddr: 2 * UNIT }))).toEqual([
       ['changing', 3, false],
       ['moved', 3, 512],
@@ -332,6 +333,7 @@ it('a descriptor that is none of a VM has no reason in slots', () => {
   const ram = kvm.mapAnonymous(UNIT);
   vm.memory.addRam(0, ram);
   const place = { slot: 7, guestPhysAddr: 0, memorySize: UNIT, userspaceAddr: ram.hva };
+  vm.memslots.set({ ...place, slot: 9, guestPhysAddr: 2 * UNIT });
   const refusal = (errno: number): string => {
     kernel.setUserMemoryRegion = () => errno;
     try {
@@ -343,7 +345,7 @@ it('a descriptor that is none of a VM has no reason in slots', () => {
   };
   expect(refusal(-17)).toContain('overlaps');
   place.guestPhysAddr = UNIT;
-  // One that it only touches is not in its way.
+  // Those that it only touches are not in its way.
   expect(refusal(-17)).not.toContain('overlaps');
   place.guestPhysAddr = 0;
   for (const errno of [-9, -25]) expect(refusal(errno)).not.toContain('overlaps');

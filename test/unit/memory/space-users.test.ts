@@ -133,6 +133,11 @@ describe('those who follow an address space', () => {
     expect(stored).toEqual([[UNIT - 4, 0x0403_0201, 4]]);
   });
 
+  it('are told of changes by functions', () => {
+    const { space } = setUp();
+    expect(() => space.onChange(5 as never)).toThrow('"callback"');
+  });
+
   it('may leave out what they have no use for', () => {
     const { space, mapping } = setUp();
     const plain: SpaceUser = { closed: false, add() {}, remove() {}, move() {}, setReadOnly() {} };

@@ -215,6 +215,18 @@ describe('faults that are told', () => {
       expect(thrown).toHaveBeenCalledTimes(1);
       expect(thrown.mock.calls[0]![0]).toThrow(expect.objectContaining({ code: 'EIO', syscall: 'read' }));
       thrown.mockClear();
+      // What a handler throws for somebody else is one, too, where nobody asked to hear of it.
+      const ram = kvm.mapAnonymous(PAGE);
+      tell([message(FAULT, 0, ram.hva)]);
+      using __ = new PageFaults(ram, {
+        missing: () => {
+          throw new Error('there is no such page');
+        },
+      });
+      await setTimeout(20);
+      expect(thrown).toHaveBeenCalledTimes(1);
+      expect(thrown.mock.calls[0]![0]).toThrow('there is no such page');
+      thrown.mockClear();
       new PageFaults(kvm.mapAnonymous(PAGE), { missing: () => null }).close();
       await setTimeout(20);
       expect(thrown).not.toHaveBeenCalled();
