@@ -219,3 +219,14 @@ it('ESSA in migration mode is no use of CMMA, without which no values are told',
     [5, 1, 1023],
   ]);
 });
+
+it('6.12: pages of the last slot are still counted when that is gone, and the request is left as it is', () => {
+  const machine = withDirty('6.12', [40, 41]);
+  const before = get(machine, 0, 1);
+  expect(before.log).toEqual([40, 1, 1]);
+  expect(machine.slot(0, 0, 0, 0, 0)).toBe(0);
+  const log = BigUint64Array.of(7n, 64n, 0n);
+  // What is copied is a buffer that nobody has filled.
+  expect(machine.s390x.getCmmaBits(machine.vm, log, 0, new Uint8Array(64))).toBe(0);
+  expect([...log]).toEqual([7n, 64n, 1n]);
+});
