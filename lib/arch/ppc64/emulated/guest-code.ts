@@ -98,7 +98,7 @@ export class GuestCode {
   #stored({ target, size, reversed }: LoadStore): Uint8Array {
     const value = new DataView(new ArrayBuffer(16));
     value.setBigUint64(0, this.gpr(size === 16 ? target + 1 : target), true);
-    value.setBigUint64(8, this.gpr(target), true);
+    if (size === 16) value.setBigUint64(8, this.gpr(target), true);
     const bytes = new Uint8Array(value.buffer, 0, size);
     return reversed ? bytes.reverse() : bytes;
   }

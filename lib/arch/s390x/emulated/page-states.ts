@@ -168,7 +168,9 @@ export class PageStates implements MemoryObserver {
 
   /** Notes an access: the machine sets R, and C for a store, in the key of the page. */
   accessed(slot: EmulatedMemslot, gfn: number, store: boolean): void {
-    this.addBits(this.page(slot, gfn), this.#bitsOf(store));
+    const bits = this.#bitsOf(store);
+    // Most VMs have no keys, and each access comes here.
+    if (bits !== 0) this.addBits(this.page(slot, gfn), bits);
   }
 
   /** Notes that a translation read an entry of the guest's tables. */

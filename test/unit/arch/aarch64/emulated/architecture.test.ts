@@ -1,25 +1,19 @@
 import { expect, it } from 'vitest';
-import { EmulatedKernel } from '../../../../../lib/backends/emulated.ts';
 import { CAP } from '../../../../../lib/uapi/capabilities.ts';
 import { ERRNO } from '../../../../../lib/uapi/errno.ts';
 import { GUEST_MEMFD_FLAG } from '../../../../../lib/uapi/flags.ts';
+import { machineOf } from '../../../emulated/machine-of.ts';
 
-/** A kernel of a release, with a VM. */
-function machine(release: string) {
-  const kernel = new EmulatedKernel({ arch: 'aarch64', release });
-  const kvm = kernel.openKvm();
-  return { kernel, kvm, vm: kernel.createVm(kvm, 0) };
-}
+const machine = (release: string) => machineOf('aarch64', release);
 
 // `kvm_vm_ioctl_check_extension` in arch/arm64/kvm/arm.c of Linux 6.12.
 it('single registers and multiprocessing states are there', () => {
-  const { kernel, kvm } = machine('6.12');
-  expect([CAP.ONE_REG, CAP.MP_STATE].map((cap) => kernel.checkExtension(kvm, cap))).toEqual([1, 1]);
+  expect(machine('6.12').answers(CAP.ONE_REG, CAP.MP_STATE)).toEqual([1, 1]);
 });
 
 it('up to 512 vCPUs, each with an id below that', () => {
-  const { kernel, kvm, vm } = machine('7.2');
-  expect([CAP.MAX_VCPUS, CAP.MAX_VCPU_ID].map((cap) => kernel.checkExtension(kvm, cap))).toEqual([512, 512]);
+  const { kernel, vm, answers } = machine('7.2');
+  expect(answers(CAP.MAX_VCPUS, CAP.MAX_VCPU_ID)).toEqual([512, 512]);
   expect(kernel.createVcpu(vm, 511)).toBeGreaterThan(0);
   expect(kernel.createVcpu(vm, 512)).toBe(-ERRNO.EINVAL);
 });
@@ -27,10 +21,7 @@ it('up to 512 vCPUs, each with an id below that', () => {
 it('dirty rings came with 6.2, a mappable guest_memfd with 6.18', () => {
   const RING = [CAP.DIRTY_LOG_RING_ACQ_REL, CAP.DIRTY_LOG_RING_WITH_BITMAP];
   const MEMFD = [CAP.GUEST_MEMFD, CAP.GUEST_MEMFD_FLAGS];
-  const answers = (release: string): number[] => {
-    const { kernel, kvm } = machine(release);
-    return [...RING, ...MEMFD].map((cap) => kernel.checkExtension(kvm, cap));
-  };
+  const answers = (release: string): number[] => machine(release).answers(...RING, ...MEMFD);
   const flags = GUEST_MEMFD_FLAG.MMAP | GUEST_MEMFD_FLAG.INIT_SHARED;
   expect(answers('6.1')).toEqual([0, 0, 0, 0]);
   expect(answers('6.2')).toEqual([0x10_0000, 1, 0, 0]);

@@ -1,15 +1,9 @@
 import { expect, it } from 'vitest';
-import { EmulatedKernel } from '../../../../../lib/backends/emulated.ts';
 import { CAP } from '../../../../../lib/uapi/capabilities.ts';
 import { ERRNO } from '../../../../../lib/uapi/errno.ts';
+import { machineOf } from '../../../emulated/machine-of.ts';
 
-/** A kernel of a release, with a VM, and what it says of capabilities. */
-function machine(release: string) {
-  const kernel = new EmulatedKernel({ arch: 's390x', release });
-  const kvm = kernel.openKvm();
-  const vm = kernel.createVm(kvm, 0);
-  return { kernel, vm, answers: (...caps: number[]): number[] => caps.map((cap) => kernel.checkExtension(kvm, cap)) };
-}
+const machine = (release: string) => machineOf('s390x', release);
 
 // `kvm_vm_ioctl_check_extension` in arch/s390/kvm/kvm-s390.c of Linux 6.12; what was asked of real kernels is elsewhere.
 it('what every kernel has', () => {
