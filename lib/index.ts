@@ -25,6 +25,7 @@ export type { S390xRegName, S390xRegs } from './arch/s390x/model/registers.ts';
 export type { X86_64DescriptorTable, X86_64Regs, X86_64Segment, X86_64Sregs } from './arch/x86_64/model/registers.ts';
 export { type OpenOptions, openCalls } from './backends/open.ts';
 export { KvmError, type KvmErrorInfo, ProgramInterruption, type ProgramInterruptionInfo } from './base/errors.ts';
+export { type Range, RangeTable } from './base/range-table.ts';
 export type { SomeRegisters } from './base/registers.ts';
 export type { AttachedVm, VcpuToken } from './handles/attached-vm.ts';
 export type { Capability } from './handles/capabilities.ts';
@@ -53,7 +54,6 @@ export type { DeviceOptions, FileOptions, MemfdOptions, MemoryKind, MemoryOption
 export type { Memslot, Memslots, UserMemoryRegion } from './memory/memslots.ts';
 export { type HandledRegion, HandlerError, MmioBus, type MmioHandlers, type MmioRegion } from './memory/mmio-bus.ts';
 export { type FaultedPage, type PageContents, type PageFaultHandlers, PageFaults } from './memory/page-faults.ts';
-export { type Range, RangeTable } from './memory/range-table.ts';
 export type { GuestPages, MemoryRegion, StoreHandler } from './memory/region.ts';
 export type { Hole, Region, RegionOptions, RegionSet, RegionSetOptions } from './memory/region-set.ts';
 export { type MappedPiece, Reservation } from './memory/reservation.ts';

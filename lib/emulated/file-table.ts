@@ -7,9 +7,9 @@ const FIRST_FD = 0x10_0000;
 /** What a process has open, by its descriptors. */
 export class FileTable {
   readonly #files = new Map<number, OpenFile>();
-  readonly #freeFds: number[] = [];
   readonly #maxFds: number;
-  #nextFd = FIRST_FD;
+  /** None below it is free. */
+  #lowestFree = FIRST_FD;
 
   /** @param maxFds descriptors that may be open at once (RLIMIT_NOFILE) */
   constructor(maxFds: number) {
@@ -38,8 +38,10 @@ export class FileTable {
       return -ERRNO.EMFILE;
     }
     // The lowest free number, as POSIX has it.
-    const fd = this.#freeFds.length === 0 ? this.#nextFd++ : this.#freeFds.splice(lowest(this.#freeFds), 1)[0]!;
+    let fd = this.#lowestFree;
+    while (this.#files.has(fd)) fd++;
     this.#files.set(fd, file);
+    this.#lowestFree = fd + 1;
     return fd;
   }
 
@@ -47,13 +49,9 @@ export class FileTable {
     const file = this.#files.get(fd);
     if (file === undefined) return -ERRNO.EBADF;
     this.#files.delete(fd);
-    this.#freeFds.push(fd);
+    this.#lowestFree = Math.min(this.#lowestFree, fd);
     file.polled?.settle(-ERRNO.EBADF);
     file.released?.();
     return 0;
   }
-}
-
-function lowest(fds: readonly number[]): number {
-  return fds.indexOf(Math.min(...fds));
 }

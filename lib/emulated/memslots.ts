@@ -1,3 +1,4 @@
+import { RangeTable } from '../base/range-table.ts';
 import type { KnownMemslot } from '../rules/memslot.ts';
 import { MEM } from '../uapi/flags.ts';
 import type { MemoryBacking } from './backing.ts';
@@ -29,6 +30,15 @@ export class EmulatedMemslot implements KnownMemslot {
     this.dirty = new SlotDirty(npages);
   }
 
+  /** Its first frame, and the one behind its last. */
+  get start(): number {
+    return this.baseGfn;
+  }
+
+  get end(): number {
+    return this.baseGfn + this.npages;
+  }
+
   get logged(): boolean {
     return (this.flags & MEM.LOG_DIRTY_PAGES) !== 0;
   }
@@ -52,10 +62,10 @@ export interface GuestMemfdPages {
   readonly bindings: { slot: EmulatedMemslot; start: number; end: number }[];
 }
 
-/** The memslots of one address space: by id, and by guest frame number in a sorted array. */
+/** The memslots of one address space: by id, and by guest frame number. */
 export class MemslotSet {
   readonly #byId = new Map<number, EmulatedMemslot>();
-  readonly #sorted: EmulatedMemslot[] = [];
+  readonly #byFrame = new RangeTable<EmulatedMemslot>();
   #last: EmulatedMemslot | undefined;
 
   get(id: number): EmulatedMemslot | undefined {
@@ -63,22 +73,22 @@ export class MemslotSet {
   }
 
   get size(): number {
-    return this.#sorted.length;
+    return this.#byFrame.length;
   }
 
   /** In ascending order of guest address. */
   [Symbol.iterator](): IterableIterator<EmulatedMemslot> {
-    return this.#sorted[Symbol.iterator]();
+    return this.#byFrame.entries[Symbol.iterator]();
   }
 
   add(slot: EmulatedMemslot): void {
     this.#byId.set(slot.id, slot);
-    this.#sorted.splice(this.#after(slot.baseGfn), 0, slot);
+    this.#byFrame.insert(slot);
   }
 
   delete(slot: EmulatedMemslot): void {
     this.#byId.delete(slot.id);
-    this.#sorted.splice(this.#after(slot.baseGfn) - 1, 1);
+    this.#byFrame.remove(slot);
     this.#last = undefined;
   }
 
@@ -92,31 +102,13 @@ export class MemslotSet {
   find(gfn: number): EmulatedMemslot | undefined {
     const last = this.#last;
     if (last !== undefined && gfn >= last.baseGfn && gfn < last.baseGfn + last.npages) return last;
-    const slot = this.#sorted[this.#after(gfn) - 1];
-    if (slot === undefined || gfn >= slot.baseGfn + slot.npages) return undefined;
-    this.#last = slot;
+    const slot = this.#byFrame.find(gfn);
+    if (slot !== undefined) this.#last = slot;
     return slot;
   }
 
   /** A slot other than `except` with pages in [baseGfn, baseGfn + npages). */
   overlapping(baseGfn: number, npages: number, except: number): EmulatedMemslot | undefined {
-    for (let i = Math.max(0, this.#after(baseGfn) - 1); i < this.#sorted.length; i++) {
-      const slot = this.#sorted[i]!;
-      if (slot.baseGfn >= baseGfn + npages) return undefined;
-      if (slot.id !== except && slot.baseGfn + slot.npages > baseGfn) return slot;
-    }
-    return undefined;
-  }
-
-  /** Index of the first slot that begins after `gfn`. */
-  #after(gfn: number): number {
-    let low = 0;
-    let high = this.#sorted.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.#sorted[middle]!.baseGfn <= gfn) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    return this.#byFrame.overlapping(baseGfn, baseGfn + npages, this.#byId.get(except));
   }
 }

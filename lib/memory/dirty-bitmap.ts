@@ -1,4 +1,5 @@
 import type { KvmCalls } from '../calls/kvm-calls.ts';
+import { forEachBit } from './bitmap-loops.ts';
 import { Mapping } from './mapping.ts';
 
 const NO_WORDS = new Uint32Array(0);
@@ -35,6 +36,11 @@ export class DirtyBitmap {
 
   set(page: number): void {
     this.bytes[page >> 3]! |= 1 << (page & 7);
+  }
+
+  /** Calls back for every page of [first, end) that is set, in ascending order, and maybe for some beside them. */
+  forEachIn(first: number, end: number, callback: (page: number) => void): void {
+    forEachBit(this.words.subarray(first >>> 5, (end + 31) >>> 5), first & ~31, callback);
   }
 
   clear(): void {

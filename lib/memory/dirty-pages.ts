@@ -1,6 +1,7 @@
 import { inspect } from 'node:util';
 import { checkBoolean, checkFunction, checkInstance, checkObject, checkSize, toU64 } from '../base/arguments.ts';
 import { KvmError, outOfRange } from '../base/errors.ts';
+import { type Range, RangeTable } from '../base/range-table.ts';
 import { counted } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
 import { callFailure } from '../calls/failure.ts';
@@ -16,9 +17,8 @@ import type { DirtyRing } from './dirty-ring.ts';
 import { splitGpa } from './gpa.ts';
 import type { Memslot, MemslotWatcher } from './memslots.ts';
 import { PageSet } from './page-set.ts';
-import { type Range, RangeTable } from './range-table.ts';
 import type { RegionSet } from './region-set.ts';
-import { type SlotAlias, slotAliases, spreadDirt } from './slot-aliases.ts';
+import { type SharedPart, sharedParts, spreadDirt } from './slot-aliases.ts';
 import type { SpaceSlots } from './space-slots.ts';
 
 /** A run of guest frames that are dirty. */
@@ -100,12 +100,12 @@ export class DirtyPages implements MemslotWatcher {
   readonly #bySlot = new Map<Memslot, SlotLog>();
   /** By the last collect. */
   #removed: readonly RemovedPages[] = [];
-  /** Since the last collect. */
-  #gone: GoneSlot[] = [];
+  /** Since the last collect, by their first frames; of one, in the order in which they went. */
+  readonly #gone = new Map<number, GoneSlot[]>();
   /** Since the last collect: written by us, harvested from rings, and what the kernel said before it forgot. */
   #pending = new PageSet();
-  /** Slots that show the same host memory; undefined after slots came or went. */
-  #aliases: readonly SlotAlias[] | undefined;
+  /** What slots show of each other's host memory; undefined after slots came or went. */
+  #shared: readonly SharedPart<SlotLog>[] | undefined;
   #started = false;
   /** Why there is nothing to collect any more. */
   #ended: string | undefined;
@@ -173,7 +173,7 @@ export class DirtyPages implements MemslotWatcher {
     if (this.#tracking.ringBytes !== 0) this.harvest();
     if (this.#usesBitmaps) this.#fetchAll(clear);
     else for (const { bitmap } of this.#logs.entries) bitmap.clear();
-    const gone = this.#gone.filter(({ pending }) => !pending.empty);
+    const gone = [...this.#gone.values()].flat().filter(({ pending }) => !pending.empty);
     this.#removed = gone.map(({ log, pending }) => ({ slot: log.slot, runs: runsOf(pending) }));
     if (gone.length > 0) this.#tellOthersOf(gone);
     this.#forgetGone();
@@ -182,8 +182,12 @@ export class DirtyPages implements MemslotWatcher {
       log?.bitmap.set(gfn - log.start);
     });
     this.#pending.clear();
-    this.#aliases ??= slotAliases(this.#logs.entries, this.#space.pageSize);
-    spreadDirt(this.#aliases);
+    this.#shared ??= sharedParts(this.#logs.entries, this.#space.pageSize);
+    spreadDirt(
+      this.#shared,
+      ({ log, page, npages }, see) => log.bitmap.forEachIn(page, page + npages, see),
+      (log, page) => log.bitmap.set(page),
+    );
     return this;
   }
 
@@ -332,7 +336,7 @@ export class DirtyPages implements MemslotWatcher {
   slotAdded(slot: Memslot): void {
     if (slot.asId !== this.#slots.asId || (slot.flags & MEM.LOG_DIRTY_PAGES) === 0) return;
     const log = new SlotLog(slot, this.#resurrect(slot) ?? new DirtyBitmap(this.#slots.memslots.calls, slot.npages));
-    this.#aliases = undefined;
+    this.#shared = undefined;
     this.#bySlot.set(slot, log);
     this.#logs.insert(log);
   }
@@ -369,10 +373,13 @@ export class DirtyPages implements MemslotWatcher {
   slotRemoved(slot: Memslot): void {
     const log = this.#bySlot.get(slot);
     if (log === undefined) return;
-    this.#aliases = undefined;
+    this.#shared = undefined;
     this.#bySlot.delete(slot);
     this.#logs.remove(log);
-    this.#gone.push({ log, pending: this.#pending.take(log.start, log.end) });
+    const gone = { log, pending: this.#pending.take(log.start, log.end) };
+    const others = this.#gone.get(log.start);
+    if (others === undefined) this.#gone.set(log.start, [gone]);
+    else others.push(gone);
   }
 
   /** @internal The VM is closed, or has other memory: nothing of this is its any more. */
@@ -424,10 +431,11 @@ export class DirtyPages implements MemslotWatcher {
 
   /** The bitmap of a slot that is made anew, as it was; what was pending is so again. */
   #resurrect(slot: Memslot): DirtyBitmap | undefined {
+    const gone = this.#gone.get(slot.baseGfn) ?? [];
     // The one that went last: the same memory may have gone from there before.
-    const index = this.#gone.findLastIndex(({ log }) => log.isOf(slot));
+    const index = gone.findLastIndex(({ log }) => log.isOf(slot));
     if (index < 0) return undefined;
-    const [{ log, pending }] = this.#gone.splice(index, 1) as [GoneSlot];
+    const [{ log, pending }] = gone.splice(index, 1) as [GoneSlot];
     this.#pending.addAll(pending);
     return log.bitmap;
   }
@@ -435,18 +443,22 @@ export class DirtyPages implements MemslotWatcher {
   /** What was dirty of slots that went may be shown by others. */
   #tellOthersOf(gone: readonly GoneSlot[]): void {
     const pendingOf = new Map(gone.map(({ log, pending }) => [log, pending] as const));
-    const all = [...pendingOf.keys(), ...this.#logs.entries];
-    for (const { from, fromPage, to, toPage, npages } of slotAliases(all, this.#space.pageSize)) {
-      if (pendingOf.has(to)) continue;
-      pendingOf.get(from)?.forEach((gfn) => {
-        const page = gfn - from.start - fromPage;
-        if (page >= 0 && page < npages) to.bitmap.set(page + toPage);
-      });
-    }
+    spreadDirt(
+      sharedParts([...pendingOf.keys(), ...this.#logs.entries], this.#space.pageSize),
+      ({ log }, see) => {
+        pendingOf.get(log)?.forEach((gfn) => {
+          see(gfn - log.start);
+        });
+      },
+      (log, page) => {
+        if (!pendingOf.has(log)) log.bitmap.set(page);
+      },
+    );
   }
 
   #forgetGone(): void {
-    for (const { log } of this.#gone.splice(0)) log.bitmap.close();
+    for (const { log } of [...this.#gone.values()].flat()) log.bitmap.close();
+    this.#gone.clear();
   }
 
   /** Keeps what the kernel knows of a slot; false when it doesn't say. */

@@ -213,31 +213,35 @@ export class Locator<R extends MemoryRange> {
 
   #seek(gpa: number, size: number): number {
     const { ranges } = this.#lookup;
+    if (gpa > Number.MAX_SAFE_INTEGER) return -1;
+    if (this.#buckets.length === 0) {
+      const range = ranges.find(gpa);
+      if (range === undefined) return -1;
+      if (ranges.length === 1 || ++this.#seeks <= ranges.length) return this.#look(range, 0, gpa, size);
+      this.#givePlaces();
+    }
     const entry = ranges.indexOf(gpa);
-    if (entry < 0 || gpa > Number.MAX_SAFE_INTEGER) return -1;
-    if (this.#buckets.length === 0 && ranges.length > 1 && ++this.#seeks > ranges.length) this.#givePlaces();
-    const place = this.#buckets.length === 0 ? 0 : entry + 1;
+    if (entry < 0) return -1;
+    const place = entry + 1;
     const at = this.#inPlace(place, gpa, size);
-    if (at < 0) return this.#look(entry, place, gpa, size);
+    if (at < 0) return this.#look(ranges.entries[entry]!, place, gpa, size);
     this.#place = place;
     return at;
   }
 
   /** Asks the range for its window, and remembers that. */
-  #look(entry: number, place: number, gpa: number, size: number): number {
-    const { ranges } = this.#lookup;
-    const { offset, mapping } = ranges.entries[entry]!;
+  #look({ start, end, offset, mapping }: R, place: number, gpa: number, size: number): number {
     // Where byte 0 of the mapping would be.
-    const origin = ranges.startAt(entry) - offset;
+    const origin = start - offset;
     const index = Math.floor((gpa - origin) / VIEW_WINDOW);
     const window = mapping.window(index);
     if (window === undefined) return -1;
     const base = origin + index * VIEW_WINDOW;
-    const high = Math.min(window.length, Math.min(ranges.endAt(entry), Number.MAX_SAFE_INTEGER) - base);
+    const high = Math.min(window.length, Math.min(end, Number.MAX_SAFE_INTEGER) - base);
     this.#windows[place] = window;
     this.#views[place] = window.view;
     this.#bounds[BOUNDS * place + BASE] = base;
-    this.#bounds[BOUNDS * place + LOW] = Math.max(0, ranges.startAt(entry) - base);
+    this.#bounds[BOUNDS * place + LOW] = Math.max(0, start - base);
     this.#bounds[BOUNDS * place + HIGH] = high;
     this.#bounds[BOUNDS * place + HVA] = window.hva;
     this.#place = place;

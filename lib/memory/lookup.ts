@@ -1,6 +1,6 @@
+import type { Range, RangeTable } from '../base/range-table.ts';
 import type { SplitGpa } from './gpa.ts';
 import type { MemoryWindow } from './memory-window.ts';
-import type { Range, RangeTable } from './range-table.ts';
 
 /** Host memory as access needs it. */
 export interface HostMemory {

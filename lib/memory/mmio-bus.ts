@@ -13,11 +13,11 @@ import {
   normalU64,
 } from '../base/arguments.ts';
 import { hex, hexRange, invalidArgType, invalidReturnValue, KvmError, outOfRange } from '../base/errors.ts';
+import { type Range, RangeTable } from '../base/range-table.ts';
 import { counted, table } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { exactEnd, exactGpa, splitGpa } from './gpa.ts';
-import { type Range, RangeTable } from './range-table.ts';
 
 /** What a device does with the guest's loads and stores. Values of up to 4 bytes are numbers, longer ones bigints. */
 export interface MmioHandlers {

@@ -45,6 +45,22 @@ export class PageSet {
     }
   }
 
+  /** Calls back for every frame of [first, end), in ascending order. */
+  forEachIn(first: number, end: number, callback: (gfn: number) => void): void {
+    for (let gfn = first; gfn < end; ) {
+      const base = Math.floor(gfn / CHUNK_PAGES) * CHUNK_PAGES;
+      const stop = Math.min(end, base + CHUNK_PAGES);
+      const chunk = this.#chunks.get(base / CHUNK_PAGES);
+      for (let word = (gfn - base) >>> 5; chunk !== undefined && word * 32 < stop - base; word++) {
+        for (let bits = chunk[word]!; bits !== 0; bits &= bits - 1) {
+          const found = base + word * 32 + (31 - Math.clz32(bits & -bits));
+          if (found >= gfn && found < stop) callback(found);
+        }
+      }
+      gfn = stop;
+    }
+  }
+
   /** Takes the frames of [first, end) out: a set of those, which are gone through in ascending order. */
   take(first: number, end: number): PageSet {
     const taken = new PageSet();

@@ -10,6 +10,7 @@ import {
 } from '../base/arguments.ts';
 import { callBack } from '../base/callback.ts';
 import { hex, hexRange, invalidReturnValue, KvmError } from '../base/errors.ts';
+import { RangeTable } from '../base/range-table.ts';
 import { counted, humanSize, table } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
 import { isClosed } from '../calls/failure.ts';
@@ -20,7 +21,6 @@ import { checkMemoryOptions, GuestMemory } from './guest-memory.ts';
 import type { MemoryLookup } from './lookup.ts';
 import { Mapping } from './mapping.ts';
 import { HandlerError, MmioBus, type MmioHandlers, type MmioRegion, takeValue } from './mmio-bus.ts';
-import { RangeTable } from './range-table.ts';
 import {
   checkGuestPages,
   type GuestPages,
@@ -286,7 +286,7 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
     this.#group = outer;
     if (outer === undefined) this.#commit(group.changes);
     else {
-      outer.changes.push(...group.changes);
+      for (const change of group.changes) outer.changes.push(change);
       outer.undo.add(() => group.undo.takeBack(undefined));
     }
     this.letGo();
@@ -479,7 +479,7 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
     const numbered = changes.map((change) => ({ generation, ...change }));
     this.#conclude();
     this.committed(numbered);
-    this.#untold.push(...numbered);
+    for (const change of numbered) this.#untold.push(change);
     this.#tellUntold();
     for (const { kind, region } of changes) if (kind === 'remove') region.mapping.unpin();
   }
@@ -487,7 +487,9 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
   #tellUntold(): void {
     if (this.#telling) return;
     this.#telling = true;
-    for (let next = this.#untold.shift(); next !== undefined; next = this.#untold.shift()) this.#tell(next);
+    // Those that callbacks make come behind.
+    for (const change of this.#untold) this.#tell(change);
+    this.#untold.length = 0;
     this.#telling = false;
   }
 
@@ -591,7 +593,8 @@ function narrow(value: bigint): U64 {
 function describe(table: RangeTable<MemoryRegion>, bus: MmioBus, at: SplitGpa): string {
   const mmio = bus.find(joinGpa(at));
   if (mmio !== undefined) return `that is ${mmio}, which has no memory`;
-  const index = table.lastAtOrBelow(at.page);
-  const near = [table.entries[index], table.entries[index + 1]].filter((region) => region !== undefined);
+  const below = table.atOrBelow(at.page);
+  const above = table.overlapping(below?.end ?? 0, Number.POSITIVE_INFINITY);
+  const near = [below, above].filter((region) => region !== undefined);
   return near.length === 0 ? 'there are no memory regions' : `there is no memory; the nearest is ${near.join(' and ')}`;
 }

@@ -1,9 +1,9 @@
 import { hex, hexRange, KvmError } from '../base/errors.ts';
+import { type Range, RangeTable } from '../base/range-table.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { GuestMemory } from '../memory/guest-memory.ts';
 import type { MemoryRange } from '../memory/lookup.ts';
 import { Mapping } from '../memory/mapping.ts';
-import { type Range, RangeTable } from '../memory/range-table.ts';
 import type { Descriptor } from '../sharing/descriptor.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { LoggedPages } from './log.ts';

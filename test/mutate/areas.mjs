@@ -36,9 +36,9 @@ export const AREAS = [
   },
   {
     name: 'memory',
-    sources: /^memory\/.*\.ts$/,
+    sources: /^(memory\/.*|base\/range-table)\.ts$/,
     tests:
-      /^(unit\/(memory\/(?!hugetlb|served-processes).*|handles\/(?!everything-attacked|lifetimes).*|sharing\/(address-space|binding|change))|property\/typed-memory)\.test/,
+      /^(unit\/(memory\/(?!hugetlb|served-processes).*|handles\/(?!everything-attacked|lifetimes).*|sharing\/(address-space|binding|change)|base\/range-table)|property\/typed-memory)\.test/,
     leftOut: /on (emulated )?(s390x|aarch64|riscv64)|on emulated ppc64, 4K|typed layer on ppc64/,
     sample: 14,
   },

@@ -875,30 +875,6 @@ export const SAME_PROGRAM = [
     why: 'the chunk of before is looked for again',
   },
   {
-    file: 'lib/memory/range-table.ts',
-    code: 'high >= FIRST_BUCKETS && ++this.#searches > high',
-    as: 'true',
-    why: 'the index makes a search shorter, and finds the same',
-  },
-  {
-    file: 'lib/memory/range-table.ts',
-    code: 'high >= FIRST_BUCKETS && ++this.#searches > high',
-    as: 'false',
-    why: 'the index makes a search shorter, and finds the same',
-  },
-  {
-    file: 'lib/memory/range-table.ts',
-    code: 'high >= FIRST_BUCKETS',
-    as: 'true',
-    why: 'the index makes a search shorter, and finds the same',
-  },
-  {
-    file: 'lib/memory/range-table.ts',
-    code: 'high >= FIRST_BUCKETS',
-    as: 'high < FIRST_BUCKETS',
-    why: 'the index makes a search shorter, and finds the same',
-  },
-  {
     file: 'lib/memory/region-set.ts',
     code: 'ranges[next]!.start < region.start',
     as: 'ranges[next]!.start <= region.start',
@@ -985,12 +961,6 @@ export const SAME_PROGRAM = [
     code: 'done === part.length',
     as: 'false',
     why: 'one more call moves nothing',
-  },
-  {
-    file: 'lib/memory/range-table.ts',
-    code: '++this.#searches',
-    as: '--this.#searches',
-    why: 'the index makes a search shorter, and finds the same',
   },
   {
     file: 'lib/memory/region-set.ts',
@@ -1147,24 +1117,6 @@ export const SAME_PROGRAM = [
     code: 'count < wanted',
     as: 'count <= wanted',
     why: 'the quick way for pieces of one length: the others are moved one by one',
-  },
-  {
-    file: 'lib/memory/range-table.ts',
-    code: 'before.length !== 0',
-    as: 'false',
-    why: 'the index makes a search shorter, and finds the same',
-  },
-  {
-    file: 'lib/memory/range-table.ts',
-    code: '{ if (!(at >= this.#first)) return -1; const bucket = Math.min((at - this.#first) * this.#scale, before.length - 2) | 0; low = before[bucket]! - 1; high = before[bucket + 1]! - 1; }',
-    as: '{}',
-    why: 'the index makes a search shorter, and finds the same',
-  },
-  {
-    file: 'lib/memory/slot-aliases.ts',
-    code: 'open.length > 0',
-    as: 'true',
-    why: 'of nothing, nothing is left',
   },
   {
     file: 'lib/memory/space-slots.ts',
@@ -1664,12 +1616,6 @@ export const SAME_PROGRAM = [
     why: 'that is no multiple of a page',
   },
   {
-    file: 'lib/memory/slot-aliases.ts',
-    code: 'open.length > 0',
-    as: 'open.length >= 0',
-    why: 'of none, none are left',
-  },
-  {
     file: 'lib/memory/dirty-pages.ts',
     code: 'next === 0',
     as: 'false',
@@ -1695,16 +1641,10 @@ export const SAME_PROGRAM = [
     why: 'the quick way for small values: the careful one comes to the same',
   },
   {
-    file: 'lib/memory/range-table.ts',
+    file: 'lib/base/range-table.ts',
     code: 'index >= 0',
     as: 'true',
     why: 'nothing is below what there is not: NaN',
-  },
-  {
-    file: 'lib/memory/range-table.ts',
-    code: 'high >= FIRST_BUCKETS && ++this.#searches > high',
-    as: 'high >= FIRST_BUCKETS || ++this.#searches > high',
-    why: 'when the index is made is a matter of speed',
   },
   {
     file: 'lib/arch/s390x/emulated/cmma-dirty.ts',
@@ -1925,6 +1865,30 @@ export const SAME_PROGRAM = [
     code: 'first < end',
     as: 'true',
     why: 'of no frames nothing is noted',
+  },
+  {
+    file: 'lib/base/range-table.ts',
+    code: 'this.#whole === undefined && ++this.#searches <= this.#length',
+    as: 'true',
+    why: 'pieces and the whole have the same ranges: which is searched is a matter of speed',
+  },
+  {
+    file: 'lib/base/range-table.ts',
+    code: 'this.#whole === undefined && ++this.#searches <= this.#length',
+    as: 'false',
+    why: 'pieces and the whole have the same ranges: which is searched is a matter of speed',
+  },
+  {
+    file: 'lib/base/range-table.ts',
+    code: 'before.length === 0',
+    as: 'true',
+    why: 'the index makes a search shorter, and finds the same',
+  },
+  {
+    file: 'lib/base/range-table.ts',
+    code: 'this.#length > FIRST_BUCKETS && ++this.#searches > this.#length',
+    as: 'false',
+    why: 'the index makes a search shorter, and finds the same',
   },
   {
     file: 'lib/arch/s390x/emulated/vm-state.ts',

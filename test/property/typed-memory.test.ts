@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { RangeTable } from '../../lib/base/range-table.ts';
 import { type AddressSpace, Kvm, type MemoryRegion } from '../../lib/index.ts';
 import {
   type BitmapLoops,
@@ -12,7 +13,6 @@ import { DirtyBitmap } from '../../lib/memory/dirty-bitmap.ts';
 import { advance, exactGpa, joinGpa, splitGpa } from '../../lib/memory/gpa.ts';
 import { putValue, takeValue } from '../../lib/memory/mmio-bus.ts';
 import { PageSet } from '../../lib/memory/page-set.ts';
-import { RangeTable } from '../../lib/memory/range-table.ts';
 import { EmulatedKernel, loadNative } from '../../lib/raw.ts';
 
 const PAGE = 4096;

@@ -82,7 +82,7 @@ export class DirtyMeter {
     define('collect', (...args: Parameters<DirtyPages['collect']>) => {
       this.#leave();
       collect.apply(pages, args);
-      this.#seen.push(...pages.runs());
+      for (const run of pages.runs()) this.#seen.push(run);
       return pages;
     });
     Object.defineProperty(pages, 'started', { get: () => !this.#isOurs && this.#isOn, configurable: true });

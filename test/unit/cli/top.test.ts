@@ -78,6 +78,18 @@ describe('what a guest does', () => {
     expect([...dirty.collect().pages()]).toEqual([]);
   });
 
+  it("counts others' dirty pages, however many runs of them there are", () => {
+    const kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    const vm = kvm.createVm();
+    const pages = 280_000;
+    vm.memory.addRam(0, kvm.mapAnonymous(pages * 4096), { name: 'low' });
+    using meter = new Meter({ kvm, vm, exits: new ExitCounts(kvm.calls) });
+    using dirty = vm.dirtyPages.start();
+    for (let page = 0; page < pages; page += 2) vm.memory.writeU8(page * 4096, 1);
+    dirty.collect();
+    expect(row(lookAsText(meter.look()), 'low')?.at(-1)).toBe('50%');
+  });
+
   it('takes no dirty page from who begins to collect meanwhile', () => {
     const { vcpu, ...all } = measured(4);
     const { dirtyPages } = all.vm;

@@ -25,7 +25,6 @@ const INNER: Readonly<Record<string, readonly string[]>> = {
     'lib/memory/dirty-ring.ts',
     'lib/memory/gpa.ts',
     'lib/memory/page-set.ts',
-    'lib/memory/range-table.ts',
     'lib/memory/slot-aliases.ts',
     'lib/memory/undo.ts',
     'lib/memory/values.ts',

@@ -47,6 +47,23 @@ describe('the bitmap of a slot', () => {
     }
   });
 
+  it('tells of all pages of a range that are set, and of others only in the words at its ends', () => {
+    const bitmap = new DirtyBitmap(calls, 300);
+    const seenIn = (first: number, end: number): number[] => {
+      const seen: number[] = [];
+      bitmap.forEachIn(first, end, (page) => {
+        seen.push(page);
+      });
+      return seen;
+    };
+    expect(seenIn(0, 300)).toEqual([]);
+    for (const page of [0, 31, 32, 95, 96, 299]) bitmap.set(page);
+    expect(seenIn(0, 300)).toEqual([0, 31, 32, 95, 96, 299]);
+    expect(seenIn(32, 96)).toEqual([32, 95]);
+    expect(seenIn(40, 97)).toEqual([32, 95, 96]);
+    expect(seenIn(33, 34)).toEqual([32]);
+  });
+
   it('has memory that ends with it when it is large', () => {
     // 2^19 pages are 64 KiB of bits; 64 more are 8 bytes more, and not a whole page.
     for (const npages of [2 ** 19, 2 ** 19 + 64]) {

@@ -44,6 +44,28 @@ it('pages are taken out of it, and are a set of their own', () => {
   expect(pagesOf(set)).toEqual([0, CHUNK + 7, 2 ** 40]);
 });
 
+it.each([
+  [0, 1],
+  [0, 2 ** 41],
+  [5, 32],
+  [6, 31],
+  [31, 33],
+  [CHUNK - 1, CHUNK + 7],
+  [CHUNK, 5 * CHUNK],
+  [CHUNK + 8, 5 * CHUNK + 1],
+  [7, 7],
+])('those from %i to %i are gone through in ascending order, and stay', (first, end) => {
+  const set = new PageSet();
+  const pages = [0, 5, 31, 32, CHUNK - 1, CHUNK, CHUNK + 7, 5 * CHUNK, 2 ** 30];
+  for (const gfn of [...pages].reverse()) set.add(gfn);
+  const seen: number[] = [];
+  set.forEachIn(first, Math.min(end, 2 ** 31), (gfn) => {
+    seen.push(gfn);
+  });
+  expect(seen).toEqual(pages.filter((gfn) => gfn >= first && gfn < end));
+  expect(pagesOf(set)).toEqual(pages);
+});
+
 it('it is empty until something is added, and when it was cleared', () => {
   const set = new PageSet();
   expect(set.empty).toBe(true);

@@ -213,3 +213,17 @@ describe('those who follow an address space', () => {
     expect([...space.regions()]).toEqual([region]);
   });
 });
+
+it('a change may have as many parts as there is room for, in another one as well', () => {
+  const space = new AddressSpace({ littleEndian: true, pageSize: 4096 });
+  const region = space.addRam(0, Kvm.open({ backend: 'emulated', arch: 'x86_64' }).mapAnonymous(4096));
+  const parts = 140_000;
+  let told = 0;
+  using _changes = space.onChange(() => void told++);
+  space.change(() => {
+    space.change(() => {
+      for (let part = 1; part <= parts; part++) region.move((part % 2) * 4096);
+    });
+  });
+  expect([told, space.generation, region.gpa]).toEqual([parts, 2, 0]);
+});

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type Range, RangeTable } from '../../../lib/memory/range-table.ts';
+import { type Range, RangeTable } from '../../../lib/base/range-table.ts';
 
 /** A table of ranges [10 n, 10 n + size) and the table's plain list, in which everything is looked for one by one. */
 function tableOf(count: number, size = 5): { table: RangeTable<Range>; ranges: Range[] } {
@@ -16,7 +16,7 @@ function tableOf(count: number, size = 5): { table: RangeTable<Range>; ranges: R
   return { table, ranges };
 }
 
-describe.each([0, 1, 7, 8, 9, 16, 17, 40])('a table of %i ranges', (count) => {
+describe.each([0, 1, 7, 8, 9, 16, 17, 40, 511, 512, 513, 1300])('a table of %i ranges', (count) => {
   const addresses = Array.from({ length: 10 * count + 16 }, (_, n) => n - 3);
 
   it('finds each address as a search one by one does, before and after it has an index', () => {
@@ -97,4 +97,79 @@ it('a range may be empty, and contains nothing', () => {
 it('a table is of numbers', () => {
   const table = new RangeTable<Range>();
   expect(() => table.find('5' as unknown as number)).toThrow(/must be a number/);
+});
+
+it('the entries that somebody has stay as they were', () => {
+  const table = new RangeTable<Range>();
+  const had: (readonly Range[])[] = [];
+  const want: Range[][] = [];
+  const entries = Array.from({ length: 600 }, (_, n) => ({ start: n, end: n + 1 }));
+  for (const [n, entry] of entries.entries()) {
+    table.insert(entry);
+    if (n % 150 < 2) had.push(table.entries);
+    if (n % 150 < 2) want.push(entries.slice(0, n + 1));
+  }
+  had.push(table.entries);
+  want.push([...entries]);
+  for (const entry of entries) table.remove(entry);
+  expect(had).toEqual(want);
+  expect(table.entries).toEqual([]);
+});
+
+/** Numbers that are the same each time. */
+function dice(): (sides: number) => number {
+  let seed = 7;
+  return (sides) => {
+    seed = (seed * 48271) % 0x7fff_ffff;
+    return seed % sides;
+  };
+}
+
+const ORDERS: readonly [string, (n: number) => number][] = [
+  ['ascending', (n) => n],
+  ['descending', (n) => 4999 - n],
+  ['from the middle on, ascending', (n) => (n + 2500) % 5000],
+  ['anywhere', (n) => (n * 1973) % 5000],
+];
+
+describe.each(ORDERS)('thousands of ranges, %s', (_, placeOf) => {
+  const entries = Array.from({ length: 5000 }, (_, n) => ({ start: 3 * n, end: 3 * n + 2 }));
+
+  it('are found while they come, stand still, and go', () => {
+    const roll = dice();
+    const table = new RangeTable<Range>();
+    const there = new Set<Range>();
+    const wrong: unknown[] = [];
+    const look = (times: number): void => {
+      for (let k = 0; k < times; k++) {
+        const at = roll(15_010) - 5;
+        const entry = entries[Math.floor(at / 3)];
+        const want = entry !== undefined && at < entry.end && there.has(entry) ? entry : undefined;
+        if (table.find(at) !== want) wrong.push({ at, found: table.find(at) });
+        const index = table.indexOf(at);
+        if (k % 50 === 0 && table.entries[index] !== want) wrong.push({ at, index });
+        if (entry !== undefined && table.has(entry) !== there.has(entry)) wrong.push({ at, has: table.has(entry) });
+        const overlap = table.overlapping(at, at + 1);
+        if (overlap !== want) wrong.push({ at, overlap });
+      }
+    };
+    for (let n = 0; n < 5000; n++) {
+      const entry = entries[placeOf(n)]!;
+      table.insert(entry);
+      there.add(entry);
+      if (n % 100 === 0) look(3);
+    }
+    look(12_000);
+    for (let n = 0; n < 5000; n++) {
+      const entry = entries[placeOf(n)]!;
+      if (n % 3 === 0) continue;
+      if (!table.remove(entry) || table.remove(entry)) wrong.push({ n, removed: entry });
+      there.delete(entry);
+      if (n % 100 === 1) look(3);
+    }
+    look(4000);
+    expect(wrong).toEqual([]);
+    expect(table.entries).toEqual(entries.filter((entry) => there.has(entry)));
+    expect(table.length).toBe(there.size);
+  });
 });
