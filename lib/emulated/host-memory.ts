@@ -518,7 +518,7 @@ export class EmulatedHostMemory {
     const { backing } = mapping.areas[0]!;
     // Two mappings of one memfd show the same ArrayBuffer: it stays for the other.
     const others = this.#mappings.filter((other) => other !== mapping && other.viewed && !other.guarded);
-    if (!others.some(({ areas }) => areas.some((area) => area.backing === backing))) backing.detach();
+    if (!others.some(({ areas }) => areas[0]!.backing === backing)) backing.detach();
   }
 
   /** Puts areas, or nothing, in the place of what is in a range of whole pages. */

@@ -102,6 +102,29 @@ describe('mmap', () => {
   });
 });
 
+it('pages that nobody may access are no reservation where they are a memfd’s, or huge', () => {
+  const calls = new EmulatedKernel({ arch: 'x86_64' });
+  const HUGE = 0x20_0000;
+  const memfd = calls.memfdCreate('hidden', HUGE, 0);
+  const both = calls.mmap(HUGE, PROT.READ | PROT.WRITE, MAP.SHARED, memfd, 0, 0, 0);
+  expect(calls.writeMemory(both, Uint8Array.of(7))).toBe(1);
+  const { PRIVATE, SHARED, ANONYMOUS, HUGETLB } = MAP;
+  for (const [flags, fd, isReservation, first] of [
+    [SHARED, memfd, false, 7],
+    [PRIVATE | ANONYMOUS | HUGETLB, -1, false, 0],
+    [PRIVATE | ANONYMOUS, -1, true, undefined],
+  ] as const) {
+    const hva = calls.mmap(HUGE, PROT.NONE, flags, fd, 0, HUGE, 0);
+    const into = new Uint8Array(1);
+    expect(calls.readMemory(hva, into)).toBe(-ERRNO.EFAULT);
+    // What is there can be had once it may be.
+    expect(calls.mprotect(hva, HUGE, PROT.READ)).toBe(isReservation ? -ERRNO.ENOMEM : 0);
+    if (first !== undefined) expect([calls.readMemory(hva, into), into[0]]).toEqual([1, first]);
+    const put = calls.mmapFixed(hva, 4096, PROT.READ, PRIVATE | ANONYMOUS, -1, 0);
+    expect(put).toBe(isReservation ? 0 : -ERRNO.EINVAL);
+  }
+});
+
 it('a range is mapped where all of it is in one mapping', () => {
   const memory = new EmulatedHostMemory(4096);
   const [hva] = [map(memory, 0x3000), map(memory, 0x1000)];

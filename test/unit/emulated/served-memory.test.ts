@@ -260,6 +260,16 @@ describe('protected pages', () => {
     expect(served.fault(at(2), true)).toBe(false);
   });
 
+  it('that nobody asks for any more in a part, and then does again, are protected anew in that part alone', () => {
+    served.register(mine, at(0), at(8), WP, TRACKS);
+    served.protect(at(0), at(8), true);
+    served.register(mine, at(2), at(5), MISSING, TRACKS);
+    for (const page of [1, 2, 4, 5]) put(page, 5);
+    served.register(mine, at(2), at(5), WP, TRACKS);
+    // What was stored beside it is told.
+    expect(writtenIn(0, 8)).toEqual([1, 5]);
+  });
+
   it('are no longer so once somebody stored to them, whatever part', () => {
     served.register(mine, at(0), at(8), WP, TRACKS);
     served.protect(at(0), at(8), true);

@@ -410,6 +410,18 @@ describe('capabilities of a VM', () => {
       // There is no bitmap beside the ring on x86_64.
       expect(other.enableCap(DIRTY_LOG_RING_WITH_BITMAP, 0, [0n])).toBe(-ERRNO.EINVAL);
     }
+    // There is on aarch64, from when the ring is there and until there are memslots.
+    const arm = aarch64Architecture(parseRelease('6.18')).machine;
+    const withBitmap = (before: { ring?: boolean; slot?: boolean }, flags = 0): number => {
+      const { vm: other, map, set } = open({}, { machine: arm, type: 0 });
+      if (before.ring === true) expect(other.enableCap(DIRTY_LOG_RING_ACQ_REL, 0, [0x1000n])).toBe(0);
+      if (before.slot === true) expect(set(0, [0, 1, map(1)])).toBe(0);
+      return other.enableCap(DIRTY_LOG_RING_WITH_BITMAP, flags, [0n]);
+    };
+    expect(withBitmap({ ring: true })).toBe(0);
+    expect([withBitmap({}), withBitmap({ ring: true, slot: true }), withBitmap({ ring: true }, 1)]).toEqual(
+      Array(3).fill(-ERRNO.EINVAL),
+    );
     // A ring comes before the vCPUs.
     vm.adopt({ id: 0, running: false, ring: undefined });
     expect(vm.enableCap(DIRTY_LOG_RING, 0, [0x1000n])).toBe(-ERRNO.EINVAL);

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { decodeLoadStore } from '../../../../../lib/arch/ppc64/emulated/instruction.ts';
 import {
   execute,
   GuestFault,
@@ -185,5 +186,78 @@ describe.each(PAGE_SIZES)('guest code on a host with pages of %i bytes', (pageSi
     load(vcpu, execute(CODE));
     vcpu.runSync();
     expect(faults).toHaveLength(1);
+  });
+});
+
+describe('an instruction word', () => {
+  type Registers = readonly [target: number, base: number];
+  const dForm = (opcode: number, [target, base]: Registers, displacement = 0): number =>
+    ((opcode << 26) | (target << 21) | (base << 16) | (displacement & 0xffff)) >>> 0;
+  const xForm = (extended: number, [target, base]: Registers, index = 0): number =>
+    dForm(31, [target, base], (index << 11) | (extended << 1));
+  /** What it is where register n has 0x1000 × n. */
+  const decode = (word: number) => decodeLoadStore(word, (number) => BigInt(number) * 0x1000n);
+  const address = (word: number): bigint | undefined => decode(word)?.address;
+
+  test('has a base register, or none where that is 0, and a displacement or an index', () => {
+    const [LWZ_, LD, STQ, LQ, LWZX] = [32, 58, 62, 56, 23];
+    expect([address(dForm(LWZ_, [3, 4], 0x7fff)), address(dForm(LWZ_, [3, 4], -1))]).toEqual([0xbfffn, 0x3fffn]);
+    expect([address(dForm(LWZ_, [3, 0], 8)), address(dForm(LWZ_, [3, 0], -8))]).toEqual([8n, 0xffff_ffff_ffff_fff8n]);
+    expect([address(xForm(LWZX, [3, 4], 5)), address(xForm(LWZX, [3, 0], 5)), address(xForm(LWZX, [3, 4], 0))]).toEqual(
+      [0x9000n, 0x5000n, 0x4000n],
+    );
+    // The lowest two bits tell which instruction it is, and four are no part of lq's displacement.
+    expect([
+      address(dForm(LD, [3, 4], 0x1e)),
+      address(dForm(STQ, [4, 6], 0x1e)),
+      address(dForm(LQ, [4, 6], 0x1c)),
+    ]).toEqual([0x401cn, 0x601cn, 0x6010n]);
+    // The sum is one of 64 bits.
+    const top = decodeLoadStore(dForm(LWZ_, [3, 4], 0x10), () => 0xffff_ffff_ffff_fff8n);
+    expect(top?.address).toBe(8n);
+  });
+
+  test('that updates has a base register, which is not the one it loads', () => {
+    const [LWZU, STWU, LDUX, STDUX] = [33, 37, 53, 181];
+    for (const [word, target, base] of [
+      [dForm(LWZU, [3, 4]), 3, 4],
+      [dForm(STWU, [4, 4]), 4, 4],
+      [xForm(LDUX, [3, 4], 3), 3, 4],
+      [xForm(STDUX, [4, 4], 5), 4, 4],
+    ] as const)
+      expect(decode(word)).toMatchObject({ target, base, update: true });
+    for (const invalid of [
+      dForm(LWZU, [3, 0]),
+      dForm(LWZU, [4, 4]),
+      dForm(STWU, [3, 0]),
+      xForm(LDUX, [3, 0], 5),
+      xForm(LDUX, [4, 4], 5),
+      xForm(STDUX, [3, 0], 5),
+    ])
+      expect(decode(invalid), invalid.toString(16)).toBeUndefined();
+    // What does not update may load its base register.
+    expect(decode(dForm(32, [4, 4]))).toMatchObject({ target: 4, base: 4, update: false });
+  });
+
+  test('of 16 bytes names an even register', () => {
+    const [LQ, STQ] = [56, 62];
+    const stq = (target: number): number => dForm(STQ, [target, 6], 2);
+    expect([decode(dForm(LQ, [4, 6])), decode(stq(4))]).toMatchObject([
+      { size: 16, write: false },
+      { size: 16, write: true },
+    ]);
+    expect([decode(dForm(LQ, [5, 6])), decode(stq(5))]).toEqual([undefined, undefined]);
+    expect(decode(dForm(32, [5, 6]))).toBeDefined();
+  });
+
+  test('is no load or store where its opcodes are none’s', () => {
+    for (const opcode of [0, 31, 46, 57, 60, 63]) expect(decode(dForm(opcode, [3, 4])), String(opcode)).toBeUndefined();
+    // ld, ldu and lwa have 0, 1 and 2 in the lowest bits; std, stdu and stq as well.
+    for (const opcode of [58, 62]) {
+      const found = [0, 1, 2, 3].map((low) => decode(dForm(opcode, [4, 6], low)) !== undefined);
+      expect(found).toEqual([true, true, true, false]);
+    }
+    // add.
+    expect(decode(xForm(266, [3, 4], 5))).toBeUndefined();
   });
 });

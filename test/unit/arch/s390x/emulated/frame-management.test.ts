@@ -129,6 +129,37 @@ describe('PFMF', () => {
     expect(keysAfter(before, SET_KEY | control)).toBe(after);
   });
 
+  it.each([
+    [0n, true],
+    [ANY_REFERENCE, false],
+    [ANY_CHANGE, false],
+    [ANY_REFERENCE | ANY_CHANGE, false],
+  ])(
+    'a key that is there by accesses is set, which changes the page, only where R and C matter: 0x%s',
+    (any, isSet) => {
+      const dirty: boolean[] = [];
+      let machine: Machine | undefined;
+      results(
+        REAL64,
+        function* () {
+          yield instruction('SSKE', 0x30n, BigInt(DATA));
+          yield instruction('CSG', 0n, -1n, BigInt(DATA));
+          machine!.dirtyPages();
+          yield instruction('PFMF', SET_KEY | 0x36n | any, BigInt(DATA));
+          dirty.push(machine!.dirtyPages().includes(DATA / 4096));
+          expect(machine!.keys(DATA / 4096, 1)).toEqual(Uint8Array.of(0x36));
+        },
+        {
+          flags: MEM.LOG_DIRTY_PAGES,
+          before: (made) => {
+            machine = made;
+          },
+        },
+      );
+      expect(dirty).toEqual([isSet]);
+    },
+  );
+
   it('sets no key without being asked; clearing is a store', () => {
     expect(keysAfter(0x30, 0x50n)).toBe(0x30);
     expect(keysAfter(0x30, CLEAR_FRAME | 0x50n)).toBe(0x36);
