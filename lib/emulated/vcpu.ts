@@ -230,7 +230,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   #guarded(op: GuestOp, work?: () => Outcome): Outcome {
     try {
       const outcome = work === undefined ? this.#execute(op) : work();
-      if (isFailure(outcome) && op.op !== 'outs' && op.op !== 'ins') this.#tryAgain(op);
+      if (isFailure(outcome) && op.op !== 'outs') this.#tryAgain(op);
       return outcome;
     } catch (fault) {
       return this.#faulted(fault);

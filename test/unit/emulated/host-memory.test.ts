@@ -466,6 +466,12 @@ describe('pages that are accessed or given back', () => {
     expect(memory.advise(hva + 6 * PAGE, 2 * PAGE, MADV.POPULATE_READ)).toBe(0);
     expect(memory.advise(hva + PAGE, PAGE, MADV.DONTNEED)).toBe(0);
     expect(there()).toEqual([2, 5, 6, 7]);
+    // Where the protection changes as well, those that are accessed and no more.
+    const split = map(memory, 8 * PAGE);
+    expect(memory.protect(split + 2 * PAGE, PAGE, PROT.READ)).toBe(0);
+    expect(memory.read(split + PAGE, new Uint8Array(3 * PAGE))).toBe(3 * PAGE);
+    const inSplit = [0, 1, 2, 3, 4, 5, 6, 7].filter((page) => memory.served.isPresent(split + page * PAGE));
+    expect(inSplit).toEqual([1, 2, 3]);
   });
 
   it('keep their protection where they are shared or huge', () => {

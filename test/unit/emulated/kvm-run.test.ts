@@ -157,17 +157,27 @@ describe('kvm_run and what a run leaves in it', () => {
   });
 
   it('describes a private page that is missing; what was a device’s stays that until slots change', () => {
-    const { calls, fd, cpu, run, load, map, slot, exit } = machine({ x86_64: { swProtectedVm: true } }, 1);
+    const { calls, fd, cpu, run, load, map, slot, exit, get } = machine({ x86_64: { swProtectedVm: true } }, 1);
     const convert = (): number => calls.setMemoryAttributes(fd, 4 * PAGE, 2 * PAGE, 8, 0);
     load([store(4 * PAGE + 8, 1, 1n), store(4 * PAGE + 8, 1, 1n), store(5 * PAGE - 1, 2, 1n)]);
     expect([calls.run(cpu, 0), exit(), convert()]).toEqual([0, EXIT.MMIO, 0]);
     expect([calls.run(cpu, 0), exit()]).toEqual([0, EXIT.MMIO]);
-    slot(0, 0, 1, map(1));
+    const ram = map(1);
+    slot(0, 0, 1, ram);
     const described = () => [run.getBigUint64(32, true), run.getBigUint64(40, true), run.getBigUint64(48, true)];
     expect([calls.run(cpu, 0), exit(), described()]).toEqual([
       -EFAULT,
       EXIT.MEMORY_FAULT,
       [BigInt(MEMORY_EXIT_FLAG.PRIVATE), BigInt(4 * PAGE), BigInt(PAGE)],
+    ]);
+    // A store that is in such a page in part changes nothing of the page before.
+    expect(calls.setMemoryAttributes(fd, PAGE, PAGE, 8, 0)).toBe(0);
+    load([store(PAGE - 1, 2, 0x0201n)]);
+    expect([calls.run(cpu, 0), exit(), described()[1], get(ram, PAGE)[PAGE - 1]]).toEqual([
+      -EFAULT,
+      EXIT.MEMORY_FAULT,
+      BigInt(PAGE),
+      0,
     ]);
     // Nobody brings what no slot has, though somebody serves memory elsewhere.
     const uffd = calls.uffd!.userfaultfd(0);

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { EmulatedKernel, ERRNO, MADV, MAP, POLL, PROT } from '../../../lib/raw.ts';
 import { FALLOC } from '../../../lib/uapi/flags.ts';
+import { UFFDIO_REGISTER_MODE } from '../../../lib/uapi/userfaultfd.ts';
 
 const PAGE = 4096;
 const CLOSED = 0x7fff_fff0;
@@ -155,6 +156,24 @@ describe('memory', () => {
     expect([calls.gather(at(hva, end - 1), of(1, 1), into), into[0], into[1]]).toEqual([2, 5, 8]);
     expect([calls.munmap(hva, 2 * PAGE), calls.munmap(hva, 2 * PAGE)]).toEqual([0, -EINVAL]);
     expect([calls.mprotect(hva, PAGE, PROT.READ), calls.madvise(hva, PAGE, MADV.NORMAL)]).toEqual([-EINVAL, -EINVAL]);
+  });
+
+  it('that somebody serves is to be tried again, unless it may not be accessed that way', () => {
+    const { calls, map } = open();
+    const hva = map(2);
+    const uffd = calls.uffd!.userfaultfd(0);
+    expect(calls.uffd!.uffdApi(uffd, BigUint64Array.of(0n, 0n))).toBe(0);
+    expect(calls.uffd!.uffdRegister(uffd, hva, 2 * PAGE, UFFDIO_REGISTER_MODE.MISSING)).toBe(0);
+    const asked = (at: number): number[] => [
+      calls.readMemory(at, new Uint8Array(1)),
+      calls.writeMemory(at, new Uint8Array(1)),
+    ];
+    expect(asked(hva)).toEqual([-EAGAIN, -EAGAIN]);
+    expect(calls.mprotect(hva, PAGE, PROT.READ)).toBe(0);
+    expect([asked(hva), asked(hva + PAGE)]).toEqual([
+      [-EAGAIN, -EFAULT],
+      [-EAGAIN, -EAGAIN],
+    ]);
   });
 
   it('is had as windows and as arrays, which may be given back', () => {

@@ -128,6 +128,17 @@ describe('registrations', () => {
     expect([modes().filter(Boolean), served.isIdle]).toEqual([[MISSING], false]);
     served.unregister(other);
     expect([modes().filter(Boolean), served.isIdle]).toEqual([[], true]);
+    // Nothing is left of those that were registered again, in part or for more.
+    for (const [first, end] of [
+      [1, 5],
+      [0, 3],
+      [3, 8],
+      [2, 4],
+      [1, 5],
+    ] as const)
+      served.register(mine, at(first), at(end), MISSING, TRACKS);
+    served.unregister(mine, at(0), at(8));
+    expect([served.isIdle, served.isServing]).toEqual([true, false]);
   });
 });
 

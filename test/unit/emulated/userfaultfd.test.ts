@@ -186,6 +186,8 @@ describe('this thread', () => {
     expect(slot(vm, 1, PAGE)).toBe(0);
     const running = kernel.runAsync(vcpu);
     expect(slot(vm, 2, 2 * PAGE)).toBe(-ERRNO.EDEADLK);
+    for (const name of ['KVM_SET_USER_MEMORY_REGION', 'KVM_SET_USER_MEMORY_REGION2'] as const)
+      expect(kernel.ioctlUnchecked(vm, requestNumber(name, 'x86_64'), new Uint8Array(160)), name).toBe(-EDEADLK);
     // A VM whose guest has none of the memory that is served.
     const apart = kernel.createVm(kernel.openKvm(), 0);
     expect(slot(apart, 1, PAGE)).toBe(0);

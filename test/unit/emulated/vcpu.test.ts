@@ -183,7 +183,7 @@ describe('one instruction', () => {
     // The exception that KVM has pending since then.
     vm.memory.addRam(0x8000, kvm.mapAnonymous(0x1000));
     expect((await vcpu.run()).reason).toBe('HLT');
-    expect(caught).toMatchObject([{ name: 'GuestFault', code: 6 }]);
+    expect(caught).toMatchObject([{ name: 'GuestFault', code: 6, message: 'there was no memory to fetch from' }]);
     expect(vm.memory.readU8(0x100)).toBe(0x5a);
   });
 });

@@ -79,10 +79,10 @@ describe.each(PAGE_SIZES)('guest code on a host with pages of %i bytes', (pageSi
     new DataView(vcpu.getRegsBytes(REGS_SIZE.ppc64.regs ?? 0).buffer).getBigUint64(136 + 8 * number, true);
 
   /** vCPU 0 executes one instruction, and vCPU 1 puts another in its place when it has faulted. */
-  async function replaceAfterFault(word: number, by: number) {
-    vm.memory.writeU32(CODE, word);
-    load(vcpu, execute(CODE));
-    load(other, store(CODE, 4, BigInt(by)));
+  async function replaceAfterFault(word: number, by: number, code = CODE) {
+    vm.memory.writeU32(code, word);
+    load(vcpu, execute(code));
+    load(other, store(code, 4, BigInt(by)));
     const running = vcpu.run();
     const changing = other.run();
     const exit = await running;
@@ -140,6 +140,15 @@ describe.each(PAGE_SIZES)('guest code on a host with pages of %i bytes', (pageSi
     vcpu.kick();
     await vcpu.run();
     expect(await replaceAfterFault(STW, STW_AT_R6)).toMatchObject({ gpa: DEVICE, size: 4 });
+  });
+
+  test('a device may be at address 0', async () => {
+    for (const region of [...vm.memory.regions()]) region.remove();
+    const [code, memory] = [0x1_1000, 0x1_0000];
+    vm.memory.addRam(memory, kvm.mapAnonymous(0x1_0000));
+    for (const ea of [0, code]) vm.hpt.write(chunkOf(identity(ea)));
+    setGprs({ 3: 0x1122_3344n, 4: 0n, 5: 0x99n });
+    expect(await replaceAfterFault(STW, STB_R5, code)).toMatchObject({ gpa: 0, size: 1, data: Uint8Array.of(0x99) });
   });
 
   test('an update form that replaces a store moves its base register to the address that faulted', async () => {

@@ -4,10 +4,12 @@
  */
 
 import { describe, expect, it } from 'vitest';
+import { HostPtes } from '../../../../../lib/arch/ppc64/emulated/real-entry.ts';
 import { load, store } from '../../../../../lib/emulated/guest.ts';
+import { EmulatedHostMemory } from '../../../../../lib/emulated/host-memory.ts';
 import { CAP } from '../../../../../lib/uapi/capabilities.ts';
 import { ERRNO } from '../../../../../lib/uapi/errno.ts';
-import { PROT } from '../../../../../lib/uapi/flags.ts';
+import { MADV, MAP, PROT } from '../../../../../lib/uapi/flags.ts';
 import { TestVm, vrma } from './vm.ts';
 
 const [REMOVE, ENTER, CLEAR_MOD, CLEAR_REF, PROTECT] = [4, 8, 0x10, 0x14, 0x18];
@@ -166,5 +168,46 @@ describe('VALID', () => {
     expect(vm.guestView(slot)).toEqual([V, r]);
     expect(remove(valid ? VALID_BIT : ABSENT_BIT)).toBe(-7n);
     expect(remove(valid ? ABSENT_BIT : VALID_BIT)).toBe(0n);
+  });
+});
+
+describe('pages of the host’s in its own tables', () => {
+  const TABLE = 0x20_0000;
+
+  it('are there where one of the same 2 MiB was written, and looked for whenever somebody asks', () => {
+    const memory = new EmulatedHostMemory(4096);
+    const request = { length: 2 * TABLE, prot: PROT.READ | PROT.WRITE, flags: MAP.PRIVATE | MAP.ANONYMOUS };
+    const hva = memory.map(request, TABLE, 0, undefined);
+    const ptes = new HostPtes(memory);
+    const there = (): boolean[] => [0, TABLE - 4096, TABLE, 2 * TABLE - 1].map((at) => ptes.has(hva + at));
+    expect(there()).toEqual([false, false, false, false]);
+    expect(memory.write(hva + TABLE - 1, Uint8Array.of(1))).toBe(1);
+    expect(there()).toEqual([true, true, false, false]);
+    expect(memory.write(hva + TABLE, Uint8Array.of(1))).toBe(1);
+    expect(there()).toEqual([true, true, true, true]);
+  });
+
+  it('are looked for once while nobody stores', () => {
+    const memory = new EmulatedHostMemory(4096);
+    const request = { length: TABLE, prot: PROT.READ | PROT.WRITE, flags: MAP.PRIVATE | MAP.ANONYMOUS };
+    const hva = memory.map(request, TABLE, 0, undefined);
+    const ptes = new HostPtes(memory);
+    const found = ptes.during(() => {
+      const before = ptes.has(hva);
+      memory.write(hva, Uint8Array.of(1));
+      return [before, ptes.has(hva + 4096)];
+    });
+    expect([...found, ptes.has(hva)]).toEqual([false, false, true]);
+    // Also where what was done meanwhile failed.
+    memory.advise(hva, TABLE, MADV.DONTNEED);
+    const failed = new Error('in the middle');
+    expect(() =>
+      ptes.during(() => {
+        ptes.has(hva);
+        throw failed;
+      }),
+    ).toThrow(failed);
+    memory.write(hva, Uint8Array.of(1));
+    expect(ptes.has(hva)).toBe(true);
   });
 });

@@ -13,6 +13,8 @@ it('single registers and multiprocessing states are there', () => {
 it('up to 1024 vCPUs, each with an id below that', () => {
   const { kernel, vm, answers } = machine('7.2');
   expect(answers(CAP.MAX_VCPUS, CAP.MAX_VCPU_ID)).toEqual([1024, 1024]);
+  // As many as the host has processors.
+  expect(answers(CAP.NR_VCPUS)).toEqual([1]);
   expect(kernel.createVcpu(vm, 1023)).toBeGreaterThan(0);
   expect(kernel.createVcpu(vm, 1024)).toBe(-ERRNO.EINVAL);
 });
