@@ -215,9 +215,12 @@ export class Locator<R extends MemoryRange> {
     const { ranges } = this.#lookup;
     if (gpa > Number.MAX_SAFE_INTEGER) return -1;
     if (this.#buckets.length === 0) {
-      const range = ranges.find(gpa);
-      if (range === undefined) return -1;
-      if (ranges.length === 1 || ++this.#seeks <= ranges.length) return this.#look(range, 0, gpa, size);
+      if (ranges.length <= 1 || this.#seeks < ranges.length) {
+        const range = ranges.find(gpa);
+        if (range === undefined) return -1;
+        this.#seeks++;
+        return this.#look(range, 0, gpa, size);
+      }
       this.#givePlaces();
     }
     const entry = ranges.indexOf(gpa);
