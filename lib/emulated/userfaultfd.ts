@@ -153,7 +153,6 @@ export function withUserfaultfd(kernel: KvmCalls, surroundings: Surroundings): P
   const run = kernel.run.bind(kernel);
   const ioctl = kernel.ioctlUnchecked.bind(kernel);
   const refusing = guarded(ioctl);
-  const sparing = alone(ioctl);
   const { s390x } = kernel;
   const touching = s390x && {
     memOp: guarded(s390x.memOp),
@@ -175,7 +174,6 @@ export function withUserfaultfd(kernel: KvmCalls, surroundings: Surroundings): P
       const kind = file(fd)?.kind;
       if (((request >> 8) & 0xff) === UFFDIO && kind !== undefined && !OTHERS.has(kind)) return -ERRNO.EPERM;
       const name = requestName(request, kernel.arch);
-      if (name?.startsWith('KVM_SET_USER_MEMORY_REGION')) return sparing(fd, request, arg);
       return SPARING.has(name) ? ioctl(fd, request, arg) : refusing(fd, request, arg);
     },
     ...(s390x === undefined ? {} : { s390x: { ...s390x, ...touching } }),

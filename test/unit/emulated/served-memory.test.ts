@@ -139,6 +139,9 @@ describe('registrations', () => {
       served.register(mine, at(first), at(end), MISSING, TRACKS);
     served.unregister(mine, at(0), at(8));
     expect([served.isIdle, served.isServing]).toEqual([true, false]);
+    for (const mode of [MISSING, MISSING, MISSING | WP]) served.register(mine, at(2), at(4), mode, WAITS);
+    served.unregister(mine, at(2), at(4));
+    expect([served.isIdle, served.isServing]).toEqual([true, false]);
   });
 });
 
