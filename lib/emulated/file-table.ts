@@ -1,3 +1,4 @@
+import { IdTable } from '../base/id-table.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { EmulatedEventfd, type OpenFile } from './open-file.ts';
 
@@ -6,10 +7,11 @@ const FIRST_FD = 0x10_0000;
 
 /** What a process has open, by its descriptors. */
 export class FileTable {
-  readonly #files = new Map<number, OpenFile>();
+  /** By what they are above {@link FIRST_FD}. */
+  readonly #files = new IdTable<OpenFile>();
   readonly #maxFds: number;
   /** None below it is free. */
-  #lowestFree = FIRST_FD;
+  #lowestFree = 0;
 
   /** @param maxFds descriptors that may be open at once (RLIMIT_NOFILE) */
   constructor(maxFds: number) {
@@ -21,12 +23,12 @@ export class FileTable {
   }
 
   get(fd: number): OpenFile | undefined {
-    return this.#files.get(fd);
+    return this.#files.get(fd - FIRST_FD);
   }
 
   /** The eventfd that an ioctl's structure names: EBADF when nothing is open there, EINVAL when it is something else. */
   eventfd(fd: number): EmulatedEventfd | number {
-    const file = this.#files.get(fd);
+    const file = this.get(fd);
     if (file === undefined) return -ERRNO.EBADF;
     return file instanceof EmulatedEventfd ? file : -ERRNO.EINVAL;
   }
@@ -38,18 +40,18 @@ export class FileTable {
       return -ERRNO.EMFILE;
     }
     // The lowest free number, as POSIX has it.
-    let fd = this.#lowestFree;
-    while (this.#files.has(fd)) fd++;
-    this.#files.set(fd, file);
-    this.#lowestFree = fd + 1;
-    return fd;
+    let free = this.#lowestFree;
+    while (this.#files.has(free)) free++;
+    this.#files.set(free, file);
+    this.#lowestFree = free + 1;
+    return FIRST_FD + free;
   }
 
   close(fd: number): number {
-    const file = this.#files.get(fd);
+    const file = this.get(fd);
     if (file === undefined) return -ERRNO.EBADF;
-    this.#files.delete(fd);
-    this.#lowestFree = Math.min(this.#lowestFree, fd);
+    this.#files.delete(fd - FIRST_FD);
+    this.#lowestFree = Math.min(this.#lowestFree, fd - FIRST_FD);
     file.polled?.settle(-ERRNO.EBADF);
     file.released?.();
     return 0;

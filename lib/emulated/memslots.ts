@@ -1,3 +1,4 @@
+import { IdTable } from '../base/id-table.ts';
 import { RangeTable } from '../base/range-table.ts';
 import type { KnownMemslot } from '../rules/memslot.ts';
 import { MEM } from '../uapi/flags.ts';
@@ -64,7 +65,7 @@ export interface GuestMemfdPages {
 
 /** The memslots of one address space: by id, and by guest frame number. */
 export class MemslotSet {
-  readonly #byId = new Map<number, EmulatedMemslot>();
+  readonly #byId = new IdTable<EmulatedMemslot>();
   readonly #byFrame = new RangeTable<EmulatedMemslot>();
   #last: EmulatedMemslot | undefined;
 

@@ -1,6 +1,7 @@
 import { inspect } from 'node:util';
 import { checkInstance, checkInteger, checkObject, checkU32, checkU64 } from '../base/arguments.ts';
 import { hex, hexRange, type KvmError } from '../base/errors.ts';
+import { IdTable } from '../base/id-table.ts';
 import { humanSize, table } from '../base/text.ts';
 import type { Hva, U64 } from '../base/u64.ts';
 import { callFailure } from '../calls/failure.ts';
@@ -85,7 +86,7 @@ export class Memslots {
   readonly #owner: MemslotOwner;
   readonly #askLimits: () => MemslotLimits;
   /** Per address space: entries by id, ids that were given back, and the lowest that was never used. */
-  readonly #spaces = new Map<number, { slots: Map<number, Entry>; recycled: number[]; next: number }>();
+  readonly #spaces = new Map<number, { slots: IdTable<Entry>; recycled: number[]; next: number }>();
   readonly #watchers = new Set<MemslotWatcher>();
   /** The VM's guest_memfds that are open, as far as they were made here. */
   readonly #guestMemfds = new Set<WeakRef<KnownGuestMemfd>>();
@@ -137,13 +138,13 @@ export class Memslots {
 
   /** As they are when the first is asked for. */
   *[Symbol.iterator](): Generator<Memslot> {
-    yield* [...this.#spaces.values()].flatMap(({ slots }) => [...slots.values()]);
+    yield* [...this.#spaces.values()].flatMap(({ slots }) => slots.values());
   }
 
   /** The slots of one address space, as they are when the first is asked for. */
   *inSpace(asId: number): Generator<Memslot> {
     const space = this.#spaces.get(checkU32(asId, 'asId'));
-    if (space !== undefined) yield* [...space.slots.values()];
+    if (space !== undefined) yield* space.slots.values();
   }
 
   /**
@@ -236,10 +237,10 @@ export class Memslots {
     return rows.length === 0 ? head : `${head}\n${table(['slot', 'gpa', 'size', 'hva', 'flags'], rows)}`;
   }
 
-  #space(asId: number): { slots: Map<number, Entry>; recycled: number[]; next: number } {
+  #space(asId: number): { slots: IdTable<Entry>; recycled: number[]; next: number } {
     let space = this.#spaces.get(asId);
     if (space === undefined) {
-      space = { slots: new Map(), recycled: [], next: 0 };
+      space = { slots: new IdTable(), recycled: [], next: 0 };
       this.#spaces.set(asId, space);
     }
     return space;
