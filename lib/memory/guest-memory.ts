@@ -569,9 +569,9 @@ export function checkMemoryOptions(options: GuestMemoryOptions): GuestMemoryOpti
 }
 
 /** The bytes to read into: the caller's, or new ones of a length. */
-export function bytesFor(lengthOrInto: number | Uint8Array, name: string): Uint8Array {
+function bytesFor(lengthOrInto: number | Uint8Array, name: string): Uint8Array {
   if (typeof lengthOrInto === 'number') return newBytes(lengthOrInto, name);
-  if (lengthOrInto instanceof Uint8Array) return lengthOrInto;
+  if (lengthOrInto instanceof Uint8Array) return checkBytes(lengthOrInto, name);
   throw invalidArgType(name, 'a number or an instance of Uint8Array', lengthOrInto);
 }
 

@@ -77,7 +77,6 @@ export function newMemfdSource(calls: KvmCalls, size: number, options: MemfdOpti
 }
 
 export function memfdSource(calls: KvmCalls, fd: number, size: number, options: MemoryOptions = {}): MappingSource {
-  checkInteger(fd, 'fd', 0, MAX_FD);
   return sourceOf(calls, 'memfd', size, MAP.SHARED | MAP.NORESERVE, fd, 0, options);
 }
 

@@ -181,10 +181,10 @@ export class MmioBus {
       throw this.#refusal(ERRNO.EBADF, region, region.start, 'move', `${region} was removed from its bus`);
     }
     const start = this.#exactStart(address, region.size, name);
-    this.#requireFree(region, start, 'move');
     this.settle();
-    // A handler of what was stored before may have removed it.
+    // A handler of what was stored before may have removed it, or put another where it is to go.
     if (!this.#table.has(region)) return;
+    this.#requireFree(region, start, 'move');
     this.#table.remove(region);
     region.start = start;
     this.#table.insert(region);

@@ -149,7 +149,7 @@ export class SpaceSlots implements SpaceUser {
     const largest = Math.floor((MAX_SLOT_PAGES * this.#pageSize) / SPLIT_UNIT) * SPLIT_UNIT;
     const slots: Memslot[] = [];
     const undo = new Undo();
-    for (let done = 0; done < placement.size || done === 0; done += largest) {
+    for (let done = 0; done < placement.size; done += largest) {
       const size = Math.min(largest, placement.size - done);
       const word = slotWord(this.asId, this.memslots.freeId(this.asId));
       undo.try(

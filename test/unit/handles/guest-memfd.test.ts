@@ -10,7 +10,7 @@ import {
   MEMORY_ATTRIBUTE_PRIVATE,
   MEMORY_EXIT_FLAG,
 } from '../../../lib/index.ts';
-import { EmulatedKernel, type GuestProgram, load, out, store } from '../../../lib/raw.ts';
+import { EmulatedKernel, ERRNO, type GuestProgram, load, out, store } from '../../../lib/raw.ts';
 import { type Backend, backends } from './backends.ts';
 
 setFlagsFromString('--expose-gc');
@@ -190,6 +190,49 @@ describe('a region with a guest_memfd', () => {
     const place = { slot: 0, guestPhysAddr: 0, memorySize: PAGE, userspaceAddr: ram.hva };
     expect(() => vm.setUserMemoryRegion({ ...place, flags: MEM.GUEST_MEMFD, guestMemfd: other.fd })).toThrow(
       `gave no descriptor ${other.fd} that is open`,
+    );
+    kvm.close();
+  });
+
+  it('may be descriptor 0, and one that was closed is none of descriptor -1', () => {
+    const kernel = new EmulatedKernel({ arch: 'x86_64', x86_64: { swProtectedVm: true } });
+    using kvm = Kvm.open({ calls: kernel });
+    using vm = kvm.createVm({ type: 1 });
+    const ram = kvm.mapAnonymous(8 * PAGE);
+    vm.createGuestMemfd(4 * PAGE).close();
+    // As when standard input was closed.
+    kernel.createGuestMemfd = () => 0;
+    kernel.close = () => 0;
+    using zeroth = vm.createGuestMemfd(4 * PAGE);
+    expect(zeroth.fd).toBe(0);
+    kernel.setUserMemoryRegion2 = () => -ERRNO.EINVAL;
+    const whyNot = (guestMemfd: number): string => {
+      const place = { slot: 0, guestPhysAddr: 0, memorySize: 8 * PAGE, userspaceAddr: ram.hva };
+      try {
+        vm.setUserMemoryRegion({ ...place, flags: MEM.GUEST_MEMFD, guestMemfd });
+      } catch (error) {
+        return (error as KvmError).explanation ?? 'no reason';
+      }
+      return 'accepted';
+    };
+    const range = 'the range [0x0, 0x8000) of the guest_memfd';
+    expect(whyNot(0)).toBe(`${range} 0 reaches beyond its end: it has 0x4000 bytes`);
+    expect(whyNot(-1)).toBe(
+      `${range} -1 can't be bound: this VM's createGuestMemfd gave no descriptor -1 that is open`,
+    );
+  });
+
+  it('shown by a region is refused when it was closed, by its name', () => {
+    const { kvm, vm } = open();
+    const ram = kvm.mapAnonymous(4 * PAGE);
+    const memfd = vm.createGuestMemfd(4 * PAGE);
+    memfd.close();
+    expect(() => vm.memory.addRam(0, ram, { guestMemfd: memfd })).toThrow(
+      expect.objectContaining({
+        code: 'EBADF',
+        syscall: 'ioctl(KVM_SET_USER_MEMORY_REGION2)',
+        explanation: 'the guest_memfd is closed',
+      }),
     );
     kvm.close();
   });

@@ -137,7 +137,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'property/typed-memory': 'bitmap-loops locator',
     'unit/memory/dirty-ring': 'coalesced-mmio',
     'unit/memory/page-set': 'undo written-pages',
-    'unit/memory/address-space': 'lookup memory-window piece-batch region region-rules region-set space-user',
+    'unit/memory/address-space': 'lookup memory-window piece-batch region region-rules space-user',
     'unit/memory/reservation': 'mapping-source',
   },
   sharing: {

@@ -238,6 +238,77 @@ describe('what is written', () => {
   });
 });
 
+it('what is longer than any array is written up to where memory ends', () => {
+  using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+  using space = kvm.createAddressSpace();
+  space.addRam(0, kvm.mapAnonymous(UNIT));
+  const failed = expect.objectContaining({ code: 'EFAULT', syscall: 'write', gpa: UNIT });
+  expect(() => space.fill(UNIT - 70_000, 2 ** 50, 7)).toThrow(failed);
+  expect([space.readU8(UNIT - 70_001), space.readU8(UNIT - 70_000), space.readU8(UNIT - 1)]).toEqual([0, 7, 7]);
+  expect(() => space.copy(8, 0, 2 ** 50)).toThrow(expect.objectContaining({ code: 'EFAULT' }));
+  expect(() => space.writeExact(UNIT - 2, new Uint8Array(5))).toThrow(failed);
+  expect(() => space.writeExact(UNIT - 2, new Uint8Array(5))).toThrow(
+    expect.objectContaining({ size: 3, explanation: expect.stringContaining('2 of 5 bytes are done') }),
+  );
+});
+
+describe('a copy', () => {
+  it.each([
+    ['where nothing is', 2 * UNIT, UNIT],
+    ['that ends where nothing is', UNIT - 4, UNIT],
+  ])('of memory %s is refused, and leaves the target as it was behind what could be copied', (_, from, missing) => {
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    using space = kvm.createAddressSpace();
+    space.addRam(0, kvm.mapAnonymous(UNIT));
+    space.fill(0, 64, 5);
+    space.fill(UNIT - 64, 64, 9);
+    const failed = expect.objectContaining({ code: 'EFAULT', syscall: 'read', gpa: Math.max(from, missing) });
+    expect(() => space.copy(16, from, 8)).toThrow(failed);
+    expect([...space.read(0, 64)].every((byte) => byte === 5)).toBe(true);
+    expect(() => space.copy(from, 16, 8)).toThrow(expect.objectContaining({ code: 'EFAULT', syscall: 'write' }));
+  });
+
+  it('comes from where it is asked to, and goes there, over the seam of two regions too', () => {
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    using space = kvm.createAddressSpace();
+    for (const gpa of [0, UNIT]) space.addRam(gpa, kvm.mapAnonymous(UNIT));
+    const bytes = Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8);
+    for (const [to, from] of [
+      [0, 64],
+      [64, 0],
+      [16, UNIT - 3],
+      [UNIT - 3, 16],
+      [UNIT + 16, UNIT - 3],
+      [UNIT, UNIT - 3],
+      [UNIT - 6, UNIT - 3],
+      [UNIT - 3, UNIT - 6],
+      [0, UNIT],
+      [UNIT, 0],
+    ] as const) {
+      space.write(from, bytes);
+      space.copy(to, from, 8);
+      expect([...space.read(to, 8)], `${from} to ${to}`).toEqual([...bytes]);
+    }
+  });
+});
+
+it('an array that was detached is refused by all that would fill it, or take bytes from it', () => {
+  using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+  using space = kvm.createAddressSpace();
+  space.addRam(0, kvm.mapAnonymous(UNIT));
+  const bytes = new Uint8Array(8);
+  structuredClone(bytes, { transfer: [bytes.buffer] });
+  const refused = /a Uint8Array whose memory is still there/;
+  for (const gpa of [0, 8, UNIT]) {
+    expect(() => space.read(gpa, bytes)).toThrow(refused);
+    expect(() => space.readExact(gpa, bytes)).toThrow(refused);
+    expect(() => space.write(gpa, bytes)).toThrow(refused);
+    expect(() => space.writeExact(gpa, bytes)).toThrow(refused);
+  }
+  expect(() => space.gather([], 8, bytes)).toThrow(refused);
+  expect(() => space.scatter([], 8, bytes)).toThrow(refused);
+});
+
 it('pieces are each where their address says, in windows of two regions by turns, however many', () => {
   using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
   const space = kvm.createAddressSpace();

@@ -265,6 +265,30 @@ it('a window is asked for once, and what refuses it is told', () => {
   expect(() => kvm.mapAnonymous(UNIT).window(0)).toThrow(refused);
 });
 
+it('a view is made once, and who asks again gets the same', () => {
+  using mapping = kvm.mapAnonymous(UNIT);
+  let asked = 0;
+  const { view } = kernel;
+  kernel.view = (hva, length) => {
+    asked++;
+    return view.call(kernel, hva, length);
+  };
+  const first = mapping.view(0);
+  expect(mapping.view(0) === first).toBe(true);
+  expect(asked).toBe(1);
+});
+
+it('an array that the kernel can not give is an error, and none where memory is guarded', () => {
+  using mapping = kvm.mapAnonymous(UNIT);
+  expect(mapping.giveArray(PAGE, 8)).toHaveLength(8);
+  kernel.vmap = () => -ERRNO.ENOMEM;
+  expect(() => mapping.giveArray(PAGE, 8)).toThrow(
+    expect.objectContaining({ code: 'ENOMEM', syscall: 'vmap', size: 8 }),
+  );
+  kernel.vmap = () => -ERRNO.EACCES;
+  expect(mapping.giveArray(PAGE, 8)).toBeUndefined();
+});
+
 describe('a part of a mapping', () => {
   it('that was unmapped has nothing to read, and ends what is read before it', () => {
     using mapping = kvm.mapAnonymous(4 * PAGE);
@@ -319,6 +343,22 @@ describe('what a mapping is made of', () => {
     expect(kvm.mapAnonymous(1).size).toBe(PAGE);
     expect(kvm.mapAnonymous(PAGE).size).toBe(PAGE);
     expect(kvm.mapMemfd(PAGE + 1).size).toBe(2 * PAGE);
+  });
+
+  it('the largest that is a number of bytes is asked of the kernel, and one that rounds to more is none', () => {
+    const asked: number[] = [];
+    kernel.mmap = (length) => {
+      asked.push(Number(length));
+      return -ERRNO.ENOMEM;
+    };
+    const largest = 2 ** 53 - PAGE;
+    for (const size of [largest, largest - 1, largest - PAGE]) {
+      expect(() => kvm.mapAnonymous(size)).toThrow(expect.objectContaining({ code: 'ENOMEM' }));
+    }
+    expect(asked).toEqual([largest, largest, largest - PAGE]);
+    expect(() => kvm.mapAnonymous(largest + 1)).toThrow(/"size" is out of range/);
+    expect(() => kvm.mapAnonymous(-1)).toThrow(/"size" is out of range/);
+    expect(asked).toHaveLength(3);
   });
 
   it('nothing is mapped of no size, and the error says so', () => {
@@ -412,6 +452,14 @@ describe('what a mapping is made of', () => {
     kernel.mmap = (length, prot, flags, fd, ...place) =>
       mmap.call(kernel, length, prot, flags, fd === 0 ? memfd : fd, ...place);
     expect(kvm.mapMemfd(UNIT).fd).toBe(0);
+  });
+
+  it('a memfd that the kernel does not make is an error with its size', () => {
+    kernel.memfdCreate = () => -ERRNO.EMFILE;
+    expect(() => kvm.mapMemfd(UNIT + 1)).toThrow(
+      expect.objectContaining({ code: 'EMFILE', syscall: 'memfd_create', size: UNIT + PAGE }),
+    );
+    expect(closed).toEqual([]);
   });
 
   it('a descriptor that was given is closed when it can not be mapped', () => {

@@ -30,6 +30,20 @@ describe.each(backends)('memslots on $name', ({ options }) => {
     expect([...vm.memslots].map((slot) => slot.id).sort()).toEqual([0, 1, 2, 3]);
   });
 
+  it('gives all of them out again, the last first, and some may be taken by hand', () => {
+    const ram = kvm.mapAnonymous(UNIT);
+    const add = (count: number) => Array.from({ length: count }, (_, i) => vm.memory.addRam(i * UNIT, ram));
+    for (const region of add(4)) region.remove();
+    const byHand = { slot: 3, guestPhysAddr: 9 * UNIT, memorySize: UNIT, userspaceAddr: ram.hva };
+    vm.setUserMemoryRegion(byHand);
+    const regions = add(3);
+    expect([...vm.memslots].map((slot) => slot.id)).toEqual([3, 2, 1, 0]);
+    vm.setUserMemoryRegion({ ...byHand, memorySize: 0 });
+    for (const region of regions) region.remove();
+    add(4);
+    expect([...vm.memslots].map((slot) => slot.id).sort()).toEqual([0, 1, 2, 3]);
+  });
+
   it('leaves ids alone that were taken by hand', () => {
     const ram = kvm.mapAnonymous(UNIT);
     vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 9 * UNIT, memorySize: UNIT, userspaceAddr: ram.hva });

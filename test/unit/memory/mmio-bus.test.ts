@@ -69,6 +69,42 @@ describe('a bus of handlers', () => {
     expect(() => region.move(0)).toThrow(expect.objectContaining({ code: 'EBADF' }));
   });
 
+  it('first has carried out what was stored before, by handlers that may change the bus themselves', () => {
+    const region = bus.add(0x100, 0x20, device('a'));
+    bus.settle = () => {
+      bus.settle = () => {};
+      region.remove();
+    };
+    region.move(0x200);
+    expect([bus.regions, region.start, bus.find(0x200)]).toEqual([[], 0x100, undefined]);
+
+    const other = bus.add(0x100, 0x20, device('b'), 'b');
+    bus.settle = () => {
+      bus.settle = () => {};
+      bus.add(0x210, 8, device('c'), 'c');
+    };
+    expect(() => other.move(0x200)).toThrow(
+      expect.objectContaining({
+        code: 'EEXIST',
+        syscall: 'move mmio range',
+        gpa: 0x200,
+        size: 0x20,
+        explanation: "mmio 'b' [0x200, 0x220) overlaps mmio 'c' [0x210, 0x218)",
+      }),
+    );
+    expect(bus.regions.map(({ name, start }) => [name, start])).toEqual([
+      ['b', 0x100],
+      ['c', 0x210],
+    ]);
+    // One of them may also remove the range that is just being removed.
+    bus.settle = () => {
+      bus.settle = () => {};
+      other.remove();
+    };
+    other.remove();
+    expect(bus.regions.map(({ name }) => name)).toEqual(['c']);
+  });
+
   it('keeps ports within 64 Ki', () => {
     const ports = new MmioBus('port', true);
     const region = ports.add(0xfff8, 8, {});

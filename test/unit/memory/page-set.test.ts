@@ -89,6 +89,8 @@ it('another set’s pages are added, moved or not', () => {
 
 it.each<[gpa: number | bigint, length: number, pages: number[]]>([
   [0, 0, []],
+  [5, 0, []],
+  [0x1_0005n, 0, []],
   [0, 1, [0]],
   [0xffff, 1, [0]],
   [0xffff, 2, [0, 1]],

@@ -112,6 +112,42 @@ describe('a region of several slots', () => {
   });
 });
 
+it('a slot that could not be made read-only is known as the one that was made in its place, and others as they were', () => {
+  const watch = watched();
+  using kvm = Kvm.open({ calls: watch.kernel });
+  using vm = kvm.createVm();
+  const small = kvm.mapAnonymous(UNIT);
+  const regions = [
+    vm.memory.addRam(0, small),
+    vm.memory.addRam(GIB, kvm.mapAnonymous(LARGEST + GIB)),
+    vm.memory.addRam(UNIT, small),
+    vm.memory.addRam(2 * UNIT, small),
+  ];
+  const gpasOf = () => [...vm.memslots].map(({ baseGfn }) => baseGfn * 4096).sort((a, b) => a - b);
+  const gpas = [0, UNIT, 2 * UNIT, GIB, GIB + LARGEST];
+  expect(gpasOf()).toEqual(gpas);
+  for (const region of regions) {
+    // It is deleted, and not made anew.
+    [watch.calls, watch.refused] = [0, 1];
+    expect(() => region.setReadOnly(true)).toThrow(expect.objectContaining({ code: 'ENOMEM' }));
+    watch.refused = Number.POSITIVE_INFINITY;
+    expect(gpasOf()).toEqual(gpas);
+    expect(flagsOf(vm)).toEqual([0, 0, 0, 0, 0]);
+    vm.dirtyPages.start();
+    expect(flagsOf(vm)).toEqual(new Array(5).fill(MEM.LOG_DIRTY_PAGES));
+    vm.dirtyPages.stop();
+    expect(flagsOf(vm)).toEqual([0, 0, 0, 0, 0]);
+    const { gpa } = region;
+    region.move(2 ** 45);
+    expect(gpasOf().at(-1)).toBeGreaterThanOrEqual(2 ** 45);
+    region.move(gpa);
+    expect(gpasOf()).toEqual(gpas);
+    expect(placesOf(watch.slots)).toEqual(booksOf(vm));
+  }
+  for (const region of regions) region.remove();
+  expect([vm.memslots.size, watch.slots.size]).toEqual([0, 0]);
+});
+
 describe('the log of all regions', () => {
   it('is on or off for all of them, those to come too, and for none when one is refused', () => {
     const watch = watched();

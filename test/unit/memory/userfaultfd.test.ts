@@ -334,6 +334,9 @@ describe('pages that are brought', () => {
       /"length" is out of range. It must be at most 0x1000, from the offset to the mapping's end/,
     );
     expect(() => faults.copy(3 * PAGE, new Uint8Array(2 * PAGE))).toThrow(/"length" is out of range/);
+    // Where it ends nothing is left.
+    expect(() => faults.zero(4 * PAGE, 1)).toThrow(/"length" is out of range. It must be at most 0x0/);
+    expect(refusalOf(() => faults.zero(4 * PAGE, 0)).code).toBe('EINVAL');
     expect(faults.zero(3 * PAGE, PAGE)).toBe(PAGE);
     const unaligned = refusalOf(() => faults.zero(0, 100));
     expect([unaligned.code, unaligned.size]).toEqual(['EINVAL', 100]);
@@ -357,6 +360,42 @@ describe('pages that are brought', () => {
     }
     expect([served.closed, ram.pins]).toEqual([true, 0]);
     expect(inspect(served)).toMatch(/ \(closed\)$/);
+  });
+
+  it('are what a handler gave, which is no promise only for having something that is called `then`', () => {
+    const ram = kvm.mapAnonymous(4 * PAGE);
+    const given = [5, undefined, () => {}].map((then) => Object.fromEntries([['then', then]]));
+    using faults = new PageFaults(ram, { missing: () => given.shift() as never, store: () => {} });
+    expect(inspect(faults)).toMatch(/ \(serves missing and store, 0 pages not answered\)$/);
+    const read = () => ram.read(0, new Uint8Array(1));
+    for (let i = 0; i < 2; i++) expect(read).toThrow(expect.objectContaining({ code: 'ERR_INVALID_RETURN_VALUE' }));
+    expect(refusalOf(read)).toMatchObject({
+      code: 'EDEADLK',
+      syscall: 'page fault',
+      explanation:
+        'the handler gave a promise, for which this access cannot wait, of the page at 0x0 of the mapping: only another thread, such as a guest, can wait for that',
+    });
+    expect(inspect(faults)).toMatch(/ 1 page not answered\)$/);
+  });
+
+  it('are none any more once they are closed, and the error says what is', () => {
+    const faults = new PageFaults(kvm.mapAnonymous(4 * PAGE), { missing: () => null });
+    faults.close();
+    for (const call of [
+      () => faults.copy(0, new Uint8Array(PAGE)),
+      () => faults.zero(0, PAGE),
+      () => faults.wake(0, PAGE),
+      () => faults.protect(),
+    ]) {
+      expect(refusalOf(call)).toMatchObject({ code: 'EBADF', explanation: 'the userfaultfd is closed' });
+    }
+  });
+
+  it('are not protected by a kernel that refuses, whose reason is its own', () => {
+    using faults = new PageFaults(kvm.mapAnonymous(4 * PAGE), { missing: () => null, store: () => {} });
+    answers = { uffdWriteprotect: [-ERRNO.ENOMEM] };
+    const error = refusalOf(() => faults.protect(0, PAGE));
+    expect([error.code, error.size, error.explanation]).toEqual(['ENOMEM', PAGE, undefined]);
   });
 
   it('are not protected where nobody is told of stores', () => {
