@@ -1,6 +1,7 @@
+import type { KvmCalls } from '../../lib/calls/kvm-calls.ts';
 import { Mapping } from '../../lib/memory/mapping.ts';
 import { AddressSpace } from '../../lib/sharing/address-space.ts';
-import { type Bench, type Benchmark, nativeCalls, openReal, randomU32, requireEqual } from './benchmark.ts';
+import { type Bench, type Benchmark, nativeCalls, randomU32, requireEqual } from './benchmark.ts';
 import { type Case, repeat } from './measure.ts';
 
 const PAGE = 4096;
@@ -43,8 +44,8 @@ function fill(space: AddressSpace, ram: Mapping, count: number, size: number, ad
   return { gpas, slots, wideGpas: BigUint64Array.from(gpas, BigInt) };
 }
 
-function mapRandom(kvm: ReturnType<typeof openReal>): Mapping {
-  const ram = kvm.mapAnonymous(HOST_PAGES * PAGE);
+function mapRandom(calls: KvmCalls): Mapping {
+  const ram = Mapping.anonymous(calls, HOST_PAGES * PAGE);
   ram.write(0, new Uint8Array(Uint32Array.from({ length: ram.size / 4 }, randomU32()).buffer));
   return ram;
 }
@@ -149,18 +150,17 @@ const PIECE_SETS = 16;
 
 export const scatterReads: Benchmark = {
   name: 'scatter-reads',
-  needsKvm: true,
+  needsKvm: false,
   *cases({ comparators: { c }, sizes }: Bench): Generator<Case> {
-    using kvm = openReal();
+    const calls = nativeCalls();
     for (const [count, size] of sizes([
       [1, 8],
       [64, 8],
       [64, 64],
       [64, 512],
     ] as const)) {
-      using vm = kvm.createVm();
-      using ram = mapRandom(kvm);
-      const { memory, calls } = vm;
+      using ram = mapRandom(calls);
+      using memory = new AddressSpace({ littleEndian: true, pageSize: PAGE });
       const { gpas, wideGpas, slots } = fill(memory, ram, count, size, PIECES * PIECE_SETS);
       const hvas = gpas.map((gpa) => memory.translate(gpa)!.hva);
       const lengths = new Uint32Array(PIECES).fill(size);
@@ -206,15 +206,13 @@ export const scatterReads: Benchmark = {
 
 export const copies: Benchmark = {
   name: 'copies',
-  needsKvm: true,
+  needsKvm: false,
   *cases({ comparators: { c }, sizes }: Bench): Generator<Case> {
-    using kvm = openReal();
-    using vm = kvm.createVm();
     const gpa = 0x20_0000;
     const largest = 64;
-    using ram = kvm.mapAnonymous(largest * 2 ** 20);
-    vm.memory.addRam(gpa, ram);
-    const { memory } = vm;
+    using ram = Mapping.anonymous(nativeCalls(), largest * 2 ** 20);
+    using memory = new AddressSpace({ littleEndian: true, pageSize: PAGE });
+    memory.addRam(gpa, ram);
     memory.fill(gpa, ram.size, 0xa5);
     const guest = memory.slice(gpa, ram.size);
     // Not at the same place in a page as the guest's: processors take a store for one to a load that is 4 KiB away.
