@@ -123,11 +123,10 @@ export class ServedMemory {
 
   /** Whether all of a range is registered by one for the same: what lies side by side is one then. */
   isOne(start: number, end: number): boolean {
-    const first = this.#at(start);
-    let one = first;
+    let one = this.#at(start);
     while (one !== undefined && one.end < end) {
       const next = this.#at(one.end);
-      one = next?.owner === first?.owner && next?.mode === first?.mode ? next : undefined;
+      one = next?.owner === one.owner && next.mode === one.mode ? next : undefined;
     }
     return one !== undefined;
   }

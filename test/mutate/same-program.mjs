@@ -1580,6 +1580,25 @@ export const SAME_PROGRAM = [
     why: 'whoever is not the guest is KVM',
   },
   {
+    file: 'lib/emulated/userfaultfd.ts',
+    code: 'at + UFFD_MSG.event',
+    as: 'at - UFFD_MSG.event',
+    why: 'it is the first member: 0',
+  },
+  {
+    file: 'lib/emulated/vcpu.ts',
+    line: 'moved !== bytes.length',
+    code: 'slot === undefined',
+    as: 'false',
+    why: 'without a slot nothing was moved, which is no length',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/logical-access.ts',
+    code: 'dat.segment < 0',
+    as: 'false',
+    why: 'the frames of a MiB that no page table maps follow one another, whatever a table says: more of them are fetched at once',
+  },
+  {
     file: 'lib/emulated/host-memory.ts',
     code: 'hva >= last.start',
     as: 'hva > last.start',

@@ -12,16 +12,16 @@ import { slotWord } from '../../../lib/uapi/slot-word.ts';
 
 const { EINVAL, ENOENT, EFAULT, ENOTTY, ENXIO } = ERRNO;
 const release = parseRelease('6.12');
-const x86 = x86_64Architecture(release).machine;
-const s390 = s390xArchitecture(release).machine;
-const arm = aarch64Architecture(release).machine;
+const x86 = (): Machine => x86_64Architecture(release).machine;
+const s390 = (): Machine => s390xArchitecture(release).machine;
+const arm = (): Machine => aarch64Architecture(release).machine;
 
 const RING = 0x1000;
 const MAX = 0x10_0000;
 const { MANUAL_PROTECT_ENABLE, INITIALLY_SET } = DIRTY_LOG;
 
 /** Slot 3 of 70 pages from frame 16 on, in one of two address spaces. */
-function open(machine: Machine = x86, asId = 1) {
+function open(machine = x86(), asId = 1) {
   const spaces = [new MemslotSet(), new MemslotSet()];
   const log = new DirtyLog(machine, spaces);
   const slot = new EmulatedMemslot(3, asId, 0x7000_0000n, 70, 16, 0);
@@ -68,8 +68,8 @@ describe('a bitmap', () => {
 
   it('that doesn’t fit is lost, but on s390x', () => {
     for (const [machine, left] of [
-      [x86, []],
-      [s390, [2]],
+      [x86(), []],
+      [s390(), [2]],
     ] as const) {
       const on = open(machine, 0);
       on.flags(LOG_DIRTY_PAGES);
@@ -101,7 +101,7 @@ describe('a bitmap', () => {
     ]);
     log.mark(slot, 16);
     expect(got(on)).toEqual([0, ...all.filter((page) => page >= 8 && page < 63)]);
-    expect(open(s390).log.clear(3, 0n, 64, new Uint8Array(8))).toBe(-ENOTTY);
+    expect(open(s390()).log.clear(3, 0n, 64, new Uint8Array(8))).toBe(-ENOTTY);
   });
 
   it('is cleared by hand where that was enabled with what there is', () => {
@@ -109,8 +109,8 @@ describe('a bitmap', () => {
       const { log } = open(machine);
       return wanted.map((bits) => log.enableManualProtect(0, BigInt(bits)));
     };
-    expect(enabled(x86, 1, 2, 3, 4, 5, 0)).toEqual([0, -EINVAL, 0, -EINVAL, -EINVAL, 0]);
-    expect(enabled(s390, 1, 0)).toEqual([-EINVAL, -EINVAL]);
+    expect(enabled(x86(), 1, 2, 3, 4, 5, 0)).toEqual([0, -EINVAL, 0, -EINVAL, -EINVAL, 0]);
+    expect(enabled(s390(), 1, 0)).toEqual([-EINVAL, -EINVAL]);
     const on = open();
     expect(on.log.enableManualProtect(1, 1n)).toBe(-EINVAL);
     on.log.enableManualProtect(0, 1n);
@@ -180,7 +180,7 @@ describe('rings', () => {
   });
 
   it('have each store where KVM itself carries it out', () => {
-    const { log, slot, flags } = open({ ...x86, emulatesGuestCode: true });
+    const { log, slot, flags } = open({ ...x86(), emulatesGuestCode: true });
     log.enableRings(BigInt(RING), MAX, 0);
     flags(LOG_DIRTY_PAGES);
     const ring = log.newRing()!;
@@ -189,7 +189,7 @@ describe('rings', () => {
   });
 
   it('have a bitmap beside them for what no vCPU changes, where there is that and was no memslot', () => {
-    const empty = (machine = arm) => new DirtyLog(machine, [new MemslotSet(), new MemslotSet()]);
+    const empty = (machine = arm()) => new DirtyLog(machine, [new MemslotSet(), new MemslotSet()]);
     const log = empty();
     expect(log.enableRingWithBitmap(0, true)).toBe(-EINVAL);
     log.enableRings(BigInt(RING), MAX, 0);
@@ -198,12 +198,12 @@ describe('rings', () => {
       log.enableRingWithBitmap(1, true),
       log.enableRingWithBitmap(0, true),
     ]).toEqual([-EINVAL, -EINVAL, 0]);
-    const { log: late } = open(arm);
+    const { log: late } = open(arm());
     late.enableRings(BigInt(RING), MAX, 0);
     expect(late.enableRingWithBitmap(0, true)).toBe(-EINVAL);
     // Without memslots first, and some afterwards.
     const spaces = [new MemslotSet()];
-    const both = new DirtyLog(arm, spaces);
+    const both = new DirtyLog(arm(), spaces);
     both.enableRings(BigInt(RING), MAX, 0);
     expect(both.enableRingWithBitmap(0, true)).toBe(0);
     const slot = new EmulatedMemslot(3, 0, 0x7000_0000n, 70, 16, LOG_DIRTY_PAGES);

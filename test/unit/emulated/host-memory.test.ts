@@ -125,6 +125,30 @@ it('pages that nobody may access are no reservation where they are a memfd’s, 
   }
 });
 
+it('a file’s last page has zeros behind its end, which keep nothing', () => {
+  const calls = new EmulatedKernel({ arch: 'x86_64' });
+  const folder = mkdtempSync(join(tmpdir(), 'kvm-bridge-'));
+  try {
+    const path = join(folder, 'file');
+    writeFileSync(path, Buffer.alloc(100, 1));
+    const fd = openSync(path, 'r+');
+    const hva = calls.mmap(8192, PROT.READ | PROT.WRITE, MAP.SHARED, fd, 0, 0, 0);
+    closeSync(fd);
+    const bytes = new Uint8Array(4096).fill(7);
+    expect(calls.writeMemory(hva + 50, bytes)).toBe(4096 - 50);
+    // What is written is the caller's, and stays what it was.
+    expect(bytes.every((byte) => byte === 7)).toBe(true);
+    expect([...readFileSync(path)]).toEqual([...Array(50).fill(1), ...Array(50).fill(7)]);
+    expect(calls.readMemory(hva, bytes)).toBe(4096);
+    expect([bytes[0], bytes[49], bytes[50], bytes[99]]).toEqual([1, 1, 7, 7]);
+    expect(bytes.subarray(100).every((byte) => byte === 0)).toBe(true);
+    // And behind that page is nothing.
+    expect(calls.readMemory(hva + 4096, bytes)).toBe(-ERRNO.EFAULT);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
 it('a range is mapped where all of it is in one mapping', () => {
   const memory = new EmulatedHostMemory(4096);
   const [hva] = [map(memory, 0x3000), map(memory, 0x1000)];
@@ -255,7 +279,7 @@ describe('what is known of an address', () => {
     const memory = new EmulatedHostMemory(PAGE);
     const hva = anonymous(memory, 2, MAP.SHARED);
     const end = hva + 2 * PAGE;
-    expect([hva - 1, hva, end - 1, end].map((at) => memory.mappedBytes(at))).toEqual([0, 2 * PAGE, 1, 0]);
+    expect([hva - 1, hva, end - 1, end, end + 8].map((at) => memory.mappedBytes(at))).toEqual([0, 2 * PAGE, 1, 0, 0]);
     expect([hva - 1, hva, end - 1, end].map((at) => memory.isShared(at))).toEqual([false, true, true, false]);
     expect([hva - 1, hva, end - 1, end].map((at) => memory.canAccess(at, true))).toEqual([false, true, true, false]);
     expect([hva, end].map((at) => memory.isViewed(at))).toEqual([false, false]);
@@ -510,6 +534,13 @@ describe('pages that are accessed or given back', () => {
     expect(memory.advise(hva + PAGE, HUGE, MADV.DONTNEED)).toBe(-ERRNO.EINVAL);
     expect([memory.advise(hva, PAGE, MADV.DONTNEED), bytes()]).toEqual([0, [1, 2]]);
     expect([memory.advise(hva, HUGE + PAGE, MADV.DONTNEED), bytes()]).toEqual([0, [0, 2]]);
+    // A hole may be anywhere in a page that is shared: as fallocate(2) has it, that part is zeros then.
+    const shared = memory.map({ ...request, flags: MAP.SHARED | MAP.ANONYMOUS | MAP.HUGETLB }, 0, 0, undefined);
+    expect(memory.write(shared, new Uint8Array(3 * PAGE).fill(1))).toBe(3 * PAGE);
+    expect(memory.advise(shared + PAGE, PAGE, MADV.REMOVE)).toBe(0);
+    const left = new Uint8Array(3 * PAGE);
+    expect(memory.read(shared, left)).toBe(left.length);
+    expect([0, 1, 2].map((page) => left[page * PAGE])).toEqual([1, 0, 1]);
   });
 
   it('are advised of what there is', () => {

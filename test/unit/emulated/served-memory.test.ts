@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { MemoryBacking } from '../../../lib/emulated/backing.ts';
+import { type Backing, MemoryBacking } from '../../../lib/emulated/backing.ts';
 import { type FaultReceiver, ServedMemory } from '../../../lib/emulated/served-memory.ts';
 import { UFFDIO_REGISTER_MODE } from '../../../lib/uapi/userfaultfd.ts';
 
@@ -161,6 +161,11 @@ describe('a page', () => {
     expect([0, 1, 2].map((page) => served.isPresent(HUGE_BASE + page * HUGE))).toEqual([false, true, false]);
     // Its bytes are all of a huge page's, wherever in it somebody looks.
     expect([0, 1, 2].map((page) => served.isPresent(HUGE_BASE + page * HUGE + PAGE))).toEqual([false, true, false]);
+  });
+
+  it('of a file is always there', () => {
+    const file = { backing: { kind: 'file', size: () => PAGE } as unknown as Backing, offset: 0 };
+    expect(new ServedMemory(PAGE, () => file).isPresent(BASE)).toBe(true);
   });
 
   it('is waited for where it is missing, or protected and stored to', () => {

@@ -2,6 +2,7 @@
 
 import { describe, expect, it } from 'vitest';
 import { execute, GuestFault, instruction } from '../../../../../lib/emulated/guest.ts';
+import { ERRNO } from '../../../../../lib/uapi/errno.ts';
 import { EXIT, PROT } from '../../../../../lib/uapi/flags.ts';
 import { KVM_RUN } from '../../../../../lib/uapi/structs.ts';
 import { TestVm, vrma } from './vm.ts';
@@ -223,6 +224,44 @@ it('a store with update may store the base register: it is stored as it was', ()
   const { stored, registers } = executed(machine(), d(37), { rt: RA, ra: RA });
   expect([...stored.subarray(0, 4)]).toEqual(bytesOf(BigInt(DATA), 4));
   expect(registers[RA]).toBe(BigInt(DATA + 0x10));
+});
+
+describe('where the host has no page', () => {
+  const missing = (form: Form, value = 0n) => {
+    const vm = machine();
+    const word = new Uint8Array(4);
+    new DataView(word.buffer).setUint32(0, form(RT, RA), true);
+    vm.ok(vm.kernel.writeMemory(vm.hva + CODE, word));
+    vm.ok(vm.kernel.writeMemory(vm.hva + DATA + 0x10, BYTES));
+    const protect = (prot: number) => vm.ok(vm.kernel.mprotect(vm.hva + DATA, 4096, prot));
+    protect(PROT.NONE);
+    const li = (register: number, content: bigint) => instruction('li', BigInt(register), content);
+    const results = vm.run(li(RT, value), li(RA, BigInt(DATA)), execute(CODE));
+    expect([vm.exit, results.length]).toEqual([-ERRNO.EFAULT, 2]);
+    const base = (): bigint => {
+      const regs = Buffer.alloc(392);
+      vm.ok(vm.kernel.getRegs(vm.vcpu, regs));
+      return regs.readBigUInt64LE(136 + 8 * RA);
+    };
+    const before = base();
+    protect(PROT.READ | PROT.WRITE);
+    expect(vm.kernel.run(vm.vcpu, 0)).toBe(-ERRNO.EINTR);
+    return { vm, before, after: base(), registers: results[2] as readonly bigint[] };
+  };
+
+  it('a load has what is there once it is, and its base register is updated then', () => {
+    const { before, after, registers } = missing(d(33));
+    expect([before, after]).toEqual([BigInt(DATA), BigInt(DATA + 0x10)]);
+    expect([registers[RT], registers[RA]]).toEqual([LOW & 0xffff_ffffn, after]);
+  });
+
+  it('a store is made once it is, and its base register is updated then', () => {
+    const { vm, before, after } = missing(d(37), VALUE);
+    expect([before, after]).toEqual([BigInt(DATA), BigInt(DATA + 0x10)]);
+    const stored = new Uint8Array(4);
+    vm.kernel.readMemory(vm.hva + DATA + 0x10, stored);
+    expect([...stored]).toEqual(bytesOf(VALUE, 4));
+  });
 });
 
 describe('where there is no memory', () => {
