@@ -175,7 +175,7 @@ export function forEachBitRun(
     const length = loops.listRuns(words, 0, from, batch, 0);
     // As integers, which calls take as they are.
     for (let i = 0; i < length; i += 2) callback(base + (batch[i]! | 0), batch[i + 1]! | 0);
-    if (length < batch.length || length === 0) return;
+    if (length < batch.length) return;
     from = batch[length - 2]! + batch[length - 1]!;
   }
 }

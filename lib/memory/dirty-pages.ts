@@ -67,9 +67,9 @@ class SlotLog implements Range {
     return this.start + this.slot.npages;
   }
 
-  /** Whether this is of the same memory at the same place. */
-  isOf({ baseGfn, npages, hva }: Memslot): boolean {
-    return this.start === baseGfn && this.slot.npages === npages && BigInt(this.slot.hva) === BigInt(hva);
+  /** Whether this is of the same memory. */
+  isOf({ npages, hva }: Memslot): boolean {
+    return this.slot.npages === npages && BigInt(this.slot.hva) === BigInt(hva);
   }
 }
 
@@ -533,7 +533,7 @@ export class DirtyPages implements MemslotWatcher {
     const unlogged = this.#logs.entries.find(({ slot }) => (slot.flags & MEM.LOG_DIRTY_PAGES) === 0);
     if (unlogged === undefined) return;
     const explanation = `LOG_DIRTY_PAGES was taken from slot ${unlogged.slot.id} by hand: give it back (all of the slot is dirty then), or delete the slot`;
-    throw this.#failure('getDirtyLog', -ERRNO.ENOENT, unlogged.slot, explanation);
+    throw this.#failure('getDirtyLog', ERRNO.ENOENT, unlogged.slot, explanation);
   }
 
   #assertStarted(what: string): void {

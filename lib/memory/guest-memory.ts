@@ -269,12 +269,8 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   write(gpa: U64, from: Uint8Array): number {
     checkBytes(from, 'from');
     const at = this.#writeAt(gpa, from.length);
-    if (at < 0) {
-      const done = this.#place.transfer(splitGpa(gpa), from, true);
-      if (this.written.on) this.written.mark(gpa, done);
-      return done;
-    }
-    // Nothing may be set from a detached array, not even nothing.
+    if (at < 0) return this.#writeAcross(gpa, from);
+    // Nothing may be set from an array that was detached since it was looked at, not even nothing.
     if (from.length > 0) this.#place.window!.bytes.set(from, at);
     if (this.written.on) this.written.mark(gpa, from.length);
     return from.length;
@@ -331,7 +327,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
     checkU64(from, 'from');
     const target = this.#writeAt(to, length);
     const { window } = this.#place;
-    const source = target < 0 ? -1 : this.#place.at(from, length);
+    const source = this.#place.at(from, length);
     if (target >= 0 && source >= 0 && window === this.#place.window) {
       window!.bytes.copyWithin(target, source, source + length);
       if (this.written.on) this.written.mark(to, length);
@@ -438,6 +434,13 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
     if (others.length > 0)
       throw outOfRange('length', `at most ${first!.length} at ${hex(gpa)}, where a piece ends`, length);
     return first ?? new Uint8Array(0);
+  }
+
+  /** Writes bytes that are not in one window. */
+  #writeAcross(gpa: U64, from: Uint8Array): number {
+    const done = this.#place.transfer(splitGpa(gpa), from, true);
+    if (this.written.on) this.written.mark(gpa, done);
+    return done;
   }
 
   #writeAt(gpa: U64, size: number): number {

@@ -49,7 +49,7 @@ export class Reservation extends Mapping {
 
   /** @throws KvmError EINVAL, ENOMEM */
   static make(calls: KvmCalls, size: number, options: AddressOptions): Reservation {
-    const source = { ...anonymousSource(calls, size, { prot: PROT.NONE }), ...NOTHING };
+    const source = { ...anonymousSource(calls, size, {}), ...NOTHING };
     return new Reservation(calls, 'reservation', Mapping.mmap(calls, source, options), source.size);
   }
 

@@ -134,10 +134,9 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   'lab/guest/vitest': { 'unit/lab/user/vitest-files': 'api run runner' },
   'lab/user': { 'unit/cli/lab': 'run-in-lab' },
   memory: {
-    'property/typed-memory': 'bitmap-loops locator',
     'unit/memory/dirty-ring': 'coalesced-mmio',
     'unit/memory/page-set': 'undo written-pages',
-    'unit/memory/address-space': 'lookup memory-window piece-batch region region-rules space-user',
+    'unit/memory/address-space': 'lookup memory-window region region-rules space-user',
     'unit/memory/reservation': 'mapping-source',
   },
   sharing: {

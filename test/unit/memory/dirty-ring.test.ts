@@ -47,6 +47,14 @@ describe.each([
     expect([slots, ring.next]).toEqual([[0, 1, 2, 3], 0]);
   });
 
+  it('no more is harvested at once than a ring holds, whatever comes meanwhile', () => {
+    const view = new DataView(new ArrayBuffer(16 * 4));
+    for (let at = 0; at < 4; at++) fill(view, at, DIRTY, at, 0n);
+    const ring = new DirtyRing(view.buffer, arch);
+    expect(ring.harvest((slot) => fill(view, slot, DIRTY, slot, 1n))).toBe(4);
+    expect([ring.next, ring.harvest(() => {})]).toEqual([0, 4]);
+  });
+
   /** struct kvm_coalesced_mmio_ring: u32 first, last, then {u64 phys_addr, u32 len, u32 pio, u8 data[8]}. */
   const SIZE = 8 + 3 * 24 + 5;
   function store(view: DataView, at: number, gpa: bigint, pio: number, data: readonly number[]): void {

@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { GuestMemory, type HostMemory, Kvm, type MemoryLookup, RangeTable } from '../../../lib/index.ts';
 import { WrittenPages } from '../../../lib/memory/written-pages.ts';
-import { EmulatedKernel, ERRNO } from '../../../lib/raw.ts';
 
 const UNIT = 0x10_0000;
 
@@ -33,6 +32,10 @@ it('reads and writes wherever a lookup finds memory, with no map to manage and n
   const ranges = new RangeTable<Part>();
   ranges.insert(part(0x5000, 64, copied));
   const memory = new GuestMemory({ ranges, describe: () => 'nothing here' }, { littleEndian: false, pageSize: 4096 });
+  // Neither the memory itself, since nobody shows it.
+  for (const call of [() => memory.slice(0x5004, 4), () => memory.atomicLoad(0x5004, 4)]) {
+    expect(call).toThrow(expect.objectContaining({ code: 'EACCES', gpa: 0x5004, size: 4 }));
+  }
   memory.writeU32(0x5004, 0x0102_0304);
   expect([...bytes.subarray(4, 8)]).toEqual([1, 2, 3, 4]);
   expect(memory.readU16(0x5005)).toBe(0x0203);
@@ -60,131 +63,6 @@ it('two can look at one map, and each forgets where it was when that changes', (
   ranges.insert(part(0, UNIT, other));
   for (const memory of [a, b]) memory.dropViews();
   expect([a.readU8(7), b.readU8(7)]).toEqual([0, 0]);
-});
-
-/** Regions of a mapping each, apart; how often the table was searched, and memory asked for, since the last time. */
-function counting(kvm: Kvm, count: number, size = UNIT) {
-  const table = new RangeTable<Part>();
-  let [searches, windows] = [0, 0];
-  for (let i = 0; i < count; i++) {
-    const mapping = kvm.mapAnonymous(size);
-    const seen: HostMemory = {
-      hva: mapping.hva,
-      window: (index) => {
-        windows++;
-        return mapping.window(index);
-      },
-      read: (offset, into) => mapping.read(offset, into),
-      write: (offset, from) => mapping.write(offset, from),
-      whyNot: () => 'it may not be',
-    };
-    table.insert(part((i + 1) * 4 * UNIT, size, seen));
-  }
-  const ranges: MemoryLookup<Part>['ranges'] = {
-    entries: table.entries,
-    length: count,
-    find: (at) => {
-      searches++;
-      return table.find(at);
-    },
-    indexOf: (at) => {
-      searches++;
-      return table.indexOf(at);
-    },
-    startAt: (index) => table.startAt(index),
-    endAt: (index) => table.endAt(index),
-  };
-  const memory = new GuestMemory({ ranges, describe: () => 'nothing here' }, { littleEndian: true, pageSize: 4096 });
-  const asked = (): [searches: number, windows: number] => {
-    const now: [number, number] = [searches, windows];
-    [searches, windows] = [0, 0];
-    return now;
-  };
-  return { memory, asked, start: (region: number) => (region + 1) * 4 * UNIT };
-}
-
-describe('where an access was', () => {
-  it('is remembered: nothing is searched for the next one in the same region', () => {
-    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
-    const { memory, asked, start } = counting(kvm, 1);
-    memory.writeU32(start(0) + 8, 7);
-    expect(asked()).toEqual([1, 1]);
-    for (const at of [start(0), start(0) + UNIT - 4, start(0) + 8]) memory.readU32(at);
-    expect(memory.readU32(BigInt(start(0) + 8))).toBe(7);
-    memory.gather(Float64Array.of(start(0), start(0) + 16), 8, new Uint8Array(16));
-    expect(memory.read(start(0) + 8, new Uint8Array(64))).toBe(64);
-    memory.atomicLoad(start(0), 4);
-    expect(asked()).toEqual([0, 0]);
-    memory.dropViews();
-    memory.readU32(start(0));
-    expect(asked()).toEqual([1, 1]);
-    // Of memory that has no views of its own the window is one.
-    expect([...memory.slice(start(0) + 8, 4)]).toEqual([7, 0, 0, 0]);
-  });
-
-  it('ends where the region does, whose mapping goes on', () => {
-    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
-    const ranges = new RangeTable<Part>();
-    const mapping = kvm.mapAnonymous(UNIT);
-    ranges.insert({ ...part(UNIT, UNIT / 2, mapping), offset: UNIT / 4 });
-    const memory = new GuestMemory({ ranges, describe: () => 'nothing here' }, { littleEndian: true, pageSize: 4096 });
-    for (let round = 0; round < 2; round++) {
-      memory.writeU8(UNIT + UNIT / 2 - 1, 7);
-      memory.writeU8(UNIT, 8);
-      for (const gpa of [UNIT - 1, UNIT + UNIT / 2])
-        expect(() => memory.readU8(gpa)).toThrow(expect.objectContaining({ code: 'EFAULT' }));
-      expect(() => memory.readU16(UNIT + UNIT / 2 - 1)).toThrow(expect.objectContaining({ code: 'EFAULT' }));
-    }
-    expect([mapping.view(0)![UNIT / 4], mapping.view(0)![(3 * UNIT) / 4 - 1]]).toEqual([8, 7]);
-  });
-
-  it('is one window of 1 GiB of a larger mapping', () => {
-    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
-    const { memory, asked, start } = counting(kvm, 1, 2 ** 30 + UNIT);
-    const second = start(0) + 2 ** 30;
-    memory.writeU32(second + 8, 9);
-    expect(asked()).toEqual([1, 1]);
-    for (const at of [second, second + 8, second + UNIT - 4]) memory.readU32(at);
-    expect(asked()).toEqual([0, 0]);
-    expect([memory.readU32(start(0)), memory.readU32(second + 8)]).toEqual([0, 9]);
-    expect(memory.translate(second + 8)?.offset).toBe(2 ** 30 + 8);
-  });
-
-  it('is one place, until there were more accesses elsewhere than there are regions; then each has its own', () => {
-    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
-    const { memory, asked, start } = counting(kvm, 4);
-    for (const region of [0, 3, 0, 3]) memory.writeU8(start(region), region + 1);
-    expect(asked()).toEqual([4, 4]);
-    for (const region of [0, 1, 2, 3]) memory.readU8(start(region) + 1);
-    // Each was searched for once more, and had its memory given.
-    expect(asked()).toEqual([4, 4]);
-    for (let i = 0; i < 50; i++) {
-      for (const region of [3, 1, 0, 2]) {
-        for (const offset of [0, 5, UNIT - 1]) memory.readU8(start(region) + offset);
-      }
-    }
-    expect([memory.readU8(start(0)), memory.readU8(start(3))]).toEqual([1, 4]);
-    expect(asked()).toEqual([0, 0]);
-  });
-
-  it('is none where no region is, before the first, between them and behind the last, with places and without', () => {
-    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
-    const { memory, start } = counting(kvm, 4);
-    const holes = [0, start(0) - 1, start(0) + UNIT, start(3) - 1, start(3) + UNIT, 2 ** 52, 2n ** 53n + 1n, 1n << 63n];
-    for (let round = 0; round < 3; round++) {
-      for (const hole of holes) {
-        expect(() => memory.readU8(hole)).toThrow(expect.objectContaining({ code: 'EFAULT', size: 1 }));
-        expect(memory.read(hole, new Uint8Array(0))).toBe(0);
-        expect(() => memory.gather(Float64Array.of(start(1), Number(hole)), 1, new Uint8Array(2))).toThrow(
-          /^EFAULT|"gpas\[1\]"/,
-        );
-      }
-      for (const region of [0, 1, 2, 3]) memory.readU8(start(region));
-    }
-    expect(memory.read(0, new Uint8Array(0))).toBe(0);
-    memory.dropViews();
-    expect(memory.read(0, new Uint8Array(0))).toBe(0);
-  });
 });
 
 describe('what is written', () => {
@@ -226,6 +104,8 @@ describe('what is written', () => {
         'announced',
         [64, 8],
       ]);
+    // What is across the end is told as far as it was written.
+    expect(toldBy(() => memory.write(UNIT - 4, new Uint8Array(10)))).toEqual(['announced', [UNIT - 4, 4]]);
     expect(
       toldBy(() => {
         memory.atomicLoad(8, 4);
@@ -250,6 +130,69 @@ it('what is longer than any array is written up to where memory ends', () => {
   expect(() => space.writeExact(UNIT - 2, new Uint8Array(5))).toThrow(
     expect.objectContaining({ size: 3, explanation: expect.stringContaining('2 of 5 bytes are done') }),
   );
+});
+
+it('a number of 64 bits is written as it is, and so is a bigint', () => {
+  using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+  using space = kvm.createAddressSpace();
+  space.addRam(0, kvm.mapAnonymous(UNIT));
+  const values = [0, 1, 2 ** 32 - 1, 2 ** 32, 2 ** 32 + 5, 3 * 2 ** 40 + 0x89ab_cdef, 2 ** 52 + 1, 2 ** 53 - 1];
+  for (const littleEndian of [true, false]) {
+    for (const value of values) {
+      space.writeU64(8, value, littleEndian);
+      expect(space.readU64(8, littleEndian)).toBe(BigInt(value));
+      space.writeU64(UNIT - 8, BigInt(value), littleEndian);
+      expect(space.readU64Number(UNIT - 8, littleEndian)).toBe(value);
+      space.writeI64(16, -value, littleEndian);
+      expect(space.readI64(16, littleEndian)).toBe(-BigInt(value));
+    }
+  }
+});
+
+it('what is filled ends where it is asked to, however long it is', () => {
+  using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+  using space = kvm.createAddressSpace();
+  space.addRam(0, kvm.mapAnonymous(UNIT));
+  for (const length of [0, 1, 0xffff, 0x1_0000, 0x1_0001, 0x1_000a, 0x2_0000, 0x2_0001]) {
+    space.fill(0, 0x4_0000);
+    space.fill(3, length, 7);
+    const bytes = space.read(0, 0x4_0000);
+    expect([bytes.indexOf(7), bytes.lastIndexOf(7)], String(length)).toEqual(length === 0 ? [-1, -1] : [3, length + 2]);
+    expect(bytes.subarray(3, 3 + length).every((byte) => byte === 7)).toBe(true);
+  }
+});
+
+it('a string without an end is one of memory that ends, or of too many bytes', () => {
+  using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+  using space = kvm.createAddressSpace();
+  space.addRam(0, kvm.mapAnonymous(UNIT));
+  space.fill(UNIT - 8, 8, 0x41);
+  expect(() => space.readCString(UNIT - 8)).toThrow(
+    expect.objectContaining({ code: 'EFAULT', syscall: 'read', gpa: UNIT, size: 4088 }),
+  );
+  expect(() => space.readCString(UNIT - 8, { maxLength: 8 })).toThrow(/"maxLength"/);
+  space.writeU8(UNIT - 1, 0);
+  expect(space.readCString(UNIT - 8)).toBe('AAAAAAA');
+});
+
+it('of an array that goes while memory is made ready nothing is written', () => {
+  using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+  const ranges = new RangeTable<Part>();
+  ranges.insert(part(0, UNIT, kvm.mapAnonymous(UNIT)));
+  let bytes = new Uint8Array(0);
+  class Going extends WrittenPages {
+    override readonly announces = true;
+    override announce(): void {
+      structuredClone(bytes, { transfer: [bytes.buffer] });
+    }
+  }
+  const written = new Going(4096);
+  const memory = new GuestMemory({ ranges, describe: () => '' }, { littleEndian: true, pageSize: 4096, written });
+  for (const gpa of [0, 8, UNIT - 2]) {
+    bytes = new Uint8Array(8).fill(7);
+    expect(memory.write(gpa, bytes)).toBe(0);
+  }
+  expect([memory.readU8(0), memory.readU8(8), memory.readU8(UNIT - 2)]).toEqual([0, 0, 0]);
 });
 
 describe('a copy', () => {
@@ -307,77 +250,6 @@ it('an array that was detached is refused by all that would fill it, or take byt
   }
   expect(() => space.gather([], 8, bytes)).toThrow(refused);
   expect(() => space.scatter([], 8, bytes)).toThrow(refused);
-});
-
-it('pieces are each where their address says, in windows of two regions by turns, however many', () => {
-  using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
-  const space = kvm.createAddressSpace();
-  space.addRam(0, kvm.mapAnonymous(UNIT));
-  space.addRam(8 * UNIT, kvm.mapAnonymous(UNIT));
-  const count = 2500;
-  // One after the other in the first 1024, by turns then.
-  const gpas = Float64Array.from({ length: count }, (_, i) => 8 * i + (i > 1024 && i % 2 === 1 ? 8 * UNIT : 0));
-  for (const [i, gpa] of gpas.entries()) space.writeU32(gpa, i + 1);
-  const into = new Uint8Array(4 * count);
-  space.gather(gpas, 4, into);
-  const got = new DataView(into.buffer);
-  expect(Array.from({ length: count }, (_, i) => got.getUint32(4 * i, true))).toEqual(
-    Array.from({ length: count }, (_, i) => i + 1),
-  );
-  space.close();
-});
-
-it('pieces go together, and what the kernel does not move of them is an error', () => {
-  const kernel = new EmulatedKernel({ arch: 'x86_64' });
-  using kvm = Kvm.open({ calls: kernel });
-  using space = kvm.createAddressSpace();
-  space.addRam(0, kvm.mapAnonymous(UNIT));
-  const { gather, scatter } = kernel;
-  const moved: number[] = [];
-  let answer: number | undefined;
-  kernel.gather = (hvas, lengths, into) => {
-    moved.push(hvas.length);
-    return answer ?? gather.call(kernel, hvas, lengths, into);
-  };
-  kernel.scatter = (hvas, lengths, from) => {
-    moved.push(hvas.length);
-    return answer ?? scatter.call(kernel, hvas, lengths, from);
-  };
-  const bytes = new Uint8Array(24);
-  // The first byte of a region, too.
-  for (const gpas of [[0, 64, 0], Float64Array.of(0, 64, 0)]) {
-    space.gather(gpas, 8, bytes);
-    space.scatter(gpas, 8, bytes);
-  }
-  expect(moved).toEqual([3, 3, 3, 3]);
-  for (const [result, code] of [
-    [-ERRNO.EFAULT, 'EFAULT'],
-    [-ERRNO.ENOMEM, 'ENOMEM'],
-    [2, 'EFAULT'],
-  ] as const) {
-    answer = result;
-    expect(() => space.gather([0, 64, 128], 8, bytes)).toThrow(expect.objectContaining({ code, syscall: 'gather' }));
-    expect(() => space.scatter([0, 64, 128], 8, bytes)).toThrow(expect.objectContaining({ code, syscall: 'scatter' }));
-  }
-});
-
-it('pieces stay whose they are when a list gathers others while it is read', () => {
-  using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
-  using space = kvm.createAddressSpace();
-  space.addRam(0, kvm.mapAnonymous(UNIT));
-  for (let i = 0; i < 8; i++) space.writeU32(64 * i, i + 1);
-  const inner = new Uint8Array(4);
-  const gpas = Object.defineProperty([64, 0, 192], 1, {
-    get: () => {
-      space.gather([], 4, new Uint8Array(0));
-      space.gather([320], 4, inner);
-      return 128;
-    },
-  });
-  const into = new Uint8Array(12);
-  space.gather(gpas, 4, into);
-  expect([...new Uint32Array(into.buffer)]).toEqual([2, 3, 4]);
-  expect(inner[0]).toBe(6);
 });
 
 it('what is wrong is named: arguments, and the access that failed', () => {

@@ -206,6 +206,15 @@ it('who shows a mapping several times is told once of what changes, until the la
   mapping.pin(holder);
   mapping.discard(PAGE, PAGE);
   expect(told).toEqual([[true, PAGE, PAGE]]);
+  // What only says how it will be used changes nothing.
+  for (const advice of [MADV.WILLNEED, MADV.POPULATE_WRITE, MADV.POPULATE_READ]) mapping.advise(advice);
+  expect(told).toHaveLength(1);
+  mapping.advise(MADV.DONTNEED, 0, PAGE);
+  mapping.write(5, Uint8Array.of(1, 2));
+  expect(told.slice(1)).toEqual([
+    [true, 0, PAGE],
+    [true, 5, 2],
+  ]);
   mapping.unpin(holder);
   mapping.unpin(holder);
   expect(mapping.pins).toBe(0);
@@ -233,6 +242,11 @@ describe('memory of more than one window of 1 GiB', () => {
     const into = new Uint8Array(64);
     expect(mapping.read(GIB - 30, into)).toBe(64);
     expect(into).toEqual(bytes);
+    // No more than what is left of it, however many bytes there would be.
+    const many = new Uint8Array(UNIT + 64).fill(3);
+    expect([mapping.write(GIB - 4, many), mapping.read(GIB - 4, many)]).toEqual([UNIT + 4, UNIT + 4]);
+    expect([byteAt(mapping, GIB - 5), byteAt(mapping, GIB - 4), byteAt(mapping, GIB + UNIT - 1)]).toEqual([26, 3, 3]);
+    expect(mapping.write(GIB - 30, bytes)).toBe(64);
     expect(mapping.view(0)).toHaveLength(GIB);
     expect(mapping.view(1)).toHaveLength(UNIT);
     expect(mapping.view(2)).toBeUndefined();
@@ -278,6 +292,18 @@ it('a view is made once, and who asks again gets the same', () => {
   expect(asked).toBe(1);
 });
 
+it('an array is taken back also where memory was looked at that is guarded', () => {
+  using mapping = kvm.mapAnonymous(UNIT);
+  kernel.window = () => -ERRNO.EACCES;
+  expect(mapping.window(0)).toBeUndefined();
+  const given = mapping.giveArray;
+  kernel.vmap = (_hva, length) => new Uint8Array(length);
+  const taken: number[] = [];
+  kernel.vunmap = (bytes) => taken.push(bytes.length);
+  mapping.takeArray(given.call(mapping, 0, 8)!);
+  expect(taken).toEqual([8]);
+});
+
 it('an array that the kernel can not give is an error, and none where memory is guarded', () => {
   using mapping = kvm.mapAnonymous(UNIT);
   expect(mapping.giveArray(PAGE, 8)).toHaveLength(8);
@@ -319,6 +345,24 @@ describe('a part of a mapping', () => {
     mapping.write(0, Uint8Array.of(7));
     mapping.advise(MADV.DONTNEED);
     expect(byteAt(mapping, 0)).toBe(7);
+  });
+
+  it('that the kernel refuses to change is so for a reason that only two errors have', () => {
+    using mapping = kvm.mapAnonymous(4 * PAGE);
+    const why = (errno: number): string | undefined => {
+      kernel.mprotect = () => errno;
+      try {
+        mapping.protect(PAGE, PAGE, PROT.READ);
+      } catch (error) {
+        return (error as { explanation?: string }).explanation;
+      }
+      return 'it is changed';
+    };
+    expect(why(-ERRNO.EBUSY)).toMatch(
+      /^a slice of the memory was handed out .*: protect memory before slices are made/,
+    );
+    expect(why(-ERRNO.EINVAL)).toMatch(/must be multiples of the page size 0x1000/);
+    for (const errno of [ERRNO.ENOMEM, ERRNO.EACCES, ERRNO.EPERM]) expect(why(-errno)).toBeUndefined();
   });
 
   it('can be read and not written, or neither, as it was protected', () => {
@@ -467,6 +511,17 @@ describe('what a mapping is made of', () => {
     kernel.mmap = () => -ERRNO.ENOMEM;
     expect(() => Mapping.ofMemfd(kernel, fd, UNIT)).toThrow(expect.objectContaining({ code: 'ENOMEM', size: UNIT }));
     expect(closed).toEqual([fd]);
+  });
+
+  it('what is no file has no descriptor', () => {
+    const descriptors: number[] = [];
+    kernel.mmap = (_length, _prot, _flags, fd) => {
+      descriptors.push(fd);
+      return -ERRNO.ENOMEM;
+    };
+    for (const map of [() => kvm.mapAnonymous(UNIT), () => kvm.mapHugetlb(2 * UNIT), () => kvm.reserve(UNIT)])
+      expect(map).toThrow(expect.objectContaining({ code: 'ENOMEM' }));
+    expect(descriptors).toEqual([-1, -1, -1]);
   });
 
   it('huge pages that there are not say how to have them', () => {

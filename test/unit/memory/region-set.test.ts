@@ -57,6 +57,15 @@ describe('a region that was removed', () => {
   });
 });
 
+it('a region is removed at the end of a block that uses it', () => {
+  const mapping = kvm.mapAnonymous(UNIT);
+  {
+    using region = space.addRam(UNIT, mapping);
+    expect(space.find(UNIT)).toBe(region);
+  }
+  expect([space.find(UNIT), mapping.pins]).toEqual([undefined, 0]);
+});
+
 it('a space is closed at the end of a block that uses it, and lets its memory go', () => {
   const mapping = kvm.mapAnonymous(UNIT);
   {

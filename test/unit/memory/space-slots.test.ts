@@ -173,6 +173,26 @@ describe('the log of all regions', () => {
   });
 });
 
+it('the slots of a region have its pages of a guest_memfd side by side, too', () => {
+  const kernel = new EmulatedKernel({ arch: 'x86_64', x86_64: { swProtectedVm: true } });
+  using kvm = Kvm.open({ calls: kernel });
+  using vm = kvm.createVm({ type: 1 });
+  using pages = vm.createGuestMemfd(LARGEST + 3 * GIB);
+  const ram = kvm.mapAnonymous(LARGEST + 2 * GIB);
+  vm.memory.addRam(0, ram, { guestMemfd: pages, guestMemfdOffset: GIB });
+  expect(
+    [...vm.memslots].map(({ baseGfn, npages, guestMemfd, guestMemfdOffset }) => [
+      baseGfn * 4096,
+      npages * 4096,
+      guestMemfd,
+      guestMemfdOffset,
+    ]),
+  ).toEqual([
+    [0, LARGEST, pages.fd, GIB],
+    [LARGEST, 2 * GIB, pages.fd, GIB + LARGEST],
+  ]);
+});
+
 describe('a slot by hand', () => {
   it('over pages of a guest_memfd that another has is refused with that one', () => {
     const PAGE = 4096;

@@ -167,7 +167,10 @@ describe('faults that are told', () => {
     tell(
       -ERRNO.EAGAIN,
       [message(FAULT, 0, ram.hva + 5), message(REMOVE, 0, ram.hva), message(FAULT, 1, ram.hva + PAGE)],
+      // Less than before: what was read then is behind it.
       [message(FAULT, 3, ram.hva + 2 * PAGE + 8)],
+      Array.from({ length: 16 }, () => message(REMOVE, 0, ram.hva)),
+      [message(FAULT, 0, ram.hva + 3 * PAGE)],
     );
     using _ = new PageFaults(ram, {
       missing: (page) => {
@@ -180,6 +183,7 @@ describe('faults that are told', () => {
     expect(missing).toEqual([
       { offset: 0, write: false },
       { offset: PAGE, write: true },
+      { offset: 3 * PAGE, write: false },
     ]);
     expect(stores).toEqual([{ offset: 2 * PAGE, write: true }]);
   });
@@ -461,10 +465,18 @@ describe('writes that are tracked', () => {
     expect(refusalOf(() => tracked.collect()).explanation).toBe('the tracking of writes is closed');
   });
 
+  it('may be told by descriptor 0, since standard input was closed', () => {
+    answers = { userfaultfd: [0], uffdApi: [0], uffdRegister: [0], uffdWriteprotect: [0] };
+    const writes = new TrackedWrites(kvm.mapAnonymous(PAGE));
+    expect(writes.closed).toBe(false);
+    asked = [];
+    writes.close();
+    expect(asked).toEqual(['close']);
+  });
+
   it('say that they are closed', () => {
     const writes = new TrackedWrites(kvm.mapAnonymous(4 * PAGE));
-    expect(inspect(writes)).toMatch(/, 0 pages collected$/);
-    expect(inspect(writes)).not.toContain('(closed)');
+    expect(inspect(writes)).toBe(`TrackedWrites of ${inspect(writes.mapping)}, 0 pages collected`);
     writes.close();
     expect(inspect(writes)).toMatch(/ \(closed\), 0 pages collected$/);
   });

@@ -1,0 +1,253 @@
+import { describe, expect, it } from 'vitest';
+import { GuestMemory, type HostMemory, Kvm, type MemoryLookup, RangeTable } from '../../../lib/index.ts';
+
+const UNIT = 0x10_0000;
+
+type Part = { start: number; end: number; size: number; offset: number; mapping: HostMemory };
+
+const part = (start: number, size: number, mapping: HostMemory): Part => ({
+  start,
+  end: start + size,
+  size,
+  offset: 0,
+  mapping,
+});
+
+/** Regions of a mapping each, apart; how often the table was searched, and memory asked for, since the last time. */
+function counting(kvm: Kvm, count: number, size = UNIT) {
+  const table = new RangeTable<Part>();
+  let [searches, windows] = [0, 0];
+  for (let i = 0; i < count; i++) {
+    const mapping = kvm.mapAnonymous(size);
+    const seen: HostMemory = {
+      hva: mapping.hva,
+      window: (index) => {
+        windows++;
+        return mapping.window(index);
+      },
+      read: (offset, into) => mapping.read(offset, into),
+      write: (offset, from) => mapping.write(offset, from),
+      whyNot: () => 'it may not be',
+    };
+    table.insert(part((i + 1) * 4 * UNIT, size, seen));
+  }
+  const ranges: MemoryLookup<Part>['ranges'] = {
+    entries: table.entries,
+    length: count,
+    find: (at) => {
+      searches++;
+      return table.find(at);
+    },
+    indexOf: (at) => {
+      searches++;
+      return table.indexOf(at);
+    },
+    startAt: (index) => table.startAt(index),
+    endAt: (index) => table.endAt(index),
+  };
+  const memory = new GuestMemory({ ranges, describe: () => 'nothing here' }, { littleEndian: true, pageSize: 4096 });
+  const asked = (): [searches: number, windows: number] => {
+    const now: [number, number] = [searches, windows];
+    [searches, windows] = [0, 0];
+    return now;
+  };
+  return { memory, asked, start: (region: number) => (region + 1) * 4 * UNIT };
+}
+
+describe('where an access was', () => {
+  it('is remembered: nothing is searched for the next one in the same region', () => {
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    const { memory, asked, start } = counting(kvm, 1);
+    memory.writeU32(start(0) + 8, 7);
+    expect(asked()).toEqual([1, 1]);
+    for (const at of [start(0), start(0) + UNIT - 4, start(0) + 8]) memory.readU32(at);
+    expect(memory.readU32(BigInt(start(0) + 8))).toBe(7);
+    memory.gather(Float64Array.of(start(0), start(0) + 16), 8, new Uint8Array(16));
+    expect(memory.read(start(0) + 8, new Uint8Array(64))).toBe(64);
+    memory.atomicLoad(start(0), 4);
+    expect(asked()).toEqual([0, 0]);
+    memory.dropViews();
+    memory.readU32(start(0));
+    expect(asked()).toEqual([1, 1]);
+    // Of memory that has no views of its own the window is one.
+    expect([...memory.slice(start(0) + 8, 4)]).toEqual([7, 0, 0, 0]);
+  });
+
+  it('ends where the region does, whose mapping goes on', () => {
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    const ranges = new RangeTable<Part>();
+    const mapping = kvm.mapAnonymous(UNIT);
+    ranges.insert({ ...part(UNIT, UNIT / 2, mapping), offset: UNIT / 4 });
+    const memory = new GuestMemory({ ranges, describe: () => 'nothing here' }, { littleEndian: true, pageSize: 4096 });
+    for (let round = 0; round < 2; round++) {
+      memory.writeU8(UNIT + UNIT / 2 - 1, 7);
+      memory.writeU8(UNIT, 8);
+      for (const gpa of [UNIT - 1, UNIT + UNIT / 2])
+        expect(() => memory.readU8(gpa)).toThrow(expect.objectContaining({ code: 'EFAULT' }));
+      expect(() => memory.readU16(UNIT + UNIT / 2 - 1)).toThrow(expect.objectContaining({ code: 'EFAULT' }));
+    }
+    expect([mapping.view(0)![UNIT / 4], mapping.view(0)![(3 * UNIT) / 4 - 1]]).toEqual([8, 7]);
+  });
+
+  it('is one window of 1 GiB of a larger mapping', () => {
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    const { memory, asked, start } = counting(kvm, 1, 2 ** 30 + UNIT);
+    const second = start(0) + 2 ** 30;
+    memory.writeU32(second + 8, 9);
+    expect(asked()).toEqual([1, 1]);
+    for (const at of [second, second + 8, second + UNIT - 4]) memory.readU32(at);
+    expect(asked()).toEqual([0, 0]);
+    expect([memory.readU32(start(0)), memory.readU32(second + 8)]).toEqual([0, 9]);
+    expect(memory.translate(second + 8)?.offset).toBe(2 ** 30 + 8);
+  });
+
+  it('is looked for again where others change the map, before each kind of access', () => {
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    const [one, other] = [kvm.mapAnonymous(UNIT), kvm.mapAnonymous(UNIT)];
+    one.write(0, new Uint8Array(64).fill(1));
+    other.write(0, new Uint8Array(64).fill(2));
+    const ranges = new RangeTable<Part>();
+    const generation = new Int32Array(1);
+    let refreshed = 0;
+    let shown = part(0, UNIT, one);
+    ranges.insert(shown);
+    const memory = new GuestMemory(
+      {
+        ranges,
+        describe: () => 'nothing here',
+        remote: {
+          generation,
+          refresh: () => {
+            refreshed++;
+            ranges.remove(shown);
+            shown = part(0, UNIT, shown.mapping === one ? other : one);
+            ranges.insert(shown);
+          },
+        },
+      },
+      { littleEndian: true, pageSize: 4096 },
+    );
+    const into = new Uint8Array(8);
+    const gathered = (gpas: ArrayLike<number>): number => {
+      memory.gather(gpas, 4, into);
+      return into[4]!;
+    };
+    const reads: readonly (() => number | undefined)[] = [
+      () => memory.readU8(8),
+      () => memory.read(8, 1)[0],
+      () => gathered([0, 8]),
+      () => gathered(Float64Array.of(0, 8)),
+      () => memory.slice(8, 1)[0],
+      () => memory.atomicLoad(8, 1),
+      () => (memory.translate(8)!.region.mapping === one ? 1 : 2),
+      () => {
+        memory.read(8, into);
+        return into[0];
+      },
+    ];
+    let expected = 1;
+    for (const [number, read] of reads.entries()) {
+      expect([read(), refreshed], `${read}`).toEqual([expected, number]);
+      generation[0]!++;
+      expected = 3 - expected;
+      expect([read(), read(), refreshed], `${read}`).toEqual([expected, expected, number + 1]);
+    }
+    for (const write of [() => memory.scatter(Float64Array.of(8), 1, Uint8Array.of(9)), () => memory.writeU8(8, 9)]) {
+      generation[0]!++;
+      write();
+      generation[0]!++;
+      expect(memory.readU8(8)).not.toBe(9);
+    }
+  });
+
+  it('has no part of its window beside the region, for pieces that are looked for together either', () => {
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    const ranges = new RangeTable<Part>();
+    // Of each mapping the middle is shown, and less by each region.
+    const regions = [8, 6, 4, 2].map((units, i) => {
+      const mapping = kvm.mapAnonymous(16 * UNIT);
+      return { ...part(32 * UNIT * (i + 1), units * UNIT, mapping), offset: 4 * UNIT };
+    });
+    for (const region of regions) ranges.insert(region);
+    const memory = new GuestMemory({ ranges, describe: () => 'nothing here' }, { littleEndian: true, pageSize: 4096 });
+    const refused = (at: number, after: number): void => {
+      expect(() => memory.gather(Float64Array.of(after, at), 8, new Uint8Array(16)), String(at)).toThrow(
+        expect.objectContaining({ code: 'EFAULT' }),
+      );
+      const into = new Uint8Array(24);
+      memory.gather(Float64Array.of(after, after + 8, after), 8, into);
+    };
+    for (const order of [regions, regions.toReversed()]) {
+      for (const { start, end } of order) {
+        memory.dropViews();
+        for (let round = 0; round < 8; round++) for (const region of order) if (round > 5) memory.readU8(region.start);
+        for (const [at, after] of [
+          [start - 8, start],
+          [start - 4, start],
+          [start - UNIT, start + 64],
+          [end, end - 16],
+          [end - 4, end - 16],
+          [end + UNIT, start],
+        ] as const) {
+          memory.dropViews();
+          refused(at, after);
+          // Now each has a place of its own.
+          for (let i = 0; i < 8; i++) memory.readU8(order[i % 4]!.start);
+          refused(at, after);
+        }
+      }
+    }
+  });
+
+  it('is not said of an access that did nothing', () => {
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    const { memory, start } = counting(kvm, 1);
+    expect(() => memory.readU32(8)).toThrow(expect.objectContaining({ explanation: '0x8: nothing here' }));
+    expect(() => memory.readU32(start(0) - 1)).toThrow(
+      expect.objectContaining({ explanation: '0x3fffff: nothing here' }),
+    );
+    expect(() => memory.readU32(start(0) + UNIT - 1)).toThrow(
+      expect.objectContaining({ explanation: '0x500000: nothing here (1 of 4 bytes are done)' }),
+    );
+    // Of no bytes nothing is missing, wherever that is.
+    for (const gpa of [0, start(0), 2n ** 63n]) expect(memory.readExact(gpa, 0)).toHaveLength(0);
+    memory.dropViews();
+    expect(memory.readExact(0, 0)).toHaveLength(0);
+  });
+
+  it('is one place, until there were more accesses elsewhere than there are regions; then each has its own', () => {
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    const { memory, asked, start } = counting(kvm, 4);
+    for (const region of [0, 3, 0, 3]) memory.writeU8(start(region), region + 1);
+    expect(asked()).toEqual([4, 4]);
+    for (const region of [0, 1, 2, 3]) memory.readU8(start(region) + 1);
+    // Each was searched for once more, and had its memory given.
+    expect(asked()).toEqual([4, 4]);
+    for (let i = 0; i < 50; i++) {
+      for (const region of [3, 1, 0, 2]) {
+        for (const offset of [0, 5, UNIT - 1]) memory.readU8(start(region) + offset);
+      }
+    }
+    expect([memory.readU8(start(0)), memory.readU8(start(3))]).toEqual([1, 4]);
+    expect(asked()).toEqual([0, 0]);
+  });
+
+  it('is none where no region is, before the first, between them and behind the last, with places and without', () => {
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    const { memory, start } = counting(kvm, 4);
+    const holes = [0, start(0) - 1, start(0) + UNIT, start(3) - 1, start(3) + UNIT, 2 ** 52, 2n ** 53n + 1n, 1n << 63n];
+    for (let round = 0; round < 3; round++) {
+      for (const hole of holes) {
+        expect(() => memory.readU8(hole)).toThrow(expect.objectContaining({ code: 'EFAULT', size: 1 }));
+        expect(memory.read(hole, new Uint8Array(0))).toBe(0);
+        expect(() => memory.gather(Float64Array.of(start(1), Number(hole)), 1, new Uint8Array(2))).toThrow(
+          /^EFAULT|"gpas\[1\]"/,
+        );
+      }
+      for (const region of [0, 1, 2, 3]) memory.readU8(start(region));
+    }
+    expect(memory.read(0, new Uint8Array(0))).toBe(0);
+    memory.dropViews();
+    expect(memory.read(0, new Uint8Array(0))).toBe(0);
+  });
+});
