@@ -303,7 +303,10 @@ export class Vm extends Handle {
   #whyNoVcpu(id: U64, errno: number): string | undefined {
     // For an id that is taken ppc64 says EINVAL too.
     if (errno === -ERRNO.EINVAL && !(this.calls.arch === 'ppc64' && this.#ids.has(Number(id)))) {
-      return `vCPU id ${id}: ids must be below ${this.checkExtension('MAX_VCPU_ID')}, and there may be at most ${this.checkExtension('MAX_VCPUS')} vCPUs (there are ${this.#vcpus.size})`;
+      const closed = this.#ids.size - this.#vcpus.size;
+      const kept =
+        closed === 0 ? '' : `; KVM keeps ${closed} that are closed, too: createVcpu with the id of one gives it anew`;
+      return `vCPU id ${id}: ids must be below ${this.checkExtension('MAX_VCPU_ID')}, and there may be at most ${this.checkExtension('MAX_VCPUS')} vCPUs (there are ${this.#vcpus.size}${kept})`;
     }
     if (errno !== -ERRNO.EEXIST && errno !== -ERRNO.EINVAL) return undefined;
     return this.vcpus.some((vcpu) => vcpu.id === Number(id))

@@ -184,3 +184,16 @@ describe('a closed vCPU of x86_64', () => {
     expect(seen).toEqual([0, 1, 2]);
   });
 });
+
+it('vCPUs that are closed are among those that a VM may have, and the refusal of one more says so', () => {
+  using kvm = Kvm.open({ backend: 'emulated', arch: 's390x' });
+  using vm = kvm.createVm();
+  const most = vm.checkExtension('MAX_VCPUS');
+  for (let id = 0; id < most; id++) vm.createVcpu().close();
+  vm.createVcpu(3);
+  expect(() => vm.createVcpu()).toThrow(
+    `at most ${most} vCPUs (there are 1; KVM keeps ${most - 1} that are closed, too: createVcpu with the id of one gives it anew)`,
+  );
+  using other = kvm.createVm();
+  expect(() => other.createVcpu(most)).toThrow(`at most ${most} vCPUs (there are 0)`);
+});
