@@ -1,4 +1,4 @@
-import { checkAtLeast, checkObject } from './arguments.ts';
+import { checkAtLeast, checkInteger, checkObject } from './arguments.ts';
 import { invalidArgType, outOfRange } from './errors.ts';
 
 /** What a {@link RangeTable} holds: [start, end), both exact as doubles (integers below 2^53, or whole pages). */
@@ -83,15 +83,15 @@ export class RangeTable<T extends Range> {
   /** Index of the entry that contains `at`, or −1. */
   indexOf(at: number): number {
     const index = this.lastAtOrBelow(at);
-    return index >= 0 && at < this.endAt(index) ? index : -1;
+    return index >= 0 && at < this.#join().entries[index]!.end ? index : -1;
   }
 
   startAt(index: number): number {
-    return this.#join().starts[checkNumber(index, 'index')]!;
+    return this.#join().starts[this.#checkIndex(index)]!;
   }
 
   endAt(index: number): number {
-    return this.#join().entries[checkNumber(index, 'index')]!.end;
+    return this.#join().entries[this.#checkIndex(index)]!.end;
   }
 
   has(entry: T): boolean {
@@ -152,6 +152,10 @@ export class RangeTable<T extends Range> {
     if (entries.length === 0 && pieces.length > 1) pieces.splice(number, 1);
     this.#length--;
     return true;
+  }
+
+  #checkIndex(index: number): number {
+    return checkInteger(index, 'index', 0, this.#length - 1);
   }
 
   /** Pieces that can be changed. */

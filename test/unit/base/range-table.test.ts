@@ -78,6 +78,8 @@ it('what is no range, and what is no number, is named', () => {
   expect(() => table.insert(undefined as never)).toThrow('"entry"');
   for (const [name, call] of [
     ['at', () => table.find('1' as never)],
+    ['index', () => table.startAt(table.length)],
+    ['index', () => table.endAt(table.length)],
     ['index', () => table.startAt('1' as never)],
     ['index', () => table.endAt('1' as never)],
     ['start', () => table.overlapping('1' as never, 2)],
