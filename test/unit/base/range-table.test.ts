@@ -88,6 +88,11 @@ it('what is no range, and what is no number, is named', () => {
     expect(call).toThrow(`"${name}"`);
   }
   expect(table.length).toBe(0);
+  table.insert({ start: 1, end: 2 });
+  for (const index of [-1, 0.5, 1]) {
+    expect(() => table.startAt(index)).toThrow('"index" is out of range. It must be');
+    expect(() => table.endAt(index)).toThrow('"index" is out of range. It must be');
+  }
 });
 
 it('a range may be empty, and contains nothing', () => {
