@@ -198,7 +198,6 @@ export class FileBacking implements Backing {
   transfer(offset: number, bytes: Uint8Array, write: boolean): number {
     // A mapping reaches to the end of the file's last page and never lets the file grow.
     const length = Math.min(bytes.length, Math.max(0, this.size() - offset));
-    if (length === 0) return 0;
     return write ? writeSync(this.#fd, bytes, 0, length, offset) : readSync(this.#fd, bytes, 0, length, offset);
   }
 

@@ -46,8 +46,8 @@ export class EmulatedGuestMemfd<Vm> implements OpenFile, GuestMemfdPages {
     }
     if (offset % this.#pageSize !== 0 || length % this.#pageSize !== 0) return -ERRNO.EINVAL;
     if ((mode & FALLOC.PUNCH_HOLE) === 0) return offset + length > this.size ? -ERRNO.EINVAL : 0;
-    const end = Math.min(offset + length, this.size);
-    if (offset < end) this.backing.discard(offset, end - offset);
+    // Behind the end there is nothing to be discarded.
+    this.backing.discard(offset, Math.min(length, this.size - offset));
     return 0;
   }
 

@@ -158,10 +158,8 @@ export function checkOp(op: GuestOp): GuestOp {
       checkText(op.name, 'name');
       checkBigints(op.operands, 'operands');
       break;
-    case 'halt':
-    case 'spin':
-      break;
     default:
+      // Two have no more to them, and else it is none.
       checkOneOf((op as { readonly op: unknown }).op, 'op.op', OPS);
   }
   return op;

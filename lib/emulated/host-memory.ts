@@ -19,9 +19,6 @@ import { ServedMemory } from './served-memory.ts';
 const FIRST_HVA = 0x7000_0000_0000;
 const END_HVA = 0x8000_0000_0000;
 
-/** Largest mapping: all there is. */
-const MAX_LENGTH = END_HVA - FIRST_HVA;
-
 const ALL_PROT = PROT.READ | PROT.WRITE | PROT.EXEC;
 const ALL_MAP = Object.values<number>(MAP).reduce((all, flag) => all | flag);
 
@@ -188,7 +185,6 @@ export class EmulatedHostMemory {
     const { length, prot, flags } = request;
     if (align !== 0 && (align < this.pageSize || !isPowerOfTwo(align))) return -ERRNO.EINVAL;
     if (alignOffset % this.pageSize !== 0) return -ERRNO.EINVAL;
-    if (length > MAX_LENGTH) return -ERRNO.ENOMEM;
     const isHuge = (flags & MAP.HUGETLB) !== 0;
     const page = this.#pageOf(flags, source);
     const rounded = roundUp(length, page);
@@ -517,7 +513,7 @@ export class EmulatedHostMemory {
     mapping.guarded = true;
     const { backing } = mapping.areas[0]!;
     // Two mappings of one memfd show the same ArrayBuffer: it stays for the other.
-    const others = this.#mappings.filter((other) => other !== mapping && other.viewed && !other.guarded);
+    const others = this.#mappings.filter((other) => other.viewed && !other.guarded);
     if (!others.some(({ areas }) => areas[0]!.backing === backing)) backing.detach();
   }
 

@@ -95,7 +95,7 @@ export class IoBus {
     for (const device of this.#devices(pio).asked(access)) {
       if (device.eventfd === undefined) {
         if (contains(device, access) && this.#coalesce(addr, bytes, pio)) return true;
-      } else if (this.#matches(device, access, bytes)) {
+      } else if (this.#matches(device, bytes)) {
         device.eventfd.signal();
         return true;
       }
@@ -112,8 +112,9 @@ export class IoBus {
     return pio ? this.#ports : this.#mmio;
   }
 
-  #matches(event: IoEvent, { addr, size }: BusRange, bytes: Uint8Array): boolean {
-    if (event.addr !== addr || (event.size !== 0n && event.size !== size)) return false;
+  /** Whether a store is for an ioeventfd that was asked about it: one of the same size is at the same address then. */
+  #matches(event: IoEvent, bytes: Uint8Array): boolean {
+    if (event.size !== 0n && event.size !== BigInt(bytes.length)) return false;
     return event.datamatch === undefined || event.datamatch === integerOf(bytes, this.#little);
   }
 

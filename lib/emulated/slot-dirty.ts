@@ -23,7 +23,8 @@ export class SlotDirty {
     const npages = this.#npages;
     if (initiallySet) {
       bitmap.fill(0xff, 0, npages >> 3);
-      if (npages % 8 !== 0) bitmap[npages >> 3] = (1 << (npages % 8)) - 1;
+      // Where there is no such byte nothing is stored.
+      bitmap[npages >> 3] = (1 << (npages % 8)) - 1;
     }
     this.#bitmap = bitmap;
   }

@@ -209,7 +209,7 @@ function userfaultfdCalls({ machine, memory, open, file }: Surroundings): Userfa
     return hva % unit === 0 && length % unit === 0;
   };
 
-  /** Why a page can't be brought: 0 or −errno. */
+  /** Why a page of a range can't be brought: 0 or −errno. */
   const refusal = (page: number, length: number, isZero: boolean, protects: boolean): number => {
     if (protects && (served.modeAt(page)! & UFFDIO_REGISTER_MODE.WP) === 0) return -ERRNO.EINVAL;
     // There is no huge page of zeros.
@@ -224,7 +224,7 @@ function userfaultfdCalls({ machine, memory, open, file }: Surroundings): Userfa
     const unit = served.unitAt(hva);
     for (let done = 0; done < length; done += unit) {
       const page = hva + done;
-      const refused = refusal(page, length - done, bytes === undefined, (mode & UFFDIO_COPY_MODE.WP) !== 0);
+      const refused = refusal(page, length, bytes === undefined, (mode & UFFDIO_COPY_MODE.WP) !== 0);
       if (refused !== 0) return done > 0 ? done : refused;
       served.brought(page);
       if (bytes !== undefined) memory.fill(page, bytes.subarray(done, done + unit));
@@ -325,7 +325,7 @@ function userfaultfdCalls({ machine, memory, open, file }: Surroundings): Userfa
       }),
     pagemapScan: (hva, length, flags, inverted, mask, anyOf, bitmap) => {
       const [start, size] = [Number(hva), Number(length)];
-      if (start % pageSize !== 0 || size % pageSize !== 0 || size === 0) return -ERRNO.EINVAL;
+      if (start % pageSize !== 0 || size % pageSize !== 0) return -ERRNO.EINVAL;
       if (memory.mappingAround(start, size) === undefined) return -ERRNO.EINVAL;
       if (bitmap.length < Math.ceil(size / pageSize / 8)) return -ERRNO.EFAULT;
       if (!machine.release.since(6, 7)) return -ERRNO.ENOTTY;

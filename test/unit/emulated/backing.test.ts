@@ -35,6 +35,9 @@ describe('memory', () => {
       true,
     ]);
     expect([memory.has(window), memory.has(new ArrayBuffer(3 * PAGE))]).toEqual([true, false]);
+    const two = new MemoryBacking(2 * VIEW_WINDOW);
+    const both = [two.window(0), two.window(VIEW_WINDOW)];
+    expect(both.map((one) => two.has(one))).toEqual([true, true]);
   });
 
   it('keeps its bytes when windows are taken away, also where some were never made', () => {
@@ -160,6 +163,17 @@ describe('a file', () => {
       [false, EACCES, false],
     ]);
     expect(source(0x7fff_fff0, SHARED, READ)).toBe(-ERRNO.EBADF);
+    // Nobody may write a program while it runs.
+    const program = openSync(process.execPath, 'r');
+    fds.push(program);
+    const running = source(program, SHARED, READ) as MapSource;
+    const into = new Uint8Array(4);
+    expect([running.readOnly, running.backing.transfer(0, into, false), ...into.subarray(1)]).toEqual([
+      true,
+      4,
+      ...Buffer.from('ELF'),
+    ]);
+    running.backing.release();
     const directory = openSync(folder, 'r');
     fds.push(directory);
     expect(source(directory, SHARED, READ)).toBe(-ERRNO.ENODEV);
@@ -213,6 +227,11 @@ describe('a file', () => {
       [1, 5],
       [1, 1],
     ]);
+    // What was behind the end is nobody's own when there is something.
+    expect(backing.transfer(4 * PAGE, Uint8Array.of(8), true)).toBe(0);
+    writeFileSync(path, Buffer.alloc(5 * PAGE, 2));
+    expect(get(4 * PAGE, 1)).toEqual([1, 2]);
+    truncateSync(path, LENGTH);
     backing.discard(0, 2 * PAGE);
     expect([get(PAGE + 5, 1), get(LENGTH - 1, 1)]).toEqual([
       [1, 2],

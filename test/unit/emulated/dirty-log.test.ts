@@ -136,7 +136,9 @@ describe('rings', () => {
       0,
       true,
     ]);
-    expect(log.enableRings(BigInt(RING), MAX, 0)).toBe(-EINVAL);
+    expect(log.enableRings(BigInt(2 * RING), MAX, 0)).toBe(-EINVAL);
+    const none = open().log;
+    expect([none.enableRings(BigInt(3 * RING), MAX, 0), none.usesRings]).toEqual([-EINVAL, false]);
     expect(log.newRing()!.area.view.byteLength).toBe(RING);
   });
 

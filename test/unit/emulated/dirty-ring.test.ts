@@ -44,6 +44,12 @@ describe.each([true, false])('a dirty ring (little-endian: %s)', (little) => {
     expect(taken(ring)).toEqual([2, ['1:2', '1:3']]);
   });
 
+  it('asks for no reset before it has written an entry, whatever is marked', () => {
+    const ring = new EmulatedDirtyRing(256 * ENTRY, little);
+    reset(ring, 0);
+    expect([taken(ring)[0], ring.checkRequest()]).toEqual([1, false]);
+  });
+
   it('asks for a reset once it has as few free entries as are kept back, until some were taken', () => {
     const entries = 256;
     const ring = new EmulatedDirtyRing(entries * ENTRY, little);

@@ -35,6 +35,11 @@ it('there is no room for more than all addresses', () => {
   for (let hva = map(memory, TIB); hva > 0; hva = map(memory, TIB)) all.push(hva);
   expect(all.length).toBe(15);
   expect(map(memory, TIB)).toBe(-12);
+  for (const length of [16 * TIB, 16 * TIB + 1, 2 ** 63]) {
+    expect(map(new EmulatedHostMemory(4096), length), String(length)).toBe(
+      length === 16 * TIB ? 0x7000_0000_0000 : -12,
+    );
+  }
   expect(memory.unmap(all[3]!, TIB)).toBe(0);
   expect(map(memory, TIB)).toBe(all[3]);
   expect(memory.unmap(all[14]!, TIB)).toBe(0);
@@ -227,6 +232,10 @@ describe('windows of memory', () => {
     expect(window.byteLength).toBe(4096);
     expect(calls.mprotect(second!, 4096, PROT.READ)).toBe(0);
     expect(window.byteLength).toBe(0);
+    // One that nobody was given a window of is of no matter.
+    const [viewed] = [0, 1].map(() => calls.mmap(4096, PROT.READ | PROT.WRITE, MAP.SHARED, memfd, 0, 0, 0));
+    const only = calls.window(viewed!, 4096) as ArrayBuffer;
+    expect([only.byteLength, calls.mprotect(viewed!, 4096, PROT.READ), only.byteLength]).toEqual([4096, 0, 0]);
   });
 
   it('are none of a guest_memfd, whose pages may go', () => {

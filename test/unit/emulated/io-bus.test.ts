@@ -37,10 +37,12 @@ describe.each(kernels)('limits of the buses on %s', (_name, calls) => {
 
   it('takes a thousand coalesced zones on each bus, and then no ioeventfd either', () => {
     const vm = newVm();
+    const eventfd = opened(calls.eventfd(0));
+    // Of ioeventfds there may be any number.
+    for (const at of [0x10, 0x20]) expect(calls.ioeventfd(vm, at, 4, eventfd, 0, 0)).toBe(0);
     const zones = Array.from({ length: 1001 }, (_, i) => calls.registerCoalescedMmio(vm, 0x1000 * (i + 1), 0x100, 0));
     expect(zones.slice(0, 1000).every((result) => result === 0)).toBe(true);
     expect(zones[1000]).toBe(-ERRNO.ENOSPC);
-    const eventfd = opened(calls.eventfd(0));
     expect(calls.ioeventfd(vm, 0x8, 4, eventfd, 0, 0)).toBe(-ERRNO.ENOSPC);
     expect(calls.registerCoalescedMmio(vm, 0x10, 0x10, 1)).toBe(0);
     expect(calls.ioeventfd(vm, 0x8, 4, eventfd, IOEVENTFD.PIO, 0)).toBe(0);
@@ -207,6 +209,9 @@ describe('a bus', () => {
       true,
     ]);
     expect([collides([4, 0, 0n], matched), collides([4, 0, 0n], [4, PIO, 0n])]).toEqual([true, false]);
+    // A zone is no eventfd.
+    const zoned = busOf();
+    expect([zoned.registerCoalesced(AT, 4, 0), zoned.assign(event(), AT, 4, 0, 0n)]).toEqual([0, 0]);
     // Notifications of channel devices are on a bus of their own.
     expect(collides([4, 0, 0n], [4, VIRTIO_CCW_NOTIFY, 0n])).toBe(false);
     const bus = busOf();

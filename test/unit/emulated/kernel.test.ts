@@ -154,6 +154,11 @@ describe('a request', () => {
       -ENOTTY,
       -EBADF,
     ]);
+    // Whatever comes with it.
+    expect([ask(eventfd + 1, 'KVM_ENABLE_CAP', new Uint8Array(0)), ask(eventfd + 1, 'KVM_IRQFD', 0)]).toEqual([
+      -EBADF,
+      -EBADF,
+    ]);
     expect([ask(kvm, 'KVM_GET_API_VERSION', 0), ask(kvm, 'KVM_GET_API_VERSION', 1)]).toEqual([12, -EINVAL]);
     expect(ask(vm, 'KVM_CHECK_EXTENSION', CAP.USER_MEMORY)).toBe(1);
     expect([ask(vcpu, 'KVM_RUN', 0), ask(vcpu, 'KVM_RUN', 1)]).toEqual([-ERRNO.EINTR, -EINVAL]);
@@ -254,6 +259,8 @@ describe('a VM', () => {
       calls.setUserMemoryRegion2(vm, 0, MEM.GUEST_MEMFD, 0, PAGE, hva, fd, offset);
     const other = calls.createVm(kvm, 1);
     expect([bind(-1), bind(vm), bind(calls.createGuestMemfd(other, PAGE, 0))]).toEqual([-EBADF, -EINVAL, -EINVAL]);
+    // What else belongs to the VM is none.
+    expect(bind(calls.createVcpu(vm, 0))).toBe(-EINVAL);
     const memfd = calls.createGuestMemfd(vm, 2 * PAGE, 0);
     expect([bind(memfd, 2 * PAGE), bind(memfd, 1n << 63n), bind(memfd, PAGE)]).toEqual([-EINVAL, -EINVAL, 0]);
   });

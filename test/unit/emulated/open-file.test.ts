@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { Irqfds } from '../../../lib/emulated/irqfds.ts';
 import { EmulatedEventfd, EmulatedMemfd } from '../../../lib/emulated/open-file.ts';
 import { pollFile } from '../../../lib/emulated/poll.ts';
 import { ERRNO, MAP, POLL } from '../../../lib/raw.ts';
@@ -132,9 +133,34 @@ describe('an eventfd that is an irqfd', () => {
   });
 });
 
+it('an eventfd that went is nobody’s irqfd any more, and of several VMs each has its own', () => {
+  const eventfd = new EmulatedEventfd(0, true);
+  const [mine, other] = [new Irqfds(), new Irqfds()];
+  expect([mine.add(eventfd, 5), mine.add(eventfd, 6), other.add(eventfd, 5)]).toEqual([0, -ERRNO.EBUSY, 0]);
+  mine.delete(eventfd, 6);
+  expect(mine.add(eventfd, 6)).toBe(-ERRNO.EBUSY);
+  mine.delete(eventfd, 5);
+  expect([mine.add(eventfd, 6), other.add(eventfd, 6)]).toEqual([0, -ERRNO.EBUSY]);
+  eventfd.released();
+  expect([mine.add(eventfd, 7), other.add(eventfd, 7)]).toEqual([0, 0]);
+});
+
 it('a memfd shows its memory from an offset on', () => {
   const memfd = new EmulatedMemfd(0x3000, 0, 4096);
   const [whole, behind] = [memfd.mmap(0, 0x3000, MAP.SHARED), memfd.mmap(0x2000, 0x1000, MAP.SHARED)];
   expect(behind.backing).toBe(whole.backing);
   expect([whole.offset, behind.offset]).toEqual([0, 0x2000]);
+});
+
+it('a memfd has whole pages, which may be huge', () => {
+  const MFD_HUGETLB = 4;
+  const memory = (size: number, flags: number): unknown => {
+    const { backing } = new EmulatedMemfd(size, flags, 4096).mmap(0, 4096, MAP.SHARED);
+    return [backing.unit, backing.size()];
+  };
+  expect([memory(100, 0), memory(0x2000, 0), memory(0x40_0000, MFD_HUGETLB)]).toEqual([
+    [4096, 4096],
+    [4096, 0x2000],
+    [0x20_0000, 0x40_0000],
+  ]);
 });

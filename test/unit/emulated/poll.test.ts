@@ -47,11 +47,22 @@ it('the process lives for as long as somebody waits', async () => {
   queue.settle(0);
   expect(await Promise.all(waits)).toEqual([0, 0]);
   expect(clear.mock.calls).toEqual([[set.mock.results[0]!.value]]);
+  // Also while some of them have heard.
+  let ready = 0;
+  const two = new PollQueue(() => ready);
+  const [readable, writable] = [two.wait(POLL.IN), two.wait(POLL.OUT)];
+  ready = POLL.OUT;
+  two.changed();
+  const isCleared = () => clear.mock.calls.some(([timer]) => timer === set.mock.results[1]!.value);
+  expect([await writable, isCleared()]).toEqual([POLL.OUT, false]);
+  two.settle(0);
+  expect([await readable, isCleared()]).toEqual([0, true]);
+  for (const mock of [set, clear]) mock.mockClear();
   const again = queue.wait(POLL.IN);
-  expect(set.mock.calls.length).toBe(2);
+  expect(set.mock.calls.length).toBe(1);
   queue.settle(-ERRNO.EBADF);
   expect(await again).toBe(-ERRNO.EBADF);
-  expect(clear.mock.calls[1]).toEqual([set.mock.results[1]!.value]);
+  expect(clear.mock.calls).toEqual([[set.mock.results[0]!.value]]);
 });
 
 it('events are those that there are, and none ends all waits', async () => {

@@ -102,6 +102,8 @@ describe('mmap', () => {
       -ENODEV,
       -ENODEV,
     ]);
+    // Without a descriptor it is anonymous, whether the flags say so or not.
+    expect([map(PAGE, RW, MAP.PRIVATE), map(PAGE, RW, MAP.SHARED)]).toEqual([0, 0]);
     // Of anonymous memory the descriptor is of no matter.
     expect([map(PAGE, RW, ANONYMOUS, vm), map(PAGE, RW, ANONYMOUS, -1, 8)]).toEqual([0, -EINVAL]);
     expect([map(PAGE, RW, MAP.SHARED, 0x7fff_fff0), map(PAGE, RW, MAP.SHARED, vm, 8)]).toEqual([-EBADF, -EINVAL]);

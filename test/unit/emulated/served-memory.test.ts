@@ -380,5 +380,8 @@ describe('pages that were written', () => {
     expect(written(9, 10)).toEqual([9]);
     served.touched(HUGE_BASE + 2 * HUGE - 1, 1, true);
     expect(written(0, 16)).toEqual([4, 5, 6, 7, 8, 9, 10, 11]);
+    // One of which the end is not in the range isn't told, and stays as it is.
+    expect(written(4, 11, true)).toEqual([4, 5, 6, 7]);
+    expect(written(0, 16)).toEqual([8, 9, 10, 11]);
   });
 });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { load, spin, store } from '../../../lib/emulated/guest.ts';
-import { EmulatedKernel, ERRNO, MAP, PROT } from '../../../lib/raw.ts';
+import { EmulatedKernel, ERRNO, MAP, POLL, PROT } from '../../../lib/raw.ts';
 import { requestNumber } from '../../../lib/uapi/requests.ts';
 import { UFFD_FEATURE, UFFDIO_COPY_MODE, UFFDIO_REGISTER_MODE } from '../../../lib/uapi/userfaultfd.ts';
 
@@ -175,6 +175,8 @@ describe('this thread', () => {
       kernel.setUserMemoryRegion(of, at, 0, gpa, PAGE, at === 0 ? served : plain);
     expect(slot(vm, 0, 0)).toBe(0);
     const vcpu = kernel.createVcpu(vm, 0);
+    // One that doesn't run is no matter.
+    expect(kernel.createVcpu(vm, 1)).toBeGreaterThan(0);
     kernel.loadGuest(
       vcpu,
       (function* () {
@@ -294,6 +296,46 @@ describe('a request of a userfaultfd', () => {
     ]);
   });
 
+  it('for pages that may have to be waited for takes views of the memory away', () => {
+    const tracking = uffd.userfaultfd(0);
+    expect(uffd.uffdApi(tracking, BigUint64Array.of(BigInt(UFFD_FEATURE.WP_ASYNC), 0n))).toBe(0);
+    for (const [of, mode, left] of [
+      [tracking, WP, PAGE],
+      [fd, MISSING, 0],
+      [fd, WP, 0],
+    ] as const) {
+      const hva = map(PAGE);
+      const window = kernel.window(hva, PAGE) as ArrayBuffer;
+      kernel.writeMemory(hva + 8, Uint8Array.of(7));
+      expect([uffd.uffdRegister(of, hva, PAGE, mode), window.byteLength]).toEqual([0, left]);
+      const bytes = new Uint8Array(1);
+      expect([kernel.readMemory(hva + 8, bytes), bytes[0]]).toEqual([1, 7]);
+    }
+  });
+
+  it('protects pages that are not there where that was agreed on', () => {
+    for (const [features, result] of [
+      [0, PAGE],
+      [UFFD_FEATURE.WP_UNPOPULATED, -EEXIST],
+    ] as const) {
+      const protecting = uffd.userfaultfd(0);
+      expect(uffd.uffdApi(protecting, BigUint64Array.of(BigInt(features), 0n))).toBe(0);
+      const hva = map(PAGE);
+      expect(uffd.uffdRegister(protecting, hva, PAGE, MISSING | WP)).toBe(0);
+      expect(uffd.uffdWriteprotect(protecting, hva, PAGE, 1)).toBe(0);
+      // Zeros are brought where there is nothing, no protection either.
+      expect(uffd.uffdZeropage(protecting, hva, PAGE, 0)).toBe(result);
+    }
+  });
+
+  it('to protect part of a huge page is refused by what it was registered for, then by its size', () => {
+    const hva = map(HUGE, MAP.HUGETLB);
+    expect(uffd.uffdRegister(fd, hva, HUGE, MISSING)).toBe(0);
+    expect(uffd.uffdWriteprotect(fd, hva, PAGE, 1)).toBe(-ENOENT);
+    expect(uffd.uffdRegister(fd, hva, HUGE, MISSING | WP)).toBe(0);
+    expect([uffd.uffdWriteprotect(fd, hva, PAGE, 1), uffd.uffdWriteprotect(fd, hva, HUGE, 1)]).toEqual([-EINVAL, 0]);
+  });
+
   it('has modes that there are, here', () => {
     const register = (on: EmulatedKernel, mode: number, sharing: number = MAP.PRIVATE): number => {
       const opened = on.uffd!.userfaultfd(0);
@@ -358,6 +400,35 @@ describe('a request of a userfaultfd', () => {
     for (const mode of [3, 4]) expect(uffd.uffdWriteprotect(fd, hva, PAGE, mode)).toBe(-EINVAL);
   });
 
+  it('brings a page, and wakes unless it shall not', async () => {
+    const hva = map(2 * PAGE);
+    const vm = kernel.createVm(kernel.openKvm(), 0);
+    expect(kernel.setUserMemoryRegion(vm, 0, 0, 0, 2 * PAGE, hva)).toBe(0);
+    expect(uffd.uffdRegister(fd, hva, 2 * PAGE, MISSING)).toBe(0);
+    const bring = [
+      (mode: number) => uffd.uffdCopy(fd, hva, new Uint8Array(PAGE), mode),
+      (mode: number) => uffd.uffdZeropage(fd, hva + PAGE, PAGE, mode),
+    ];
+    for (const [page, put] of bring.entries()) {
+      const vcpu = kernel.createVcpu(vm, page);
+      kernel.loadGuest(
+        vcpu,
+        (function* () {
+          yield store(page * PAGE, 1, 7n);
+        })(),
+      );
+      let isDone = false;
+      const run = kernel.runAsync(vcpu).finally(() => {
+        isDone = true;
+      });
+      await setTimeout(5);
+      expect(put(UFFDIO_COPY_MODE.DONTWAKE)).toBe(PAGE);
+      await setTimeout(5);
+      expect(isDone).toBe(false);
+      expect([uffd.uffdWake(fd, hva + page * PAGE, PAGE), await run]).toEqual([0, 0]);
+    }
+  });
+
   it('brings pages of one registration, zeros only where nothing is, and takes protection away that it does not give', () => {
     const tracking = uffd.userfaultfd(0);
     expect(uffd.uffdApi(tracking, BigUint64Array.of(BigInt(UFFD_FEATURE.WP_ASYNC), 0n))).toBe(0);
@@ -380,7 +451,80 @@ describe('a request of a userfaultfd', () => {
   });
 });
 
+describe('UFFDIO_API', () => {
+  const F = UFFD_FEATURE;
+  const OLD =
+    F.EVENT_FORK | F.EVENT_REMAP | F.EVENT_REMOVE | F.EVENT_UNMAP | F.MISSING_HUGETLBFS | F.MISSING_SHMEM | F.SIGBUS;
+  const MINORS = F.MINOR_HUGETLBFS | F.MINOR_SHMEM;
+  const PROTECTION = F.PAGEFAULT_FLAG_WP | F.WP_HUGETLBFS_SHMEM;
+
+  // Stores are told where page table entries have a bit for it: on x86_64, and on aarch64 from 6.10 on.
+  it.each([
+    ['x86_64', '6.1', MINORS | PROTECTION],
+    ['x86_64', '6.6', MINORS | PROTECTION | F.WP_UNPOPULATED | F.POISON],
+    ['x86_64', '6.12', MINORS | PROTECTION | F.WP_UNPOPULATED | F.POISON | F.WP_ASYNC | F.MOVE],
+    ['aarch64', '6.9', MINORS | F.POISON | F.MOVE],
+    ['aarch64', '6.12', MINORS | PROTECTION | F.WP_UNPOPULATED | F.POISON | F.WP_ASYNC | F.MOVE],
+    ['s390x', '6.1', 0],
+    ['ppc64', '6.12', F.POISON | F.MOVE],
+  ] as const)('tells the features that there are: %s, Linux %s', (arch, release, features) => {
+    const calls = new EmulatedKernel({ arch, release });
+    const api = BigUint64Array.of(0n, 0n);
+    expect(calls.uffd!.uffdApi(calls.uffd!.userfaultfd(0), api)).toBe(0);
+    // UFFDIO_REGISTER, UFFDIO_UNREGISTER and UFFDIO_API.
+    expect([...api]).toEqual([BigInt(OLD | F.THREAD_ID | F.EXACT_ADDRESS | features), 0x8000_0000_0000_0003n]);
+  });
+
+  it('is agreed on once, with features that there are, by a userfaultfd', () => {
+    const asked = (of: number, features = 0, length = 2): number => {
+      const api = new BigUint64Array(length);
+      if (length > 0) api[0] = BigInt(features);
+      return uffd.uffdApi(of, api);
+    };
+    const fresh = uffd.userfaultfd(0);
+    expect([asked(fresh, 0, 1), asked(fresh, F.RWP), asked(fresh, F.MOVE), asked(fresh)]).toEqual([
+      -EFAULT,
+      -EINVAL,
+      0,
+      -EINVAL,
+    ]);
+    expect([asked(CLOSED), asked(kernel.eventfd(0)), asked(kernel.openKvm())]).toEqual([-EBADF, -ENOTTY, -ENOTTY]);
+    const USER_MODE_ONLY = 1;
+    expect(uffd.userfaultfd(USER_MODE_ONLY)).toBeGreaterThan(0);
+    expect([uffd.userfaultfd(2), uffd.userfaultfd(4 | USER_MODE_ONLY)]).toEqual([-EINVAL, -EINVAL]);
+  });
+});
+
 describe('messages', () => {
+  it('are waited for by poll(2)', async () => {
+    const hva = map(PAGE);
+    const vm = kernel.createVm(kernel.openKvm(), 0);
+    expect(kernel.setUserMemoryRegion(vm, 0, 0, 0, PAGE, hva)).toBe(0);
+    expect(uffd.uffdRegister(fd, hva, PAGE, MISSING)).toBe(0);
+    const vcpu = kernel.createVcpu(vm, 0);
+    kernel.loadGuest(
+      vcpu,
+      (function* () {
+        yield store(0, 1, 7n);
+      })(),
+    );
+    let ready: number | undefined;
+    const waiting = kernel.poll(fd, POLL.IN).then((events) => {
+      ready = events;
+    });
+    await setTimeout(5);
+    expect(ready).toBeUndefined();
+    const run = kernel.runAsync(vcpu);
+    await waiting;
+    expect([ready, await kernel.poll(fd, POLL.IN | POLL.OUT)]).toEqual([POLL.IN, POLL.IN]);
+    expect(kernel.read(fd, new Uint8Array(32))).toBe(32);
+    const again = kernel.poll(fd, POLL.IN);
+    await setTimeout(5);
+    // It is read, and nothing has come since.
+    expect([await kernel.poll(fd, 0), await again]).toEqual([0, 0]);
+    expect([uffd.uffdZeropage(fd, hva, PAGE, 0), await run]).toEqual([PAGE, 0]);
+  });
+
   it('are told one after the other, as many as there is room for', async () => {
     const vm = kernel.createVm(kernel.openKvm(), 0);
     const hva = map(4 * PAGE);
@@ -521,5 +665,10 @@ describe('what may touch the guest’s memory', () => {
       kernel.ioctlUnchecked(of, UFFDIO_WAKE, new Uint8Array(16)),
     );
     expect(answers).toEqual([-EPERM, -EPERM, -EPERM, -ENOTTY, -EINVAL, -ENOTTY, -EBADF]);
+    const ppc = new EmulatedKernel({ arch: 'ppc64' });
+    const hashed = ppc.createVm(ppc.openKvm(), 1);
+    expect(ppc.ppc64!.allocateHtab(hashed, 18)).toBe(0);
+    const htab = ppc.ppc64!.getHtabFd(hashed, 0, 0);
+    expect(ppc.ioctlUnchecked(htab, requestNumber('UFFDIO_WAKE', 'ppc64'), new Uint8Array(16))).toBe(-ENOTTY);
   });
 });

@@ -234,6 +234,19 @@ describe('a run on this thread', () => {
     }
   });
 
+  it('asks for no more units of a string at once than the page has bytes left', () => {
+    vm.memory.addRam(0, kvm.mapAnonymous(0x4000));
+    programOf(function* () {
+      yield ins(0x1f0, 2, 0x1ff8, 20);
+    });
+    const counts: unknown[] = [];
+    for (let exit = vcpu.runSync(); exit.reason !== 'HLT'; exit = vcpu.runSync()) {
+      if (exit.reason === 'IO') counts.push(exit.count);
+    }
+    // Sixteen bytes behind the eight units is the next page.
+    expect(counts).toEqual([8, 12]);
+  });
+
   it('leaves for each eight bytes that go to a device', () => {
     const gpas: unknown[] = [];
     programOf(function* () {

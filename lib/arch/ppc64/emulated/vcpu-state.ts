@@ -60,7 +60,8 @@ export class Ppc64Vcpu implements ArchVcpu {
     sregs.fill(0, slb, slb + 16 * slbEntries);
     let to = slb;
     for (let at = 0; at < given.length; at += 16) {
-      if (!segment(view.getBigUint64(at, true), view.getBigUint64(at + 8, true)).valid) continue;
+      // The first word says so.
+      if (!segment(view.getBigUint64(at, true), 0n).valid) continue;
       sregs.set(given.subarray(at, at + 16), to);
       to += 16;
     }

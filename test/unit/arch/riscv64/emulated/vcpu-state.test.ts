@@ -1,6 +1,6 @@
 /** After registers/one and registers/multiprocessing-state, which a real 7.2 answered. */
 
-import { expect, it } from 'vitest';
+import { beforeEach, expect, it } from 'vitest';
 import { EmulatedKernel } from '../../../../../lib/backends/emulated.ts';
 import { ERRNO } from '../../../../../lib/uapi/errno.ts';
 
@@ -9,9 +9,14 @@ const IDS = Array.from({ length: 33 }, (_, index) => 0x8030_0000_0200_0000n + Bi
 /** Of include/uapi/linux/kvm.h. */
 const [RUNNABLE, HALTED, STOPPED] = [0, 3, 5];
 
-const kernel = new EmulatedKernel({ arch: 'riscv64', release: '7.2' });
-const vm = kernel.createVm(kernel.openKvm(), 0);
-const vcpu = kernel.createVcpu(vm, 0);
+let kernel: EmulatedKernel;
+let vm: number;
+let vcpu: number;
+beforeEach(() => {
+  kernel = new EmulatedKernel({ arch: 'riscv64', release: '7.2' });
+  vm = kernel.createVm(kernel.openKvm(), 0);
+  vcpu = kernel.createVcpu(vm, 0);
+});
 
 it('the core registers of a new vCPU are 0, in supervisor mode', () => {
   const get = (id: bigint): bigint | number => {

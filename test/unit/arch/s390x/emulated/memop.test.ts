@@ -363,6 +363,18 @@ describe('storage keys', () => {
     }
   });
 
+  it('fetch-protection override counts a fragment at 0 that an address wraps to', () => {
+    const machine = keyed();
+    expect(machine.slot(1, 15 * MIB, MIB, machine.map(MIB))).toBe(0);
+    // 24-bit mode.
+    machine.latch(0n, { 0: 0x0200_00e0n }, 0);
+    machine.setKeys(0, 0x18);
+    for (const flags of [SKEY | CHECK_ONLY, SKEY]) {
+      expect(machine.read(0x100_0000 - 0x700, 0x700 + 2048, { key: 2, flags })).toBe(0);
+      expect(machine.read(0x100_0000 - 0x700, 0x700 + 2049, { key: 2, flags })).toBe(4);
+    }
+  });
+
   it('a write that meets one on its second page leaves the first written, and says terminating', () => {
     const machine = keyed();
     const buf = new Uint8Array(16).fill(0xaa);
@@ -565,6 +577,20 @@ describe('vCPU state', () => {
     new DataView(sregs.buffer).setBigUint64(64 + 8, 0x7000_0000n);
     machine.kernel.setSregs(machine.vcpu, sregs);
     expect(machine.read(0x3000, 8)).toBe(5);
+  });
+
+  it('is left alone by registers that are refused', () => {
+    const machine = new Machine().addMemory();
+    machine.latch(REAL64, { 1: 0x1234_5000n });
+    machine.run.setBigUint64(KVM_RUN_S390X.gprs + 8 * 3, 7n);
+    machine.run.setUint32(KVM_RUN_S390X.acrs + 4 * 3, 9);
+    const { kernel, vcpu } = machine;
+    expect([kernel.setRegs(vcpu, new Uint8Array(8)), kernel.setSregs(vcpu, new Uint8Array(8))]).toEqual([-14, -14]);
+    const [gprs, sregs] = [new Uint8Array(128), new Uint8Array(192)];
+    expect([kernel.getRegs(vcpu, gprs), kernel.getSregs(vcpu, sregs)]).toEqual([0, 0]);
+    const view = new DataView(sregs.buffer);
+    expect(new DataView(gprs.buffer).getBigUint64(8 * 3)).toBe(7n);
+    expect([view.getUint32(4 * 3), view.getBigUint64(64 + 8)]).toEqual([9, 0x1234_5000n]);
   });
 
   it('access registers come from kvm_run without a run', () => {
