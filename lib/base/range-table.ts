@@ -158,10 +158,6 @@ export class RangeTable<T extends Range> {
     return checkInteger(index, 'index', 0, this.#length - 1);
   }
 
-  #checkIndex(index: number): number {
-    return checkInteger(index, 'index', 0, this.#length - 1);
-  }
-
   /** Pieces that can be changed. */
   #part(): Piece<T>[] {
     this.#searches = 0;
