@@ -592,7 +592,7 @@ function setU64(view: DataView, at: number, value: U64, littleEndian: boolean): 
     view.setBigUint64(at, value, littleEndian);
     return;
   }
-  const high = Math.floor(value / TWO_32);
-  view.setUint32(littleEndian ? at + 4 : at, high, littleEndian);
-  view.setUint32(littleEndian ? at : at + 4, value - high * TWO_32, littleEndian);
+  // Of each number the lowest 32 bits are taken.
+  view.setUint32(littleEndian ? at + 4 : at, value / TWO_32, littleEndian);
+  view.setUint32(littleEndian ? at : at + 4, value, littleEndian);
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { DirtyBitmap } from '../../../lib/memory/dirty-bitmap.ts';
-import { EmulatedKernel } from '../../../lib/raw.ts';
+import { EmulatedKernel, ERRNO } from '../../../lib/raw.ts';
 
 const calls = new EmulatedKernel({ arch: 'x86_64' });
 
@@ -67,6 +67,26 @@ describe('the bitmap of a slot', () => {
       expect([bytes[0], bytes.at(-1)]).toEqual([0, 0]);
       bitmap.close();
     }
+  });
+
+  it('has other memory where a kernel shows none directly, and keeps nothing of what it was refused', () => {
+    const kernel = new EmulatedKernel({ arch: 'x86_64' });
+    const mapped: number[] = [];
+    const { munmap } = kernel;
+    kernel.munmap = (hva, size) => {
+      mapped.push(Number(size));
+      return munmap.call(kernel, hva, size);
+    };
+    kernel.window = () => -ERRNO.EACCES;
+    const bitmap = new DirtyBitmap(kernel, 2 ** 19);
+    expect(bitmap.bytes).toHaveLength(2 ** 16);
+    expect(mapped).toEqual([2 ** 16]);
+    bitmap.set(2 ** 19 - 1);
+    expect(bitmap.bytes.at(-1)).toBe(0x80);
+    bitmap.clear();
+    expect(bitmap.bytes.every((byte) => byte === 0)).toBe(true);
+    bitmap.close();
+    expect(mapped).toHaveLength(1);
   });
 
   // CLEAR_DIRTY_LOG: first_page a multiple of 64, num_pages too unless it reaches the end of the slot.

@@ -121,6 +121,20 @@ describe('collecting', () => {
     expect(collected()).toEqual([]);
   });
 
+  it('ends with the block that uses it, and tells of nothing removed before something was', () => {
+    const region = vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+    expect(vm.dirtyPages.removed).toEqual([]);
+    {
+      using dirty = vm.dirtyPages.start();
+      expect([dirty.removed, dirty.started]).toEqual([[], true]);
+      write(3);
+      region.remove();
+      expect(dirty.removed).toEqual([]);
+      expect(dirty.collect().removed).toHaveLength(1);
+    }
+    expect([vm.dirtyPages.started, vm.dirtyPages.removed]).toEqual([false, []]);
+  });
+
   it('has nothing of a part of a mapping that no region shows', () => {
     const ram = kvm.mapAnonymous(2 * UNIT);
     vm.memory.addRam(0, ram, { offset: UNIT });
@@ -197,6 +211,10 @@ describe('collecting', () => {
     asked.length = 0;
     collected();
     expect(asked).toEqual([]);
+    // They may be moved.
+    vm.memslots.set({ ...place, guestPhysAddr: UNIT });
+    vm.memslots.set({ ...place, guestPhysAddr: 0 });
+    expect(collected()).toEqual([]);
     vm.memslots.set({ ...place, memorySize: 0 });
     vm.memslots.set({ ...place, flags: MEM.LOG_DIRTY_PAGES });
     asked.length = 0;
@@ -277,6 +295,22 @@ describe('clearing under manual protection', () => {
     expect(await clearAfter(() => vm.dirtyPages.clear(gpa, size))).toEqual(without(...gone));
   });
 
+  it.each([
+    ['ends where it begins', UNIT, UNIT, 0],
+    ['begins where it ends', 3 * UNIT, UNIT, 0],
+    ['has its first page', UNIT, UNIT + 1, 1],
+    ['has its last page', 3 * UNIT - 1, UNIT, 1],
+    ['has all of it', 0, 8 * UNIT, 1],
+    ['is empty, and before it', 0, 0, 0],
+  ])('asks nothing of a slot that the range does not have a page of: one that %s', (_, gpa, size, calls) => {
+    vm.enableCap('MANUAL_DIRTY_LOG_PROTECT2', [DIRTY_LOG.MANUAL_PROTECT_ENABLE]);
+    vm.memory.addRam(2 * UNIT, kvm.mapAnonymous(UNIT));
+    vm.dirtyPages.start().collect();
+    asked.length = 0;
+    vm.dirtyPages.clear(gpa, size);
+    expect(asked).toEqual(new Array(calls).fill('clearDirtyLog'));
+  });
+
   it('says what was refused, with the range of the slot', async () => {
     await clearAfter(() => {});
     expect(inspect(vm.dirtyPages)).toMatch(/^DirtyPages \(log, manual protect\), \d+ pages collected in 2 memslots$/);
@@ -311,6 +345,13 @@ describe('a dirty ring', () => {
     vm.dirtyPages.start();
     loadStores(kvm, vm, vcpu, [4 * UNIT + 5 * PAGE, 4 * UNIT + 7 * PAGE]);
     await vcpu.run();
+    const { resetDirtyRings } = kernel;
+    kernel.resetDirtyRings = () => -ERRNO.EINVAL;
+    const refused = expect.objectContaining({ code: 'EINVAL', syscall: 'ioctl(KVM_RESET_DIRTY_RINGS)' });
+    expect(() => vm.dirtyPages.harvest()).toThrow(refused);
+    kernel.resetDirtyRings = resetDirtyRings;
+    // What was taken then is kept.
+    expect(vm.dirtyPages.harvest()).toBe(0);
     region.remove();
     expect(vm.dirtyPages.collect().removed).toMatchObject([
       {

@@ -292,6 +292,19 @@ it('a view is made once, and who asks again gets the same', () => {
   expect(asked).toBe(1);
 });
 
+it('an array is taken back from a mapping that is seen in parts only, and what was in it is there', () => {
+  // Its second window would be larger than it.
+  const fd = kernel.memfdCreate('memory', 2 * GIB, 0);
+  using mapping = Mapping.ofMemfd(kernel, fd, GIB + UNIT);
+  expect([mapping.window(0)?.length, mapping.window(1)]).toEqual([GIB, undefined]);
+  const bytes = mapping.giveArray(8, 4)!;
+  bytes.fill(7);
+  mapping.takeArray(bytes);
+  expect([bytes.length, byteAt(mapping, 8), byteAt(mapping, 12)]).toEqual([0, 7, 0]);
+  mapping.write(GIB + 8, Uint8Array.of(9));
+  expect(byteAt(mapping, GIB + 8)).toBe(9);
+});
+
 it('an array is taken back also where memory was looked at that is guarded', () => {
   using mapping = kvm.mapAnonymous(UNIT);
   kernel.window = () => -ERRNO.EACCES;

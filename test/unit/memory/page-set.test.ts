@@ -42,6 +42,14 @@ it('pages are taken out of it, and are a set of their own', () => {
   expect(pagesOf(set.take(2 * CHUNK, 5 * CHUNK))).toEqual([]);
   expect(pagesOf(set.take(5 * CHUNK, 5 * CHUNK + 1))).toEqual([5 * CHUNK]);
   expect(pagesOf(set)).toEqual([0, CHUNK + 7, 2 ** 40]);
+  // What begins where the range ends stays, in the middle of a chunk and where one ends.
+  const row = new PageSet();
+  row.addRange(CHUNK - 4, CHUNK + 4);
+  expect(pagesOf(row.take(0, CHUNK - 2))).toEqual([CHUNK - 4, CHUNK - 3]);
+  expect(pagesOf(row.take(CHUNK - 2, CHUNK))).toEqual([CHUNK - 2, CHUNK - 1]);
+  expect(pagesOf(row.take(CHUNK + 1, CHUNK + 1))).toEqual([]);
+  expect(pagesOf(row.take(CHUNK + 1, CHUNK + 2))).toEqual([CHUNK + 1]);
+  expect(pagesOf(row)).toEqual([CHUNK, CHUNK + 2, CHUNK + 3]);
 });
 
 it.each([

@@ -329,6 +329,17 @@ describe('pages that are brought', () => {
     expect(times).toBe(1005);
   });
 
+  it('are not waited for where a kernel moves nothing, and says no more', () => {
+    const ram = kvm.mapAnonymous(4 * PAGE);
+    using _ = new PageFaults(ram, { missing: () => null });
+    let calls = 0;
+    kernel.readMemory = () => {
+      if (++calls > 10) throw new Error('it is asked without end');
+      return 0;
+    };
+    expect(ram.read(0, new Uint8Array(8))).toBe(0);
+  });
+
   it('are inside the mapping, and the error says how much there is', () => {
     using faults = new PageFaults(kvm.mapAnonymous(4 * PAGE), { missing: () => null });
     expect(() => faults.zero(4 * PAGE + 1, 0)).toThrow(
