@@ -119,7 +119,7 @@ export class EmulatedVm<Arch extends ArchVm = ArchVm> implements OpenFile, MmuNo
       limits: this.#limits,
       existing,
       totalPages: this.#totalPages,
-      overlapping: (baseGfn, npages) => space?.overlapping(baseGfn, npages, id),
+      overlapping: (baseGfn, npages) => space!.overlapping(baseGfn, npages, id),
       hasUnwritable: (hva, size) => this.memory.hasUnwritable(Number(hva), Number(size)),
     };
     const refused = refusal(this.#rules, context);

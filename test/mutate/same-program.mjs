@@ -2034,6 +2034,43 @@ export const SAME_PROGRAM = [
     why: 'the part that ends at the start is all of it',
   },
   {
+    file: 'lib/emulated/pre-fault.ts',
+    code: 'done < 0',
+    as: 'done <= 0',
+    why: 'what is done is some bytes, or fails',
+  },
+  {
+    file: 'lib/emulated/process.ts',
+    line: 'canHave(',
+    code: 'fd < 0',
+    as: 'fd <= 0',
+    why: 'no descriptor of an emulated process is 0',
+  },
+  {
+    file: 'lib/emulated/vm.ts',
+    code: 'this.#totalPages += npages',
+    as: 'this.#totalPages -= npages',
+    why: 'no VM has slots for so many pages that the limit is met',
+  },
+  {
+    file: 'lib/emulated/vm.ts',
+    code: 'this.#totalPages -= existing!.npages',
+    as: 'this.#totalPages += existing!.npages',
+    why: 'no VM has slots for so many pages that the limit is met',
+  },
+  {
+    file: 'lib/emulated/vm.ts',
+    code: 'this.type.privateMemory',
+    as: 'true',
+    why: 'where nothing is private it is no matter which frames were a device',
+  },
+  {
+    file: 'lib/emulated/vm.ts',
+    code: '!this.dirtyLog.usesRings && this.arch.pagesInvalidated === undefined',
+    as: 'false',
+    why: 'the quick way out: nobody wants to know of any page',
+  },
+  {
     file: 'lib/emulated/host-memory.ts',
     code: 'hva >= last.start',
     as: 'hva > last.start',

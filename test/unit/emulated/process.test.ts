@@ -6,7 +6,7 @@ import { UFFDIO_REGISTER_MODE } from '../../../lib/uapi/userfaultfd.ts';
 const PAGE = 4096;
 const CLOSED = 0x7fff_fff0;
 const RW = PROT.READ | PROT.WRITE;
-const { EAGAIN, EBADF, EFAULT, EFBIG, EINVAL, ENODEV, EOPNOTSUPP, EPERM } = ERRNO;
+const { EAGAIN, EBADF, EFAULT, EFBIG, EINVAL, EMFILE, ENODEV, EOPNOTSUPP, EPERM } = ERRNO;
 const ANONYMOUS = MAP.PRIVATE | MAP.ANONYMOUS;
 
 const open = () => {
@@ -112,6 +112,10 @@ describe('mmap', () => {
     calls.writeMemory(second!, Uint8Array.of(7));
     const back = new Uint8Array(1);
     expect([calls.readMemory(whole! + PAGE, back), back[0]]).toEqual([1, 7]);
+    // Where there is no descriptor left, nobody looks at the size.
+    const full = new EmulatedKernel({ arch: 'x86_64', maxFds: 1 });
+    full.eventfd(0);
+    expect([2 * PAGE, 2n ** 63n].map((size) => full.memfdCreate('late', size, 0))).toEqual([-EMFILE, -EMFILE]);
     expect([0x20, 0x0400_0000].map((flags) => calls.memfdCreate('wrong', PAGE, flags) > 0)).toEqual([false, true]);
   });
 
