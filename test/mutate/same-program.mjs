@@ -1119,18 +1119,6 @@ export const SAME_PROGRAM = [
     why: 'hosts where this is run have the lowest byte first',
   },
   {
-    file: 'lib/memory/dirty-pages.ts',
-    code: 'pendingOf.has(to)',
-    as: 'false',
-    why: 'the bitmap of a slot that went is given up',
-  },
-  {
-    file: 'lib/memory/dirty-pages.ts',
-    code: 'page >= 0',
-    as: 'true',
-    why: 'a page before the first sets nothing',
-  },
-  {
     file: 'lib/memory/guest-memory.ts',
     code: 'length <= VIEW_WINDOW',
     as: 'false',
@@ -1212,7 +1200,7 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/memory/locator.ts',
-    line: 'if (entry < 0',
+    line: 'if (gpa > Number.MAX_SAFE_INTEGER)',
     code: 'gpa > Number.MAX_SAFE_INTEGER',
     as: 'gpa >= Number.MAX_SAFE_INTEGER',
     why: 'no window has the byte at 2^53 - 1',
@@ -1223,18 +1211,6 @@ export const SAME_PROGRAM = [
     code: 'count < most',
     as: 'false',
     why: 'the quick way for pieces of one length: the others are moved one by one',
-  },
-  {
-    file: 'lib/memory/locator.ts',
-    code: 'this.#buckets.length === 0 && ranges.length > 1',
-    as: 'this.#buckets.length === 0 || ranges.length > 1',
-    why: 'places that are given again are asked for again',
-  },
-  {
-    file: 'lib/memory/locator.ts',
-    code: 'ranges.length > 1',
-    as: 'true',
-    why: 'one region has a place of its own instead of the last one',
   },
   {
     file: 'lib/memory/mapping.ts',
@@ -1433,24 +1409,6 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/memory/locator.ts',
-    code: '++this.#seeks > ranges.length',
-    as: 'true',
-    why: 'where an address was is remembered for speed: it is looked for again',
-  },
-  {
-    file: 'lib/memory/locator.ts',
-    code: '++this.#seeks > ranges.length',
-    as: 'false',
-    why: 'where an address was is remembered for speed: it is looked for again',
-  },
-  {
-    file: 'lib/memory/locator.ts',
-    code: '++this.#seeks > ranges.length',
-    as: '++this.#seeks >= ranges.length',
-    why: 'where an address was is remembered for speed: it is looked for again',
-  },
-  {
-    file: 'lib/memory/locator.ts',
     code: 'ranges.endAt(length - 1) - this.#first',
     as: 'ranges.endAt(length - 1) + this.#first',
     why: 'where an address was is remembered for speed: it is looked for again',
@@ -1525,12 +1483,6 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/memory/locator.ts',
-    code: 'ranges.length > 1',
-    as: 'ranges.length >= 1',
-    why: 'where an address was is remembered for speed: it is looked for again',
-  },
-  {
-    file: 'lib/memory/locator.ts',
     code: 'BOUNDS * (ranges + 1)',
     as: 'BOUNDS / (ranges + 1)',
     why: 'where an address was is remembered for speed: it is looked for again',
@@ -1584,12 +1536,6 @@ export const SAME_PROGRAM = [
     code: 'target >= 0',
     as: 'target > 0',
     why: 'the quick way for memory that is seen directly: the careful one comes to the same',
-  },
-  {
-    file: 'lib/emulated/host-memory.ts',
-    code: 'other !== mapping',
-    as: 'true',
-    why: 'the mapping itself is guarded by now, and left out for that',
   },
   {
     file: 'lib/emulated/served-memory.ts',
@@ -1873,12 +1819,6 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/emulated/backing.ts',
-    code: 'end - first === 1',
-    as: 'false',
-    why: 'one page is added as a range of one, which is slower',
-  },
-  {
-    file: 'lib/emulated/backing.ts',
     line: 'this.#there.add(first)',
     code: 'end - first',
     as: 'end + first',
@@ -1962,18 +1902,6 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/emulated/frame-ranges.ts',
-    code: 'start <= to',
-    as: 'start < to',
-    why: 'two ranges side by side hold the same frames as one',
-  },
-  {
-    file: 'lib/emulated/frame-ranges.ts',
-    code: 'stop >= from',
-    as: 'stop > from',
-    why: 'two ranges side by side hold the same frames as one',
-  },
-  {
-    file: 'lib/emulated/frame-ranges.ts',
     code: 'start >= end',
     as: 'start > end',
     why: 'the part behind the end is all of it',
@@ -1983,12 +1911,6 @@ export const SAME_PROGRAM = [
     code: 'stop <= first',
     as: 'stop < first',
     why: 'the part before the first is all of it',
-  },
-  {
-    file: 'lib/emulated/io-bus.ts',
-    code: 'entry + layout.phys_addr',
-    as: 'entry - layout.phys_addr',
-    why: 'it is the first member: 0',
   },
   {
     file: 'lib/emulated/open-file.ts',
