@@ -6,7 +6,7 @@ import { doorbells } from './doorbell.ts';
 import { mmioExits } from './exits.ts';
 import { importTime, slotMemory } from './footprint.ts';
 import { growth } from './growth.ts';
-import { hptEnter, hptTranslations, htabLaterPasses, htabStreams } from './hpt.ts';
+import { hptEnter, hptTranslations, hptWrites, htabLaterPasses, htabStreams } from './hpt.ts';
 import { checkExtension, getDirtyLog, setUserMemoryRegion } from './ioctls.ts';
 import { backEndsUnderQemu } from './qemu-load.ts';
 import { s390xKeys, s390xReads } from './s390x.ts';
@@ -26,6 +26,7 @@ export const BENCHMARKS: readonly Benchmark[] = [
   htabLaterPasses,
   hptEnter,
   hptTranslations,
+  hptWrites,
   s390xReads,
   s390xKeys,
   mmioExits,

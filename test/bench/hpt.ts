@@ -216,6 +216,41 @@ export const hptEnter: Benchmark = {
   },
 };
 
+/** A full table of pages of one size, which are somewhere in a GiB. */
+function fullTable(power: number, shift: 12 | 24): Htab {
+  const table = new Htab(power + 4);
+  for (let slot = 0; slot < table.entryCount; slot++) {
+    const place = (slot % 64) * 2 ** 24;
+    table.set(slot, encodeHpte({ vsid: VSID, segmentSize: '1T', offset: place, ra: place, baseShift: shift }));
+  }
+  return table;
+}
+
+export const hptWrites: Benchmark = {
+  name: 'hpt-write',
+  needsKvm: false,
+  *cases({ sizes }: Bench): Generator<Case> {
+    for (const power of sizes([14, 18])) {
+      using kvm = Kvm.open({ backend: 'emulated', arch: 'ppc64', pageSize: 65_536 });
+      const vm = kvm.createVm();
+      vm.memory.addRam(0, kvm.mapAnonymous(2 ** 30));
+      vm.hpt.allocate(power + 4);
+      const [small, large] = [fullTable(power, 12), fullTable(power, 24)];
+      yield {
+        title: `writing a full table of 2^${power} slots into the emulated kernel`,
+        meter: 'cpu',
+        per: 'slot',
+        times: 2 ** power,
+        contenders: [
+          { name: '16 MiB pages', run: (n) => repeat(n, () => vm.hpt.write(large)) },
+          { name: '4 KiB pages', run: (n) => repeat(n, () => vm.hpt.write(small)) },
+        ],
+        comparisons: [{ of: '16 MiB pages', to: '4 KiB pages' }],
+      };
+    }
+  },
+};
+
 /** Translates a lot of effective addresses, all of which have an entry. */
 export const hptTranslations: Benchmark = {
   name: 'hpt-translate',
