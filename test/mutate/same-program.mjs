@@ -303,6 +303,37 @@ export const SAME_PROGRAM = [
     why: 'a copy is as good, only slower',
   },
   {
+    file: 'lib/arch/ppc64/model/htab-loops.ts',
+    code: 'clearEnd - to > SHORT_RUN',
+    as: 'false',
+    why: 'both ways clear the same',
+  },
+  {
+    file: 'lib/arch/ppc64/model/htab-loops.ts',
+    code: 'clearEnd - to > SHORT_RUN',
+    as: 'clearEnd - to >= SHORT_RUN',
+    why: 'both ways clear the same',
+  },
+  {
+    file: 'lib/arch/ppc64/model/htab-chunk.ts',
+    code: 'at < chunk.end',
+    as: 'at <= chunk.end',
+    why: 'the seventh byte of an entry is none where entries end',
+  },
+  {
+    file: 'lib/arch/ppc64/model/htab-pieces.ts',
+    code: 'HTAB_HEADER_SIZE + (this.#held < HTAB_HEADER_SIZE ? 0 : nValidOf(rest, this.#format) * HPTE_SIZE)',
+    as: 'HTAB_HEADER_SIZE - (this.#held < HTAB_HEADER_SIZE ? 0 : nValidOf(rest, this.#format) * HPTE_SIZE)',
+    why: 'it is tried with each piece whether there is a chunk: slower',
+  },
+  {
+    file: 'lib/arch/ppc64/model/htab-stream.ts',
+    line: 'const loops = ',
+    code: 'to - from',
+    as: 'to + from',
+    why: 'of two ways to encode the same, which takes less time',
+  },
+  {
     file: 'lib/arch/ppc64/model/htab-pieces.ts',
     code: 'this.#held < HTAB_HEADER_SIZE',
     as: 'true',
@@ -1956,12 +1987,6 @@ export const SAME_PROGRAM = [
     why: 'the part that ends at the start is all of it',
   },
   {
-    file: 'lib/emulated/pre-fault.ts',
-    code: 'done < 0',
-    as: 'done <= 0',
-    why: 'what is done is some bytes, or fails',
-  },
-  {
     file: 'lib/emulated/process.ts',
     line: 'canHave(',
     code: 'fd < 0',
@@ -1970,27 +1995,9 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/emulated/vm.ts',
-    code: 'this.#totalPages += npages',
-    as: 'this.#totalPages -= npages',
-    why: 'no VM has slots for so many pages that the limit is met',
-  },
-  {
-    file: 'lib/emulated/vm.ts',
-    code: 'this.#totalPages -= existing!.npages',
-    as: 'this.#totalPages += existing!.npages',
-    why: 'no VM has slots for so many pages that the limit is met',
-  },
-  {
-    file: 'lib/emulated/vm.ts',
     code: 'this.type.privateMemory',
     as: 'true',
     why: 'where nothing is private it is no matter which frames were a device',
-  },
-  {
-    file: 'lib/emulated/vm.ts',
-    code: '!this.dirtyLog.usesRings && this.arch.pagesInvalidated === undefined',
-    as: 'false',
-    why: 'the quick way out: nobody wants to know of any page',
   },
   {
     file: 'lib/emulated/host-memory.ts',

@@ -198,7 +198,12 @@ describe('a table', () => {
   it('refuses orders, lengths and slots out of range', () => {
     expect(() => new Htab(17)).toThrow(RangeError);
     expect(() => new Htab(47)).toThrow(RangeError);
-    expect(() => new Htab(46)).toThrow(RangeError);
+    expect(() => new Htab(46)).toThrow(
+      /"size" is out of range. It must be a number of bytes that this process can allocate/,
+    );
+    expect(() => new Htab(19, new Uint8Array(2 ** 18))).toThrow(
+      /"bytes.byteLength" is out of range. It must be 524288 for order 19. Received 262144/,
+    );
     expect(() => new Htab(18, new Uint8Array(16))).toThrow(RangeError);
     const table = new Htab(18);
     expect(() => table.get(16384)).toThrow(/"slot" is out of range/);

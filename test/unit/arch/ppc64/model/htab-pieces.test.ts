@@ -130,6 +130,8 @@ describe.each(['little', 'big'] as const)('a stream with %s-endian headers in pi
     expect(decoder.summary.gapless).toBe(false);
     const table = decoder.end();
     expect([table.order, table.get(0).v, table.isValid(1), table.get(16384).v]).toEqual([19, A[0], false, B[0]]);
+    // It is not made smaller than what is in it.
+    expect([decoder.end(18).order, decoder.end(18).get(16384).v]).toEqual([19, B[0]]);
   });
 
   it('is wrong where it is in the whole stream', () => {

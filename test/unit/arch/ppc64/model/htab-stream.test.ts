@@ -160,7 +160,27 @@ describe('decoding', () => {
     expect(() => checkHtabStream(stream([0, [A], 0]).subarray(0, 16))).toThrow(
       '1 valid entry has 16 bytes, 8 are left',
     );
-    expect(new HtabStreamError('index', 3, 'x')).toBeInstanceOf(RangeError);
+    expect(() => checkHtabStream(stream([4, [A, [A[0] | (1n << 63n), A[1]]], 0]))).toThrow(
+      'the entry of slot 5 has a reserved segment size (at byte 24 of',
+    );
+    expect(() => checkHtabStream(stream([4, [[A[0] | 4n, 0x2000n]], 0]))).toThrow(
+      'the entry of slot 4 has a page size that does not exist (at byte 8 of',
+    );
+    const error = new HtabStreamError('index', 3, 'x');
+    expect(error).toBeInstanceOf(RangeError);
+    expect(error).toMatchObject({
+      name: 'HtabStreamError',
+      code: 'ERR_HTAB_STREAM',
+      problem: 'index',
+      offset: 3,
+      message: 'x (at byte 3 of the HTAB stream)',
+    });
+    // Of a part of a stream, and with what else is known.
+    expect(error.from(40).with('y')).toMatchObject({
+      problem: 'index',
+      offset: 43,
+      message: 'x; y (at byte 43 of the HTAB stream)',
+    });
   });
 
   it('takes empty slots 64 times over the table, and no more', () => {
@@ -242,6 +262,19 @@ describe('changes', () => {
     expect(() => encodeHtabChanges(before, after, { headers: 'middle' as 'big' })).toThrow('"options.headers"');
   });
 
+  it('go up to the last slot, and no further', () => {
+    const [none, last] = [new Htab(18), new Htab(18)];
+    last.setV(16383, 0, 1);
+    expect(encodeHtabChanges(none, last)).toEqual(new Uint8Array(stream([16383, [[1n, 0n]], 0])));
+    expect(encodeHtabChanges(last, none)).toEqual(new Uint8Array(stream([16383, [], 1])));
+    last.setV(16382, 0, 1);
+    none.setV(16383, 0, 1);
+    expect(encodeHtabChanges(none, last)).toEqual(new Uint8Array(stream([16382, [[1n, 0n]], 0])));
+    none.setV(16383, 0, 0x11);
+    last.setV(16383, 0, 0);
+    expect(encodeHtabChanges(none, last)).toEqual(new Uint8Array(stream([16382, [[1n, 0n]], 1])));
+  });
+
   it('are cut at 65535, to the last slot', () => {
     const [none, all] = [new Htab(20), new Htab(20)];
     for (let at = 7; at < all.bytes.length; at += 16) all.bytes[at] = 1;
@@ -283,7 +316,9 @@ describe('what an encoded stream takes', () => {
 
   it('leaves what is behind it in bytes of the caller’s, and may end with them', () => {
     expect([...encodeHtabStream(new Htab(18), { into: new Uint8Array(8) })]).toEqual([0, 0, 0, 0, 0, 0, 0, 0x40]);
-    expect(() => encodeHtabStream(new Htab(18), { into: new Uint8Array(7) })).toThrow('"options.into.byteLength"');
+    expect(() => encodeHtabStream(new Htab(18), { into: new Uint8Array(7) })).toThrow(
+      /"options.into.byteLength" is out of range. It must be enough for the stream. Received 7/,
+    );
     const into = new Uint8Array(12).fill(0xee);
     encodeHtabStream(new Htab(18), { into });
     expect([...into.subarray(8)]).toEqual([0xee, 0xee, 0xee, 0xee]);
