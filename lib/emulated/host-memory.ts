@@ -143,7 +143,7 @@ export class EmulatedHostMemory {
     const shown = areas.reduce((sum, area) => sum + Math.min(area.end, end) - Math.max(area.start, start), 0);
     // What was unmapped stays reserved, for nobody else.
     if (shown < end - start) return true;
-    return areas.some(({ shared, owned, backing }) => !shared && owned && backing.kind === 'memory');
+    return areas.some(({ shared, owned }) => !shared && owned);
   }
 
   #areasIn(start: number, end: number): readonly Area[] {

@@ -2000,6 +2000,18 @@ export const SAME_PROGRAM = [
     why: 'where nothing is private it is no matter which frames were a device',
   },
   {
+    file: 'lib/emulated/frame-ranges.ts',
+    code: 'start < end',
+    as: 'start <= end',
+    why: 'a range of no frames has none',
+  },
+  {
+    file: 'lib/emulated/host-memory.ts',
+    code: 'other.hva < hva',
+    as: 'other.hva <= hva',
+    why: 'no other mapping begins there',
+  },
+  {
     file: 'lib/emulated/host-memory.ts',
     code: 'hva >= last.start',
     as: 'hva > last.start',
