@@ -334,6 +334,43 @@ export const SAME_PROGRAM = [
     why: 'of two ways to encode the same, which takes less time',
   },
   {
+    file: 'lib/arch/ppc64/model/htab-stream.ts',
+    code: 'i < to * HPTE_WORDS',
+    as: 'i <= to * HPTE_WORDS',
+    why: 'the second word of an entry is none where entries end',
+  },
+  {
+    file: 'lib/arch/ppc64/model/htab.ts',
+    line: 'if (typeof slot ===',
+    code: "'number'",
+    as: '""',
+    why: 'the quick way for what is right: the careful one comes to the same',
+  },
+  {
+    file: 'lib/arch/ppc64/model/words.ts',
+    code: 'bytes.byteOffset % 4',
+    as: 'bytes.byteOffset * 4',
+    why: 'a copy is as good, only slower: who writes to it writes it back',
+  },
+  {
+    file: 'lib/arch/ppc64/model/htab-pieces.ts',
+    code: '{ this.#pieces.push(copyOf(piece)); return; }',
+    as: '{}',
+    why: 'a chunk that is not whole is found to be so by going through it, too',
+  },
+  {
+    file: 'lib/arch/ppc64/model/htab-pieces.ts',
+    code: 'this.#held < HTAB_HEADER_SIZE',
+    as: 'this.#held <= HTAB_HEADER_SIZE',
+    why: 'it is tried with each piece whether there is a chunk: slower',
+  },
+  {
+    file: 'lib/arch/ppc64/model/htab-pieces.ts',
+    code: 'nValidOf(rest, this.#format) * HPTE_SIZE',
+    as: 'nValidOf(rest, this.#format) / HPTE_SIZE',
+    why: 'it is tried with each piece whether there is a chunk: slower',
+  },
+  {
     file: 'lib/arch/ppc64/model/htab-pieces.ts',
     code: 'this.#held < HTAB_HEADER_SIZE',
     as: 'true',

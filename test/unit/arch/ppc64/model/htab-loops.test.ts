@@ -156,6 +156,15 @@ it('the codec uses the loops it is given, for more than a few KiB, and no others
   expect(calls).toHaveLength(3);
 });
 
+it('a stream that is right and is not taken is one that changes meanwhile, or is the table itself', () => {
+  const table = mixedTable();
+  const bytes = encodeHtabStream(table, { from: 3, to: 600 });
+  const loops: HtabLoops = { ...plainHtabLoops, apply: () => 0 };
+  expect(() => applyHtabStream(new Htab(18), bytes, { loops })).toThrow(
+    'The stream overlaps the table, or was changed while it was applied',
+  );
+});
+
 describe.runIf(addon !== undefined)('the addon', () => {
   it('refuses what makes no sense', () => {
     const { apply, encode } = addon!;

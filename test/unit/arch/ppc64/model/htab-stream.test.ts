@@ -166,6 +166,10 @@ describe('decoding', () => {
     expect(() => checkHtabStream(stream([4, [[A[0] | 4n, 0x2000n]], 0]))).toThrow(
       'the entry of slot 4 has a page size that does not exist (at byte 8 of',
     );
+    expect(() => checkHtabStream(stream([4, [A], 3]), { entryCount: 7 })).toThrow(
+      'slot 4 and 1 valid and 3 empty entries from there, in a table of 7 (at byte 0 of',
+    );
+    expect(() => readHtabChunk(stream([4, [A], 0]), 24)).toThrow('the stream ends (at byte 24 of the HTAB stream)');
     const error = new HtabStreamError('index', 3, 'x');
     expect(error).toBeInstanceOf(RangeError);
     expect(error).toMatchObject({
