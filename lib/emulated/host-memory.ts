@@ -235,8 +235,7 @@ export class EmulatedHostMemory {
   mapFixed(hva: number, request: MapRequest, source: () => MapSource | number | undefined): number {
     const mapping = this.#inside(hva, request.length);
     const length = roundUp(request.length, this.pageSize);
-    const unit = (request.flags & MAP.HUGETLB) === 0 ? this.pageSize : HUGE_PAGE;
-    if (mapping?.isReservation !== true || hva % unit !== 0 || length % unit !== 0) return -ERRNO.EINVAL;
+    if (mapping?.isReservation !== true) return -ERRNO.EINVAL;
     const found = source();
     if (typeof found === 'number') return found;
     const page = this.#pageOf(request.flags, found);
@@ -299,7 +298,7 @@ export class EmulatedHostMemory {
       if (advice === MADV.DONTNEED && start % unit !== 0) return -ERRNO.EINVAL;
       const last = advice === MADV.DONTNEED ? end - (end % unit) : end;
       // Shared pages that are not needed stay where they are, with all that have them.
-      if ((advice !== MADV.REMOVE && shared) || last <= start) continue;
+      if (advice !== MADV.REMOVE && shared) continue;
       backing.discard(offset, last - start);
       this.served.discarded(start, last, shared || isHuge);
     }

@@ -2050,6 +2050,18 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/emulated/host-memory.ts',
+    code: 'this.served.isIdle',
+    as: 'false',
+    why: 'the quick way where nobody has registered anything: nobody is told',
+  },
+  {
+    file: 'lib/emulated/host-memory.ts',
+    code: 'this.#observers.size !== 0',
+    as: 'true',
+    why: 'the quick way where nobody observes: nobody is told',
+  },
+  {
+    file: 'lib/emulated/host-memory.ts',
     code: 'hva >= last.start',
     as: 'hva > last.start',
     why: 'where an address was is remembered for speed: it is looked for again',

@@ -46,6 +46,10 @@ it('there is no room for more than all addresses', () => {
   expect(map(memory, TIB)).toBe(all[3]);
   expect(memory.unmap(all[14]!, TIB)).toBe(0);
   expect(map(memory, TIB)).toBe(all[14]);
+  // The last one may go to the end.
+  expect(memory.unmap(all[14]!, TIB)).toBe(0);
+  const rest = 0x8000_0000_0000 - all[14]!;
+  expect([map(memory, rest + 0x1000), map(memory, rest)]).toEqual([-12, all[14]]);
 });
 
 it('a vCPU that found no room for its descriptor leaves its number free, and its VM to nobody', () => {
@@ -150,6 +154,13 @@ it('a file’s last page has zeros behind its end, which keep nothing', () => {
     expect([bytes[0], bytes[49], bytes[50], bytes[99]]).toEqual([1, 1, 7, 7]);
     expect(bytes.subarray(100).every((byte) => byte === 0)).toBe(true);
     // And behind that page is nothing.
+    const { POPULATE_READ, POPULATE_WRITE } = MADV;
+    expect([calls.madvise(hva, 4096, POPULATE_READ), calls.madvise(hva, 4096, POPULATE_WRITE)]).toEqual([0, 0]);
+    for (const [at, length] of [
+      [hva, 8192],
+      [hva + 4096, 4096],
+    ] as const)
+      expect(calls.madvise(at, length, POPULATE_READ)).toBe(-ERRNO.EFAULT);
     expect(calls.readMemory(hva + 4096, bytes)).toBe(-ERRNO.EFAULT);
   } finally {
     rmSync(folder, { recursive: true });
@@ -167,6 +178,24 @@ it('a range is mapped where all of it is in one mapping', () => {
 });
 
 const openFiles = (): number => readdirSync('/proc/self/fd').length;
+
+it('what is protected together must all be writable to be so', () => {
+  const memory = new EmulatedHostMemory(4096);
+  const reserved = { length: 8192, prot: PROT.NONE, flags: MAP.PRIVATE | MAP.ANONYMOUS };
+  const hva = memory.map(reserved, 0, 0, undefined);
+  const put = (page: number, readOnly: boolean): number =>
+    memory.mapFixed(hva + page * 4096, { length: 4096, prot: PROT.READ, flags: MAP.SHARED }, () => ({
+      backing: new MemoryBacking(4096),
+      offset: 0,
+      readOnly,
+    }));
+  expect([put(0, false), put(1, true)]).toEqual([0, 0]);
+  expect([memory.protect(hva, 8192, PROT.READ | PROT.WRITE), memory.canAccess(hva, true)]).toEqual([
+    -ERRNO.EACCES,
+    false,
+  ]);
+  expect([memory.protect(hva, 4096, PROT.READ | PROT.WRITE), memory.canAccess(hva, true)]).toEqual([0, true]);
+});
 
 it('a file that is open for reading can be protected, and not made writable where it is shared', () => {
   const calls = new EmulatedKernel({ arch: 'x86_64' });
@@ -326,6 +355,9 @@ describe('those who are told', () => {
     // There may be those who only hear of accesses.
     memory.observe({ touched: () => {} });
     expect(memory.unmap(map(memory, PAGE), PAGE)).toBe(0);
+    const anonymous = { length: PAGE, prot: PROT.NONE, flags: MAP.PRIVATE | MAP.ANONYMOUS };
+    const reserved = memory.map(anonymous, 0, 0, undefined);
+    expect(memory.mapFixed(reserved, { ...anonymous, prot: PROT.READ }, () => undefined)).toBe(0);
   });
 
   it('hear of what is put into a reservation', () => {
@@ -342,6 +374,14 @@ describe('those who are told', () => {
       ['unmapped', PAGE, 3 * PAGE],
     ]);
     expect(readable()).toEqual([false, true, true, false]);
+    // What nobody may access is there all the same, if it is somebody's.
+    const shown = new MemoryBacking(PAGE);
+    new Uint8Array(shown.window(0))[0] = 7;
+    const hidden = { length: PAGE, prot: PROT.NONE, flags: MAP.SHARED };
+    expect(memory.mapFixed(hva + 5 * PAGE, hidden, () => ({ backing: shown, offset: 0 }))).toBe(0);
+    const into = new Uint8Array(1);
+    expect([memory.read(hva + 5 * PAGE, into), memory.protect(hva + 5 * PAGE, PAGE, PROT.READ)]).toEqual([0, 0]);
+    expect([memory.read(hva + 5 * PAGE, into), into[0]]).toEqual([1, 7]);
     // Nothing is what a reservation is.
     expect([put(2, 1, PROT.NONE), readable()]).toEqual([0, [false, true, false, false]]);
     expect(memory.advise(hva + 2 * PAGE, PAGE, MADV.DONTNEED)).toBe(-ERRNO.ENOMEM);
@@ -378,6 +418,8 @@ describe('those who are told', () => {
       -ERRNO.EINVAL,
       -ERRNO.EBADF,
     ]);
+    // What a descriptor says comes before how large its pages would have been.
+    expect(put(PAGE, PAGE, MAP.HUGETLB, () => -ERRNO.EBADF)).toBe(-ERRNO.EBADF);
     // Pages of what is put may be larger than those that were asked for.
     const source = { backing: new MemoryBacking(2 * HUGE, HUGE), offset: 0 };
     const show = (at: number, length: number): number =>
@@ -392,6 +434,21 @@ describe('those who are told', () => {
 describe('pages that are accessed or given back', () => {
   const PAGE = 4096;
   const HUGE = 0x20_0000;
+
+  it('stay what they were where others have them', () => {
+    const memory = new EmulatedHostMemory(PAGE);
+    const request = { length: PAGE, prot: PROT.READ | PROT.WRITE, flags: MAP.SHARED | MAP.ANONYMOUS };
+    const hva = memory.map(request, 0, 0, undefined);
+    const left = (advice: number): unknown => {
+      memory.write(hva, Uint8Array.of(7));
+      const into = new Uint8Array(1);
+      return [memory.advise(hva, PAGE, advice), memory.read(hva, into), into[0]];
+    };
+    expect([left(MADV.DONTNEED), left(MADV.REMOVE)]).toEqual([
+      [0, 1, 7],
+      [0, 1, 0],
+    ]);
+  });
 
   it('are there, and no others', () => {
     const memory = new EmulatedHostMemory(PAGE);
