@@ -37,6 +37,17 @@ describe('a view of memory', () => {
     expect(windowOf(2 * PAGE, 0)).toBeInstanceOf(ArrayBuffer);
   });
 
+  it('of a memfd may go, and the memfd keeps its bytes', () => {
+    const calls = new EmulatedKernel({ arch: 'x86_64' });
+    const memfd = calls.memfdCreate('kept', 2 * PAGE, 0);
+    const show = (): number => calls.mmap(2 * PAGE, RW, MAP.SHARED, memfd, 0, 0, 0);
+    const first = show();
+    expect(calls.writeMemory(first + PAGE, Uint8Array.of(7))).toBe(1);
+    expect([calls.munmap(first, PAGE), calls.munmap(first + PAGE, PAGE)]).toEqual([0, 0]);
+    const into = new Uint8Array(1);
+    expect([calls.readMemory(show() + PAGE, into), into[0]]).toEqual([1, 7]);
+  });
+
   it('of a GiB is where its bytes are, and accesses go from one to the next', () => {
     const hva = map(GIB + PAGE);
     const last = memory.view(hva + GIB, PAGE) as ArrayBuffer;

@@ -159,6 +159,8 @@ describe('a page', () => {
     expect([served.unitAt(at(1)), served.unitAt(HUGE_BASE), served.unitAt(NOWHERE)]).toEqual([PAGE, HUGE, PAGE]);
     new Uint8Array(huge.window(0))[2 * HUGE - 1] = 1;
     expect([0, 1, 2].map((page) => served.isPresent(HUGE_BASE + page * HUGE))).toEqual([false, true, false]);
+    new Uint8Array(huge.window(0))[3 * HUGE] = 1;
+    expect([0, PAGE, HUGE - PAGE].map((at) => served.isPresent(HUGE_BASE + 3 * HUGE + at))).toEqual([true, true, true]);
     // Its bytes are all of a huge page's, wherever in it somebody looks.
     expect([0, 1, 2].map((page) => served.isPresent(HUGE_BASE + page * HUGE + PAGE))).toEqual([false, true, false]);
   });
