@@ -24,6 +24,7 @@ export class SpaceSlots implements SpaceUser {
   /** A region has one mostly: an array for it would be a fifth of what a slot takes. */
   readonly #slots = new Map<MemoryRegion, Memslot | readonly Memslot[]>();
   readonly #foreign: ForeignMemory;
+  /** Whether slots are made with LOG_DIRTY_PAGES. */
   #logging = false;
 
   /** @param settle has the VM carry out what its guests stored before */
@@ -36,11 +37,6 @@ export class SpaceSlots implements SpaceUser {
 
   get closed(): boolean {
     return this.memslots.closed;
-  }
-
-  /** Whether slots are made with LOG_DIRTY_PAGES. */
-  get logging(): boolean {
-    return this.#logging;
   }
 
   /** The memslots of a region, in ascending order of address. */

@@ -96,7 +96,7 @@ export class UserFaultFd extends Handle {
 
   /** The result of a call, or its error. */
   require(name: CallName, result: number, info?: (errno: number) => FailureInfo): number {
-    return this.check(name, result, result < 0 ? info?.(result) : undefined);
+    return this.check(name, result, info?.(result));
   }
 }
 

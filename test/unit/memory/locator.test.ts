@@ -199,6 +199,31 @@ describe('where an access was', () => {
     }
   });
 
+  it('is of no matter to the next one, wherever that is', () => {
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    const { memory, start } = counting(kvm, 5);
+    const regions = [0, 1, 2, 3, 4];
+    for (const region of regions) memory.writeU8(start(region) + 8, region + 1);
+    const holes = [8, start(0) - 8, start(0) + UNIT, start(2) - 8, start(4) + UNIT, 2 ** 50];
+    const byte = new Uint8Array(1);
+    const gathered = (gpa: number): number => {
+      memory.gather(Float64Array.of(gpa), 1, byte);
+      return byte[0]!;
+    };
+    for (let round = 0; round < 3; round++) {
+      for (const before of regions) {
+        for (const region of regions) {
+          memory.readU8(start(before));
+          expect(gathered(start(region) + 8)).toBe(region + 1);
+        }
+        for (const hole of holes) {
+          memory.readU8(start(before));
+          expect(() => gathered(hole)).toThrow(expect.objectContaining({ code: 'EFAULT', gpa: hole }));
+        }
+      }
+    }
+  });
+
   it('is not said of an access that did nothing', () => {
     using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
     const { memory, start } = counting(kvm, 1);

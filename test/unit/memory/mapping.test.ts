@@ -96,6 +96,8 @@ it('who showed a mapping and was dropped is not told any more of what is written
   expect(shown.deref()).toBeUndefined();
   expect(mapping.write(0, Uint8Array.of(7))).toBe(1);
   expect(byteAt(mapping, 0)).toBe(7);
+  mapping.protect(0, PAGE, PROT.READ);
+  expect([byteAt(mapping, 0), mapping.write(0, Uint8Array.of(8))]).toEqual([7, 0]);
 });
 
 it('memory is looked for by addresses that there can be', () => {
@@ -283,10 +285,13 @@ it('a view is made once, and who asks again gets the same', () => {
   using mapping = kvm.mapAnonymous(UNIT);
   let asked = 0;
   const { view } = kernel;
-  kernel.view = (hva, length) => {
+  const counted = (hva: number, length: number) => {
     asked++;
     return view.call(kernel, hva, length);
   };
+  kernel.view = () => -ERRNO.ENOMEM;
+  expect(() => mapping.view(0)).toThrow(expect.objectContaining({ code: 'ENOMEM', syscall: 'view', size: UNIT }));
+  kernel.view = counted;
   const first = mapping.view(0);
   expect(mapping.view(0) === first).toBe(true);
   expect(asked).toBe(1);

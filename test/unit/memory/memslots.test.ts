@@ -342,6 +342,17 @@ describe('those who watch memslots', () => {
   });
 });
 
+it('those of a VM that is closed are gone, and let go the memory that they showed', () => {
+  using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+  const vm = kvm.createVm();
+  const [ram, other] = [kvm.mapAnonymous(UNIT), kvm.mapAnonymous(UNIT)];
+  vm.memory.addRam(0, ram);
+  vm.setUserMemoryRegion({ slot: 7, guestPhysAddr: UNIT, memorySize: UNIT, userspaceAddr: other.hva });
+  expect([vm.memslots.size, ram.pins, other.pins]).toEqual([2, 2, 1]);
+  vm.close();
+  expect([vm.memslots.size, [...vm.memslots], ram.pins, other.pins]).toEqual([0, [], 0, 0]);
+});
+
 it('a descriptor that is none of a VM has no reason in slots', () => {
   const kernel = new EmulatedKernel({ arch: 'x86_64' });
   using kvm = Kvm.open({ calls: kernel });

@@ -342,5 +342,14 @@ describe('holes', () => {
       { gpa: 2 * UNIT, size: 1 },
     ]);
     expect([...space.holes(UNIT / 2)]).toEqual([{ gpa: 0, size: UNIT / 2 }]);
+    // None is between neighbours, nor before a region at 0.
+    space.addRam(2 * UNIT, kvm.mapAnonymous(UNIT));
+    expect([...space.holes(4 * UNIT)]).toEqual([
+      { gpa: 0, size: UNIT },
+      { gpa: 3 * UNIT, size: UNIT },
+    ]);
+    space.addMmio(0, UNIT, {});
+    expect([...space.holes(3 * UNIT)]).toEqual([]);
+    expect([...space.holes(3 * UNIT + 1)]).toEqual([{ gpa: 3 * UNIT, size: 1 }]);
   });
 });

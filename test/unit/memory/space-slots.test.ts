@@ -173,6 +173,27 @@ describe('the log of all regions', () => {
   });
 });
 
+it('a VM that can not have all regions of a space has none of them, and those of before', () => {
+  for (let refused = 0; refused < 3; refused++) {
+    const watch = watched();
+    using kvm = Kvm.open({ calls: watch.kernel });
+    using space = kvm.createAddressSpace();
+    for (let i = 0; i < 3; i++) space.addRam(i * UNIT, kvm.mapAnonymous(UNIT));
+    using vm = kvm.createVm();
+    const before = vm.memory;
+    [watch.calls, watch.refused] = [0, refused];
+    expect(() => vm.bind(space)).toThrow(expect.objectContaining({ code: 'ENOMEM' }));
+    watch.refused = Number.POSITIVE_INFINITY;
+    expect([vm.memslots.size, watch.slots.size, vm.memory === before]).toEqual([0, 0, true]);
+    expect(space.memoryRegions.map(({ mapping }) => mapping.pins)).toEqual([1, 1, 1]);
+    vm.bind(space);
+    expect([vm.memslots.size, watch.slots.size]).toEqual([3, 3]);
+    expect(space.memoryRegions.map(({ mapping }) => mapping.pins)).toEqual([2, 2, 2]);
+    vm.close();
+    expect(space.memoryRegions.map(({ mapping }) => mapping.pins)).toEqual([1, 1, 1]);
+  }
+});
+
 it('the slots of a region have its pages of a guest_memfd side by side, too', () => {
   const kernel = new EmulatedKernel({ arch: 'x86_64', x86_64: { swProtectedVm: true } });
   using kvm = Kvm.open({ calls: kernel });
