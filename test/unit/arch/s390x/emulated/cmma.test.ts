@@ -68,6 +68,7 @@ describe('6.12: a run goes on while the next dirty page is at most 16 behind the
     ['from behind the end: the first', [40, 50], [1024, 64], [40, 11, 0]],
     ['the last page of memory', [1000, 1023], [1001, 64], [1023, 1, 1]],
     ['one page at a time', [40, 41], [0, 1], [40, 1, 1]],
+    ['near the end of memory, which is no next one', [1010], [0, 64], [1010, 1, 0]],
   ])('%s', (_, dirty, [start, count], log) => {
     const machine = withDirty('6.12', dirty);
     const answer = get(machine, start, count);
@@ -124,10 +125,16 @@ describe.each(['6.12', '7.0'])('on %s', (release) => {
   });
 
   it('the count’s upper half is not looked at, and of a larger buffer than KVM has the first part is filled', () => {
-    const machine = withDirty(release, [40, 41]);
+    const machine = withDirty(release, [40, 41, 90]);
     const log = BigUint64Array.of(0n, (1n << 32n) | 2n, 5n);
     expect(machine.s390x.getCmmaBits(machine.vm, log, 0, new Uint8Array(2))).toBe(0);
-    expect([...log]).toEqual([40n, 2n, 0n]);
+    expect([...log]).toEqual([40n, 2n, 1n]);
+    // A count of none is asked for nothing, whatever is dirty.
+    for (const count of [0n, 1n << 32n]) {
+      const none = BigUint64Array.of(7n, count, 5n);
+      for (const flags of [0, 1]) expect(machine.s390x.getCmmaBits(machine.vm, none, flags, new Uint8Array(2))).toBe(0);
+      expect([...none]).toEqual([0n, 0n, 0n]);
+    }
   });
 });
 
