@@ -515,7 +515,8 @@ export class DirtyPages implements MemslotWatcher {
       slot: slot.word,
       userSlots: limits.userSlots,
       addressSpaces: limits.addressSpaces,
-      ringOnly: !this.#usesBitmaps,
+      // Where there are only rings, nobody asks for a log.
+      ringOnly: false,
       existing: { ...slot, hva: BigInt(slot.hva) },
     };
   }

@@ -1,6 +1,6 @@
 import { inspect } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { AddressSpace, DIRTY_LOG, Kvm, type Vm } from '../../../lib/index.ts';
+import { AddressSpace, DIRTY_LOG, Kvm, type KvmError, type Vm } from '../../../lib/index.ts';
 import { EmulatedKernel, ERRNO, MEM } from '../../../lib/raw.ts';
 import { UNIT } from '../handles/backends.ts';
 import { loadStores } from '../handles/guests.ts';
@@ -163,6 +163,52 @@ describe('collecting', () => {
     // Of a slot that is gone.
     vm.dirtyPages.harvested(7, 0);
     expect(collected()).toEqual([FRAMES - 1]);
+  });
+
+  it('has no reason for what a kernel refuses that should not', () => {
+    vm.enableCap('MANUAL_DIRTY_LOG_PROTECT2', [DIRTY_LOG.MANUAL_PROTECT_ENABLE]);
+    vm.memory.addRam(2 * UNIT, kvm.mapAnonymous(UNIT));
+    vm.dirtyPages.start();
+    const refusalOf = (call: () => unknown): unknown => {
+      try {
+        call();
+      } catch (error) {
+        const { code, syscall, slot, gpa, size, explanation } = error as KvmError;
+        return { code, syscall, slot, gpa, size, explanation };
+      }
+      return 'nothing is refused';
+    };
+    const { getDirtyLog, clearDirtyLog } = kernel;
+    const where = { slot: 0, gpa: 2 * UNIT, size: UNIT, explanation: undefined };
+    for (const code of ['ENXIO', 'ENOENT', 'EINVAL', 'EFAULT'] as const) {
+      kernel.getDirtyLog = () => -ERRNO[code];
+      const collect = () => vm.dirtyPages.collect();
+      expect(refusalOf(collect)).toEqual({ code, syscall: 'ioctl(KVM_GET_DIRTY_LOG)', ...where });
+      kernel.getDirtyLog = (_vm, _slot, bits) => {
+        bits![0] = 1;
+        return 0;
+      };
+      kernel.clearDirtyLog = () => -ERRNO[code];
+      expect(refusalOf(collect)).toEqual({ code, syscall: 'ioctl(KVM_CLEAR_DIRTY_LOG)', ...where });
+      Object.assign(kernel, { getDirtyLog, clearDirtyLog });
+    }
+  });
+
+  it('counts all pages of a slot as dirty that goes while a guest may store to it', async () => {
+    const region = vm.memory.addRam(4 * UNIT, kvm.mapAnonymous(UNIT));
+    const other = vm.memory.addRam(8 * UNIT, kvm.mapAnonymous(UNIT));
+    vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+    const vcpu = vm.createVcpu();
+    loadStores(kvm, vm, vcpu, [8]);
+    vm.dirtyPages.start();
+    const run = vcpu.run();
+    region.remove();
+    await run;
+    other.remove();
+    // Once it does not run, the kernel's answer is the last word: nothing is dirty of the other.
+    expect(vm.dirtyPages.collect().removed.map(({ slot, runs }) => [slot.baseGfn, runs])).toEqual([
+      [4 * FRAMES, [{ gfn: 4 * FRAMES, npages: FRAMES }]],
+    ]);
   });
 
   it('counts all pages of a slot as dirty of which the kernel says nothing before it changes', () => {

@@ -149,6 +149,21 @@ it('a number of 64 bits is written as it is, and so is a bigint', () => {
   }
 });
 
+it('a number of 64 bits that is none exactly is read as a bigint, which the error says', () => {
+  using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+  using space = kvm.createAddressSpace();
+  space.addRam(0, kvm.mapAnonymous(UNIT));
+  for (const value of [2n ** 53n, 2n ** 64n - 1n]) {
+    space.writeU64(8, value);
+    expect(() => space.readU64Number(8)).toThrow(
+      expect.objectContaining({
+        code: 'ERR_OUT_OF_RANGE',
+        message: `The value of "value" is out of range. It must be below 2^53 (readU64 reads every value). Received ${value}`,
+      }),
+    );
+  }
+});
+
 it('what is filled ends where it is asked to, however long it is', () => {
   using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
   using space = kvm.createAddressSpace();

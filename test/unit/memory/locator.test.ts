@@ -107,7 +107,8 @@ describe('where an access was', () => {
     one.write(0, new Uint8Array(64).fill(1));
     other.write(0, new Uint8Array(64).fill(2));
     const ranges = new RangeTable<Part>();
-    const generation = new Int32Array(1);
+    // There may have been changes before it.
+    const generation = Int32Array.of(5);
     let refreshed = 0;
     let shown = part(0, UNIT, one);
     ranges.insert(shown);

@@ -569,6 +569,18 @@ describe('what a mapping is made of', () => {
     expect(() => kvm.mapAnonymous(PAGE, { align: -1 })).toThrow('"options.align"');
   });
 
+  it('a memfd has the name that it was given, or guest', () => {
+    const names: unknown[] = [];
+    const { memfdCreate } = kernel;
+    kernel.memfdCreate = (name, ...rest) => {
+      names.push(name);
+      return memfdCreate.call(kernel, name, ...rest);
+    };
+    kvm.mapMemfd(PAGE).close();
+    kvm.mapMemfd(PAGE, { name: 'video' }).close();
+    expect(names).toEqual(['guest', 'video']);
+  });
+
   it('a name has no NUL', () => {
     expect(() => kvm.mapMemfd(PAGE, { name: 'a\0b' })).toThrow(/"options.name".*a string without NUL/);
   });

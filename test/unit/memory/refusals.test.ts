@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { AddressSpace, Kvm, type KvmError } from '../../../lib/index.ts';
-import { PROT } from '../../../lib/raw.ts';
+import { EmulatedKernel, PROT } from '../../../lib/raw.ts';
 
 const UNIT = 0x10_0000;
 const PAGE = 4096;
@@ -168,6 +168,30 @@ describe('a piece of a reservation', () => {
     // What ends where the reservation does is right.
     reservation.mapAnonymous(4 * UNIT - PAGE, PAGE);
     expect(reservation.pieces).toHaveLength(1);
+  });
+
+  it('is not asked of the kernel beyond its end, where another may be', () => {
+    const kernel = new EmulatedKernel({ arch: 'x86_64' });
+    using kvm = Kvm.open({ calls: kernel });
+    using reservation = kvm.reserve(4 * UNIT);
+    let asked = 0;
+    kernel.mmapFixed = () => {
+      asked++;
+      return 0;
+    };
+    for (const [offset, size] of [
+      [4 * UNIT - PAGE, 2 * PAGE],
+      [4 * UNIT, PAGE],
+      [0, 4 * UNIT + PAGE],
+      [8 * UNIT, UNIT],
+    ] as const) {
+      expect(() => reservation.mapAnonymous(offset, size)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+      expect(() => reservation.unmapPart(offset, size)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+    }
+    expect([asked, reservation.pieces]).toEqual([0, []]);
+    reservation.mapAnonymous(0, 4 * UNIT);
+    reservation.mapAnonymous(4 * UNIT - PAGE, PAGE);
+    expect(asked).toBe(2);
   });
 
   it('is told by what is at an address, and by what is not', () => {

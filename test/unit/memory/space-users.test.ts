@@ -143,6 +143,9 @@ describe('those who follow an address space', () => {
     const plain: SpaceUser = { closed: false, add() {}, remove() {}, move() {}, setReadOnly() {} };
     space.addUser(plain);
     space.addRam(0, mapping).remove();
+    const device = space.addMmio(0, 8, {});
+    device.move(16);
+    device.remove();
     const refuses: SpaceUser = {
       ...plain,
       add: () => {
