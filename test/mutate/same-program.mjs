@@ -2219,6 +2219,12 @@ export const SAME_PROGRAM = [
     why: 'the quick way where nobody waits for anything: nobody does for any page',
   },
   {
+    file: 'lib/arch/s390x/emulated/test-protection.ts',
+    code: 'code < 0',
+    as: 'code <= 0',
+    why: '0 is told apart before',
+  },
+  {
     file: 'lib/emulated/host-memory.ts',
     code: 'hva >= last.start',
     as: 'hva > last.start',

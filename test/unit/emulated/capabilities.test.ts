@@ -23,6 +23,27 @@ it('interrupts by eventfd are there where an interrupt controller is built in, w
   expect(ARCHES.map((arch) => answerOf(arch, '6.12', CAP.IRQFD))).toEqual([1, 1, 1, 1, 1]);
 });
 
+it.each(ARCHES)('vCPUs are recommended, as many as there may be at the most: %s', (arch) => {
+  for (const release of ['6.1', '6.12', '7.2']) {
+    const [recommended, most] = [answerOf(arch, release, CAP.NR_VCPUS), answerOf(arch, release, CAP.MAX_VCPUS)];
+    expect(recommended).toBeGreaterThan(0);
+    expect(recommended).toBeLessThanOrEqual(most);
+  }
+});
+
+it('attributes are of VMs that have private memory', () => {
+  const kernel = new EmulatedKernel({ arch: 'x86_64', release: '6.18', x86_64: { swProtectedVm: true } });
+  const kvm = kernel.openKvm();
+  const vms = [X86_DEFAULT, VM_TYPE.X86_SW_PROTECTED].map((type) => kernel.createVm(kvm, type));
+  const PRIVATE = 8;
+  expect([kvm, ...vms].map((fd) => kernel.checkExtension(fd, CAP.MEMORY_ATTRIBUTES))).toEqual([PRIVATE, 0, PRIVATE]);
+  const set = (fd: number, attributes: number): number => kernel.setMemoryAttributes(fd, 0, 4096, attributes, 0);
+  expect(vms.map((fd) => [set(fd, PRIVATE), set(fd, 0), set(fd, 1)])).toEqual([
+    [-ERRNO.EINVAL, 0, -ERRNO.EINVAL],
+    [0, 0, -ERRNO.EINVAL],
+  ]);
+});
+
 it('single registers came to x86_64 with 6.18, long after the others', () => {
   expect(ARCHES.map((arch) => answerOf(arch, '6.12', CAP.ONE_REG))).toEqual([0, 1, 1, 1, 1]);
   expect(answerOf('x86_64', '6.18', CAP.ONE_REG)).toBe(1);

@@ -45,7 +45,6 @@ function ppc64Machine(release: Release, size: number | undefined): Machine {
       [CAP.MAX_VCPU_ID, MAX_VCPUS * 8],
       [CAP.ONE_REG, 1],
       [CAP.NR_MEMSLOTS, common.userSlots],
-      [CAP.MP_STATE, 0],
       [CAP.ENABLE_CAP, 1],
       [CAP.IRQFD, 1],
       [CAP.PPC_PAPR, 1],

@@ -78,7 +78,6 @@ function vmTypes(release: Release, { smm, swProtectedVm }: X86_64Build): VmType[
     privateMemory: true,
     capabilities: new Map([
       [CAP.MULTI_ADDRESS_SPACE, smm ? 1 : 0],
-      [CAP.MEMORY_ATTRIBUTES, MEMORY_ATTRIBUTE_PRIVATE],
       [CAP.GUEST_MEMFD_FLAGS, guestMemfd ? GUEST_MEMFD_FLAG.MMAP : 0],
     ]),
   };

@@ -12,6 +12,11 @@ it('capabilities of Book3S HV', () => {
     expect([cap, kernel.checkExtension(vm, cap)]).toEqual([cap, 1]);
 });
 
+it('no multiprocessing state', () => {
+  const { kernel, vm } = new TestVm();
+  expect(kernel.checkExtension(vm, CAP.MP_STATE)).toBe(0);
+});
+
 it('up to 2048 vCPUs', () => {
   const { kernel, vm } = new TestVm();
   expect([CAP.MAX_VCPUS, CAP.MAX_VCPU_ID].map((cap) => kernel.checkExtension(vm, cap))).toEqual([2048, 16_384]);

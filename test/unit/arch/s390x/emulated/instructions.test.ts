@@ -10,7 +10,7 @@ import {
   spin,
   store,
 } from '../../../../../lib/emulated/guest.ts';
-import { MAP, MEM, PROT } from '../../../../../lib/uapi/flags.ts';
+import { MADV, MAP, MEM, PROT } from '../../../../../lib/uapi/flags.ts';
 import { addUnmapped, DATA, PAGES, PREFIX, results, running, SEGMENTS } from './guest-machine.ts';
 import { DAT64, type Machine, MIB, REAL64 } from './machine.ts';
 
@@ -380,6 +380,27 @@ describe('ESSA of frames without a page in the host, in migration mode', () => {
     expect(found([2, 4, 6, 0], 0x02)).toEqual(
       before.map((state) => [stateOf(state, 2), given(state, 1), given(state, 3), given(state, 3)]),
     );
+  });
+
+  it('a page that was there keeps nothing of being given up when the host takes it', () => {
+    const frame = 0x180;
+    const answers: unknown[] = [];
+    const request = (which: bigint) => instruction('ESSA', which, BigInt(frame * 4096));
+    const machine = running(
+      REAL64,
+      function* (): GuestProgram {
+        answers.push(yield request(1n));
+        expect(machine.kernel.madvise(machine.hva + frame * 4096, 4096, MADV.DONTNEED)).toBe(0);
+        answers.push(yield request(0n));
+        yield spin;
+      },
+      { cmma: true, flags: MEM.LOG_DIRTY_PAGES },
+    );
+    machine.kernel.writeMemory(machine.hva + frame * 4096, Uint8Array.of(7));
+    expect(machine.kernel.setDeviceAttr(machine.vm, MIGRATION, START, null)).toBe(0);
+    machine.kernel.run(machine.vcpu, 0);
+    // Resident before, absent with preserved contents then.
+    expect(answers).toEqual([stateOf(0, 0), stateOf(0, 2)]);
   });
 
   // Values are in the page tables of user space, which go with the last page of a segment.
