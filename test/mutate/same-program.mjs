@@ -2225,6 +2225,12 @@ export const SAME_PROGRAM = [
     why: '0 is told apart before',
   },
   {
+    file: 'lib/arch/s390x/emulated/vcpu-state.ts',
+    code: "ADDRESS_SPACE_CONTROLS[addressSpaceBits(this.cpu.pswMaskHi)] !== 'access-register'",
+    as: 'false',
+    why: 'no other mode looks at access registers',
+  },
+  {
     file: 'lib/emulated/host-memory.ts',
     code: 'hva >= last.start',
     as: 'hva > last.start',

@@ -270,7 +270,7 @@ describe('kvm_run and what a run leaves in it', () => {
   });
 
   it('comes after a thousand operations at a time, between which others have their turn', async () => {
-    const { calls, cpu, map, slot } = machine();
+    const { calls, cpu, run, map, slot, exit } = machine();
     slot(0, 0, 1, map(1));
     let count = 0;
     calls.loadGuest(
@@ -291,6 +291,21 @@ describe('kvm_run and what a run leaves in it', () => {
     const sofar = count;
     expect(await running).toBe(-EINTR);
     expect([sofar % 1000, count]).toEqual([999, sofar]);
+    // It is over with that.
+    expect([run.getUint8(1), exit()]).toEqual([0, EXIT.INTR]);
+    // Also where somebody kicks it between two operations of one turn.
+    calls.loadGuest(
+      cpu,
+      (function* (): GuestProgram {
+        yield store(0, 1, 1n);
+        calls.kick(cpu);
+        yield store(0, 1, 2n);
+        yield store(0, 1, 3n);
+      })(),
+    );
+    run.setUint32(8, 99, true);
+    expect([calls.run(cpu, 0), run.getUint8(1), exit()]).toEqual([-EINTR, 0, EXIT.INTR]);
+    expect([calls.run(cpu, 0), exit()]).toEqual([0, EXIT.HLT]);
   });
 
   it('isn’t taken twice where a unit of a string fails behind others', () => {

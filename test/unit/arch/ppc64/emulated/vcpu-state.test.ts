@@ -4,7 +4,7 @@ import { CAP } from '../../../../../lib/uapi/capabilities.ts';
 import { ERRNO } from '../../../../../lib/uapi/errno.ts';
 import { EXIT } from '../../../../../lib/uapi/flags.ts';
 import { KVM_REGS_PPC64, KVM_RUN, KVM_SREGS_PPC64 } from '../../../../../lib/uapi/structs.ts';
-import { TestVm, vrma } from './vm.ts';
+import { MSR, RELOCATED, relocatedVm, TestVm, vrma } from './vm.ts';
 
 const [REGS, SREGS] = [392, 1232];
 
@@ -93,6 +93,24 @@ describe('KVM_RUN', () => {
     vm.runArea.setUint32(KVM_RUN.exit_reason, EXIT_BEFORE, true);
     vm.runArea.setUint8(KVM_RUN.immediate_exit, 1);
     expect([vm.kernel.run(vm.vcpu, 0), vm.exitReason]).toEqual([-ERRNO.EINTR, EXIT_BEFORE]);
+  });
+
+  it('of a VM without memory at 0 is refused before anything is fetched', () => {
+    const vm = relocatedVm({}, { msr: MSR });
+    vm.slot(0, 0, 0);
+    vm.slot(1, 0x8000, 0x1_0000, 0, vm.hva + 0x8000);
+    const regs = Buffer.alloc(392);
+    vm.ok(vm.kernel.getRegs(vm.vcpu, regs));
+    regs.writeBigUInt64LE(BigInt(RELOCATED.ea));
+    vm.ok(vm.kernel.setRegs(vm.vcpu, regs));
+    expect(vm.kernel.run(vm.vcpu, 0)).toBe(-ERRNO.EINVAL);
+    const entryR = (): bigint[] => vm.read(vm.reader()).flatMap(({ entries }) => entries.map(([, r]) => r & 0x180n));
+    expect(entryR()).toEqual([0n]);
+    // With memory there the fetch sets R.
+    vm.slot(2, 0, 0x8000, 0, vm.hva);
+    vm.ok(vm.kernel.setRegs(vm.vcpu, regs));
+    vm.kernel.run(vm.vcpu, 0);
+    expect(entryR()).toContain(0x100n);
   });
 
   it('without PAPR is an internal error', () => {

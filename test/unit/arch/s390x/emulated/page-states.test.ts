@@ -30,6 +30,22 @@ function hasTable(machine: Machine, frame: number): boolean {
   return first === 0x20;
 }
 
+it('keys that nobody has set are 0, whatever is where they are put', () => {
+  const machine = new Machine().addMemory();
+  expect(machine.setKeys(0, 0x10)).toBe(0);
+  const [length, frame] = [256 * MIB, 0x1_0000];
+  expect(machine.slot(1, frame * 4096, length, machine.map(length))).toBe(0);
+  // 256 MiB are in two or three parts of what is kept; in one of them a key is set.
+  const middle = length / 4096 / 2;
+  expect(machine.setKeys(frame + middle, 0x20, 0x30)).toBe(0);
+  for (const first of [0, middle - 2, length / 4096 - 64]) {
+    const keys = new Uint8Array(64).fill(0xff);
+    expect(machine.s390x.getSkeys(machine.vm, frame + first, keys.length, 0, keys)).toBe(0);
+    const set = first === middle - 2 ? [3] : [];
+    expect([...keys.keys()].filter((i) => keys[i] !== 0)).toEqual(set);
+  }
+});
+
 const tables = (machine: Machine): boolean[] => [0, 1, 2, 3].map((i) => hasTable(machine, FRAME + i * SEGMENT));
 
 describe('a page table', () => {
