@@ -166,6 +166,22 @@ describe.each(PAGE_SIZES)('guest code on a host with pages of %i bytes', (pageSi
     expect(faults.map(({ code }) => code)).toEqual([0x300]);
   });
 
+  // kvmppc_emulate_loadstore: nothing is done for it. It has the bit of a load or of a store as any other.
+  test.each([
+    ['dcbst', LWZ, 54],
+    ['dcbf', LWZ, 86],
+    ['dcbt', LWZ, 278],
+    ['dcbtst', STW, 246],
+    ['icbi', STW, 982],
+    ['dcbz', STW, 1014],
+  ] as const)('a cache operation is passed over: %s', async (_, word, extended) => {
+    setGprs({ 3: 0x55n, 4: BigInt(DEVICE) });
+    const replaced = replaceAfterFault(word, ((31 << 26) | (4 << 11) | (extended << 1)) >>> 0);
+    await new Promise((done) => setTimeout(done, 20));
+    for (const each of [vcpu, other]) each.kick();
+    expect([(await replaced).reason, faults, gpr(3)]).toEqual(['INTR', [], 0x55n]);
+  });
+
   test('a longer instruction is left to the guest, whose processor does not know it', async () => {
     setGprs({ 4: BigInt(DEVICE) });
     const replaced = replaceAfterFault(LWZ, PREFIX);
