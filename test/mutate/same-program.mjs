@@ -959,6 +959,13 @@ export const SAME_PROGRAM = [
     why: 'the quick way for small values: the careful one comes to the same',
   },
   {
+    file: 'lib/memory/guest-memory.ts',
+    line: 'if (!(gpas instanceof Float64Array)',
+    code: "'number'",
+    as: '""',
+    why: 'the quick way for pieces of one length',
+  },
+  {
     file: 'lib/emulated/host-memory.ts',
     line: 'Math.min(length, this.available)',
     code: 'backing.bring?.(inBacking, Math.min(length, this.available))',
