@@ -143,11 +143,12 @@ export class PageStates implements MemoryObserver {
     this.keys.set(page, key | changed);
   }
 
-  /** Reads the keys of frames that follow one another into `keys` from `at` on, where there are zeros. */
+  /** Reads the keys of frames that follow one another into `keys` from `at` on, whatever stands there. */
   readKeys(slot: EmulatedMemslot, gfn: number, keys: Uint8Array, at: number, length: number): void {
     let to = at;
     for (const { bytes, length: size } of this.keys.runs(this.page(slot, gfn), length, false)) {
-      if (bytes !== undefined) keys.set(bytes, to);
+      if (bytes === undefined) keys.fill(0, to, to + size);
+      else keys.set(bytes, to);
       to += size;
     }
     keepBits(keys, at, to, KEY_BITS);
