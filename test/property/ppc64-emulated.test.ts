@@ -84,7 +84,7 @@ it('a copy that takes every pass is the table, whatever happens between the pass
     ),
     { numRuns: 150 },
   );
-});
+}, 60_000);
 
 it('writes of well-formed chunks leave exactly what was written', () => {
   const entries = fc.array(fc.tuple(slots, fc.array(r, { maxLength: 5 }), fc.integer({ min: 0, max: 9 })), {
