@@ -34,6 +34,7 @@ export const OPENING: Functions = {
   ...methodsOf('RangeTable', tableOfRanges, {
     find: () => ({ at: 0 }),
     indexOf: () => ({ at: 0 }),
+    atOrBelow: () => ({ at: 0 }),
     lastAtOrBelow: () => ({ at: 0 }),
     startAt: () => ({ index: 0 }),
     endAt: () => ({ index: 0 }),
