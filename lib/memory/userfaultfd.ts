@@ -96,7 +96,8 @@ export class UserFaultFd extends Handle {
 
   /** The result of a call, or its error. */
   require(name: CallName, result: number, info?: (errno: number) => FailureInfo): number {
-    return this.check(name, result, info?.(result));
+    // Pages are brought by the thousand: nothing is made for what succeeds.
+    return this.check(name, result, result < 0 ? info?.(result) : undefined);
   }
 }
 

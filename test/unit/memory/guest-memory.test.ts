@@ -1,18 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { GuestMemory, type HostMemory, Kvm, type MemoryLookup, RangeTable } from '../../../lib/index.ts';
 import { WrittenPages } from '../../../lib/memory/written-pages.ts';
+import { type Part, part } from './part.ts';
 
 const UNIT = 0x10_0000;
-
-type Part = { start: number; end: number; size: number; offset: number; mapping: HostMemory };
-
-const part = (start: number, size: number, mapping: HostMemory): Part => ({
-  start,
-  end: start + size,
-  size,
-  offset: 0,
-  mapping,
-});
 
 it('reads and writes wherever a lookup finds memory, with no map to manage and no KVM behind it', () => {
   const bytes = new Uint8Array(64);

@@ -1,17 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { GuestMemory, type HostMemory, Kvm, type MemoryLookup, RangeTable } from '../../../lib/index.ts';
+import { type Part, part } from './part.ts';
 
 const UNIT = 0x10_0000;
-
-type Part = { start: number; end: number; size: number; offset: number; mapping: HostMemory };
-
-const part = (start: number, size: number, mapping: HostMemory): Part => ({
-  start,
-  end: start + size,
-  size,
-  offset: 0,
-  mapping,
-});
 
 /** Regions of a mapping each, apart; how often the table was searched, and memory asked for, since the last time. */
 function counting(kvm: Kvm, count: number, size = UNIT) {

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { AddressSpace, HandlerError, Kvm, type KvmError } from '../../../lib/index.ts';
+import { AddressSpace, HandlerError, Kvm } from '../../../lib/index.ts';
+import { refusalOf } from './refusal.ts';
 
 const UNIT = 0x10_0000;
 
@@ -15,21 +16,12 @@ afterEach(() => {
   kvm.close();
 });
 
-function errorOf(call: () => unknown): KvmError {
-  try {
-    call();
-  } catch (error) {
-    return error as KvmError;
-  }
-  throw new Error('nothing is thrown');
-}
-
 describe('a region that was removed', () => {
   it('is not changed any more, and the error says which it was', () => {
     const region = space.addRam(UNIT, kvm.mapAnonymous(2 * UNIT), { name: 'old' });
     region.remove();
     for (const change of [() => region.move(0), () => region.setReadOnly(true)]) {
-      expect(errorOf(change)).toMatchObject({
+      expect(refusalOf(change)).toMatchObject({
         code: 'EBADF',
         syscall: 'change region',
         gpa: UNIT,
@@ -47,13 +39,13 @@ describe('a region that was removed', () => {
     held.bind(space);
     space.close();
     for (const change of [() => region.move(UNIT), () => region.setReadOnly(true)]) {
-      expect(errorOf(change)).toMatchObject({
+      expect(refusalOf(change)).toMatchObject({
         code: 'EBADF',
         syscall: 'change region',
         explanation: 'the address space is closed',
       });
     }
-    expect(errorOf(() => space.addMmio(UNIT, 8, {})).syscall).toBe('addMmio');
+    expect(refusalOf(() => space.addMmio(UNIT, 8, {})).syscall).toBe('addMmio');
   });
 });
 
@@ -119,7 +111,7 @@ describe('what takes the stores to read-only memory', () => {
         throw cause;
       },
     });
-    const error = errorOf(() => space.answerGuest(UNIT + 0x10, Uint8Array.of(1, 2), true));
+    const error = refusalOf(() => space.answerGuest(UNIT + 0x10, Uint8Array.of(1, 2), true));
     expect(error).toBeInstanceOf(HandlerError);
     expect(error).toMatchObject({
       code: 'ERR_HANDLER',

@@ -1,8 +1,9 @@
 import { setTimeout } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { Kvm, type KvmError, PageFaults, TrackedWrites } from '../../../lib/index.ts';
+import { Kvm, PageFaults, TrackedWrites } from '../../../lib/index.ts';
 import { EmulatedKernel, ERRNO, POLL, UFFD_FEATURE } from '../../../lib/raw.ts';
+import { refusalOf } from './refusal.ts';
 
 const PAGE = 4096;
 
@@ -41,15 +42,6 @@ beforeEach(() => {
   };
   kvm = Kvm.open({ calls: kernel });
 });
-
-function refusalOf(call: () => unknown): Partial<KvmError> {
-  try {
-    call();
-  } catch (error) {
-    return error as KvmError;
-  }
-  throw new Error('it is not refused');
-}
 
 describe('a userfaultfd that there is not', () => {
   it.each([

@@ -166,7 +166,7 @@ describe.each(PAGE_SIZES)('guest code on a host with pages of %i bytes', (pageSi
     expect(faults.map(({ code }) => code)).toEqual([0x300]);
   });
 
-  // kvmppc_emulate_loadstore: nothing is done for it. It has the bit of a load or of a store as any other.
+  // kvmppc_emulate_loadstore: nothing is done for it. Its bit is that of loads or that of stores.
   test.each([
     ['dcbst', LWZ, 54],
     ['dcbf', LWZ, 86],
@@ -272,7 +272,7 @@ describe('an instruction word', () => {
       { size: 16, write: true },
     ]);
     expect([decode(dForm(LQ, [5, 6])), decode(stq(5))]).toEqual([undefined, undefined]);
-    expect(decode(dForm(32, [5, 6]))).toBeDefined();
+    expect(decode(dForm(32, [5, 6]))).toMatchObject({ size: 4, write: false });
   });
 
   test('is no load or store where its opcodes are none’s', () => {
