@@ -3,6 +3,10 @@
 // nobody can predict: up to four entries are therefore moved without a branch.
 #include <string.h>
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 #include "call.h"
 
 namespace kvm_bridge {
@@ -143,6 +147,26 @@ void MoveEntries(uint8_t* to, const uint8_t* from, uint64_t count) {
   });
 }
 
+// A table that no cache holds.
+constexpr uint64_t kUncachedTable = UINT64_C(32) << 20;
+constexpr uint64_t kUncachedRun = 64;
+
+// As MoveEntries, past the caches: what is to be overwritten is not fetched first.
+void MoveEntriesUncached(uint8_t* to, const uint8_t* from, uint64_t count) {
+#ifdef __SSE2__
+  if (reinterpret_cast<uintptr_t>(to) % kEntrySize == 0) {
+    const __m128i kept = _mm_set_epi64x(-1, static_cast<int64_t>(~kVOfKvm));
+    for (uint64_t at = 0; at < count * kEntrySize; at += kEntrySize) {
+      const __m128i entry = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + at));
+      _mm_stream_si128(reinterpret_cast<__m128i*>(to + at), _mm_and_si128(entry, kept));
+    }
+    _mm_sfence();
+    return;
+  }
+#endif
+  MoveEntries(to, from, count);
+}
+
 // From so many on a call of libc's is the faster one.
 constexpr uint64_t kLongRun = 16;
 
@@ -190,11 +214,17 @@ int64_t Apply(Environment&, Array<uint8_t> table, Array<uint8_t> bytes, uint8_t 
     if (!AreGood(stream.bytes + at + kHeaderSize, chunk.valid, sizes.data)) return 0;
   }
   if (cleared > kMaxTurns * stream.entry_count) return 0;
+  const bool is_cached = table.length < kUncachedTable;
   for (uint64_t at = 0; at < stream.length; at += kHeaderSize + chunk.valid * kEntrySize) {
     // Only another thread can have made this false.
     if (!stream.HasChunk(at, chunk)) return 0;
     uint8_t* const to = table.data + chunk.index * kEntrySize;
-    MoveEntries(to, stream.bytes + at + kHeaderSize, chunk.valid);
+    const uint8_t* const entries = stream.bytes + at + kHeaderSize;
+    if (is_cached || chunk.valid < kUncachedRun) {
+      MoveEntries(to, entries, chunk.valid);
+    } else {
+      MoveEntriesUncached(to, entries, chunk.valid);
+    }
     ClearEntries(to + chunk.valid * kEntrySize, chunk.invalid);
   }
   return 1;

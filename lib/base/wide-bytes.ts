@@ -36,6 +36,9 @@ export function indexOfBits(bytes: Uint8Array, start: number, end: number, bits:
   while (i < first && (bytes[i]! & bits) === 0) i++;
   if (i < first) return i;
   let word = 0;
+  const four = words.length - 3;
+  while (word < four && ((words[word]! | words[word + 1]! | words[word + 2]! | words[word + 3]!) & mask) === 0)
+    word += 4;
   while (word < words.length && (words[word]! & mask) === 0) word++;
   i = first + 4 * word;
   while (i < end && (bytes[i]! & bits) === 0) i++;

@@ -54,10 +54,10 @@ describe('storage keys of runs', () => {
   /** The changed bit of each frame, which no call shows alone. */
   class Watched extends PageStates {
     changed(gfn: number): number {
-      return this.keys.get(this.page(slot, gfn)) & USER_CHANGED;
+      return this.lastSet.get(this.page(slot, gfn)) & USER_CHANGED;
     }
     forget(): void {
-      this.keys.mask(0xfe);
+      this.lastSet.mask(0xfe);
     }
   }
   const frames = Array.from({ length: 100 }, (_, gfn) => gfn);

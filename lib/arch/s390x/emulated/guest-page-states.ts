@@ -23,8 +23,8 @@ export class GuestPageStates extends PageStates {
   /** What KEYOP set before is cleared. */
   override enableKeys(): void {
     if (!this.keysEnabled) {
-      this.keys.mask(USER_CHANGED);
-      this.lastSet.mask(0);
+      this.keys.mask(0);
+      this.lastSet.mask(USER_CHANGED);
     }
     super.enableKeys();
   }
@@ -36,7 +36,8 @@ export class GuestPageStates extends PageStates {
   /** A load or store by the guest or MEM_OP. What is stored is a change until the dirty log is read, or the page goes. */
   override accessed(_slot: EmulatedMemslot, gfn: number, store: boolean): void {
     this.link(gfn);
-    this.addBits(gfn, KEY_REFERENCE | (store ? KEY_CHANGE | USER_CHANGED : 0));
+    this.keys.add(gfn, KEY_REFERENCE | (store ? KEY_CHANGE : 0));
+    if (store) this.lastSet.add(gfn, USER_CHANGED);
   }
 
   /** KVM reads tables as user space would. */
@@ -80,7 +81,7 @@ export class GuestPageStates extends PageStates {
   /** User space accessed the pages behind some frames. */
   userAccessed(first: number, count: number, store: boolean): void {
     for (let gfn = first; gfn < first + count; gfn++) {
-      if (this.#present.has(gfn)) this.addBits(gfn, KEY_REFERENCE | (store ? KEY_CHANGE : 0));
+      if (this.#present.has(gfn)) this.keys.add(gfn, KEY_REFERENCE | (store ? KEY_CHANGE : 0));
     }
   }
 
@@ -93,7 +94,7 @@ export class GuestPageStates extends PageStates {
 
   /** User space's pages behind frames are others, or gone. The keys stay, R and C included; that a page was changed is forgotten. */
   absent(first: number, end: number): void {
-    this.keys.maskRun(first, end - first, KEY_BITS);
+    this.lastSet.maskRun(first, end - first, KEY_BITS);
     for (const gfn of this.#present) {
       if (gfn < first || gfn >= end) continue;
       this.#present.delete(gfn);

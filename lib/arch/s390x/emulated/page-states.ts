@@ -6,7 +6,7 @@ import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
 import { SEGMENT_SIZE } from '../model/dat-entries.ts';
 import { KEY_CHANGE, KEY_REFERENCE } from '../model/storage-key.ts';
 
-/** A page's byte beside its key: it was changed since the dirty log was last brought up to date. Keys don't use the bit. */
+/** Beside the key that was set last: the page was changed since the dirty log was last brought up to date. Keys don't use the bit. */
 export const USER_CHANGED = 1;
 export const KEY_BITS = 0xfe;
 /** Beside a CMMA value, as in the page tables (`_PGSTE_GPS_ZERO`): the page was given up. */
@@ -18,20 +18,23 @@ const CHUNK = 32768;
 /** A byte per page, of which nearly all are zero. */
 class SparseBytes {
   readonly #chunks = new Map<number, Uint8Array>();
+  /** The chunk that was looked at last. */
+  #lastIndex = -1;
+  #lastChunk: Uint8Array | undefined;
 
   get(page: number): number {
-    return this.#chunks.get(Math.floor(page / CHUNK))?.[page % CHUNK] ?? 0;
+    return this.#chunk(Math.floor(page / CHUNK), false)?.[page % CHUNK] ?? 0;
   }
 
   set(page: number, value: number): void {
-    const index = Math.floor(page / CHUNK);
-    let chunk = this.#chunks.get(index);
-    if (chunk === undefined) {
-      if (value === 0) return;
-      chunk = new Uint8Array(CHUNK);
-      this.#chunks.set(index, chunk);
-    }
-    chunk[page % CHUNK] = value;
+    const chunk = this.#chunk(Math.floor(page / CHUNK), value !== 0);
+    if (chunk !== undefined) chunk[page % CHUNK] = value;
+  }
+
+  /** Sets bits of a page's byte. */
+  add(page: number, bits: number): void {
+    const before = this.get(page);
+    if ((before & bits) !== bits) this.set(page, before | bits);
   }
 
   /** The bytes of a run of pages, as arrays one after the other; undefined for pages that are all zero. */
@@ -44,14 +47,23 @@ class SparseBytes {
       const index = Math.floor(at / CHUNK);
       const start = at % CHUNK;
       const size = Math.min(CHUNK - start, page + length - at);
-      let chunk = this.#chunks.get(index);
-      if (chunk === undefined && create) {
-        chunk = new Uint8Array(CHUNK);
-        this.#chunks.set(index, chunk);
-      }
-      yield { bytes: chunk?.subarray(start, start + size), length: size };
+      yield { bytes: this.#chunk(index, create)?.subarray(start, start + size), length: size };
       at += size;
     }
+  }
+
+  #chunk(index: number, create: boolean): Uint8Array | undefined {
+    if (index === this.#lastIndex) return this.#lastChunk;
+    let chunk = this.#chunks.get(index);
+    if (chunk === undefined && create) {
+      chunk = new Uint8Array(CHUNK);
+      this.#chunks.set(index, chunk);
+    }
+    if (chunk !== undefined) {
+      this.#lastIndex = index;
+      this.#lastChunk = chunk;
+    }
+    return chunk;
   }
 
   clear(page: number, length: number): void {
@@ -71,31 +83,28 @@ class SparseBytes {
   }
 }
 
-/** Has the bytes of a chunk's keys where the chunk has them: words are then at the same places. */
-const scratch = new Uint8Array(CHUNK);
+/** Each byte of a word without {@link USER_CHANGED}. */
+const KEYS_OF_WORD = 0xfefe_fefe;
 
-/** Sets keys; where one is another than the last that was set, its page is changed. The first two are the same part of two chunks. */
-function storeKeys(states: Uint8Array, last: Uint8Array, keys: Uint8Array): void {
+/**
+ * Notes the keys that a run of pages was given as those that were set last. A page whose key was another one is changed.
+ * @param keys of the same place in a chunk as `last`: words of both begin at the same pages
+ */
+function noteKeys(last: Uint8Array, keys: Uint8Array): void {
   const { length } = keys;
-  const aligned = scratch.subarray(states.byteOffset, states.byteOffset + length);
-  aligned.set(keys);
-  const { first, end, words: keyWords } = wordRange(aligned, 0, length);
-  const { words: stateWords } = wordRange(states, 0, length);
+  const { first, end, words: keyWords } = wordRange(keys, 0, length);
   const { words: lastWords } = wordRange(last, 0, length);
   for (let i = 0; i < keyWords.length; i++) {
-    const key = keyWords[i]! | 0;
-    stateWords[i] = key | nonZeroBytes(key ^ lastWords[i]!) | (stateWords[i]! & 0x0101_0101);
+    const [key, before] = [keyWords[i]!, lastWords[i]!];
+    const others = (key ^ before) & KEYS_OF_WORD;
+    if (others !== 0) lastWords[i] = key | nonZeroBytes(others) | (before & ~KEYS_OF_WORD);
   }
-  for (const [from, to] of [
-    [0, first],
-    [end, length],
-  ] as const) {
-    for (let i = from; i < to; i++) {
-      states[i] = keys[i]! | (last[i] === keys[i] ? states[i]! & USER_CHANGED : USER_CHANGED);
-    }
-  }
-  last.set(keys);
+  for (let i = 0; i < first; i++) last[i] = noted(last[i]!, keys[i]!);
+  for (let i = end; i < length; i++) last[i] = noted(last[i]!, keys[i]!);
 }
+
+/** A byte of {@link PageStates.lastSet} after a key was set. */
+const noted = (before: number, key: number): number => ((before & KEY_BITS) === key ? before : key | USER_CHANGED);
 
 /**
  * Storage keys and CMMA values of the pages of a process. Up to 6.19 they are in its own page tables, and so belong to the
@@ -107,7 +116,7 @@ export class PageStates implements MemoryObserver {
   /** CMMA was used: the guest executed ESSA, or SET_CMMA_BITS was called. */
   cmmaUsed = false;
   protected readonly keys = new SparseBytes();
-  /** Keys as they were set, without the R and C of accesses since. */
+  /** Keys as they were set, without the R and C of accesses since; and {@link USER_CHANGED}. */
   protected readonly lastSet = new SparseBytes();
   protected readonly cmmaValues = new SparseBytes();
   /** Segments of user space that have a page table, as far as kernel calls made it; and the last of them. */
@@ -132,15 +141,14 @@ export class PageStates implements MemoryObserver {
   }
 
   key(slot: EmulatedMemslot, gfn: number): number {
-    return this.keys.get(this.page(slot, gfn)) & KEY_BITS;
+    return this.keys.get(this.page(slot, gfn));
   }
 
   /** Sets a key. Another one than the key that was set before counts as a change of the page, whatever R and C are now. */
   setKey(slot: EmulatedMemslot, gfn: number, key: number): void {
     const page = this.page(slot, gfn);
-    const changed = this.lastSet.get(page) === key ? this.keys.get(page) & USER_CHANGED : USER_CHANGED;
-    this.lastSet.set(page, key);
-    this.keys.set(page, key | changed);
+    this.keys.set(page, key);
+    this.lastSet.set(page, noted(this.lastSet.get(page), key));
   }
 
   /** Reads the keys of frames that follow one another into `keys` from `at` on, whatever stands there. */
@@ -151,26 +159,24 @@ export class PageStates implements MemoryObserver {
       else keys.set(bytes, to);
       to += size;
     }
-    keepBits(keys, at, to, KEY_BITS);
   }
 
   /** Sets the keys of frames that follow one another, as {@link setKey} does. */
   writeKeys(slot: EmulatedMemslot, gfn: number, keys: Uint8Array, at: number, length: number): void {
     const page = this.page(slot, gfn);
-    const before = this.lastSet.runs(page, length, true);
+    const last = this.lastSet.runs(page, length, true);
     let from = at;
-    for (const { bytes: states } of this.keys.runs(page, length, true)) {
-      const last = before.next().value!.bytes!;
-      storeKeys(states!, last, keys.subarray(from, from + last.length));
-      from += last.length;
+    for (const { bytes } of this.keys.runs(page, length, true)) {
+      bytes!.set(keys.subarray(from, from + bytes!.length));
+      noteKeys(last.next().value!.bytes!, bytes!);
+      from += bytes!.length;
     }
   }
 
   /** Notes an access: the machine sets R, and C for a store, in the key of the page. */
   accessed(slot: EmulatedMemslot, gfn: number, store: boolean): void {
-    const bits = this.#bitsOf(store);
     // Most VMs have no keys, and each access comes here.
-    if (bits !== 0) this.addBits(this.page(slot, gfn), bits);
+    if (store || this.keysEnabled) this.#noteAccess(this.page(slot, gfn), store);
   }
 
   /** Notes that a translation read an entry of the guest's tables. */
@@ -178,22 +184,17 @@ export class PageStates implements MemoryObserver {
     this.accessed(slot, gfn, false);
   }
 
-  #bitsOf(store: boolean): number {
-    return (this.keysEnabled ? KEY_REFERENCE | (store ? KEY_CHANGE : 0) : 0) | (store ? USER_CHANGED : 0);
-  }
-
-  protected addBits(page: number, bits: number): void {
-    const state = this.keys.get(page);
-    if ((state & bits) !== bits) this.keys.set(page, state | bits);
+  #noteAccess(page: number, store: boolean): void {
+    if (this.keysEnabled) this.keys.add(page, KEY_REFERENCE | (store ? KEY_CHANGE : 0));
+    if (store) this.lastSet.add(page, USER_CHANGED);
   }
 
   /** Notes an access by user space itself: up to 6.19 the keys are those of its own pages, so R and C are set there too. */
   touched(hva: number, length: number, write: boolean): void {
     for (let at = hva; at < hva + length; at = (Math.floor(at / SEGMENT_SIZE) + 1) * SEGMENT_SIZE)
       this.makePageTable(at);
-    const bits = this.#bitsOf(write);
-    if (bits === 0) return;
-    for (let page = Math.floor(hva / 4096); page * 4096 < hva + length; page++) this.addBits(page, bits);
+    if (!write && !this.keysEnabled) return;
+    for (let page = Math.floor(hva / 4096); page * 4096 < hva + length; page++) this.#noteAccess(page, write);
   }
 
   /** Other pages are there now, or none. A page table whose segment was emptied has gone, with all that was in it. */
@@ -210,9 +211,9 @@ export class PageStates implements MemoryObserver {
   /** Whether the page was changed since this was last asked, by MEM_OP, SET_SKEYS or user space. */
   takeChanged(slot: EmulatedMemslot, gfn: number): boolean {
     const page = this.page(slot, gfn);
-    const state = this.keys.get(page);
-    if ((state & USER_CHANGED) === 0) return false;
-    this.keys.set(page, state & KEY_BITS);
+    const last = this.lastSet.get(page);
+    if ((last & USER_CHANGED) === 0) return false;
+    this.lastSet.set(page, last & KEY_BITS);
     return true;
   }
 

@@ -19,15 +19,22 @@ export function getSkeys(vm: S390xVm, startGfn: bigint, count: bigint, flags: nu
   if (!vm.states.keysEnabled) return S390_GET_SKEYS_NONE;
   const miscounted = refusal(SKEYS_COUNT_RULES, { flags, count });
   if (miscounted !== 0) return miscounted;
-  const keys = new Uint8Array(Number(count));
-  for (let done = 0; done < keys.length; ) {
-    const run = nextRun(vm, startGfn, done, keys.length);
+  const length = Number(count);
+  const runs: Run[] = [];
+  for (let done = 0; done < length; ) {
+    const run = nextRun(vm, startGfn, done, length);
     if (typeof run === 'number') return run;
     if (run.length === 0) return -ERRNO.EFAULT;
-    vm.states.readKeys(run.slot, run.gfn, keys, done, run.length);
+    runs.push(run);
     done += run.length;
   }
-  return copyOut(keys, into);
+  const keys = into !== null && into.length >= length ? into : new Uint8Array(length);
+  let at = 0;
+  for (const run of runs) {
+    vm.states.readKeys(run.slot, run.gfn, keys, at, run.length);
+    at += run.length;
+  }
+  return keys === into ? 0 : copyOut(keys, into);
 }
 
 export function setSkeys(vm: S390xVm, startGfn: bigint, count: bigint, flags: number, from: Uint8Array | null): number {

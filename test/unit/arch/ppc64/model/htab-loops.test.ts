@@ -100,6 +100,29 @@ describe.each(all)('the loops of %s', (_name, loops) => {
   });
 });
 
+it.skipIf(addon === undefined)('a table that no cache holds is the same by both loops, wherever it begins', () => {
+  const runs = [1, 63, 64, 65, 1000, 65_535];
+  const bytes = 64 * 2 ** 20;
+  const stream = Buffer.concat(
+    runs.map((nValid, i) => {
+      const chunk = Buffer.alloc(8 + nValid * 16, 0xa5);
+      chunk.writeUInt32LE(i * 70_001);
+      chunk.writeUInt16LE(nValid, 4);
+      chunk.writeUInt16LE(i, 6);
+      // Valid, ABSENT and HVLOCK, the number of its slot, and no reserved B.
+      for (let slot = 0; slot < nValid; slot++) chunk.writeBigUInt64BE((BigInt(slot) << 12n) | 0x61n, 8 + slot * 16);
+      return chunk;
+    }),
+  );
+  const [plain, ...others] = [0, 0, 8].map((at) => new Uint8Array(bytes + 16).fill(0x5a).subarray(at, at + bytes));
+  expect(plainHtabLoops.apply(plain!, stream, 1, LARGE_SIZES)).toBe(1);
+  expect(Buffer.from(plain!.buffer).readBigUInt64BE(5 * 70_001 * 16 + 16)).toBe(0x1001n);
+  for (const other of others) {
+    expect(addon!.apply(other, stream, 1, LARGE_SIZES)).toBe(1);
+    expect(Buffer.compare(other, plain!)).toBe(0);
+  }
+});
+
 describe.each(all)('encoding into bytes of the caller’s with the loops of %s', (_name, loops) => {
   it.each([0, 1, 4])('writes them and nothing behind, %i bytes from the beginning of a Buffer', (offset) => {
     const table = mixedTable();
