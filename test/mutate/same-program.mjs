@@ -1080,6 +1080,12 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/arch/s390x/emulated/logical-access.ts',
+    code: '{ const hi = this.#hi; const lo = this.#lo; this.#translation.dat.segment = -1; const fetched = this.#fetchRun(data, 0, size); this.#hi = hi; this.#lo = lo; return fetched; }',
+    as: '{}',
+    why: 'the quick way for frames that follow one another: page by page comes to the same',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/logical-access.ts',
     line: "#access: 'fetch'",
     code: "'fetch'",
     as: '""',
@@ -2447,6 +2453,13 @@ export const SAME_PROGRAM = [
     line: 'if (!this.#firstPass',
     code: 'index < entryCount',
     as: 'index <= entryCount',
+    why: 'behind the last entry there is no other',
+  },
+  {
+    file: 'lib/arch/ppc64/emulated/htab-file.ts',
+    line: 'if (!this.#firstPass',
+    code: 'index < entryCount',
+    as: 'true',
     why: 'behind the last entry there is no other',
   },
   {

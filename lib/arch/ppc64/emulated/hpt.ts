@@ -498,7 +498,8 @@ export class Hpt {
     const previous = this.#previous[slot]!;
     this.#next[previous] = next;
     this.#previous[next] = previous;
-    if (map.head(page) === slot) map.setHead(page, next === slot ? -1 : next);
+    // A ring may begin anywhere.
+    map.setHead(page, next === slot ? -1 : next);
   }
 
   /** The entries of a ring, as they are now: valid ones. */

@@ -34,7 +34,7 @@ export class ReverseMap {
   }
 
   addRc(page: number, rc: number): void {
-    if (rc !== 0) this.#block(page).rc[page % BLOCK_PAGES]! |= rc;
+    this.#block(page).rc[page % BLOCK_PAGES]! |= rc;
   }
 
   /** The pages that entries map, each with its head. Rings may be changed meanwhile. */

@@ -284,6 +284,29 @@ it('a page that several entries map is dirty by each of them, also by one that a
   expect([vm.exit, vm.exitReason]).toEqual([0, EXIT.MMIO]);
 });
 
+it('slot 0 is a slot like any other: its entry maps a page together with another one', () => {
+  const vm = realModeVm([0x7f_f000n, 0x5000n]);
+  expect(vrma(18, 0x7f_f000n, 0n)[0]).toBe(0);
+  const [slot, [v]] = vrma(18, 0x5000n, 0n);
+  vm.write(slot, [[v, 0x7f_f012n]]);
+  for (const address of [0x7f_f000, 0x5000]) {
+    vm.run(store(address, 4, 1n));
+    expect(vm.dirty()).toEqual([0x7ff]);
+  }
+});
+
+it('what an entry that goes has noted is told of its own memslot’s page', () => {
+  const vm = realModeVm([]);
+  const [slot, [v, r]] = vrma(18, 0x800_5000n, 0x10n);
+  vm.slot(0, 0, 0);
+  vm.slot(1, 0x800_0000, 1 << 20, MEM.LOG_DIRTY_PAGES);
+  for (const page of [5, 6, 7]) {
+    vm.write(slot, [[v, r + BigInt(page - 5) * 0x1000n]]);
+    expect(vm.dirty(1)).toEqual(page === 5 ? [] : [page - 1]);
+    vm.run(store(0x800_5000, 4, 1n));
+  }
+});
+
 it('each memslot knows the entries of its own pages', () => {
   const vm = realModeVm([0x5000n]);
   // Both are in one group of the table.

@@ -8,6 +8,13 @@ function members(set: SlotSet): number[] {
   return found;
 }
 
+it('takes a bit for each slot, and little more', () => {
+  const before = process.memoryUsage().arrayBuffers;
+  const set = new SlotSet(2 ** 20);
+  expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(2 ** 20);
+  expect(set.next(0)).toBe(-1);
+});
+
 // One word, a word and a bit, one word of words, and more, up to three levels.
 describe.each([1, 32, 33, 64, 1024, 1025, 32768, 32769, 100_000])('of %i slots', (size) => {
   const some = [...new Set([0, 1, 31, 32, 33, 63, 64, 1023, 1024, 1056, 32767, 32768, 65535, size - 1])].filter(

@@ -101,6 +101,21 @@ describe.each(['6.12', '7.0'])('a file on %s', (release) => {
   });
 });
 
+it.each(['6.12', '7.0'])('memory that may not be read holds no translation tables, on %s', (release) => {
+  const machine = new Machine({ release }).addMemory();
+  machine.latch(DAT64, { 0: 0xe0n, 1: BigInt(MIB) });
+  // The page table is at 0.
+  machine.pokeDoubleword(8, 0x6_0000n);
+  const read = (): number => machine.read(0x1000, 8);
+  expect(read()).toBe(0);
+  for (const prot of [PROT.NONE, PROT.WRITE]) {
+    expect(machine.kernel.mprotect(machine.hva + MIB, 4096, prot)).toBe(0);
+    expect(read()).toBe(EFAULT);
+  }
+  expect(machine.kernel.mprotect(machine.hva + MIB, 4096, PROT.READ)).toBe(0);
+  expect(read()).toBe(0);
+});
+
 describe('where user space has nothing mapped', () => {
   function unmapped(release: string): Machine {
     const machine = new Machine({ release }).addMemory();
