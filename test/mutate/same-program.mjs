@@ -999,9 +999,9 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/arch/s390x/emulated/page-states.ts',
-    code: 'bits !== 0',
+    code: '(before & bits) !== bits',
     as: 'true',
-    why: 'no bit is added',
+    why: 'what has the bits is given them again',
   },
   {
     file: 'lib/arch/s390x/emulated/frame-cache.ts',
@@ -2414,7 +2414,7 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/arch/s390x/emulated/page-states.ts',
-    code: 'bits === 0',
+    code: '!write && !this.keysEnabled',
     as: 'false',
     why: 'the quick way where nothing is to be noted: nothing is noted of each page',
   },
@@ -2426,15 +2426,33 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/arch/s390x/emulated/page-states.ts',
-    code: 'value === 0',
-    as: 'false',
+    code: 'value !== 0',
+    as: 'true',
     why: 'zeros are made where there were none, which are the same in more memory',
   },
   {
     file: 'lib/arch/s390x/emulated/page-states.ts',
-    code: 'i < to',
-    as: 'i <= to',
-    why: 'what was set is set again, and outside of an array nothing is stored',
+    code: 'i < first',
+    as: 'i <= first',
+    why: 'what was noted is noted again, and outside of an array nothing is stored',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/page-states.ts',
+    code: 'i < length',
+    as: 'i <= length',
+    why: 'outside of an array nothing is stored',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/page-states.ts',
+    code: 'others !== 0',
+    as: 'true',
+    why: 'the quick way for a word of keys that are as they were: it becomes what it is',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/page-states.ts',
+    code: 'store || this.keysEnabled',
+    as: 'true',
+    why: 'the quick way where nothing is to be noted: nothing is noted',
   },
   {
     file: 'lib/arch/s390x/emulated/page-states.ts',

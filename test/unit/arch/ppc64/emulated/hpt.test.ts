@@ -140,6 +140,19 @@ describe('RESIZE_HPT', () => {
     expect(valid(vm)).toEqual([vrma(18, 0x1000n, 0x10n)[0]]);
   });
 
+  it('keeps the mark of what was changed, for those who read on', () => {
+    const vm = resizable();
+    const fd = vm.reader();
+    const [slot, [v, r]] = vrma(18, 0x2000n, 0x10n);
+    vm.write(slot, [[v, r]]);
+    vm.read(fd);
+    vm.write(slot, [[v, r | 0x4n]]);
+    prepare(vm, 21);
+    expect(commit(vm, 21)).toBe(0);
+    expect(vm.read(fd)).toEqual([{ index: vrma(21, 0x2000n, 0n)[0], entries: [[v | 0x40n, r | 0x4n]], nInvalid: 0 }]);
+    expect(vm.read(fd)).toEqual([]);
+  });
+
   // The hash of Power ISA 3.0, book III, 5.7.9.2; what of the offset is in no doubleword comes from where the entry is.
   describe.each([
     ['256M', 12, 0x123_4000n],
