@@ -66,11 +66,12 @@ interface GuestExecution {
   /** Before the guest goes on: 0, or −errno with which KVM_RUN ends. */
   beforeRun?(): number;
   /**
-   * There is no memory where the guest's next instruction is: fills kvm_run, and gives the exit's reason and what the guest takes when it is
-   * run again. Without this the guest goes on.
-   * @param again the guest was to take that already
+   * There is no memory where the guest's next instruction is: fills kvm_run, and gives the exit's reason. Without this the guest goes on.
+   * @param again there was none at the exit before, either
    */
-  noCode?(again: boolean): { readonly exit: number; readonly fault: GuestFault };
+  noCode?(again: boolean): number;
+  /** What the guest takes when it is run again after that. */
+  missingCode?(): GuestFault;
   /** A halted vCPU makes an exit, as its waking is user space's affair. */
   readonly exitsOnHalt?: boolean;
   /**

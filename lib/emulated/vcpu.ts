@@ -442,7 +442,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     if (write && this.vm.bus.write(BigInt(gpa), bytes, false)) return 'continue';
     const { mmio } = KVM_RUN;
     this.#setU64(mmio.phys_addr, BigInt(gpa));
-    if (write) this.area.bytes(mmio.data, MMIO_BYTES).fill(0).set(bytes);
+    if (write) this.area.bytes(mmio.data, MMIO_BYTES).set(bytes);
     this.#setU32(mmio.len, bytes.length);
     this.area.view.setUint8(mmio.is_write, write ? 1 : 0);
     this.#pending = () => {
@@ -457,7 +457,8 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     if (write && this.vm.bus.write(BigInt(port), bytes, true)) return 'continue';
     const { io } = KVM_RUN;
     const offset = PIO_PAGE_OFFSET * this.vm.pageSize;
-    if (write) this.area.bytes(offset, bytes.length).set(bytes);
+    // What is read is zeros until user space says otherwise.
+    this.area.bytes(offset, bytes.length).set(bytes);
     this.area.view.setUint8(io.direction, write ? IO_DIRECTION.OUT : IO_DIRECTION.IN);
     this.area.view.setUint8(io.size, size);
     this.area.view.setUint16(io.port, port, this.vm.machine.littleEndian);
@@ -485,18 +486,15 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   /** INS: KVM asks for as many units as its buffer holds, or, with units taken for bytes, as the page has left. */
   #inString(op: StringOp, from = 0): Outcome {
     const { port, size, address, count } = op;
-    for (let unit = from; unit < count; ) {
-      const at = address + unit * size;
-      const units = Math.min(SMALLEST_PAGE - (at % SMALLEST_PAGE), PORT_BUFFER / size, count - unit);
-      const bytes = new Uint8Array(units * size);
-      const outcome = this.#chain(this.#port(port, bytes, false, size), () =>
-        this.#access(this.#fragments(at, bytes, true), true, 'kvm'),
-      );
-      const next = unit + units;
-      if (outcome !== 'continue') return this.#chain(outcome, () => this.#inString(op, next));
-      unit = next;
-    }
-    return 'continue';
+    if (from >= count) return 'continue';
+    const at = address + from * size;
+    const units = Math.min(SMALLEST_PAGE - (at % SMALLEST_PAGE), PORT_BUFFER / size, count - from);
+    const bytes = new Uint8Array(units * size);
+    // Nobody but user space answers: there is an exit for each part.
+    const moved = this.#chain(this.#port(port, bytes, false, size), () =>
+      this.#access(this.#fragments(at, bytes, true), true, 'kvm'),
+    );
+    return this.#chain(moved, () => this.#inString(op, from + units));
   }
 
   /** A load and a store that nothing comes between. */
@@ -565,7 +563,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
         return this.#memoryFault(gfn * vm.pageSize, new Uint8Array(0), false);
       }
       this.#pending = () => this.#refetch();
-      return this.#exit(arch.noCode(again).exit);
+      return this.#exit(arch.noCode(again));
     }
     return 'continue';
   }
@@ -574,8 +572,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   #refetch(): Outcome {
     const fetched = this.#fetch(true);
     if (fetched !== 'continue') return fetched;
-    const { fault } = this.arch.noCode!(true);
-    const after = this.#program!.throw(fault);
+    const after = this.#program!.throw(this.arch.missingCode!());
     return after.done === true ? this.#halt() : this.#guarded(after.value);
   }
 

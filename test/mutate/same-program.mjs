@@ -498,6 +498,13 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/emulated/kernel.ts',
+    line: 'vcpu.running ? -ERRNO.EBUSY',
+    code: "'number'",
+    as: '""',
+    why: 'a number is not running',
+  },
+  {
+    file: 'lib/emulated/kernel.ts',
     code: 'opened < 0',
     as: 'opened <= 0',
     why: 'no emulated descriptor is 0',
@@ -1742,6 +1749,19 @@ export const SAME_PROGRAM = [
     code: 'target >= 0',
     as: 'target > 0',
     why: 'the quick way for memory that is seen directly: the careful one comes to the same',
+  },
+  {
+    file: 'lib/emulated/memslots.ts',
+    code: 'last !== undefined && gfn >= last.baseGfn && gfn < last.baseGfn + last.npages',
+    as: 'false',
+    why: 'the quick way to the slot that was found last: the table has it, too',
+  },
+  {
+    file: 'lib/emulated/served-memory.ts',
+    line: '#waiters: Waiter[] = []',
+    code: '[]',
+    as: '["Stryker was here"]',
+    why: 'what is no waiter waits for no page, and is never woken',
   },
   {
     file: 'lib/emulated/served-memory.ts',

@@ -124,6 +124,22 @@ describe('what is known of an address', () => {
     }
   });
 
+  it('is one that nobody had for as long as there are any, up to the last', () => {
+    const END = 2 ** 47;
+    for (const [beyond, isFresh] of [
+      [0, true],
+      [PAGE, false],
+    ] as const) {
+      const memory = new EmulatedHostMemory(PAGE);
+      const first = anonymous(memory, 1, MAP.PRIVATE);
+      expect(memory.unmap(first, PAGE)).toBe(0);
+      // A page stays free behind each.
+      const next = first + 2 * PAGE;
+      const rest = anonymous(memory, (END - next + beyond) / PAGE, MAP.PRIVATE, PROT.NONE);
+      expect(rest).toBe(isFresh ? next : first);
+    }
+  });
+
   it('is whether all of a range may be written', () => {
     const memory = new EmulatedHostMemory(PAGE);
     const hva = anonymous(memory, 4, MAP.PRIVATE);

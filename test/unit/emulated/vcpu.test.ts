@@ -107,6 +107,22 @@ it.each([2 ** 53, 2 ** 60, -1, 0.5])(
   },
 );
 
+it('what is no fault of the guest’s ends the run, and never reaches its program', () => {
+  const caught: unknown[] = [];
+  kvm.emulated!.loadGuest(
+    vcpu.fd,
+    (function* (): GuestProgram {
+      try {
+        yield { op: 'store', address: -1, size: 1, value: 1n };
+      } catch (error) {
+        caught.push(error);
+      }
+    })(),
+  );
+  expect(() => vcpu.runSync()).toThrow(expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' }));
+  expect(caught).toEqual([]);
+});
+
 it('a run without a program ends as one on this thread does', async () => {
   const here = vcpu.runSync();
   expect(here).toEqual({ reason: 'INTR' });

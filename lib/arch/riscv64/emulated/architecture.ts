@@ -47,7 +47,6 @@ function riscv64Machine(release: Release): Machine {
       [CAP.COALESCED_MMIO, coalescedMmioPage],
       [CAP.COALESCED_PIO, 1],
       [CAP.IRQFD, 1],
-      [CAP.IRQFD_RESAMPLE, 1],
       [CAP.READONLY_MEM, 1],
       [CAP.MANUAL_DIRTY_LOG_PROTECT2, manualProtect],
       [CAP.DIRTY_LOG_RING_ACQ_REL, release.since(6, 17) ? DIRTY_RING_MAX_BYTES : 0],

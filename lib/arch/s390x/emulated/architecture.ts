@@ -49,6 +49,7 @@ function s390xMachine(release: Release): Machine {
       [CAP.ENABLE_CAP, 1],
       [CAP.SYNC_REGS, 1],
       [CAP.IRQFD, 1],
+      [CAP.IRQFD_RESAMPLE, 1],
       [CAP.S390_GMAP, 1],
       [CAP.S390_IRQCHIP, 1],
       [CAP.S390_MEM_OP, MEM_OP_MAX_SIZE],

@@ -47,13 +47,17 @@ export class X86_64Vcpu implements ArchVcpu {
   }
 
   /** KVM's emulator is to carry out what the processor could not fetch, and can't either: it has an exception pending then. */
-  noCode(again: boolean): { exit: number; fault: GuestFault } {
+  noCode(again: boolean): number {
     const { machine } = this.#vcpu.vm;
     // Recorded on 6.18; 6.12 doesn't tell it apart.
     const told = again && machine.release.since(6, 18) && !machine.emulatesGuestCode;
     const suberror = told ? INTERNAL_ERROR.DELIVERY : INTERNAL_ERROR.EMULATION;
     this.#vcpu.area.view.setUint32(KVM_RUN.internal.suberror, suberror, true);
-    return { exit: EXIT.INTERNAL_ERROR, fault: new GuestFault(INVALID_OPCODE, 'there was no memory to fetch from') };
+    return EXIT.INTERNAL_ERROR;
+  }
+
+  missingCode(): GuestFault {
+    return new GuestFault(INVALID_OPCODE, 'there was no memory to fetch from');
   }
 
   regsSet(): void {
