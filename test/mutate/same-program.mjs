@@ -1113,6 +1113,13 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/arch/s390x/emulated/logical-access.ts',
+    line: 'return true;',
+    code: 'true',
+    as: 'false',
+    why: 'what was fetched is fetched again, page by page, which comes to the same',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/logical-access.ts',
     code: 'run === undefined',
     as: 'true',
     why: 'the quick way for frames that follow one another: page by page comes to the same',
@@ -2036,6 +2043,12 @@ export const SAME_PROGRAM = [
     code: 'slot === undefined',
     as: 'false',
     why: 'without a slot nothing was moved, which is no length',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/logical-access.ts',
+    code: 'dat.segment < 0',
+    as: 'dat.segment >= 0',
+    why: 'how many frames are fetched at once is a matter of speed, and those of a MiB that no page table maps follow one another',
   },
   {
     file: 'lib/arch/s390x/emulated/logical-access.ts',

@@ -74,6 +74,23 @@ describe('a read across pages', () => {
     ]);
   });
 
+  it.each(['6.12', '7.0'])('that ends where a segment does leaves the next one’s table alone, on %s', (release) => {
+    const machine = mapped([0x60], release);
+    for (const [at, entry] of [
+      [PAGES + 8 * 254, 0x6_1000n],
+      [PAGES + 8 * 255, 0x6_3000n],
+      [0x10_0008, 0x12_0000n],
+    ] as const)
+      machine.pokeDoubleword(at, entry);
+    machine.absoluteRead(0x12_0000, 8);
+    machine.setKeys(0x120, 0x10);
+    expect(ends(machine, 0xf_e000, 0x2000)).toEqual([0x61, 0x63]);
+    expect(machine.keys(0x120, 1)).toEqual(Uint8Array.of(0x10));
+    // Not so one byte later.
+    machine.read(0xf_e000, 0x2001);
+    expect(machine.keys(0x120, 1)).toEqual(Uint8Array.of(0x14));
+  });
+
   it('looks for neighbours in the page table, not before it', () => {
     const machine = mapped([0x60, 0x61, 0x62, 0x70]);
     // As if the table began two entries earlier.
