@@ -993,6 +993,13 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/emulated/host-memory.ts',
+    line: 'lent && !guarded ?',
+    code: '[]',
+    as: '["Stryker was here"]',
+    why: 'what is no memory shows no bytes',
+  },
+  {
+    file: 'lib/emulated/host-memory.ts',
     line: 'lastStartingAtOrBelow(this.#find(hva)?.areas ?? []',
     code: '[]',
     as: '["Stryker was here"]',
@@ -2036,6 +2043,20 @@ export const SAME_PROGRAM = [
     code: 'at + UFFD_MSG.event',
     as: 'at - UFFD_MSG.event',
     why: 'it is the first member: 0',
+  },
+  {
+    file: 'lib/emulated/vcpu.ts',
+    line: 'if (!write) bytes.set(this.area.bytes(mmio.data',
+    code: '!write',
+    as: 'true',
+    why: 'nobody looks at the bytes of a store once user space had them',
+  },
+  {
+    file: 'lib/emulated/vcpu.ts',
+    line: 'if (!write) bytes.set(this.area.bytes(offset',
+    code: '!write',
+    as: 'true',
+    why: 'nobody looks at the bytes of an output once user space had them',
   },
   {
     file: 'lib/emulated/vcpu.ts',

@@ -28,6 +28,13 @@ describe('a view of memory', () => {
     expect(memory.canAccess(other, true)).toBe(true);
   });
 
+  it('is of nothing nowhere, not even behind a whole window', () => {
+    const hva = map(GIB);
+    expect([memory.window(hva, 0), memory.window(hva + GIB, 0), memory.window(hva + 2 * GIB, 0)]).toEqual(
+      Array(3).fill(-EINVAL),
+    );
+  });
+
   it('is of all of a memfd, or there is none', () => {
     const calls = new EmulatedKernel({ arch: 'x86_64' });
     const memfd = calls.memfdCreate('two pages', 2 * PAGE, 0);

@@ -266,6 +266,12 @@ describe('kvm_run and what a run leaves in it', () => {
     expect(s390.results).toMatchObject([{ name: 'GuestFault', code: 5 }, 0n, { name: 'GuestFault', code: 5 }]);
   });
 
+  it('says nothing of code that is missing where the architecture doesn’t', () => {
+    const { calls, cpu, load, results } = machine({ arch: 'aarch64' });
+    load([operation.out(1, 1, 1n), spin], { gpa: 0x1000, size: 16 });
+    expect([calls.run(cpu, 0), calls.run(cpu, 0), results]).toEqual([0, -EINTR, [undefined]]);
+  });
+
   it('is shown where mmap(2) finds it, and a ring where there is one', () => {
     const { calls, fd, cpu } = machine();
     const show = (of: number, page: number): number => calls.mmap(PAGE, RW, MAP.SHARED, of, page * PAGE, 0, 0);
@@ -315,6 +321,28 @@ describe('kvm_run and what a run leaves in it', () => {
     ]);
     expect([await calls.runAsync(cpu), exit()]).toEqual([0, EXIT.MMIO]);
     expect([await calls.runAsync(cpu), exit()]).toEqual([-EINTR, EXIT.MMIO]);
+  });
+
+  it('stays where user space wishes to leave, and what it answered has to wait for a page', async () => {
+    const { calls, cpu, run, map, slot, load, exit, get } = machine();
+    const hva = map(1);
+    slot(0, 0, 1, hva);
+    const uffd = calls.uffd!.userfaultfd(0);
+    calls.uffd!.uffdApi(uffd, BigUint64Array.of(0n, 0n));
+    expect(calls.uffd!.uffdRegister(uffd, hva, PAGE, UFFDIO_REGISTER_MODE.MISSING)).toBe(0);
+    load([ins(0x1f0, 1, 8, 1)]);
+    expect([await calls.runAsync(cpu), exit()]).toEqual([0, EXIT.IO]);
+    run.setUint8(PAGE, 7);
+    run.setUint8(1, 1);
+    const leaves = calls.runAsync(cpu);
+    for (let turn = 0; turn < 3; turn++) await new Promise((turned) => setImmediate(turned));
+    // Too late for one that doesn't wait.
+    calls.stop(cpu);
+    expect([await leaves, exit()]).toEqual([-EINTR, EXIT.IO]);
+    run.setUint8(1, 0);
+    // And is made once the page is there.
+    calls.close(uffd);
+    expect([calls.run(cpu, 0), exit(), get(hva + 8, 1)]).toEqual([0, EXIT.HLT, [7]]);
   });
 
   it('stays when somebody stops a run that has come to its end', async () => {

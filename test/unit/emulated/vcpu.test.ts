@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { execute, type GuestProgram, halt, ins, outs, spin, store, update } from '../../../lib/emulated/guest.ts';
 import { Kvm, type Vcpu, type Vm } from '../../../lib/index.ts';
+import { ERRNO } from '../../../lib/uapi/errno.ts';
 import { REGS_SIZE } from '../../../lib/uapi/structs.ts';
 import { chunkOf, hptVm, identity } from '../arch/ppc64/handles/emulated-hpt.ts';
 
@@ -228,6 +229,23 @@ describe('a run on this thread', () => {
       while (performance.now() - start < 3000) yield store(8, 4, 1n);
     });
     expect(vcpu.runSync({ timeoutMs: 20 }).reason).toBe('INTR');
+  });
+
+  it('ends when its time is over, and no later', () => {
+    vm.memory.addRam(0, kvm.mapAnonymous(0x1000));
+    let count = 0;
+    programOf(function* () {
+      for (;;) {
+        yield store(8, 4, 1n);
+        count++;
+      }
+    });
+    const times = [100, 119.9, 120];
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => times.shift() ?? 1000);
+    onTestFinished(() => clock.mockRestore());
+    expect(kvm.calls.run(vcpu.fd, 20)).toBe(-ERRNO.EINTR);
+    // A thousand operations at a time.
+    expect([times, Math.ceil(count / 1000)]).toEqual([[], 2]);
   });
 
   it('asks for so many units of a string at once as KVM’s buffer of 1024 bytes holds', () => {
