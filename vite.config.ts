@@ -1,3 +1,4 @@
+import { basename, dirname, join } from 'node:path';
 import { defineConfig } from 'vite';
 
 /** What users import. */
@@ -8,6 +9,20 @@ const MODULES = {
   'ppc64/index': 'lib/arch/ppc64/model/index.ts',
   'vhost-user/index': 'lib/vhost-user/index.ts',
 };
+
+/** Their names by their files. */
+const ENTRIES = new Map(
+  Object.entries(MODULES).map(([name, path]) => [join(import.meta.dirname, path), name.replace('/index', '')]),
+);
+
+type ModuleOf = (id: string) => { readonly isEntry: boolean; readonly importers: readonly string[] } | null;
+
+/** Which of what users import needs a module: those with the same answer are one file. None where only the command line or a lab does. */
+function usersOf(id: string, moduleOf: ModuleOf, names: ReadonlyMap<string, string>): string[] {
+  const seen = new Set([id]);
+  for (const each of seen) for (const importer of moduleOf(each)?.importers ?? []) seen.add(importer);
+  return [...seen].flatMap((each) => names.get(each) ?? []).sort();
+}
 
 /**
  * The published modules: few files, since Node takes a millisecond to find and link each. `--mode cjs` makes the same for
@@ -38,7 +53,15 @@ export default defineConfig(({ mode }) => ({
       output: {
         format: mode === 'cjs' ? 'cjs' : 'es',
         entryFileNames: '[name].js',
-        chunkFileNames: 'chunks/[name].js',
+        // A command's folder is its name.
+        chunkFileNames: ({ name, facadeModuleId }) =>
+          `chunks/${name === 'index' && facadeModuleId ? basename(dirname(facadeModuleId)) : '[name]'}.js`,
+        // Without this the command line, whose commands are loaded when they are used, would cut the library in smaller pieces.
+        manualChunks: (id, { getModuleInfo }) => {
+          if (getModuleInfo(id)?.isEntry !== false) return undefined;
+          const users = usersOf(id, getModuleInfo, ENTRIES);
+          return users.length === 0 ? undefined : users.join('-');
+        },
         // The sources are in the package.
         sourcemapExcludeSources: true,
       },

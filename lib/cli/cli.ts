@@ -1,29 +1,33 @@
 import { KvmError } from '../base/errors.ts';
 import { type Command, helpOf, runCommandLine } from './command.ts';
-import { doctor, whyNotReal } from './doctor/index.ts';
 import { explainError } from './explain-error.ts';
 import { fileProblem, isFileError } from './file-problem.ts';
-import { hpt } from './hpt/index.ts';
 import { complain, type Io, UsageError } from './io.ts';
-import { lab } from './lab/index.ts';
 import { suggestion } from './nearest.ts';
 import { packageVersion } from './package-info.ts';
-import { repl } from './repl/index.ts';
-import { replay } from './replay/index.ts';
-import { report } from './report/index.ts';
-import { run } from './run/index.ts';
-import { top } from './top/index.ts';
-import { tour } from './tour/index.ts';
 
-/** By name. */
-export const COMMANDS: Readonly<Record<string, Command>> = { repl, run, top, replay, lab, tour, doctor, hpt, report };
+/** By name. Only the one that is asked for is loaded, and what it needs: half of the time that a short command takes. */
+export const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
+  repl: async () => (await import('./repl/index.ts')).repl,
+  run: async () => (await import('./run/index.ts')).run,
+  top: async () => (await import('./top/index.ts')).top,
+  replay: async () => (await import('./replay/index.ts')).replay,
+  lab: async () => (await import('./lab/index.ts')).lab,
+  tour: async () => (await import('./tour/index.ts')).tour,
+  doctor: async () => (await import('./doctor/index.ts')).doctor,
+  hpt: async () => (await import('./hpt/index.ts')).hpt,
+  report: async () => (await import('./report/index.ts')).report,
+};
 
 /** Exit statuses. */
 const STATUS = { OK: 0, FAILED: 1, USAGE: 2 } as const;
 
-function usage(): string {
+async function usage(): Promise<string> {
   const width = Math.max(...Object.keys(COMMANDS).map((name) => name.length));
-  const list = Object.entries(COMMANDS).map(([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}`);
+  const commands = await Promise.all(
+    Object.entries(COMMANDS).map(async ([name, load]) => [name, await load()] as const),
+  );
+  const list = commands.map(([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}`);
   return [
     'usage: kvm-bridge [COMMAND] [OPTION…] [ARGUMENT…]',
     '       kvm-bridge COMMAND --help',
@@ -51,16 +55,17 @@ export async function cli(argv: readonly string[], io: Io): Promise<number> {
   try {
     if (['--help', '-h', 'help'].includes(first)) {
       const [of] = rest;
-      io.stdout.write(of === undefined || of.startsWith('-') ? usage() : helpOf(of, commandOf(of)));
+      io.stdout.write(of === undefined || of.startsWith('-') ? await usage() : helpOf(of, await commandOf(of)));
       return STATUS.OK;
     }
-    return await runCommandLine(name, commandOf(name), first.startsWith('-') ? argv : rest, io);
+    return await runCommandLine(name, await commandOf(name), first.startsWith('-') ? argv : rest, io);
   } catch (error) {
     if (error instanceof UsageError) {
       complain(io, error.command ?? (Object.hasOwn(COMMANDS, name) ? name : undefined), error.message);
       return STATUS.USAGE;
     }
     if (error instanceof KvmError) {
+      const { whyNotReal } = await import('./doctor/index.ts');
       const mend = whyNotReal()?.mend;
       const cure = mend === undefined ? '' : `→ ${mend}\n`;
       io.stderr.write(
@@ -76,8 +81,8 @@ export async function cli(argv: readonly string[], io: Io): Promise<number> {
 }
 
 /** @throws UsageError */
-function commandOf(name: string): Command {
-  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
-  if (command !== undefined) return command;
+async function commandOf(name: string): Promise<Command> {
+  const load = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (load !== undefined) return await load();
   throw new UsageError(`there is no command ${name || '""'}${suggestion(name, Object.keys(COMMANDS))}`);
 }

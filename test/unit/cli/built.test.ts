@@ -1,10 +1,10 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Look } from '../../../lib/cli/top/look.ts';
 import { BuiltPackage } from './built-package.ts';
+import { smallStream } from './small-stream.ts';
 
 // Everything here runs in processes of its own, on the package compiled from the present sources.
 const built = new BuiltPackage();
@@ -14,8 +14,6 @@ afterAll(() => {
   built.remove();
   rmSync(scratch, { recursive: true });
 });
-
-const HTAB_STREAM = fileURLToPath(new URL('../../captures/ppc64-hpt-linux-6.12/htab.stream.gz', import.meta.url));
 
 const LIMIT = 60_000;
 const EMULATED = ['--backend', 'emulated'];
@@ -366,8 +364,10 @@ describe('a reader that has seen enough', { timeout: LIMIT }, () => {
     ['hpt dump STREAM', 'stdout'],
     ['report --json STREAM', 'stdout'],
   ];
+  const stream = join(scratch, 'table.stream');
+  beforeAll(() => writeFileSync(stream, smallStream()));
   const argv = (words: string) =>
-    words.split(' ').map((word) => (word === 'SCRIPT' ? noisy() : word === 'STREAM' ? HTAB_STREAM : word));
+    words.split(' ').map((word) => (word === 'SCRIPT' ? noisy() : word === 'STREAM' ? stream : word));
 
   it.each(cases)('ends %s quietly: %s', async (words, stream) => {
     const { err, status } = await built.cli(argv(words), { closes: stream });

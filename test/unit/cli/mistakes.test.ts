@@ -1,11 +1,10 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { gunzipSync } from 'node:zlib';
 import { afterAll, describe, expect, it } from 'vitest';
 import { COMMANDS, cli } from '../../../lib/cli/cli.ts';
 import { fakeIo } from './fake-io.ts';
+import { smallStream } from './small-stream.ts';
 
 /*
  * What an impatient user gets wrong, tried on every command: a command that is new is tried, too, or fails here.
@@ -15,9 +14,7 @@ const folder = mkdtempSync(join(tmpdir(), 'mistakes-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const at = (name: string): string => join(folder, name);
-const stream = gunzipSync(
-  readFileSync(fileURLToPath(new URL('../../captures/ppc64-hpt-linux-6.12/htab.stream.gz', import.meta.url))),
-);
+const stream = smallStream();
 mkdirSync(at('folder'));
 mkdirSync(at('broken-capture'));
 writeFileSync(at('broken-capture/capture.json'), '{}');
@@ -70,8 +67,8 @@ it('every command is tried', () => {
   expect(Object.keys(TRIED)).toEqual(Object.keys(COMMANDS));
 });
 
-describe.each(Object.entries(TRIED))('%s', (name, { files, programs = false, least }) => {
-  const { options = {} } = COMMANDS[name]!;
+describe.each(Object.entries(TRIED))('%s', async (name, { files, programs = false, least }) => {
+  const { options = {}, positionals } = await COMMANDS[name]!();
   const before = files.map((words) => [[name, ...words]] as const);
   const statuses = name === 'lab' ? [125] : programs ? [1] : [2];
 
@@ -94,7 +91,6 @@ describe.each(Object.entries(TRIED))('%s', (name, { files, programs = false, lea
   });
 
   it('takes no argument too few, too many or empty', async () => {
-    const { positionals } = COMMANDS[name]!;
     expect(await refused([name, '', ...least], [2])).toBe('an argument is empty');
     if (least.length > 0) expect(await refused([name], [2])).toMatch(/ is missing$|^which /);
     if (positionals === undefined || Number.isFinite(positionals.most)) {
