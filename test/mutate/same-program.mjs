@@ -2068,6 +2068,12 @@ export const SAME_PROGRAM = [
   {
     file: 'lib/arch/s390x/emulated/logical-access.ts',
     code: 'dat.segment < 0',
+    as: 'dat.segment <= 0',
+    why: 'how many frames are fetched at once is a matter of speed',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/logical-access.ts',
+    code: 'dat.segment < 0',
     as: 'dat.segment >= 0',
     why: 'how many frames are fetched at once is a matter of speed, and those of a MiB that no page table maps follow one another',
   },
@@ -2511,6 +2517,18 @@ export const SAME_PROGRAM = [
   {
     file: 'lib/arch/s390x/emulated/page-states.ts',
     code: 'first >= last',
+    as: 'false',
+    why: 'of no segments nothing is taken',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/page-states.ts',
+    code: 'index === this.#lastIndex',
+    as: 'false',
+    why: 'the last one is remembered for speed',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/page-states.ts',
+    code: 'first >= last',
     as: 'first > last',
     why: 'of no segments nothing is taken',
   },
@@ -2589,6 +2607,24 @@ export const SAME_PROGRAM = [
     code: '!(fault instanceof GuestFault)',
     as: 'false',
     why: 'nothing else is thrown there',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/skeys.ts',
+    code: 'into !== null && into.length >= length',
+    as: 'false',
+    why: 'what is read goes by way of a copy, which is slower',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/skeys.ts',
+    code: 'into.length >= length',
+    as: 'into.length > length',
+    why: 'what is read goes by way of a copy, which is slower',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/skeys.ts',
+    code: 'keys === into',
+    as: 'false',
+    why: 'what was read into the buffer is copied onto itself',
   },
   {
     file: 'lib/arch/s390x/emulated/skeys.ts',

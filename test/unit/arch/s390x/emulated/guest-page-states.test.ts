@@ -118,6 +118,17 @@ describe('keys and values', () => {
     expect(keys(...frames)).toEqual([0x30 | RC, 0x30 | RC, 0x30 | R, 0x30 | RC]);
   });
 
+  it('are kept wherever in the guest the first of them is', () => {
+    for (const first of [0, 0x7fff, 0x8000, 0x1_0000]) {
+      const { made, slot, keys } = states();
+      made.setKey(slot, first, 0x40);
+      expect(keys(first, first + 0x8000)).toEqual([0x40, 0]);
+      // Far away, and where the first ones are.
+      for (const gfn of [first + 0x8000, first + 1]) made.setKey(slot, gfn, 0x50);
+      expect(keys(first, first + 1, first + 0x8000)).toEqual([0x40, 0x50, 0x50]);
+    }
+  });
+
   it('that KEYOP set are cleared when they are turned on, and not again', () => {
     const made = new GuestPageStates();
     const slot = new EmulatedMemslot(0, 0, 0n, 8, 0, 0);

@@ -214,11 +214,29 @@ describe('what is dirty by its key', () => {
     machine.dirtyPages();
     machine.setKeys(first, ...run);
     expect(machine.dirtyPages()).toEqual([]);
-    const changed = Uint8Array.from(run, (key, i) => (i % 5 === 2 ? key ^ 0x80 : key));
+    const changed = Uint8Array.from(run, (key, i) => (i % 6 === 2 ? key ^ 0x80 : key));
     machine.setKeys(first, ...changed);
     // The mark stays when the same are set once more.
     machine.setKeys(first, ...changed);
-    expect(machine.dirtyPages()).toEqual([2, 7, 12, 17].map((i) => first + i));
+    expect(machine.dirtyPages()).toEqual([2, 8, 14, 20].map((i) => first + i));
     expect(machine.keys(first, run.length)).toEqual(changed);
+  });
+
+  it.each(['6.12', '7.0'])('or that were stored to before the log was turned on, on %s', (release) => {
+    for (const usesKeys of [false, true]) {
+      const machine = new Machine({ release }).addMemory(LOG);
+      machine.s390x.vcpuFault(machine.vcpu, 0);
+      if (usesKeys) machine.setKeys(0, 0x10);
+      machine.dirtyPages();
+      for (const [flags, page] of [
+        [0, 5],
+        [LOG, 7],
+      ] as const) {
+        expect(machine.slot(0, 0, 4 * MIB, machine.hva, flags)).toBe(0);
+        machine.absoluteWrite(page * 4096, 8);
+      }
+      expect(machine.dirtyPages()).toEqual([5, 7]);
+      expect(machine.dirtyPages()).toEqual([]);
+    }
   });
 });
