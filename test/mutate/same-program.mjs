@@ -2554,6 +2554,12 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/arch/ppc64/emulated/htab-file.ts',
+    code: 'hpt === undefined',
+    as: 'false',
+    why: 'where there is no table no entry has a place in it, which is refused',
+  },
+  {
+    file: 'lib/arch/ppc64/emulated/htab-file.ts',
     code: 'hpt !== undefined',
     as: 'true',
     why: 'a table that there is not has no entries, which is looked at too',

@@ -13,7 +13,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   },
   'arch/ppc64/emulated': {
     'unit/arch/ppc64/emulated/guest': 'interrupts',
-    'unit/arch/ppc64/emulated/hpt': 'hash-mmu rehash smmu-info',
+    'unit/arch/ppc64/emulated/hpt': 'rehash smmu-info',
     'unit/arch/ppc64/emulated/hcalls': 'papr',
   },
   'arch/ppc64/handles': {

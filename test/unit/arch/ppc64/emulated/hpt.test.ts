@@ -4,127 +4,23 @@ import { load, store } from '../../../../../lib/emulated/guest.ts';
 import { CAP } from '../../../../../lib/uapi/capabilities.ts';
 import { ERRNO } from '../../../../../lib/uapi/errno.ts';
 import { EXIT, MAP, MEM, PROT } from '../../../../../lib/uapi/flags.ts';
-import { chunk, realModeVm, TestVm, vrma } from './vm.ts';
+import {
+  chunk,
+  resizeCommit as commit,
+  resizePrepare as prepare,
+  realModeVm,
+  resizableVm,
+  TestVm,
+  validSlots as valid,
+  vrma,
+} from './vm.ts';
 
 const BOLTED: [bigint, bigint] = [0x4000_0001_2345_6011n, 0x1192n];
 const PLAIN: [bigint, bigint] = [0x4000_0001_2345_8001n, 0x2010n];
 
-const valid = (vm: TestVm): number[] =>
-  vm.read(vm.reader(), 1 << 20).flatMap(({ index, entries }) => entries.map((_, i) => index + i));
-
-describe('ALLOCATE_HTAB', () => {
-  it('takes orders 18 to 46, as far as there is memory', () => {
-    const vm = new TestVm();
-    const allocate = (order: number): number => vm.ppc.allocateHtab(vm.vm, order);
-    expect([1, 17, 47, 60].map(allocate)).toEqual([1, 1, 1, 1].map(() => -ERRNO.EINVAL));
-    expect([18, 19, 20, 24].map(allocate)).toEqual([0, 0, 0, 0]);
-    // Lab: 28 and up gave ENOMEM on a host of 2 GiB.
-    expect([28, 30, 46].map(allocate)).toEqual([1, 1, 1].map(() => -ERRNO.ENOMEM));
-    expect(allocate(0)).toBe(-ERRNO.EINVAL);
-  });
-
-  it('loses the old table before it looks at the order', () => {
-    const vm = new TestVm({ order: 18 });
-    vm.write(3, [PLAIN]);
-    expect(vm.ppc.allocateHtab(vm.vm, 17)).toBe(-ERRNO.EINVAL);
-    expect(vm.read(vm.reader())).toEqual([]);
-    expect(vm.write(3, [PLAIN])).toBe(-ERRNO.EINVAL);
-  });
-
-  it('empties a table of the same order, marks and all but the marks', () => {
-    const vm = new TestVm({ order: 18 });
-    const fd = vm.reader();
-    vm.read(fd);
-    vm.write(3, [PLAIN, PLAIN]);
-    vm.ok(vm.ppc.allocateHtab(vm.vm, 18));
-    expect(vm.read(fd)).toEqual([{ index: 3, entries: [], nInvalid: 2 }]);
-    expect(valid(vm)).toEqual([]);
-  });
-
-  it('and writing wait for vCPUs to stop', async () => {
-    const vm = new TestVm({ order: 18 });
-    const [slot, entry] = vrma(18, 0x1000n, 0x10n);
-    vm.write(slot, [entry]);
-    const running = vm.kernel.runAsync(vm.vcpu);
-    expect(vm.ppc.allocateHtab(vm.vm, 18)).toBe(-ERRNO.EBUSY);
-    expect(vm.write(3, [PLAIN])).toBe(-ERRNO.EBUSY);
-    expect(vm.ppc.configureV3Mmu(vm.vm, 1, 1n << 63n)).toBe(-ERRNO.EBUSY);
-    expect(valid(vm)).toEqual([slot]);
-    expect(vm.dirty()).toEqual([]);
-    vm.kernel.kick(vm.vcpu);
-    expect(await running).toBe(-ERRNO.EINTR);
-    expect(vm.write(3, [PLAIN])).toBe(24);
-    expect(vm.ppc.allocateHtab(vm.vm, 18)).toBe(0);
-  });
-});
-
-it('a VM with radix becomes no other while a vCPU runs, which the first KVM_RUN has set up', async () => {
-  const vm = new TestVm();
-  const running = vm.kernel.runAsync(vm.vcpu);
-  expect(vm.ppc.allocateHtab(vm.vm, 18)).toBe(-ERRNO.EBUSY);
-  expect(vm.ppc.configureV3Mmu(vm.vm, 0, 0n)).toBe(-ERRNO.EBUSY);
-  // What is so already is no change.
-  expect(vm.ppc.configureV3Mmu(vm.vm, 3, (1n << 63n) | 24n)).toBe(0);
-  expect(vm.write(3, [PLAIN])).toBe(-ERRNO.EINVAL);
-  vm.kernel.kick(vm.vcpu);
-  expect(await running).toBe(-ERRNO.EINTR);
-  expect(vm.ppc.allocateHtab(vm.vm, 18)).toBe(0);
-});
-
-describe('CONFIGURE_V3_MMU', () => {
-  it('checks flags, GR and the table size, and frees the table for radix', () => {
-    const vm = new TestVm({ order: 18 });
-    const configure = (flags: number, table: bigint): number => vm.ppc.configureV3Mmu(vm.vm, flags, table);
-    expect(configure(8, 0n)).toBe(-ERRNO.EINVAL);
-    expect(configure(1, 0n)).toBe(-ERRNO.EINVAL);
-    expect(configure(0, 1n << 63n)).toBe(-ERRNO.EINVAL);
-    expect(configure(3, (1n << 63n) | 25n)).toBe(-ERRNO.EINVAL);
-    expect(configure(3, (1n << 63n) | 24n)).toBe(0);
-    expect(vm.write(3, [PLAIN])).toBe(-ERRNO.EINVAL);
-    expect(configure(0, 0n)).toBe(0);
-    expect(vm.read(vm.reader())).toEqual([]);
-  });
-});
-
 describe('RESIZE_HPT', () => {
-  /** A VM with a table of order 18 that counts as set up, and an entry that is bolted and one that isn't. */
-  function resizable(): TestVm {
-    const vm = new TestVm({ order: 18 });
-    const [slot, entry] = vrma(18, 0x1000n, 0x10n);
-    vm.write(slot, [entry]);
-    vm.write(9, [PLAIN]);
-    return vm;
-  }
-  const prepare = (vm: TestVm, order: number, flags = 0): number => vm.ppc.resizeHptPrepare(vm.vm, flags, order);
-  const commit = (vm: TestVm, order: number, flags = 0): number => vm.ppc.resizeHptCommit(vm.vm, flags, order);
-
-  it('checks its arguments', () => {
-    const vm = resizable();
-    for (const call of [prepare, commit]) {
-      expect([call(vm, 17), call(vm, 47), call(vm, 20, 1)]).toEqual([-22, -22, -22]);
-    }
-    expect(prepare(new TestVm(), 20)).toBe(-ERRNO.EINVAL);
-    expect(commit(new TestVm({ order: 18 }), 19)).toBe(-ERRNO.EIO);
-  });
-
-  it('says 100 ms, then ready; and nothing is pending after a cancel or a commit', () => {
-    const vm = resizable();
-    expect([prepare(vm, 19), prepare(vm, 19), prepare(vm, 19)]).toEqual([100, 0, 0]);
-    expect(commit(vm, 20)).toBe(-ERRNO.ENXIO);
-    expect(commit(vm, 19)).toBe(-ERRNO.ENXIO);
-    expect([prepare(vm, 40), prepare(vm, 40), prepare(vm, 40)]).toEqual([100, -ERRNO.ENOMEM, 100]);
-    expect(commit(vm, 40)).toBe(-ERRNO.ENOMEM);
-    expect([prepare(vm, 20), prepare(vm, 0), commit(vm, 20)]).toEqual([100, 0, -ERRNO.ENXIO]);
-    expect([prepare(vm, 20), prepare(vm, 21), commit(vm, 20)]).toEqual([100, 100, -ERRNO.ENXIO]);
-  });
-
-  it('stays pending where a commit’s arguments are wrong', () => {
-    const vm = resizable();
-    expect([prepare(vm, 20), commit(vm, 17), commit(vm, 20, 1), commit(vm, 20)]).toEqual([100, -22, -22, 0]);
-  });
-
   it('keeps the bolted entries, where their hash leads in the new table', () => {
-    const vm = resizable();
+    const vm = resizableVm();
     const fd = vm.reader();
     vm.read(fd);
     prepare(vm, 21);
@@ -141,7 +37,7 @@ describe('RESIZE_HPT', () => {
   });
 
   it('keeps the mark of what was changed, for those who read on', () => {
-    const vm = resizable();
+    const vm = resizableVm();
     const fd = vm.reader();
     const [slot, [v, r]] = vrma(18, 0x2000n, 0x10n);
     vm.write(slot, [[v, r]]);
@@ -166,7 +62,7 @@ describe('RESIZE_HPT', () => {
     const vsid = segmentSize === '1T' ? 0xa34_5678n : 0xa1_2345_6789n;
     const hash = vsid ^ (segmentSize === '1T' ? vsid << 25n : 0n) ^ (offset >> BigInt(baseShift));
     it.each([false, true])('goes on where it is found, a secondary one: %s', (secondary) => {
-      const vm = resizable();
+      const vm = resizableVm();
       const place = (order: number): number =>
         Number((secondary ? ~hash : hash) & ((1n << BigInt(order - 7)) - 1n)) * 8 + 3;
       const fields = { vsid, segmentSize, offset, baseShift, ra: 0x100_0000, bolted: true, secondary } as const;
@@ -181,7 +77,7 @@ describe('RESIZE_HPT', () => {
   });
 
   it('keeps a bolted entry that leads to no memory', () => {
-    const vm = resizable();
+    const vm = resizableVm();
     const [, [v]] = vrma(18, 0x7000n, 0x10n);
     const entry: [bigint, bigint] = [v, 0x4000_0000_0012n];
     vm.write(vrma(18, 0x7000n, 0n)[0], [entry]);
@@ -235,19 +131,6 @@ it('a stream read from one VM makes the same table in another', () => {
     expect(target.writeBytes(bytes)).toBe(bytes.length);
   }
   expect(target.read(target.reader())).toEqual(source.read(source.reader()));
-});
-
-it('what was known of a page’s changes is forgotten with ALLOCATE_HTAB', () => {
-  const vm = realModeVm([0x5000n]);
-  vm.run(store(0x5000, 4, 1n));
-  const [slot, entry] = vrma(18, 0x5000n, 0x90n);
-  vm.write(slot, [], 1);
-  expect(vm.dirty()).toEqual([5]);
-  vm.write(slot, [entry]);
-  expect(vm.dirty()).toEqual([5]);
-  vm.ok(vm.ppc.allocateHtab(vm.vm, 18));
-  vm.write(slot, [entry]);
-  expect(vm.dirty()).toEqual([]);
 });
 
 it('what the log has taken of an entry stays in the guest’s view, and readers are told of it once', () => {

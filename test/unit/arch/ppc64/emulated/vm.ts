@@ -212,3 +212,22 @@ export function realModeVm(pages: readonly bigint[], pageSize = 4096): TestVm {
   }
   return vm;
 }
+
+/** A VM with a table of order 18 that counts as set up, and an entry that is bolted and one that isn't. */
+export function resizableVm(): TestVm {
+  const vm = new TestVm({ order: 18 });
+  const [slot, entry] = vrma(18, 0x1000n, 0x10n);
+  vm.write(slot, [entry]);
+  vm.write(9, [[0x4000_0001_2345_8001n, 0x2010n]]);
+  return vm;
+}
+
+export const resizePrepare = (vm: TestVm, order: number, flags = 0): number =>
+  vm.ppc.resizeHptPrepare(vm.vm, flags, order);
+
+export const resizeCommit = (vm: TestVm, order: number, flags = 0): number =>
+  vm.ppc.resizeHptCommit(vm.vm, flags, order);
+
+/** Slots with an entry. */
+export const validSlots = (vm: TestVm): number[] =>
+  vm.read(vm.reader(), 1 << 20).flatMap(({ index, entries }) => entries.map((_, i) => index + i));

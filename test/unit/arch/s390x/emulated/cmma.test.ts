@@ -168,6 +168,10 @@ describe('SET_CMMA_BITS', () => {
     const over = Array<number>(257).fill(2);
     expect(set(machine, 1023, ALL, ...over)).toBe(0);
     expect([values(machine, 1023, 1), values(machine, 1279, 2)]).toEqual([[2], [2, 0]]);
+    // As a slot shows that is made in the hole.
+    expect(machine.slot(2, 4 * MIB, MIB - 0x1000, machine.map(MIB), LOG)).toBe(0);
+    expect(values(machine, 1023, 257)).toEqual([2, ...Array<number>(255).fill(0), 2]);
+    expect(machine.slot(2, 0, 0, 0)).toBe(0);
     // The table of the slot's last frames is there, the one behind it is not.
     const last = 1279 + 255;
     expect(set(machine, last, ALL, 1, 1)).toBe(0);

@@ -222,21 +222,25 @@ describe('what is dirty by its key', () => {
     expect(machine.keys(first, run.length)).toEqual(changed);
   });
 
-  it.each(['6.12', '7.0'])('or that were stored to before the log was turned on, on %s', (release) => {
-    for (const usesKeys of [false, true]) {
-      const machine = new Machine({ release }).addMemory(LOG);
-      machine.s390x.vcpuFault(machine.vcpu, 0);
-      if (usesKeys) machine.setKeys(0, 0x10);
-      machine.dirtyPages();
-      for (const [flags, page] of [
-        [0, 5],
-        [LOG, 7],
-      ] as const) {
-        expect(machine.slot(0, 0, 4 * MIB, machine.hva, flags)).toBe(0);
-        machine.absoluteWrite(page * 4096, 8);
+  it.each(['6.12', '7.0'])(
+    'or that were stored to, not those that were read, also before the log was turned on, on %s',
+    (release) => {
+      for (const usesKeys of [false, true]) {
+        const machine = new Machine({ release }).addMemory(LOG);
+        machine.s390x.vcpuFault(machine.vcpu, 0);
+        if (usesKeys) machine.setKeys(0, 0x10);
+        machine.dirtyPages();
+        for (const [flags, page] of [
+          [0, 5],
+          [LOG, 7],
+        ] as const) {
+          expect(machine.slot(0, 0, 4 * MIB, machine.hva, flags)).toBe(0);
+          machine.absoluteWrite(page * 4096, 8);
+          machine.absoluteRead((page + 1) * 4096, 8);
+        }
+        expect(machine.dirtyPages()).toEqual([5, 7]);
+        expect(machine.dirtyPages()).toEqual([]);
       }
-      expect(machine.dirtyPages()).toEqual([5, 7]);
-      expect(machine.dirtyPages()).toEqual([]);
-    }
-  });
+    },
+  );
 });

@@ -56,6 +56,23 @@ describe.each(['6.12', '7.0'])('keys on %s', (release) => {
   });
 });
 
+it('up to 6.19 keys of which one is lost are set as far as the slot reaches, not in the memory behind it', () => {
+  const machine = new Machine().addMemory();
+  expect(machine.setKeys(0, 0x10)).toBe(0);
+  const hva = machine.map(2 * MIB);
+  for (const [id, gpa, at] of [
+    [1, 8 * MIB, hva],
+    [2, 9 * MIB, machine.map(MIB)],
+    [3, 16 * MIB, hva + MIB],
+  ] as const)
+    expect(machine.slot(id, gpa, MIB, at)).toBe(0);
+  const [frame, behind] = [(9 * MIB) / 4096, (16 * MIB) / 4096];
+  expect(machine.setKeys(frame - 2, 0x20, 0x30, 0x40, 0x50, 0x60)).toBe(0);
+  // Neither segment of user space had a page table.
+  expect(machine.keys(frame - 2, 5)).toEqual(Uint8Array.of(0, 0x30, 0, 0x50, 0x60));
+  expect(machine.keys(behind, 3)).toEqual(new Uint8Array(3));
+});
+
 describe('KEYOP', () => {
   const [ISKE, RRBE, SSKE] = [1, 2, 3];
 
