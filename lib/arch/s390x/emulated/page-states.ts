@@ -95,7 +95,8 @@ function noteKeys(last: Uint8Array, keys: Uint8Array): void {
   const { first, end, words: keyWords } = wordRange(keys, 0, length);
   const { words: lastWords } = wordRange(last, 0, length);
   for (let i = 0; i < keyWords.length; i++) {
-    const [key, before] = [keyWords[i]!, lastWords[i]!];
+    const key = keyWords[i]! | 0;
+    const before = lastWords[i]! | 0;
     const others = (key ^ before) & KEYS_OF_WORD;
     if (others !== 0) lastWords[i] = key | nonZeroBytes(others) | (before & ~KEYS_OF_WORD);
   }

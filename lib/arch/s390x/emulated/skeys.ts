@@ -66,7 +66,10 @@ function validKeys(keys: Uint8Array, at: number, length: number): number {
   return indexOfBits(keys, at, at + length, UNUSED_BIT) - at;
 }
 
-/** Frames that follow one another in a slot and in user space. */
+/** What is looked at, set and noted stays in the processor's caches. */
+const RUN_MAX = 32_768;
+
+/** Frames that follow one another in a slot and in user space, up to so many. */
 interface Run {
   readonly slot: EmulatedMemslot;
   readonly gfn: number;
@@ -82,7 +85,7 @@ function nextRun(vm: S390xVm, startGfn: bigint, done: number, count: number): Ru
   const slot = vm.storage.slot(gfn);
   if (slot === undefined) return -ERRNO.EFAULT;
   const mapped = vm.ownsPageTables ? slot.npages : vm.storage.mappedFrames(slot, gfn);
-  return { slot, gfn, length: Math.min(count - done, slot.baseGfn + slot.npages - gfn, mapped) };
+  return { slot, gfn, length: Math.min(count - done, slot.baseGfn + slot.npages - gfn, mapped, RUN_MAX) };
 }
 
 /** Sets the keys of a run; up to 6.19 each segment of user space without a page table loses one. */

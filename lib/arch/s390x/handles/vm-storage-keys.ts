@@ -43,6 +43,8 @@ const PROTECTION_BITS = KEY_ACC | KEY_FETCH_PROTECTION;
 export class VmStorageKeys {
   readonly #s390x: S390xCalls;
   readonly #owner: KeysOwner;
+  /** Kept: new memory would be faulted in for each call. */
+  #readBack = new Uint8Array(0);
 
   /** Made by {@link Vm.storageKeys}. */
   constructor(s390x: S390xCalls, owner: KeysOwner) {
@@ -150,7 +152,8 @@ export class VmStorageKeys {
 
   /** R and C may have changed since, by whoever touches the frames. */
   #someWereLost(gfn: U64, keys: Uint8Array): boolean {
-    const now = new Uint8Array(keys.length);
+    if (this.#readBack.length < keys.length) this.#readBack = new Uint8Array(keys.length);
+    const now = this.#readBack.subarray(0, keys.length);
     if (this.#s390x.getSkeys(this.#owner.fd, gfn, keys.length, 0, now) !== 0) return false;
     if (Buffer.compare(keys, now) === 0) return false;
     // A loop takes a third of the time of some().

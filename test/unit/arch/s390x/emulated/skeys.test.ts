@@ -39,6 +39,28 @@ describe.each(['6.12', '7.0'])('keys on %s', (release) => {
     expect(machine.setKeys(SECOND - 2, 0x11)).toBe(EINVAL);
   });
 
+  it('of more frames than are looked at in one go are the same, and a bad one is found far behind', () => {
+    const machine = new Machine({ release }).addMemory(LOG);
+    const [gpa, frames] = [64 * MIB, 80_128];
+    const hva = machine.map(frames * 4096);
+    // Page tables are there for all: no key is lost.
+    for (let at = 0; at < frames * 4096; at += MIB) machine.kernel.writeMemory(hva + at, new Uint8Array(1));
+    expect(machine.slot(1, gpa, frames * 4096, hva)).toBe(0);
+    const keys = Uint8Array.from({ length: frames }, (_, i) => (((i * 7) % 16) << 4) | ((i >> 8) & 8));
+    const from = gpa / 4096;
+    const set = (bytes: Uint8Array) => machine.s390x.setSkeys(machine.vm, from, frames, 0, bytes);
+    const got = new Uint8Array(frames);
+    expect(set(keys)).toBe(0);
+    expect(machine.s390x.getSkeys(machine.vm, from, frames, 0, got)).toBe(0);
+    expect(Buffer.compare(got, keys)).toBe(0);
+    const [bad, last] = [keys.map((key) => key ^ 0x10), frames - 3];
+    bad[last]! |= 1;
+    expect(set(bad)).toBe(EINVAL);
+    const expected = release === '6.12' ? bad.map((key, i) => (i < last ? key : keys[i]!)) : keys;
+    expect(machine.s390x.getSkeys(machine.vm, from, frames, 0, got)).toBe(0);
+    expect(Buffer.compare(got, expected)).toBe(0);
+  });
+
   it('stay as they are where the buffer is too short', () => {
     const machine = twoSlots(release);
     expect(machine.setKeys(5, 0x10, 0x20)).toBe(0);
