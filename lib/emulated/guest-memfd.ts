@@ -33,7 +33,7 @@ export class EmulatedGuestMemfd<Vm> implements OpenFile, GuestMemfdPages {
     this.#shared = (flags & GUEST_MEMFD_FLAG.INIT_SHARED) !== 0;
   }
 
-  mmap(offset: number, _length: number, flags: number): MapSource | number {
+  mmap(offset: number, flags: number): MapSource | number {
     if (!this.mappable) return -ERRNO.ENODEV;
     if ((flags & MAP.SHARED) === 0) return -ERRNO.EINVAL;
     this.#mapped = true;

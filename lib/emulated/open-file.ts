@@ -12,7 +12,7 @@ export interface OpenFile {
   read?(into: Uint8Array): number;
   write?(from: Uint8Array): number;
   /** The memory that mmap at `offset` shows, or −errno. */
-  mmap?(offset: number, length: number, flags: number): MapSource | number;
+  mmap?(offset: number, flags: number): MapSource | number;
   /** fallocate(2) of what has pages to make or take away; the range has been looked at. */
   fallocate?(mode: number, offset: number, length: number): number;
   /** Those who wait for the descriptor; absent where that isn't possible. */
@@ -104,7 +104,7 @@ export class EmulatedMemfd implements OpenFile {
     return size < 1n << 63n && ((flags & MFD_HUGETLB) === 0 || size % BigInt(HUGE_PAGE) === 0n);
   }
 
-  mmap(offset: number, _length: number, flags: number): MapSource {
+  mmap(offset: number, flags: number): MapSource {
     const isPrivate = (flags & MAP.PRIVATE) !== 0;
     return { backing: isPrivate ? new PrivateBacking(this.#backing, this.#backing.unit) : this.#backing, offset };
   }

@@ -85,13 +85,13 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     return this.#running || this.#onStack.isUp;
   }
 
-  mmap(offset: number, length: number): MapSource | number {
+  mmap(offset: number): MapSource | number {
     const { pageSize, coalescedMmioPage } = this.vm.machine;
     const page = offset / pageSize;
-    if (page >= DIRTY_LOG_PAGE_OFFSET && this.ring !== undefined) return { backing: this.ring.area.backing, offset: 0 };
-    if (page === coalescedMmioPage && page !== 0 && length <= pageSize) {
-      return { backing: this.vm.bus.ring!.backing, offset: 0 };
+    if (page >= DIRTY_LOG_PAGE_OFFSET && this.ring !== undefined) {
+      return { backing: this.ring.area.backing, offset: offset - DIRTY_LOG_PAGE_OFFSET * pageSize };
     }
+    if (page === coalescedMmioPage && page !== 0) return { backing: this.vm.bus.ring!.backing, offset: 0 };
     return { backing: this.area.backing, offset };
   }
 
@@ -371,9 +371,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   #access(fragments: Fragment[], write: boolean, by: Accessor = 'guest'): Outcome {
     // The processor looks at all pages of a store before it changes one.
     const isSplit = write && by === 'guest' && fragments.length > 1 && !this.vm.machine.emulatesGuestCode;
-    const faulting = isSplit
-      ? fragments.find((fragment) => fragment.gpa >= 0 && this.#faults(fragment, write))
-      : undefined;
+    const faulting = isSplit ? fragments.find((fragment) => this.#faults(fragment, write)) : undefined;
     if (faulting !== undefined) {
       return this.#leave(this.#memoryFault(faulting.gpa, faulting.bytes, write), fragments, write, by);
     }
@@ -418,7 +416,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     return slot === undefined || (write && (slot.flags & MEM.READONLY) !== 0);
   }
 
-  /** Whether the guest's access to a page ends the run. */
+  /** Whether the guest's access to a page ends the run. What has −errno for a gpa is in no slot, and not private. */
   #faults({ gpa }: Fragment, write: boolean): boolean {
     const { vm } = this;
     const gfn = Math.floor(gpa / vm.pageSize);

@@ -1766,6 +1766,26 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/emulated/memslots.ts',
+    code: 'gfn >= last.baseGfn',
+    as: 'gfn > last.baseGfn',
+    why: 'the slot that was found last is remembered for speed: it is looked for again',
+  },
+  {
+    file: 'lib/emulated/served-memory.ts',
+    line: 'page += this.#pageSize) {',
+    code: 'page < hva + length',
+    as: 'page <= hva + length',
+    why: 'up to the page behind it is as far as all of it',
+  },
+  {
+    file: 'lib/emulated/memslots.ts',
+    line: 'this.#last = slot',
+    code: 'slot !== undefined',
+    as: 'false',
+    why: 'the slot that was found last is remembered for speed: it is looked for again',
+  },
+  {
+    file: 'lib/emulated/memslots.ts',
     code: 'last !== undefined && gfn >= last.baseGfn && gfn < last.baseGfn + last.npages',
     as: 'false',
     why: 'the quick way to the slot that was found last: the table has it, too',

@@ -9,15 +9,15 @@ const memfdOf = (flags: number, pages = 4) => new EmulatedGuestMemfd('vm', pages
 
 describe('a guest_memfd', () => {
   it('is mapped shared where it was made so, and shows its pages where those are', () => {
-    expect(memfdOf(0).mmap(0, PAGE, MAP.SHARED)).toBe(-ERRNO.ENODEV);
+    expect(memfdOf(0).mmap(0, MAP.SHARED)).toBe(-ERRNO.ENODEV);
     const closed = memfdOf(MMAP);
-    expect(closed.mmap(0, PAGE, MAP.PRIVATE)).toBe(-ERRNO.EINVAL);
+    expect(closed.mmap(0, MAP.PRIVATE)).toBe(-ERRNO.EINVAL);
     // Behind every address is the end of the file.
-    const nothing = closed.mmap(PAGE, PAGE, MAP.SHARED);
+    const nothing = closed.mmap(PAGE, MAP.SHARED);
     expect(nothing).toMatchObject({ offset: PAGE, guarded: true });
     expect((nothing as { backing: { size(): number } }).backing.size()).toBe(0);
     const shared = memfdOf(MMAP | INIT_SHARED);
-    const shown = shared.mmap(PAGE, PAGE, MAP.SHARED) as { backing: unknown };
+    const shown = shared.mmap(PAGE, MAP.SHARED) as { backing: unknown };
     expect(shown).toMatchObject({ offset: PAGE, guarded: true });
     expect([shown.backing === shared.backing, shared.backing.size(), shared.size]).toEqual([true, 4 * PAGE, 4 * PAGE]);
     expect([memfdOf(0).mappable, closed.mappable, memfdOf(INIT_SHARED).mappable]).toEqual([false, true, false]);
@@ -27,12 +27,12 @@ describe('a guest_memfd', () => {
   it('is gone with its descriptor, unless something maps it', () => {
     const [first, second] = [memfdOf(MMAP), memfdOf(MMAP)];
     expect([first.closed, second.closed]).toEqual([false, false]);
-    second.mmap(0, PAGE, MAP.SHARED);
+    second.mmap(0, MAP.SHARED);
     first.released();
     second.released();
     expect([first.closed, second.closed]).toEqual([true, false]);
     const refused = memfdOf(MMAP);
-    refused.mmap(0, PAGE, MAP.PRIVATE);
+    refused.mmap(0, MAP.PRIVATE);
     refused.released();
     expect(refused.closed).toBe(true);
   });

@@ -151,6 +151,9 @@ describe('kvm_run and what a run leaves in it', () => {
     expect(calls.mprotect(hva + PAGE, PAGE, PROT.NONE)).toBe(0);
     load([spin], { gpa: PAGE - 8, size: 16 });
     expect(calls.run(cpu, 0)).toBe(-EFAULT);
+    // Nobody writes it.
+    expect([calls.mprotect(hva + PAGE, PAGE, PROT.READ), calls.run(cpu, 0)]).toEqual([0, -EINTR]);
+    expect(calls.mprotect(hva + PAGE, PAGE, PROT.NONE)).toBe(0);
     load([spin], { gpa: PAGE - 8, size: 8 });
     expect(calls.run(cpu, 0)).toBe(-EINTR);
     // Without a slot KVM is to emulate it, and can't.
@@ -274,7 +277,8 @@ describe('kvm_run and what a run leaves in it', () => {
 
   it('is shown where mmap(2) finds it, and a ring where there is one', () => {
     const { calls, fd, cpu } = machine();
-    const show = (of: number, page: number): number => calls.mmap(PAGE, RW, MAP.SHARED, of, page * PAGE, 0, 0);
+    const show = (of: number, page: number, pages = 1): number =>
+      calls.mmap(pages * PAGE, RW, MAP.SHARED, of, page * PAGE, 0, 0);
     const RING_PAGE = 64;
     expect(calls.readMemory(show(cpu, RING_PAGE), new Uint8Array(1))).toBe(-EFAULT);
     // All vCPUs of a VM have one page of coalesced stores.
@@ -283,12 +287,24 @@ describe('kvm_run and what a run leaves in it', () => {
     calls.writeMemory(mine + 100, Uint8Array.of(7));
     const back = new Uint8Array(1);
     expect([calls.readMemory(theirs + 100, back), back[0]]).toEqual([1, 7]);
+    // Nothing comes behind it.
+    const two = new Uint8Array(2 * PAGE);
+    expect([calls.readMemory(show(other, 2, 2), two), two[100]]).toEqual([PAGE, 7]);
     calls.writeMemory(show(cpu, 1), Uint8Array.of(8));
     expect([calls.readMemory(show(other, 1), back), back[0]]).toEqual([1, 0]);
     const ringed = calls.createVm(calls.openKvm(), 0);
-    expect(calls.enableCap(ringed, CAP.DIRTY_LOG_RING, 0, [PAGE])).toBe(0);
+    expect(calls.enableCap(ringed, CAP.DIRTY_LOG_RING, 0, [2 * PAGE])).toBe(0);
     const withRing = calls.createVcpu(ringed, 0);
-    expect(calls.readMemory(show(withRing, RING_PAGE), new Uint8Array(PAGE))).toBe(PAGE);
+    expect(calls.writeMemory(show(withRing, RING_PAGE, 2) + PAGE, Uint8Array.of(9))).toBe(1);
+    const bytesAt = (page: number): unknown[] => [
+      calls.readMemory(show(withRing, page), two.subarray(0, PAGE)),
+      two[0],
+    ];
+    expect([bytesAt(RING_PAGE), bytesAt(RING_PAGE + 1)]).toEqual([
+      [PAGE, 0],
+      [PAGE, 9],
+    ]);
+    expect(calls.readMemory(show(withRing, RING_PAGE + 2), two)).toBe(-EFAULT);
   });
 
   it('is an interruption for who kicks a run, or the next one; user space’s own wish to leave is user space’s', async () => {
