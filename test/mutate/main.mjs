@@ -69,6 +69,10 @@ const isSame = (path, file, { location, replacement }) =>
 const isTried = (path, { location: { start }, replacement }) =>
   isSampled(area, path, { line: start.line - 1, column: start.column - 1 }, replacement);
 
+/** A loop without end that keeps what it makes ends the process that tries it. */
+const endsAll = ({ status, statusReason = '' }) =>
+  status === 'RuntimeError' && statusReason.startsWith('Test runner crashed');
+
 const LEFT_OUT = ['Ignored', 'CompileError'];
 const { files } = JSON.parse(readFileSync(report, 'utf8'));
 let [noticed, endless, same, all] = [0, 0, 0, 0];
@@ -76,8 +80,9 @@ for (const [path, file] of Object.entries(files)) {
   for (const mutant of file.mutants.filter((one) => !LEFT_OUT.includes(one.status) && isTried(path, one))) {
     const { status, location, replacement } = mutant;
     all++;
-    if (status === 'Timeout') endless++;
-    if (status === 'Killed' || status === 'Timeout') noticed++;
+    const isEndless = status === 'Timeout' || endsAll(mutant);
+    if (isEndless) endless++;
+    if (status === 'Killed' || isEndless) noticed++;
     else if (isSame(path, file, mutant)) same++;
     else console.log(`${status}: ${path}:${location.start.line}: ${textOf(file, location)} as ${replacement}`);
   }
