@@ -82,8 +82,6 @@ interface GuestExecution {
   translate?(address: number, size: number, write: boolean): number;
   /** The guest loaded from a page of a slot, or stored to it; by default a store makes the page dirty. */
   pageAccessed?(slot: EmulatedMemslot, gfn: number, write: boolean): void;
-  /** What a guest sees that accesses an address without memory on an architecture without MMIO exits. */
-  missingMemory?(gpa: number): GuestFault;
   /** The guest's instruction at an address, if it is a load or store. A fault of the fetch is a GuestFault, thrown. */
   guestCode?(address: number): GuestInstruction | undefined;
   /**

@@ -431,8 +431,6 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   }
 
   #mmio(gpa: number, bytes: Uint8Array, write: boolean): Outcome {
-    const missing = this.arch.missingMemory?.(gpa);
-    if (missing !== undefined) throw missing;
     if (bytes.length > MMIO_BYTES) {
       const rest = (): Outcome => this.#mmio(gpa + MMIO_BYTES, bytes.subarray(MMIO_BYTES), write);
       return this.#chain(this.#mmio(gpa, bytes.subarray(0, MMIO_BYTES), write), rest);

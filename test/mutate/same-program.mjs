@@ -1134,6 +1134,12 @@ export const SAME_PROGRAM = [
   {
     file: 'lib/arch/s390x/emulated/logical-access.ts',
     code: 'done + length < size && !this.#fetchRun(data, done + length, size)',
+    as: 'true',
+    why: 'the quick way for frames that follow one another: page by page comes to the same',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/logical-access.ts',
+    code: 'done + length < size && !this.#fetchRun(data, done + length, size)',
     as: 'done + length < size || !this.#fetchRun(data, done + length, size)',
     why: 'the quick way for frames that follow one another: page by page comes to the same',
   },
@@ -1181,6 +1187,12 @@ export const SAME_PROGRAM = [
     code: 'this.#key === 0 && storage.move(pfn, offset, data, at, length, this.#store) === 0',
     as: 'false',
     why: 'the quick way where no key is asked for: the careful one comes to the same',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/logical-access.ts',
+    code: 'offset + size - done',
+    as: 'offset + size + done',
+    why: 'what is more than is wanted is cut off',
   },
   {
     file: 'lib/arch/s390x/emulated/logical-access.ts',
@@ -2665,6 +2677,19 @@ export const SAME_PROGRAM = [
     code: 'i < end',
     as: 'i <= end',
     why: 'the next segment begins where it does, however far was looked',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/run.ts',
+    code: "'fetch'",
+    as: '""',
+    why: 'whether it is a store is all that is looked at',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/vcpu-state.ts',
+    line: 'this.cpu.cr[n] = run',
+    code: 'n < 32',
+    as: 'n <= 32',
+    why: 'outside of an array nothing is stored',
   },
   {
     file: 'lib/arch/s390x/emulated/vcpu-state.ts',

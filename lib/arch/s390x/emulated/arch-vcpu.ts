@@ -1,11 +1,11 @@
 import type { ArchVcpu } from '../../../emulated/arch-state.ts';
-import type { GuestFault, GuestResult } from '../../../emulated/guest.ts';
+import type { GuestResult } from '../../../emulated/guest.ts';
 import { preFault } from '../../../emulated/pre-fault.ts';
 import type { EmulatedVcpu } from '../../../emulated/vcpu.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
-import { type DatFacilities, PGM_ADDRESSING } from '../model/index.ts';
+import type { DatFacilities } from '../model/index.ts';
 import { executeInstruction } from './instructions.ts';
-import { beforeRun, programInterruption, translateGuestAccess } from './run.ts';
+import { beforeRun, translateGuestAccess } from './run.ts';
 import { S390xVcpu } from './vcpu-state.ts';
 import type { S390xVm } from './vm-state.ts';
 
@@ -60,9 +60,5 @@ export class S390xArchVcpu implements ArchVcpu {
 
   instruction(name: string, operands: readonly bigint[]): GuestResult | 'retry' {
     return executeInstruction(this.vm, this.state, name, operands);
-  }
-
-  missingMemory(gpa: number): GuestFault {
-    return programInterruption(PGM_ADDRESSING, gpa);
   }
 }

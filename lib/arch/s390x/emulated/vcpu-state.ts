@@ -154,7 +154,8 @@ export class S390xVcpu {
   }
 
   #storeControlRegisters(): void {
-    for (let n = 0; n < 32; n++) this.#run.setUint32(KVM_RUN_S390X.crs + 4 * n, this.cpu.cr[n]!);
+    const run = this.#run;
+    for (const [n, half] of this.cpu.cr.entries()) run.setUint32(KVM_RUN_S390X.crs + 4 * n, half);
   }
 
   /** KVM_S390_NORMAL_RESET: pending interruptions go, the vCPU stops. */

@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { type GuestFault, load, spin } from '../../../../../lib/emulated/guest.ts';
+import { type GuestFault, type GuestProgram, load, spin } from '../../../../../lib/emulated/guest.ts';
 import { PROT } from '../../../../../lib/uapi/flags.ts';
-import { results } from './guest-machine.ts';
+import { addUnmapped, results } from './guest-machine.ts';
 import { Machine, MIB, REAL64 } from './machine.ts';
 
-const [ENOENT, EFAULT, EINVAL, ENOTTY] = [-2, -14, -22, -25];
+const [ENOENT, EINTR, EFAULT, EINVAL, ENOTTY] = [-2, -4, -14, -22, -25];
 
 // Measured on a real 7.2.12: whole ranges, holes, and what is half in a slot.
 describe('PRE_FAULT_MEMORY', () => {
@@ -41,14 +41,27 @@ describe('PRE_FAULT_MEMORY', () => {
   });
 });
 
-it('a guest meets an addressing exception where there is no memory', () => {
-  const { found } = results(REAL64, function* (push) {
-    try {
-      yield load(0x5000_0000, 4);
-    } catch (fault) {
-      push([(fault as GuestFault).code, (fault as GuestFault).message]);
-    }
-    yield spin;
+describe('a guest meets an addressing exception', () => {
+  const guest = (address: number) =>
+    function* (push: (value: unknown) => void): GuestProgram {
+      try {
+        yield load(address, 4);
+      } catch (fault) {
+        push([(fault as GuestFault).code, (fault as GuestFault).message]);
+      }
+      yield spin;
+    };
+
+  it('where there is no memory', () => {
+    const { found } = results(REAL64, guest(0x5000_0000));
+    expect(found).toEqual([[5, 'addressing exception at 0x50000000']]);
   });
-  expect(found).toEqual([[5, 'addressing exception at 0x50000000']]);
+
+  it('where there is none any more when it tries again', () => {
+    const { machine, found } = results(REAL64, guest(4 * MIB), { before: addUnmapped });
+    const { kernel, vcpu } = machine;
+    expect([kernel.run(vcpu, 0), found]).toEqual([EFAULT, []]);
+    expect(machine.slot(1, 0, 0, 0)).toBe(0);
+    expect([kernel.run(vcpu, 0), found]).toEqual([EINTR, [[5, 'addressing exception at 0x400000']]]);
+  });
 });

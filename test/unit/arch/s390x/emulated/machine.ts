@@ -25,6 +25,8 @@ export class Machine {
   readonly vm: number;
   readonly vcpu: number;
   readonly hva: number;
+  /** Where kvm_run is mapped. */
+  readonly runHva: number;
   readonly run: DataView;
   slots = 0;
 
@@ -35,8 +37,8 @@ export class Machine {
     if (options.cmma === true) expect(this.kernel.setDeviceAttr(this.vm, 0, 0, null)).toBe(0);
     this.hva = this.map(8 * MIB);
     this.vcpu = this.kernel.createVcpu(this.vm, 0);
-    const run = this.kernel.mmap(4096, PROT.READ | PROT.WRITE, MAP.SHARED, this.vcpu, 0, 0, 0);
-    this.run = new DataView(this.kernel.view(run, 4096) as ArrayBuffer);
+    this.runHva = this.kernel.mmap(4096, PROT.READ | PROT.WRITE, MAP.SHARED, this.vcpu, 0, 0, 0);
+    this.run = new DataView(this.kernel.view(this.runHva, 4096) as ArrayBuffer);
   }
 
   map(length: number): number {

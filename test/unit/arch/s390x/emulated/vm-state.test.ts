@@ -1,4 +1,5 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { S390xVm } from '../../../../../lib/arch/s390x/emulated/vm-state.ts';
 import { CAP } from '../../../../../lib/uapi/capabilities.ts';
 import { LOG, Machine, MIB } from './machine.ts';
 
@@ -92,6 +93,20 @@ it('7.0: what user space does to memory is noted in each slot that shows it', ()
     [0x10, 0x16, 0x16, 0x10],
     [0x10, 0x10, 0x10, 0x10],
   ]);
+});
+
+it('7.0: a VM that is gone is told nothing more of memory', () => {
+  const { machine, hva } = withSlot('7.0');
+  const { kernel } = machine;
+  const touched = vi.spyOn(S390xVm.prototype, 'touched');
+  onTestFinished(() => touched.mockRestore());
+  kernel.writeMemory(hva, Uint8Array.of(1));
+  expect(touched).toHaveBeenCalledTimes(1);
+  for (const fd of [machine.vcpu, machine.vm]) expect(kernel.close(fd)).toBe(0);
+  // What is mapped of the vCPU still holds it.
+  expect(kernel.munmap(machine.runHva, 4096)).toBe(0);
+  kernel.writeMemory(hva, Uint8Array.of(2));
+  expect(touched).toHaveBeenCalledTimes(1);
 });
 
 it('an interrupt controller is made by a capability, and only then has user space anything to make of it', () => {
