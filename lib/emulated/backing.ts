@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readFileSync, readSync, statfsSync, writeSync } from 'node:fs';
 import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { PageSet } from '../memory/page-set.ts';
 import { ERRNO } from '../uapi/errno.ts';
@@ -174,6 +174,7 @@ export class FileBacking implements Backing {
   static source(fd: number, offset: number, pageSize: number, { prot, flags }: MapRequest): MapSource | number {
     const mode = accessMode(fd);
     if (mode === undefined) return -ERRNO.EBADF;
+    if ((flags & MAP.HUGETLB) !== 0 && statfsSync(`/dev/fd/${fd}`).type !== HUGETLBFS_MAGIC) return -ERRNO.EINVAL;
     if (!fstatSync(fd).isFile()) return -ERRNO.ENODEV;
     const isPrivate = (flags & MAP.PRIVATE) !== 0;
     const readOnly = mode === 'read' && !isPrivate;
@@ -270,6 +271,9 @@ export class PrivateBacking implements Backing {
     if (this.#from.kind === 'file') this.#from.release();
   }
 }
+
+/** linux/magic.h */
+const HUGETLBFS_MAGIC = 0x9584_58f6;
 
 /** How a descriptor was opened; undefined when it is none. */
 function accessMode(fd: number): 'read' | 'write' | 'both' | undefined {

@@ -11,6 +11,8 @@ export interface OpenFile {
   readonly kind: 'kvm' | 'vm' | 'vcpu' | 'eventfd' | 'memfd' | 'guest_memfd' | 'htab' | 'userfaultfd';
   read?(into: Uint8Array): number;
   write?(from: Uint8Array): number;
+  /** Its pages are huge ones: nothing else is mapped with MAP_HUGETLB. */
+  readonly isHuge?: boolean;
   /** The memory that mmap at `offset` shows, or −errno. */
   mmap?(offset: number, flags: number): MapSource | number;
   /** fallocate(2) of what has pages to make or take away; the range has been looked at. */
@@ -92,10 +94,12 @@ const MFD_HUGETLB = 4;
 /** A memfd of fixed size. Its last page is there as a whole, and keeps what is written behind the end. */
 export class EmulatedMemfd implements OpenFile {
   readonly kind = 'memfd';
+  readonly isHuge: boolean;
   readonly #backing: MemoryBacking;
 
   constructor(size: number, flags: number, pageSize: number) {
-    const unit = (flags & MFD_HUGETLB) === 0 ? pageSize : HUGE_PAGE;
+    this.isHuge = (flags & MFD_HUGETLB) !== 0;
+    const unit = this.isHuge ? HUGE_PAGE : pageSize;
     this.#backing = new MemoryBacking(Math.ceil(size / unit) * unit, unit);
   }
 

@@ -76,7 +76,10 @@ export class EmulatedProcess {
     if (fd < -1 || offset % this.pageSize !== 0) return -ERRNO.EINVAL;
     if (fd === -1 || (request.flags & MAP.ANONYMOUS) !== 0) return undefined;
     const file = this.files.get(fd);
-    if (file !== undefined) return file.mmap?.(offset, request.flags) ?? -ERRNO.ENODEV;
+    if (file !== undefined) {
+      if ((request.flags & MAP.HUGETLB) !== 0 && file.isHuge !== true) return -ERRNO.EINVAL;
+      return file.mmap?.(offset, request.flags) ?? -ERRNO.ENODEV;
+    }
     return FileBacking.source(fd, offset, this.pageSize, request);
   }
 

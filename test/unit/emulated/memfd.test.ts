@@ -1,4 +1,5 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { closeSync, openSync } from 'node:fs';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { EmulatedKernel, ERRNO, type KvmCalls, loadNative, MADV, MAP, PROT } from '../../../lib/raw.ts';
 
 const addon = loadNative();
@@ -25,6 +26,19 @@ describe.each(kernels)('a memfd on %s', (_name, calls) => {
     ]);
     expect([made(0n, MFD_HUGETLB), made(HUGE, MFD_HUGETLB)]).toEqual([0, 0]);
     expect([made(HUGE + 4096n, MFD_HUGETLB), made(4096n, MFD_HUGETLB)]).toEqual([-ERRNO.EINVAL, -ERRNO.EINVAL]);
+  });
+
+  it('is not mapped with huge pages unless it has them, nor is anything else', () => {
+    const file = openSync(process.execPath, 'r');
+    onTestFinished(() => closeSync(file));
+    const closed = 0x7fff_fff0;
+    const fds = [calls.memfdCreate('small', 2n * HUGE, 0), calls.eventfd(0), file, closed];
+    for (const sharing of [MAP.SHARED, MAP.PRIVATE]) {
+      const mapped = fds.map((fd) => calls.mmap(HUGE, PROT.READ, sharing | MAP.HUGETLB, fd, 0, 0, 0));
+      expect(mapped).toEqual([-ERRNO.EINVAL, -ERRNO.EINVAL, -ERRNO.EINVAL, -ERRNO.EBADF]);
+    }
+    expect(calls.mmap(HUGE, PROT.READ, MAP.SHARED | MAP.HUGETLB, fds[0]!, 4096, 0, 0)).toBe(-ERRNO.EINVAL);
+    for (const fd of fds.slice(0, 2)) calls.close(fd);
   });
 
   it('has its last page as a whole, which keeps what is written behind the end', () => {
