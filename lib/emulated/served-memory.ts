@@ -285,7 +285,7 @@ export class ServedMemory {
 
   /** The bytes of a page; undefined where they are zeros, or a file's. */
   #contents({ backing, offset }: PlaceInBacking, unit: number): Uint8Array | undefined {
-    if (backing.kind === 'file' || !backing.hasBytes(offset)) return undefined;
+    if (!backing.hasBytes(offset)) return undefined;
     const window = backing.window(offset);
     const at = offset % VIEW_WINDOW;
     const words = new BigUint64Array(window, at, unit / 8);

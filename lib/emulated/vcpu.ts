@@ -373,7 +373,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     const isSplit = write && by === 'guest' && fragments.length > 1 && !this.vm.machine.emulatesGuestCode;
     const faulting = isSplit ? fragments.find((fragment) => this.#faults(fragment, write)) : undefined;
     if (faulting !== undefined) {
-      return this.#leave(this.#memoryFault(faulting.gpa, faulting.bytes, write), fragments, write, by);
+      return this.#leave(this.#memoryFault(faulting.gpa, faulting.bytes, write, by), fragments, write, by);
     }
     for (let fragment = fragments[0]; fragment !== undefined; fragment = fragments[0]) {
       const outcome = this.#move(fragment, write, by);
@@ -407,7 +407,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
       return this.#mmio(gpa, bytes, write);
     }
     const moved = slot && (byGuest ? vm.moveGuest(slot, gpa, bytes, write) : vm.moveHost(slot, gpa, bytes, write));
-    if (slot === undefined || moved !== bytes.length) return this.#memoryFault(gpa, bytes, write);
+    if (slot === undefined || moved !== bytes.length) return this.#memoryFault(gpa, bytes, write, by);
     this.#accessed(slot, gfn, write);
     return 'continue';
   }
@@ -422,7 +422,8 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     const gfn = Math.floor(gpa / vm.pageSize);
     const slot = vm.usableSlot(gfn);
     if (slot === undefined) return vm.isPrivate(gfn);
-    return !this.#isDevice(slot, write) && !vm.hasGuestPage(slot, gfn, write);
+    if (this.#isDevice(slot, write)) return false;
+    return !vm.hasGuestPage(slot, gfn, write) || vm.mustWait(slot, gfn, write, 'guest');
   }
 
   #accessed(slot: EmulatedMemslot, gfn: number, write: boolean): void {
@@ -531,12 +532,16 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   }
 
   /** A page that the slot promises and the host doesn't have. One that is missing in a guest_memfd is described. */
-  #memoryFault(gpa: number, bytes: Uint8Array, write: boolean): Outcome {
+  #memoryFault(gpa: number, bytes: Uint8Array, write: boolean, by: Accessor): Outcome {
     const { vm } = this;
-    this.#page = vm.waits(gpa, write);
+    this.#page = vm.waits(gpa, write, by);
     if (this.#page !== undefined) return 'wait';
     if (this.vm.machine.emulatesGuestCode) return this.#mmio(gpa, bytes, write);
-    const gfn = Math.floor(gpa / vm.pageSize);
+    return this.#missing(Math.floor(gpa / vm.pageSize));
+  }
+
+  #missing(gfn: number): number {
+    const { vm } = this;
     if (!vm.isGuestMemfds(vm.usableSlot(gfn), gfn)) return -ERRNO.EFAULT;
     const { memory_fault } = KVM_RUN;
     this.#setU64(memory_fault.flags, BigInt(vm.isPrivate(gfn) ? MEMORY_EXIT_FLAG.PRIVATE : 0));
@@ -553,11 +558,13 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     if (code === undefined || arch.noCode === undefined) return 'continue';
     for (let gfn = Math.floor(code.gpa / vm.pageSize); gfn * vm.pageSize < code.gpa + code.size; gfn++) {
       const slot = vm.usableSlot(gfn);
-      if (slot !== undefined && vm.hasGuestPage(slot, gfn, false)) continue;
-      const isThere = slot !== undefined || vm.isPrivate(gfn);
-      if (isThere && !this.vm.machine.emulatesGuestCode) {
-        return this.#memoryFault(gfn * vm.pageSize, new Uint8Array(0), false);
+      if (slot !== undefined && vm.hasGuestPage(slot, gfn, false)) {
+        this.#page = vm.waits(gfn * vm.pageSize, false, 'guest');
+        if (this.#page !== undefined) return 'wait';
+        continue;
       }
+      const isThere = slot !== undefined || vm.isPrivate(gfn);
+      if (isThere && !this.vm.machine.emulatesGuestCode) return this.#missing(gfn);
       this.#pending = () => this.#refetch();
       return this.#exit(arch.noCode(again));
     }

@@ -22,6 +22,7 @@ import { Irqfds } from './irqfds.ts';
 import type { Machine, VmType } from './machine.ts';
 import { type BoundPages, EmulatedMemslot, MemslotSet } from './memslots.ts';
 import type { OpenFile } from './open-file.ts';
+import type { Accessor } from './step.ts';
 
 const U64 = 1n << 64n;
 
@@ -239,13 +240,20 @@ export class EmulatedVm<Arch extends ArchVm = ArchVm> implements OpenFile, MmuNo
   }
 
   /** Where an access has to wait for a page that a userfaultfd is to bring: until it may be tried again. */
-  waits(gpa: number, write: boolean): Promise<void> | undefined {
+  waits(gpa: number, write: boolean, by: Accessor): Promise<void> | undefined {
     const gfn = Math.floor(gpa / this.pageSize);
     const slot = this.usableSlot(gfn);
+    if (slot === undefined || !this.mustWait(slot, gfn, write, by)) return undefined;
     const { served } = this.memory;
-    if (slot === undefined || served.isIdle) return undefined;
     const page = this.hostAddress(slot, gfn);
-    return served.fault(page, write) ? new Promise((wake) => served.whenWoken(page, wake)) : undefined;
+    served.fault(page, write);
+    return new Promise((wake) => served.whenWoken(page, wake));
+  }
+
+  /** Whether that is so of a page of a slot; nobody hears of it. */
+  mustWait(slot: EmulatedMemslot, gfn: number, write: boolean, by: Accessor): boolean {
+    if (!this.memory.served.isServing || (by === 'guest' && this.#guestPages(slot, gfn) !== undefined)) return false;
+    return this.memory.whyNot(this.hostAddress(slot, gfn), write) === -ERRNO.EAGAIN;
   }
 
   /** The same with the memory at user space's address, whatever the guest has there. */

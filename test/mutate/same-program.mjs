@@ -1791,6 +1791,26 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/emulated/memslots.ts',
+    code: 'last.baseGfn + last.npages',
+    as: 'last.baseGfn - last.npages',
+    why: 'the slot that was found last is remembered for speed: it is looked for again',
+  },
+  {
+    file: 'lib/emulated/memslots.ts',
+    line: 'this.#last = slot',
+    code: 'slot !== undefined',
+    as: 'true',
+    why: 'the slot that was found last is remembered for speed: it is looked for again',
+  },
+  {
+    file: 'lib/emulated/served-memory.ts',
+    line: "return 'missing'",
+    code: "'missing'",
+    as: '""',
+    why: 'a page for which somebody waits is missing where it is not protected',
+  },
+  {
+    file: 'lib/emulated/memslots.ts',
     line: 'this.#last = slot',
     code: 'slot !== undefined',
     as: 'false',
@@ -2075,6 +2095,12 @@ export const SAME_PROGRAM = [
     code: 'at + UFFD_MSG.event',
     as: 'at - UFFD_MSG.event',
     why: 'it is the first member: 0',
+  },
+  {
+    file: 'lib/emulated/vcpu.ts',
+    code: 'fragments.length > 1',
+    as: 'true',
+    why: 'the quick way for a store to one page: what faults there changes nothing before',
   },
   {
     file: 'lib/emulated/vcpu.ts',

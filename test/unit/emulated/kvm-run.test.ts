@@ -388,6 +388,19 @@ describe('kvm_run and what a run leaves in it', () => {
     expect([calls.run(cpu, 0), calls.run(cpu, 0), run.getUint16(34, true)]).toEqual([-EINTR, 0, 2]);
   });
 
+  it('is an interruption where somebody stops the very first one while it is under way', () => {
+    const { calls, cpu, exit } = machine();
+    calls.loadGuest(
+      cpu,
+      (function* (): GuestProgram {
+        calls.stop(cpu);
+        yield operation.out(1, 1, 1n);
+      })(),
+    );
+    expect([calls.run(cpu, 0), exit()]).toEqual([0, EXIT.IO]);
+    expect([calls.run(cpu, 0), calls.run(cpu, 0), exit()]).toEqual([-EINTR, 0, EXIT.HLT]);
+  });
+
   it('comes after a thousand operations at a time, between which others have their turn', async () => {
     const { calls, cpu, run, map, slot, exit } = machine();
     slot(0, 0, 1, map(1));
@@ -443,6 +456,30 @@ describe('kvm_run and what a run leaves in it', () => {
     expect([calls.run(cpu, 0), rung(), calls.run(cpu, 0), rung()]).toEqual([-EFAULT, 2n, -EFAULT, 0n]);
     expect(calls.mprotect(hva + PAGE, PAGE, RW)).toBe(0);
     expect([calls.run(cpu, 0), exit(), rung()]).toEqual([0, EXIT.HLT, 2n]);
+  });
+
+  it('is a store to memory where a string goes there, and a load where it comes from there', () => {
+    const { machine: facts } = x86_64Architecture(parseRelease('6.12'));
+    const vm = new EmulatedVm(facts, new EmulatedHostMemory(PAGE), facts.vmTypes[0]!, () => ({}));
+    const asked: unknown[] = [];
+    const translate = (...access: [address: number, size: number, write: boolean]): number => {
+      asked.push(access);
+      return access[0];
+    };
+    const vcpu = new EmulatedVcpu(vm, 0, () => ({ setMpState: () => 0, exitsOnHalt: true, translate }));
+    vcpu.load(
+      (function* (): GuestProgram {
+        yield ins(0x1f0, 2, MMIO_AT, 3);
+        yield outs(0x1f0, 2, MMIO_AT, 1);
+      })(),
+    );
+    // In, to the device, from the device, out.
+    for (const reason of [EXIT.IO, EXIT.MMIO, EXIT.MMIO, EXIT.IO, EXIT.HLT])
+      expect([vcpu.run(0), vcpu.area.view.getUint32(8, true)]).toEqual([0, reason]);
+    expect(asked).toEqual([
+      [MMIO_AT, 6, true],
+      [MMIO_AT, 2, false],
+    ]);
   });
 
   it('is the program’s where it faults behind an exit', () => {

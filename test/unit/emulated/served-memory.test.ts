@@ -318,6 +318,25 @@ describe('protected pages', () => {
     served.discarded(at(4), at(6), false);
     expect([protectedOf(), writtenIn(1, 5)]).toEqual([[1, 2, 3], [4]]);
   });
+
+  it('that are huge and given back in part are as they are then', () => {
+    served.register(mine, HUGE_BASE, HUGE_BASE + 2 * HUGE, WP, TRACKS);
+    const bytes = new Uint8Array(huge.window(0));
+    bytes.fill(7, 0, 2 * HUGE);
+    served.protect(HUGE_BASE, HUGE_BASE + 2 * HUGE, true);
+    bytes.fill(0, PAGE, 2 * HUGE - PAGE);
+    const written: number[] = [];
+    const tell = (page: number): void => void written.push(page);
+    served.discarded(HUGE_BASE + PAGE, HUGE_BASE + 2 * HUGE - PAGE, true);
+    served.written(HUGE_BASE, HUGE_BASE + 2 * HUGE, false, false, tell);
+    expect(written).toEqual([]);
+  });
+
+  it('make nothing of memory that nobody has touched', () => {
+    served.register(mine, at(0), at(8), MISSING | WP, TRACKS);
+    served.protect(at(0), at(8), true);
+    expect([served.isPresent(at(1)), writtenIn(0, 8), memory.hasBytes(0)]).toEqual([false, [], false]);
+  });
 });
 
 describe('pages that were written', () => {

@@ -3,11 +3,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import { spin, store } from '../../../lib/emulated/guest.ts';
-import { ERRNO, MAP } from '../../../lib/raw.ts';
+import { type GuestCode, type GuestOp, type GuestProgram, outs, spin, store } from '../../../lib/emulated/guest.ts';
+import { ERRNO, MAP, PROT } from '../../../lib/raw.ts';
+import { MEMORY_ATTRIBUTE_PRIVATE, VM_TYPE } from '../../../lib/uapi/flags.ts';
 import { requestNumber } from '../../../lib/uapi/requests.ts';
-import { UFFD_FEATURE, UFFDIO_COPY_MODE, UFFDIO_REGISTER_MODE } from '../../../lib/uapi/userfaultfd.ts';
-import { fd, HUGE, kernel, makeKernels, map, open, PAGE, RW, uffd } from './uffd-kernel.ts';
+import {
+  UFFD_FEATURE,
+  UFFD_MSG,
+  UFFD_PAGEFAULT_FLAG,
+  UFFDIO_COPY_MODE,
+  UFFDIO_REGISTER_MODE,
+} from '../../../lib/uapi/userfaultfd.ts';
+import { fd, HUGE, kernel, makeKernels, map, open, PAGE, RW, uffd, useKernel } from './uffd-kernel.ts';
 
 const { MISSING, MINOR, WP } = UFFDIO_REGISTER_MODE;
 const { EDEADLK, EFAULT } = ERRNO;
@@ -146,6 +153,75 @@ it('a guest that waits for a page, wherever in it, goes on when that page is the
   expect(uffd.uffdZeropage(fd, hva + PAGE, PAGE, 0)).toBe(PAGE);
   expect(await Promise.race([run, setTimeout(5000, 'never')])).toBe(0);
   expect(done).toEqual(['stored']);
+});
+
+describe('a guest', () => {
+  /** What is told of a fault: its address, and whether it is a store's. */
+  const told = (): unknown[] => {
+    const message = new DataView(new ArrayBuffer(UFFD_MSG.structSize));
+    const { flags, address } = UFFD_MSG.pagefault;
+    if (kernel.read(fd, new Uint8Array(message.buffer)) !== UFFD_MSG.structSize) return [];
+    const isStore = message.getBigUint64(flags, true) === BigInt(UFFD_PAGEFAULT_FLAG.WRITE);
+    return [Number(message.getBigUint64(address, true)), isStore];
+  };
+  const executing = function* (...ops: readonly GuestOp[]): GuestProgram {
+    yield* ops;
+  };
+  /** One that executes operations, in a VM with 4 pages. */
+  const guestOf = (program: readonly GuestOp[], code?: GuestCode, type = 0) => {
+    const vm = kernel.createVm(kernel.openKvm(), type);
+    const hva = map(4 * PAGE);
+    expect(kernel.setUserMemoryRegion(vm, 0, 0, 0, 4 * PAGE, hva)).toBe(0);
+    const vcpu = kernel.createVcpu(vm, 0);
+    kernel.loadGuest(vcpu, executing(...program), code);
+    return { vm, hva, vcpu };
+  };
+  const turns = async (): Promise<void> => {
+    for (let turn = 0; turn < 3; turn++) await new Promise((turned) => setImmediate(turned));
+  };
+  const bring = (hva: number): number => uffd.uffdZeropage(fd, hva, PAGE, 0);
+
+  it('stores nothing to a page while it waits for the next one', async () => {
+    const { hva, vcpu } = guestOf([store(2 * PAGE - 2, 4, 0x0403_0201n)]);
+    expect(uffd.uffdRegister(fd, hva + 2 * PAGE, PAGE, MISSING)).toBe(0);
+    const run = kernel.runAsync(vcpu);
+    await turns();
+    const bytes = new Uint8Array(4);
+    expect([kernel.readMemory(hva + 2 * PAGE - 2, bytes), ...bytes.subarray(0, 2)]).toEqual([2, 0, 0]);
+    expect([told(), told()]).toEqual([[hva + 2 * PAGE, true], []]);
+    expect([bring(hva + 2 * PAGE), await run]).toEqual([PAGE, 0]);
+    expect([kernel.readMemory(hva + 2 * PAGE - 2, bytes), ...bytes]).toEqual([4, 1, 2, 3, 4]);
+  });
+
+  it('waits for its code, and executes nothing until it is there', async () => {
+    const { hva, vcpu } = guestOf([store(8, 1, 7n)], { gpa: 2 * PAGE + 8, size: 16 });
+    expect(uffd.uffdRegister(fd, hva + 2 * PAGE, PAGE, MISSING)).toBe(0);
+    const run = kernel.runAsync(vcpu);
+    await turns();
+    const byte = new Uint8Array(1);
+    expect([told(), kernel.readMemory(hva + 8, byte), byte[0]]).toEqual([[hva + 2 * PAGE, false], 1, 0]);
+    expect([bring(hva + 2 * PAGE), await run, kernel.readMemory(hva + 8, byte), byte[0]]).toEqual([PAGE, 0, 1, 7]);
+  });
+
+  it('waits for no page that it may not access', async () => {
+    const { hva, vcpu } = guestOf([store(PAGE, 1, 7n)]);
+    expect(uffd.uffdRegister(fd, hva, 4 * PAGE, MISSING)).toBe(0);
+    expect(kernel.mprotect(hva + PAGE, PAGE, PROT.READ)).toBe(0);
+    expect([await kernel.runAsync(vcpu), told()]).toEqual([-EFAULT, []]);
+  });
+
+  it('waits for no page of user space’s where it has a private one', async () => {
+    useKernel({ arch: 'x86_64', x86_64: { swProtectedVm: true } });
+    const { vm, hva, vcpu } = guestOf([store(PAGE, 1, 7n)], undefined, VM_TYPE.X86_SW_PROTECTED);
+    expect(uffd.uffdRegister(fd, hva, 4 * PAGE, MISSING)).toBe(0);
+    expect(kernel.setMemoryAttributes(vm, PAGE, PAGE, MEMORY_ATTRIBUTE_PRIVATE, 0)).toBe(0);
+    expect([await kernel.runAsync(vcpu), told()]).toEqual([-EFAULT, []]);
+    // KVM itself moves a string, between ports and user space's memory.
+    kernel.loadGuest(vcpu, executing(outs(1, 1, PAGE, 1)));
+    const run = kernel.runAsync(vcpu);
+    await turns();
+    expect([told(), bring(hva + PAGE), await run]).toEqual([[hva + PAGE, false], PAGE, 0]);
+  });
 });
 
 describe('this thread', () => {

@@ -362,7 +362,7 @@ describe('a page that a userfaultfd brings', () => {
     const hva = map(4);
     expect(set(0, [16, 4, hva])).toBe(0);
     const at = 17 * PAGE + 0x808;
-    expect(vm.waits(at, true)).toBeUndefined();
+    expect(vm.waits(at, true, 'guest')).toBeUndefined();
     const faults: unknown[] = [];
     const faulted = (...fault: unknown[]): void => void faults.push(fault);
     memory.served.register({ faulted }, hva, hva + 4 * PAGE, UFFDIO_REGISTER_MODE.MISSING, {
@@ -370,16 +370,16 @@ describe('a page that a userfaultfd brings', () => {
       protectsMissing: false,
     });
     // Where there is no slot, nobody brings anything.
-    expect([vm.waits(5 * PAGE, true), vm.waits(20 * PAGE, true)]).toEqual([undefined, undefined]);
+    expect([vm.waits(5 * PAGE, true, 'guest'), vm.waits(20 * PAGE, true, 'guest')]).toEqual([undefined, undefined]);
     expect(faults).toEqual([]);
     const woken: string[] = [];
-    const wait = vm.waits(at, true)!.then(() => void woken.push('stored'));
+    const wait = vm.waits(at, true, 'guest')!.then(() => void woken.push('stored'));
     expect(faults).toEqual([[hva + PAGE, true, false]]);
     memory.served.wake(hva + 2 * PAGE, hva + 4 * PAGE);
     await Promise.resolve();
     expect(woken).toEqual([]);
     memory.served.brought(hva + PAGE);
-    expect(vm.waits(at, true)).toBeUndefined();
+    expect(vm.waits(at, true, 'guest')).toBeUndefined();
     memory.served.wake(hva + PAGE, hva + 2 * PAGE);
     await wait;
     expect(woken).toEqual(['stored']);
