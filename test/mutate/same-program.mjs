@@ -1025,6 +1025,12 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/arch/s390x/emulated/frame-cache.ts',
+    code: '!readable && !writable',
+    as: '!readable || !writable',
+    why: 'the quick way for memory that is seen directly: the careful one comes to the same',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/frame-cache.ts',
     line: 'const readable =',
     code: 'false',
     as: 'true',

@@ -39,6 +39,11 @@ export class GuestStorage implements AbsoluteMemory {
     if (store || this.states.notesLoads) this.states.accessed(run.slot, pfn, store);
   }
 
+  #makePageTable(run: FrameRun | undefined, slot: EmulatedMemslot, gfn: number): void {
+    if (run === undefined) this.states.makePageTable(this.#vm.hostAddress(slot, gfn));
+    else if (!run.touched) this.#touch(run);
+  }
+
   #touch(run: FrameRun): void {
     run.touched = true;
     this.states.makePageTable(run.hva);
@@ -130,7 +135,7 @@ export class GuestStorage implements AbsoluteMemory {
       this.#vm.memory.canAccess(this.#vm.hostAddress(slot, gfn), store);
     if (!isThere && this.states.collectsStores) return -ERRNO.EFAULT;
     // What its mapping forbids faults nothing in; what the key forbids does.
-    if (isThere && run !== undefined && !run.touched) this.#touch(run);
+    if (isThere) this.#makePageTable(run, slot, gfn);
     const permitted = key === 0 || keyPermits(key, this.states.key(slot, gfn), store);
     return isThere && permitted ? 0 : PGM_PROTECTION;
   }

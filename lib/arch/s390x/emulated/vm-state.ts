@@ -159,7 +159,10 @@ export class S390xVm implements ArchVm, MemoryObserver {
    * included: up to 6.19 those by user space too.
    */
   syncDirtyLog(slot: EmulatedMemslot): void {
-    for (const gfn of this.#own?.takeAllChanged(slot) ?? []) this.#vm.dirtyLog.mark(slot, gfn);
+    if (this.#own !== undefined) {
+      for (const gfn of this.#own.takeAllChanged(slot)) this.#vm.dirtyLog.mark(slot, gfn);
+      return;
+    }
     for (const segment of this.#linkedOf(slot)) {
       const start = Math.max(segment * SEGMENT_PAGES, slot.baseGfn);
       const end = Math.min((segment + 1) * SEGMENT_PAGES, slot.baseGfn + slot.npages);

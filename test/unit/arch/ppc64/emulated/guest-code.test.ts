@@ -332,6 +332,7 @@ it('what scripted guests do with registers is li and mfspr of DSISR and DAR', ()
   for (const [name, ...operands] of [
     ['mtspr', 18n, 1n],
     ['mfspr', 17n],
+    ['mtspr', 19n],
     ['addi', 3n],
   ] as const) {
     let fault: unknown;

@@ -101,6 +101,22 @@ describe.each(['6.12', '7.0'])('a file on %s', (release) => {
   });
 });
 
+it('6.12: user space has a page table for a file that was accessed, also in vain for a key', () => {
+  const keysAfter = (access: (machine: Machine) => unknown): Uint8Array | number => {
+    const { machine } = withFile('6.12');
+    machine.setKeys(0, 0x10);
+    access(machine);
+    machine.setKeys(FRAME + 5, 0x20, 0x30);
+    return machine.keys(FRAME + 5, 2);
+  };
+  const [lost, kept] = [Uint8Array.of(0, 0x30), Uint8Array.of(0x20, 0x30)];
+  expect(keysAfter(() => {})).toEqual(lost);
+  expect(keysAfter((machine) => machine.absoluteRead(AT, 8))).toEqual(kept);
+  const forbidden = (machine: Machine) =>
+    expect(machine.absoluteWrite(AT, 8, { flags: SKEY, key: 1 })).toBe(PROTECTION);
+  expect(keysAfter(forbidden)).toEqual(kept);
+});
+
 it.each(['6.12', '7.0'])('memory that may not be read holds no translation tables, on %s', (release) => {
   const machine = new Machine({ release }).addMemory();
   machine.latch(DAT64, { 0: 0xe0n, 1: BigInt(MIB) });
