@@ -2104,6 +2104,20 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/emulated/vcpu.ts',
+    line: '#failed = false',
+    code: 'false',
+    as: 'true',
+    why: 'it is asked of what is pending alone, of which it was said then',
+  },
+  {
+    file: 'lib/emulated/vcpu.ts',
+    line: "if (outcome !== 'continue') return this.#leave(",
+    code: "outcome !== 'continue'",
+    as: 'true',
+    why: 'the quick way without a closure: what is left of the access is made next, too',
+  },
+  {
+    file: 'lib/emulated/vcpu.ts',
     code: 'fragments.length > 1',
     as: 'true',
     why: 'the quick way for a store to one page: what faults there changes nothing before',

@@ -458,7 +458,7 @@ describe('kvm_run and what a run leaves in it', () => {
     expect([calls.run(cpu, 0), exit(), rung()]).toEqual([0, EXIT.HLT, 2n]);
   });
 
-  it('is a store to memory where a string goes there, and a load where it comes from there', () => {
+  it('asks where memory is once a page: for a store where a string goes there, for a load where it comes from there', () => {
     const { machine: facts } = x86_64Architecture(parseRelease('6.12'));
     const vm = new EmulatedVm(facts, new EmulatedHostMemory(PAGE), facts.vmTypes[0]!, () => ({}));
     const asked: unknown[] = [];
@@ -471,14 +471,17 @@ describe('kvm_run and what a run leaves in it', () => {
       (function* (): GuestProgram {
         yield ins(0x1f0, 2, MMIO_AT, 3);
         yield outs(0x1f0, 2, MMIO_AT, 1);
+        yield operation.load(MMIO_AT + PAGE - 3, 8);
       })(),
     );
-    // In, to the device, from the device, out.
-    for (const reason of [EXIT.IO, EXIT.MMIO, EXIT.MMIO, EXIT.IO, EXIT.HLT])
+    // In, to the device, from the device, out; from two pages of the device.
+    for (const reason of [EXIT.IO, EXIT.MMIO, EXIT.MMIO, EXIT.IO, EXIT.MMIO, EXIT.MMIO, EXIT.HLT])
       expect([vcpu.run(0), vcpu.area.view.getUint32(8, true)]).toEqual([0, reason]);
     expect(asked).toEqual([
       [MMIO_AT, 6, true],
       [MMIO_AT, 2, false],
+      [MMIO_AT + PAGE - 3, 3, false],
+      [MMIO_AT + PAGE, 5, false],
     ]);
   });
 
