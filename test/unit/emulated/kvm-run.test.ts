@@ -425,7 +425,11 @@ describe('kvm_run and what a run leaves in it', () => {
     expect([sofar % 1000, count]).toEqual([999, sofar]);
     // It is over with that.
     expect([run.getUint8(1), exit()]).toEqual([0, EXIT.INTR]);
-    // Also where somebody kicks it between two operations of one turn.
+  });
+
+  it('is an interruption where somebody kicks it between two operations of one turn', () => {
+    const { calls, cpu, run, map, slot, exit } = machine();
+    slot(0, 0, 1, map(1));
     calls.loadGuest(
       cpu,
       (function* (): GuestProgram {
