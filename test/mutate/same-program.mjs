@@ -543,6 +543,12 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/memory/bitmap-loops.ts',
+    code: 'firstWord % GROUP',
+    as: 'firstWord * GROUP',
+    why: 'words before the first are passed over, and groups may begin anywhere',
+  },
+  {
+    file: 'lib/memory/bitmap-loops.ts',
     code: 'length - group',
     as: 'length + group',
     why: 'a word behind the end counts as 0, which ends a run where the end does',
@@ -727,6 +733,13 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/memory/locator.ts',
+    line: 'if (gpa > Number.MAX_SAFE_INTEGER)',
+    code: 'gpa > Number.MAX_SAFE_INTEGER',
+    as: 'false',
+    why: 'as a number it is 2^53 or more, which no window has',
+  },
+  {
+    file: 'lib/memory/locator.ts',
     code: 'new Array<MemoryWindow | undefined>(ranges + 1)',
     as: 'new Array()',
     why: 'what is not there is undefined, too',
@@ -756,6 +769,12 @@ export const SAME_PROGRAM = [
     code: 'done === 0',
     as: 'false',
     why: 'a part of an array that is all of it, which only takes longer',
+  },
+  {
+    file: 'lib/memory/slot-aliases.ts',
+    code: 'page >= first && page < first + npages',
+    as: 'page >= first || page < first + npages',
+    why: 'what is in none of the parts is asked of none',
   },
   {
     file: 'lib/memory/memslots.ts',
@@ -858,6 +877,18 @@ export const SAME_PROGRAM = [
     code: 'this.#whole === undefined',
     as: 'true',
     why: 'pieces are searched or the whole, which have the same',
+  },
+  {
+    file: 'lib/base/range-table.ts',
+    code: 'first < this.#length',
+    as: 'first <= this.#length',
+    why: 'one more piece, which has no ranges: no lookup leads to it',
+  },
+  {
+    file: 'lib/base/range-table.ts',
+    code: 'start >= starts[PIECE - 1]!',
+    as: 'start > starts[PIECE - 1]!',
+    why: 'how full pieces are is a matter of speed',
   },
   {
     file: 'lib/base/range-table.ts',

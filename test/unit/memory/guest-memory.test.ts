@@ -179,6 +179,9 @@ it('a string without an end is one of memory that ends, or of too many bytes', (
   expect(() => space.readCString(UNIT - 8, { maxLength: 8 })).toThrow(/"maxLength"/);
   space.writeU8(UNIT - 1, 0);
   expect(space.readCString(UNIT - 8)).toBe('AAAAAAA');
+  // One of no bytes has its end as well.
+  expect(space.readCString(UNIT - 1)).toBe('');
+  expect(space.readCString(0)).toBe('');
 });
 
 it('of an array that goes while memory is made ready nothing is written, and nothing is read into it', () => {

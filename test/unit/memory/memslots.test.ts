@@ -343,12 +343,17 @@ describe('those who watch memslots', () => {
 });
 
 it('those of a VM that is closed are gone, and let go the memory that they showed', () => {
-  using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+  const kernel = new EmulatedKernel({ arch: 'x86_64' });
+  using kvm = Kvm.open({ calls: kernel });
   const vm = kvm.createVm();
   const [ram, other] = [kvm.mapAnonymous(UNIT), kvm.mapAnonymous(UNIT)];
   vm.memory.addRam(0, ram);
+  // One of memory that only the kernel knows, and one behind it.
+  const [READ_WRITE, PRIVATE_ANONYMOUS] = [3, 0x22];
+  const hva = kernel.mmap(UNIT, READ_WRITE, PRIVATE_ANONYMOUS, -1, 0, 0, 0);
+  vm.setUserMemoryRegion({ slot: 3, guestPhysAddr: 2 * UNIT, memorySize: UNIT, userspaceAddr: hva });
   vm.setUserMemoryRegion({ slot: 7, guestPhysAddr: UNIT, memorySize: UNIT, userspaceAddr: other.hva });
-  expect([vm.memslots.size, ram.pins, other.pins]).toEqual([2, 2, 1]);
+  expect([vm.memslots.size, ram.pins, other.pins]).toEqual([3, 2, 1]);
   vm.close();
   expect([vm.memslots.size, [...vm.memslots], ram.pins, other.pins]).toEqual([0, [], 0, 0]);
 });
