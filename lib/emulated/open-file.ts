@@ -14,7 +14,7 @@ export interface OpenFile {
   /** Its pages are huge ones: nothing else is mapped with MAP_HUGETLB. */
   readonly isHuge?: boolean;
   /** The memory that mmap at `offset` shows, or −errno. */
-  mmap?(offset: number, flags: number): MapSource | number;
+  mmap?(offset: number, flags: number, length: number): MapSource | number;
   /** fallocate(2) of what has pages to make or take away; the range has been looked at. */
   fallocate?(mode: number, offset: number, length: number): number;
   /** Those who wait for the descriptor; absent where that isn't possible. */

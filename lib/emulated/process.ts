@@ -1,6 +1,6 @@
 import type { Hva, U64 } from '../calls/kvm-calls.ts';
 import { ERRNO } from '../uapi/errno.ts';
-import { MAP } from '../uapi/flags.ts';
+import { MAP, PROT } from '../uapi/flags.ts';
 import { FileBacking, type MapRequest, type MapSource } from './backing.ts';
 import { FileTable } from './file-table.ts';
 import { EmulatedHostMemory } from './host-memory.ts';
@@ -73,12 +73,15 @@ export class EmulatedProcess {
 
   /** What mmap is to show: an fd's memory, or anonymous memory for undefined; −errno. */
   #source(request: MapRequest, fd: number, offset: number): MapSource | number | undefined {
+    const { flags, prot, length } = request;
     if (fd < -1 || offset % this.pageSize !== 0) return -ERRNO.EINVAL;
-    if (fd === -1 || (request.flags & MAP.ANONYMOUS) !== 0) return undefined;
+    if (fd === -1 || (flags & MAP.ANONYMOUS) !== 0) return undefined;
     const file = this.files.get(fd);
     if (file !== undefined) {
-      if ((request.flags & MAP.HUGETLB) !== 0 && file.isHuge !== true) return -ERRNO.EINVAL;
-      return file.mmap?.(offset, request.flags) ?? -ERRNO.ENODEV;
+      if ((flags & MAP.HUGETLB) !== 0 && file.isHuge !== true) return -ERRNO.EINVAL;
+      // What no file system has is not executed.
+      if ((prot & PROT.EXEC) !== 0 && file.kind !== 'memfd' && file.kind !== 'kvm') return -ERRNO.EPERM;
+      return file.mmap?.(offset, flags, length) ?? -ERRNO.ENODEV;
     }
     return FileBacking.source(fd, offset, this.pageSize, request);
   }

@@ -1,6 +1,6 @@
 import { StackFlag } from '../base/stack-flag.ts';
 import { ERRNO } from '../uapi/errno.ts';
-import { DIRTY_LOG_PAGE_OFFSET, EXIT, MEM, MEMORY_EXIT_FLAG, PIO_PAGE_OFFSET } from '../uapi/flags.ts';
+import { DIRTY_LOG_PAGE_OFFSET, EXIT, MAP, MEM, MEMORY_EXIT_FLAG, PIO_PAGE_OFFSET } from '../uapi/flags.ts';
 import { IO_DIRECTION, KVM_RUN, KVM_RUN_S390X, REGS_SIZE } from '../uapi/structs.ts';
 import type { ArchVcpu } from './arch-state.ts';
 import { type MapSource, SharedArea } from './backing.ts';
@@ -85,12 +85,15 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     return this.#running || this.#onStack.isUp;
   }
 
-  mmap(offset: number): MapSource | number {
+  mmap(offset: number, flags: number, length: number): MapSource | number {
     const { pageSize, coalescedMmioPage } = this.vm.machine;
     const page = offset / pageSize;
-    if (page >= DIRTY_LOG_PAGE_OFFSET && this.ring !== undefined) {
-      return { backing: this.ring.area.backing, offset: offset - DIRTY_LOG_PAGE_OFFSET * pageSize };
-    }
+    const ring = this.ring?.area.backing;
+    const ringStart = DIRTY_LOG_PAGE_OFFSET * pageSize;
+    const isInRing = (at: number): boolean => ring !== undefined && at >= ringStart && at < ringStart + ring.size();
+    // KVM looks at the first and the last page.
+    if ((flags & MAP.SHARED) === 0 && (isInRing(offset) || isInRing(offset + length - 1))) return -ERRNO.EINVAL;
+    if (page >= DIRTY_LOG_PAGE_OFFSET && ring !== undefined) return { backing: ring, offset: offset - ringStart };
     if (page === coalescedMmioPage && page !== 0) return { backing: this.vm.bus.ring!.backing, offset: 0 };
     return { backing: this.area.backing, offset };
   }

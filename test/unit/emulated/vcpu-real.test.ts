@@ -1,0 +1,130 @@
+import { expect, it } from 'vitest';
+import { emulationOf } from '../../../lib/backends/emulation.ts';
+import { CAP, EmulatedKernel, ERRNO, EXIT, KVM_RUN, type KvmCalls, loadNative, MAP, PROT } from '../../../lib/raw.ts';
+import { emulatedGuestLoader } from '../../scenarios/guests/emulated.ts';
+import { x86_64GuestLoader } from '../../scenarios/guests/x86_64.ts';
+import { whyNoKvm } from '../../scenarios/real-host.ts';
+import type { GuestLoader, ScriptOp } from '../../scenarios/scenario.ts';
+
+const native = loadNative();
+const missing = whyNoKvm(native);
+const whyNot = missing ?? ('calls' in native && native.calls.arch !== 'x86_64' ? 'this is not x86_64' : undefined);
+const why = whyNot === undefined ? '' : ` (${whyNot})`;
+
+const PAGE = 4096;
+const DEVICE = 0xd000_0000;
+
+/** Loads and stores of a device and of a port, of which each leaves something for the next. */
+const PROGRAM: readonly ScriptOp[] = [
+  { op: 'out', port: 0x80, size: 1, value: 0x55 },
+  { op: 'in', port: 0x81, size: 1, to: 0x100 },
+  { op: 'store', address: DEVICE, size: 4, value: 0x1122_3344 },
+  { op: 'store', address: DEVICE, size: 1, value: 0x77 },
+  { op: 'out', port: 0x80, size: 4, value: 0x0102_0304 },
+  { op: 'in', port: 0x81, size: 2, to: 0x100 },
+  { op: 'done' },
+];
+
+/** What kvm_run has at each exit: of the data also what is behind the access's own. */
+function exitsOf(calls: KvmCalls, loader: GuestLoader): unknown[] {
+  const kvm = calls.openKvm();
+  const vm = calls.createVm(kvm, 0);
+  const hva = calls.mmap(PAGE, PROT.READ | PROT.WRITE, MAP.PRIVATE | MAP.ANONYMOUS, -1, 0, 0, 0);
+  expect(calls.setUserMemoryRegion(vm, 0, 0, 0, PAGE, hva)).toBe(0);
+  const vcpu = calls.createVcpu(vm, 0);
+  const size = calls.getVcpuMmapSize(kvm, 0);
+  const area = calls.mmap(size, PROT.READ | PROT.WRITE, MAP.SHARED, vcpu, 0, 0, 0);
+  loader.load(vm, vcpu, hva, 0, PROGRAM);
+  const run = new Uint8Array(size);
+  const exits: unknown[] = [];
+  const part = (at: number): number[] => [...run.subarray(at, at + 8)];
+  for (let reason = 0; reason !== EXIT.HLT; ) {
+    expect(calls.run(vcpu, 0)).toBe(0);
+    expect(calls.readMemory(area, run)).toBe(size);
+    reason = new DataView(run.buffer).getUint32(KVM_RUN.exit_reason, true);
+    if (reason === EXIT.MMIO) exits.push(['MMIO', part(KVM_RUN.mmio.data)]);
+    else if (reason === EXIT.IO) exits.push(['IO', part(PAGE)]);
+    else exits.push(reason);
+    // User space's answer to IN.
+    if (reason === EXIT.IO) calls.writeMemory(area + PAGE, Uint8Array.of(0x99));
+  }
+  for (const fd of [vcpu, vm, kvm]) calls.close(fd);
+  for (const [at, length] of [
+    [area, size],
+    [hva, PAGE],
+  ] as const)
+    calls.munmap(at, length);
+  return exits;
+}
+
+it.skipIf(whyNot !== undefined)(`the data of exits, and what is behind it, is as on the real kernel${why}`, () => {
+  if (!('calls' in native)) throw new Error(native.reason);
+  const real = exitsOf(native.calls, x86_64GuestLoader(native.calls));
+  const kernel = new EmulatedKernel(emulationOf(native.calls));
+  expect(exitsOf(kernel, emulatedGuestLoader(kernel))).toEqual(real);
+  expect(real.slice(0, 4)).toEqual([
+    ['IO', [0x55, 0, 0, 0, 0, 0, 0, 0]],
+    ['IO', Array(8).fill(0)],
+    ['MMIO', [0x44, 0x33, 0x22, 0x11, 0, 0, 0, 0]],
+    ['MMIO', [0x77, 0x33, 0x22, 0x11, 0, 0, 0, 0]],
+  ]);
+});
+
+/** What mappings of a vCPU's pages give, and which of their pages there are. */
+function mappingsOf(calls: KvmCalls): unknown[] {
+  const kvm = calls.openKvm();
+  const vm = calls.createVm(kvm, 0);
+  const [ringPages, first] = [2, 64];
+  expect(calls.enableCap(vm, CAP.DIRTY_LOG_RING_ACQ_REL, 0, [ringPages * PAGE])).toBe(0);
+  const vcpu = calls.createVcpu(vm, 0);
+  const map = (page: number, pages: number, flags: number = MAP.SHARED, prot: number = PROT.READ | PROT.WRITE) =>
+    calls.mmap(pages * PAGE, prot, flags, vcpu, page * PAGE, 0, 0);
+  const read = new Uint8Array(PAGE);
+  const answers: unknown[] = [];
+  for (const [page, pages] of [
+    [0, 4],
+    [2, 2],
+    [3, 1],
+    [first, ringPages + 1],
+    [first + 1, 1],
+    [first + ringPages, 1],
+  ] as const) {
+    const hva = map(page, pages);
+    const there = Array.from({ length: pages }, (_, i) => calls.readMemory(hva + i * PAGE, read));
+    answers.push([page, pages, hva > 0 ? 'mapped' : hva, ...there]);
+    for (const [flags, prot] of [
+      [MAP.PRIVATE, PROT.READ],
+      [MAP.SHARED, PROT.READ | PROT.EXEC],
+    ] as const) {
+      const other = map(page, pages, flags, prot);
+      answers.push(other > 0 ? 'mapped' : other);
+      if (other > 0) calls.munmap(other, pages * PAGE);
+    }
+    calls.munmap(hva, pages * PAGE);
+  }
+  // The last page is in the ring.
+  answers.push(map(first - 1, 2, MAP.PRIVATE));
+  const [whole, second] = [map(first, ringPages), map(first + 1, 1)];
+  calls.writeMemory(whole + PAGE + 8, Uint8Array.of(7));
+  calls.readMemory(second, read);
+  answers.push(read[8]);
+  calls.munmap(whole, ringPages * PAGE);
+  calls.munmap(second, PAGE);
+  // What is executed, and of what: nothing that no file system has.
+  const fds = [kvm, vm, calls.eventfd(0), calls.memfdCreate('code', PAGE, 0)];
+  for (const fd of fds) {
+    const hva = calls.mmap(PAGE, PROT.READ | PROT.EXEC, MAP.SHARED, fd, 0, 0, 0);
+    answers.push(hva > 0 ? calls.munmap(hva, PAGE) : hva);
+  }
+  for (const fd of [vcpu, ...fds]) calls.close(fd);
+  return answers;
+}
+
+it.skipIf(whyNot !== undefined)(`a vCPU's mappings have the pages that they have on the real kernel${why}`, () => {
+  if (!('calls' in native)) throw new Error(native.reason);
+  const real = mappingsOf(native.calls);
+  expect(mappingsOf(new EmulatedKernel(emulationOf(native.calls)))).toEqual(real);
+  // Where the ring is no private one, and nowhere one for code.
+  expect(real.filter((answer) => answer === -ERRNO.EINVAL)).toHaveLength(3);
+  expect(real.slice(-5)).toEqual([7, -ERRNO.ENODEV, -ERRNO.EPERM, -ERRNO.EPERM, 0]);
+});
