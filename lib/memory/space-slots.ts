@@ -115,7 +115,6 @@ export class SpaceSlots implements SpaceUser {
 
   /** Turns LOG_DIRTY_PAGES on or off for all regions, those to come included. */
   setLogging(on: boolean): void {
-    if (on === this.#logging) return;
     const undo = new Undo();
     for (const region of this.#slots.keys()) {
       for (const slot of this.slotsOf(region)) {

@@ -777,6 +777,30 @@ export const SAME_PROGRAM = [
     why: 'what is in none of the parts is asked of none',
   },
   {
+    file: 'lib/memory/slot-aliases.ts',
+    code: 'page >= first && page < first + npages',
+    as: 'true',
+    why: 'what is in none of the parts is asked of none',
+  },
+  {
+    file: 'lib/memory/slot-aliases.ts',
+    code: 'page >= first',
+    as: 'true',
+    why: 'what is in none of the parts is asked of none',
+  },
+  {
+    file: 'lib/memory/slot-aliases.ts',
+    code: 'page < first + npages',
+    as: 'true',
+    why: 'what is in none of the parts is asked of none',
+  },
+  {
+    file: 'lib/memory/slot-aliases.ts',
+    code: 'page < first + npages',
+    as: 'page <= first + npages',
+    why: 'what is in none of the parts is asked of none',
+  },
+  {
     file: 'lib/memory/memslots.ts',
     code: 'this.#totalPages += entry.npages',
     as: 'this.#totalPages -= entry.npages',
@@ -851,6 +875,12 @@ export const SAME_PROGRAM = [
     code: 'at + event',
     as: 'at - event',
     why: 'it is the first member: 0',
+  },
+  {
+    file: 'lib/memory/userfaultfd.ts',
+    code: 'result < 0',
+    as: 'result <= 0',
+    why: 'what an error would say is not asked for without one',
   },
   {
     file: 'lib/memory/written-pages.ts',
@@ -1525,6 +1555,12 @@ export const SAME_PROGRAM = [
     why: 'what is behind the limit is told up to there',
   },
   {
+    file: 'lib/memory/region-set.ts',
+    code: '!this.written.on',
+    as: 'false',
+    why: 'who marks while nobody collects is heard by nobody',
+  },
+  {
     file: 'lib/memory/space-slots.ts',
     code: 'guestMemfd === undefined',
     as: 'false',
@@ -1774,6 +1810,13 @@ export const SAME_PROGRAM = [
     code: '{ const { ranges } = this.#lookup; const { length } = ranges; this.#makePlaces(length); this.#first = ranges.startAt(0); const span = ranges.endAt(length - 1) - this.#first; // Regions mostly begin at multiples of a power of two: so do buckets then. this.#scale = 2 ** -Math.floor(Math.log2(span / (BUCKETS_EACH * length))); const bucketOf = (gpa: number): number => Math.floor((gpa - this.#first) * this.#scale); this.#buckets = new Uint32Array(bucketOf(this.#first + span - 1) + 1); for (let entry = 0; entry < length; entry++) { this.#buckets.fill(entry + 1, bucketOf(ranges.startAt(entry)), bucketOf(ranges.endAt(entry) - 1) + 1); } }',
     as: '{}',
     why: 'where an address was is remembered for speed: it is looked for again',
+  },
+  {
+    file: 'lib/memory/locator.ts',
+    line: 'return at < 0 ? -1',
+    code: 'at < 0',
+    as: 'at <= 0',
+    why: 'the quick way for many pieces: the careful one moves the rest',
   },
   {
     file: 'lib/memory/piece-batch.ts',
@@ -2457,6 +2500,12 @@ export const SAME_PROGRAM = [
     why: 'a member that is undefined is as one that is not there',
   },
   {
+    file: 'lib/memory/memslots.ts',
+    code: 'this.#totalPages -= existing.npages',
+    as: 'this.#totalPages += existing.npages',
+    why: 'the rule that asks for them is of 2^64 pages: more than slots come and go while a process lives',
+  },
+  {
     file: 'lib/memory/mmio-bus.ts',
     code: "length <= 4 && typeof value === 'number' && isExact(value)",
     as: 'false',
@@ -2485,6 +2534,12 @@ export const SAME_PROGRAM = [
     code: 'next === 0',
     as: 'false',
     why: 'there is no number before the first, and NaN is no start',
+  },
+  {
+    file: 'lib/memory/dirty-pages.ts',
+    code: 'next === 0 || into[next - 2]! + into[next - 1]! !== start',
+    as: 'next === 0 && into[next - 2]! + into[next - 1]! !== start',
+    why: 'nothing is added to an array that is full, unless it goes on with the last run',
   },
   {
     file: 'lib/memory/piece-batch.ts',
@@ -2828,6 +2883,61 @@ export const SAME_PROGRAM = [
     code: 'this.#length > FIRST_BUCKETS && ++this.#searches > this.#length',
     as: 'false',
     why: 'the index makes a search shorter, and finds the same',
+  },
+  {
+    file: 'lib/base/range-table.ts',
+    line: 'if (this.#whole !== undefined) return',
+    code: 'this.#whole !== undefined',
+    as: 'false',
+    why: 'a whole is the only piece, and becomes it again',
+  },
+  {
+    file: 'lib/base/range-table.ts',
+    code: 'this.#length > FIRST_BUCKETS',
+    as: 'this.#length <= FIRST_BUCKETS',
+    why: 'the index makes a search shorter, and finds the same',
+  },
+  {
+    file: 'lib/base/range-table.ts',
+    code: 'this.#length > FIRST_BUCKETS',
+    as: 'this.#length >= FIRST_BUCKETS',
+    why: 'the index makes a search shorter, and finds the same',
+  },
+  {
+    file: 'lib/base/range-table.ts',
+    code: '++this.#searches > this.#length',
+    as: 'true',
+    why: 'when an index is made is a matter of speed',
+  },
+  {
+    file: 'lib/base/range-table.ts',
+    code: '++this.#searches > this.#length',
+    as: '++this.#searches >= this.#length',
+    why: 'when an index is made is a matter of speed',
+  },
+  {
+    file: 'lib/base/range-table.ts',
+    code: 'bucket < before.length',
+    as: 'bucket <= before.length',
+    why: 'outside of an array nothing is stored',
+  },
+  {
+    file: 'lib/base/range-table.ts',
+    code: 'number === pieces.length - 1',
+    as: 'true',
+    why: 'how full pieces are is a matter of speed',
+  },
+  {
+    file: 'lib/base/range-table.ts',
+    code: 'number === pieces.length - 1',
+    as: 'number !== pieces.length - 1',
+    why: 'how full pieces are is a matter of speed',
+  },
+  {
+    file: 'lib/base/range-table.ts',
+    code: '{ const { starts, entries } = this.#pieces[pieceOf(this.#pieces, at)]!; return entries[lastAtOrBelow(starts, -1, entries.length - 1, at)]; }',
+    as: '{}',
+    why: 'pieces and the whole have the same ranges: which is searched is a matter of speed',
   },
   {
     file: 'lib/arch/s390x/emulated/vm-state.ts',

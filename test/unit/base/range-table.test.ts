@@ -17,7 +17,8 @@ function tableOf(count: number, size = 5): { table: RangeTable<Range>; ranges: R
 }
 
 describe.each([0, 1, 7, 8, 9, 16, 17, 40, 511, 512, 513, 1300])('a table of %i ranges', (count) => {
-  const addresses = Array.from({ length: 10 * count + 16 }, (_, n) => n - 3);
+  // The first ones are before all buckets of an index.
+  const addresses = Array.from({ length: 10 * count + 96 }, (_, n) => n - 48);
 
   it('finds each address as a search one by one does, before and after it has an index', () => {
     const { table, ranges } = tableOf(count);
@@ -66,6 +67,17 @@ describe.each([0, 1, 7, 8, 9, 16, 17, 40, 511, 512, 513, 1300])('a table of %i r
       addresses.map((at) => left.find((one) => one.start <= at && at < one.end)?.start),
     );
   });
+});
+
+it('where all of many were taken out, the last one before them is the nearest, and a large one may come', () => {
+  const { table, ranges } = tableOf(1600);
+  for (const entry of ranges.slice(400, 1300).reverse()) table.remove(entry);
+  const between = [4000, 5000, 6000, 7000, 8000, 9000, 10_000, 11_000, 12_000, 12_999];
+  expect(between.map((at) => table.atOrBelow(at))).toEqual(between.map(() => ranges[399]));
+  const large = { start: 4000, end: 12_990 };
+  table.insert(large);
+  expect(between.map((at) => table.find(at))).toEqual(between.map((at) => (at < 12_990 ? large : undefined)));
+  expect(table.overlapping(9000, 9001)).toBe(large);
 });
 
 it('what is no range, and what is no number, is named', () => {

@@ -40,6 +40,7 @@ describe('a bus of handlers', () => {
       expect(bus.find(at)).toBeUndefined();
     }
     expect(bus.find(HIGH + 0xfffn)?.gpa).toBe(HIGH);
+    expect([bus.find(Number(HIGH))?.gpa, bus.find(2 ** 64)]).toEqual([HIGH, undefined]);
   });
 
   it('refuses ranges there that are not whole pages, which it would not find', () => {

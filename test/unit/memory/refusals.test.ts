@@ -142,7 +142,9 @@ describe('a slice', () => {
     expect(() => space.slice(UNIT - 8, 9)).toThrow(/"length" is out of range. It must be at most 8 at 0xffff8/);
     expect([...space.slices(UNIT - 8, 24)].map(({ length }) => length)).toEqual([8, 16]);
     expect(space.slice(5, 0)).toHaveLength(0);
-    expect(refusalOf(() => space.slice(2 * UNIT, 1))).toMatchObject({ code: 'EFAULT', size: 1, gpa: 2 * UNIT });
+    const none = { code: 'EFAULT', syscall: 'read', size: 1, gpa: 2 * UNIT };
+    expect(refusalOf(() => space.slice(2 * UNIT, 1))).toMatchObject(none);
+    expect(refusalOf(() => [...space.slices(2 * UNIT - 1, 2)])).toMatchObject(none);
   });
 });
 

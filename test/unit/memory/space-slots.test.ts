@@ -171,6 +171,26 @@ describe('the log of all regions', () => {
     vm.dirtyPages.stop();
     expect(flagsOf(vm)).toEqual([...plain, 0]);
   });
+
+  it('is on for all of them again after an end that was refused, whatever was taken by hand since', () => {
+    const watch = watched();
+    using kvm = Kvm.open({ calls: watch.kernel });
+    using vm = kvm.createVm();
+    const ram = kvm.mapAnonymous(2 * UNIT);
+    for (const offset of [0, UNIT]) vm.memory.addRam(offset, ram, { offset, size: UNIT });
+    vm.dirtyPages.start();
+    [watch.calls, watch.refused] = [0, 1];
+    expect(() => vm.dirtyPages.stop()).toThrow(expect.objectContaining({ code: 'ENOMEM' }));
+    watch.refused = Number.POSITIVE_INFINITY;
+    const [first] = [...vm.memslots];
+    const byHand = { slot: first!.word, guestPhysAddr: 0, memorySize: UNIT, userspaceAddr: ram.hva };
+    vm.setUserMemoryRegion(byHand);
+    expect(flagsOf(vm)).toEqual([0, MEM.LOG_DIRTY_PAGES]);
+    vm.dirtyPages.start();
+    expect(flagsOf(vm)).toEqual([MEM.LOG_DIRTY_PAGES, MEM.LOG_DIRTY_PAGES]);
+    vm.memory.writeU8(0, 1);
+    expect(vm.dirtyPages.collect().runs()).toEqual([{ gfn: 0, npages: 1 }]);
+  });
 });
 
 it('a VM that can not have all regions of a space has none of them, and those of before', () => {

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { AddressSpace, Kvm, type MemoryRegion } from '../../../lib/index.ts';
 
 type SpaceUser = Parameters<AddressSpace['addUser']>[0];
@@ -149,12 +149,22 @@ describe('those who follow an address space', () => {
     const refuses: SpaceUser = {
       ...plain,
       add: () => {
-        throw new Error('no');
+        throw new Error('refused by a plain user');
       },
     };
     space.addRam(0, mapping);
-    expect(() => space.addUser(refuses)).toThrow('no');
+    expect(() => space.addUser(refuses)).toThrow('refused by a plain user');
     space.removeUser(plain);
+    expect(space.users).toEqual([]);
+  });
+
+  it('are forgotten once the collector took them', () => {
+    const { space, a, askedBy, mapping } = setUp();
+    space.addUser(a);
+    const collected = vi.spyOn(WeakRef.prototype, 'deref').mockReturnValue(undefined);
+    onTestFinished(() => void collected.mockRestore());
+    expect(askedBy(() => space.addRam(0, mapping))).toEqual([]);
+    collected.mockRestore();
     expect(space.users).toEqual([]);
   });
 

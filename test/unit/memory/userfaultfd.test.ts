@@ -1,7 +1,7 @@
 import { setTimeout } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { Kvm, PageFaults, TrackedWrites } from '../../../lib/index.ts';
+import { Kvm, MADV, PageFaults, TrackedWrites } from '../../../lib/index.ts';
 import { EmulatedKernel, ERRNO, POLL, UFFD_FEATURE } from '../../../lib/raw.ts';
 import { refusalOf } from './refusal.ts';
 
@@ -319,6 +319,21 @@ describe('pages that are brought', () => {
     // For a store it is there as well.
     expect(ram.write(3 * PAGE, Uint8Array.of(1))).toBe(1);
     expect(times).toBe(1005);
+  });
+
+  it('are brought into memory where the kernel says of a handler’s bytes, too, that the page is there', () => {
+    const ram = kvm.mapAnonymous(PAGE);
+    using _ = new PageFaults(ram, { missing: () => new Uint8Array(PAGE).fill(7) });
+    const { madvise } = kernel;
+    const advised: unknown[] = [];
+    kernel.madvise = (...args) => {
+      advised.push(args);
+      return madvise.apply(kernel, args);
+    };
+    answers = { uffdCopy: [-ERRNO.EEXIST, -ERRNO.EEXIST] };
+    const bytes = new Uint8Array(1);
+    expect([ram.read(0, bytes), bytes[0]]).toEqual([1, 7]);
+    expect(advised).toEqual(new Array(2).fill([ram.hva, PAGE, MADV.WILLNEED]));
   });
 
   it('are not waited for where a kernel moves nothing, and says no more', () => {
