@@ -79,6 +79,9 @@ interface GoneSlot {
   readonly pending: PageSet;
 }
 
+/** Most collections find no slot gone. */
+const NOTHING: readonly RemovedPages[] = Object.freeze([]);
+
 /**
  * Which pages of a VM changed: by its vCPUs and by the kernel, as KVM reports them (in bitmaps or rings), and by this
  * process through typed access and through mappings, of which KVM knows nothing.
@@ -99,7 +102,7 @@ export class DirtyPages implements MemslotWatcher {
   readonly #logs = new RangeTable<SlotLog>();
   readonly #bySlot = new Map<Memslot, SlotLog>();
   /** By the last collect. */
-  #removed: readonly RemovedPages[] = [];
+  #removed: readonly RemovedPages[] = NOTHING;
   /** Since the last collect, by their first frames; of one, in the order in which they went. */
   readonly #gone = new Map<number, GoneSlot[]>();
   /** Since the last collect: written by us, harvested from rings, and what the kernel said before it forgot. */
@@ -173,15 +176,8 @@ export class DirtyPages implements MemslotWatcher {
     if (this.#tracking.ringBytes !== 0) this.harvest();
     if (this.#usesBitmaps) this.#fetchAll(clear);
     else for (const { bitmap } of this.#logs.entries) bitmap.clear();
-    const gone = [...this.#gone.values()].flat().filter(({ pending }) => !pending.empty);
-    this.#removed = gone.map(({ log, pending }) => ({ slot: log.slot, runs: runsOf(pending) }));
-    if (gone.length > 0) this.#tellOthersOf(gone);
-    this.#forgetGone();
-    this.#pending.forEach((gfn) => {
-      const log = this.#logs.find(gfn);
-      log?.bitmap.set(gfn - log.start);
-    });
-    this.#pending.clear();
+    this.#removed = this.#gone.size === 0 ? NOTHING : this.#takeGone();
+    if (!this.#pending.empty) this.#takePending();
     this.#shared ??= sharedParts(this.#logs.entries, this.#space.pageSize);
     spreadDirt(
       this.#shared,
@@ -398,7 +394,7 @@ export class DirtyPages implements MemslotWatcher {
     this.#pending = new PageSet();
     for (const slot of [...this.#bySlot.keys()]) this.slotRemoved(slot);
     this.#forgetGone();
-    this.#removed = [];
+    this.#removed = NOTHING;
   }
 
   [inspect.custom](): string {
@@ -438,6 +434,22 @@ export class DirtyPages implements MemslotWatcher {
     const [{ log, pending }] = gone.splice(index, 1) as [GoneSlot];
     this.#pending.addAll(pending);
     return log.bitmap;
+  }
+
+  /** What was dirty of slots that went. */
+  #takeGone(): readonly RemovedPages[] {
+    const gone = [...this.#gone.values()].flat().filter(({ pending }) => !pending.empty);
+    if (gone.length > 0) this.#tellOthersOf(gone);
+    this.#forgetGone();
+    return gone.map(({ log, pending }) => ({ slot: log.slot, runs: runsOf(pending) }));
+  }
+
+  #takePending(): void {
+    this.#pending.forEach((gfn) => {
+      const log = this.#logs.find(gfn);
+      log?.bitmap.set(gfn - log.start);
+    });
+    this.#pending.clear();
   }
 
   /** What was dirty of slots that went may be shown by others. */

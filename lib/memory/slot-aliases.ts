@@ -55,6 +55,7 @@ export function spreadDirt<L>(
   forEachDirty: (part: SharedPart<L>, see: (page: number) => void) => void,
   mark: (log: L, page: number) => void,
 ): void {
+  if (parts.length === 0) return;
   const dirty = new PageSet();
   for (const part of parts) {
     const { page: first, hostPage, npages } = part;
