@@ -35,6 +35,9 @@ describe('vm.storageKeys', () => {
     const key = { acc: 9, fetchProtection: true, reference: false, change: true };
     g.vm.storageKeys.set(0x10, [key, { ...key, acc: 0 }]);
     expect(g.vm.storageKeys.getBytes(0x0f, 4)).toEqual(Uint8Array.of(0, 0x9a, 0x0a, 0));
+    const part = new Uint8Array(6).fill(0xff).subarray(1, 5);
+    expect(g.vm.storageKeys.getBytes(0x0f, part)).toBe(part);
+    expect([...new Uint8Array(part.buffer)]).toEqual([0xff, 0, 0x9a, 0x0a, 0, 0xff]);
     expect(g.vm.storageKeys.get(0x10, 1)).toEqual([key]);
     expect(() => g.vm.storageKeys.set(0, [{ ...key, acc: 16 }])).toThrow(RangeError);
   });
