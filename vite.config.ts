@@ -18,10 +18,10 @@ const ENTRIES = new Map(
 type ModuleOf = (id: string) => { readonly isEntry: boolean; readonly importers: readonly string[] } | null;
 
 /** Which of what users import needs a module: those with the same answer are one file. None where only the command line or a lab does. */
-function usersOf(id: string, moduleOf: ModuleOf, names: ReadonlyMap<string, string>): string[] {
+function usersOf(id: string, moduleOf: ModuleOf): string[] {
   const seen = new Set([id]);
   for (const each of seen) for (const importer of moduleOf(each)?.importers ?? []) seen.add(importer);
-  return [...seen].flatMap((each) => names.get(each) ?? []).sort();
+  return [...seen].flatMap((each) => ENTRIES.get(each) ?? []).sort();
 }
 
 /**
@@ -59,7 +59,7 @@ export default defineConfig(({ mode }) => ({
         // Without this the command line, whose commands are loaded when they are used, would cut the library in smaller pieces.
         manualChunks: (id, { getModuleInfo }) => {
           if (getModuleInfo(id)?.isEntry !== false) return undefined;
-          const users = usersOf(id, getModuleInfo, ENTRIES);
+          const users = usersOf(id, getModuleInfo);
           return users.length === 0 ? undefined : users.join('-');
         },
         // The sources are in the package.

@@ -1,6 +1,6 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Look } from '../../../lib/cli/top/look.ts';
 import { BuiltPackage } from './built-package.ts';
@@ -210,6 +210,31 @@ describe('the command line as a process', { timeout: LIMIT }, () => {
     };
     expect(usable).toBe(false);
     expect(findings.find(({ subject }) => subject === 'addon')?.detail).toContain(withoutAddon.KVM_BRIDGE_ADDON);
+  });
+});
+
+describe('what is loaded before anything is asked for', () => {
+  /** A module's files, itself among them, but for what it imports when it is run. */
+  const filesOf = (entry: string): string[] => {
+    const files = new Set([join(built.folder, 'dist', entry)]);
+    for (const file of files) {
+      const imports = readFileSync(file, 'utf8').matchAll(/^(?:import|export)\b[^;]*?"(\.[^"]+)"/gm);
+      for (const [, path = ''] of imports) files.add(join(dirname(file), path));
+    }
+    return [...files];
+  };
+  const bytesOf = (files: readonly string[]): number => files.reduce((sum, file) => sum + statSync(file).size, 0);
+
+  it('is no command, and of the library what tells of errors', () => {
+    const files = filesOf('cli/main.js');
+    expect(files.length).toBeGreaterThan(3);
+    expect(bytesOf(files)).toBeLessThan(64 * 1024);
+  });
+
+  it('is a dozen files of the library, for each of which Node takes a millisecond', () => {
+    const files = filesOf('index.js');
+    expect(bytesOf(files)).toBeGreaterThan(512 * 1024);
+    expect(files.length).toBeLessThanOrEqual(12);
   });
 });
 
