@@ -118,6 +118,23 @@ describe('keys and values', () => {
     expect(keys(...frames)).toEqual([0x30 | RC, 0x30 | RC, 0x30 | R, 0x30 | RC]);
   });
 
+  it('that were cleared, or whose pages went, are as if they had never been set', () => {
+    const { slot, made: on } = states();
+    // KEYOP sets them before they are on.
+    const made = new GuestPageStates();
+    const changed = () => [...made.takeAllChanged(slot)];
+    made.link(600);
+    made.setKey(slot, 600, 0x50);
+    expect(changed()).toEqual([600]);
+    made.enableKeys();
+    made.setKey(slot, 600, 0x50);
+    expect(changed()).toEqual([600]);
+    on.setKey(slot, 601, 0x50);
+    on.absent(601, 602);
+    on.link(601);
+    expect([...on.takeAllChanged(slot)]).toEqual([]);
+  });
+
   it('are kept wherever in the guest the first of them is', () => {
     for (const first of [0, 0x7fff, 0x8000, 0x1_0000]) {
       const { made, slot, keys } = states();
