@@ -1,6 +1,6 @@
 import { StackFlag } from '../base/stack-flag.ts';
 import { ERRNO } from '../uapi/errno.ts';
-import { DIRTY_LOG_PAGE_OFFSET, EXIT, MAP, MEM, MEMORY_EXIT_FLAG, PIO_PAGE_OFFSET } from '../uapi/flags.ts';
+import { EXIT, MEM, MEMORY_EXIT_FLAG, PIO_PAGE_OFFSET } from '../uapi/flags.ts';
 import { IO_DIRECTION, KVM_RUN, KVM_RUN_S390X, REGS_SIZE } from '../uapi/structs.ts';
 import type { ArchVcpu } from './arch-state.ts';
 import { type MapSource, SharedArea } from './backing.ts';
@@ -18,6 +18,7 @@ import type { EmulatedMemslot } from './memslots.ts';
 import type { OpenFile } from './open-file.ts';
 import { type Accessor, type Fragment, isFailure, type Outcome } from './step.ts';
 import { bytesOf, integerOf } from './values.ts';
+import { vcpuPages } from './vcpu-pages.ts';
 import type { EmulatedVm } from './vm.ts';
 
 /** An asynchronous run gives the event loop a turn after so many operations. */
@@ -86,16 +87,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   }
 
   mmap(offset: number, flags: number, length: number): MapSource | number {
-    const { pageSize, coalescedMmioPage } = this.vm.machine;
-    const page = offset / pageSize;
-    const ring = this.ring?.area.backing;
-    const ringStart = DIRTY_LOG_PAGE_OFFSET * pageSize;
-    const isInRing = (at: number): boolean => ring !== undefined && at >= ringStart && at < ringStart + ring.size();
-    // KVM looks at the first and the last page.
-    if ((flags & MAP.SHARED) === 0 && (isInRing(offset) || isInRing(offset + length - 1))) return -ERRNO.EINVAL;
-    if (page >= DIRTY_LOG_PAGE_OFFSET && ring !== undefined) return { backing: ring, offset: offset - ringStart };
-    if (page === coalescedMmioPage && page !== 0) return { backing: this.vm.bus.ring!.backing, offset: 0 };
-    return { backing: this.area.backing, offset };
+    return vcpuPages(this, offset, flags, length);
   }
 
   /** What the guest executes from the next KVM_RUN on. */

@@ -17,7 +17,7 @@ type GuestProgram = operation.GuestProgram;
 describe('kvm_run and what a run leaves in it', () => {
   const PAGE = 4096;
   const RW = PROT.READ | PROT.WRITE;
-  const { EINTR, EFAULT } = ERRNO;
+  const { EFAULT, EINTR, EINVAL, EPERM } = ERRNO;
 
   /** A vCPU by its calls, with the pages of kvm_run. */
   const machine = (options: Partial<EmulatedKernelOptions> = {}, type = 0) => {
@@ -305,6 +305,16 @@ describe('kvm_run and what a run leaves in it', () => {
       [PAGE, 9],
     ]);
     expect(calls.readMemory(show(withRing, RING_PAGE + 2), two)).toBe(-EFAULT);
+    // As the real kernel answers (vcpu-real.test.ts): what begins or ends in the ring is no private mapping, and nothing is code.
+    const mapped = (of: number, page: number, pages: number, flags: number, prot = RW): number =>
+      Math.min(0, calls.mmap(pages * PAGE, prot, flags, of, page * PAGE, 0, 0));
+    const privately = [62, 63, RING_PAGE, RING_PAGE + 1, RING_PAGE + 2].map((page) =>
+      mapped(withRing, page, 2, MAP.PRIVATE),
+    );
+    expect(privately).toEqual([0, -EINVAL, -EINVAL, -EINVAL, 0]);
+    expect([mapped(withRing, RING_PAGE - 1, 1, MAP.PRIVATE), mapped(cpu, RING_PAGE, 1, MAP.PRIVATE)]).toEqual([0, 0]);
+    const code = [cpu, fd, calls.eventfd(0)].map((of) => mapped(of, 0, 1, MAP.SHARED, PROT.READ | PROT.EXEC));
+    expect(code).toEqual([-EPERM, -EPERM, -EPERM]);
   });
 
   it('is an interruption for who kicks a run, or the next one; user space’s own wish to leave is user space’s', async () => {

@@ -105,6 +105,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   'cli/tour': { 'unit/cli/tour': 'act guest index layout' },
   emulated: {
     'unit/emulated/io-bus-real': 'irqfds',
+    'unit/emulated/kvm-run': 'vcpu-pages',
     'unit/emulated/vcpu': 'step',
     'unit/scenarios/recordings': 'arch-state architecture machine',
   },
