@@ -772,6 +772,12 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/memory/slot-aliases.ts',
+    code: 'start < stop',
+    as: 'start <= stop',
+    why: 'a range of no pages is in none of the slots',
+  },
+  {
+    file: 'lib/memory/slot-aliases.ts',
     code: 'page >= first && page < first + npages',
     as: 'page >= first || page < first + npages',
     why: 'what is in none of the parts is asked of none',
@@ -2902,6 +2908,25 @@ export const SAME_PROGRAM = [
     code: 'this.#length > FIRST_BUCKETS',
     as: 'this.#length >= FIRST_BUCKETS',
     why: 'the index makes a search shorter, and finds the same',
+  },
+  {
+    file: 'lib/base/range-table.ts',
+    code: '++this.#searches <= this.#length',
+    as: '++this.#searches < this.#length',
+    why: 'when pieces are put together is a matter of speed',
+  },
+  {
+    file: 'lib/base/range-table.ts',
+    line: '++this.#searches <= this.#length',
+    code: '++this.#searches',
+    as: '--this.#searches',
+    why: 'when pieces are put together is a matter of speed',
+  },
+  {
+    file: 'lib/base/range-table.ts',
+    code: '++this.#searches > this.#length',
+    as: '++this.#searches <= this.#length',
+    why: 'when an index is made is a matter of speed',
   },
   {
     file: 'lib/base/range-table.ts',

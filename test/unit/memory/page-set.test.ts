@@ -33,6 +33,12 @@ it.each([
   expect(pagesOf(oneByOne)).toEqual(range(first, end));
 });
 
+it('has what was added before to a chunk that it comes back to', () => {
+  const set = new PageSet();
+  for (const gfn of [5, CHUNK, 7, CHUNK + 1, 5 * CHUNK, 9]) set.add(gfn);
+  expect(pagesOf(set)).toEqual([5, 7, 9, CHUNK, CHUNK + 1, 5 * CHUNK]);
+});
+
 it('pages are taken out of it, and are a set of their own', () => {
   const set = new PageSet();
   const pages = [0, 5, 31, 32, CHUNK - 1, CHUNK, CHUNK + 7, 5 * CHUNK, 2 ** 40];

@@ -143,8 +143,10 @@ describe('a slice', () => {
     expect([...space.slices(UNIT - 8, 24)].map(({ length }) => length)).toEqual([8, 16]);
     expect(space.slice(5, 0)).toHaveLength(0);
     const none = { code: 'EFAULT', syscall: 'read', size: 1, gpa: 2 * UNIT };
-    expect(refusalOf(() => space.slice(2 * UNIT, 1))).toMatchObject(none);
-    expect(refusalOf(() => [...space.slices(2 * UNIT - 1, 2)])).toMatchObject(none);
+    const explanation = '0x200000: there is no memory; the nearest is ram [0x100000, 0x200000)';
+    for (const beyond of [() => space.slice(2 * UNIT, 1), () => [...space.slices(2 * UNIT - 1, 2)]]) {
+      expect(refusalOf(beyond)).toMatchObject({ ...none, explanation });
+    }
   });
 });
 
