@@ -269,6 +269,9 @@ it('what is wrong is named: arguments, and the access that failed', () => {
   const options = { littleEndian: true, pageSize: 4096 };
   expect(() => new GuestMemory(5 as unknown as MemoryLookup<Part>, options)).toThrow('"lookup"');
   expect(() => space.readExact(UNIT - 4, 8)).toThrow(expect.objectContaining({ code: 'EFAULT', syscall: 'read' }));
+  expect(() => space.readExact(0, '8' as never)).toThrow(
+    'The "length" argument must be a number or an instance of Uint8Array. Received type string (\'8\')',
+  );
   space.fill(0, 16, 0x41);
   expect(() => space.readCString(0, { maxLength: 16 })).toThrow(
     /"maxLength" .*enough to reach the NUL of the string at 0x0/,

@@ -190,7 +190,7 @@ export class VmStorageKeys {
 /** @param count of keys, or where they go */
 function roomFor(count: number | Uint8Array): Uint8Array {
   if (count instanceof Uint8Array) return checkBytes(count, 'count');
-  if (typeof count !== 'number') throw invalidArgType('count', 'a number, or a Uint8Array to fill', count);
+  if (typeof count !== 'number') throw invalidArgType('count', 'a number or an instance of Uint8Array', count);
   return new Uint8Array(checkInteger(count, 'count', 0, 0xffff_ffff));
 }
 
