@@ -585,6 +585,12 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/memory/dirty-pages.ts',
+    code: '!pendingOf.has(log)',
+    as: 'true',
+    why: 'the bitmap of a slot that is gone is closed next, and nobody reads it',
+  },
+  {
+    file: 'lib/memory/dirty-pages.ts',
     code: 'gone.length > 0',
     as: 'gone.length >= 0',
     why: 'of nothing that is gone others are told nothing',
@@ -865,6 +871,13 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/memory/region-set.ts',
+    line: 'region.mapping !== mapping',
+    code: 'first >= end',
+    as: 'false',
+    why: 'of a region that shows nothing of it there are no pages to mark, or fewer',
+  },
+  {
+    file: 'lib/memory/region-set.ts',
     code: 'this.mmio.find(gpa) === undefined',
     as: 'true',
     why: 'what is on the bus is in no region',
@@ -906,6 +919,18 @@ export const SAME_PROGRAM = [
     code: 'false',
     as: 'true',
     why: 'who announces where nobody is told does nothing',
+  },
+  {
+    file: 'lib/base/range-table.ts',
+    code: '++this.#searches <= this.#length',
+    as: 'true',
+    why: 'when pieces are put together is a matter of speed',
+  },
+  {
+    file: 'lib/base/range-table.ts',
+    code: '++this.#searches <= this.#length',
+    as: '++this.#searches > this.#length',
+    why: 'when pieces are put together is a matter of speed',
   },
   {
     file: 'lib/base/range-table.ts',
@@ -980,6 +1005,13 @@ export const SAME_PROGRAM = [
     code: 'window?.buffer.byteLength === 0',
     as: 'true',
     why: 'views that are dropped are made again',
+  },
+  {
+    file: 'lib/memory/space-slots.ts',
+    line: 'this.#slots.get(region) ?? []',
+    code: '[]',
+    as: '["Stryker was here"]',
+    why: 'each region that it is asked for has its slots',
   },
   {
     file: 'lib/memory/space-slots.ts',

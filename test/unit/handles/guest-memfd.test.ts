@@ -304,6 +304,10 @@ describe('a region with a guest_memfd', () => {
     expect(() => memfd.map()).toThrowError(
       expect.objectContaining({ code: 'ENODEV', explanation: expect.stringContaining('GUEST_MEMFD_FLAG.MMAP') }),
     );
+    using mappable = vm.createGuestMemfd(PAGE, MMAP);
+    expect(() => mappable.map({ align: 3 })).toThrowError(
+      expect.objectContaining({ code: 'EINVAL', explanation: expect.not.stringContaining('GUEST_MEMFD_FLAG') }),
+    );
     kvm.close();
   });
 });

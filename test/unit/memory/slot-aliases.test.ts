@@ -41,8 +41,9 @@ describe('slots that show the same memory', () => {
     expect(partsOf([slot(100, 10), low, high, slot(40, 20)])).toEqual(['1:40 40 10', '3:0 40 20', '2:0 50 10']);
     expect(partsOf([low, high])).toEqual([]);
     expect(partsOf([])).toEqual([]);
-    // Nor is one behind what others share.
+    // Nor is one behind what others share, or before it.
     expect(partsOf([slot(0, 10), slot(0, 10), slot(10, 5)])).toEqual(['0:0 0 10', '1:0 0 10']);
+    expect(partsOf([slot(0, 10), slot(10, 5), slot(10, 5)])).toEqual(['1:0 10 5', '2:0 10 5']);
     // One in a large one, twice; and what three show of it.
     expect(partsOf([slot(0, 100), slot(10, 5), slot(90, 30)])).toEqual([
       '0:10 10 5',
