@@ -585,6 +585,12 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/memory/dirty-pages.ts',
+    code: 'this.#gone.size === 0',
+    as: 'false',
+    why: 'of nothing that is gone a list of nothing is made',
+  },
+  {
+    file: 'lib/memory/dirty-pages.ts',
     code: '!pendingOf.has(log)',
     as: 'true',
     why: 'the bitmap of a slot that is gone is closed next, and nobody reads it',
@@ -613,6 +619,18 @@ export const SAME_PROGRAM = [
     code: 'into[next - 2]! + into[next - 1]! !== start',
     as: 'false',
     why: 'nothing is added to an array that is full, unless it goes on with the last run',
+  },
+  {
+    file: 'lib/memory/guest-memory.ts',
+    code: 'wideTo < wideFrom + BigInt(length)',
+    as: 'wideTo <= wideFrom + BigInt(length)',
+    why: 'what only touches is copied from either end',
+  },
+  {
+    file: 'lib/memory/guest-memory.ts',
+    code: 'this.written.on || this.written.announces',
+    as: 'true',
+    why: 'the quick way for pieces of one length: each is moved by itself',
   },
   {
     file: 'lib/memory/guest-memory.ts',
@@ -770,6 +788,13 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/memory/mapping.ts',
+    line: 'if (holder !== undefined) this.#holders.delete',
+    code: 'holder !== undefined',
+    as: 'false',
+    why: 'who needs not be told of views that go is told, and has none of them',
+  },
+  {
+    file: 'lib/memory/mapping.ts',
     line: 'const moved = window',
     code: 'window === undefined',
     as: 'true',
@@ -781,6 +806,12 @@ export const SAME_PROGRAM = [
     code: 'done === 0',
     as: 'false',
     why: 'a part of an array that is all of it, which only takes longer',
+  },
+  {
+    file: 'lib/memory/slot-aliases.ts',
+    code: 'start < stop',
+    as: 'true',
+    why: 'a range of no pages, or of fewer, is in none of the slots',
   },
   {
     file: 'lib/memory/slot-aliases.ts',
@@ -871,6 +902,12 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/memory/region-set.ts',
+    code: '++sets',
+    as: '--sets',
+    why: 'ids only tell spaces apart',
+  },
+  {
+    file: 'lib/memory/region-set.ts',
     line: 'region.mapping !== mapping',
     code: 'first >= end',
     as: 'false',
@@ -919,6 +956,25 @@ export const SAME_PROGRAM = [
     code: 'false',
     as: 'true',
     why: 'who announces where nobody is told does nothing',
+  },
+  {
+    file: 'lib/base/range-table.ts',
+    line: '++this.#searches > this.#length',
+    code: '++this.#searches',
+    as: '--this.#searches',
+    why: 'when an index is made is a matter of speed',
+  },
+  {
+    file: 'lib/base/range-table.ts',
+    code: 'span / count',
+    as: 'span * count',
+    why: 'how many buckets an index has is a matter of speed',
+  },
+  {
+    file: 'lib/base/range-table.ts',
+    code: 'pieces[number]!.entries.length === PIECE',
+    as: 'false',
+    why: 'a piece has room for any number: that they are short is a matter of speed',
   },
   {
     file: 'lib/base/range-table.ts',

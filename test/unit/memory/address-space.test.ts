@@ -142,6 +142,19 @@ describe.each(backends)('an address space on $name', ({ options }) => {
       memory.copy(to, from, pattern.length);
       expect(Buffer.compare(memory.readExact(to, pattern.length), pattern)).toBe(0);
     }
+    // Of a length that is no multiple of what is copied at once: nothing behind it, or before it, is touched.
+    for (const [from, to] of [
+      [0x100, UNIT - 0x8000],
+      [UNIT - 0x8000, 0x100],
+      [UNIT - 0x9000, UNIT - 0x8ff0],
+    ] as const) {
+      memory.fill(0, 2 * UNIT, 0xee);
+      memory.writeExact(from, pattern.subarray(0, 0x1_0005));
+      const expected = memory.readExact(0, 2 * UNIT);
+      expected.copyWithin(to, from, from + 0x1_0005);
+      memory.copy(to, from, 0x1_0005);
+      expect(Buffer.compare(memory.readExact(0, 2 * UNIT), expected)).toBe(0);
+    }
     // From one region as a whole to another.
     memory.writeExact(0x100, pattern.subarray(0, 64));
     memory.fill(UNIT, 0x200, 0xee);

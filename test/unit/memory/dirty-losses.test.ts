@@ -140,6 +140,16 @@ describe.each(backends)('what the kernel forgets on $name', (backend) => {
     expect(collected()).toEqual([]);
   });
 
+  it('what was dirty of a region that goes is dirty where others show it, wherever the region was', () => {
+    const ram = kvm.mapAnonymous(UNIT);
+    const gone = vm.memory.addRam(3 * UNIT, ram);
+    vm.memory.addRam(UNIT, ram);
+    vm.dirtyPages.start();
+    for (const at of [0, 5 * page]) vm.memory.writeU8(3 * UNIT + at, 1);
+    gone.remove();
+    expect(collected()).toEqual([UNIT / page, UNIT / page + 5]);
+  });
+
   it('what was dirty of a region that goes is dirty only in the pages that another shows of it, before it or behind', () => {
     const ram = kvm.mapAnonymous(3 * UNIT);
     const gone = vm.memory.addRam(0, ram, { offset: UNIT, size: UNIT });

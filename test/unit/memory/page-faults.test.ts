@@ -278,6 +278,25 @@ describe.each(UFFD_KERNELS)('$name', ({ callsOf, kvmOf, isReal }) => {
       expect(() => other.read(0, byte)).toThrow(expect.objectContaining({ code: 'EDEADLK' }));
     });
 
+    it('tells onError why its promise was rejected, and is asked again when the guest is woken', async (test) => {
+      const { vcpu, ram, page, vm } = guestOf(kvmOf(test), test, 'memfd', [20]);
+      const errors: string[] = [];
+      let asked = 0;
+      using faults = new PageFaults(ram, {
+        missing: async () => {
+          if (asked++ === 0) throw new Error('not yet');
+          return new Uint8Array(page).fill(9);
+        },
+        onError: (error, { offset }) => errors.push(`${(error as Error).message} ${offset / page}`),
+      });
+      const run = vcpu.run();
+      await soon(() => errors.length === 1);
+      expect(errors).toEqual(['not yet 20']);
+      faults.wake(20 * page, page);
+      await run;
+      expect([vm.memory.readU8(20 * page), asked]).toEqual([9, 2]);
+    });
+
     it('tells onError what it threw for a guest, which waits on, and goes on when the page comes', async (test) => {
       const { vcpu, ram, page, vm } = guestOf(kvmOf(test), test, 'memfd', [20, 21]);
       const errors: string[] = [];
