@@ -1255,6 +1255,12 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/arch/s390x/emulated/logical-access.ts',
+    code: 'moved !== 0',
+    as: 'false',
+    why: 'each page was found accessible before the first was moved',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/logical-access.ts',
     code: 'size <= PAGE - (this.#lo & PAGE_OFFSET)',
     as: 'size < PAGE - (this.#lo & PAGE_OFFSET)',
     why: 'the quick way for one page: that for several comes to the same',

@@ -5,7 +5,7 @@ import { setTimeout } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { type GuestCode, type GuestOp, type GuestProgram, outs, spin, store } from '../../../lib/emulated/guest.ts';
 import { ERRNO, MAP, PROT } from '../../../lib/raw.ts';
-import { MEMORY_ATTRIBUTE_PRIVATE, VM_TYPE } from '../../../lib/uapi/flags.ts';
+import { MEM, MEMORY_ATTRIBUTE_PRIVATE, VM_TYPE } from '../../../lib/uapi/flags.ts';
 import { requestNumber } from '../../../lib/uapi/requests.ts';
 import {
   UFFD_FEATURE,
@@ -201,6 +201,18 @@ describe('a guest', () => {
     const byte = new Uint8Array(1);
     expect([told(), kernel.readMemory(hva + 8, byte), byte[0]]).toEqual([[hva + 2 * PAGE, false], 1, 0]);
     expect([bring(hva + 2 * PAGE), await run, kernel.readMemory(hva + 8, byte), byte[0]]).toEqual([PAGE, 0, 1, 7]);
+  });
+
+  it('waits for no page of user space’s where its code is private', async () => {
+    useKernel({ arch: 'x86_64', x86_64: { swProtectedVm: true } });
+    const { vm, hva, vcpu } = guestOf([store(8, 1, 7n)], { gpa: 2 * PAGE + 8, size: 16 }, VM_TYPE.X86_SW_PROTECTED);
+    const memfd = kernel.createGuestMemfd(vm, 4 * PAGE, 0);
+    expect(kernel.setUserMemoryRegion(vm, 0, 0, 0, 0, hva)).toBe(0);
+    expect(kernel.setUserMemoryRegion2(vm, 0, MEM.GUEST_MEMFD, 0, 4 * PAGE, hva, memfd, 0)).toBe(0);
+    expect(kernel.setMemoryAttributes(vm, 2 * PAGE, PAGE, MEMORY_ATTRIBUTE_PRIVATE, 0)).toBe(0);
+    expect(uffd.uffdRegister(fd, hva + 2 * PAGE, PAGE, MISSING)).toBe(0);
+    const byte = new Uint8Array(1);
+    expect([await kernel.runAsync(vcpu), told(), kernel.readMemory(hva + 8, byte), byte[0]]).toEqual([0, [], 1, 7]);
   });
 
   it('waits for no page that it may not access', async () => {

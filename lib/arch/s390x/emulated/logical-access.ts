@@ -210,8 +210,8 @@ export class LogicalAccess {
     for (let done = 0, page = 0, length = 0; done < size; done += length, page++) {
       const at = page === 0 ? offset : 0;
       length = Math.min(PAGE - at, size - done);
-      const failure = storage.move(this.#pfns[page]!, at, data, done, length, false);
-      if (failure !== 0) return failure;
+      const moved = storage.move(this.#pfns[page]!, at, data, done, length, false);
+      if (moved !== 0) return moved;
     }
     return 0;
   }

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { encodeHpte, primaryGroup, vrmaSegment } from '../../../../../lib/arch/ppc64/model/index.ts';
+import { rehashedSlot } from '../../../../../lib/arch/ppc64/emulated/rehash.ts';
+import { encodeHpte, Htab, primaryGroup, vrmaSegment } from '../../../../../lib/arch/ppc64/model/index.ts';
 import { load, store } from '../../../../../lib/emulated/guest.ts';
 import { CAP } from '../../../../../lib/uapi/capabilities.ts';
 import { ERRNO } from '../../../../../lib/uapi/errno.ts';
@@ -19,6 +20,17 @@ const BOLTED: [bigint, bigint] = [0x4000_0001_2345_6011n, 0x1192n];
 const PLAIN: [bigint, bigint] = [0x4000_0001_2345_8001n, 0x2010n];
 
 describe('RESIZE_HPT', () => {
+  it('takes the offset of a large page from V, wherever the entry stands', () => {
+    const [vsid, offset, table] = [0x1234n, 5n << 24n, new Htab(18)];
+    const entry = encodeHpte({ vsid, segmentSize: '1T', offset, ra: 0, baseShift: 24 });
+    // Where its hash leads in the larger table, though no search would find it where it is.
+    const hash = vsid ^ (vsid << 25n) ^ 5n;
+    for (const slot of [0, 8 * 77 + 3, table.entryCount - 1]) {
+      table.set(slot, entry);
+      expect(rehashedSlot(table, slot, 20)).toBe(Number(hash & 0x1fffn) * 8 + (slot % 8));
+    }
+  });
+
   it('keeps the bolted entries, where their hash leads in the new table', () => {
     const vm = resizableVm();
     const fd = vm.reader();
