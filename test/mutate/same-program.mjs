@@ -1180,6 +1180,13 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/arch/s390x/emulated/page-states.ts',
+    line: '    if (chunk !== undefined) {',
+    code: 'chunk !== undefined',
+    as: 'false',
+    why: 'the last one is remembered for speed',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/page-states.ts',
     code: '(before & bits) !== bits',
     as: 'true',
     why: 'what has the bits is given them again',

@@ -19,6 +19,24 @@ import {
 const BOLTED: [bigint, bigint] = [0x4000_0001_2345_6011n, 0x1192n];
 const PLAIN: [bigint, bigint] = [0x4000_0001_2345_8001n, 0x2010n];
 
+it('a reader goes on behind what it has read, whatever others read and change meanwhile', () => {
+  const vm = new TestVm({ order: 18 });
+  const [first, second] = [vm.reader(), vm.reader()];
+  for (const fd of [first, second]) vm.read(fd);
+  const change = (slot: number) => vm.ok(vm.write(slot, [PLAIN]));
+  const slots = (fd: number, count?: number): number[] =>
+    vm.read(fd, count).flatMap(({ index, entries }) => entries.map((_, i) => index + i));
+  for (const slot of [8, 9]) change(slot);
+  // Room for one entry.
+  expect(slots(first, 32)).toEqual([8]);
+  change(8);
+  expect(slots(second)).toEqual([8, 9]);
+  change(8);
+  // The other took the mark of 9; 8 is of the next pass.
+  expect(slots(first)).toEqual([]);
+  expect(slots(first)).toEqual([8]);
+});
+
 describe('RESIZE_HPT', () => {
   it('takes the offset of a large page from V, wherever the entry stands', () => {
     const [vsid, offset, table] = [0x1234n, 5n << 24n, new Htab(18)];

@@ -91,6 +91,14 @@ describe('a read across pages', () => {
     expect(machine.keys(0x120, 1)).toEqual(Uint8Array.of(0x14));
   });
 
+  it('begins with frame 0, where that is the prefix area, and goes on with what follows it', () => {
+    const machine = mapped([0, 1, 2, 0x60]);
+    machine.latch(DAT64, { 0: 0xe0n, 1: 0x10_0000n }, 0);
+    for (let frame = 0; frame < 3; frame++) machine.poke(frame << 12, new Uint8Array(4096).fill(frame + 1));
+    expect(ends(machine, 0, 0x4000)).toEqual([1, 2, 3, 0x60]);
+    expect(ends(machine, 0x800, 0x1000)).toEqual([1, 2]);
+  });
+
   it('looks for neighbours in the page table, not before it', () => {
     const machine = mapped([0x60, 0x61, 0x62, 0x70]);
     // As if the table began two entries earlier.
