@@ -20,6 +20,10 @@ const FIRST_HVA = 0x7000_0000_0000;
 const END_HVA = 0x8000_0000_0000;
 
 const ALL_PROT = PROT.READ | PROT.WRITE | PROT.EXEC;
+
+/** No processor has pages that may be written and not read (tried on x86_64 6.18 and s390x 6.12). */
+const permits = (prot: number, write: boolean): boolean => (prot & (write ? PROT.WRITE : PROT.READ | PROT.WRITE)) !== 0;
+
 const ALL_MAP = Object.values<number>(MAP).reduce((all, flag) => all | flag);
 
 /** Neighbouring pages that show the same thing with the same protection (the kernel's VMA). */
@@ -366,7 +370,7 @@ export class EmulatedHostMemory {
    */
   resolve(hva: number, write: boolean, length = 1): boolean {
     const area = this.#areaAt(hva);
-    if (area === undefined || (area.prot & (write ? PROT.WRITE : PROT.READ)) === 0) return false;
+    if (area === undefined || !permits(area.prot, write)) return false;
     const { backing } = area;
     const inBacking = area.offset + (hva - area.start);
     if (backing.kind === 'file' || inBacking >= backing.size()) return false;
@@ -403,7 +407,7 @@ export class EmulatedHostMemory {
   /** Whether a page may be read, or written, now. */
   canAccess(hva: number, write: boolean): boolean {
     const area = this.#areaAt(hva);
-    if (area === undefined || (area.prot & (write ? PROT.WRITE : PROT.READ)) === 0) return false;
+    if (area === undefined || !permits(area.prot, write)) return false;
     // A file is there to the end of its last page. By division: % of addresses calls fmod, which takes longer than all else here.
     const page = Math.floor((hva - area.start) / this.pageSize);
     return area.offset + page * this.pageSize < area.backing.size();

@@ -1199,19 +1199,6 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/arch/s390x/emulated/frame-cache.ts',
-    code: '!readable && !writable',
-    as: '!readable || !writable',
-    why: 'the quick way for memory that is seen directly: the careful one comes to the same',
-  },
-  {
-    file: 'lib/arch/s390x/emulated/frame-cache.ts',
-    line: 'const readable =',
-    code: 'false',
-    as: 'true',
-    why: 'the quick way for memory that may be read and written: the careful one comes to the same',
-  },
-  {
-    file: 'lib/arch/s390x/emulated/frame-cache.ts',
     code: 'pfn >= run.first && pfn < run.end && run.bytes.length !== 0',
     as: 'false',
     why: 'where the bytes are is remembered for speed: they are looked for again',
@@ -1259,6 +1246,12 @@ export const SAME_PROGRAM = [
     code: 'this.#generation !== this.#memory.generation',
     as: 'true',
     why: 'where the bytes are is remembered for speed: they are looked for again',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/memop.ts',
+    code: 'fetched !== 0',
+    as: 'false',
+    why: 'what may be stored to may be fetched from',
   },
   {
     file: 'lib/arch/s390x/emulated/logical-access.ts',
@@ -2081,7 +2074,7 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/arch/s390x/emulated/guest-storage.ts',
-    code: 'run !== undefined && (store ? run.writable : run.readable)',
+    code: 'run !== undefined && (!store || run.writable)',
     as: 'false',
     why: 'the quick way for memory that is seen directly: the careful one comes to the same',
   },
@@ -2107,14 +2100,8 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/arch/s390x/emulated/guest-storage.ts',
-    code: '{ const run = this.#frames.find(pfn); return run?.readable === true ? run : undefined; }',
+    code: '{ return this.#frames.find(pfn); }',
     as: '{}',
-    why: 'the quick way for frames that follow one another: page by page comes to the same',
-  },
-  {
-    file: 'lib/arch/s390x/emulated/guest-storage.ts',
-    code: 'run?.readable === true',
-    as: 'false',
     why: 'the quick way for frames that follow one another: page by page comes to the same',
   },
   {
@@ -2125,7 +2112,7 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/arch/s390x/emulated/guest-storage.ts',
-    code: 'run === undefined || !(store ? run.writable : run.readable)',
+    code: 'run === undefined || (store && !run.writable)',
     as: 'true',
     why: 'the quick way for memory that is seen directly: the careful one comes to the same',
   },
@@ -2149,7 +2136,8 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/arch/s390x/emulated/guest-storage.ts',
-    code: 'run === undefined || !run.readable',
+    line: 'return this.#readSlowly',
+    code: 'run === undefined',
     as: 'true',
     why: 'the quick way for memory that is seen directly: the careful one comes to the same',
   },

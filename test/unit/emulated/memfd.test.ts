@@ -41,6 +41,30 @@ describe.each(kernels)('a memfd on %s', (_name, calls) => {
     for (const fd of fds.slice(0, 2)) calls.close(fd);
   });
 
+  it('is read where it may only be written, and so is other memory', () => {
+    const { pageSize } = calls;
+    const memfd = calls.memfdCreate('written', pageSize, 0);
+    const byte = new Uint8Array(1);
+    const mapped = [
+      calls.mmap(pageSize, PROT.WRITE, MAP.SHARED, memfd, 0, 0, 0),
+      calls.mmap(pageSize, PROT.WRITE, MAP.PRIVATE, memfd, 0, 0, 0),
+      calls.mmap(pageSize, PROT.WRITE, MAP.PRIVATE | MAP.ANONYMOUS, -1, 0, 0, 0),
+      calls.mmap(pageSize, RW, MAP.PRIVATE | MAP.ANONYMOUS, -1, 0, 0, 0),
+    ];
+    expect(calls.mprotect(mapped[3]!, pageSize, PROT.WRITE)).toBe(0);
+    for (const hva of mapped) {
+      expect([calls.readMemory(hva, byte), byte[0]]).toEqual([1, 0]);
+      expect(calls.writeMemory(hva, Uint8Array.of(7))).toBe(1);
+      expect([calls.readMemory(hva, byte), byte[0]]).toEqual([1, 7]);
+      // Nor does it become readable to who asks for that.
+      expect(calls.madvise(hva, pageSize, MADV.POPULATE_READ)).toBe(-ERRNO.EINVAL);
+      byte[0] = 0;
+      calls.writeMemory(hva, byte);
+      calls.munmap(hva, pageSize);
+    }
+    calls.close(memfd);
+  });
+
   it('has its last page as a whole, which keeps what is written behind the end', () => {
     const { pageSize } = calls;
     const memfd = calls.memfdCreate('odd', 100, 0);

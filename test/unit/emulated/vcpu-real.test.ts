@@ -128,3 +128,36 @@ it.skipIf(whyNot !== undefined)(`a vCPU's mappings have the pages that they have
   expect(real.filter((answer) => answer === -ERRNO.EINVAL)).toHaveLength(3);
   expect(real.slice(-5)).toEqual([7, -ERRNO.ENODEV, -ERRNO.EPERM, -ERRNO.EPERM, 0]);
 });
+
+/** What a guest loads of a page that user space wrote and of one that nobody touched, both of which may only be written. */
+function loadsOf(calls: KvmCalls, loader: GuestLoader): unknown[] {
+  const kvm = calls.openKvm();
+  const vm = calls.createVm(kvm, 0);
+  const map = (pages: number) =>
+    calls.mmap(pages * PAGE, PROT.READ | PROT.WRITE, MAP.PRIVATE | MAP.ANONYMOUS, -1, 0, 0, 0);
+  const [code, data] = [map(1), map(2)];
+  calls.writeMemory(data, Uint8Array.of(0x42));
+  expect(calls.mprotect(data, 2 * PAGE, PROT.WRITE)).toBe(0);
+  expect(calls.setUserMemoryRegion(vm, 0, 0, 0, PAGE, code)).toBe(0);
+  expect(calls.setUserMemoryRegion(vm, 1, 0, 0x10_000, 2 * PAGE, data)).toBe(0);
+  const vcpu = calls.createVcpu(vm, 0);
+  loader.load(vm, vcpu, code, 0, [
+    { op: 'copy', from: 0x10_000, to: 0x800, size: 1 },
+    { op: 'copy', from: 0x11_000, to: 0x801, size: 1 },
+    { op: 'done' },
+  ]);
+  const loaded = new Uint8Array(2).fill(9);
+  const answers = [calls.run(vcpu, 0), calls.readMemory(code + 0x800, loaded), ...loaded];
+  for (const fd of [vcpu, vm, kvm]) calls.close(fd);
+  calls.munmap(code, PAGE);
+  calls.munmap(data, 2 * PAGE);
+  return answers;
+}
+
+it.skipIf(whyNot !== undefined)(`memory that may only be written is loaded as on the real kernel${why}`, () => {
+  if (!('calls' in native)) throw new Error(native.reason);
+  const real = loadsOf(native.calls, x86_64GuestLoader(native.calls));
+  const kernel = new EmulatedKernel(emulationOf(native.calls));
+  expect(loadsOf(kernel, emulatedGuestLoader(kernel))).toEqual(real);
+  expect(real).toEqual([0, 2, 0x42, 0]);
+});

@@ -18,7 +18,6 @@ export interface FrameRun {
   readonly view: DataView;
   /** Where in it the first frame is. */
   readonly start: number;
-  readonly readable: boolean;
   readonly writable: boolean;
   /** Host virtual address of the first frame. */
   readonly hva: number;
@@ -77,13 +76,13 @@ export class FrameCache {
     const hva = this.#vm.hostAddress(slot, first);
     const memory = this.#memory;
     const writable = memory.resolve(hva, true);
-    const readable = memory.resolve(hva, false);
-    if (!readable && !writable) return undefined;
+    // What may be written may be read.
+    if (!memory.resolve(hva, false)) return undefined;
     const { bytes, at: start, available } = memory;
     const inSegment = SEGMENT_PAGES - (Math.floor(hva / PAGE) % SEGMENT_PAGES);
     const length = Math.min(inSegment, slot.baseGfn + slot.npages - first, Math.floor(available / PAGE));
     if (length <= needed) return undefined;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    return { first, end: first + length, slot, bytes, view, start, readable, writable, hva, touched: false };
+    return { first, end: first + length, slot, bytes, view, start, writable, hva, touched: false };
   }
 }

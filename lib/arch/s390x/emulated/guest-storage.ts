@@ -25,7 +25,7 @@ export class GuestStorage implements AbsoluteMemory {
 
   readDoubleword(pfn: number, offset: number): number {
     const run = this.#frames.find(pfn);
-    if (run === undefined || !run.readable) return this.#readSlowly(pfn, offset);
+    if (run === undefined) return this.#readSlowly(pfn, offset);
     const at = placeIn(run, pfn) + offset;
     this.hi = run.view.getUint32(at);
     this.lo = run.view.getUint32(at + 4);
@@ -70,8 +70,7 @@ export class GuestStorage implements AbsoluteMemory {
 
   /** The run with the frame, if its bytes are here and may be read. */
   readableRun(pfn: number): FrameRun | undefined {
-    const run = this.#frames.find(pfn);
-    return run?.readable === true ? run : undefined;
+    return this.#frames.find(pfn);
   }
 
   hasFrame(pfn: number): boolean {
@@ -131,7 +130,7 @@ export class GuestStorage implements AbsoluteMemory {
     const slot = run?.slot ?? this.#vm.usableSlot(gfn);
     if (slot === undefined) return PGM_ADDRESSING;
     const isThere =
-      (run !== undefined && (store ? run.writable : run.readable)) ||
+      (run !== undefined && (!store || run.writable)) ||
       this.#vm.memory.canAccess(this.#vm.hostAddress(slot, gfn), store);
     if (!isThere && this.states.collectsStores) return -ERRNO.EFAULT;
     // What its mapping forbids faults nothing in; what the key forbids does.
@@ -146,7 +145,7 @@ export class GuestStorage implements AbsoluteMemory {
    */
   move(gfn: number, offset: number, data: Uint8Array, at: number, length: number, store: boolean): number {
     const run = this.#frames.find(gfn);
-    if (run === undefined || !(store ? run.writable : run.readable)) {
+    if (run === undefined || (store && !run.writable)) {
       return this.#moveSlowly(gfn, offset, data.subarray(at, at + length), store);
     }
     const place = placeIn(run, gfn) + offset;

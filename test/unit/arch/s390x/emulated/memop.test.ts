@@ -409,6 +409,16 @@ describe('storage keys', () => {
 });
 
 describe('compare-exchange, as the real kernel answered', () => {
+  it('takes memory that may only be written, which reads do, too', () => {
+    const machine = new Machine().addMemory();
+    machine.poke(0x1000, Uint8Array.of(1, 2, 3, 4));
+    expect(machine.kernel.mprotect(machine.hva + 0x1000, 4096, PROT.WRITE)).toBe(0);
+    const [buf, old] = [new Uint8Array(4), Uint8Array.of(1, 2, 3, 4)];
+    expect([machine.absoluteRead(0x1000, 4, { buf }), ...buf]).toEqual([0, 1, 2, 3, 4]);
+    expect([machine.exchange(0x1000, 4, old, Uint8Array.of(9, 9, 9, 9)), ...old]).toEqual([0, 1, 2, 3, 4]);
+    expect([machine.absoluteRead(0x1000, 4, { buf }), ...buf]).toEqual([0, 9, 9, 9, 9]);
+  });
+
   it.each([1, 2, 4, 8, 16])('of %i bytes', (size) => {
     const machine = new Machine().addMemory();
     machine.poke(0x5_0000, new Uint8Array(18).fill(0x11));
