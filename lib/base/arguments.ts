@@ -105,6 +105,13 @@ export function newBytes(size: number, name: string): Uint8Array<ArrayBuffer> {
   }
 }
 
+/** The bytes to read into: the caller's, or new ones of a length. */
+export function bytesFor(lengthOrInto: number | Uint8Array, name: string): Uint8Array {
+  if (typeof lengthOrInto === 'number') return newBytes(lengthOrInto, name);
+  if (lengthOrInto instanceof Uint8Array) return checkBytes(lengthOrInto, name);
+  throw invalidArgType(name, 'a number or an instance of Uint8Array', lengthOrInto);
+}
+
 /** Checks an object that has properties: options, a structure's fields, handlers. */
 export function checkObject<T extends object>(value: T, name: string): T {
   if (typeof value !== 'object' || value === null) throw invalidArgType(name, 'an object', value);

@@ -1,5 +1,6 @@
 import { endianness } from 'node:os';
 import {
+  bytesFor,
   checkBoolean,
   checkBytes,
   checkInteger,
@@ -569,13 +570,6 @@ export function checkMemoryOptions(options: GuestMemoryOptions): GuestMemoryOpti
   const { littleEndian, pageSize } = checkObject(options, 'options');
   checkBoolean(littleEndian, 'options.littleEndian');
   return { littleEndian, pageSize: checkInteger(pageSize, 'options.pageSize', MIN_PAGE, 2 ** 31) };
-}
-
-/** The bytes to read into: the caller's, or new ones of a length. */
-function bytesFor(lengthOrInto: number | Uint8Array, name: string): Uint8Array {
-  if (typeof lengthOrInto === 'number') return newBytes(lengthOrInto, name);
-  if (lengthOrInto instanceof Uint8Array) return checkBytes(lengthOrInto, name);
-  throw invalidArgType(name, 'a number or an instance of Uint8Array', lengthOrInto);
 }
 
 function checkEncoding(encoding: BufferEncoding, name: string): BufferEncoding {

@@ -1,4 +1,4 @@
-import { checkBytes, checkInstance, checkInteger, checkObject, checkU64 } from '../../../base/arguments.ts';
+import { bytesFor, checkBytes, checkInstance, checkObject, checkU64 } from '../../../base/arguments.ts';
 import { hex, invalidArgType, type KvmError } from '../../../base/errors.ts';
 import type { U64 } from '../../../base/u64.ts';
 import { type Callee, callFailure } from '../../../calls/failure.ts';
@@ -60,7 +60,7 @@ export class VmStorageKeys {
    */
   getBytes(startGfn: U64, count: number | Uint8Array): Uint8Array | null {
     checkU64(startGfn, 'startGfn');
-    const keys = roomFor(count);
+    const keys = bytesFor(count, 'count');
     for (const { gfn, part } of parts(startGfn, keys)) {
       const result = this.#s390x.getSkeys(this.#owner.fd, gfn, part.length, 0, part);
       if (result === S390_GET_SKEYS_NONE) return null;
@@ -185,13 +185,6 @@ export class VmStorageKeys {
     if (gfn < end) return `frame ${hex(gfn)} of the ${count} from ${hex(startGfn)} on is in no memslot`;
     return 'a frame is in a memslot, but the host has no memory there';
   }
-}
-
-/** @param count of keys, or where they go */
-function roomFor(count: number | Uint8Array): Uint8Array {
-  if (count instanceof Uint8Array) return checkBytes(count, 'count');
-  if (typeof count !== 'number') throw invalidArgType('count', 'a number or an instance of Uint8Array', count);
-  return new Uint8Array(checkInteger(count, 'count', 0, 0xffff_ffff));
 }
 
 const find = (slots: readonly Slot[], gfn: number): Slot | undefined =>
