@@ -3,15 +3,7 @@
 import { describe, expect, it } from 'vitest';
 import { store } from '../../../../../lib/emulated/guest.ts';
 import { ERRNO } from '../../../../../lib/uapi/errno.ts';
-import {
-  resizeCommit as commit,
-  resizePrepare as prepare,
-  realModeVm,
-  resizableVm,
-  TestVm,
-  validSlots as valid,
-  vrma,
-} from './vm.ts';
+import { commit, prepare, realModeVm, resizableVm, TestVm, valid, vrma } from './vm.ts';
 
 const PLAIN: [bigint, bigint] = [0x4000_0001_2345_8001n, 0x2010n];
 

@@ -5,16 +5,7 @@ import { load, store } from '../../../../../lib/emulated/guest.ts';
 import { CAP } from '../../../../../lib/uapi/capabilities.ts';
 import { ERRNO } from '../../../../../lib/uapi/errno.ts';
 import { EXIT, MAP, MEM, PROT } from '../../../../../lib/uapi/flags.ts';
-import {
-  chunk,
-  resizeCommit as commit,
-  resizePrepare as prepare,
-  realModeVm,
-  resizableVm,
-  TestVm,
-  validSlots as valid,
-  vrma,
-} from './vm.ts';
+import { chunk, commit, prepare, realModeVm, resizableVm, TestVm, valid, vrma } from './vm.ts';
 
 const BOLTED: [bigint, bigint] = [0x4000_0001_2345_6011n, 0x1192n];
 const PLAIN: [bigint, bigint] = [0x4000_0001_2345_8001n, 0x2010n];

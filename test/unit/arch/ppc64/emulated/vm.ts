@@ -222,12 +222,10 @@ export function resizableVm(): TestVm {
   return vm;
 }
 
-export const resizePrepare = (vm: TestVm, order: number, flags = 0): number =>
-  vm.ppc.resizeHptPrepare(vm.vm, flags, order);
+export const prepare = (vm: TestVm, order: number, flags = 0): number => vm.ppc.resizeHptPrepare(vm.vm, flags, order);
 
-export const resizeCommit = (vm: TestVm, order: number, flags = 0): number =>
-  vm.ppc.resizeHptCommit(vm.vm, flags, order);
+export const commit = (vm: TestVm, order: number, flags = 0): number => vm.ppc.resizeHptCommit(vm.vm, flags, order);
 
 /** Slots with an entry. */
-export const validSlots = (vm: TestVm): number[] =>
+export const valid = (vm: TestVm): number[] =>
   vm.read(vm.reader(), 1 << 20).flatMap(({ index, entries }) => entries.map((_, i) => index + i));
