@@ -2810,6 +2810,12 @@ export const SAME_PROGRAM = [
     why: 'the last one is remembered for speed',
   },
   {
+    file: 'lib/arch/ppc64/emulated/hpt.ts',
+    code: 'map.head(page) === slot',
+    as: 'true',
+    why: 'a ring has the same entries wherever it begins',
+  },
+  {
     file: 'lib/arch/ppc64/emulated/htab-file.ts',
     line: 'if (!this.#firstPass',
     code: 'index < entryCount',

@@ -498,8 +498,7 @@ export class Hpt {
     const previous = this.#previous[slot]!;
     this.#next[previous] = next;
     this.#previous[next] = previous;
-    // A ring may begin anywhere.
-    map.setHead(page, next === slot ? -1 : next);
+    if (map.head(page) === slot) map.setHead(page, next === slot ? -1 : next);
   }
 
   /** The entries of a ring, as they are now: valid ones. */
