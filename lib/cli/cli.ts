@@ -6,7 +6,7 @@ import { complain, type Io, UsageError } from './io.ts';
 import { suggestion } from './nearest.ts';
 import { packageVersion } from './package-info.ts';
 
-/** By name. Only the one that is asked for is loaded, and what it needs: half of the time that a short command takes. */
+/** By name. To load all of them takes longer than Node itself: only the one that is asked for is, with what it needs. */
 export const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   repl: async () => (await import('./repl/index.ts')).repl,
   run: async () => (await import('./run/index.ts')).run,

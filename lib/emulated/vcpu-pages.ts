@@ -26,8 +26,7 @@ export function vcpuPages(
   const isDirtyRing = (at: number): boolean => dirty !== undefined && at >= ringStart && at < ringStart + dirty.size();
   // KVM looks at the first and the last page.
   if ((flags & MAP.SHARED) === 0 && (isDirtyRing(offset) || isDirtyRing(offset + length - 1))) return -ERRNO.EINVAL;
-  const shown = (backing: MapSource['backing'], from: number): MapSource => ({ backing, offset: from });
-  if (dirty !== undefined && page >= DIRTY_LOG_PAGE_OFFSET) return shown(dirty, offset - ringStart);
-  if (page === coalescedMmioPage && page !== 0) return shown(vm.bus.ring!.backing, 0);
-  return shown(area.backing, offset);
+  if (dirty !== undefined && page >= DIRTY_LOG_PAGE_OFFSET) return { backing: dirty, offset: offset - ringStart };
+  if (page === coalescedMmioPage && page !== 0) return { backing: vm.bus.ring!.backing, offset: 0 };
+  return { backing: area.backing, offset };
 }

@@ -554,9 +554,9 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     for (let gfn = Math.floor(code.gpa / vm.pageSize); gfn * vm.pageSize < code.gpa + code.size; gfn++) {
       const slot = vm.usableSlot(gfn);
       if (slot !== undefined && vm.hasGuestPage(slot, gfn, false)) {
+        if (!vm.mustWait(slot, gfn, false, 'guest')) continue;
         this.#page = vm.waits(gfn * vm.pageSize, false, 'guest');
-        if (this.#page !== undefined) return 'wait';
-        continue;
+        return 'wait';
       }
       const isThere = slot !== undefined || vm.isPrivate(gfn);
       if (isThere && !this.vm.machine.emulatesGuestCode) return this.#missing(gfn);
