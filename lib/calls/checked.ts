@@ -1,4 +1,4 @@
-import { checkInstance, checkInteger, checkU64 } from '../base/arguments.ts';
+import { checkInstance, checkInteger, checkU64, isIntegerIn } from '../base/arguments.ts';
 import { invalidArgType, outOfRange } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import type { KvmCalls } from './kvm-calls.ts';
@@ -7,6 +7,8 @@ import { wrapCalls } from './wrapped.ts';
 
 type AnyCall = (...args: readonly unknown[]) => unknown;
 
+const MIN_I32 = -0x8000_0000;
+const MAX_I32 = 0x7fff_ffff;
 const MAX_U32 = 0xffff_ffff;
 
 /**
@@ -48,19 +50,44 @@ function checkGroup(target: object, group: Parameters<typeof signaturesOf>[0]): 
   for (const [name, { parameters }] of Object.entries(signaturesOf(group))) {
     const names = parameters.map(([parameter]) => parameter);
     const kinds = parameters.map(([parameter, kind]) => PARTICULAR[`${name}.${parameter}`] ?? kind);
+    const ranges = kinds.map(rangeOf);
     wrapped[name] = (...args) => {
-      for (let i = 0; i < kinds.length; i++) checkArgument(names[i]!, kinds[i]!, args[i]);
+      for (let i = 0; i < kinds.length; i++) {
+        const value = args[i];
+        const { min, max } = ranges[i]!;
+        // What almost all are, without a look at the kind.
+        if (typeof value === 'number' && isIntegerIn(value, min, max)) continue;
+        checkArgument(names[i]!, kinds[i]!, value);
+      }
       return methods[name]!.apply(target, args as unknown[]);
     };
   }
   return wrapped;
 }
 
+/** The numbers that a kind takes, ends included. */
+interface NumberRange {
+  readonly min: number;
+  readonly max: number;
+}
+
+const NO_NUMBERS: NumberRange = { min: Number.NaN, max: Number.NaN };
+
+const RANGES: Readonly<Partial<Record<ParameterKind | Particular, NumberRange>>> = {
+  word: { min: MIN_I32, max: MAX_U32 },
+  fd: { min: MIN_I32, max: MAX_I32 },
+  i32: { min: MIN_I32, max: MAX_I32 },
+  u32: { min: 0, max: MAX_U32 },
+  x32: { min: 0, max: MAX_U32 },
+  u64: { min: 0, max: Number.MAX_SAFE_INTEGER },
+  x64: { min: 0, max: Number.MAX_SAFE_INTEGER },
+  hva: { min: 0, max: Number.MAX_SAFE_INTEGER },
+};
+
+const rangeOf = (kind: ParameterKind | Particular): NumberRange => RANGES[kind] ?? NO_NUMBERS;
+
 function checkArgument(name: string, kind: ParameterKind | Particular, value: unknown): void {
   switch (kind) {
-    case 'word':
-      checkNumber(name, value, -0x8000_0000, MAX_U32);
-      return;
     case 'bytes':
       checkInstance(value as Uint8Array, name, Uint8Array);
       return;
@@ -71,13 +98,12 @@ function checkArgument(name: string, kind: ParameterKind | Particular, value: un
       if (typeof value !== 'number') throw invalidArgType(name, 'of type number', value);
       if (!(value >= 0)) throw outOfRange(name, '>= 0', value);
       return;
+    case 'word':
     case 'fd':
     case 'i32':
-      checkNumber(name, value, -0x8000_0000, 0x7fff_ffff);
-      return;
     case 'u32':
     case 'x32':
-      checkNumber(name, value, 0, MAX_U32);
+      checkNumber(name, value, rangeOf(kind));
       return;
     case 'u64':
     case 'x64':
@@ -118,7 +144,7 @@ function checkArgument(name: string, kind: ParameterKind | Particular, value: un
 }
 
 /** An integer as the call takes it: a bigint is none. */
-function checkNumber(name: string, value: unknown, min: number, max: number): void {
+function checkNumber(name: string, value: unknown, { min, max }: NumberRange): void {
   if (typeof value !== 'number') throw invalidArgType(name, 'of type number', value);
   checkInteger(value, name, min, max);
 }

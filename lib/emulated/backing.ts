@@ -1,4 +1,5 @@
 import { closeSync, fstatSync, openSync, readFileSync, readSync, statfsSync, writeSync } from 'node:fs';
+import { copyBytes } from '../base/copy-bytes.ts';
 import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { PageSet } from '../memory/page-set.ts';
 import { ERRNO } from '../uapi/errno.ts';
@@ -256,8 +257,8 @@ export class PrivateBacking implements Backing {
       this.#own.set(page, own);
     }
     const at = offset % this.#pageSize;
-    if (write) own.set(bytes.subarray(0, length), at);
-    else bytes.set(own.subarray(at, at + length));
+    if (write) copyBytes(bytes, 0, own, at, length);
+    else copyBytes(own, at, bytes, 0, length);
     return length;
   }
 

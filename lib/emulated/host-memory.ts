@@ -1,4 +1,5 @@
 import { isPowerOfTwo } from '../base/arguments.ts';
+import { copyBytes } from '../base/copy-bytes.ts';
 import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { MADV, MAP, MAP_HUGE_BITS, PROT } from '../uapi/flags.ts';
@@ -464,8 +465,8 @@ export class EmulatedHostMemory {
       if (this.resolve(at, write, bytes.length - done)) {
         const length = Math.min(this.available, bytes.length - done);
         if (this.#observers.size !== 0) this.#tell((observer) => observer.touched(at, length, write));
-        if (write) this.bytes.set(bytes.subarray(done, done + length), this.at);
-        else bytes.set(this.bytes.subarray(this.at, this.at + length), done);
+        if (write) copyBytes(bytes, done, this.bytes, this.at, length);
+        else copyBytes(this.bytes, this.at, bytes, done, length);
         done += length;
         continue;
       }

@@ -1,11 +1,12 @@
 /** How the kernel gets at its caller's memory. */
 
+import { copyBytes } from '../base/copy-bytes.ts';
 import { ERRNO } from '../uapi/errno.ts';
 
 /** copy_to_user: what fits is filled, and a buffer that is too short is EFAULT. */
 export function copyOut(from: Uint8Array, to: Uint8Array | null): number {
   if (to === null) return -ERRNO.EFAULT;
-  to.set(from.subarray(0, Math.min(from.length, to.length)));
+  copyBytes(from, 0, to, 0, Math.min(from.length, to.length));
   return to.length < from.length ? -ERRNO.EFAULT : 0;
 }
 

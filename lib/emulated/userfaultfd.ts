@@ -1,4 +1,4 @@
-import type { KvmCalls, UserfaultfdCalls } from '../calls/kvm-calls.ts';
+import type { Bytes, KvmCalls, U64, UserfaultfdCalls } from '../calls/kvm-calls.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { POLL } from '../uapi/flags.ts';
 import { type RequestName, requestName } from '../uapi/requests.ts';
@@ -141,10 +141,11 @@ const UFFDIO = 0xaa;
 /** The calls of userfaultfd, and those of a kernel that would have this thread wait for itself while it serves memory: they refuse, as the addon's do. */
 export function withUserfaultfd(kernel: KvmCalls, surroundings: Surroundings): Partial<KvmCalls> {
   const { memory, file } = surroundings;
+  const wouldWait = (fd: number): boolean => memory.served.isServing && file(fd) !== undefined;
   const guarded =
     <Arguments extends readonly [number, ...unknown[]]>(call: (...args: Arguments) => number) =>
     (...args: Arguments): number =>
-      memory.served.isServing && file(args[0]) !== undefined ? -ERRNO.EDEADLK : call(...args);
+      wouldWait(args[0]) ? -ERRNO.EDEADLK : call(...args);
   /** Changes of slots and of the bus wait for guests, which may be waiting for a page of this thread's. */
   const alone =
     <Arguments extends readonly [number, ...unknown[]]>(call: (...args: Arguments) => number) =>
@@ -155,7 +156,20 @@ export function withUserfaultfd(kernel: KvmCalls, surroundings: Surroundings): P
   const refusing = guarded(ioctl);
   const { s390x } = kernel;
   const touching = s390x && {
-    memOp: guarded(s390x.memOp),
+    // The two that are called most, without an array of their arguments.
+    memOp: (
+      fd: number,
+      op: number,
+      gaddr: U64,
+      size: number,
+      flags: U64,
+      buf: Bytes,
+      ar: number,
+      key: number,
+      oldValue: Bytes,
+      sidaOffset: number,
+    ): number =>
+      wouldWait(fd) ? -ERRNO.EDEADLK : s390x.memOp(fd, op, gaddr, size, flags, buf, ar, key, oldValue, sidaOffset),
     getSkeys: guarded(s390x.getSkeys),
     setSkeys: guarded(s390x.setSkeys),
     keyOp: guarded(s390x.keyOp),
@@ -163,7 +177,7 @@ export function withUserfaultfd(kernel: KvmCalls, surroundings: Surroundings): P
   };
   return {
     uffd: userfaultfdCalls(surroundings),
-    run: guarded(run),
+    run: (vcpu: number, timeoutMs: number) => (wouldWait(vcpu) ? -ERRNO.EDEADLK : run(vcpu, timeoutMs)),
     setUserMemoryRegion: alone(kernel.setUserMemoryRegion.bind(kernel)),
     setUserMemoryRegion2: alone(kernel.setUserMemoryRegion2.bind(kernel)),
     ioeventfd: alone(kernel.ioeventfd.bind(kernel)),

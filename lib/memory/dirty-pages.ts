@@ -73,6 +73,13 @@ class SlotLog implements Range {
   }
 }
 
+const isUnlogged = ({ slot }: SlotLog): boolean => (slot.flags & MEM.LOG_DIRTY_PAGES) === 0;
+
+// No closures: a collection that finds nothing makes no object.
+const forEachCollected = ({ log, page, npages }: SharedPart<SlotLog>, see: (page: number) => void): void =>
+  log.bitmap.forEachIn(page, page + npages, see);
+const markCollected = ({ bitmap }: SlotLog, page: number): void => bitmap.set(page);
+
 /** A slot that went, with what was not collected of it: it may have been made anew, or gone for good. */
 interface GoneSlot {
   readonly log: SlotLog;
@@ -164,8 +171,8 @@ export class DirtyPages implements MemslotWatcher {
    * @throws KvmError ENOENT when LOG_DIRTY_PAGES was taken from a slot by hand: nobody knows what is stored there until it is logged again, and then all of it
    * is dirty; EBUSY while what was collected is gone through; ENXIO, EINVAL, EBADF
    */
-  collect(options: { readonly clear?: boolean } = {}): this {
-    const clear = checkBoolean(checkObject(options, 'options').clear ?? true, 'options.clear');
+  collect(options?: { readonly clear?: boolean }): this {
+    const clear = options === undefined || checkBoolean(checkObject(options, 'options').clear ?? true, 'options.clear');
     this.#assertStarted('collect');
     if (this.#walks > 0) {
       const explanation = 'the pages that were collected are just being gone through: collect when that is over';
@@ -179,11 +186,7 @@ export class DirtyPages implements MemslotWatcher {
     this.#removed = this.#gone.size === 0 ? NOTHING : this.#takeGone();
     if (!this.#pending.empty) this.#takePending();
     this.#shared ??= sharedParts(this.#logs.entries, this.#space.pageSize);
-    spreadDirt(
-      this.#shared,
-      ({ log, page, npages }, see) => log.bitmap.forEachIn(page, page + npages, see),
-      (log, page) => log.bitmap.set(page),
-    );
+    spreadDirt(this.#shared, forEachCollected, markCollected);
     return this;
   }
 
@@ -485,14 +488,14 @@ export class DirtyPages implements MemslotWatcher {
 
   /** Fetches every slot's bitmap. Where one fails, what the kernel gave before that is kept for the next time. */
   #fetchAll(clear: boolean): void {
-    const fetched: SlotLog[] = [];
+    const logs = this.#logs.entries;
+    let fetched = 0;
     try {
-      for (const log of this.#logs.entries) {
-        this.#fetch(log, clear);
-        fetched.push(log);
-      }
+      for (; fetched < logs.length; fetched++) this.#fetch(logs[fetched]!, clear);
     } catch (error) {
-      for (const { bitmap, start } of fetched) forEachBit(bitmap.words, start, (gfn) => this.#pending.add(gfn));
+      for (const { bitmap, start } of logs.slice(0, fetched)) {
+        forEachBit(bitmap.words, start, (gfn) => this.#pending.add(gfn));
+      }
       throw error;
     }
   }
@@ -543,7 +546,7 @@ export class DirtyPages implements MemslotWatcher {
   }
 
   #assertLogged(): void {
-    const unlogged = this.#logs.entries.find(({ slot }) => (slot.flags & MEM.LOG_DIRTY_PAGES) === 0);
+    const unlogged = this.#logs.entries.find(isUnlogged);
     if (unlogged === undefined) return;
     const explanation = `LOG_DIRTY_PAGES was taken from slot ${unlogged.slot.id} by hand: give it back (all of the slot is dirty then), or delete the slot`;
     throw this.#failure('getDirtyLog', ERRNO.ENOENT, unlogged.slot, explanation);

@@ -12,6 +12,7 @@ import {
   isIntegerIn,
   newBytes,
 } from '../base/arguments.ts';
+import { copyBytes } from '../base/copy-bytes.ts';
 import { hex, invalidArgType, outOfRange } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
@@ -28,7 +29,6 @@ const HOST_IS_LITTLE_ENDIAN = endianness() === 'LE';
 const scratchBytes = new Uint8Array(8);
 const scratch = new DataView(scratchBytes.buffer);
 const COPY_CHUNK = 0x1_0000;
-const FEW_BYTES = 32;
 const TWO_32 = 2 ** 32;
 
 export interface GuestMemoryOptions {
@@ -248,10 +248,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   #readInto(gpa: U64, into: Uint8Array): number {
     const at = this.#place.at(gpa, into.length);
     if (at < 0) return this.#place.transfer(splitGpa(gpa), into, false);
-    const { bytes, buffer } = this.#place.window!;
-    // Making an array costs more than copying a few bytes, and subarray twice as much as the constructor.
-    if (into.length <= FEW_BYTES) for (let i = 0; i < into.length; i++) into[i] = bytes[at + i]!;
-    else into.set(new Uint8Array(buffer, at, into.length));
+    copyBytes(this.#place.window!.bytes, at, into, 0, into.length);
     return into.length;
   }
 

@@ -8,6 +8,7 @@ import {
   checkU32,
   checkU64,
 } from '../base/arguments.ts';
+import { copyBytes } from '../base/copy-bytes.ts';
 import { hex, hexRange, KvmError, outOfRange } from '../base/errors.ts';
 import { counted, humanSize } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
@@ -482,7 +483,7 @@ function weakly(holder: ViewHolder): WeakRef<ViewHolder> {
 
 function moveDirect(window: MemoryWindow, at: number, part: Uint8Array, write: boolean): number {
   if (write) window.bytes.set(part, at);
-  else part.set(window.bytes.subarray(at, at + part.length));
+  else copyBytes(window.bytes, at, part, 0, part.length);
   return part.length;
 }
 

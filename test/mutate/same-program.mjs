@@ -669,12 +669,6 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/memory/guest-memory.ts',
-    code: 'into.length <= FEW_BYTES',
-    as: 'true',
-    why: 'both ways copy the same bytes',
-  },
-  {
-    file: 'lib/memory/guest-memory.ts',
     line: 'this.written.mark(',
     code: 'this.written.on',
     as: 'true',
@@ -1092,13 +1086,6 @@ export const SAME_PROGRAM = [
     code: 'size > 0',
     as: 'size >= 0',
     why: 'nothing is marked of no bytes',
-  },
-  {
-    file: 'lib/memory/guest-memory.ts',
-    line: 'if (into.length <= FEW_BYTES)',
-    code: 'i < into.length',
-    as: 'i <= into.length',
-    why: 'outside of an array nothing is stored',
   },
   {
     file: 'lib/memory/locator.ts',
@@ -1602,12 +1589,6 @@ export const SAME_PROGRAM = [
     code: 'onStore === undefined',
     as: 'false',
     why: 'what is undefined there is as if it were left out',
-  },
-  {
-    file: 'lib/memory/guest-memory.ts',
-    code: 'into.length <= FEW_BYTES',
-    as: 'into.length < FEW_BYTES',
-    why: 'both ways copy the same bytes',
   },
   {
     file: 'lib/memory/locator.ts',
@@ -2118,24 +2099,6 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/arch/s390x/emulated/guest-storage.ts',
-    code: 'length <= FEW_BYTES',
-    as: 'true',
-    why: 'two ways to copy, for speed',
-  },
-  {
-    file: 'lib/arch/s390x/emulated/guest-storage.ts',
-    code: 'length <= FEW_BYTES',
-    as: 'false',
-    why: 'two ways to copy, for speed',
-  },
-  {
-    file: 'lib/arch/s390x/emulated/guest-storage.ts',
-    code: 'length <= FEW_BYTES',
-    as: 'length < FEW_BYTES',
-    why: 'two ways to copy, for speed',
-  },
-  {
-    file: 'lib/arch/s390x/emulated/guest-storage.ts',
     line: 'return this.#readSlowly',
     code: 'run === undefined',
     as: 'true',
@@ -2158,18 +2121,6 @@ export const SAME_PROGRAM = [
     code: '!this.states.notesLoads',
     as: 'false',
     why: 'nothing is noted where nothing is to be noted',
-  },
-  {
-    file: 'lib/arch/s390x/emulated/guest-storage.ts',
-    code: 'length <= FEW_BYTES',
-    as: 'length > FEW_BYTES',
-    why: 'two ways to copy, for speed',
-  },
-  {
-    file: 'lib/arch/s390x/emulated/guest-storage.ts',
-    code: 'length === from.length',
-    as: 'false',
-    why: 'a view of all of an array is as good, only slower',
   },
   {
     file: 'lib/arch/s390x/emulated/memop.ts',

@@ -205,6 +205,18 @@ it('of an array that goes while memory is made ready nothing is written, and not
   expect([memory.readU8(0), memory.readU8(8), memory.readU8(UNIT - 2)]).toEqual([0, 0, 0]);
 });
 
+it.each([4, 16, 64])("reads %i bytes into the guest's own memory, over what it reads, as memmove does", (length) => {
+  using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+  using vm = kvm.createVm();
+  vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+  const numbered = Uint8Array.from({ length }, (_, i) => i + 1);
+  for (const distance of [3, -3]) {
+    vm.memory.writeExact(0x1000, numbered);
+    vm.memory.read(0x1000, vm.memory.slice(0x1000 + distance, length));
+    expect({ distance, bytes: vm.memory.readExact(0x1000 + distance, length) }).toEqual({ distance, bytes: numbered });
+  }
+});
+
 describe('a copy', () => {
   it.each([
     ['where nothing is', 2 * UNIT, UNIT],

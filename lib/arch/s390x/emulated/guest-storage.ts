@@ -1,3 +1,4 @@
+import { copyBytes } from '../../../base/copy-bytes.ts';
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
 import type { EmulatedVm } from '../../../emulated/vm.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
@@ -177,13 +178,4 @@ export class GuestStorage implements AbsoluteMemory {
     if (store && !this.states.collectsStores) this.#vm.dirtyLog.mark(slot, gfn);
     return 0;
   }
-}
-
-/** Up to this many bytes a loop is cheaper than a view of the part and a call. */
-const FEW_BYTES = 32;
-
-function copyBytes(from: Uint8Array, fromAt: number, to: Uint8Array, toAt: number, length: number): void {
-  if (length <= FEW_BYTES) for (let i = 0; i < length; i++) to[toAt + i] = from[fromAt + i]!;
-  // Whole arrays go without a view.
-  else to.set(length === from.length ? from : from.subarray(fromAt, fromAt + length), toAt);
 }

@@ -1,5 +1,6 @@
 /** What KVM keeps beside each page: storage key and CMMA state. */
 
+import { copyBytes } from '../../../base/copy-bytes.ts';
 import { keepBits, nonZeroBytes, wordRange } from '../../../base/wide-bytes.ts';
 import type { EmulatedHostMemory, MemoryObserver } from '../../../emulated/host-memory.ts';
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
@@ -168,7 +169,7 @@ export class PageStates implements MemoryObserver {
     const last = this.lastSet.runs(page, length, true);
     let from = at;
     for (const { bytes } of this.keys.runs(page, length, true)) {
-      bytes!.set(keys.subarray(from, from + bytes!.length));
+      copyBytes(keys, from, bytes!, 0, bytes!.length);
       noteKeys(last.next().value!.bytes!, bytes!);
       from += bytes!.length;
     }
