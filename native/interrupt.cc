@@ -6,6 +6,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+
+#include "kvm_abi.h"
 
 #ifndef sigev_notify_thread_id
 #define sigev_notify_thread_id _sigev_un._tid
@@ -34,27 +37,18 @@ timespec ToTimespec(double ms) {
   return time;
 }
 
-// Outside of runs the signal is blocked, so that nothing of others is interrupted. A tick that comes there waits until the next
-// run begins, and stops the timer then, so that no run pays for stopping it.
-void SetMask(int how) {
+sigset_t InterruptOnly() {
   sigset_t only;
   sigemptyset(&only);
   sigaddset(&only, InterruptSignal());
-  pthread_sigmask(how, &only, nullptr);
+  return only;
 }
 
 }  // namespace
 
+// Kicks on a vCPU's own thread end here; on others the signal is blocked, and comes here only if somebody lets it through.
 void OnInterrupt(int, siginfo_t* info, void*) {
-  if (info->si_code != SI_TIMER) return;
-  auto* timer = static_cast<RunTimer*>(info->si_value.sival_ptr);
-  timer->has_ticked_ = 1;
-  if (timer->is_running_) return;
-  const int saved_errno = errno;
-  const itimerspec never = {};
-  timer_settime(timer->timer_, 0, &never, nullptr);
-  timer->is_armed_ = 0;
-  errno = saved_errno;
+  if (info->si_code == SI_TIMER) static_cast<RunTimer*>(info->si_value.sival_ptr)->has_ticked_ = 1;
 }
 
 namespace {
@@ -81,8 +75,32 @@ int InterruptSignal() {
   return signal;
 }
 
+RunMask RunMask::OfThisThread() {
+  static std::atomic<uint64_t> last{0};
+  sigset_t signals;
+  pthread_sigmask(SIG_BLOCK, nullptr, &signals);
+  sigdelset(&signals, InterruptSignal());
+  RunMask mask;
+  mask.id_ = ++last;
+  memcpy(&mask.signals_, &signals, sizeof mask.signals_);
+  return mask;
+}
+
+int RunMask::Install(int vcpu) const {
+  // struct kvm_signal_mask, with the kernel's sigset_t.
+  struct {
+    uint32_t length;
+    uint8_t signals[sizeof signals_];
+  } argument = {sizeof signals_, {}};
+  memcpy(argument.signals, &signals_, sizeof signals_);
+  return static_cast<int>(Ioctl(vcpu, kSetSignalMask, &argument));
+}
+
 RunTimer::~RunTimer() {
-  if (is_created_) timer_delete(timer_);
+  if (!is_created_) return;
+  timer_delete(timer_);
+  // One that waits would lead to this timer.
+  TakeSignals();
 }
 
 int RunTimer::Create() {
@@ -95,6 +113,10 @@ int RunTimer::Create() {
   event.sigev_notify_thread_id = static_cast<pid_t>(syscall(SYS_gettid));
   if (timer_create(CLOCK_MONOTONIC, &event, &timer_) != 0) return -errno;
   is_created_ = true;
+  // From here on it gets through to this thread in runs only, so that nothing of others is interrupted.
+  const sigset_t only = InterruptOnly();
+  pthread_sigmask(SIG_BLOCK, &only, nullptr);
+  mask_ = RunMask::OfThisThread();
   return 0;
 }
 
@@ -102,7 +124,7 @@ void RunTimer::Arm(double first_ms, double every_ms) {
   itimerspec times;
   times.it_value = ToTimespec(std::max(first_ms, 0.001));
   times.it_interval = ToTimespec(every_ms);
-  is_armed_ = 1;
+  is_armed_ = true;
   timer_settime(timer_, 0, &times, nullptr);
 }
 
@@ -112,8 +134,6 @@ int RunTimer::Enter(double timeout_ms) {
     const int created = Create();
     if (created != 0) return created;
   }
-  SetMask(SIG_UNBLOCK);
-  is_running_ = 1;
   has_ticked_ = 0;
   const bool is_limited = timeout_ms > 0 && timeout_ms < kLongestMs;
   deadline_ms_ = is_limited ? NowMs() + timeout_ms : 0;
@@ -126,10 +146,18 @@ int RunTimer::Enter(double timeout_ms) {
 }
 
 void RunTimer::Leave() {
-  is_running_ = 0;
   // A timer set for a timeout ticks faster than the next run should have to bear.
-  if (deadline_ms_ != 0 && is_armed_) Arm(kTickMs, kTickMs);
-  SetMask(SIG_BLOCK);
+  if (deadline_ms_ != 0) Arm(kTickMs, kTickMs);
+}
+
+void RunTimer::TakeSignals() {
+  const sigset_t only = InterruptOnly();
+  const timespec at_once = {};
+  siginfo_t info;
+  int taken;
+  while ((taken = sigtimedwait(&only, &info, &at_once)) > 0 || errno == EINTR) {
+    if (taken > 0 && info.si_code == SI_TIMER) has_ticked_ = 1;
+  }
 }
 
 bool RunTimer::IsTimedOut() const { return deadline_ms_ != 0 && NowMs() >= deadline_ms_; }

@@ -62,6 +62,9 @@ static_assert(sizeof(PreFaultMemory) == 64, "layout of the uAPI");
 
 // What the kernel answers: a number >= 0, or -errno.
 
+// KVM_SET_SIGNAL_MASK: the structure's array without a length takes room in C++, and so the header's number is another one there.
+constexpr unsigned long kSetSignalMask = _IOC(_IOC_WRITE, KVMIO, 0x8b, sizeof(uint32_t));
+
 inline int64_t Ioctl(int fd, unsigned long request, unsigned long argument = 0) {
   const int result = ioctl(fd, request, argument);
   return result < 0 ? -errno : result;

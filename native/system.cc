@@ -181,6 +181,8 @@ int64_t IoctlUnchecked(Environment& environment, OwnFd fd, uint32_t request, Val
     return RunVcpu(environment, fd, 0);
   }
   if (IsBusy(fd)) return -EBUSY;
+  // Each run sets it for its thread: see RunMask.
+  if (request == kSetSignalMask && fd.descriptor->vcpu) return -EPERM;
   // What a userfaultfd serves must be known to us: these requests have calls of their own.
   const Kind kind = fd.descriptor->kind;
   const bool may_be_one = kind == Kind::userfaultfd || kind == Kind::other;

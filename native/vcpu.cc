@@ -120,7 +120,7 @@ int64_t Vcpu::Lend() {
   return duplicate;
 }
 
-Vcpu::Run Vcpu::RunOnce(int fd) {
+Vcpu::Run Vcpu::RunOnce(int fd, const RunMask& mask) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     // Since the caller looked it may have been lent, or closed by whoever made it.
@@ -129,7 +129,11 @@ Vcpu::Run Vcpu::RunOnce(int fd) {
     is_inside_ = true;
     inside_ = pthread_self();
   }
-  const int result = EnterGuest(fd_);
+  int result = mask_ == mask.id() ? 0 : mask.Install(fd_);
+  if (result == 0) {
+    mask_ = mask.id();
+    result = EnterGuest(fd_);
+  }
   std::lock_guard<std::mutex> lock(mutex_);
   is_inside_ = false;
   uint8_t& immediate_exit = run_page_[offsetof(kvm_run, immediate_exit)];
@@ -147,8 +151,9 @@ int Vcpu::RunHere(int fd, napi_env env, RunTimer& timer, double timeout_ms) {
   if (slots_) slots_->Enter();
   int result;
   for (;;) {
-    const Run run = RunOnce(fd);
+    const Run run = RunOnce(fd, timer.mask());
     result = run.result;
+    if (result == -EINTR || run.is_exit_requested) timer.TakeSignals();
     if (result != -EINTR || run.is_exit_requested || timer.IsTimedOut()) break;
     // A signal of somebody else's is for the caller to see, as it would be in C.
     if (!timer.TakeTick()) break;
@@ -204,6 +209,7 @@ void* Vcpu::ThreadMain(void* self) {
 }
 
 void Vcpu::Serve() {
+  const RunMask mask = RunMask::OfThisThread();
   std::unique_lock<std::mutex> lock(mutex_);
   for (;;) {
     changed_.wait(lock, [this] { return is_requested_ || (is_stopping_ && user_ == fd_); });
@@ -212,7 +218,7 @@ void Vcpu::Serve() {
     is_requested_ = false;
     is_serving_ = true;
     lock.unlock();
-    const int value = RunOnce(fd).result;
+    const int value = RunOnce(fd, mask).result;
     if (slots_) slots_->Leave();
     lock.lock();
     is_serving_ = false;

@@ -72,7 +72,7 @@ class Vcpu : public Counted {
   friend class ProcessVcpus;
   static void* ThreadMain(void* self);
   int MapRunPage();
-  Run RunOnce(int fd);
+  Run RunOnce(int fd, const RunMask& mask);
   void Serve();
   void SendResult(int value);
   void KickLocked();
@@ -93,6 +93,8 @@ class Vcpu : public Counted {
   Vcpu* next_open_ = nullptr;
   Vcpu* previous_open_ = nullptr;
   std::atomic<bool> is_busy_{false};
+  // Whose signal mask KVM has. Used by the thread inside alone.
+  uint64_t mask_ = 0;
 
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -77,10 +77,25 @@ function failed(reason: string, tried: readonly string[] = [], error = new Error
   return { reason, tried, error };
 }
 
+const quickCalls = new WeakMap<Addon, KvmCalls>();
+
+/**
+ * The same calls in an object whose members V8 finds at fixed places: it keeps what an addon exports, one by one, in a hash table.
+ * One for each addon, since whoever has mappings knows them by their calls.
+ */
+function quick(addon: Addon): KvmCalls {
+  let calls = quickCalls.get(addon);
+  if (calls === undefined) {
+    calls = { ...addon };
+    quickCalls.set(addon, calls);
+  }
+  return calls;
+}
+
 function loadFrom(path: string): NativeLoad {
   try {
     const addon = createRequire(path)(path) as Addon;
-    return { calls: addon, htab: addon.htab, bitmaps: addon.bitmaps, path };
+    return { calls: quick(addon), htab: addon.htab, bitmaps: addon.bitmaps, path };
   } catch (thrown) {
     const error = asError(thrown);
     const what = `The addon ${path} is there, but Node ${process.version} cannot load it: ${error.message}.`;

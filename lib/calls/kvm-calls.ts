@@ -65,7 +65,7 @@ export interface KvmCalls {
   /**
    * Any ioctl on one of our fds, over a number (passed by value) or the caller's structure. Not checked: what the
    * request does with pointers inside the structure. A structure shorter than the request's size gives −EFAULT. −EPERM for the requests of
-   * userfaultfd, which have calls of their own ({@link UserfaultfdCalls}).
+   * userfaultfd, which have calls of their own ({@link UserfaultfdCalls}), and for KVM_SET_SIGNAL_MASK, which every run sets for its thread.
    */
   ioctlUnchecked(fd: number, request: number, arg: U64 | Uint8Array): number;
   /**

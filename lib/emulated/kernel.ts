@@ -99,6 +99,9 @@ export class KernelCore extends EmulatedProcess implements KvmCalls {
     if (file === undefined) return -ERRNO.EBADF;
     const name = requestName(request, this.arch);
     if (name === undefined) return unknownRequest(file, this.#machine);
+    // The addon needs it for itself.
+    if (name === 'KVM_SET_SIGNAL_MASK' && file instanceof EmulatedVcpu)
+      return file.running ? -ERRNO.EBUSY : -ERRNO.EPERM;
     return rawIoctl(this, fd, name, arg) ?? this.#archRequest(file, name, arg) ?? unknownRequest(file, this.#machine);
   }
 

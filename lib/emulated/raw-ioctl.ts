@@ -74,6 +74,7 @@ function belongsElsewhere(name: RequestName, calls: KvmCalls): boolean {
     name.startsWith('UFFDIO_') ||
     name === 'KVM_PPC_GET_COMPAT_CAPS' ||
     name === 'KVM_TRANSLATE' ||
+    name === 'KVM_SET_SIGNAL_MASK' ||
     name.startsWith('KVM_ARM_') ||
     (name.startsWith('KVM_S390_') && calls.arch !== 's390x') ||
     (name.startsWith('KVM_PPC_') && calls.arch !== 'ppc64')

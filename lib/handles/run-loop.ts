@@ -193,14 +193,15 @@ export class RunLoop {
 
   #runUntil(timeoutMs: number): VcpuExit {
     const { calls } = this.#vcpu;
-    const end = performance.now() + timeoutMs;
-    for (let left = timeoutMs; ; left = Math.max(1, Math.ceil(end - performance.now()))) {
-      const result = calls.run(this.#vcpu.fd, timeoutMs === 0 ? 0 : left);
+    // Without a limit nobody looks at the clock.
+    const end = timeoutMs === 0 ? undefined : performance.now() + timeoutMs;
+    for (let left = timeoutMs; ; left = end === undefined ? 0 : Math.max(1, Math.ceil(end - performance.now()))) {
+      const result = calls.run(this.#vcpu.fd, left);
       this.#vcpu.vm.io.drainCoalesced();
       if (this.#isOfAbort(result)) continue;
       const exit = this.#exitOf(result);
       if (exit !== undefined) return exit;
-      if (timeoutMs !== 0 && performance.now() >= end) return { reason: 'INTR' };
+      if (end !== undefined && performance.now() >= end) return { reason: 'INTR' };
     }
   }
 

@@ -47,6 +47,7 @@ const SHAPES = {
   KVM_IOEVENTFD: iow(0x79, 64),
   KVM_RUN: io(0x80),
   KVM_TRANSLATE: iowr(0x85, 24),
+  KVM_SET_SIGNAL_MASK: iow(0x8b, 4),
   KVM_S390_SET_INITIAL_PSW: iow(0x96, 16),
   KVM_S390_INITIAL_RESET: io(0x97),
   KVM_GET_MP_STATE: ior(0x98, 4),

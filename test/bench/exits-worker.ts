@@ -11,8 +11,9 @@ const comparators = await loadComparators();
 if (!('calls' in native)) throw native.error;
 if (typeof comparators === 'string') throw new Error(comparators);
 const { c, threadTime } = comparators;
-const { code, mmio, size, token } = workerData;
+const { code, mmio, size, token, tokenInC } = workerData;
 const vcpu = await Vcpu.attach(native.calls, token);
+const vcpuInC = await Vcpu.attach(native.calls, tokenInC);
 let handled = 0;
 let stored: number | bigint = 0;
 vcpu.vm.memory.addMmio(mmio, size, {
@@ -28,10 +29,11 @@ vcpu.vm.memory.addMmio(mmio, size, {
 const accesses = new Uint32Array(1);
 parentPort!.on('message', (how: 'runSync' | 'C') => {
   handled = 0;
-  vcpu.x86_64.setRegs({ rip: code, rflags: 2, rcx: ACCESSES });
+  const at = how === 'C' ? vcpuInC : vcpu;
+  at.x86_64.setRegs({ rip: code, rflags: 2, rcx: ACCESSES });
   const start = threadTime();
-  if (how === 'runSync') vcpu.runSync();
-  else c.runUntilHlt(vcpu.fd, vcpu.kvmRun.bytes, mmio, size, accesses);
+  if (how === 'C') c.runUntilHlt(at.fd, at.kvmRun.bytes, mmio, size, accesses);
+  else at.runSync();
   const time = threadTime() - start;
   requireEqual(how === 'C' ? accesses[0]! : handled, ACCESSES, `MMIO accesses (the last stored ${stored})`);
   parentPort!.postMessage(time / ACCESSES);

@@ -162,6 +162,8 @@ describe('a request', () => {
     expect([ask(kvm, 'KVM_GET_API_VERSION', 0), ask(kvm, 'KVM_GET_API_VERSION', 1)]).toEqual([12, -EINVAL]);
     expect(ask(vm, 'KVM_CHECK_EXTENSION', CAP.USER_MEMORY)).toBe(1);
     expect([ask(vcpu, 'KVM_RUN', 0), ask(vcpu, 'KVM_RUN', 1)]).toEqual([-ERRNO.EINTR, -EINVAL]);
+    // As the addon has it, which needs that of vCPUs for itself.
+    expect([kvm, vm, vcpu].map((fd) => ask(fd, 'KVM_SET_SIGNAL_MASK', 0))).toEqual([-EINVAL, -ENOTTY, -ERRNO.EPERM]);
     expect([ask(vm, 'KVM_CREATE_IRQCHIP', 0), ask(vm, 'KVM_S390_KEYOP', new Uint8Array(16))]).toEqual([
       -EINVAL,
       -ENOTTY,

@@ -51,6 +51,11 @@ it('nothing that a thread does after a run is interrupted by what ends runs', (t
   expect(runPreloaded(test, 'fake-vcpus', { args: ['quiet'] })).toMatchObject({ status: 0, signal: null, stderr: '' });
 });
 
+it('a vCPU that changes threads lets through in the guest what ends runs, and of the rest what its thread lets through', (test) => {
+  addon(test);
+  expect(runPreloaded(test, 'fake-vcpus', { args: ['masks'] })).toMatchObject({ status: 0, signal: null, stderr: '' });
+});
+
 it('with no realtime signal to be had neither run nor runAsync starts what nothing could stop', (test) => {
   addon(test);
   const child = runPreloaded(test, 'fake-vcpus', { args: ['no-signal'], env: { NO_SIGNAL: '1' } });

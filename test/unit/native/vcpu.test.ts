@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ERRNO, EXIT, KVM_RUN } from '../../../lib/raw.ts';
+import { ERRNO, EXIT, KVM_RUN, requestNumber } from '../../../lib/raw.ts';
 import { openDescriptors, realKvm, realModeGuest, SPIN } from './real.ts';
 
 const delay = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
@@ -45,6 +45,16 @@ describe('run', () => {
     expect(guest.run.getUint8(KVM_RUN.immediate_exit)).toBe(1);
     guest.close();
   });
+});
+
+it('has a signal mask in the guest that no request changes', (test) => {
+  const { calls, guest } = realModeGuest(test, SPIN);
+  const mask = new Uint8Array(12);
+  mask[0] = 8;
+  const set = requestNumber('KVM_SET_SIGNAL_MASK', calls.arch);
+  for (const arg of [mask, 0]) expect(calls.ioctlUnchecked(guest.vcpu, set, arg)).toBe(-ERRNO.EPERM);
+  expect(calls.run(guest.vcpu, 20)).toBe(-ERRNO.EINTR);
+  guest.close();
 });
 
 describe('runAsync', () => {

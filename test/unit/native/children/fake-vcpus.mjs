@@ -1,5 +1,5 @@
 // vCPU threads, close and kicks on the fake KVM (preload/preload.c): no hardware, and guests that don't leave when told to.
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { calls } from './addon.mjs';
@@ -80,7 +80,33 @@ function quiet() {
   if (performance.now() - start < 15) throw new Error('the run ended early');
 }
 
+/** How many signals each thread of the process blocks at the moment. */
+function blockedSignals() {
+  return readdirSync('/proc/self/task').map((task) => {
+    const [, mask] = /^SigBlk:\t([0-9a-f]+)$/m.exec(readFileSync(`/proc/self/task/${task}/status`, 'utf8'));
+    return [...BigInt(`0x${mask}`).toString(2)].filter((bit) => bit === '1').length;
+  });
+}
+
+/** A vCPU that changes threads blocks in the guest what its thread does, and what ends runs gets through to both. */
+async function masks() {
+  const vcpu = calls.createVcpu(calls.createVm(calls.openKvm(), 0), 0);
+  for (let turn = 0; turn < 3; turn++) {
+    const running = calls.runAsync(vcpu);
+    await delay(50);
+    const most = Math.max(...blockedSignals());
+    // All but the one, those that nobody can block, and those of the C library.
+    if (most < 58) throw new Error(`${most} signals are blocked on its own thread`);
+    calls.kick(vcpu);
+    equal(await running, EINTR, 'runAsync');
+    for (const timeout of [5, 20]) equal(calls.run(vcpu, timeout), EINTR, 'run');
+  }
+}
+
 switch (process.argv[2]) {
+  case 'masks':
+    await masks();
+    break;
   case 'quiet':
     quiet();
     break;

@@ -268,6 +268,8 @@ enum role { NO_KVM, KVM, VM, VCPU };
 #define MOST_FDS 4096
 static atomic_int roles[MOST_FDS];
 static atomic_int vcpu_ids[MOST_FDS];
+// Of each vCPU: what is blocked while it runs, by KVM_SET_SIGNAL_MASK.
+static _Atomic uint64_t run_masks[MOST_FDS];
 static const long run_bytes = 3 * 4096;
 // The dirty ring of a vCPU is 64 pages behind its kvm_run.
 static const long file_bytes = 65 * 4096;
@@ -333,9 +335,12 @@ static int run(int fd) {
   const int id = atomic_load(&vcpu_ids[fd]);
   const long long stuck_until = id < 100 ? 0 : now_ms() + (id - 100) * 100LL;
   const struct timespec millisecond = {0, 1000000};
+  const uint64_t mask = atomic_load(&run_masks[fd]);
   int is_signalled = 0;
   while ((!is_signalled && __atomic_load_n(&page->immediate_exit, __ATOMIC_SEQ_CST) == 0) || now_ms() < stuck_until) {
-    if (nanosleep(&millisecond, NULL) != 0) is_signalled = 1;
+    // Unlike KVM it has handlers called; the kernel writes what is left of the time.
+    struct timespec left = millisecond;
+    if (syscall(SYS_ppoll, NULL, 0, &left, &mask, sizeof mask) != 0) is_signalled = 1;
   }
   syscall(SYS_munmap, page, run_bytes);
   errno = EINTR;
@@ -387,6 +392,12 @@ static int fake_ioctl(int fd, int role, unsigned long request, void *argument) {
       return role == VM ? new_guest_memfd(*(const uint64_t *)argument) : (errno = ENOTTY, -1);
     case KVM_SET_USER_MEMORY_REGION:
       return is_on_stack(argument) ? (errno = EXDEV, -1) : 0;
+    case KVM_SET_SIGNAL_MASK: {
+      uint64_t mask;
+      memcpy(&mask, ((const struct kvm_signal_mask *)argument)->sigset, sizeof mask);
+      if (role == VCPU) atomic_store(&run_masks[fd], mask);
+      return role == VCPU ? 0 : (errno = ENOTTY, -1);
+    }
     case KVM_RUN:
       return role == VCPU ? run(fd) : (errno = EINVAL, -1);
     default:
