@@ -231,6 +231,17 @@ describe('what is loaded before anything is asked for', () => {
     expect(bytesOf(files)).toBeLessThan(64 * 1024);
   });
 
+  it('has no letter that V8 would have to read as two bytes, and no comment', () => {
+    for (const file of filesOf('index.js')) {
+      const text = readFileSync(file, 'utf8');
+      expect({ file, wide: text.match(/[^\0-\x7f]+/g) }).toEqual({ file, wide: null });
+      expect({ file, comments: text.match(/^ *(\/\*\*|\/\/(?!# sourceMappingURL)).*/gm) }).toEqual({
+        file,
+        comments: null,
+      });
+    }
+  });
+
   it('is a dozen files of the library, for each of which Node takes a millisecond', () => {
     const files = filesOf('index.js');
     expect(bytesOf(files)).toBeGreaterThan(512 * 1024);
