@@ -718,9 +718,9 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/memory/locator.ts',
-    line: 'const place = this.#buckets.length === 0',
-    code: 'this.#buckets.length === 0',
-    as: 'false',
+    line: 'const place = this.#isSpread',
+    code: 'this.#isSpread',
+    as: 'true',
     why: 'of no buckets none is the address’s: place 0, too',
   },
   {
@@ -1717,8 +1717,8 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/memory/locator.ts',
-    code: 'base + bounds[place + HIGH]!',
-    as: 'base - bounds[place + HIGH]!',
+    code: 'base + (isHere ? this.#high : this.#bounds[place + HIGH]!)',
+    as: 'base - (isHere ? this.#high : this.#bounds[place + HIGH]!)',
     why: 'the quick way for pieces in the window of the one before',
   },
   {
@@ -1726,20 +1726,6 @@ export const SAME_PROGRAM = [
     code: 'place <= ranges',
     as: 'place < ranges',
     why: 'of a place that was never used only nothing at all, at address 0, would be found',
-  },
-  {
-    file: 'lib/memory/locator.ts',
-    line: '#windows',
-    code: '[undefined]',
-    as: '[]',
-    why: 'what is not there is undefined, too',
-  },
-  {
-    file: 'lib/memory/locator.ts',
-    line: '#views',
-    code: '[undefined]',
-    as: '[]',
-    why: 'what is not there is undefined, too',
   },
   {
     file: 'lib/memory/locator.ts',
@@ -1808,7 +1794,7 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/memory/locator.ts',
-    code: 'this.#buckets.length === 0',
+    code: '!this.#isSpread',
     as: 'true',
     why: 'where an address was is remembered for speed: it is looked for again',
   },
@@ -1894,7 +1880,7 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/memory/locator.ts',
-    code: '{ const { ranges } = this.#lookup; const { length } = ranges; this.#makePlaces(length); this.#first = ranges.startAt(0); const span = ranges.endAt(length - 1) - this.#first; // Regions mostly begin at multiples of a power of two: so do buckets then. this.#scale = 2 ** -Math.floor(Math.log2(span / (BUCKETS_EACH * length))); const bucketOf = (gpa: number): number => Math.floor((gpa - this.#first) * this.#scale); this.#buckets = new Uint32Array(bucketOf(this.#first + span - 1) + 1); for (let entry = 0; entry < length; entry++) { this.#buckets.fill(entry + 1, bucketOf(ranges.startAt(entry)), bucketOf(ranges.endAt(entry) - 1) + 1); } }',
+    code: '{ const { ranges } = this.#lookup; const { length } = ranges; this.#makePlaces(length); this.#first = ranges.startAt(0); const span = ranges.endAt(length - 1) - this.#first; // Regions mostly begin at multiples of a power of two: so do buckets then. this.#scale = 2 ** -Math.floor(Math.log2(span / (BUCKETS_EACH * length))); const bucketOf = (gpa: number): number => Math.floor((gpa - this.#first) * this.#scale); this.#buckets = new Uint32Array(bucketOf(this.#first + span - 1) + 1); for (let entry = 0; entry < length; entry++) { this.#buckets.fill(entry + 1, bucketOf(ranges.startAt(entry)), bucketOf(ranges.endAt(entry) - 1) + 1); } this.#isSpread = true; this.#isHere = false; }',
     as: '{}',
     why: 'where an address was is remembered for speed: it is looked for again',
   },
