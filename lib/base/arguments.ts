@@ -60,11 +60,12 @@ export function checkAtLeast(value: number, name: string, min: number): number {
 export const checkU32 = (value: number, name: string): number => checkInteger(value, name, 0, 0xffff_ffff);
 
 /** Checks half of a 64-bit value: 32 bits, signed or not, as operators give them. */
-export function checkHalf(value: number, name: string): number {
-  // What almost always is, in the cheapest way.
-  if (typeof value === 'number' && ((value | 0) === value || value >>> 0 === value)) return value;
-  return checkInteger(value, name, -0x8000_0000, 0xffff_ffff);
-}
+export const checkHalf = (value: number, name: string): number =>
+  isHalf(value) ? value : checkInteger(value, name, -0x8000_0000, 0xffff_ffff);
+
+/** Whether it is one; so short that the engine makes it a part of whoever asks. */
+export const isHalf = (value: number): boolean =>
+  typeof value === 'number' && ((value | 0) === value || value >>> 0 === value);
 
 /** Checks a 64-bit value that must be a bigint. */
 export function checkBigU64(value: bigint, name: string): bigint {

@@ -23,6 +23,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   'arch/ppc64/model': {
     'unit/arch/ppc64/handles/vm-hpt': 'htab-chunk',
     'unit/arch/ppc64/model/fields': 'page-sizes protection registers slb smmu-info',
+    'unit/arch/ppc64/model/hash': 'search',
     'unit/arch/ppc64/model/hpte': 'index',
     'unit/arch/ppc64/model/htab-stream': 'htab words',
   },

@@ -1,4 +1,4 @@
-import { checkBoolean, checkHalf, checkObject, checkOneOf, toU64 } from '../../../base/arguments.ts';
+import { checkBoolean, checkHalf, checkObject, checkOneOf, isHalf, toU64 } from '../../../base/arguments.ts';
 import { outOfRange } from '../../../base/errors.ts';
 import { fromHalves, hex64, highHalf, lowHalf } from '../../../base/u64.ts';
 import { baseShiftOf, pageEncoding, pageSizeName, shiftOf } from './page-sizes.ts';
@@ -98,10 +98,11 @@ export class Hpte {
 
   /** From four 32-bit halves; use {@link hpte} for two doublewords. */
   constructor(vHi: number, vLo: number, rHi: number, rLo: number) {
-    this.vHi = checkHalf(vHi, 'vHi') >>> 0;
-    this.vLo = checkHalf(vLo, 'vLo') >>> 0;
-    this.rHi = checkHalf(rHi, 'rHi') >>> 0;
-    this.rLo = checkHalf(rLo, 'rLo') >>> 0;
+    if (!isHalf(vHi) || !isHalf(vLo) || !isHalf(rHi) || !isHalf(rLo)) checkHalves(vHi, vLo, rHi, rLo);
+    this.vHi = vHi >>> 0;
+    this.vLo = vLo >>> 0;
+    this.rHi = rHi >>> 0;
+    this.rLo = rLo >>> 0;
   }
 
   /** The first doubleword: segment size, virtual page, software bits, L, H, valid. */
@@ -221,6 +222,14 @@ export function hpte(v: number | bigint, r: number | bigint): Hpte {
   const wideV = toU64(v, 'v');
   const wideR = toU64(r, 'r');
   return new Hpte(highHalf(wideV), lowHalf(wideV), highHalf(wideR), lowHalf(wideR));
+}
+
+/** Says which of them is none. */
+function checkHalves(vHi: number, vLo: number, rHi: number, rLo: number): void {
+  checkHalf(vHi, 'vHi');
+  checkHalf(vLo, 'vLo');
+  checkHalf(rHi, 'rHi');
+  checkHalf(rLo, 'rLo');
 }
 
 /** `value` as bigint, checked to be below 2^`bits`. */

@@ -3,11 +3,9 @@
  */
 export {
   entriesOf,
-  findHpte,
   groupsOf,
   HPT_ORDER,
   type HpteWords,
-  NOT_FOUND,
   otherGroup,
   primaryGroup,
   segmentOffset,
@@ -77,6 +75,7 @@ export {
   type ProtectionContext,
   protectionContext,
 } from './protection.ts';
+export { findHpte, NOT_FOUND } from './search.ts';
 export {
   encodeSegment,
   encodeSlb,

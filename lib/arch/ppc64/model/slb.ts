@@ -22,6 +22,9 @@ const VSID_LO = { KS: 0x800, KP: 0x400, N: 0x200, C: 0x80, SLLP: 0x130 } as cons
 const ESID_V = 0x0800_0000;
 const B_1T = 0x4000_0000;
 
+/** {@link Segment.covers}, of halves that are known to be right. */
+export let coversHalves: (segment: Segment, eaHi: number, eaLo: number) => boolean;
+
 /**
  * One segment: an entry of the segment lookaside buffer, decoded, with what hashing and comparing need precomputed.
  * Immutable. Made of the two doublewords that `slbmte` takes, by {@link segment}, or of fields, by {@link encodeSegment}.
@@ -86,7 +89,14 @@ export class Segment {
   covers(eaHi: number, eaLo: number): boolean {
     checkHalf(eaHi, 'eaHi');
     checkHalf(eaLo, 'eaLo');
-    return this.valid && (eaHi & this.#esidHiMask) === this.#esidHi && (eaLo & this.#esidLoMask) === this.#esidLo;
+    return coversHalves(this, eaHi, eaLo);
+  }
+
+  static {
+    coversHalves = (segment, eaHi, eaLo) =>
+      segment.valid &&
+      (eaHi & segment.#esidHiMask) === segment.#esidHi &&
+      (eaLo & segment.#esidLoMask) === segment.#esidLo;
   }
 
   /** First effective address of the segment. */

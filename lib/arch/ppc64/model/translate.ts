@@ -1,5 +1,6 @@
 import {
   checkBigU64,
+  checkHalf,
   checkInstance,
   checkInstances,
   checkInteger,
@@ -10,17 +11,7 @@ import {
   toU64,
 } from '../../../base/arguments.ts';
 import { hex64, highHalf, lowHalf, type U64 } from '../../../base/u64.ts';
-import {
-  checkTable,
-  entriesOf,
-  HPT_ORDER,
-  type HpteWords,
-  NOT_FOUND,
-  otherGroup,
-  primaryGroup,
-  searchHpte,
-  segmentOffset,
-} from './hash.ts';
+import { entriesOf, HPT_ORDER, type HpteWords, otherGroup, primaryGroup, segmentOffset } from './hash.ts';
 import { frameOf, HPTES_PER_GROUP, Hpte, R_LO, V_LO } from './hpte.ts';
 import { pageSizeName, shiftOf } from './page-sizes.ts';
 import {
@@ -32,7 +23,8 @@ import {
   type ProtectionContext,
   protectionContext,
 } from './protection.ts';
-import { Segment } from './slb.ts';
+import { checkTable, entryAt, NOT_FOUND, searchHpte } from './search.ts';
+import { coversHalves, Segment } from './slb.ts';
 
 /** Why an effective address has no translation. */
 export type TranslationFault = 'no-segment' | 'no-hpte' | Denial;
@@ -100,7 +92,7 @@ export interface TranslateOptions {
 }
 
 const openContext = protectionContext();
-const NO_OPTIONS: TranslateOptions = {};
+const DEFAULTS: Required<TranslateOptions> = { access: 'load', context: openContext };
 
 /** Checks what every translation is given beside the address. */
 export function checkTranslation(slb: readonly Segment[], options: TranslateOptions): void {
@@ -118,10 +110,18 @@ function checkOptions(options: TranslateOptions): Required<TranslateOptions> {
 
 /** The first valid segment that covers the effective address. */
 export function findSegment(slb: readonly Segment[], eaHi: number, eaLo: number): Segment | undefined {
+  checkHalf(eaHi, 'eaHi');
+  checkHalf(eaLo, 'eaLo');
+  return segmentOf(slb, eaHi, eaLo);
+}
+
+/** The same, of halves that are known to be right. */
+function segmentOf(slb: readonly Segment[], eaHi: number, eaLo: number): Segment | undefined {
   if (!Array.isArray(slb)) checkInstances(slb, 'slb', Segment);
-  for (const segment of slb) {
+  for (let i = 0; i < slb.length; i++) {
+    const segment = slb[i]!;
     if (!(segment instanceof Segment)) checkInstances(slb, 'slb', Segment);
-    if (segment.covers(eaHi, eaLo)) return segment;
+    if (coversHalves(segment, eaHi, eaLo)) return segment;
   }
   return undefined;
 }
@@ -135,10 +135,11 @@ export function translate(
   table: HpteWords,
   slb: readonly Segment[],
   ea: number | bigint,
-  options: TranslateOptions = NO_OPTIONS,
+  options: TranslateOptions = DEFAULTS,
 ): HashTranslation {
+  // The halves are signed: larger ones would be objects wherever they are handed over.
   if (typeof ea === 'number' && ea >= 0 && isExact(ea)) {
-    return walk(table, slb, ea, Math.floor(ea / 2 ** 32), ea >>> 0, options, undefined);
+    return walk(table, slb, ea, (ea / 2 ** 32) | 0, ea | 0, options, undefined);
   }
   const wide = toU64(ea, 'ea');
   return walk(table, slb, ea, highHalf(wide), lowHalf(wide), options, undefined);
@@ -209,24 +210,21 @@ function walk(
   options: TranslateOptions,
   log: StepLog | undefined,
 ): HashTranslation {
-  const { access, context } = checkOptions(options);
+  const { access, context } = options === DEFAULTS ? DEFAULTS : checkOptions(options);
   checkTable(table);
-  const segment = findSegment(slb, eaHi, eaLo);
+  const segment = segmentOf(slb, eaHi, eaLo);
   log?.segment(segment, eaHi, eaLo);
   if (segment === undefined) return { ok: false, fault: 'no-segment' };
   const slot = searchHpte(table, segment, eaHi, eaLo, V_LO.VALID, log?.probe);
   if (slot === NOT_FOUND) return { ok: false, fault: 'no-hpte', segment };
-  const rHi = table.rHi(slot);
-  const rLo = table.rLo(slot);
-  const entry = new Hpte(table.vHi(slot), table.vLo(slot), rHi, rLo);
-  const denied = denialOf(segment, rHi, rLo, access, context);
+  const entry = entryAt(table, slot);
+  // Where all keys are open and PP is read the lenient way, nothing denies a load.
+  const isOpen = access === 'load' && context === openContext && !segment.ks;
+  const denied = isOpen ? undefined : denialOf(segment, entry.rHi, entry.rLo, access, context);
   log?.access(access, denied, entry);
   if (denied !== undefined) return { ok: false, fault: denied, segment, slot, entry };
   return new Translated(segment, slot, entry, ea);
 }
-
-const entryAt = (table: HpteWords, slot: number): Hpte =>
-  new Hpte(table.vHi(slot), table.vLo(slot), table.rHi(slot), table.rLo(slot));
 
 /** The real address of an effective address in the page of `entry`. */
 export function realAddress(entry: Hpte, ea: bigint): bigint {
