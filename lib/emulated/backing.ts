@@ -143,17 +143,23 @@ export class MemoryBacking implements Backing {
  */
 export class SharedArea {
   readonly backing: MemoryBacking;
+  #window: ArrayBuffer;
   #view: DataView;
 
   /** @param size at most VIEW_WINDOW bytes. */
   constructor(size: number) {
     this.backing = new MemoryBacking(size);
-    this.#view = new DataView(this.backing.window(0));
+    this.#window = this.backing.window(0);
+    this.#view = new DataView(this.#window);
   }
 
   get view(): DataView {
     const window = this.backing.window(0);
-    if (this.#view.buffer !== window) this.#view = new DataView(window);
+    // Not by the view's buffer: to ask for that is a call.
+    if (this.#window !== window) {
+      this.#window = window;
+      this.#view = new DataView(window);
+    }
     return this.#view;
   }
 

@@ -184,6 +184,7 @@ function checkBigint(value: bigint, name: string): void {
 function checkBigints(values: readonly bigint[], name: string): void {
   if (!Array.isArray(values)) throw invalidArgType(name, 'an array of bigints', values);
   // For every hypercall: a name is made only where it is needed.
-  const wrong = values.findIndex((value) => typeof value !== 'bigint');
-  if (wrong !== -1) checkBigint(values[wrong]!, `${name}[${wrong}]`);
+  for (let i = 0; i < values.length; i++) {
+    if (typeof values[i] !== 'bigint') checkBigint(values[i]!, `${name}[${i}]`);
+  }
 }

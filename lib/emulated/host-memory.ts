@@ -409,9 +409,11 @@ export class EmulatedHostMemory {
   canAccess(hva: number, write: boolean): boolean {
     const area = this.#areaAt(hva);
     if (area === undefined || !permits(area.prot, write)) return false;
-    // A file is there to the end of its last page. By division: % of addresses calls fmod, which takes longer than all else here.
+    const size = area.backing.size();
+    if (area.offset + (hva - area.start) < size) return true;
+    // A file is there to the end of its last page.
     const page = Math.floor((hva - area.start) / this.pageSize);
-    return area.offset + page * this.pageSize < area.backing.size();
+    return area.offset + page * this.pageSize < size;
   }
 
   /** Whether stores to an address go to memory that other mappings show too; private memory is copied by the first one. */

@@ -182,16 +182,16 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     const pending = this.#pending;
     if (pending !== undefined) {
       // What failed is done again once the guest is entered; what user space has done its part of is completed before.
-      if (this.#failed && this.#immediateExit) return this.#interrupted();
+      if (this.#failed && this.#immediateExit()) return this.#interrupted();
       const outcome = this.#resume(pending);
       this.#failed = isFailure(outcome);
-      if ((outcome === 'spin' || outcome === 'wait') && this.#immediateExit) return this.#interrupted();
+      if ((outcome === 'spin' || outcome === 'wait') && this.#immediateExit()) return this.#interrupted();
       if (outcome !== 'continue') return outcome;
       if (this.#pending !== pending && this.#pending !== undefined) return outcome;
       this.#pending = undefined;
     }
     for (let i = 0; i < OPS_PER_TURN; i++) {
-      if (this.#immediateExit) return this.#interrupted();
+      if (this.#immediateExit()) return this.#interrupted();
       this.#entering = false;
       if (this.ring?.checkRequest() === true) return this.#exit(EXIT.DIRTY_RING_FULL);
       const fetched = this.#fetch();
@@ -207,7 +207,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     return this.#entering ? 'immediate' : -ERRNO.EINTR;
   }
 
-  get #immediateExit(): boolean {
+  #immediateExit(): boolean {
     return this.area.view.getUint8(KVM_RUN.immediate_exit) !== 0;
   }
 

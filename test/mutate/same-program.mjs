@@ -198,6 +198,12 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/arch/ppc64/model/hash.ts',
+    code: 'bits < 31',
+    as: 'false',
+    why: 'integers instead of doubles, for speed',
+  },
+  {
+    file: 'lib/arch/ppc64/model/hash.ts',
     code: 'order < 39',
     as: 'false',
     why: 'integers instead of doubles, for speed',

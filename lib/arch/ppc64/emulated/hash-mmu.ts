@@ -17,7 +17,7 @@ import {
   SWITCH_MMU_RULES,
 } from '../rules.ts';
 import { Hpt, HptContext } from './hpt.ts';
-import { DEFAULT_HCALLS, H } from './papr.ts';
+import { DEFAULT_HCALLS, H, HCALL } from './papr.ts';
 
 /** Order of the table that the first KVM_RUN makes when there is none; the host has memory for it. */
 const DEFAULT_ORDER = 24;
@@ -37,8 +37,8 @@ interface PendingResize {
 /** The MMU of one VM: radix until user space asks for a hashed page table, then that table. */
 export class HashMmu {
   readonly context: HptContext;
-  /** Hypercalls that the kernel answers; the others go to user space. */
-  readonly enabledHcalls = new Set<number>(DEFAULT_HCALLS);
+  /** 1 for the hypercalls that the kernel answers; the others go to user space. */
+  readonly enabledHcalls = new Uint8Array(HCALL.BULK_REMOVE + 1);
   readonly #vm: EmulatedVm;
   /** A POWER9 host with radix makes radix guests. */
   radix = true;
@@ -51,6 +51,7 @@ export class HashMmu {
 
   constructor(vm: EmulatedVm) {
     this.#vm = vm;
+    for (const nr of DEFAULT_HCALLS) this.enabledHcalls[nr] = 1;
     this.context = new HptContext(vm);
   }
 
@@ -181,13 +182,14 @@ export class HashMmu {
   /** One bolted entry per page from address 0 on, in the last slot of its group, which nobody else has taken yet. */
   #mapVrma(hpt: Hpt, memslot: EmulatedMemslot, shift: number): void {
     const { large, lp } = pageEncoding(shift, shift);
+    const pageSize = 2 ** shift;
     const groups = groupsOf(hpt.order);
     // Fewer than the segment of 1 TiB has: of no table that there is memory for are there so many groups.
     const pages = Math.min(memslot.npages, groups);
     const { avpnHi, avpnLo, hashLo } = this.vrma;
     const rLo = (lp << 12) | R_LO.R | R_LO.C | 0x10;
     for (let page = 0; page < pages; page++) {
-      const address = page * 2 ** shift;
+      const address = page * pageSize;
       const slot = (((hashLo ^ page) >>> 0) % groups) * HPTES_PER_GROUP + HPTES_PER_GROUP - 1;
       const vLo = avpnLo | (Math.floor(address / 2 ** 16) & V_LO.AVPN) | V_LO.BOLTED | (large ? V_LO.LARGE : 0);
       const entered = hpt.enter(true, slot, avpnHi, vLo, Math.floor(address / 2 ** 32), (address >>> 0) | rLo);

@@ -27,32 +27,35 @@ const BULK_MAX = 4;
  * space gets it.
  */
 export function answerHypercall(mmu: HashMmu, nr: number, args: readonly bigint[]): readonly bigint[] | undefined {
-  if (!mmu.enabledHcalls.has(nr)) return undefined;
+  if (mmu.enabledHcalls[nr] !== 1) return undefined;
   if (nr === HCALL.PAGE_INIT) return [code(pageInit(mmu.context.vm, arg(args, 0), arg(args, 1), arg(args, 2)))];
-  const call = CALLS.get(nr);
+  const call = CALLS[nr];
   if (call === undefined) return undefined;
   // A VM with radix has none.
   return mmu.hpt === undefined ? [code(H.FUNCTION)] : call(mmu.hpt, args);
 }
 
 /** Whether KVM knows the hypercall, so that it can be enabled. */
-export const isImplemented = (nr: number): boolean => CALLS.has(nr) || nr === HCALL.PAGE_INIT;
+export const isImplemented = (nr: number): boolean => CALLS[nr] !== undefined || nr === HCALL.PAGE_INIT;
 
 const arg = (args: readonly bigint[], i: number): bigint => args[i] ?? 0n;
 
 type Call = (hpt: Hpt, args: readonly bigint[]) => readonly bigint[];
 
-const CALLS: ReadonlyMap<number, Call> = new Map<number, Call>([
-  [HCALL.ENTER, enter],
-  [HCALL.REMOVE, remove],
-  [HCALL.BULK_REMOVE, bulkRemove],
-  [HCALL.PROTECT, protect],
-  [HCALL.READ, read],
-  [HCALL.CLEAR_REF, (hpt, args) => clear(hpt, arg(args, 1), (slot) => hpt.clearRef(slot))],
-  [HCALL.CLEAR_MOD, (hpt, args) => clear(hpt, arg(args, 1), (slot) => hpt.clearMod(slot))],
-]);
+const CALLS: Readonly<Record<number, Call>> = {
+  [HCALL.ENTER]: enter,
+  [HCALL.REMOVE]: remove,
+  [HCALL.BULK_REMOVE]: bulkRemove,
+  [HCALL.PROTECT]: protect,
+  [HCALL.READ]: read,
+  [HCALL.CLEAR_REF]: (hpt, args) => clear(hpt, arg(args, 1), (slot) => hpt.clearRef(slot)),
+  [HCALL.CLEAR_MOD]: (hpt, args) => clear(hpt, arg(args, 1), (slot) => hpt.clearMod(slot)),
+};
 
-const code = (value: number): bigint => BigInt.asUintN(64, BigInt(value));
+// By halves: Number() and BigInt() are calls of the runtime's.
+const toNumber = (value: bigint): number => highHalf(value) * 2 ** 32 + lowHalf(value);
+const fromNumber = (value: number): bigint => fromHalves(Math.floor(value / 2 ** 32), value);
+const code = fromNumber;
 
 const inTable = (hpt: Hpt, index: bigint): boolean => index < BigInt(hpt.entryCount);
 
@@ -61,8 +64,9 @@ function enter(hpt: Hpt, args: readonly bigint[]): readonly bigint[] {
   const r = arg(args, 3);
   const exact = (highHalf(arg(args, 0)) & EXACT_HI) !== 0;
   // Any index beyond the largest table is as wrong as another; as a number it need not be exact.
-  const slot = hpt.enter(exact, Number(arg(args, 1)), highHalf(v) | 0, lowHalf(v) | 0, highHalf(r) | 0, lowHalf(r) | 0);
-  return slot < 0 ? [code(slot)] : [0n, BigInt(slot)];
+  const index = toNumber(arg(args, 1));
+  const slot = hpt.enter(exact, index, highHalf(v) | 0, lowHalf(v) | 0, highHalf(r) | 0, lowHalf(r) | 0);
+  return slot < 0 ? [code(slot)] : [0n, fromNumber(slot)];
 }
 
 /** V as KVM has it while the entry is locked: ABSENT entries aren't VALID, and the lock bit is set. */

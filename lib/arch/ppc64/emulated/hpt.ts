@@ -12,6 +12,10 @@ import { rehashedSlot } from './rehash.ts';
 import { ReverseMap } from './reverse-map.ts';
 import { SlotSet } from './slot-set.ts';
 
+// The engine knows the values of constants that are the module's own.
+const GROUP = HPTES_PER_GROUP;
+const WORDS = HPTE_WORDS;
+
 /** What POWER9 keeps of the upper half of V: a real entry of ISA 3.0 has 68 bits of virtual address, and B elsewhere. */
 const REAL_V_HI = V_HI.B | 0x000f_ffff;
 
@@ -95,8 +99,9 @@ export class Hpt {
   readonly real: Htab;
   readonly hostPtes: HostPtes;
   readonly #context: HptContext;
-  /** log2 of the host's page size. */
+  /** log2 of the host's page size, and what a frame of 4 KiB is of such a page. */
   readonly #hostShift: number;
+  readonly #pagesPerFrame: number;
   readonly #shadowHi: Uint32Array;
   readonly #shadowLo: Uint32Array;
   /** Rings of the entries that map one page. */
@@ -117,6 +122,7 @@ export class Hpt {
     this.#context = context;
     this.hostPtes = new HostPtes(context.vm.memory);
     this.#hostShift = Math.log2(context.vm.pageSize);
+    this.#pagesPerFrame = 4096 / context.vm.pageSize;
     this.order = order;
     this.entryCount = entriesOf(order);
     this.real = new Htab(order);
@@ -141,7 +147,7 @@ export class Hpt {
   }
 
   isPresent(slot: number): boolean {
-    return (this.real.vLo(slot) & (V_LO.VALID | V_LO.ABSENT)) !== 0;
+    return (this.real.words[slot * WORDS + 1]! & PRESENT) !== 0;
   }
 
   // Hypercalls
@@ -185,16 +191,17 @@ export class Hpt {
     const memslot = vm.usableSlot(gfn);
     if (memslot === undefined) return this.#placeAs(V_LO.ABSENT, rHi | R_HI.KEY, rLo | R_LO.KEY);
     const hva = vm.hostAddress(memslot, gfn);
-    // Pages of the host's, or a part of one.
-    const pages = 2 ** (shift - this.#hostShift);
-    if (pages > 1) {
+    const isLarge = shift > this.#hostShift;
+    if (isLarge) {
+      const pages = 2 ** (shift - this.#hostShift);
       if (memslot.baseGfn % pages !== 0 || memslot.npages % pages !== 0) return false;
       if (this.hostPtes.has(hva)) return false;
     }
-    if (pages > 1 || !vm.memory.canAccess(hva, false)) {
+    const mayWrite = vm.memory.canAccess(hva, true);
+    if (isLarge || !(mayWrite || vm.memory.canAccess(hva, false))) {
       return this.#placeAs(V_LO.ABSENT, rHi & ~R_HI.KEY, rLo & ~R_LO.KEY);
     }
-    const readonly = isWritable(rHi, rLo) && !vm.memory.canAccess(hva, true);
+    const readonly = !mayWrite && isWritable(rHi, rLo);
     this.#placeAs(V_LO.VALID, readonly ? readonlyHi(rHi, rLo) : rHi, readonly ? readonlyLo(rHi, rLo) : rLo);
     this.#placed.memslot = memslot;
     this.#placed.page = gfn - memslot.baseGfn;
@@ -212,8 +219,10 @@ export class Hpt {
 
   #freeSlot(exact: boolean, index: number): number {
     if (exact) return this.isPresent(index) ? -1 : index;
-    const first = index - (index % HPTES_PER_GROUP);
-    for (let slot = first; slot < first + HPTES_PER_GROUP; slot++) if (!this.isPresent(slot)) return slot;
+    const { words } = this.real;
+    // By bits: the rest of a division is a call where the engine knows no integer.
+    const first = index - (index & (GROUP - 1));
+    for (let slot = first; slot < first + GROUP; slot++) if ((words[slot * WORDS + 1]! & PRESENT) === 0) return slot;
     return -1;
   }
 
@@ -232,10 +241,7 @@ export class Hpt {
 
   /** Removes the entries that are present among those of [from, to). */
   removeAll(from: number, to: number): void {
-    const { words } = this.real;
-    for (let slot = from; slot < to; slot++) {
-      if ((words[slot * HPTE_WORDS + 1]! & PRESENT) !== 0) this.remove(slot);
-    }
+    for (let slot = from; slot < to; slot++) if (this.isPresent(slot)) this.remove(slot);
   }
 
   /** H_PROTECT of an entry that is present: PP0, PP, N and key become those given, at first in the guest's view only. */
@@ -458,7 +464,7 @@ export class Hpt {
   }
 
   #gfn(rHi: number, rLo: number, shift: number): number {
-    return Math.floor(frameOf(rHi, rLo, shift) / (this.#context.vm.pageSize / 4096));
+    return Math.floor(frameOf(rHi, rLo, shift) * this.#pagesPerFrame);
   }
 
   /** Where a valid entry hangs: the memslot page that its RPN names. Those of a memslot that goes are no longer valid. */

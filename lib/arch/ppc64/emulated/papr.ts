@@ -9,6 +9,7 @@ export const HCALL = {
   CLEAR_REF: 0x14,
   PROTECT: 0x18,
   PAGE_INIT: 0x2c,
+  /** The largest of them. */
   BULK_REMOVE: 0x124,
 } as const;
 

@@ -22,9 +22,7 @@ export class Ppc64Vm implements ArchVm {
   enableCap(cap: number, args: readonly bigint[]): number {
     const [nr = 0n, enable = 0n] = args;
     if (cap !== CAP.PPC_ENABLE_HCALL || enable > 1n || !isImplemented(Number(nr))) return -ERRNO.EINVAL;
-    const { enabledHcalls } = this.mmu;
-    if (enable === 1n) enabledHcalls.add(Number(nr));
-    else enabledHcalls.delete(Number(nr));
+    this.mmu.enabledHcalls[Number(nr)] = Number(enable);
     return 0;
   }
 

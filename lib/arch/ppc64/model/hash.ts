@@ -19,11 +19,14 @@ export interface HpteWords {
   rLo(slot: number): number;
 }
 
+/** A power of 2, as an integer where it is one of 32 bits: what ** makes is a double, and so is what is compared with it. */
+const powerOf2 = (bits: number): number => (bits < 31 ? 1 << bits : 2 ** bits);
+
 /** Entries of a table of this order, 18 to 46. */
-export const entriesOf = (order: number): number => 2 ** (checkOrder(order, 'order') - 4);
+export const entriesOf = (order: number): number => powerOf2(checkOrder(order, 'order') - 4);
 
 /** Groups of eight entries of a table of this order, 18 to 46. */
-export const groupsOf = (order: number): number => 2 ** (checkOrder(order, 'order') - 7);
+export const groupsOf = (order: number): number => powerOf2(checkOrder(order, 'order') - 7);
 
 /** Byte offset in its segment of an effective address with these halves. */
 export function segmentOffset(segmentSize: SegmentSize, eaHi: number, eaLo: number): number {

@@ -225,7 +225,7 @@ export function hpte(v: number | bigint, r: number | bigint): Hpte {
 }
 
 /** Says which of them is none. */
-function checkHalves(vHi: number, vLo: number, rHi: number, rLo: number): void {
+export function checkHalves(vHi: number, vLo: number, rHi: number, rLo: number): void {
   checkHalf(vHi, 'vHi');
   checkHalf(vLo, 'vLo');
   checkHalf(rHi, 'rHi');

@@ -1,7 +1,15 @@
-import { checkBytes, checkHalf, checkInstance, checkInteger, checkObject, newBytes } from '../../../base/arguments.ts';
+import {
+  checkBytes,
+  checkHalf,
+  checkInstance,
+  checkInteger,
+  checkObject,
+  isHalf,
+  newBytes,
+} from '../../../base/arguments.ts';
 import { outOfRange } from '../../../base/errors.ts';
 import { checkOrder, entriesOf, groupsOf, type HpteWords } from './hash.ts';
-import { HPTE_SIZE, Hpte, hpte, V_LO } from './hpte.ts';
+import { checkHalves, HPTE_SIZE, Hpte, hpte, V_LO } from './hpte.ts';
 
 /**
  * A hashed page table in memory as the processor has it: 2^order bytes, 16 per entry, two big-endian doublewords.
@@ -60,8 +68,13 @@ export class Htab implements HpteWords {
 
   /** Stores an entry's four halves. */
   setWords(slot: number, vHi: number, vLo: number, rHi: number, rLo: number): void {
-    this.setV(slot, vHi, vLo);
-    this.setR(slot, rHi, rLo);
+    const { view } = this;
+    const at = this.#at(slot);
+    if (!isHalf(vHi) || !isHalf(vLo) || !isHalf(rHi) || !isHalf(rLo)) checkHalves(vHi, vLo, rHi, rLo);
+    view.setUint32(at, vHi);
+    view.setUint32(at + 4, vLo);
+    view.setUint32(at + 8, rHi);
+    view.setUint32(at + 12, rLo);
   }
 
   /** Stores V alone. */
