@@ -15,7 +15,7 @@ function* guest(): GuestProgram {
 }
 
 /** What the text around a block has introduced, on the emulated kernel. Files are written into `scratch`. */
-export function around({ name }: Block, scratch: string): Record<string, unknown> & Disposable {
+export function around({ name, code }: Block, scratch: string): Record<string, unknown> & Disposable {
   const arch = (/s390x|ppc64/.exec(name)?.[0] ?? 'x86_64') as Arch;
   const kvm = Kvm.open({ backend: 'emulated', arch });
   const vm = kvm.createVm();
@@ -39,7 +39,8 @@ export function around({ name }: Block, scratch: string): Record<string, unknown
     vcpu,
     other,
     bytes: encodeHtabStream(new Htab(18)),
-    dump: new Uint8Array(MEMORY),
+    // Only where it is used: the collector would have as much to do as all else here.
+    ...(/\bdump\b/.test(code) ? { dump: new Uint8Array(MEMORY) } : {}),
     gaddr: BigInt(GFN) << 12n,
     file: { write() {} },
     index: new Map(),

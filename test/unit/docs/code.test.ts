@@ -6,6 +6,7 @@ import { afterAll, expect, it } from 'vitest';
 import { loadNative } from '../../../lib/backends/native.ts';
 import { around } from './around.ts';
 import { type Block, codeBlocks, ROOT, WITH_PEERS } from './blocks.ts';
+import { CONFIG, forgetSources, hostOf } from './compiler.ts';
 import { AROUND_EXAMPLES, examples } from './examples.ts';
 import { MODULES, runBlock } from './run-block.ts';
 
@@ -30,16 +31,6 @@ declare global {
 }
 `;
 
-const CONFIG = ((): ts.CompilerOptions => {
-  const { config } = ts.readConfigFile(join(ROOT, 'tsconfig.json'), ts.sys.readFile);
-  const { options } = ts.parseJsonConfigFileContent(config, ts.sys, ROOT);
-  const paths = Object.fromEntries(Object.entries(MODULES).map(([name, path]) => [name, [join(ROOT, path)]]));
-  return { ...options, paths, noUnusedLocals: false };
-})();
-
-/** Sources of lib and of the types, which each program reads. */
-const parsed = new Map<string, ts.SourceFile | undefined>();
-
 /** What the compiler has against pieces of code, each a module of its own. */
 function complaints(blocks: readonly Block[], options: ts.CompilerOptions): string[] {
   const files = new Map([
@@ -52,17 +43,7 @@ function complaints(blocks: readonly Block[], options: ts.CompilerOptions): stri
     files.set(path, `${code}\nexport {};\n`);
     names.set(path, name);
   }
-  const host = ts.createCompilerHost(options);
-  const { readFile, fileExists, getSourceFile } = host;
-  host.readFile = (path) => files.get(path) ?? readFile(path);
-  host.fileExists = (path) => files.has(path) || fileExists(path);
-  host.getSourceFile = (path, version, ...rest) => {
-    const text = files.get(path);
-    if (text !== undefined) return ts.createSourceFile(path, text, version);
-    if (!parsed.has(path)) parsed.set(path, getSourceFile(path, version, ...rest));
-    return parsed.get(path);
-  };
-  const program = ts.createProgram([...files.keys()], options, host);
+  const program = ts.createProgram([...files.keys()], options, hostOf(options, files));
   return [...files.keys()].flatMap((path) => {
     const source = program.getSourceFile(path)!;
     return [...program.getSyntacticDiagnostics(source), ...program.getSemanticDiagnostics(source)].map(
@@ -70,6 +51,8 @@ function complaints(blocks: readonly Block[], options: ts.CompilerOptions): stri
     );
   });
 }
+
+afterAll(forgetSources);
 
 it('the code in README, docs and docstrings compiles, strictly', { timeout: 180_000 }, () => {
   const inDocstrings = examples(Object.values(MODULES));

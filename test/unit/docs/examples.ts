@@ -1,7 +1,8 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import ts from 'typescript';
 import { type Block, ROOT } from './blocks.ts';
+import { CONFIG, hostOf } from './compiler.ts';
 
 /** What the examples in docstrings take for granted. */
 export const AROUND_EXAMPLES = `
@@ -34,8 +35,7 @@ declare global {
 
 /** What somebody imports who uses a name that a file exports, by that name. */
 function importsOf(files: readonly string[]): ReadonlyMap<string, string> {
-  const options = { allowImportingTsExtensions: true, noEmit: true, module: ts.ModuleKind.NodeNext };
-  const program = ts.createProgram([...files], options);
+  const program = ts.createProgram([...files], CONFIG, hostOf(CONFIG));
   const checker = program.getTypeChecker();
   const isValue = (symbol: ts.Symbol): boolean => {
     const meant = (symbol.flags & ts.SymbolFlags.Alias) === 0 ? symbol : checker.getAliasedSymbol(symbol);
@@ -57,9 +57,9 @@ function importsOf(files: readonly string[]): ReadonlyMap<string, string> {
 export function examples(faces: readonly string[]): readonly Block[] {
   const lib = readdirSync(join(ROOT, 'lib'), { recursive: true, encoding: 'utf8' }).filter((f) => f.endsWith('.ts'));
   const imports = importsOf(faces.map((face) => join(ROOT, face)));
+  const host = hostOf(CONFIG);
   return lib.flatMap((file) => {
-    const path = join(ROOT, 'lib', file);
-    const source = ts.createSourceFile(path, readFileSync(path, 'utf8'), ts.ScriptTarget.Latest, true);
+    const source = host.getSourceFile(join(ROOT, 'lib', file), ts.ScriptTarget.Latest)!;
     return examplesOf(source).map(({ code, line }): Block => {
       const names = code.includes('import ') ? [] : new Set(code.match(/\b[A-Za-z_]\w*\b/g));
       const needed = [...names]
