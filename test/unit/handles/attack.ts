@@ -21,6 +21,8 @@ export interface Arena<World> {
   state(world: World): unknown;
   /** Throws unless the world is consistent; and, if it must, still works. */
   verify(world: World, works: boolean): void;
+  /** Throws unless what takes longer works, which is tried after some calls only. */
+  use?(world: World): void;
   /** What is held although everything is closed. */
   leftOf(world: World): string | undefined;
   /** What a getter of an argument can take away. */
@@ -40,6 +42,7 @@ export function closedArena<World>(arena: Arena<World>): Arena<World> {
     },
     state: (world) => arena.leftOf(world) ?? 'nothing is held',
     verify: () => {},
+    use: () => {},
     sabotage: {},
   };
 }
@@ -62,19 +65,57 @@ interface Attempt<World> {
 
 class OfGetter extends Error {}
 
+const CALLS_BETWEEN_USES = 16;
+const FRAMES_SHOWN = 2;
+
+/** A world for one call after the other, as long as they leave it as it was made. */
+class Worlds<World> {
+  readonly #arena: Arena<World>;
+  #world: World | undefined;
+  #unused = 0;
+  /** The state of every one, when it is made. */
+  before: string | undefined;
+
+  constructor(arena: Arena<World>) {
+    this.#arena = arena;
+  }
+
+  async get(): Promise<World> {
+    if (this.#world === undefined) {
+      this.#world = await this.#arena.make();
+      this.before = JSON.stringify(this.#arena.state(this.#world));
+      this.#unused = 0;
+    }
+    return this.#world;
+  }
+
+  /** @returns what does not work any more, and since when */
+  unusable(always = false): string | undefined {
+    if (this.#world === undefined || (this.#unused++ % CALLS_BETWEEN_USES !== 0 && !always)) return undefined;
+    const why = failure(() => this.#arena.use?.(this.#world!));
+    return why === undefined ? undefined : `or after one of the ${CALLS_BETWEEN_USES} before ${why}`;
+  }
+
+  close(): void {
+    if (this.#world !== undefined) this.#arena.close(this.#world);
+    this.#world = undefined;
+  }
+}
+
 /** What went otherwise than it must, a line for each. */
-export async function attack<World>(arena: Arena<World>, target: Target<World>): Promise<Result> {
+export async function attack<World>(
+  arena: Arena<World>,
+  target: Target<World>,
+  worlds = new Worlds(arena),
+): Promise<Result> {
   const faults: string[] = [];
   let tried = 0;
-  let world = await arena.make();
-  const renew = async (): Promise<void> => {
-    arena.close(world);
-    world = await arena.make();
-  };
+  let world = await worlds.get();
   const good = await outcomeOf(arena, target, world, Object.values(target.args(world)));
   if (good.thrown && !isRefusal(good.error)) faults.push(`${target.name} with what is right: ${String(good.error)}`);
-  await renew();
-  let before = JSON.stringify(arena.state(world));
+  if (!good.thrown || stateOf(arena, world) !== worlds.before) worlds.close();
+  world = await worlds.get();
+  let isNew = true;
   for (const attempt of attemptsOf(target.args(world), arena, target.args)) {
     tried++;
     const { thrown, error, result } = await outcomeOf(arena, target, world, attempt.args(world));
@@ -82,19 +123,25 @@ export async function attack<World>(arena: Arena<World>, target: Target<World>):
     const misnames = thrown ? faultOfAttempt(error, attempt, target) : undefined;
     if (misnames !== undefined) say(misnames);
     const mayChange = !thrown || attempt.sabotages === true;
-    const after = attempt.sabotages === true ? undefined : stateOf(arena, world);
-    if (!mayChange && after !== before) say(`threw ${String(error)}, and what was\n    ${before}\n  is\n    ${after}`);
-    const why = broken(arena, world, attempt.sabotages === undefined);
-    if (why !== undefined) say(`afterwards ${why}`);
-    if (why === undefined && after === before && !isHeld(result)) continue;
     dispose(result);
-    arena.close(world);
+    const after = stateOf(arena, world);
+    const same = after === worlds.before;
+    isNew &&= thrown;
+    if (!mayChange && !same) say(`threw ${String(error)}, and what was\n    ${worlds.before}\n  is\n    ${after}`);
+    const works = attempt.sabotages === undefined;
+    const why = failure(() => arena.verify(world, works)) ?? (works ? worlds.unusable(!same) : undefined);
+    if (why !== undefined) say(`afterwards ${why}`);
+    if (why === undefined && same) continue;
+    worlds.close();
+    isNew = true;
     const left = mayChange ? arena.leftOf(world) : undefined;
     if (left !== undefined) say(`when everything is closed, ${left}`);
-    world = await arena.make();
-    before = JSON.stringify(arena.state(world));
+    world = await worlds.get();
   }
-  arena.close(world);
+  const why = worlds.unusable(true);
+  if (why !== undefined) faults.push(`${target.name}, in the end ${why}`);
+  // What a call did that is no part of the state may be of concern to the next method.
+  if (!isNew) worlds.close();
   return { faults, tried };
 }
 
@@ -162,11 +209,13 @@ export async function attackFace<World>(arena: Arena<World>, title: string, face
   arena.close(world);
   const faults = missing.map((name) => `${title}.${name} is not in its face`);
   let tried = 0;
+  const worlds = new Worlds(arena);
   for (const target of targetsOf(title, face)) {
-    const result = await attack(arena, target);
+    const result = await attack(arena, target, worlds);
     faults.push(...result.faults);
     tried += result.tried;
   }
+  worlds.close();
   return { faults, tried };
 }
 
@@ -256,10 +305,15 @@ async function outcomeOf<World>(
   world: World,
   args: readonly unknown[],
 ): Promise<Outcome> {
+  const { stackTraceLimit } = Error;
+  // Of a hundred thousand errors a few are shown.
+  Error.stackTraceLimit = FRAMES_SHOWN;
   try {
     return { thrown: false, result: await consume(target.call(world, args), patience) };
   } catch (error) {
     return { thrown: true, error };
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit;
   }
 }
 
@@ -339,7 +393,11 @@ function faultOf(error: unknown, names: readonly string[]): string | undefined {
   // A list was given that cannot be gone through: what its own iterator says.
   if (message.startsWith('Cannot perform %TypedArray%.prototype.values')) return undefined;
   if (name === 'ProgramInterruption' && typeof code === 'number') return undefined;
-  if (typeof code !== 'string') return `${error.stack?.split('\n').slice(0, 3).join(' ')}`;
+  if (typeof code !== 'string')
+    return `${error.stack
+      ?.split('\n')
+      .slice(0, 1 + FRAMES_SHOWN)
+      .join(' ')}`;
   if (code === 'ERR_INVALID_ARG_TYPE' || code === 'ERR_OUT_OF_RANGE') {
     const named = new RegExp(`"(?:\\w+\\.)*(?:\\w+\\[)?(?:${names.join('|')})(?:[.[\\]][^"]*)?"`).test(message);
     return named ? undefined : `the message does not name ${names[0]}: ${message}`;
@@ -354,9 +412,9 @@ function isRefusal(error: unknown): boolean {
   return typeof errno === 'number' && typeof syscall === 'string';
 }
 
-function broken<World>(arena: Arena<World>, world: World, works: boolean): string | undefined {
+function failure(check: () => void): string | undefined {
   try {
-    arena.verify(world, works);
+    check();
     return undefined;
   } catch (error) {
     return `it does not work: ${String(error)}`;
