@@ -170,8 +170,11 @@ void MoveEntriesUncached(uint8_t* to, const uint8_t* from, uint64_t count) {
 // From so many on a call of libc's is the faster one.
 constexpr uint64_t kLongRun = 16;
 
+// To clear so many takes no branch; more are libc's.
+constexpr uint64_t kLongClear = 4;
+
 void ClearEntries(uint8_t* to, uint64_t count) {
-  if (count > kLongRun) {
+  if (count > kLongClear) {
     memset(to, 0, count * kEntrySize);
     return;
   }
