@@ -113,6 +113,7 @@ export async function attack<World>(
   let world = await worlds.get();
   const good = await outcomeOf(arena, target, world, Object.values(target.args(world)));
   if (good.thrown && !isRefusal(good.error)) faults.push(`${target.name} with what is right: ${String(good.error)}`);
+  dispose(good.result);
   if (!good.thrown || stateOf(arena, world) !== worlds.before) worlds.close();
   world = await worlds.get();
   let isNew = true;
@@ -352,8 +353,11 @@ async function consume(result: unknown, patience: number): Promise<unknown> {
 const isHeld = (value: unknown): value is Disposable =>
   typeof value === 'object' && value !== null && Symbol.dispose in value;
 
+/** Closes what was given, alone or beside figures of it: the collector would some time. */
 function dispose(value: unknown): void {
-  if (isHeld(value)) value[Symbol.dispose]();
+  for (const each of isPlain(value) ? Object.values(value) : [value]) {
+    if (isHeld(each)) each[Symbol.dispose]();
+  }
 }
 
 /** Undefined when it can't be told: what it reads from is gone. */
