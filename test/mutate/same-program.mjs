@@ -167,6 +167,32 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/arch/ppc64/model/search.ts',
+    code: 'table.constructor === Htab',
+    as: 'false',
+    why: 'the quick way for a table of bytes: its methods give the same',
+  },
+  {
+    file: 'lib/arch/ppc64/model/search.ts',
+    line: 'const vLo',
+    code: 'view === undefined',
+    as: 'true',
+    why: 'the quick way for a table of bytes: its methods give the same',
+  },
+  {
+    file: 'lib/arch/ppc64/model/search.ts',
+    line: 'table.vHi(slot)',
+    code: 'view === undefined',
+    as: 'true',
+    why: 'the quick way for a table of bytes: its methods give the same',
+  },
+  {
+    file: 'lib/arch/ppc64/model/search.ts',
+    code: '!(segment instanceof Segment)',
+    as: 'true',
+    why: 'the quick way for what is right: the careful one comes to the same',
+  },
+  {
+    file: 'lib/arch/ppc64/model/search.ts',
     code: '!isBytes(table)',
     as: 'true',
     why: 'the quick way for what is right: the careful one comes to the same',
