@@ -267,4 +267,30 @@ describe('where an access was', () => {
     memory.dropViews();
     expect(memory.read(0, new Uint8Array(0))).toBe(0);
   });
+
+  it('is never where another region begins or ends: what lies far into its mapping tells nothing of the next', () => {
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    using space = kvm.createAddressSpace();
+    const far = UNIT - 4096;
+    for (let i = 0; i < 4; i++) {
+      space.addRam(i * UNIT, kvm.mapAnonymous(UNIT), { offset: i % 2 === 0 ? far : 0, size: 4096 });
+    }
+    // Until each has a place.
+    for (let i = 0; i < 40; i++) space.readU8((i % 4) * UNIT);
+    for (const start of [0, UNIT, 2 * UNIT, 3 * UNIT]) {
+      const missing = start + 8192;
+      expect(() => space.gather(Float64Array.of(start, missing), 8, new Uint8Array(16))).toThrow(
+        expect.objectContaining({ code: 'EFAULT', gpa: missing }),
+      );
+    }
+  });
+
+  it('is not known of a region at 0 that was not met since each has a place: of no bytes there, all are read', () => {
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    using space = kvm.createAddressSpace();
+    for (let i = 0; i < 4; i++) space.addRam(i * UNIT, kvm.mapAnonymous(4096));
+    for (let i = 0; i < 40; i++) space.readU8((1 + (i % 3)) * UNIT);
+    expect(space.read(0, new Uint8Array(0))).toBe(0);
+    expect(space.readU8(0)).toBe(0);
+  });
 });
