@@ -1,4 +1,4 @@
-import type { Bytes, KvmCalls, U64, UserfaultfdCalls } from '../calls/kvm-calls.ts';
+import type { KvmCalls, S390xCalls, UserfaultfdCalls } from '../calls/kvm-calls.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { POLL } from '../uapi/flags.ts';
 import { type RequestName, requestName } from '../uapi/requests.ts';
@@ -155,20 +155,9 @@ export function withUserfaultfd(kernel: KvmCalls, surroundings: Surroundings): P
   const ioctl = kernel.ioctlUnchecked.bind(kernel);
   const refusing = guarded(ioctl);
   const { s390x } = kernel;
-  const touching = s390x && {
+  const touching: Partial<S390xCalls> | undefined = s390x && {
     // The two that are called most, without an array of their arguments.
-    memOp: (
-      fd: number,
-      op: number,
-      gaddr: U64,
-      size: number,
-      flags: U64,
-      buf: Bytes,
-      ar: number,
-      key: number,
-      oldValue: Bytes,
-      sidaOffset: number,
-    ): number =>
+    memOp: (fd, op, gaddr, size, flags, buf, ar, key, oldValue, sidaOffset) =>
       wouldWait(fd) ? -ERRNO.EDEADLK : s390x.memOp(fd, op, gaddr, size, flags, buf, ar, key, oldValue, sidaOffset),
     getSkeys: guarded(s390x.getSkeys),
     setSkeys: guarded(s390x.setSkeys),
