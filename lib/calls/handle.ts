@@ -2,6 +2,8 @@ import { inspect } from 'node:util';
 import { checkU32 } from '../base/arguments.ts';
 import { hex, KvmError } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
+import { ERRNO } from '../uapi/errno.ts';
+import { requestName } from '../uapi/requests.ts';
 import { type Callee, callFailure, type FailureInfo, whyClosed } from './failure.ts';
 import type { KvmCalls } from './kvm-calls.ts';
 import type { CallName } from './signatures.ts';
@@ -13,6 +15,8 @@ interface OpenFd {
   readonly fd: number;
   readonly mapped: { readonly hva: number; readonly size: number }[];
 }
+
+const MASK_IS_TAKEN = 'each run sets the signal mask of its thread; kick, pause and a timeout get a guest out';
 
 const dropped = new FinalizationRegistry<OpenFd>(closeAll);
 
@@ -123,7 +127,9 @@ export abstract class Handle implements Callee {
   protected checkIoctl(request: number, arg: U64 | Uint8Array): number {
     const result = this.calls.ioctlUnchecked(this.fd, checkU32(request, 'request'), arg);
     if (result >= 0) return result;
-    throw new KvmError(result, { syscall: `ioctl(${hex(request)})`, explanation: whyClosed(result, this) });
+    const isMask = result === -ERRNO.EPERM && requestName(request, this.calls.arch) === 'KVM_SET_SIGNAL_MASK';
+    const explanation = isMask ? MASK_IS_TAKEN : whyClosed(result, this);
+    throw new KvmError(result, { syscall: `ioctl(${hex(request)})`, explanation });
   }
 
   /** `EventFd fd 5`. */

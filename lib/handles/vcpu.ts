@@ -290,7 +290,7 @@ export class Vcpu<VM extends VcpuHost = VcpuVm> extends Handle {
     this.check('enableCap', result, { explanation: `capability ${cap}` });
   }
 
-  /** An ioctl that isn't wrapped, over a number or a structure; its result. @throws KvmError */
+  /** An ioctl that isn't wrapped, over a number or a structure; its result. @throws KvmError EPERM for KVM_SET_SIGNAL_MASK */
   ioctl(request: number, arg: U64 | Uint8Array = 0): number {
     return this.checkIoctl(request, arg);
   }

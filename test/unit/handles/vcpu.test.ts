@@ -458,6 +458,14 @@ it('has no registers on aarch64 and does not run before KVM_ARM_VCPU_INIT, and s
   vm.close();
 });
 
+it.each(['x86_64', 'ppc64'] as const)('says who has the signal mask of a run, on %s', (arch) => {
+  using kvm = Kvm.open({ backend: 'emulated', arch });
+  using vm = kvm.createVm();
+  const set = () => vm.createVcpu().ioctl(requestNumber('KVM_SET_SIGNAL_MASK', arch), new Uint8Array(12));
+  const explanation = expect.stringContaining('each run sets the signal mask');
+  expect(set).toThrow(expect.objectContaining({ code: 'EPERM', explanation }));
+});
+
 it('takes an EFAULT that the kernel describes for an exit', async () => {
   let area = 0;
   const kernel = new EmulatedKernel({ arch: 'x86_64' });
