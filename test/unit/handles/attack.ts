@@ -21,8 +21,6 @@ export interface Arena<World> {
   state(world: World): unknown;
   /** Throws unless the world is consistent; and, if it must, still works. */
   verify(world: World, works: boolean): void;
-  /** Throws unless what takes longer works, which is tried after some calls only. */
-  use?(world: World): void;
   /** What is held although everything is closed. */
   leftOf(world: World): string | undefined;
   /** What a getter of an argument can take away. */
@@ -42,7 +40,6 @@ export function closedArena<World>(arena: Arena<World>): Arena<World> {
     },
     state: (world) => arena.leftOf(world) ?? 'nothing is held',
     verify: () => {},
-    use: () => {},
     sabotage: {},
   };
 }
@@ -65,14 +62,12 @@ interface Attempt<World> {
 
 class OfGetter extends Error {}
 
-const CALLS_BETWEEN_USES = 16;
 const FRAMES_SHOWN = 2;
 
 /** A world for one call after the other, as long as they leave it as it was made. */
 class Worlds<World> {
   readonly #arena: Arena<World>;
   #world: World | undefined;
-  #unused = 0;
   /** The state of every one, when it is made. */
   before: string | undefined;
 
@@ -84,16 +79,8 @@ class Worlds<World> {
     if (this.#world === undefined) {
       this.#world = await this.#arena.make();
       this.before = JSON.stringify(this.#arena.state(this.#world));
-      this.#unused = 0;
     }
     return this.#world;
-  }
-
-  /** @returns what does not work any more, and since when */
-  unusable(always = false): string | undefined {
-    if (this.#world === undefined || (this.#unused++ % CALLS_BETWEEN_USES !== 0 && !always)) return undefined;
-    const why = failure(() => this.#arena.use?.(this.#world!));
-    return why === undefined ? undefined : `or after one of the ${CALLS_BETWEEN_USES} before ${why}`;
   }
 
   close(): void {
@@ -129,8 +116,7 @@ export async function attack<World>(
     const same = after === worlds.before;
     isNew &&= thrown;
     if (!mayChange && !same) say(`threw ${String(error)}, and what was\n    ${worlds.before}\n  is\n    ${after}`);
-    const works = attempt.sabotages === undefined;
-    const why = failure(() => arena.verify(world, works)) ?? (works ? worlds.unusable(!same) : undefined);
+    const why = broken(arena, world, attempt.sabotages === undefined);
     if (why !== undefined) say(`afterwards ${why}`);
     if (why === undefined && same) continue;
     worlds.close();
@@ -139,8 +125,6 @@ export async function attack<World>(
     if (left !== undefined) say(`when everything is closed, ${left}`);
     world = await worlds.get();
   }
-  const why = worlds.unusable(true);
-  if (why !== undefined) faults.push(`${target.name}, in the end ${why}`);
   // What a call did that is no part of the state may be of concern to the next method.
   if (!isNew) worlds.close();
   return { faults, tried };
@@ -416,9 +400,9 @@ function isRefusal(error: unknown): boolean {
   return typeof errno === 'number' && typeof syscall === 'string';
 }
 
-function failure(check: () => void): string | undefined {
+function broken<World>(arena: Arena<World>, world: World, works: boolean): string | undefined {
   try {
-    check();
+    arena.verify(world, works);
     return undefined;
   } catch (error) {
     return `it does not work: ${String(error)}`;

@@ -164,9 +164,6 @@ function verify({ kvm, vm }: Machine, works: boolean): void {
     vm.memory.writeU32(0x4000, 0);
   }
   if (kvm.checkExtension(CAP.USER_MEMORY) !== 1) throw new Error('the kernel does not answer');
-}
-
-function use({ kvm, vm }: Machine): void {
   const mapping = kvm.mapAnonymous(UNIT);
   const region = vm.memory.addRam(FAR, mapping);
   vm.memory.remove(region);
@@ -192,7 +189,6 @@ export function arenaOf(arch: Arch): Arena<Machine> {
     close,
     state,
     verify,
-    use,
     leftOf,
     // Nothing waits for anybody but this thread.
     patience: 5,

@@ -197,7 +197,7 @@ export class Hpt {
       if (memslot.baseGfn % pages !== 0 || memslot.npages % pages !== 0) return false;
       if (this.hostPtes.has(hva)) return false;
     }
-    const mayWrite = vm.memory.canAccess(hva, true);
+    const mayWrite = !isLarge && vm.memory.canAccess(hva, true);
     if (isLarge || !(mayWrite || vm.memory.canAccess(hva, false))) {
       return this.#placeAs(V_LO.ABSENT, rHi & ~R_HI.KEY, rLo & ~R_LO.KEY);
     }
