@@ -15,7 +15,7 @@ import type { ParkedVcpu } from './parked-vcpu.ts';
 
 /**
  * Names a vCPU for another thread of the process: plain data, for `postMessage` and `workerData`. It holds nothing: the
- * vCPU must be there when it is used.
+ * vCPU must be there when it is used, and somebody must have it, or the collector closes it.
  */
 export interface VcpuToken {
   readonly type: 'kvm-bridge.Vcpu';
@@ -118,6 +118,6 @@ function requireVcpu(fd: number, id: number): void {
     // Nothing is open there.
   }
   if (file === `anon_inode:kvm-vcpu:${id}`) return;
-  const explanation = `the token's vCPU ${id} was closed: descriptor ${fd} is ${file}`;
+  const explanation = `the token's vCPU ${id} was closed, or nobody had it any more: descriptor ${fd} is ${file}`;
   throw new KvmError(ERRNO.ESTALE, { syscall: 'attach', explanation });
 }

@@ -33,7 +33,7 @@ export interface ShareOptions extends TableOptions {
 
 /**
  * Names a shared address space for other threads of the process: plain data, for `postMessage` and `workerData`. It holds
- * nothing: the space must be there when it is used.
+ * nothing: the space must be there when it is used, and somebody must have it, or the collector closes it.
  */
 export interface SpaceToken {
   readonly type: 'kvm-bridge.AddressSpace';

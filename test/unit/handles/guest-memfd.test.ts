@@ -1,6 +1,4 @@
 import { setImmediate } from 'node:timers/promises';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import {
   GUEST_MEMFD_FLAG,
@@ -11,10 +9,8 @@ import {
   MEMORY_EXIT_FLAG,
 } from '../../../lib/index.ts';
 import { EmulatedKernel, ERRNO, type GuestProgram, load, out, store } from '../../../lib/raw.ts';
+import { collectGarbage } from '../collect-garbage.ts';
 import { type Backend, backends } from './backends.ts';
-
-setFlagsFromString('--expose-gc');
-const gc = runInNewContext('gc') as () => void;
 
 const hasGuestMemfd = ({ options }: Backend): boolean => {
   using kvm = Kvm.open(options);
@@ -179,7 +175,7 @@ describe('a region with a guest_memfd', () => {
     const ram = kvm.mapAnonymous(PAGE);
     (() => vm.createGuestMemfd(4 * PAGE))();
     await setImmediate();
-    gc();
+    collectGarbage();
     using other = kvm.createEventFd();
     const nobody = { flags: MEM.GUEST_MEMFD, guestMemfd: 999 };
     // EBADF says it already.

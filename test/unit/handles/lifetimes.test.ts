@@ -2,14 +2,10 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFile
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Kvm, MADV, PROT } from '../../../lib/index.ts';
+import { collectGarbage } from '../collect-garbage.ts';
 import { backends, UNIT } from './backends.ts';
-
-setFlagsFromString('--expose-gc');
-const gc = runInNewContext('gc') as () => void;
 
 const vcpuMaps = (): number => readFileSync('/proc/self/maps', 'utf8').split('kvm-vcpu').length - 1;
 const openFds = (): number => readdirSync('/proc/self/fd').length;
@@ -17,7 +13,7 @@ const openFds = (): number => readdirSync('/proc/self/fd').length;
 /** Collects garbage until something holds, or gives up. */
 async function collected(holds: () => boolean): Promise<boolean> {
   for (let i = 0; i < 50 && !holds(); i++) {
-    gc();
+    collectGarbage();
     await sleep(10);
   }
   return holds();
@@ -79,7 +75,7 @@ describe.each(backends)('lifetimes on $name', ({ options }) => {
     registry.register({}, undefined);
     expect(await collected(() => gone)).toBe(true);
     for (let i = 0; i < 5; i++) {
-      gc();
+      collectGarbage();
       await sleep(10);
     }
     expect(view[3]).toBe(0x42);
@@ -190,7 +186,7 @@ describe.each(backends.filter(({ options }) => options.backend === 'native'))(
   ({ options }) => {
     it('a thousand VMs with memory and vCPUs that were never closed are closed by the collector', async () => {
       const kvm = Kvm.open(options);
-      gc();
+      collectGarbage();
       await sleep(20);
       const before = openFds();
       for (let round = 0; round < 10; round++) {
@@ -199,7 +195,7 @@ describe.each(backends.filter(({ options }) => options.backend === 'native'))(
           vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
           if (i % 10 === 0) vm.createVcpu();
         }
-        gc();
+        collectGarbage();
         await sleep(0);
       }
       // The engine may hold on to the last one it saw.
@@ -219,11 +215,11 @@ describe.each(backends.filter(({ options }) => options.backend === 'native'))(
         vm.dirtyPages.collect();
       };
       for (let i = 0; i < 50; i++) cycle();
-      gc();
+      collectGarbage();
       const fds = openFds();
       const rss = process.memoryUsage().rss;
       for (let i = 0; i < 300; i++) cycle();
-      gc();
+      collectGarbage();
       expect(openFds()).toBe(fds);
       expect(process.memoryUsage().rss - rss).toBeLessThan(16 << 20);
     });
