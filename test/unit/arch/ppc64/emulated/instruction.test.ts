@@ -36,6 +36,8 @@ describe.each(PAGE_SIZES)('guest code on a host with pages of %i bytes', (pageSi
   let vcpu: Vcpu;
   let other: Vcpu;
   let faults: GuestFault[];
+  /** Those that have done all they were loaded with. */
+  let idle: Set<Vcpu>;
 
   beforeEach(() => {
     ({ kvm, vm } = hptVm(pageSize));
@@ -46,6 +48,7 @@ describe.each(PAGE_SIZES)('guest code on a host with pages of %i bytes', (pageSi
     [vcpu, other] = [vm.createVcpu(), vm.createVcpu()];
     for (const each of [vcpu, other]) each.ppc64.enablePapr();
     faults = [];
+    idle = new Set();
   });
   afterEach(() => {
     vm.close();
@@ -53,6 +56,7 @@ describe.each(PAGE_SIZES)('guest code on a host with pages of %i bytes', (pageSi
   });
 
   function load(on: Vcpu, ...ops: readonly GuestOp[]): void {
+    idle.delete(on);
     kvm.emulated!.loadGuest(
       on.fd,
       (function* (): GuestProgram {
@@ -62,10 +66,13 @@ describe.each(PAGE_SIZES)('guest code on a host with pages of %i bytes', (pageSi
           if (!(fault instanceof GuestFault)) throw fault;
           faults.push(fault);
         }
+        idle.add(on);
         yield spin;
       })(),
     );
   }
+
+  const isIdle = (on: Vcpu) => expect.poll(() => idle.has(on), { interval: 1, timeout: 10_000 }).toBe(true);
 
   function setGprs(values: Readonly<Record<number, bigint>>): void {
     const regs = vcpu.getRegsBytes(REGS_SIZE.ppc64.regs ?? 0);
@@ -126,7 +133,7 @@ describe.each(PAGE_SIZES)('guest code on a host with pages of %i bytes', (pageSi
     load(other, store(CODE, 4, BigInt(STW_AT_R6)));
     const running = vcpu.run();
     const changing = other.run();
-    await new Promise((done) => setTimeout(done, 20));
+    await isIdle(vcpu);
     vcpu.kick();
     other.kick();
     expect([(await running).reason, (await changing).reason]).toEqual(['INTR', 'INTR']);
@@ -160,7 +167,7 @@ describe.each(PAGE_SIZES)('guest code on a host with pages of %i bytes', (pageSi
   test('what is no load but has the bit of one makes a data storage interrupt', async () => {
     setGprs({ 4: BigInt(DEVICE) });
     const replaced = replaceAfterFault(LWZ, NOP);
-    await new Promise((done) => setTimeout(done, 20));
+    await isIdle(vcpu);
     for (const each of [vcpu, other]) each.kick();
     await replaced;
     expect(faults.map(({ code }) => code)).toEqual([0x300]);
@@ -177,7 +184,7 @@ describe.each(PAGE_SIZES)('guest code on a host with pages of %i bytes', (pageSi
   ] as const)('a cache operation is passed over: %s', async (_, word, extended) => {
     setGprs({ 3: 0x55n, 4: BigInt(DEVICE) });
     const replaced = replaceAfterFault(word, ((31 << 26) | (4 << 11) | (extended << 1)) >>> 0);
-    await new Promise((done) => setTimeout(done, 20));
+    await isIdle(vcpu);
     for (const each of [vcpu, other]) each.kick();
     expect([(await replaced).reason, faults, gpr(3)]).toEqual(['INTR', [], 0x55n]);
   });
@@ -185,7 +192,7 @@ describe.each(PAGE_SIZES)('guest code on a host with pages of %i bytes', (pageSi
   test('a longer instruction is left to the guest, whose processor does not know it', async () => {
     setGprs({ 4: BigInt(DEVICE) });
     const replaced = replaceAfterFault(LWZ, PREFIX);
-    await new Promise((done) => setTimeout(done, 20));
+    await isIdle(vcpu);
     for (const each of [vcpu, other]) each.kick();
     await replaced;
     expect(faults.map(({ code }) => code)).toEqual([0x700]);
@@ -200,7 +207,7 @@ describe.each(PAGE_SIZES)('guest code on a host with pages of %i bytes', (pageSi
     load(vcpu, execute(CODE));
     const running = vcpu.run();
     for (const region of [...vm.memory.regions()]) region.remove();
-    await new Promise((done) => setTimeout(done, 20));
+    await isIdle(vcpu);
     vcpu.kick();
     await running;
     expect(faults.map(({ code }) => code)).toEqual([0x400]);
