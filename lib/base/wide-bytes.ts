@@ -4,16 +4,17 @@
 export interface WordRange {
   readonly first: number;
   readonly end: number;
-  readonly words: Uint32Array;
+  /** With a sign: V8 keeps what is above 2^31 as a double. */
+  readonly words: Int32Array;
 }
 
-const NO_WORDS = new Uint32Array(0);
+const NO_WORDS = new Int32Array(0);
 
 export function wordRange(bytes: Uint8Array, start: number, end: number): WordRange {
   if (end - start < 8) return { first: end, end, words: NO_WORDS };
   const first = start + (-(bytes.byteOffset + start) & 3);
   const count = (end - first) >>> 2;
-  return { first, end: first + 4 * count, words: new Uint32Array(bytes.buffer, bytes.byteOffset + first, count) };
+  return { first, end: first + 4 * count, words: new Int32Array(bytes.buffer, bytes.byteOffset + first, count) };
 }
 
 /** The same byte in each place of a word. */

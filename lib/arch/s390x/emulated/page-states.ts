@@ -85,7 +85,7 @@ class SparseBytes {
 }
 
 /** Each byte of a word without {@link USER_CHANGED}. */
-const KEYS_OF_WORD = 0xfefe_fefe;
+const KEYS_OF_WORD = 0xfefe_fefe | 0;
 
 /**
  * Notes the keys that a run of pages was given as those that were set last. A page whose key was another one is changed.
@@ -95,9 +95,10 @@ function noteKeys(last: Uint8Array, keys: Uint8Array): void {
   const { length } = keys;
   const { first, end, words: keyWords } = wordRange(keys, 0, length);
   const { words: lastWords } = wordRange(last, 0, length);
-  for (let i = 0; i < keyWords.length; i++) {
-    const key = keyWords[i]! | 0;
-    const before = lastWords[i]! | 0;
+  const count = Math.min(keyWords.length, lastWords.length);
+  for (let i = 0; i < count; i++) {
+    const key = keyWords[i]!;
+    const before = lastWords[i]!;
     const others = (key ^ before) & KEYS_OF_WORD;
     if (others !== 0) lastWords[i] = key | nonZeroBytes(others) | (before & ~KEYS_OF_WORD);
   }

@@ -6,6 +6,7 @@ import { copyOut } from '../../../emulated/user-memory.ts';
 import { refusal } from '../../../rules/rule.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { KEYOP, S390_GET_SKEYS_NONE } from '../../../uapi/flags.ts';
+import { SEGMENT_PAGES } from '../model/dat-entries.ts';
 import { KEY_CHANGE, KEY_REFERENCE } from '../model/index.ts';
 import { SKEYS_COUNT_RULES, SKEYS_FLAGS_RULES } from '../rules.ts';
 import type { S390xVm } from './vm-state.ts';
@@ -97,8 +98,10 @@ function setRun(vm: S390xVm, { slot, gfn }: Run, keys: Uint8Array, at: number, l
   /** What was looked at; and what of it has been set. */
   let i = 0;
   let set = 0;
+  let inSegment = vm.storage.framesOfSegment(slot, gfn);
   for (let end = 0; i < length; i = end) {
-    end = Math.min(length, i + vm.storage.framesOfSegment(slot, gfn + i));
+    end = Math.min(length, i + inSegment);
+    inSegment = SEGMENT_PAGES;
     if (vm.storage.hasPageTable(slot, gfn + i)) continue;
     vm.states.writeKeys(slot, gfn + set, keys, at + set, i - set);
     // Keys of 0 are there already. For the first other one the page is faulted in, and then the key isn't set.
