@@ -1,26 +1,33 @@
+import { KvmError } from '../base/errors.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { forEachBit } from './bitmap-loops.ts';
 import { Mapping } from './mapping.ts';
 
 const NO_WORDS = new Uint32Array(0);
 
-/** Bitmaps of this size and more get memory of their own that ends where they end: the kernel fills it without a detour. */
-const OWN_MEMORY_FROM = 0x1_0000;
+/** What is that large is sparse, and takes less time to give back than to fill with zeros. */
+const LARGE = 0x1_0000;
 
 /** One bit per page of a memslot, in whole 8-byte words. Its memory is made when it is first needed. */
 export class DirtyBitmap {
   readonly npages: number;
   readonly #calls: KvmCalls;
+  readonly #ownMemoryFrom: number;
   #memory: Mapping | undefined;
   #bytes: Uint8Array | undefined;
   #words: Uint32Array | undefined;
 
-  constructor(calls: KvmCalls, npages: number) {
+  /**
+   * @param ownMemoryFrom bitmaps of so many bytes and more get memory of their own that ends where they end, where there
+   * is some: the kernel fills it without a detour. That takes two of the process's mappings, and some time to make.
+   */
+  constructor(calls: KvmCalls, npages: number, ownMemoryFrom = LARGE) {
     this.#calls = calls;
     this.npages = npages;
+    this.#ownMemoryFrom = ownMemoryFrom;
   }
 
-  /** What the kernel fills. @throws KvmError ENOMEM when it is made */
+  /** What the kernel fills. */
   get bytes(): Uint8Array {
     this.#bytes ??= this.#allocate();
     return this.#bytes;
@@ -44,7 +51,7 @@ export class DirtyBitmap {
   }
 
   clear(): void {
-    if (this.#memory === undefined) this.#bytes?.fill(0);
+    if (this.#memory === undefined || this.#memory.size < LARGE) this.#bytes?.fill(0);
     else this.#memory.discard();
   }
 
@@ -78,15 +85,25 @@ export class DirtyBitmap {
 
   #allocate(): Uint8Array {
     const length = Math.ceil(this.npages / 64) * 8;
-    if (length < OWN_MEMORY_FROM) return new Uint8Array(length);
-    const memory = Mapping.anonymous(this.#calls, length, { align: 0 });
-    const window = memory.window(0);
-    if (window === undefined) {
+    if (length < this.#ownMemoryFrom) return new Uint8Array(length);
+    const memory = this.#map(length);
+    const window = memory?.window(0);
+    if (memory === undefined || window === undefined) {
       // Calls that are recorded show no memory directly.
-      memory.close();
+      memory?.close();
       return new Uint8Array(length);
     }
     this.#memory = memory;
     return new Uint8Array(window.buffer, memory.size - length, length);
+  }
+
+  /** None where the process has no more memory, as many mappings as it may have, or has locked as much as it may. */
+  #map(length: number): Mapping | undefined {
+    try {
+      return Mapping.anonymous(this.#calls, length, { align: 0 });
+    } catch (error) {
+      if (error instanceof KvmError) return undefined;
+      throw error;
+    }
   }
 }

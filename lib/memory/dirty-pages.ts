@@ -73,6 +73,9 @@ class SlotLog implements Range {
   }
 }
 
+/** A process may have some 65,000 mappings, and the guest's memory needs them, too. */
+const MAPPED_BITMAPS = 1024;
+
 const isUnlogged = ({ slot }: SlotLog): boolean => (slot.flags & MEM.LOG_DIRTY_PAGES) === 0;
 
 // No closures: a collection that finds nothing makes no object.
@@ -334,7 +337,7 @@ export class DirtyPages implements MemslotWatcher {
   /** @internal */
   slotAdded(slot: Memslot): void {
     if (slot.asId !== this.#slots.asId || (slot.flags & MEM.LOG_DIRTY_PAGES) === 0) return;
-    const log = new SlotLog(slot, this.#resurrect(slot) ?? new DirtyBitmap(this.#slots.memslots.calls, slot.npages));
+    const log = new SlotLog(slot, this.#resurrect(slot) ?? this.#newBitmap(slot));
     this.#shared = undefined;
     this.#bySlot.set(slot, log);
     this.#logs.insert(log);
@@ -422,6 +425,12 @@ export class DirtyPages implements MemslotWatcher {
 
   #loopsFor(words: Uint32Array): BitmapLoops {
     return loopsFor(words, this.#tracking.bitmapLoops);
+  }
+
+  #newBitmap({ npages }: Memslot): DirtyBitmap {
+    const { calls } = this.#slots.memslots;
+    const isMapped = this.#usesBitmaps && this.#bySlot.size < MAPPED_BITMAPS;
+    return new DirtyBitmap(calls, npages, isMapped ? calls.pageSize : undefined);
   }
 
   get #usesBitmaps(): boolean {

@@ -69,6 +69,42 @@ describe('the bitmap of a slot', () => {
     }
   });
 
+  it('has such memory from as many bytes on as it is told, gives it back when it is cleared only if it is large, and when it is closed', () => {
+    const kernel = new EmulatedKernel({ arch: 'x86_64' });
+    const asked: string[] = [];
+    for (const name of ['mmap', 'madvise', 'munmap'] as const) {
+      const real = kernel[name].bind(kernel) as (...args: never[]) => number;
+      (kernel as unknown as Record<string, unknown>)[name] = (...args: never[]) => {
+        asked.push(name);
+        return real(...args);
+      };
+    }
+    for (const [bytes, from, expected] of [
+      [0xff8, 0x1000, []],
+      [0x1000, 0x1000, ['mmap', 'munmap']],
+      [0xfff8, undefined, []],
+      [0x1_0000, 0x1000, ['mmap', 'madvise', 'munmap']],
+    ] as const) {
+      const bitmap = new DirtyBitmap(kernel, bytes * 8, from);
+      bitmap.set(bytes * 8 - 1);
+      expect(bitmap.bytes.at(-1)).toBe(0x80);
+      bitmap.clear();
+      expect(bitmap.bytes.at(-1)).toBe(0);
+      bitmap.close();
+      expect(asked.splice(0)).toEqual(expected);
+    }
+  });
+
+  it('has other memory where the process gets no more mappings', () => {
+    const kernel = new EmulatedKernel({ arch: 'x86_64' });
+    kernel.mmap = () => -ERRNO.ENOMEM;
+    const bitmap = new DirtyBitmap(kernel, 2 ** 19);
+    bitmap.set(2 ** 19 - 1);
+    expect(bitmap.bytes).toHaveLength(2 ** 16);
+    expect(bitmap.bytes.at(-1)).toBe(0x80);
+    bitmap.close();
+  });
+
   it('has other memory where a kernel shows none directly, and keeps nothing of what it was refused', () => {
     const kernel = new EmulatedKernel({ arch: 'x86_64' });
     const mapped: number[] = [];

@@ -381,6 +381,55 @@ describe('clearing under manual protection', () => {
   });
 });
 
+describe('the memory of bitmaps', () => {
+  // A page of bits has 2^15 pages.
+  const size = 2 ** 15 * PAGE;
+  let mapped: number;
+
+  beforeEach(() => {
+    mapped = 0;
+    const real = kernel.mmap.bind(kernel);
+    kernel.mmap = (...args) => {
+      mapped++;
+      return real(...args);
+    };
+  });
+
+  it('is a mapping from a page on, for as many as leave the process enough of them', () => {
+    const ram = kvm.mapAnonymous(size);
+    const regions = Array.from({ length: 1030 }, (_, i) => vm.memory.addRam(i * size, ram));
+    vm.dirtyPages.start();
+    mapped = 0;
+    write(5);
+    expect(vm.dirtyPages.collect().count).toBe(1030);
+    expect(mapped).toBe(1024);
+    expect(vm.dirtyPages.collect().count).toBe(0);
+    expect(mapped).toBe(1024);
+    // What is asked once has none.
+    regions[3]!.remove();
+    expect(mapped).toBe(1024);
+  });
+
+  it('is none where they are smaller, or only the ring is asked', () => {
+    vm.memory.addRam(0, kvm.mapAnonymous(size - PAGE * 64));
+    vm.dirtyPages.start();
+    mapped = 0;
+    write(7);
+    expect(collected()).toEqual([7]);
+    vm.dirtyPages.stop();
+    const ringVm = kvm.createVm();
+    ringVm.enableDirtyRing(65536);
+    ringVm.createVcpu();
+    ringVm.memory.addRam(0, kvm.mapAnonymous(size));
+    ringVm.dirtyPages.start();
+    mapped = 0;
+    ringVm.memory.writeU8(9 * PAGE, 1);
+    expect([...ringVm.dirtyPages.collect().pages()]).toEqual([9]);
+    expect(mapped).toBe(0);
+    ringVm.close();
+  });
+});
+
 describe('a dirty ring', () => {
   it('is read before a slot goes, whose last pages are told; and says that it is one', async () => {
     vm.enableDirtyRing(65536);
