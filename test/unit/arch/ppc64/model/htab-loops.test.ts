@@ -82,6 +82,49 @@ describe.each(all)('the loops of %s', (_name, loops) => {
     expect(Buffer.compare(again.bytes, expected.bytes)).toBe(0);
   });
 
+  describe('encode a large table into new memory', () => {
+    let calls = 0;
+    const counted: HtabLoops = {
+      ...loops,
+      encode: (...args) => {
+        calls++;
+        return loops.encode(...args);
+      },
+    };
+    const order = 22;
+    const room = new Uint8Array(new Htab(order).bytes.length + 8 * 5);
+    const put = (table: Htab, slot: number) => table.setWords(slot, slot, 1, slot, 0x1000);
+    /** Encodes it, and says how often the loops were asked. */
+    const encoded = (table: Htab, options: HtabEncodeOptions): [calls: number, bytes: Uint8Array] => {
+      calls = 0;
+      const bytes = encodeHtabStream(table, { ...options, loops: counted });
+      const asked = calls;
+      expect(Buffer.compare(bytes, encodeHtabStream(table, { ...options, loops, into: room }))).toBe(0);
+      return [asked, bytes];
+    };
+
+    it.each([0.05, 0.5, 0.95, 1])('at once, and with little room to spare: %f of the slots', (density) => {
+      const random = new Random(7);
+      const table = new Htab(order);
+      for (let slot = 0; slot < table.entryCount; slot++) if (random.below(1000) < density * 1000) put(table, slot);
+      for (const from of [0, 4097]) {
+        const [asked, bytes] = encoded(table, { from });
+        expect(asked).toBe(1);
+        expect(bytes.buffer.byteLength / bytes.length).toBeLessThan(1.25);
+      }
+    });
+
+    it('at the second attempt where what samples say of it was too little', () => {
+      const attempts = new Set<number>();
+      for (let at = 0; at < 4; at++) {
+        const table = new Htab(order);
+        for (let i = 0; i < 200; i++) put(table, 65_536 * at + 1000 * at + i);
+        attempts.add(encoded(table, {})[0]);
+      }
+      expect(attempts).toContain(2);
+    });
+  });
+
   it('know nothing but streams that are right, anywhere in memory', () => {
     const table = mixedTable();
     const stream = encodeHtabStream(table);
