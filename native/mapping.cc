@@ -382,14 +382,17 @@ int64_t WriteMemory(Environment& environment, uint64_t hva, Array<uint8_t> from)
   return from.length == 0 ? 0 : CopyIn(environment, hva, from.data, from.length);
 }
 
-// Calls `copy(hva, at, length)` for each piece that is wholly inside a mapping and has room, until one fails.
-template <typename CopyPiece>
-int64_t ForEachPiece(Environment& environment, Array<double> hvas, Array<uint32_t> lengths, size_t room,
-                     CopyPiece copy) {
+// Moves each piece that is wholly inside a mapping and has room, until one fails: with `move(hva, at, length)` where no access
+// can fault, and else with `move_guarded`, which may fail.
+template <typename Move, typename MoveGuarded>
+int64_t ForEachPiece(Environment& environment, Array<double> hvas, Array<uint32_t> lengths, size_t room, Move move,
+                     MoveGuarded move_guarded) {
   const size_t count = std::min(hvas.length, lengths.length);
   size_t at = 0;
-  // That of the piece before: mostly the same.
-  const Mapping* mapping = nullptr;
+  // The mapping of the piece before, mostly the same. Its fields would be loaded again after each byte that is moved.
+  uint64_t start = 0;
+  uint64_t size = 0;
+  bool may_be_touched = false;
   for (size_t i = 0; i < count; i++) {
     const double address = ReadOnce(&hvas.data[i]);
     const size_t length = ReadOnce(&lengths.data[i]);
@@ -397,11 +400,20 @@ int64_t ForEachPiece(Environment& environment, Array<double> hvas, Array<uint32_
     if (!(address >= 0 && address < static_cast<double>(kMostAddresses)) || length > room - at) {
       return static_cast<int64_t>(i);
     }
-    const auto hva = static_cast<uint64_t>(address);
-    if (mapping == nullptr || hva < mapping->start || hva >= mapping->end || length > mapping->end - hva) {
-      mapping = environment.mappings.FindRange(hva, length);
+    // With a sign, which processors convert at once.
+    const auto integer = static_cast<int64_t>(address);
+    const auto hva = static_cast<uint64_t>(integer);
+    if (hva - start >= size || length > size - (hva - start)) {
+      const Mapping* const mapping = environment.mappings.FindRange(hva, length);
+      if (mapping == nullptr) return static_cast<int64_t>(i);
+      start = mapping->start;
+      size = mapping->end - start;
+      may_be_touched = mapping->MayBeTouched();
     }
-    if (mapping == nullptr || static_cast<double>(hva) != address || !copy(*mapping, hva, at, length)) {
+    if (static_cast<double>(integer) != address) return static_cast<int64_t>(i);
+    if (may_be_touched) {
+      move(hva, at, length);
+    } else if (!move_guarded(hva, at, length)) {
       return static_cast<int64_t>(i);
     }
     at += length;
@@ -430,25 +442,21 @@ inline void CopySmall(uint8_t* to, const uint8_t* from, size_t length) {
 }
 
 int64_t Gather(Environment& environment, Array<double> hvas, Array<uint32_t> lengths, Array<uint8_t> into) {
-  return ForEachPiece(environment, hvas, lengths, into.length,
-                      [&](const Mapping& mapping, uint64_t hva, size_t at, size_t length) {
-                        if (mapping.MayBeTouched()) {
-                          CopySmall(into.data + at, PointerTo(hva), length);
-                          return true;
-                        }
-                        return CopyOut(environment, into.data + at, hva, length) == static_cast<int64_t>(length);
-                      });
+  return ForEachPiece(
+      environment, hvas, lengths, into.length,
+      [&](uint64_t hva, size_t at, size_t length) { CopySmall(into.data + at, PointerTo(hva), length); },
+      [&](uint64_t hva, size_t at, size_t length) {
+        return CopyOut(environment, into.data + at, hva, length) == static_cast<int64_t>(length);
+      });
 }
 
 int64_t Scatter(Environment& environment, Array<double> hvas, Array<uint32_t> lengths, Array<uint8_t> from) {
-  return ForEachPiece(environment, hvas, lengths, from.length,
-                      [&](const Mapping& mapping, uint64_t hva, size_t at, size_t length) {
-                        if (mapping.MayBeTouched()) {
-                          CopySmall(PointerTo(hva), from.data + at, length);
-                          return true;
-                        }
-                        return CopyIn(environment, hva, from.data + at, length) == static_cast<int64_t>(length);
-                      });
+  return ForEachPiece(
+      environment, hvas, lengths, from.length,
+      [&](uint64_t hva, size_t at, size_t length) { CopySmall(PointerTo(hva), from.data + at, length); },
+      [&](uint64_t hva, size_t at, size_t length) {
+        return CopyIn(environment, hva, from.data + at, length) == static_cast<int64_t>(length);
+      });
 }
 
 }  // namespace

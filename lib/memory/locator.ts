@@ -16,6 +16,11 @@ const NO_BUCKETS = new Uint32Array(0);
 /** Buckets for each region: where regions are spread evenly, none has two. */
 const BUCKETS_EACH = 4;
 
+/** Added and taken away again it makes an integer of a double, in half the time that `Math.floor` takes; from 2^51 on an even one. */
+const TO_INTEGER = 1.5 * 2 ** 52;
+/** The square of the least double is 0, that of its product with this is not. */
+const HUGE = 2 ** 1000;
+
 /** The place of the last access, while ranges have none of their own. */
 const HERE = 0;
 
@@ -136,12 +141,20 @@ export class Locator<R extends MemoryRange> {
     const low = base + (isHere ? this.#low : this.#bounds[place + LOW]!);
     const high = base + (isHere ? this.#high : this.#bounds[place + HIGH]!) - size;
     const delta = window.hva - base;
-    for (let count = from; count < most; count++) {
+    let count = from;
+    // Of all together, for a branch less.
+    let fractions = 0;
+    for (; count < most; count++) {
       const gpa = gpas[first + count]!;
-      if (!(gpa >= low && gpa <= high && gpa === Math.floor(gpa))) return count;
+      if (!(gpa >= low && gpa <= high)) break;
+      const fraction = (gpa - (gpa + TO_INTEGER - TO_INTEGER)) * HUGE;
+      fractions += fraction * fraction;
       into[count] = gpa + delta;
     }
-    return most;
+    if (fractions === 0) return count;
+    const end = count;
+    for (count = from; count < end; count++) if (!Number.isInteger(gpas[first + count]!)) break;
+    return count;
   }
 
   find({ page, rest }: SplitGpa): GpaTranslation<R> | undefined {

@@ -214,6 +214,48 @@ describe.each(backends)('an address space on $name', ({ options }) => {
     );
   });
 
+  it('gathers pieces of one length up to the first address that is no integer', () => {
+    memory.addRam(0, kvm.mapAnonymous(UNIT));
+    for (const wrong of [
+      0.5,
+      Number.MIN_VALUE,
+      1e-160,
+      1 - 2 ** -53,
+      0x20 + 2 ** -44,
+      UNIT - 8 - 2 ** -33,
+      -0.5,
+      NaN,
+    ]) {
+      for (const before of [0, 1, 7]) {
+        for (let gpa = 0; gpa < 0x200; gpa++) memory.writeU8(gpa, 0);
+        const gpas = Float64Array.from({ length: 12 }, (_, i) => (i === before ? wrong : 0x10 * (i + 1)));
+        const from = new Uint8Array(4 * 12).fill(1);
+        const refused = expect.objectContaining({ message: expect.stringContaining(`gpas[${before}]`) });
+        expect(() => memory.gather(gpas, 4, new Uint8Array(48))).toThrow(refused);
+        expect(() => memory.scatter(gpas, 4, from)).toThrow(refused);
+        const there = Array.from({ length: 12 }, (_, i) => memory.readU8(0x10 * (i + 1)));
+        expect(there).toEqual(Array.from({ length: 12 }, (_, i) => Number(i < before)));
+      }
+    }
+  });
+
+  it('gathers pieces of one length at addresses that doubles only just hold', () => {
+    const base = 2 ** 52 - UNIT;
+    // No kernel has that much.
+    const memory = kvm.createAddressSpace();
+    memory.addRam(base, kvm.mapAnonymous(2 * UNIT));
+    const gpas = Float64Array.from({ length: 9 }, (_, i) => base + UNIT + 3 * (i - 4));
+    memory.scatter(
+      gpas,
+      1,
+      Uint8Array.from(gpas, (_, i) => i + 1),
+    );
+    expect(Array.from(gpas, (gpa) => memory.readU8(gpa))).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    const into = new Uint8Array(9);
+    memory.gather(gpas, 1, into);
+    expect([...into]).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  });
+
   it('exchanges atomically only when the expected value is there', () => {
     memory.addRam(0, kvm.mapAnonymous(UNIT));
     for (const [size, value] of [
