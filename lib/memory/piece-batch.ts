@@ -9,6 +9,8 @@ const BATCH = 1024;
 // Used again by every batch: nothing else runs between filling and moving it.
 const hvas = new Float64Array(BATCH);
 const lengths = new Uint32Array(BATCH);
+/** What all lengths are, or −1. */
+let lengthOfAll = 0;
 
 /** A part of an array; the array itself where that is all of it, since an object takes as long as some pieces. */
 const partOf = <T extends Float64Array | Uint32Array | Uint8Array>(array: T, start: number, end: number): T =>
@@ -46,6 +48,7 @@ export class PieceBatch {
     this.#window = window;
     hvas[this.#count] = window.hva + at;
     lengths[this.#count] = length;
+    lengthOfAll = -1;
     this.#end += length;
     if (++this.#count === BATCH) this.flush();
   }
@@ -59,7 +62,8 @@ export class PieceBatch {
     for (let first = 0; first < gpas.length; first += BATCH) {
       const wanted = Math.min(BATCH, gpas.length - first);
       const count = place.hvasAt(gpas, first, wanted, length, hvas);
-      lengths.fill(length, 0, count);
+      if (lengthOfAll !== length) lengths.fill(length);
+      lengthOfAll = length;
       this.#window = place.window;
       this.#count = count;
       this.#end += count * length;

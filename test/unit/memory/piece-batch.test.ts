@@ -75,3 +75,22 @@ it('pieces stay whose they are when a list gathers others while it is read', () 
   expect([...new Uint32Array(into.buffer)]).toEqual([2, 3, 4]);
   expect(inner[0]).toBe(6);
 });
+
+it('pieces of one length, of several and of one again are each as long as they should be', () => {
+  using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+  using space = kvm.createAddressSpace();
+  space.addRam(0, kvm.mapAnonymous(UNIT));
+  for (let gpa = 0; gpa < 64; gpa++) space.writeU8(gpa, gpa);
+  const gpas = Float64Array.of(0, 16, 32);
+  const gathered = (lengths: number | number[]): number[] => {
+    const into = new Uint8Array(24);
+    space.gather(gpas, lengths, into);
+    return [...into.filter((byte, i) => byte !== 0 || i === 0)];
+  };
+  const twos = [0, 1, 16, 17, 32, 33];
+  expect(gathered(2)).toEqual(twos);
+  expect(gathered([3, 1, 1])).toEqual([0, 1, 2, 16, 32]);
+  expect(gathered(2)).toEqual(twos);
+  expect(gathered(1)).toEqual([0, 16, 32]);
+  expect(gathered(2)).toEqual(twos);
+});
