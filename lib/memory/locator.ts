@@ -1,3 +1,4 @@
+import { isIntegerIn } from '../base/arguments.ts';
 import { hex, KvmError } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { callError } from '../calls/failure.ts';
@@ -153,7 +154,7 @@ export class Locator<R extends MemoryRange> {
     }
     if (fractions === 0) return count;
     const end = count;
-    for (count = from; count < end; count++) if (!Number.isInteger(gpas[first + count]!)) break;
+    for (count = from; count < end; count++) if (!isIntegerIn(gpas[first + count]!, low, high)) break;
     return count;
   }
 

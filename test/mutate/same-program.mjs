@@ -618,18 +618,6 @@ export const SAME_PROGRAM = [
     why: 'a group behind the end has no bits',
   },
   {
-    file: 'lib/memory/dirty-bitmap.ts',
-    code: 'length < OWN_MEMORY_FROM',
-    as: 'length >= OWN_MEMORY_FROM',
-    why: 'memory of one kind or the other',
-  },
-  {
-    file: 'lib/memory/dirty-bitmap.ts',
-    code: 'length < OWN_MEMORY_FROM',
-    as: 'length <= OWN_MEMORY_FROM',
-    why: 'memory of one kind or the other',
-  },
-  {
     file: 'lib/memory/dirty-ring.ts',
     code: "endianness() === 'LE'",
     as: 'true',
@@ -1214,13 +1202,6 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/memory/locator.ts',
-    line: 'for (let count = from',
-    code: 'count < most',
-    as: 'count <= most',
-    why: 'one more is looked at, and not counted',
-  },
-  {
-    file: 'lib/memory/locator.ts',
     code: 'bucket >= 0 && bucket < this.#buckets.length',
     as: 'true',
     why: 'a bucket that is none names no place, or one where the address is not found',
@@ -1522,12 +1503,6 @@ export const SAME_PROGRAM = [
     why: 'the page behind a group is in the next one, whose own turn it is, or there is none',
   },
   {
-    file: 'lib/memory/dirty-bitmap.ts',
-    code: 'length < OWN_MEMORY_FROM',
-    as: 'true',
-    why: 'memory of one kind or the other',
-  },
-  {
     file: 'lib/memory/bitmap-loops.ts',
     code: 'at > 0',
     as: 'at >= 0',
@@ -1544,12 +1519,6 @@ export const SAME_PROGRAM = [
     code: 'this.#memory === undefined',
     as: 'true',
     why: 'both ways leave zeros',
-  },
-  {
-    file: 'lib/memory/dirty-bitmap.ts',
-    code: 'length < OWN_MEMORY_FROM',
-    as: 'false',
-    why: 'memory of one kind or the other',
   },
   {
     file: 'lib/memory/dirty-bitmap.ts',
@@ -1665,18 +1634,6 @@ export const SAME_PROGRAM = [
     code: "!(gpas instanceof Float64Array) || typeof length !== 'number'",
     as: 'true',
     why: 'the quick way for pieces of one length',
-  },
-  {
-    file: 'lib/memory/locator.ts',
-    code: '!(gpa >= low && gpa <= high && gpa === Math.floor(gpa))',
-    as: 'true',
-    why: 'the quick way for pieces in the window of the one before',
-  },
-  {
-    file: 'lib/memory/locator.ts',
-    code: 'gpa >= low && gpa <= high && gpa === Math.floor(gpa)',
-    as: 'false',
-    why: 'the quick way for pieces in the window of the one before',
   },
   {
     file: 'lib/memory/mapping.ts',
@@ -2791,12 +2748,6 @@ export const SAME_PROGRAM = [
     code: 'false',
     as: 'true',
     why: 'zeros are made where there were none, which are the same in more memory',
-  },
-  {
-    file: 'lib/arch/s390x/emulated/page-states.ts',
-    code: 'i < keyWords.length',
-    as: 'i <= keyWords.length',
-    why: 'outside of an array nothing is stored',
   },
   {
     file: 'lib/arch/s390x/emulated/page-states.ts',
