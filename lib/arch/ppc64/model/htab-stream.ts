@@ -478,8 +478,7 @@ function likelySize(words: Int32Array, mask: number, from: number, to: number): 
   const mean = sum / SAMPLES;
   const deviation = Math.sqrt(Math.max(0, squares / SAMPLES - mean * mean) / SAMPLES);
   const likely = (mean + DEVIATIONS * deviation) * (slots / SAMPLE) + boundOf(0, 1, slots);
-  const longest = slots * HPTE_SIZE + Math.ceil(slots / HTAB_RUN_MAX) * HTAB_HEADER_SIZE;
-  return Math.min(longest, Math.ceil(likely / HTAB_HEADER_SIZE) * HTAB_HEADER_SIZE);
+  return Math.ceil(likely / HTAB_HEADER_SIZE) * HTAB_HEADER_SIZE;
 }
 
 /**
