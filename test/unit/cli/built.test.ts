@@ -99,8 +99,8 @@ describe('lines from a pipe', { timeout: LIMIT }, () => {
     const { status, out, err } = await lines(
       EMULATED,
       'vm.memory.addRam(0, kvm.mapAnonymous(1 << 20)); undefined',
-      'const vcpu = vm.createVcpu(); vcpu.run()',
-      'vcpu.running',
+      "const vcpu = vm.createVcpu(); kvm.emulated.loadGuest(vcpu.fd, (function* () { yield { op: 'spin' } })()); vcpu.run()",
+      'await new Promise((resolve) => setTimeout(resolve, 50)); vcpu.running',
     );
     expect({ status, err }).toEqual({ status: 0, err: '' });
     expect(out).toBe('a Promise: await it\ntrue\n');
