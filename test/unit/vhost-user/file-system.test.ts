@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it, type TestContext } from 'vitest';
-import { AddressSpace, EventFd, Mapping } from '../../../lib/index.ts';
+import { AddressSpace, EventFd, KvmError, Mapping } from '../../../lib/index.ts';
 import type { KvmCalls } from '../../../lib/raw.ts';
 import { DriverQueue, layOut, VhostUserFrontEnd } from '../../../lib/vhost-user/index.ts';
 import { collector } from '../sharing/collector.ts';
@@ -37,6 +37,23 @@ async function startDaemon(test: TestContext, source: string, path: string): Pro
     await sleep(10);
   }
   return child;
+}
+
+/** Connects to the daemon: its socket is there before it listens. */
+async function connect(calls: KvmCalls, path: string, daemon: ChildProcess): Promise<VhostUserFrontEnd> {
+  for (;;) {
+    try {
+      // One queue for requests of high priority, and one for all others.
+      return await VhostUserFrontEnd.connect(calls, path, { queues: 2 });
+    } catch (error) {
+      const isEarly = error instanceof KvmError && error.code === 'ECONNREFUSED' && daemon.exitCode === null;
+      if (!isEarly) {
+        daemon.kill('SIGKILL');
+        throw error;
+      }
+      await sleep(10);
+    }
+  }
 }
 
 /** A guest's FUSE over the request queue. */
@@ -106,8 +123,7 @@ it('a file system of virtiofsd’s is read and written by a guest of ours, and w
   writeFileSync(join(source, 'file'), content);
   const path = join(folder, 'fs.sock');
   const daemon = await startDaemon(test, source, path);
-  // One queue for requests of high priority, and one for all others.
-  const frontEnd = await VhostUserFrontEnd.connect(calls, path, { queues: 2 });
+  const frontEnd = await connect(calls, path, daemon);
   const driver = new FuseDriver(calls);
   using vm = collector(driver.space);
   try {
