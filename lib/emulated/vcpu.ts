@@ -33,6 +33,13 @@ const PORT_BUFFER = 1024;
 
 type StringOp = GuestOp & { readonly op: 'outs' | 'ins' };
 
+const ENDED_INSIDE =
+  "the guest's program was ended inside of itself (by Ctrl-C, or a time limit of node:vm): a generator cannot go on from there, load the guest again";
+
+/** What V8 says of a generator in which JavaScript was terminated: nobody else could be inside, for that run would be EBUSY. */
+const isEndedInside = (error: unknown): boolean =>
+  (error as { readonly message?: unknown } | null | undefined)?.message === 'Generator is already running';
+
 /** One vCPU: the kvm_run area, a scripted guest, a dirty ring. */
 export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile {
   readonly kind = 'vcpu';
@@ -213,10 +220,19 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
 
   #step(): Outcome {
     if (this.#program === undefined) return -ERRNO.EINTR;
-    const next = this.#program.next(this.#result);
+    const next = this.#ask(this.#program, undefined);
     if (next.done === true) return this.#halt();
     this.#result = undefined;
     return this.#guarded(next.value);
+  }
+
+  /** What the program does next, or after a fault of what it did. */
+  #ask(program: GuestProgram, fault: GuestFault | undefined): ReturnType<GuestProgram['next']> {
+    try {
+      return fault === undefined ? program.next(this.#result) : program.throw(fault);
+    } catch (error) {
+      throw isEndedInside(error) ? new Error(ENDED_INSIDE, { cause: error }) : error;
+    }
   }
 
   /**
@@ -244,7 +260,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
 
   #faulted(fault: unknown): Outcome {
     if (!(fault instanceof GuestFault)) throw fault;
-    const after = this.#program!.throw(fault);
+    const after = this.#ask(this.#program!, fault);
     return after.done === true ? this.#halt() : this.#guarded(after.value);
   }
 
@@ -571,7 +587,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   #refetch(): Outcome {
     const fetched = this.#fetch(true);
     if (fetched !== 'continue') return fetched;
-    const after = this.#program!.throw(this.arch.missingCode!());
+    const after = this.#ask(this.#program!, this.arch.missingCode!());
     return after.done === true ? this.#halt() : this.#guarded(after.value);
   }
 
