@@ -64,7 +64,7 @@ export const s390xReads: Benchmark = {
   name: 's390x-memop',
   needsKvm: false,
   *cases({ comparators: { c }, sizes }: Bench): Generator<Case> {
-    const { vcpu, bytes, kvm } = pagedGuest();
+    const { vm, vcpu, bytes, kvm } = pagedGuest();
     const { fd } = vcpu;
     const s390x = kvm.calls.s390x!;
     const key = { key: 0 };
@@ -111,8 +111,35 @@ export const s390xReads: Benchmark = {
         comparisons: [...comparisons, { of: 'raw', to: 'C walker' }, { of: 'typed', to: 'raw' }],
       };
     }
+    yield* absoluteCases(vm, bytes, c);
   },
 };
+
+/** 64 KiB of absolute storage: frames that follow one another, which nothing has to be looked up for. */
+function* absoluteCases(vm: Vm, bytes: Uint8Array, c: Bench['comparators']['c']): Generator<Case> {
+  const at = FIRST_FRAME * PAGE + OFFSET;
+  const size = 65_536;
+  const ours = new Uint8Array(MIB).subarray(HALF_PAGE, HALF_PAGE + size);
+  const guests = bytes.subarray(at, at + size);
+  vm.memOp.readAbsolute(at, ours, { key: 0 });
+  requireEqual(Buffer.compare(ours, guests), 0, 'what was read');
+  const s390x = vm.calls.s390x!;
+  for (const [what, operation, to, from] of [
+    ['reads', MEMOP.ABSOLUTE_READ, ours, guests],
+    ['writes', MEMOP.ABSOLUTE_WRITE, guests, ours],
+  ] as const) {
+    yield {
+      title: `absolute ${what} on the emulated kernel: 64 KiB`,
+      meter: 'cpu',
+      per: what.slice(0, -1),
+      contenders: [
+        { name: 'raw', run: (n) => repeat(n, () => s390x.memOp(vm.fd, operation, at, size, 0, ours, 0, 0, null, 0)) },
+        { name: 'memcpy', run: (n) => c.memcpy(to, from, size, n) },
+      ],
+      comparisons: [{ of: 'raw', to: 'memcpy' }],
+    };
+  }
+}
 
 export const s390xKeys: Benchmark = {
   name: 's390x-keys',

@@ -133,7 +133,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   },
   // What runs inside a machine: npm run lab does, on all of them.
   'lab/guest': { 'unit/lab/frames': 'agent port' },
-  'lab/guest/vitest': { 'unit/lab/user/vitest-files': 'api run runner' },
+  'lab/guest/vitest': { 'unit/lab/user/vitest-files': 'api poll run runner' },
   'lab/user': { 'unit/cli/lab': 'run-in-lab' },
   memory: {
     'unit/memory/dirty-ring': 'coalesced-mmio',

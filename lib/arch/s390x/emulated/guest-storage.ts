@@ -35,9 +35,11 @@ export class GuestStorage implements AbsoluteMemory {
     return 0;
   }
 
+  /** Notes that bytes of a frame were moved. */
   #accessedIn(run: FrameRun, pfn: number, store: boolean): void {
     if (!run.touched) this.#touch(run);
     if (store || this.states.notesLoads) this.states.accessed(run.slot, pfn, store);
+    if (store && !this.states.collectsStores) this.#vm.dirtyLog.mark(run.slot, pfn);
   }
 
   #makePageTable(run: FrameRun | undefined, slot: EmulatedMemslot, gfn: number): void {
@@ -149,22 +151,56 @@ export class GuestStorage implements AbsoluteMemory {
     if (run === undefined || (store && !run.writable)) {
       return this.#moveSlowly(gfn, offset, data.subarray(at, at + length), store);
     }
-    const place = placeIn(run, gfn) + offset;
-    if (store) copyBytes(data, at, run.bytes, place, length);
-    else copyBytes(run.bytes, place, data, at, length);
+    this.#copy(run, placeIn(run, gfn) + offset, data, at, length, store);
     this.#accessedIn(run, gfn, store);
-    if (store && !this.states.collectsStores) this.#vm.dirtyLog.mark(run.slot, gfn);
     return 0;
   }
 
   /** Fetches bytes from the frame on, all of them in a run that may be read, into `data[at .. at + length)`. */
   fetchFrom(run: FrameRun, pfn: number, offset: number, data: Uint8Array, at: number, length: number): void {
-    copyBytes(run.bytes, placeIn(run, pfn) + offset, data, at, length);
-    if (!run.touched) this.#touch(run);
-    if (!this.states.notesLoads) return;
-    for (let done = -offset; done < length; done += PAGE) {
-      this.states.accessed(run.slot, pfn + (done + offset) / PAGE, false);
+    this.#moveIn(run, pfn, offset, data, at, length, false);
+  }
+
+  /**
+   * Moves bytes between frames that follow one another and `data[at .. at + length)`, whatever their keys.
+   * @returns false, with nothing moved, if something stands in the way: frame by frame will tell what.
+   */
+  moveAcross(first: number, offset: number, data: Uint8Array, at: number, length: number, store: boolean): boolean {
+    const end = first + Math.ceil((offset + length) / PAGE);
+    for (let pfn = first; pfn < end; ) {
+      const run = this.#frames.find(pfn);
+      if (run === undefined || (store && !run.writable)) return false;
+      pfn = run.end;
     }
+    for (let pfn = first, done = 0; done < length; ) {
+      const run = this.#frames.find(pfn)!;
+      const from = done === 0 ? offset : 0;
+      const count = Math.min((run.end - pfn) * PAGE - from, length - done);
+      this.#moveIn(run, pfn, from, data, at + done, count, store);
+      done += count;
+      pfn = run.end;
+    }
+    return true; // All of it is moved.
+  }
+
+  /** Moves bytes from the frame on, all of them in a run that lets them be moved so, and notes it for each frame. */
+  #moveIn(
+    run: FrameRun,
+    pfn: number,
+    offset: number,
+    data: Uint8Array,
+    at: number,
+    length: number,
+    store: boolean,
+  ): void {
+    this.#copy(run, placeIn(run, pfn) + offset, data, at, length, store);
+    const end = pfn + (offset + length) / PAGE;
+    for (let gfn = pfn; gfn < end; gfn++) this.#accessedIn(run, gfn, store);
+  }
+
+  #copy(run: FrameRun, place: number, data: Uint8Array, at: number, length: number, store: boolean): void {
+    if (store) copyBytes(data, at, run.bytes, place, length);
+    else copyBytes(run.bytes, place, data, at, length);
   }
 
   /** A page of a file, or none. */

@@ -168,17 +168,21 @@ export class LogicalAccess {
     return true;
   }
 
-  /** How many pages behind the one translated last have the frames behind its frame, by the same page table. */
+  /** How many pages behind the one translated last have the frames behind its frame, up to the end of the segment. */
   #neighbours(wanted: number): number {
-    const { dat, pfn, realPfn } = this.#translation;
+    const { asceLo, dat, pfn, realPfn } = this.#translation;
+    const inSegment = Math.min(wanted, 0xff - ((this.#lo >>> 12) & 0xff));
+    // A frame of 1 MiB or more, which no prefix divides.
+    if (dat.absolute) return inSegment;
+    if (pfn !== realPfn) return 0;
     const { prefixPfn } = this.#cpu;
+    const beforePrefix = pfn < prefixPfn ? Math.min(inSegment, prefixPfn - pfn - 1) : inSegment;
+    if ((asceLo & ASCE_REAL_SPACE) !== 0) return beforePrefix;
     const table = pfnOf(dat.segmentHi, dat.segmentLo);
-    const run = dat.segment < 0 || pfn !== realPfn ? undefined : this.#vm.storage.readableRun(table);
+    const run = this.#vm.storage.readableRun(table);
     if (run === undefined) return 0;
     const at = placeIn(run, table) + pageEntryOffset(dat.segmentLo, this.#lo) + 8;
-    const inTable = 0xff - ((this.#lo >>> 12) & 0xff);
-    const beforePrefix = pfn < prefixPfn ? prefixPfn - pfn - 1 : wanted;
-    return consecutiveFrames(run.view, at, Math.min(wanted, inTable, beforePrefix));
+    return consecutiveFrames(run.view, at, beforePrefix);
   }
 
   #translateAll(size: number): number {
@@ -218,17 +222,32 @@ export class LogicalAccess {
 
   /** What precedes a page with a key that forbids the store stays stored. */
   #storeAll(data: Uint8Array, size: number): number {
-    for (let done = 0, page = 0, length = 0; done < size; done += length, page++) {
-      length = this.#fragment(size - done);
-      const pfn = this.#pfns[page]!;
-      const failure = this.#moveFragment(pfn, data, done, length);
-      if (failure !== 0) {
-        this.#terminating = page > 0;
-        return failure;
+    for (let done = 0, page = 0; done < size; ) {
+      let pages = this.#key === 0 ? this.#storeRun(page, data, done, size) : 0;
+      if (pages === 0) {
+        const failure = this.#moveFragment(this.#pfns[page]!, data, done, this.#fragment(size - done));
+        if (failure !== 0) {
+          this.#terminating = page > 0;
+          return failure;
+        }
+        pages = 1;
       }
-      this.#advance(length);
+      const stored = this.#fragment(size - done, pages);
+      this.#advance(stored);
+      done += stored;
+      page += pages;
     }
     return 0;
+  }
+
+  /** Stores `data[done .. size)` as far as frames follow one another from a page's on: to how many, or 0 where something stands in the way. */
+  #storeRun(page: number, data: Uint8Array, done: number, size: number): number {
+    const first = this.#pfns[page]!;
+    let pages = 1;
+    // What an access before this one left behind its last page is cut off.
+    while (this.#pfns[page + pages] === first + pages) pages++;
+    const length = this.#fragment(size - done, pages);
+    return this.#vm.storage.moveAcross(first, this.#lo & PAGE_OFFSET, data, done, length, true) ? pages : 0;
   }
 
   /** Whether the machine's move with the access key, or an override, gets at the frame of the fragment. */
@@ -281,9 +300,9 @@ export class LogicalAccess {
     return fetchOverridePermits(cr0Low(cpu), inPrivateSpace(cpu, this.#translation), addressHi, addressLo, length);
   }
 
-  /** Length of the fragment at the current address: up to the end of its page. */
-  #fragment(rest: number): number {
-    return Math.min(4096 - (this.#lo & 0xfff), rest);
+  /** Length of the fragment at the current address: up to the end of its page, or of some more pages. */
+  #fragment(rest: number, pages = 1): number {
+    return Math.min(pages * PAGE - (this.#lo & PAGE_OFFSET), rest);
   }
 
   #advance(length: number): void {

@@ -148,6 +148,7 @@ function moveAbsolute(vm: S390xVm, mop: MemOp, data: Uint8Array, store: boolean,
   const { storage } = vm;
   const start = offsetOf(mop.gaddr);
   const first = gfnOf(mop.gaddr);
+  if (key === 0 && storage.moveAcross(first, start, data, 0, mop.size, store)) return 0;
   const pages = Math.ceil((start + mop.size) / 4096);
   if (!store) {
     for (let page = 0; page < pages; page++) {

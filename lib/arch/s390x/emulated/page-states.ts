@@ -24,18 +24,20 @@ class SparseBytes {
   #lastChunk: Uint8Array | undefined;
 
   get(page: number): number {
-    return this.#chunk(Math.floor(page / CHUNK), false)?.[page % CHUNK] ?? 0;
+    const index = Math.floor(page / CHUNK);
+    return this.#chunk(index, false)?.[page - index * CHUNK] ?? 0;
   }
 
   set(page: number, value: number): void {
-    const chunk = this.#chunk(Math.floor(page / CHUNK), value !== 0);
-    if (chunk !== undefined) chunk[page % CHUNK] = value;
+    const index = Math.floor(page / CHUNK);
+    const chunk = this.#chunk(index, value !== 0);
+    if (chunk !== undefined) chunk[page - index * CHUNK] = value;
   }
 
   /** Sets bits of a page's byte. */
   add(page: number, bits: number): void {
-    const before = this.get(page);
-    if ((before & bits) !== bits) this.set(page, before | bits);
+    const index = Math.floor(page / CHUNK);
+    this.#chunk(index, true)![page - index * CHUNK]! |= bits;
   }
 
   /** The bytes of a run of pages, as arrays one after the other; undefined for pages that are all zero. */
@@ -46,7 +48,7 @@ class SparseBytes {
   ): Generator<{ bytes: Uint8Array | undefined; length: number }, void> {
     for (let at = page; at < page + length; ) {
       const index = Math.floor(at / CHUNK);
-      const start = at % CHUNK;
+      const start = at - index * CHUNK;
       const size = Math.min(CHUNK - start, page + length - at);
       yield { bytes: this.#chunk(index, create)?.subarray(start, start + size), length: size };
       at += size;

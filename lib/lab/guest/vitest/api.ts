@@ -7,6 +7,7 @@ import {
   setState,
 } from '@vitest/expect';
 import type { ExpectStatic } from 'vitest';
+import { pollWith } from './poll.ts';
 
 /*
  * What test files import as 'vitest' in a guest: vitest's own runner and matchers, without its command line, workers and
@@ -31,9 +32,9 @@ for (const plugin of [JestExtend, JestChaiExpect, JestAsymmetricMatchers]) chai.
 
 const asymmetric = (globalThis as Record<PropertyKey, unknown>)[ASYMMETRIC_MATCHERS_OBJECT] as object;
 
-export const expect = Object.assign(
-  (value: unknown, message?: string) => chai.expect(value, message),
-  chai.expect,
-  asymmetric,
-) as unknown as ExpectStatic;
+const expectOf = (value: unknown, message?: string) => chai.expect(value, message);
+
+export const expect = Object.assign(expectOf, chai.expect, asymmetric, {
+  poll: pollWith(expectOf),
+}) as unknown as ExpectStatic;
 setState({ assertionCalls: 0 }, expect);

@@ -91,6 +91,34 @@ it('goes on', () => {});
     expect(out).toMatch(/^1 passed, 2 failed, 0 skipped$/m);
   });
 
+  it('poll what takes a while, and tell where they gave up', () => {
+    write(
+      'poll.test.mjs',
+      `import { expect, it } from 'vitest';
+it('comes to it', async () => {
+  let calls = 0;
+  const called = () => { if (++calls < 3) throw new Error('not yet'); return Promise.resolve(calls); };
+  expect(await expect.poll(called, { interval: 1 }).not.toBeLessThan(5)).toBeUndefined();
+  expect(calls).toBe(5);
+  await expect.poll(() => calls).toBe(5);
+});
+it('gives up', async () => {
+  let calls = 0;
+  await expect.poll(() => calls++, { interval: 1, timeout: 20, message: 'less than nothing' }).toBeLessThan(0);
+});
+it('says what it got where it was thrown', () => expect.poll(() => { throw 'a string'; }, { timeout: 0 }).toBe(0));
+it('is nothing to wait for', async () => expect(typeof await expect.poll(() => 0)).toBe('function'));
+`,
+    );
+    const { status, out } = runTests('poll.test.mjs');
+    expect(status).toBe(1);
+    expect(out).toContain('  passed   comes to it\n');
+    expect(out).toMatch(/^ {2}failed {3}gives up\n {5}less than nothing: expected \d+ to be less than 0$/m);
+    expect(out).toMatch(/poll\.test\.mjs:11:/);
+    expect(out).toMatch(/^ {2}failed {3}says what it got where it was thrown\n {5}a string$/m);
+    expect(out).toMatch(/^2 passed, 2 failed, 0 skipped$/m);
+  });
+
   it('fail where there is none', () => {
     write('none.test.mjs', "import 'vitest';\n");
     expect(runTests('none.test.mjs')).toMatchObject({ status: 1 });

@@ -91,6 +91,11 @@ describe.each(['6.12', '7.0'])('a file on %s', (release) => {
     expect(machine.read(0x3000, 1, { buf })).toBe(0);
     expect(buf[0]).toBe(0x5a);
     expect(machine.keys(FRAME, 3)).toEqual(Uint8Array.of(4, 4, 0));
+    machine.absoluteWrite(AT + 0x1020, 8, doubleword(0x6_1000n));
+    machine.poke(0x6_1000, Uint8Array.of(0xa5));
+    const pages = new Uint8Array(0x2000);
+    expect(machine.read(0x3000, pages.length, { buf: pages })).toBe(0);
+    expect([pages[0], pages[0x1000]]).toEqual([0x5a, 0xa5]);
   });
 
   it('that ends before its mapping does has nothing there, whatever the access', () => {

@@ -1,9 +1,10 @@
 /** Accesses to logical addresses that touch several pages, and what is told of those that fail. */
 
 import { describe, expect, it } from 'vitest';
+import { PROT } from '../../../../../lib/uapi/flags.ts';
 import { KVM_RUN_S390X } from '../../../../../lib/uapi/structs.ts';
 import { ALET, accessList, DUCT, EAX } from '../model/access-list.ts';
-import { CHECK_ONLY, DAT64, INJECT, Machine, MIB, REAL64, SKEY } from './machine.ts';
+import { CHECK_ONLY, DAT64, INJECT, LOG, Machine, MIB, REAL64, SKEY } from './machine.ts';
 
 const [PROTECTION, ADDRESSING, PAGE_TRANSLATION] = [4, 5, 0x11];
 const PAGES = 0x11_0000;
@@ -49,12 +50,17 @@ describe('a read across pages', () => {
     ['neighbours before it that are none behind it', [0x60, 0x61, 0x62, 0x70], 0x2000, 0x2000, [0x62, 0x70]],
     ['backwards', [0x63, 0x62, 0x61], 0, 0x3000, [0x63, 0x62, 0x61]],
     ['the same frame again', [0x60, 0x60, 0x61], 0, 0x3000, [0x60, 0x60, 0x61]],
-  ])('gives what is in each: %s', (_, frames, address, size, expected) => {
+  ])('gives what is in each, and a write goes there: %s', (_, frames, address, size, expected) => {
     for (const release of ['6.12', '7.0']) {
       const machine = mapped(frames, release);
       expect(ends(machine, address, size)).toEqual(expected);
       // With a key it goes page by page.
       expect(ends(machine, address, size, { key: 1, flags: SKEY })).toEqual(expected);
+      const data = Uint8Array.from({ length: size }, (_, i) => 1 + ((address + i) >> 12));
+      expect(machine.write(address, size, { buf: data })).toBe(0);
+      // Of a frame that is there twice the last counts.
+      const last = new Map(frames.map((frame, page) => [frame, page + 1]));
+      expect(ends(machine, address, size)).toEqual(expected.map((frame) => last.get(frame)));
     }
   });
 
@@ -155,6 +161,92 @@ describe('a read across pages', () => {
       expect(Buffer.compare(buf, data)).toBe(0);
     }
     expect(machine.read(address, size, { flags: CHECK_ONLY })).toBe(0);
+  });
+});
+
+describe.each(['6.12', '7.0'])('frames that no page table names, on %s', (release) => {
+  const EDAT = 0x80_00e0n;
+
+  const REAL: readonly [what: string, address: number, size: number, frames: readonly number[]][] = [
+    ['to where the prefix area is', 0x6_2800, 0x1800, [0x62, 0x63]],
+    ['across where the prefix area is', 0x6_2800, 0x5000, [0x62, 0x63, 0, 1, 0x66, 0x67]],
+    ['from the prefix area', 0, 0x4000, [0x64, 0x65, 2, 3]],
+    ['far from it', 0x8_0ff0, 0x1_0000, Array.from({ length: 17 }, (_, i) => 0x80 + i)],
+    ['across a segment', 0xf_e000, 0x4000, [0xfe, 0xff, 0x100, 0x101]],
+  ];
+
+  /** Each frame has its number, or the lower byte of it, in all bytes. */
+  function numbered(psw: bigint, cr: Readonly<Record<number, bigint>>, prefix: number): Machine {
+    const machine = new Machine({ release });
+    machine.addMemory(LOG);
+    for (let frame = 0; frame < 0x400; frame++) machine.poke(frame << 12, new Uint8Array(4096).fill(frame));
+    machine.latch(psw, cr, prefix);
+    return machine;
+  }
+
+  /** Writes to pages whose frames are these, and finds what was written there and nowhere else, in storage and in what is kept of it. */
+  function expectWrite(
+    machine: Machine,
+    [, address, size, frames]: (typeof REAL)[number],
+    options: { readonly key?: number; readonly flags?: number } = {},
+  ): void {
+    const { s390x, vm } = machine;
+    machine.dirtyPages();
+    expect(s390x.setSkeys(vm, 0, 0x400, 0, new Uint8Array(0x400).fill(0x10))).toBe(0);
+    machine.dirtyPages();
+    const before = machine.peek(0, 4 * MIB);
+    // What is behind the bytes that are written has nothing to do with it.
+    const data = Uint8Array.from({ length: size + 0x3000 }, (_, i) => 1 + (i % 251));
+    expect(machine.write(address, size, { buf: data, ...options })).toBe(0);
+    for (const [page, frame] of frames.entries()) {
+      const start = page === 0 ? address & 0xfff : 0;
+      const done = page === 0 ? 0 : page * 4096 - (address & 0xfff);
+      before.set(data.subarray(done, done + Math.min(4096 - start, size - done)), (frame << 12) + start);
+    }
+    expect(Buffer.compare(machine.peek(0, 4 * MIB), before)).toBe(0);
+    const keys = machine.keys(0, 0x400) as Uint8Array;
+    const marked = [...keys.keys()].filter((frame) => keys[frame] === 0x16);
+    expect(marked).toEqual([...frames].sort((a, b) => a - b));
+    expect(machine.dirtyPages()).toEqual(marked);
+  }
+
+  it.each(REAL)('are those of real addresses: %s', (...access) => {
+    const machine = numbered(REAL64, {}, 0x6_4000);
+    const [, address, size, frames] = access;
+    expect(ends(machine, address, size)).toEqual(frames.map((frame) => frame & 0xff));
+    expectWrite(machine, access);
+    // With a key it goes page by page.
+    expectWrite(machine, access, { key: 1, flags: SKEY });
+  });
+
+  it('are those of a real-space designation', () => {
+    const machine = numbered(DAT64, { 0: 0xe0n, 1: 0x20n }, 0x6_4000);
+    expect(ends(machine, 0x6_2800, 0x5000)).toEqual([0x62, 0x63, 0, 1, 0x66, 0x67]);
+  });
+
+  it('are those of a frame of 1 MiB, which the prefix area does not divide', () => {
+    const machine = numbered(DAT64, { 0: EDAT, 1: 0x10_0000n }, 0x30_4000);
+    machine.pokeDoubleword(0x10_0000, BigInt(3 * MIB) | 0x400n);
+    machine.pokeDoubleword(0x10_0008, BigInt(2 * MIB) | 0x400n);
+    expect(ends(machine, 0x2800, 0x4000)).toEqual([2, 3, 4, 5, 6]);
+    // From one frame to the next.
+    const last = Array.from({ length: 256 }, (_, i) => i);
+    expect(ends(machine, 0xf_8000, 0x1_0000)).toEqual([...last.slice(0xf8), ...last.slice(0, 8)]);
+  });
+
+  it('keep what was written before one that may not be', () => {
+    const machine = numbered(REAL64, {}, 0x7f00_0000);
+    const data = new Uint8Array(0x3000).fill(0xaa);
+    for (const write of ['write', 'absoluteWrite'] as const) {
+      machine.poke(0x6_0000, new Uint8Array(0x3000));
+      expect(machine.kernel.mprotect(machine.hva + 0x6_2000, 4096, PROT.READ)).toBe(0);
+      const refused = release === '6.12' ? PROTECTION : -14;
+      expect(machine[write](0x6_0800, 0x2000, { buf: data })).toBe(refused);
+      const there = machine.peek(0x6_0000, 0x3000);
+      expect([there.indexOf(0xaa), there.lastIndexOf(0xaa)]).toEqual([0x800, 0x1fff]);
+      expect(machine[write](0x6_0800, 0x1800, { buf: data })).toBe(0);
+      expect(machine.kernel.mprotect(machine.hva + 0x6_2000, 4096, PROT.READ | PROT.WRITE)).toBe(0);
+    }
   });
 });
 
