@@ -28,7 +28,7 @@ const LEFT_OUT = [
 ];
 
 /** What test files import beside Node's own modules, with the runner behind our stand-in for vitest. */
-const PACKAGES = ['fast-check', '@vitest/runner', '@vitest/expect'];
+const PACKAGES = ['fast-check', '@vitest/runner', '@vitest/expect', '@vitest/spy'];
 
 const TIMEOUT_MS = 30 * 60_000;
 

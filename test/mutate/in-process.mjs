@@ -1,5 +1,5 @@
 /**
- * A test runner for Stryker that runs vitest's files in its own process, by vitest's own runner and matchers (as a lab's guest does): the
+ * A test runner for Stryker that runs vitest's files in its own process, by vitest's own runner, matchers and spies (as a lab's guest does): the
  * sources are loaded once for all mutants, where vitest starts a worker for each.
  */
 

@@ -3,7 +3,7 @@ import type { Entry } from '../cpio.ts';
 import { LabError } from '../lab-error.ts';
 import { findPackage, packageEntries } from '../node-packages.ts';
 
-const PARTS = ['@vitest/runner', '@vitest/expect'];
+const PARTS = ['@vitest/runner', '@vitest/expect', '@vitest/spy'];
 
 const text = (path: string, content: string): Entry => ({ path, kind: 'file', content: Buffer.from(content) });
 
@@ -11,7 +11,7 @@ const text = (path: string, content: string): Entry => ({ path, kind: 'file', co
 export const isVitestFile = (source: string): boolean => /\bfrom\s*['"]vitest['"]/.test(source);
 
 /**
- * What 'vitest' is in a guest, with paths from the project's root: the user's own runner and matchers, without vitest's command line, workers
+ * What 'vitest' is in a guest, with paths from the project's root: the user's own runner, matchers and spies, without vitest's command line, workers
  * and bundler, which have no place (and some of them no binaries) there.
  *
  * @throws LabError if it isn't installed

@@ -6,11 +6,12 @@ import {
   JestExtend,
   setState,
 } from '@vitest/expect';
+import { clearAllMocks, fn, isMockFunction, resetAllMocks, restoreAllMocks, spyOn } from '@vitest/spy';
 import type { ExpectStatic } from 'vitest';
 import { pollWith } from './poll.ts';
 
 /*
- * What test files import as 'vitest' in a guest: vitest's own runner and matchers, without its command line, workers and
+ * What test files import as 'vitest' in a guest: vitest's own runner, matchers and spies, without its command line, workers and
  * bundler, which have no place (and some of them no binaries) there.
  */
 
@@ -38,3 +39,6 @@ export const expect = Object.assign(expectOf, chai.expect, asymmetric, {
   poll: pollWith(expectOf),
 }) as unknown as ExpectStatic;
 setState({ assertionCalls: 0 }, expect);
+
+/** Spies. The other things that vitest's has, timers and modules that are others, are not there. */
+export const vi = { clearAllMocks, fn, isMockFunction, resetAllMocks, restoreAllMocks, spyOn };

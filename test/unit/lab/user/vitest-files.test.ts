@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -8,6 +8,9 @@ import { isVitestFile, vitestEntries, withoutTypes } from '../../../../lib/lab/u
 import { BuiltPackage } from '../../cli/built-package.ts';
 
 const ROOT = fileURLToPath(new URL('../../../../', import.meta.url));
+const { AREAS }: { AREAS: readonly { readonly tests: RegExp }[] } = await import(
+  new URL('../../../mutate/areas.mjs', import.meta.url).href
+);
 const built = new BuiltPackage();
 /** The files as a guest has them, on this machine. */
 const home = mkdtempSync(join(tmpdir(), 'kvm-bridge-vitest-'));
@@ -117,6 +120,49 @@ it('is nothing to wait for', async () => expect(typeof await expect.poll(() => 0
     expect(out).toMatch(/poll\.test\.mjs:11:/);
     expect(out).toMatch(/^ {2}failed {3}says what it got where it was thrown\n {5}a string$/m);
     expect(out).toMatch(/^2 passed, 2 failed, 0 skipped$/m);
+  });
+
+  it('may spy', () => {
+    write(
+      'spies.test.mjs',
+      `import { afterEach, expect, it, vi } from 'vitest';
+afterEach(() => { vi.restoreAllMocks(); });
+const memory = { read: () => 1 };
+it('on what is called', () => {
+  const read = vi.spyOn(memory, 'read').mockReturnValue(2);
+  expect(memory.read(0x1000)).toBe(2);
+  expect(read).toHaveBeenCalledExactlyOnceWith(0x1000);
+  expect(vi.isMockFunction(memory.read)).toBe(true);
+});
+it('until the test is over', () => expect(memory.read()).toBe(1));
+`,
+    );
+    expect(runTests('spies.test.mjs')).toMatchObject({ status: 0 });
+  });
+
+  it('have all that the tests have need of that run in a guest, or on mutants, here', () => {
+    const script = `import * as vitest from 'vitest';
+const { expect, vi } = vitest;
+console.log(JSON.stringify({ vitest: Object.keys(vitest), expect: Object.keys(expect), vi: Object.keys(vi) }));
+`;
+    write('names.mjs', script);
+    const { stdout } = spawnSync(process.execPath, [join(home, 'names.mjs')], { encoding: 'utf8' });
+    const there = JSON.parse(stdout) as Record<'vitest' | 'expect' | 'vi', string[]>;
+    const missing = readdirSync(join(ROOT, 'test'), { recursive: true, encoding: 'utf8' })
+      .filter(
+        (path) => /^(unit\/arch|property)\/.*\.test\.ts$/.test(path) || AREAS.some(({ tests }) => tests.test(path)),
+      )
+      .flatMap((path) => {
+        const source = readFileSync(join(ROOT, 'test', path), 'utf8');
+        const imported = /^import \{([^}]*)\} from 'vitest';$/m.exec(source)?.[1] ?? '';
+        const names = imported.split(',').flatMap((name) => name.trim() || []);
+        const used = [...source.matchAll(/(?<![\w.])(expect|vi)\s*\.(\w+)/g)];
+        return [
+          ...names.filter((name) => !/^type /.test(name) && !there.vitest.includes(name)),
+          ...used.filter(([, of, name]) => !there[of as 'expect' | 'vi'].includes(name!)).map(([text]) => text),
+        ].map((name) => `${path}: ${name}`);
+      });
+    expect(missing).toEqual([]);
   });
 
   it('fail where there is none', () => {
