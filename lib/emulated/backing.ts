@@ -177,16 +177,27 @@ export class FileBacking implements Backing {
     this.#fd = fd;
   }
 
-  /** The file behind a descriptor, held open for as long as a mapping needs it; −errno as mmap gives it. */
-  static source(fd: number, offset: number, pageSize: number, { prot, flags }: MapRequest): MapSource | number {
+  /**
+   * The file behind a descriptor, held open for as long as a mapping needs it; −errno as mmap gives it, or as opening it once more does, which
+   * the kernel itself need not.
+   */
+  static source(fd: number, offset: number, pageSize: number, request: MapRequest): MapSource | number {
+    try {
+      return FileBacking.#source(fd, offset, pageSize, request);
+    } catch (error) {
+      return negativeErrno(error);
+    }
+  }
+
+  static #source(fd: number, offset: number, pageSize: number, { prot, flags }: MapRequest): MapSource | number {
     const mode = accessMode(fd);
     if (mode === undefined) return -ERRNO.EBADF;
-    if ((flags & MAP.HUGETLB) !== 0 && statfsSync(`/dev/fd/${fd}`).type !== HUGETLBFS_MAGIC) return -ERRNO.EINVAL;
+    if ((flags & MAP.HUGETLB) !== 0 && statfsSync(pathOf(fd)).type !== HUGETLBFS_MAGIC) return -ERRNO.EINVAL;
     if (!fstatSync(fd).isFile()) return -ERRNO.ENODEV;
     const isPrivate = (flags & MAP.PRIVATE) !== 0;
     const readOnly = mode === 'read' && !isPrivate;
     if (mode === 'write' || (readOnly && (prot & PROT.WRITE) !== 0)) return -ERRNO.EACCES;
-    const file = openSync(`/dev/fd/${fd}`, mode === 'read' ? 'r' : 'r+');
+    const file = openSync(pathOf(fd), mode === 'read' ? 'r' : 'r+');
     const backing = new FileBacking(file);
     return { backing: isPrivate ? new PrivateBacking(backing, pageSize) : backing, offset, readOnly };
   }
@@ -206,12 +217,18 @@ export class FileBacking implements Backing {
   transfer(offset: number, bytes: Uint8Array, write: boolean): number {
     // A mapping reaches to the end of the file's last page and never lets the file grow.
     const length = Math.min(bytes.length, Math.max(0, this.size() - offset));
-    return write ? writeSync(this.#fd, bytes, 0, length, offset) : readSync(this.#fd, bytes, 0, length, offset);
+    try {
+      return write ? writeSync(this.#fd, bytes, 0, length, offset) : readSync(this.#fd, bytes, 0, length, offset);
+    } catch (error) {
+      // A page that a disk cannot give or take is none.
+      negativeErrno(error);
+      return 0;
+    }
   }
 
   discard(offset: number, length: number): void {
     const end = Math.min(offset + length, this.size());
-    if (offset < end) writeSync(this.#fd, new Uint8Array(end - offset), 0, end - offset, offset);
+    if (offset < end) this.transfer(offset, new Uint8Array(end - offset), true);
   }
 
   detach(): void {}
@@ -282,12 +299,22 @@ export class PrivateBacking implements Backing {
 /** linux/magic.h */
 const HUGETLBFS_MAGIC = 0x9584_58f6;
 
+/** What a descriptor has open. Not every Linux has /dev/fd. */
+const pathOf = (fd: number): string => `/proc/self/fd/${fd}`;
+
 /** How a descriptor was opened; undefined when it is none. */
 function accessMode(fd: number): 'read' | 'write' | 'both' | undefined {
   try {
     const [, flags = ''] = /^flags:\s*(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8')) ?? [];
     return (['read', 'write', 'both'] as const)[Number.parseInt(flags, 8) & 3];
-  } catch {
-    return undefined;
+  } catch (error) {
+    if (negativeErrno(error) === -ERRNO.ENOENT) return undefined;
+    throw error;
   }
+}
+
+/** What a call of Node's file system was answered. @throws whatever else it is */
+function negativeErrno(error: unknown): number {
+  if (error instanceof Error && 'errno' in error && typeof error.errno === 'number') return error.errno;
+  throw error;
 }

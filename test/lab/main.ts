@@ -18,7 +18,7 @@ ARCH is s390x, ppc64, x86_64, aarch64, riscv64, or all.
   --kernel   the kernel's series, such as 6.1; --list has them, the default first
   --migrate  ppc64: then also move a running guest with its page table to other VMs, and a captured table in and out
   --copies   then also copy storage keys and CMMA values (s390x), or a page table during a resize (ppc64), between VMs
-  --only     the scenarios whose names begin so, with commas between: memslots/,dirty-log/
+  --only     the scenarios whose names begin so, with commas between: memslots/,dirty-log/; with --models the files of tests
   --record   write the recordings of the real kernel; with --only those alone
   --models   run the tests of the architecture models on the machine's Node instead of the scenarios
   --shell    our REPL on the machine's console
@@ -137,15 +137,18 @@ async function takeCapture(variant: Variant, options: Options): Promise<void> {
 async function models(variant: Variant, options: Options): Promise<void> {
   // Loads the compiler, which nothing else here needs.
   const { runModelTests, modelTable } = await import('./models.ts');
-  const result = await runModelTests(variant, labOptions(variant, options));
+  const result = await runModelTests(variant, labOptions(variant, options), beginningsOf(options));
   console.log(modelTable(result));
   const failures = result.files.reduce((sum, file) => sum + file.failures.length, 0);
   if (failures !== 0) throw new LabError(`${failures} tests of the models failed on ${variant.id}.`);
 }
 
+/** What `--only` names; nothing for all. */
+const beginningsOf = ({ only }: Options): string[] => only.split(',').filter((beginning) => beginning !== '');
+
 async function run(variant: Variant, options: Options): Promise<void> {
   const { migrate } = options;
-  const only = options.only.split(',').filter((beginning) => beginning !== '');
+  const only = beginningsOf(options);
   const entries = migrate ? await captureEntries() : [];
   const result = await runInLab(variant, {
     ...labOptions(variant, options),

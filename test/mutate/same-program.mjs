@@ -2552,13 +2552,6 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/emulated/backing.ts',
-    line: 'writeSync(this.#fd, new Uint8Array(end - offset)',
-    code: 'end - offset',
-    as: 'end + offset',
-    why: 'more zeros are made than are written',
-  },
-  {
-    file: 'lib/emulated/backing.ts',
     code: '/^flags:\\s*(\\d+)/m',
     as: '/flags:\\s*(\\d+)/m',
     why: 'in what the kernel says of a descriptor nothing comes before it but its position',
@@ -2575,12 +2568,6 @@ export const SAME_PROGRAM = [
     code: "'utf8'",
     as: '""',
     why: 'the bytes that are read then are made the same text',
-  },
-  {
-    file: 'lib/emulated/backing.ts',
-    code: '{ return undefined; }',
-    as: '{}',
-    why: 'what returns nothing gives undefined',
   },
   {
     file: 'lib/emulated/bus-devices.ts',

@@ -1,7 +1,8 @@
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import fs, { closeSync, mkdtempSync, openSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { VIEW_WINDOW } from '../../../lib/calls/kvm-calls.ts';
 import {
   FileBacking,
@@ -177,6 +178,38 @@ describe('a file', () => {
     const directory = openSync(folder, 'r');
     fds.push(directory);
     expect(source(directory, SHARED, READ)).toBe(-ERRNO.ENODEV);
+  });
+
+  /** Has a function of Node's file system fail. */
+  function failing(name: 'openSync' | 'readFileSync' | 'readSync' | 'writeSync', error: Error): void {
+    const spy = vi.spyOn(fs, name).mockImplementation(() => {
+      throw error;
+    });
+    syncBuiltinESMExports();
+    onTestFinished(() => {
+      spy.mockRestore();
+      syncBuiltinESMExports();
+    });
+  }
+  const systemError = (errno: number) => Object.assign(new Error('no'), { errno: -errno });
+
+  it.each(['openSync', 'readFileSync'] as const)('is not mapped where it cannot be opened once more: %s', (name) => {
+    const fd = open('r+');
+    failing(name, systemError(ERRNO.EMFILE));
+    expect(source(fd, MAP.SHARED, READ)).toBe(-ERRNO.EMFILE);
+    failing(name, new TypeError('a fault of ours'));
+    expect(() => source(fd, MAP.SHARED, READ)).toThrow('a fault of ours');
+  });
+
+  it('has no page where the disk does not give or take it', () => {
+    const { backing } = source(open('r+'), MAP.SHARED, READ | WRITE) as MapSource;
+    const bytes = new Uint8Array(4);
+    failing('readSync', systemError(ERRNO.EIO));
+    failing('writeSync', systemError(ERRNO.ENOSPC));
+    expect([backing.transfer(0, bytes, false), backing.transfer(0, bytes, true)]).toEqual([0, 0]);
+    failing('readSync', new TypeError('a fault of ours'));
+    expect(() => backing.transfer(0, bytes, false)).toThrow('a fault of ours');
+    backing.release();
   });
 
   it('is read and written itself where it is shared, to its end as it is then', () => {

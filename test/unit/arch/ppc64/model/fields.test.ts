@@ -21,6 +21,16 @@ import {
 } from '../../../../../lib/arch/ppc64/model/index.ts';
 import { decodeRegs, encodeRegs } from '../../../../../lib/arch/ppc64/model/registers.ts';
 
+/** A structure of a little-endian host, by its doublewords. */
+const doublewords = (bytes: Uint8Array): bigint[] => {
+  const view = new DataView(bytes.buffer);
+  return Array.from({ length: bytes.length / 8 }, (_, i) => view.getBigUint64(8 * i, true));
+};
+const putDoublewords = (bytes: Uint8Array, first: number, words: readonly bigint[]): void => {
+  const view = new DataView(bytes.buffer);
+  for (const [i, word] of words.entries()) view.setBigUint64(8 * (first + i), word, true);
+};
+
 const ENTRY = {
   valid: false,
   bolted: false,
@@ -249,9 +259,9 @@ describe('the SLB in struct kvm_sregs', () => {
   it('has pairs of little-endian doublewords from byte 16 on, and is cleared behind what is put there', () => {
     const sregs = new Uint8Array(END + 8).fill(0xff);
     encodeSlb(sregs, two);
-    const words = new BigUint64Array(sregs.buffer);
+    const words = doublewords(sregs);
     const all = (1n << 64n) - 1n;
-    expect([...words.subarray(0, 6)]).toEqual([
+    expect(words.slice(0, 6)).toEqual([
       all,
       all,
       0x1_0800_0000n,
@@ -259,16 +269,15 @@ describe('the SLB in struct kvm_sregs', () => {
       0xc000_0000_0800_0000n,
       (1n << 62n) | (9n << 24n) | 0x800n,
     ]);
-    expect(words.subarray(6, END / 8).every((word) => word === 0n)).toBe(true);
+    expect(words.slice(6, END / 8).every((word) => word === 0n)).toBe(true);
     expect(words[END / 8]).toBe(all);
     expect(slbOfSregs(sregs).map(String)).toEqual(two.map(String));
   });
 
   it('is read up to its last entry, the valid ones', () => {
     const sregs = new Uint8Array(END);
-    const words = new BigUint64Array(sregs.buffer);
-    words.set([two[0]!.esidWord, two[0]!.vsidWord], 2 + 2 * 63);
-    words.set([two[1]!.esidWord & ~(1n << 27n), two[1]!.vsidWord], 2);
+    putDoublewords(sregs, 2 + 2 * 63, [two[0]!.esidWord, two[0]!.vsidWord]);
+    putDoublewords(sregs, 2, [two[1]!.esidWord & ~(1n << 27n), two[1]!.vsidWord]);
     expect(slbOfSregs(sregs).map(String)).toEqual([String(two[0])]);
     // As a part of a buffer.
     const part = new Uint8Array(END + 24);
@@ -415,9 +424,10 @@ it('struct kvm_regs is seventeen special registers and 32 general ones, little-e
   const names = [...special, ...sprgs, ...general];
   const whole = new Uint8Array(16 + 8 * names.length);
   const bytes = whole.subarray(16);
-  new BigUint64Array(whole.buffer).set(
-    names.map((_, n) => 0x100n + BigInt(n)),
+  putDoublewords(
+    whole,
     2,
+    names.map((_, n) => 0x100n + BigInt(n)),
   );
   expect(decodeRegs(bytes)).toEqual(Object.fromEntries(names.map((name, n) => [name, 0x100n + BigInt(n)])));
   encodeRegs(bytes, { r31: 5, pc: 1n << 63n });
