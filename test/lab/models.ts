@@ -71,14 +71,14 @@ async function sourcesIn(folder: string): Promise<string[]> {
   return found.map(({ path }) => `${folder}/${path}`).filter((path) => !LEFT_OUT.includes(path));
 }
 
-/** And what they import of the tests elsewhere. */
+/** And what they import of other folders that are not compiled (tsconfig.out.json). */
 async function withImports(sources: readonly string[]): Promise<string[]> {
   const all = new Set(sources);
   for (const path of all) {
     const { importedFiles } = ts.preProcessFile(await readFile(join(PROJECT_ROOT, path), 'utf8'));
     for (const { fileName } of importedFiles) {
       const target = join(dirname(path), fileName);
-      if (fileName.startsWith('.') && target.startsWith('test/')) all.add(target);
+      if (fileName.startsWith('.') && /^test\/(unit|property)\//.test(target)) all.add(target);
     }
   }
   return [...all];
