@@ -80,7 +80,7 @@ const s390x: Machine = {
   compilerPackages: ['g++-s390x-linux-gnu', 'libc6-dev-s390x-cross'],
   qemu: 'qemu-system-s390x',
   qemuPackage: 'qemu-system-s390x',
-  machine: ['-M', 's390-ccw-virtio', '-cpu', 'max', '-m', '1G', '-accel', 'tcg'],
+  machine: ['-M', 's390-ccw-virtio', '-cpu', 'max', '-m', '1536M', '-accel', 'tcg'],
   serialController: 'virtio-serial-ccw',
   append: `console=ttysclp0 ${QUIET}`,
   kernelFlavour: 's390x',
