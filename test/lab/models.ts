@@ -16,6 +16,7 @@ import { runInLab } from './run-in-lab.ts';
 
 /** Tests of nothing but the models and the emulated kernel, which need no addon and no other program. */
 const FOLDERS = ['test/unit/arch', 'test/property'];
+
 const LEFT_OUT = [
   // Bundles its worker with vite, which needs binaries that there are not for every architecture.
   'test/unit/arch/s390x/emulated/ipte-threads.test.ts',
@@ -42,8 +43,7 @@ export async function runModelTests(
   only: readonly string[],
 ): Promise<ModelResult> {
   const isWanted = (path: string) => only.length === 0 || only.some((beginning) => path.startsWith(beginning));
-  const found = (await Promise.all(FOLDERS.map((folder) => sourcesIn(folder)))).flat();
-  const sources = found.filter((path) => path.endsWith('.test.ts') && isWanted(path));
+  const sources = (await Promise.all(FOLDERS.map((folder) => testsIn(folder)))).flat().filter(isWanted);
   if (sources.length === 0) throw new LabError(`No file of tests begins with ${only.join(' or ')}.`);
   const compiled = await Promise.all((await withImports(sources)).map(compile));
   const captures = await readTree(join(PROJECT_ROOT, 'test/captures'), (path) => !path.endsWith('.ts'));
@@ -68,8 +68,8 @@ export async function runModelTests(
   return result;
 }
 
-async function sourcesIn(folder: string): Promise<string[]> {
-  const found = await readTree(join(PROJECT_ROOT, folder), (path) => path.endsWith('.ts'));
+async function testsIn(folder: string): Promise<string[]> {
+  const found = await readTree(join(PROJECT_ROOT, folder), (path) => path.endsWith('.test.ts'));
   return found.map(({ path }) => `${folder}/${path}`).filter((path) => !LEFT_OUT.includes(path));
 }
 
