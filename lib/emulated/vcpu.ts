@@ -15,6 +15,7 @@ import {
   type GuestResult,
 } from './guest.ts';
 import type { EmulatedMemslot } from './memslots.ts';
+import { nextOp } from './next-op.ts';
 import type { OpenFile } from './open-file.ts';
 import { type Accessor, type Fragment, isFailure, type Outcome } from './step.ts';
 import { bytesOf, integerOf } from './values.ts';
@@ -32,13 +33,6 @@ const MMIO_BYTES = 8;
 const PORT_BUFFER = 1024;
 
 type StringOp = GuestOp & { readonly op: 'outs' | 'ins' };
-
-const ENDED_INSIDE =
-  "the guest's program was ended inside of itself (by Ctrl-C, or a time limit of node:vm): a generator cannot go on from there, load the guest again";
-
-/** What V8 says of a generator in which JavaScript was terminated: nobody else could be inside, for that run would be EBUSY. */
-const isEndedInside = (error: unknown): boolean =>
-  (error as { readonly message?: unknown } | null | undefined)?.message === 'Generator is already running';
 
 /** One vCPU: the kvm_run area, a scripted guest, a dirty ring. */
 export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile {
@@ -220,19 +214,10 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
 
   #step(): Outcome {
     if (this.#program === undefined) return -ERRNO.EINTR;
-    const next = this.#ask(this.#program, undefined);
+    const next = nextOp(this.#program, this.#result, undefined);
     if (next.done === true) return this.#halt();
     this.#result = undefined;
     return this.#guarded(next.value);
-  }
-
-  /** What the program does next, or after a fault of what it did. */
-  #ask(program: GuestProgram, fault: GuestFault | undefined): ReturnType<GuestProgram['next']> {
-    try {
-      return fault === undefined ? program.next(this.#result) : program.throw(fault);
-    } catch (error) {
-      throw isEndedInside(error) ? new Error(ENDED_INSIDE, { cause: error }) : error;
-    }
   }
 
   /**
@@ -260,7 +245,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
 
   #faulted(fault: unknown): Outcome {
     if (!(fault instanceof GuestFault)) throw fault;
-    const after = this.#ask(this.#program!, fault);
+    const after = nextOp(this.#program!, undefined, fault);
     return after.done === true ? this.#halt() : this.#guarded(after.value);
   }
 
@@ -586,9 +571,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
   /** After a fetch that failed: where the instruction is there now, the guest takes an exception all the same. */
   #refetch(): Outcome {
     const fetched = this.#fetch(true);
-    if (fetched !== 'continue') return fetched;
-    const after = this.#ask(this.#program!, this.arch.missingCode!());
-    return after.done === true ? this.#halt() : this.#guarded(after.value);
+    return fetched === 'continue' ? this.#faulted(this.arch.missingCode!()) : fetched;
   }
 
   #exit(reason: number): Outcome {

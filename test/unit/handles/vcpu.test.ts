@@ -5,7 +5,6 @@ import {
   EmulatedKernel,
   ERRNO,
   EXIT,
-  type GuestProgram,
   hypercall,
   KVM_RUN,
   ONE_REG,
@@ -55,21 +54,6 @@ describe.each(x86_64)('a vCPU on $name', ({ options }) => {
       expect(['INTR', 'HLT']).toContain(vcpu.runSync({ timeoutMs: 10 }).reason);
     }
     Reflect.deleteProperty(globalThis, 'slices');
-  });
-
-  it('says that a program that V8 ended inside of itself cannot go on, and runs one that is loaded again', async (test) => {
-    test.skip(kvm.emulated === undefined, 'a real guest is no generator');
-    const endless = (function* (): GuestProgram {
-      for (;;) if (vcpu.closed) yield spin;
-    })();
-    kvm.emulated!.loadGuest(vcpu.fd, endless);
-    Object.assign(globalThis, { endless: () => vcpu.runSync() });
-    expect(() => runInThisContext('endless()', { timeout: 60 })).toThrow(/timed out/);
-    Reflect.deleteProperty(globalThis, 'endless');
-    await Promise.resolve();
-    for (let i = 0; i < 2; i++) expect(() => vcpu.runSync()).toThrow(/ended inside of itself .* load the guest again$/);
-    load({ store: MMIO, value: 1 });
-    expect(vcpu.runSync()).toMatchObject({ reason: 'MMIO', gpa: MMIO });
   });
 
   it('hands accesses without a handler to the caller, who answers loads through the data', async () => {
