@@ -1455,7 +1455,7 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/arch/s390x/emulated/logical-access.ts',
-    code: '{ if (this.#translateNext() !== 0) return false; const { storage } = this.#vm; const { pfn } = this.#translation; const run = storage.readableRun(pfn); if (run === undefined) return false; const offset = this.#lo & PAGE_OFFSET; const pages = Math.min(Math.ceil((offset + size - done) / PAGE), run.end - pfn); const length = Math.min((1 + this.#neighbours(pages - 1)) * PAGE - offset, size - done); this.#advance(length); // What comes behind goes first: nothing may be fetched unless everything can. if (done + length < size && !this.#fetchRun(data, done + length, size)) return false; storage.fetchFrom(run, pfn, offset, data, done, length); return true; }',
+    code: '{ if (this.#translateNext() !== 0) return false; const { storage } = this.#vm; const { pfn } = this.#translation; const run = storage.readableRun(pfn); if (run === undefined) return false; const offset = this.#lo & PAGE_OFFSET; const pages = Math.min(Math.ceil((offset + size - done) / PAGE), run.end - pfn); const length = Math.min((1 + this.#neighbours(pages - 1)) * PAGE - offset, size - done); this.#advance(length); // What comes behind goes first: nothing may be fetched unless everything can. if (done + length < size && !this.#fetchRun(data, done + length, size)) return false; storage.moveIn(run, pfn, offset, data, done, length, false); return true; }',
     as: '{}',
     why: 'the quick way for frames that follow one another: page by page comes to the same',
   },
@@ -1571,7 +1571,7 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/arch/s390x/emulated/guest-storage.ts',
-    code: '{ const end = first + Math.ceil((offset + length) / PAGE); for (let pfn = first; pfn < end; ) { const run = this.#frames.find(pfn); if (run === undefined || (store && !run.writable)) return false; pfn = run.end; } for (let pfn = first, done = 0; done < length; ) { const run = this.#frames.find(pfn)!; const from = done === 0 ? offset : 0; const count = Math.min((run.end - pfn) * PAGE - from, length - done); this.#moveIn(run, pfn, from, data, at + done, count, store); done += count; pfn = run.end; } return true; // All of it is moved. }',
+    code: '{ const end = first + Math.ceil((offset + length) / PAGE); for (let pfn = first; pfn < end; ) { const run = this.#frames.find(pfn); if (run === undefined || (store && !run.writable)) return false; pfn = run.end; } for (let pfn = first, done = 0; done < length; ) { const run = this.#frames.find(pfn)!; const from = done === 0 ? offset : 0; const count = Math.min((run.end - pfn) * PAGE - from, length - done); this.moveIn(run, pfn, from, data, at + done, count, store); done += count; pfn = run.end; } return true; // All of it is moved. }',
     as: '{}',
     why: 'the quick way for frames that follow one another: page by page comes to the same',
   },

@@ -156,11 +156,6 @@ export class GuestStorage implements AbsoluteMemory {
     return 0;
   }
 
-  /** Fetches bytes from the frame on, all of them in a run that may be read, into `data[at .. at + length)`. */
-  fetchFrom(run: FrameRun, pfn: number, offset: number, data: Uint8Array, at: number, length: number): void {
-    this.#moveIn(run, pfn, offset, data, at, length, false);
-  }
-
   /**
    * Moves bytes between frames that follow one another and `data[at .. at + length)`, whatever their keys.
    * @returns false, with nothing moved, if something stands in the way: frame by frame will tell what.
@@ -176,15 +171,15 @@ export class GuestStorage implements AbsoluteMemory {
       const run = this.#frames.find(pfn)!;
       const from = done === 0 ? offset : 0;
       const count = Math.min((run.end - pfn) * PAGE - from, length - done);
-      this.#moveIn(run, pfn, from, data, at + done, count, store);
+      this.moveIn(run, pfn, from, data, at + done, count, store);
       done += count;
       pfn = run.end;
     }
     return true; // All of it is moved.
   }
 
-  /** Moves bytes from the frame on, all of them in a run that lets them be moved so, and notes it for each frame. */
-  #moveIn(
+  /** Moves bytes between the frame on, all in a run that lets them be moved so, and `data[at .. at + length)`; and notes it for each frame. */
+  moveIn(
     run: FrameRun,
     pfn: number,
     offset: number,

@@ -164,7 +164,7 @@ export class LogicalAccess {
     this.#advance(length);
     // What comes behind goes first: nothing may be fetched unless everything can.
     if (done + length < size && !this.#fetchRun(data, done + length, size)) return false;
-    storage.fetchFrom(run, pfn, offset, data, done, length);
+    storage.moveIn(run, pfn, offset, data, done, length, false);
     return true;
   }
 
