@@ -185,7 +185,8 @@ export class FileBacking implements Backing {
     try {
       return FileBacking.#source(fd, offset, pageSize, request);
     } catch (error) {
-      return negativeErrno(error);
+      if (isSystemError(error)) return error.errno;
+      throw error;
     }
   }
 
@@ -221,8 +222,8 @@ export class FileBacking implements Backing {
       return write ? writeSync(this.#fd, bytes, 0, length, offset) : readSync(this.#fd, bytes, 0, length, offset);
     } catch (error) {
       // A page that a disk cannot give or take is none.
-      negativeErrno(error);
-      return 0;
+      if (isSystemError(error)) return 0;
+      throw error;
     }
   }
 
@@ -308,13 +309,11 @@ function accessMode(fd: number): 'read' | 'write' | 'both' | undefined {
     const [, flags = ''] = /^flags:\s*(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8')) ?? [];
     return (['read', 'write', 'both'] as const)[Number.parseInt(flags, 8) & 3];
   } catch (error) {
-    if (negativeErrno(error) === -ERRNO.ENOENT) return undefined;
+    if (isSystemError(error) && error.errno === -ERRNO.ENOENT) return undefined;
     throw error;
   }
 }
 
-/** What a call of Node's file system was answered. @throws whatever else it is */
-function negativeErrno(error: unknown): number {
-  if (error instanceof Error && 'errno' in error && typeof error.errno === 'number') return error.errno;
-  throw error;
-}
+/** Whether the system refused what Node's file system asked of it; its errno is negative. */
+const isSystemError = (error: unknown): error is Error & { readonly errno: number } =>
+  error instanceof Error && 'errno' in error && typeof error.errno === 'number';
