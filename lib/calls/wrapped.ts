@@ -18,7 +18,7 @@ export function wrapCalls(calls: KvmCalls, wrap: (target: object, group: CallGro
     if (target !== undefined) made[group] = wrap(checkGroup(target, group), group);
   }
   const wrapped = made as unknown as KvmCalls;
-  behind.set(wrapped, origin(calls));
+  behind.set(wrapped, originOf(calls));
   return wrapped;
 }
 
@@ -48,9 +48,10 @@ export function checkCalls(calls: KvmCalls, name = 'calls'): KvmCalls {
   return calls;
 }
 
-const origin = (calls: KvmCalls): KvmCalls => behind.get(calls) ?? calls;
+/** The kernel's own calls, whatever they were wrapped in. */
+export const originOf = (calls: KvmCalls): KvmCalls => behind.get(calls) ?? calls;
 
 /** Whether an address is the same memory for both: that of the process, or of one emulated kernel. */
 export function shareMemory(one: KvmCalls, other: KvmCalls): boolean {
-  return one.backend === other.backend && (one.backend === 'native' || origin(one) === origin(other));
+  return one.backend === other.backend && (one.backend === 'native' || originOf(one) === originOf(other));
 }

@@ -55,6 +55,8 @@ export interface HostMapping {
   viewed: boolean;
   /** …and may have handed it on, to a thread that cannot be stopped. */
   lent: boolean;
+  /** The views stay when it goes. */
+  leavesViews: boolean;
 }
 
 /** Hears of what user space does to its memory, other than through views of it. */
@@ -162,6 +164,12 @@ export class EmulatedHostMemory {
     mapping.guarded = false;
   }
 
+  /** The mapping at an address is about to go, and whoever has a view of it keeps that: nobody has the addresses any more. */
+  leaveViews(hva: number): void {
+    const mapping = this.#find(hva);
+    if (mapping !== undefined) mapping.leavesViews = true;
+  }
+
   /** Fills a page, whoever may have to wait for it. */
   fill(hva: number, bytes: Uint8Array): void {
     if (this.resolve(hva, true) || this.resolve(hva, false)) this.bytes.set(bytes, this.at);
@@ -206,6 +214,7 @@ export class EmulatedHostMemory {
         (prot & (PROT.READ | PROT.WRITE)) !== (PROT.READ | PROT.WRITE),
       viewed: false,
       lent: false,
+      leavesViews: false,
     };
     if (!mapping.isReservation) mapping.areas.push(newArea(mapping, hva, rounded, page, request, source));
     this.#mappings.splice(this.#mappings.findLastIndex((other) => other.hva < hva) + 1, 0, mapping);
@@ -517,6 +526,7 @@ export class EmulatedHostMemory {
   #guard(mapping: HostMapping): void {
     if (mapping.guarded) return;
     mapping.guarded = true;
+    if (mapping.leavesViews) return;
     const { backing } = mapping.areas[0]!;
     // Two mappings of one memfd show the same ArrayBuffer: it stays for the other.
     const others = this.#mappings.filter((other) => other.viewed && !other.guarded);
@@ -535,7 +545,11 @@ export class EmulatedHostMemory {
     this.#invalidate(start, end);
     const kept = new Set(mapping.areas.map(({ backing }) => backing));
     const gone = new Set(before.filter(({ owned }) => owned).map(({ backing }) => backing));
-    for (const backing of gone) if (!kept.has(backing)) backing.release();
+    for (const backing of gone) {
+      if (kept.has(backing)) continue;
+      // Memory is whose who looks at it; a file is closed.
+      if (!mapping.leavesViews || backing.kind === 'file') backing.release();
+    }
   }
 
   #invalidate(start: number, end: number): void {

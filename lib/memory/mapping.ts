@@ -12,6 +12,7 @@ import { copyBytes } from '../base/copy-bytes.ts';
 import { hex, hexRange, KvmError, outOfRange } from '../base/errors.ts';
 import { counted, humanSize } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
+import { unmapDropped, viewsOutlive } from '../calls/dropped-memory.ts';
 import { callError, isClosed } from '../calls/failure.ts';
 import { type KvmCalls, VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { type CallName, syscallOf } from '../calls/signatures.ts';
@@ -79,7 +80,7 @@ const HUGE_PAGE = 0x20_0000;
 
 const dropped = new FinalizationRegistry<MappedRange>(({ calls, hva, size, fd }) => {
   mappedWith(calls).delete(hva);
-  calls.munmap(hva, size);
+  unmapDropped(calls, hva, size);
   if (fd >= 0) calls.close(fd);
 });
 
@@ -95,7 +96,7 @@ function mappedWith(calls: KvmCalls): Map<number, WeakRef<Mapping>> {
   return mappings;
 }
 
-/** A view keeps its mapping alive, so that collecting the handle never detaches memory somebody still looks at. */
+/** A view of the addon's keeps its mapping alive, so that collecting the handle never detaches memory somebody still looks at. */
 const mappingOfView = new WeakMap<ArrayBufferLike, Mapping>();
 
 /**
@@ -306,7 +307,7 @@ export class Mapping implements HostMemory {
       const { hva, length } = window;
       const buffer = this.calls.view(hva, length);
       if (typeof buffer === 'number') throw callError('view', buffer, { size: length });
-      mappingOfView.set(buffer, this);
+      this.#keepFor(buffer);
       bytes = new Uint8Array(buffer);
       this.#views[index] = bytes;
     }
@@ -409,10 +410,15 @@ export class Mapping implements HostMemory {
       this.#windows[index] = null;
       return undefined;
     }
-    mappingOfView.set(buffer, this);
+    this.#keepFor(buffer);
     const window = new MemoryWindow(this.calls, this.hva + start, buffer);
     this.#windows[index] = window;
     return window;
+  }
+
+  #keepFor(buffer: ArrayBufferLike): void {
+    // A kernel that holds the buffer would keep the mapping for as long as it is there itself.
+    if (!viewsOutlive(this.calls)) mappingOfView.set(buffer, this);
   }
 
   /** Bytes from an offset to the end. */

@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Kvm, MADV, PROT } from '../../../lib/index.ts';
+import { Kvm, MADV, type Mapping, PROT, type Vm } from '../../../lib/index.ts';
+import { ERRNO } from '../../../lib/raw.ts';
 import { collectGarbage } from '../collect-garbage.ts';
 import { backends, UNIT } from './backends.ts';
 
@@ -80,6 +81,27 @@ describe.each(backends)('lifetimes on $name', ({ options }) => {
     }
     expect(view[3]).toBe(0x42);
     kvm.close();
+  });
+
+  it.each<[what: string, look: (mapping: Mapping, vm: Vm) => unknown]>([
+    ['is never looked at', () => undefined],
+    ['was written to', (mapping) => mapping.write(0, Uint8Array.of(1))],
+    ["was a VM's", (mapping, vm) => vm.memory.addRam(0, mapping) && vm.memory.writeU32(0, 1)],
+    ['had a view that was dropped as well', (mapping) => mapping.view(0)!.fill(1)],
+    ['had an array that was dropped as well', (mapping) => mapping.giveArray(0, 16)!.fill(1)],
+  ])('memory that was dropped and %s is given back by the collector', async (_what, look) => {
+    using kvm = Kvm.open(options);
+    for (const map of [() => kvm.mapAnonymous(UNIT), () => kvm.mapMemfd(UNIT)]) {
+      const hva = (() => {
+        const mapping = map();
+        const vm = kvm.createVm();
+        look(mapping, vm);
+        return mapping.hva;
+      })();
+      const isGone = () => kvm.calls.window(hva, UNIT) === -ERRNO.EINVAL;
+      expect(isGone()).toBe(false);
+      expect(await collected(isGone)).toBe(true);
+    }
   });
 
   it('leaves nothing behind when a split or a bind fails midway', () => {
