@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import { GUEST_MEMFD_FLAG, Kvm, type MemoryRegion, type Vm } from '../../../lib/index.ts';
 import { EmulatedKernel, ERRNO, MEM } from '../../../lib/raw.ts';
 
@@ -33,11 +33,18 @@ const booksOf = (vm: Vm): string[] =>
 const flagsOf = (vm: Vm): number[] => [...vm.memslots].map(({ flags }) => flags);
 
 describe('a region of several slots', () => {
+  const made: Disposable[] = [];
+  // A GiB of addresses each, and a process with more than the machine has memory cannot fork.
+  afterEach(() => {
+    for (const handle of made.splice(0)) handle[Symbol.dispose]();
+  });
+
   const setUp = () => {
     const watch = watched();
     const kvm = Kvm.open({ calls: watch.kernel });
     const vm = kvm.createVm();
     const ram = kvm.mapAnonymous(2 * LARGEST + GIB);
+    made.push(vm, ram, kvm);
     return { watch, kvm, vm, ram, region: vm.memory.addRam(GIB, ram) };
   };
 
