@@ -4,6 +4,7 @@ import { hex, KvmError } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { requestName } from '../uapi/requests.ts';
+import { type Reach, reachOf } from './dropped.ts';
 import { type Callee, callFailure, type FailureInfo, whyClosed } from './failure.ts';
 import type { KvmCalls } from './kvm-calls.ts';
 import type { CallName } from './signatures.ts';
@@ -11,7 +12,7 @@ import { checkCalls } from './wrapped.ts';
 
 /** What goes with a handle: its descriptor, and what was mapped through it, which keeps the file open in the kernel. */
 interface OpenFd {
-  readonly calls: KvmCalls;
+  readonly reach: Reach;
   readonly fd: number;
   readonly mapped: { readonly hva: number; readonly size: number }[];
 }
@@ -22,11 +23,13 @@ const dropped = new FinalizationRegistry<OpenFd>(closeAll);
 
 /** First the descriptor: nobody is inside KVM_RUN afterwards, and nobody looks at what was mapped. */
 function closeAll(open: OpenFd): void {
-  open.calls.close(open.fd);
-  unmap(open);
+  const calls = open.reach();
+  if (calls === undefined) return;
+  calls.close(open.fd);
+  unmap(calls, open);
 }
 
-function unmap({ calls, mapped }: OpenFd): void {
+function unmap(calls: KvmCalls, { mapped }: OpenFd): void {
   for (const { hva, size } of mapped) calls.munmap(hva, size);
 }
 
@@ -45,7 +48,7 @@ export abstract class Handle implements Callee {
   protected constructor(calls: KvmCalls, fd: number) {
     this.calls = checkCalls(calls);
     this.#fd = fd;
-    this.#open = { calls, fd, mapped: [] };
+    this.#open = { reach: reachOf(calls), fd, mapped: [] };
     dropped.register(this, this.#open, this);
   }
 
@@ -63,11 +66,11 @@ export abstract class Handle implements Callee {
     const open = this.#open;
     if (open === undefined) return;
     this.#forget();
-    open.calls.close(open.fd);
+    this.calls.close(open.fd);
     try {
       this.fdClosed();
     } finally {
-      unmap(open);
+      unmap(this.calls, open);
     }
   }
 
@@ -76,7 +79,7 @@ export abstract class Handle implements Callee {
     const open = this.#open;
     if (open === undefined) return -1;
     this.#forget();
-    unmap(open);
+    unmap(this.calls, open);
     return open.fd;
   }
 

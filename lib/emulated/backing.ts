@@ -168,6 +168,9 @@ export class SharedArea {
   }
 }
 
+/** Descriptors of files whose kernel went, and what was mapped with it. */
+const dropped = new FinalizationRegistry<number>(closeSync);
+
 /** A file of the process's own. */
 export class FileBacking implements Backing {
   readonly kind = 'file';
@@ -175,6 +178,7 @@ export class FileBacking implements Backing {
 
   private constructor(fd: number) {
     this.#fd = fd;
+    dropped.register(this, fd, this);
   }
 
   /**
@@ -235,6 +239,7 @@ export class FileBacking implements Backing {
   detach(): void {}
 
   release(): void {
+    dropped.unregister(this);
     closeSync(this.#fd);
   }
 }

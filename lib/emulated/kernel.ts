@@ -1,7 +1,7 @@
 import { checkInteger, checkMethods } from '../base/arguments.ts';
 import { outOfRange } from '../base/errors.ts';
 import { counted } from '../base/text.ts';
-import { holdsViews } from '../calls/dropped-memory.ts';
+import { livesInHeap } from '../calls/dropped.ts';
 import type { Bytes, Hva, KvmCalls, Ppc64Calls, S390xCalls, U64, X86_64Calls } from '../calls/kvm-calls.ts';
 import { GUEST_MEMFD_RULES } from '../rules/guest-memfd.ts';
 import { refusal } from '../rules/rule.ts';
@@ -41,7 +41,7 @@ export class KernelCore extends EmulatedProcess implements KvmCalls {
     super(machine, maxFds);
     this.#architecture = architecture;
     this.#machine = machine;
-    holdsViews(this, (hva) => this.memory.leaveViews(hva));
+    livesInHeap(this, (hva) => this.memory.leaveViews(hva));
     this.arch = machine.arch;
     this.release = machine.release.text;
     const groups = architecture.calls?.({

@@ -12,7 +12,7 @@ import { copyBytes } from '../base/copy-bytes.ts';
 import { hex, hexRange, KvmError, outOfRange } from '../base/errors.ts';
 import { counted, humanSize } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
-import { unmapDropped, viewsOutlive } from '../calls/dropped-memory.ts';
+import { type Reach, reachOf, unmapDropped, viewsOutlive } from '../calls/dropped.ts';
 import { callError, isClosed } from '../calls/failure.ts';
 import { type KvmCalls, VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { type CallName, syscallOf } from '../calls/signatures.ts';
@@ -70,7 +70,7 @@ export interface PageServer {
 }
 
 interface MappedRange {
-  readonly calls: KvmCalls;
+  readonly reach: Reach;
   readonly hva: number;
   readonly size: number;
   readonly fd: number;
@@ -78,7 +78,9 @@ interface MappedRange {
 
 const HUGE_PAGE = 0x20_0000;
 
-const dropped = new FinalizationRegistry<MappedRange>(({ calls, hva, size, fd }) => {
+const dropped = new FinalizationRegistry<MappedRange>(({ reach, hva, size, fd }) => {
+  const calls = reach();
+  if (calls === undefined) return;
   mappedWith(calls).delete(hva);
   unmapDropped(calls, hva, size);
   if (fd >= 0) calls.close(fd);
@@ -130,7 +132,7 @@ export class Mapping implements HostMemory {
     this.hva = hva;
     this.size = size;
     this.#fd = fd;
-    dropped.register(this, { calls, hva, size, fd }, this);
+    dropped.register(this, { reach: reachOf(calls), hva, size, fd }, this);
     mappedWith(calls).set(hva, new WeakRef(this));
   }
 

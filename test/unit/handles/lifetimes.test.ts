@@ -4,21 +4,12 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Kvm, MADV, type Mapping, PROT, type Vm } from '../../../lib/index.ts';
-import { ERRNO } from '../../../lib/raw.ts';
-import { collectGarbage } from '../collect-garbage.ts';
+import { ERRNO, load } from '../../../lib/raw.ts';
+import { collected, collectGarbage } from '../collect-garbage.ts';
 import { backends, UNIT } from './backends.ts';
 
 const vcpuMaps = (): number => readFileSync('/proc/self/maps', 'utf8').split('kvm-vcpu').length - 1;
 const openFds = (): number => readdirSync('/proc/self/fd').length;
-
-/** Collects garbage until something holds, or gives up. */
-async function collected(holds: () => boolean): Promise<boolean> {
-  for (let i = 0; i < 50 && !holds(); i++) {
-    collectGarbage();
-    await sleep(10);
-  }
-  return holds();
-}
 
 describe.each(backends)('lifetimes on $name', ({ options }) => {
   it('closing is idempotent and may come in any order', () => {
@@ -202,6 +193,34 @@ describe.each(backends.filter(({ options }) => options.arch === undefined || opt
     });
   },
 );
+
+describe.each(backends.filter(({ options }) => options.backend === 'emulated'))('dropped with $name', ({ options }) => {
+  it('goes all that a guest refers to and that refers to the guest, and its file is closed', async () => {
+    const scratch = mkdtempSync(join(tmpdir(), 'kvm-bridge-dropped-'));
+    const path = join(scratch, 'file');
+    writeFileSync(path, Buffer.alloc(UNIT));
+    const before = openFds();
+    const handles = (() => {
+      const kvm = Kvm.open(options);
+      const vm = kvm.createVm();
+      const [ram, file] = [kvm.mapAnonymous(UNIT), kvm.mapFile(path)];
+      vm.memory.addRam(0, ram);
+      vm.memory.writeU32(0, 1);
+      const vcpu = vm.createVcpu();
+      kvm.emulated!.loadGuest(
+        vcpu.fd,
+        (function* () {
+          yield load(vm.memory.readU32(0) + file.size + vcpu.id, 4);
+        })(),
+      );
+      return [kvm, vm, ram, file, vcpu].map((handle: object) => new WeakRef(handle));
+    })();
+    expect(openFds()).toBe(before + 1);
+    expect(await collected(() => handles.every((handle) => handle.deref() === undefined))).toBe(true);
+    expect(await collected(() => openFds() === before)).toBe(true);
+    rmSync(scratch, { recursive: true });
+  });
+});
 
 describe.each(backends.filter(({ options }) => options.backend === 'native'))(
   'dropped handles on $name',

@@ -2,11 +2,10 @@ import { closeSync, mkdtempSync, openSync, readdirSync, rmSync, writeFileSync } 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { AddressSpace, Kvm, Mapping } from '../../../lib/index.ts';
 import { EmulatedKernel, ERRNO, MADV, PROT } from '../../../lib/raw.ts';
+import { collected, collectGarbage } from '../collect-garbage.ts';
 
 const UNIT = 0x10_0000;
 const PAGE = 4096;
@@ -41,17 +40,6 @@ const byteAt = (mapping: Mapping, offset: number): number => {
   const byte = new Uint8Array(1);
   return mapping.read(offset, byte) === 1 ? byte[0]! : -1;
 };
-
-setFlagsFromString('--expose-gc');
-const gc = runInNewContext('gc') as () => void;
-
-/** Collects garbage until something holds, or gives up. */
-async function collected(holds: () => boolean): Promise<void> {
-  for (let i = 0; i < 20 && !holds(); i++) {
-    gc();
-    await setImmediate();
-  }
-}
 
 describe('a mapping that was dropped', () => {
   it.each([
@@ -91,7 +79,7 @@ it('who showed a mapping and was dropped is not told any more of what is written
   // Nobody looks at it meanwhile, which would keep it.
   for (let i = 0; i < 5; i++) {
     await setImmediate();
-    gc();
+    collectGarbage();
   }
   expect(shown.deref()).toBeUndefined();
   expect(mapping.write(0, Uint8Array.of(7))).toBe(1);
@@ -108,7 +96,7 @@ it('memory is looked for by addresses that there can be', () => {
 it('a mapping that is collected is not found, also before it is unmapped', async () => {
   const hva = (() => kvm.mapAnonymous(UNIT).hva)();
   await setImmediate();
-  gc();
+  collectGarbage();
   expect(unmapped).toEqual([]);
   expect(Mapping.containing(kernel, hva, UNIT)).toBeUndefined();
 });
@@ -118,7 +106,7 @@ it('a VM that was dropped, or closed, is told of no region any more', async () =
   (() => kvm.createVm().bind(space))();
   for (let i = 0; i < 5; i++) {
     await setImmediate();
-    gc();
+    collectGarbage();
   }
   space.addRam(0, kvm.mapAnonymous(UNIT));
   const vm = kvm.createVm();

@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { unmapDropped, viewsOutlive } from '../../../lib/calls/dropped-memory.ts';
+import { unmapDropped, viewsOutlive } from '../../../lib/calls/dropped.ts';
+import { Mapping } from '../../../lib/index.ts';
 import { EmulatedKernel, ERRNO, type KvmCalls, MAP, PROT, traced } from '../../../lib/raw.ts';
+import { collected } from '../collect-garbage.ts';
 
 const SIZE = 0x10_0000;
 const emulated = (): KvmCalls => new EmulatedKernel({ arch: 'x86_64' });
@@ -51,4 +53,14 @@ it('calls that nobody knows are asked for munmap alone, and a view of theirs kee
   expect(viewsOutlive(calls)).toBe(false);
   unmapDropped(calls, hva, SIZE);
   expect(view.length).toBe(0);
+});
+
+it('a kernel gets back what was dropped with what it was wrapped in', async () => {
+  const kernel = new EmulatedKernel({ arch: 'x86_64' });
+  const hva = (() =>
+    Mapping.anonymous(
+      traced(kernel, () => {}),
+      SIZE,
+    ).hva)();
+  expect(await collected(() => kernel.window(hva, SIZE) === -ERRNO.EINVAL)).toBe(true);
 });
