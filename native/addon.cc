@@ -1,5 +1,6 @@
 // The addon's exports: one implementation of KvmCalls (lib/calls/kvm-calls.ts), whose docstrings are the contract, and
-// those of HtabLoops (lib/arch/ppc64/model/htab-loops.ts) and BitmapLoops (lib/memory/bitmap-loops.ts).
+// those of HtabLoops (lib/arch/ppc64/model/htab-loops.ts), BitmapLoops (lib/memory/bitmap-loops.ts) and AddressLoops
+// (lib/memory/address-loops.ts).
 #include <napi.h>
 #include <sys/utsname.h>
 
@@ -30,6 +31,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   ExportVcpu(calls);
   ExportHtab(calls);
   ExportBitmaps(calls);
+  ExportAddresses(calls);
   ExportSharing(calls);
   ExportUserfaultfd(calls);
   ExportArchitecture(calls);

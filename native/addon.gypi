@@ -3,6 +3,7 @@
   'sources': [
     'aarch64.cc',
     'addon.cc',
+    'addresses.cc',
     'arguments.cc',
     'bitmap.cc',
     'environment.cc',

@@ -162,6 +162,7 @@ void ExportEventfd(Exports exports);
 void ExportVcpu(Exports exports);
 // Loops over bytes, not calls of the kernel.
 void ExportHtab(Exports exports);
+void ExportAddresses(Exports exports);
 void ExportBitmaps(Exports exports);
 // What is shared with other processes: sockets, and whose descriptors are ours.
 void ExportSharing(Exports exports);

@@ -3,6 +3,7 @@ import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
 import type { HtabLoops } from '../arch/ppc64/model/htab-loops.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
+import { type AddressLoops, useAddressLoops } from '../memory/address-loops.ts';
 import { type BitmapLoops, plainBitmapLoops } from '../memory/bitmap-loops.ts';
 import { archOfNode } from '../uapi/arch.ts';
 import { packageRoot, thisFile } from './package-root.ts';
@@ -15,6 +16,8 @@ export type NativeLoad =
       readonly htab: HtabLoops;
       /** The loops over bitmaps in C++. */
       readonly bitmaps: BitmapLoops;
+      /** The loop over addresses in C++, which memory uses by itself. */
+      readonly addresses: AddressLoops;
       /** The file that was loaded. */
       readonly path: string;
     }
@@ -28,7 +31,7 @@ export type NativeLoad =
     };
 
 /** What the addon exports: the calls, and what needs no kernel. */
-type Addon = KvmCalls & { readonly htab: HtabLoops; readonly bitmaps: BitmapLoops };
+type Addon = KvmCalls & { readonly htab: HtabLoops; readonly bitmaps: BitmapLoops; readonly addresses: AddressLoops };
 
 /** The `bindings` package, of which only the search for the path is used. */
 type FindAddon = (options: {
@@ -95,7 +98,9 @@ function quick(addon: Addon): KvmCalls {
 function loadFrom(path: string): NativeLoad {
   try {
     const addon = createRequire(path)(path) as Addon;
-    return { calls: quick(addon), htab: addon.htab, bitmaps: addon.bitmaps, path };
+    const { htab, bitmaps, addresses } = addon;
+    useAddressLoops(addresses);
+    return { calls: quick(addon), htab, bitmaps, addresses, path };
   } catch (thrown) {
     const error = asError(thrown);
     const what = `The addon ${path} is there, but Node ${process.version} cannot load it: ${error.message}.`;

@@ -1,9 +1,9 @@
-import { isIntegerIn } from '../base/arguments.ts';
 import { hex, KvmError } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { callError } from '../calls/failure.ts';
 import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { ERRNO } from '../uapi/errno.ts';
+import { placeAddresses } from './address-loops.ts';
 import { advance, joinGpa, type SplitGpa, splitGpa } from './gpa.ts';
 import type { GpaTranslation, MemoryLookup, MemoryRange, RemoteChanges } from './lookup.ts';
 import type { MemoryWindow } from './memory-window.ts';
@@ -16,11 +16,6 @@ const BOUNDS = 3;
 const NO_BUCKETS = new Uint32Array(0);
 /** Buckets for each region: where regions are spread evenly, none has two. */
 const BUCKETS_EACH = 4;
-
-/** Added and taken away again it makes an integer of a double, in half the time that `Math.floor` takes; from 2^51 on an even one. */
-const TO_INTEGER = 1.5 * 2 ** 52;
-/** The square of the least double is 0, that of its product with this is not. */
-const HUGE = 2 ** 1000;
 
 /** The place of the last access, while ranges have none of their own. */
 const HERE = 0;
@@ -122,40 +117,26 @@ export class Locator<R extends MemoryRange> {
    */
   hvasAt(gpas: Float64Array, first: number, most: number, size: number, into: Float64Array): number {
     if (this.#remote !== undefined) this.#lookForChanges(this.#remote);
-    let count = this.#hvasHere(gpas, first, 0, most, size, into);
-    while (count < most) {
+    let count = 0;
+    for (;;) {
+      count += this.#hvasHere(gpas, first + count, into, count, most - count, size);
+      if (count === most) return count;
       const hva = this.hvaAt(gpas[first + count]!, size);
-      if (hva < 0) break;
-      into[count] = hva;
-      count = this.#hvasHere(gpas, first, count + 1, most, size, into);
+      if (hva < 0) return count;
+      into[count++] = hva;
     }
-    return count;
   }
 
-  /** As {@link hvasAt}, in the place of the last access, and from the count that is there. */
-  #hvasHere(gpas: Float64Array, first: number, from: number, most: number, size: number, into: Float64Array): number {
+  /** Those in the window of the last access. */
+  #hvasHere(gpas: Float64Array, from: number, into: Float64Array, at: number, count: number, size: number): number {
     const { window } = this;
-    if (window === undefined) return from;
+    if (window === undefined) return 0;
     const isHere = this.#place === HERE;
     const place = BOUNDS * this.#place;
     const base = isHere ? this.#base : this.#bounds[place + BASE]!;
-    const low = base + (isHere ? this.#low : this.#bounds[place + LOW]!);
+    const first = isHere ? this.#low : this.#bounds[place + LOW]!;
     const high = base + (isHere ? this.#high : this.#bounds[place + HIGH]!) - size;
-    const delta = window.hva - base;
-    let count = from;
-    // Of all together, for a branch less.
-    let fractions = 0;
-    for (; count < most; count++) {
-      const gpa = gpas[first + count]!;
-      if (!(gpa >= low && gpa <= high)) break;
-      const fraction = (gpa - (gpa + TO_INTEGER - TO_INTEGER)) * HUGE;
-      fractions += fraction * fraction;
-      into[count] = gpa + delta;
-    }
-    if (fractions === 0) return count;
-    const end = count;
-    for (count = from; count < end; count++) if (!isIntegerIn(gpas[first + count]!, low, high)) break;
-    return count;
+    return placeAddresses(gpas, from, into, at, count, base + first, high, window.hva + first);
   }
 
   find({ page, rest }: SplitGpa): GpaTranslation<R> | undefined {

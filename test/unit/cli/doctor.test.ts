@@ -7,7 +7,11 @@ import { ARCH_FACTS, type Arch, EmulatedKernel, ERRNO, traced } from '../../../l
 import { fakeIo } from './fake-io.ts';
 
 /** Only looked for here. */
-const loops = { htab: { apply: () => 0, encode: () => -1 }, bitmaps: { list: () => 0, listRuns: () => 0 } };
+const loops = {
+  htab: { apply: () => 0, encode: () => -1 },
+  bitmaps: { list: () => 0, listRuns: () => 0 },
+  addresses: { place: () => 0 },
+};
 const DEVICE: FileFacts = { isCharacterDevice: true, mode: 0o660, gid: 106 };
 
 interface Machine {

@@ -19,6 +19,7 @@ const INNER: Readonly<Record<string, readonly string[]>> = {
   handles: ['lib/handles/kvm-run.ts', 'lib/memory/coalesced-mmio.ts', 'lib/memory/dirty-ring.ts'],
   // Rings of a host of the other byte order, parts of bitmaps, addresses at the ends of what doubles hold, sets and tables against plain searches.
   memory: [
+    'lib/memory/address-loops.ts',
     'lib/memory/bitmap-loops.ts',
     'lib/memory/coalesced-mmio.ts',
     'lib/memory/dirty-bitmap.ts',

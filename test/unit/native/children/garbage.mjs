@@ -90,7 +90,8 @@ const garbage = [
   ...[kvm, vm, vcpu, memfd, event, ...ends, ram, BigInt(ram), ram + 1, 1, 2, 0x22, 4096, 8],
 ];
 
-const functions = [calls, calls.x86_64, calls.s390x, calls.ppc64, calls.htab, calls.bitmaps, calls.sharing]
+const loops = [calls.htab, calls.bitmaps, calls.addresses];
+const functions = [calls, calls.x86_64, calls.s390x, calls.ppc64, calls.sharing, ...loops]
   .filter((group) => group !== undefined)
   .flatMap((group) => Object.entries(group))
   // A structure's own pointers are not checked: that is what its name says.
