@@ -59,6 +59,8 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   /** @internal The frames that are written here. */
   readonly written: WrittenPages;
   readonly #place: Locator<R>;
+  /** Where what was sought is. */
+  #at = 0;
 
   /** @param lookup where memory is; whoever changes that calls {@link dropViews} */
   constructor(lookup: MemoryLookup<R>, options: GuestMemoryOptions) {
@@ -104,64 +106,69 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
 
   readU8(gpa: U64): number {
     const at = this.#place.at(gpa, 1);
-    return at >= 0 ? this.#place.view.getUint8(at) : this.#fetch(gpa, 1).getUint8(0);
+    return at >= 0 ? this.#place.view.getUint8(at) : this.#seek(gpa, 1).getUint8(this.#at);
   }
 
   readI8(gpa: U64): number {
     const at = this.#place.at(gpa, 1);
-    return at >= 0 ? this.#place.view.getInt8(at) : this.#fetch(gpa, 1).getInt8(0);
+    return at >= 0 ? this.#place.view.getInt8(at) : this.#seek(gpa, 1).getInt8(this.#at);
   }
 
-  readU16(gpa: U64, littleEndian = this.littleEndian): number {
+  readU16(gpa: U64, littleEndian?: boolean): number {
     const at = this.#place.at(gpa, 2);
-    return at >= 0 ? this.#place.view.getUint16(at, littleEndian) : this.#fetch(gpa, 2).getUint16(0, littleEndian);
+    return at >= 0
+      ? this.#place.view.getUint16(at, isLittle(littleEndian, this.littleEndian))
+      : this.#seek(gpa, 2).getUint16(this.#at, isLittle(littleEndian, this.littleEndian));
   }
 
-  readI16(gpa: U64, littleEndian = this.littleEndian): number {
+  readI16(gpa: U64, littleEndian?: boolean): number {
     const at = this.#place.at(gpa, 2);
-    return at >= 0 ? this.#place.view.getInt16(at, littleEndian) : this.#fetch(gpa, 2).getInt16(0, littleEndian);
+    return at >= 0
+      ? this.#place.view.getInt16(at, isLittle(littleEndian, this.littleEndian))
+      : this.#seek(gpa, 2).getInt16(this.#at, isLittle(littleEndian, this.littleEndian));
   }
 
   /**
    * Reads an unsigned 32-bit integer.
    * @example vm.memory.readU32(0x1000)
    */
-  readU32(gpa: U64, littleEndian = this.littleEndian): number {
+  readU32(gpa: U64, littleEndian?: boolean): number {
     const at = this.#place.at(gpa, 4);
-    return at >= 0 ? this.#place.view.getUint32(at, littleEndian) : this.#fetch(gpa, 4).getUint32(0, littleEndian);
+    return at >= 0
+      ? this.#place.view.getUint32(at, isLittle(littleEndian, this.littleEndian))
+      : this.#seek(gpa, 4).getUint32(this.#at, isLittle(littleEndian, this.littleEndian));
   }
 
-  readI32(gpa: U64, littleEndian = this.littleEndian): number {
+  readI32(gpa: U64, littleEndian?: boolean): number {
     const at = this.#place.at(gpa, 4);
-    return at >= 0 ? this.#place.view.getInt32(at, littleEndian) : this.#fetch(gpa, 4).getInt32(0, littleEndian);
+    return at >= 0
+      ? this.#place.view.getInt32(at, isLittle(littleEndian, this.littleEndian))
+      : this.#seek(gpa, 4).getInt32(this.#at, isLittle(littleEndian, this.littleEndian));
   }
 
-  readU64(gpa: U64, littleEndian = this.littleEndian): bigint {
+  readU64(gpa: U64, littleEndian?: boolean): bigint {
     const at = this.#place.at(gpa, 8);
     return at >= 0
-      ? this.#place.view.getBigUint64(at, littleEndian)
-      : this.#fetch(gpa, 8).getBigUint64(0, littleEndian);
+      ? this.#place.view.getBigUint64(at, isLittle(littleEndian, this.littleEndian))
+      : this.#seek(gpa, 8).getBigUint64(this.#at, isLittle(littleEndian, this.littleEndian));
   }
 
   /**
    * Reads an unsigned 64-bit integer as a number: half as dear as the bigint of {@link readU64}.
    * @throws RangeError ERR_OUT_OF_RANGE when it is 2^53 or more; KvmError EFAULT
    */
-  readU64Number(gpa: U64, littleEndian = this.littleEndian): number {
+  readU64Number(gpa: U64, littleEndian?: boolean): number {
     const at = this.#place.at(gpa, 8);
-    const view = at >= 0 ? this.#place.view : this.#fetch(gpa, 8);
-    const first = at >= 0 ? at : 0;
-    const high = view.getUint32(littleEndian ? first + 4 : first, littleEndian);
-    const value = high * TWO_32 + view.getUint32(littleEndian ? first : first + 4, littleEndian);
-    if (value > Number.MAX_SAFE_INTEGER) {
-      throw outOfRange('value', 'below 2^53 (readU64 reads every value)', view.getBigUint64(first, littleEndian));
-    }
-    return value;
+    return at >= 0
+      ? u64Number(this.#place.view, at, isLittle(littleEndian, this.littleEndian))
+      : u64Number(this.#seek(gpa, 8), this.#at, isLittle(littleEndian, this.littleEndian));
   }
 
-  readI64(gpa: U64, littleEndian = this.littleEndian): bigint {
+  readI64(gpa: U64, littleEndian?: boolean): bigint {
     const at = this.#place.at(gpa, 8);
-    return at >= 0 ? this.#place.view.getBigInt64(at, littleEndian) : this.#fetch(gpa, 8).getBigInt64(0, littleEndian);
+    return at >= 0
+      ? this.#place.view.getBigInt64(at, isLittle(littleEndian, this.littleEndian))
+      : this.#seek(gpa, 8).getBigInt64(this.#at, isLittle(littleEndian, this.littleEndian));
   }
 
   writeU8(gpa: U64, value: number): void {
@@ -180,19 +187,19 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
     this.#stored(gpa, 1, at);
   }
 
-  writeU16(gpa: U64, value: number, littleEndian = this.littleEndian): void {
+  writeU16(gpa: U64, value: number, littleEndian?: boolean): void {
     checkU16(value);
     const at = this.#writeAt(gpa, 2);
-    if (at >= 0) this.#place.view.setUint16(at, value, littleEndian);
-    else scratch.setUint16(0, value, littleEndian);
+    if (at >= 0) this.#place.view.setUint16(at, value, isLittle(littleEndian, this.littleEndian));
+    else scratch.setUint16(0, value, isLittle(littleEndian, this.littleEndian));
     this.#stored(gpa, 2, at);
   }
 
-  writeI16(gpa: U64, value: number, littleEndian = this.littleEndian): void {
+  writeI16(gpa: U64, value: number, littleEndian?: boolean): void {
     checkI16(value);
     const at = this.#writeAt(gpa, 2);
-    if (at >= 0) this.#place.view.setInt16(at, value, littleEndian);
-    else scratch.setInt16(0, value, littleEndian);
+    if (at >= 0) this.#place.view.setInt16(at, value, isLittle(littleEndian, this.littleEndian));
+    else scratch.setInt16(0, value, isLittle(littleEndian, this.littleEndian));
     this.#stored(gpa, 2, at);
   }
 
@@ -200,35 +207,35 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
    * Writes an unsigned 32-bit integer.
    * @example vm.memory.writeU32(0x1000, 0xdead_beef)
    */
-  writeU32(gpa: U64, value: number, littleEndian = this.littleEndian): void {
+  writeU32(gpa: U64, value: number, littleEndian?: boolean): void {
     checkU32Value(value);
     const at = this.#writeAt(gpa, 4);
-    if (at >= 0) this.#place.view.setUint32(at, value, littleEndian);
-    else scratch.setUint32(0, value, littleEndian);
+    if (at >= 0) this.#place.view.setUint32(at, value, isLittle(littleEndian, this.littleEndian));
+    else scratch.setUint32(0, value, isLittle(littleEndian, this.littleEndian));
     this.#stored(gpa, 4, at);
   }
 
-  writeI32(gpa: U64, value: number, littleEndian = this.littleEndian): void {
+  writeI32(gpa: U64, value: number, littleEndian?: boolean): void {
     checkI32(value);
     const at = this.#writeAt(gpa, 4);
-    if (at >= 0) this.#place.view.setInt32(at, value, littleEndian);
-    else scratch.setInt32(0, value, littleEndian);
+    if (at >= 0) this.#place.view.setInt32(at, value, isLittle(littleEndian, this.littleEndian));
+    else scratch.setInt32(0, value, isLittle(littleEndian, this.littleEndian));
     this.#stored(gpa, 4, at);
   }
 
-  writeU64(gpa: U64, value: U64, littleEndian = this.littleEndian): void {
+  writeU64(gpa: U64, value: U64, littleEndian?: boolean): void {
     checkU64Value(value);
     const at = this.#writeAt(gpa, 8);
-    if (at >= 0) setU64(this.#place.view, at, value, littleEndian);
-    else setU64(scratch, 0, value, littleEndian);
+    if (at >= 0) setU64(this.#place.view, at, value, isLittle(littleEndian, this.littleEndian));
+    else setU64(scratch, 0, value, isLittle(littleEndian, this.littleEndian));
     this.#stored(gpa, 8, at);
   }
 
-  writeI64(gpa: U64, value: U64, littleEndian = this.littleEndian): void {
+  writeI64(gpa: U64, value: U64, littleEndian?: boolean): void {
     const wide = checkI64(value);
     const at = this.#writeAt(gpa, 8);
-    if (at >= 0) this.#place.view.setBigInt64(at, wide, littleEndian);
-    else scratch.setBigInt64(0, wide, littleEndian);
+    if (at >= 0) this.#place.view.setBigInt64(at, wide, isLittle(littleEndian, this.littleEndian));
+    else scratch.setBigInt64(0, wide, isLittle(littleEndian, this.littleEndian));
     this.#stored(gpa, 8, at);
   }
 
@@ -246,7 +253,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   }
 
   #readInto(gpa: U64, into: Uint8Array): number {
-    const at = this.#place.at(gpa, into.length);
+    const at = this.#place.seek(gpa, into.length);
     if (at < 0) return this.#place.transfer(splitGpa(gpa), into, false);
     copyBytes(this.#place.window!.bytes, at, into, 0, into.length);
     return into.length;
@@ -270,7 +277,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
     if (at < 0) return this.#writeAcross(gpa, from);
     // Nothing may be set from an array that was detached since it was looked at, not even nothing.
     if (from.length > 0) this.#place.window!.bytes.set(from, at);
-    if (this.written.on) this.written.mark(gpa, from.length);
+    if (this.written.on === true) this.written.mark(gpa, from.length);
     return from.length;
   }
 
@@ -325,10 +332,10 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
     checkU64(from, 'from');
     const target = this.#writeAt(to, length);
     const { window } = this.#place;
-    const source = this.#place.at(from, length);
+    const source = this.#place.seek(from, length);
     if (target >= 0 && source >= 0 && window === this.#place.window) {
       window!.bytes.copyWithin(target, source, source + length);
-      if (this.written.on) this.written.mark(to, length);
+      if (this.written.on === true) this.written.mark(to, length);
       return;
     }
     const wideTo = BigInt(to);
@@ -377,7 +384,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
     const { words, index } = this.#atomics(gpa, size, true);
     if (words instanceof BigUint64Array) Atomics.store(words, index, BigInt(this.#order(value, size)));
     else Atomics.store(words, index, Number(this.#order(value, size)));
-    if (this.written.on) this.written.mark(gpa, size);
+    if (this.written.on === true) this.written.mark(gpa, size);
   }
 
   /**
@@ -437,19 +444,22 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   /** Writes bytes that are not in one window. */
   #writeAcross(gpa: U64, from: Uint8Array): number {
     const done = this.#place.transfer(splitGpa(gpa), from, true);
-    if (this.written.on) this.written.mark(gpa, done);
+    if (this.written.on === true) this.written.mark(gpa, done);
     return done;
   }
 
   #writeAt(gpa: U64, size: number): number {
-    if (this.written.announces) this.written.announce();
-    return this.#place.at(gpa, size);
+    if (this.written.announces === true) this.written.announce();
+    return this.#place.seek(gpa, size);
   }
 
-  /** Reads an integer that is not in one window. */
-  #fetch(gpa: U64, size: number): DataView {
-    const at = splitGpa(gpa);
-    this.#place.requireAll('read', gpa, size, this.#place.transfer(at, scratchBytes.subarray(0, size), false));
+  /** Looks for an integer elsewhere than {@link Locator.at} does: the view that has it, {@link #at} an offset. One that is not in one window is copied. */
+  #seek(gpa: U64, size: number): DataView {
+    this.#at = this.#place.seek(gpa, size);
+    if (this.#at >= 0) return this.#place.view;
+    this.#at = 0;
+    const copied = this.#place.transfer(splitGpa(gpa), scratchBytes.subarray(0, size), false);
+    this.#place.requireAll('read', gpa, size, copied);
     return scratch;
   }
 
@@ -463,7 +473,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
         this.#place.transfer(splitGpa(gpa), scratchBytes.subarray(0, size), true),
       );
     }
-    if (this.written.on) this.written.mark(gpa, size);
+    if (this.written.on === true) this.written.mark(gpa, size);
   }
 
   #eachPiece(gpas: ArrayLike<U64>, lengths: ArrayLike<number> | number, bytes: Uint8Array, write: boolean): void {
@@ -503,7 +513,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
         const range = `an integer in [0, ${bytes.length - batch.end}], what is left of the array`;
         throw outOfRange(`lengths[${piece}]`, range, length);
       }
-      const at = write ? this.#writeAt(gpa, length) : this.#place.at(gpa, length);
+      const at = write ? this.#writeAt(gpa, length) : this.#place.seek(gpa, length);
       if (at >= 0) {
         batch.add(this.#place.window!, at, length);
         if (write && this.written.on) this.written.mark(gpa, length);
@@ -520,7 +530,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
 
   #atomics(gpa: U64, size: AtomicSize, write: boolean): { words: AtomicWords; index: number } {
     checkAtomicSize(size);
-    const at = write ? this.#writeAt(gpa, size) : this.#place.at(gpa, size);
+    const at = write ? this.#writeAt(gpa, size) : this.#place.seek(gpa, size);
     const place = splitGpa(gpa);
     if (place.rest % size !== 0) throw outOfRange('gpa', `a multiple of ${size}, the size of the access`, hex(gpa));
     if (at < 0)
@@ -586,4 +596,27 @@ function setU64(view: DataView, at: number, value: U64, littleEndian: boolean): 
   // Of each number the lowest 32 bits are taken.
   view.setUint32(littleEndian ? at + 4 : at, value / TWO_32, littleEndian);
   view.setUint32(littleEndian ? at : at + 4, value, littleEndian);
+}
+
+/** @throws RangeError when it is no safe integer */
+function u64Number(view: DataView, at: number, littleEndian: boolean): number {
+  const high = view.getUint32(littleEndian ? at + 4 : at, littleEndian);
+  const value = high * TWO_32 + view.getUint32(littleEndian ? at : at + 4, littleEndian);
+  if (value > Number.MAX_SAFE_INTEGER) {
+    throw outOfRange('value', 'below 2^53 (readU64 reads every value)', view.getBigUint64(at, littleEndian));
+  }
+  return value;
+}
+
+/**
+ * Whether an access's byte order is little-endian: the guest's own, unless one is given. By comparisons, since what may be anything takes V8 ten
+ * instructions to make a truth of; and here, since what is imported is looked up in every turn of a loop.
+ */
+function isLittle(littleEndian: boolean | undefined, own: boolean): boolean {
+  if (littleEndian === undefined) return own === true;
+  return littleEndian === true || (littleEndian !== false && refuseOrder(littleEndian));
+}
+
+function refuseOrder(littleEndian: never): never {
+  throw invalidArgType('littleEndian', 'true or false', littleEndian);
 }

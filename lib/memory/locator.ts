@@ -1,19 +1,17 @@
 import { hex, KvmError } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { callError } from '../calls/failure.ts';
-import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
+import { type KvmCalls, VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { placeAddresses } from './address-loops.ts';
 import { advance, joinGpa, type SplitGpa, splitGpa } from './gpa.ts';
 import type { GpaTranslation, MemoryLookup, MemoryRange, RemoteChanges } from './lookup.ts';
 import type { MemoryWindow } from './memory-window.ts';
 
-/** Of each place: the address of byte 0 of its window, and the range of the window's bytes that the region has. */
-const BASE = 0;
-const LOW = 1;
-const HIGH = 2;
-const BOUNDS = 3;
-const NO_BUCKETS = new Uint32Array(0);
+/** Of each place: how many bytes of its window the region has, and the offset of the first of them. */
+const SPAN = 0;
+const SHIFT = 1;
+const NO_BUCKETS = new Int32Array(0);
 /** Buckets for each region: where regions are spread evenly, none has two. */
 const BUCKETS_EACH = 4;
 
@@ -33,18 +31,22 @@ export class Locator<R extends MemoryRange> {
   readonly #remote: RemoteChanges | undefined;
   /** That of the places. */
   #generation = 0;
-  #base = 0;
-  #low = 0;
-  #high = -1;
+  /** Of {@link HERE}: the address of the first byte that the region has of the window, how many there are, and that one's offset. */
+  #start = 0;
+  #span = -1;
+  #shift = 0;
   #window: MemoryWindow | undefined;
   #view: DataView | undefined;
   /** Whether ranges have places. */
   #isSpread = false;
-  /** They haven't, and nobody else changes them: what was {@link HERE} still is. */
-  #isHere: boolean;
+  /** …and nobody else changes them. */
+  #isOurs = false;
   #windows: (MemoryWindow | undefined)[] = [];
   #views: (DataView | undefined)[] = [];
-  #bounds = new Float64Array(0);
+  /** Of each place, as for {@link HERE}. */
+  #starts = new Float64Array(0);
+  #extents = new Int32Array(0);
+  #calls: KvmCalls | undefined;
   /** The place of the last access. */
   #place = HERE;
   /** A place for each bucket of addresses. */
@@ -57,8 +59,8 @@ export class Locator<R extends MemoryRange> {
   constructor(lookup: MemoryLookup<R>) {
     this.#lookup = lookup;
     this.#remote = lookup.remote;
-    this.#isHere = this.#remote === undefined;
     if (this.#remote !== undefined) this.#generation = Atomics.load(this.#remote.generation, 0);
+    this.#makePlaces(0);
   }
 
   /** Where memory is, in ascending order. */
@@ -81,62 +83,87 @@ export class Locator<R extends MemoryRange> {
     this.#makePlaces(0);
   }
 
-  /** Offset in {@link window} of `size` bytes at `gpa`, or −1 when they are not in one window. */
+  // Nothing is called here, so that it becomes a part of whoever asks; and V8 needs ten instructions to make a truth of a member.
+  /** Offset in {@link window} of `size` bytes at `gpa` where accesses were before; −1 elsewhere: {@link seek} knows more. */
   at(gpa: U64, size: number): number {
-    // Short, so that it becomes a part of whoever asks.
-    if (this.#isHere && typeof gpa === 'number') {
-      const at = offsetIn(this.#base, this.#low, this.#high, gpa, size);
-      if (at >= 0) return at;
-    }
-    return this.#atPlace(gpa, size);
+    return this.#isOurs === true ? this.#atBucket(gpa, size) : this.#atHere(gpa, size);
   }
 
-  #atPlace(gpa: U64, size: number): number {
-    if (this.#remote !== undefined) this.#lookForChanges(this.#remote);
-    if (typeof gpa === 'number') {
-      const place = this.#isSpread ? this.#placeOf(gpa) : HERE;
-      const at =
-        place === HERE ? offsetIn(this.#base, this.#low, this.#high, gpa, size) : this.#inPlace(place, gpa, size);
-      if (at < 0) return this.#seek(gpa, size);
-      this.#place = place;
-      return at;
-    }
-    if (typeof gpa !== 'bigint' || gpa > Number.MAX_SAFE_INTEGER) return -1;
-    return this.at(Number(gpa), size);
+  /** Offset in {@link window} of `size` bytes at `gpa`, or −1 when they are not in one window. */
+  seek(gpa: U64, size: number): number {
+    const at = this.at(gpa, size);
+    return at >= 0 ? at : this.#seek(gpa, size);
+  }
+
+  /** As {@link at}, in the place of the last access, while nobody else changes that. */
+  #atHere(gpa: U64, size: number): number {
+    if (typeof gpa !== 'number') return -1;
+    const offset = gpa - this.#start;
+    // An integer from here on, which the DataView need not make one of again.
+    const at = offset | 0;
+    return at === offset && at >= 0 && at <= this.#span - size ? (at + this.#shift) | 0 : -1;
+  }
+
+  /** As {@link at}, in the place that the address's bucket names. */
+  #atBucket(gpa: U64, size: number): number {
+    if (typeof gpa !== 'number') return -1;
+    // For an address outside all buckets any will do: it isn't in that one's place.
+    const bucket = ((gpa - this.#first) * this.#scale) | 0;
+    return this.#inPlace(this.#buckets[bucket]! | 0, gpa, size);
+  }
+
+  /** As {@link at}, in a place, which is that of the last access then. */
+  #inPlace(place: number, gpa: number, size: number): number {
+    const extents = this.#extents;
+    const extent = place << 1;
+    const offset = gpa - this.#starts[place]!;
+    const at = offset | 0;
+    if (at !== offset || at < 0 || at > extents[extent | SPAN]! - size) return -1;
+    this.#place = place;
+    return (at + extents[extent | SHIFT]!) | 0;
   }
 
   /** Host virtual address of `size` bytes at `gpa`, or −1 when they are not in one window. */
   hvaAt(gpa: number, size: number): number {
-    const at = this.at(gpa, size);
+    const at = this.seek(gpa, size);
     return at < 0 ? -1 : this.window!.hva + at;
   }
 
   /**
-   * Host virtual addresses of `size` bytes at each of `gpas` from `first` on, `most` of them, as long as each is in one window: how
-   * many. Where one is in the window of the one before it is a comparison.
+   * Host virtual addresses of `size` bytes at each of `gpas` from `first` on, `most` of them, as long as each is in one window, and all in
+   * memory of the same {@link calls}: how many.
    */
   hvasAt(gpas: Float64Array, first: number, most: number, size: number, into: Float64Array): number {
     if (this.#remote !== undefined) this.#lookForChanges(this.#remote);
+    this.#calls = this.window?.calls;
     let count = 0;
     for (;;) {
       count += this.#hvasHere(gpas, first + count, into, count, most - count, size);
       if (count === most) return count;
       const hva = this.hvaAt(gpas[first + count]!, size);
       if (hva < 0) return count;
+      const { calls } = this.window!;
+      if (calls !== this.#calls && count > 0) return count;
+      this.#calls = calls;
       into[count++] = hva;
     }
+  }
+
+  /** Whose memory the last {@link hvasAt} were of. */
+  get calls(): KvmCalls | undefined {
+    return this.#calls;
   }
 
   /** Those in the window of the last access. */
   #hvasHere(gpas: Float64Array, from: number, into: Float64Array, at: number, count: number, size: number): number {
     const { window } = this;
     if (window === undefined) return 0;
-    const isHere = this.#place === HERE;
-    const place = BOUNDS * this.#place;
-    const base = isHere ? this.#base : this.#bounds[place + BASE]!;
-    const first = isHere ? this.#low : this.#bounds[place + LOW]!;
-    const high = base + (isHere ? this.#high : this.#bounds[place + HIGH]!) - size;
-    return placeAddresses(gpas, from, into, at, count, base + first, high, window.hva + first);
+    const place = this.#place;
+    const isHere = place === HERE && this.#remote === undefined;
+    const start = isHere ? this.#start : this.#starts[place]!;
+    const span = isHere ? this.#span : this.#extents[2 * place + SPAN]!;
+    const shift = isHere ? this.#shift : this.#extents[2 * place + SHIFT]!;
+    return placeAddresses(gpas, from, into, at, count, start, start + span - size, window.hva + shift);
   }
 
   find({ page, rest }: SplitGpa): GpaTranslation<R> | undefined {
@@ -213,22 +240,16 @@ export class Locator<R extends MemoryRange> {
     this.#generation = now;
   }
 
-  /** The place that the address's bucket names; {@link HERE}, which has nothing then, outside all of them. */
-  #placeOf(gpa: number): number {
-    const bucket = (gpa - this.#first) * this.#scale;
-    return bucket >= 0 && bucket < this.#buckets.length ? this.#buckets[bucket | 0]! : HERE;
-  }
-
-  /** Offset of `size` bytes at `gpa` in the window of a place; −1 where they are not, or there is no window. */
-  #inPlace(place: number, gpa: number, size: number): number {
-    const bounds = this.#bounds;
-    const first = BOUNDS * place;
-    return offsetIn(bounds[first + BASE]!, bounds[first + LOW]!, bounds[first + HIGH]!, gpa, size);
-  }
-
-  #seek(gpa: number, size: number): number {
-    const { ranges } = this.#lookup;
+  #seek(gpa: U64, size: number): number {
+    if (typeof gpa !== 'number' && typeof gpa !== 'bigint') return -1;
     if (gpa > Number.MAX_SAFE_INTEGER) return -1;
+    if (typeof gpa === 'bigint') return this.seek(Number(gpa), size);
+    if (this.#remote !== undefined) {
+      this.#lookForChanges(this.#remote);
+      const at = this.#isSpread ? this.#atBucket(gpa, size) : this.#inPlace(HERE, gpa, size);
+      if (at >= 0) return at;
+    }
+    const { ranges } = this.#lookup;
     if (!this.#isSpread) {
       if (ranges.length <= 1 || this.#seeks < ranges.length) {
         const range = ranges.find(gpa);
@@ -242,9 +263,7 @@ export class Locator<R extends MemoryRange> {
     if (entry < 0) return -1;
     const place = entry + 1;
     const at = this.#inPlace(place, gpa, size);
-    if (at < 0) return this.#look(ranges.entries[entry]!, place, gpa, size);
-    this.#place = place;
-    return at;
+    return at >= 0 ? at : this.#look(ranges.entries[entry]!, place, gpa, size);
   }
 
   /** Asks the range for its window, and remembers that. */
@@ -255,37 +274,38 @@ export class Locator<R extends MemoryRange> {
     const window = mapping.window(index);
     if (window === undefined) return -1;
     const base = origin + index * VIEW_WINDOW;
-    const high = Math.min(window.length, Math.min(end, Number.MAX_SAFE_INTEGER) - base);
-    const low = Math.max(0, start - base);
+    const shift = Math.max(0, start - base);
+    const span = Math.min(window.length, Math.min(end, Number.MAX_SAFE_INTEGER) - base) - shift;
     if (place === HERE) {
       this.#window = window;
       this.#view = window.view;
-      this.#base = base;
-      this.#low = low;
-      this.#high = high;
     } else {
       this.#windows[place] = window;
       this.#views[place] = window.view;
-      this.#bounds[BOUNDS * place + BASE] = base;
-      this.#bounds[BOUNDS * place + LOW] = low;
-      this.#bounds[BOUNDS * place + HIGH] = high;
     }
-    this.#place = place;
-    return offsetIn(base, low, high, gpa, size);
+    if (place === HERE && this.#remote === undefined) {
+      this.#start = base + shift;
+      this.#span = span;
+      this.#shift = shift;
+    }
+    this.#starts[place] = base + shift;
+    this.#extents[2 * place + SPAN] = span;
+    this.#extents[2 * place + SHIFT] = shift;
+    return this.#inPlace(place, gpa, size);
   }
 
   /** Empty places, for so many ranges. */
   #makePlaces(ranges: number): void {
     this.#window = undefined;
     this.#view = undefined;
-    this.#high = -1;
+    this.#span = -1;
     this.#windows = new Array<MemoryWindow | undefined>(ranges + 1).fill(undefined);
     this.#views = new Array<DataView | undefined>(ranges + 1).fill(undefined);
-    this.#bounds = new Float64Array(BOUNDS * (ranges + 1));
-    for (let place = 0; place <= ranges; place++) this.#bounds[BOUNDS * place + HIGH] = -1;
+    this.#starts = new Float64Array(ranges + 1);
+    this.#extents = new Int32Array(2 * (ranges + 1)).fill(-1);
     this.#buckets = NO_BUCKETS;
     this.#isSpread = false;
-    this.#isHere = this.#remote === undefined;
+    this.#isOurs = false;
     this.#place = HERE;
     this.#seeks = 0;
   }
@@ -300,19 +320,11 @@ export class Locator<R extends MemoryRange> {
     // Regions mostly begin at multiples of a power of two: so do buckets then.
     this.#scale = 2 ** -Math.floor(Math.log2(span / (BUCKETS_EACH * length)));
     const bucketOf = (gpa: number): number => Math.floor((gpa - this.#first) * this.#scale);
-    this.#buckets = new Uint32Array(bucketOf(this.#first + span - 1) + 1);
+    this.#buckets = new Int32Array(bucketOf(this.#first + span - 1) + 1);
     for (let entry = 0; entry < length; entry++) {
       this.#buckets.fill(entry + 1, bucketOf(ranges.startAt(entry)), bucketOf(ranges.endAt(entry) - 1) + 1);
     }
     this.#isSpread = true;
-    this.#isHere = false;
+    this.#isOurs = this.#remote === undefined;
   }
-}
-
-/** Offset of `size` bytes at `gpa` from `base` on; −1 where they are not in [low, high). */
-function offsetIn(base: number, low: number, high: number, gpa: number, size: number): number {
-  const offset = gpa - base;
-  // An integer from here on, which the DataView need not make one of again.
-  const at = offset | 0;
-  return at === offset && at >= low && at <= high - size ? at : -1;
 }

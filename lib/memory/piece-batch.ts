@@ -1,4 +1,5 @@
 import { callError } from '../calls/failure.ts';
+import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import type { Locator } from './locator.ts';
 import type { MemoryRange } from './lookup.ts';
@@ -26,7 +27,8 @@ let filler: PieceBatch | undefined;
 export class PieceBatch {
   readonly #bytes: Uint8Array;
   readonly #write: boolean;
-  #window: MemoryWindow | undefined;
+  /** Whose memory the pieces are of. */
+  #calls: KvmCalls | undefined;
   #count = 0;
   /** Where the pieces not yet moved begin in the array. */
   #start = 0;
@@ -45,7 +47,8 @@ export class PieceBatch {
   /** Adds the piece of `length` bytes at an offset of a window. */
   add(window: MemoryWindow, at: number, length: number): void {
     this.#fill();
-    this.#window = window;
+    if (window.calls !== this.#calls) this.flush();
+    this.#calls = window.calls;
     hvas[this.#count] = window.hva + at;
     lengths[this.#count] = length;
     lengthOfAll = -1;
@@ -59,16 +62,16 @@ export class PieceBatch {
    */
   moveEqual<R extends MemoryRange>(place: Locator<R>, gpas: Float64Array, length: number): number {
     this.#fill();
-    for (let first = 0; first < gpas.length; first += BATCH) {
-      const wanted = Math.min(BATCH, gpas.length - first);
-      const count = place.hvasAt(gpas, first, wanted, length, hvas);
+    for (let first = 0; first < gpas.length; ) {
+      const count = place.hvasAt(gpas, first, Math.min(BATCH, gpas.length - first), length, hvas);
+      if (count === 0) return first;
       if (lengthOfAll !== length) lengths.fill(length);
       lengthOfAll = length;
-      this.#window = place.window;
+      this.#calls = place.calls;
       this.#count = count;
       this.#end += count * length;
       this.flush();
-      if (count < wanted) return first + count;
+      first += count;
     }
     return gpas.length;
   }
@@ -84,7 +87,7 @@ export class PieceBatch {
     const count = this.#count;
     if (count === 0) return;
     this.#count = 0;
-    const { calls } = this.#window!;
+    const calls = this.#calls!;
     const part = partOf(this.#bytes, this.#start, this.#end);
     const [at, ofPieces] = [partOf(hvas, 0, count), partOf(lengths, 0, count)];
     const moved = this.#write ? calls.scatter(at, ofPieces, part) : calls.gather(at, ofPieces, part);

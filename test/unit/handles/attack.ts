@@ -149,7 +149,7 @@ export async function misnamed<World>(
       const { thrown, error, result } = await outcomeOf(arena, target, world, attempt.args(world));
       const why = thrown
         ? faultOfAttempt(error, attempt, target)
-        : refuses && takes(attempt)
+        : refuses && attempt.isSymbol
           ? 'it is taken'
           : undefined;
       if (why !== undefined) faults.push(`${target.name}, ${attempt.what}: ${why}`);
@@ -354,9 +354,6 @@ function stateOf<World>(arena: Arena<World>, world: World): string | undefined {
 }
 
 const isOfMissing = (error: unknown): boolean => error instanceof Error && error.message.endsWith('Received undefined');
-
-/** Whether what no argument can be is taken for one: by those that take anything for true or false, as a DataView does. */
-const takes = <World>({ isSymbol, wrong }: Attempt<World>): boolean => isSymbol && wrong !== 'littleEndian';
 
 function faultOfAttempt<World>(
   error: unknown,

@@ -307,3 +307,23 @@ it('what is wrong is named: arguments, and the access that failed', () => {
   expect(() => space.gather([0], lengths, new Uint8Array(8))).toThrow(/"lengths\[0\]" .*a number/);
   space.close();
 });
+
+it('a byte order is true or false', () => {
+  using kvm = Kvm.open({ backend: 'emulated', arch: 's390x' });
+  using space = kvm.createAddressSpace();
+  space.addRam(0, kvm.mapAnonymous(UNIT));
+  space.writeU16(8, 0x0102);
+  expect([space.readU16(8), space.readU16(8, undefined), space.readU16(8, true), space.readU16(8, false)]).toEqual([
+    0x0102, 0x0102, 0x0201, 0x0102,
+  ]);
+  for (const wrong of ['little', 1, 0, null]) {
+    const said = expect.objectContaining({
+      code: 'ERR_INVALID_ARG_TYPE',
+      message: expect.stringContaining('"littleEndian" argument must be true or false'),
+    });
+    expect(() => space.readU16(8, wrong as never)).toThrow(said);
+    expect(() => space.readU16(UNIT - 1, wrong as never)).toThrow();
+    expect(() => space.writeU16(8, 7, wrong as never)).toThrow(said);
+  }
+  expect(space.readU16(8)).toBe(0x0102);
+});

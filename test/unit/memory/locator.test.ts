@@ -64,6 +64,20 @@ describe('where an access was', () => {
     expect([...memory.slice(start(0) + 8, 4)]).toEqual([7, 0, 0, 0]);
   });
 
+  it('is what pieces have that come before one without memory, also when that one is what gives regions their places', () => {
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    for (let seeks = 0; seeks < 8; seeks++) {
+      const { memory, start } = counting(kvm, 4);
+      memory.writeU32(start(3), 0x0403_0201);
+      for (let i = 0; i < seeks; i++) memory.readU8(start(i % 4));
+      const into = new Uint8Array(12);
+      expect(() => memory.gather(Float64Array.of(start(3), start(3) + 2, start(0) + UNIT), 4, into)).toThrow(
+        expect.objectContaining({ code: 'EFAULT', gpa: start(0) + UNIT }),
+      );
+      expect([...into.subarray(0, 6)]).toEqual([1, 2, 3, 4, 3, 4]);
+    }
+  });
+
   it('ends where the region does, whose mapping goes on', () => {
     using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
     const ranges = new RangeTable<Part>();
@@ -71,8 +85,9 @@ describe('where an access was', () => {
     ranges.insert({ ...part(UNIT, UNIT / 2, mapping), offset: UNIT / 4 });
     const memory = new GuestMemory({ ranges, describe: () => 'nothing here' }, { littleEndian: true, pageSize: 4096 });
     for (let round = 0; round < 2; round++) {
-      memory.writeU8(UNIT + UNIT / 2 - 1, 7);
-      memory.writeU8(UNIT, 8);
+      memory.writeU8(UNIT + UNIT / 2 - 1, 6 + round);
+      memory.writeU8(UNIT, 7 + round);
+      expect([memory.readU8(UNIT + UNIT / 2 - 1), memory.readU8(UNIT)]).toEqual([6 + round, 7 + round]);
       for (const gpa of [UNIT - 1, UNIT + UNIT / 2])
         expect(() => memory.readU8(gpa)).toThrow(expect.objectContaining({ code: 'EFAULT' }));
       expect(() => memory.readU16(UNIT + UNIT / 2 - 1)).toThrow(expect.objectContaining({ code: 'EFAULT' }));
@@ -149,6 +164,42 @@ describe('where an access was', () => {
       write();
       generation[0]!++;
       expect(memory.readU8(8)).not.toBe(9);
+    }
+  });
+
+  it('is the right part of each mapping, of regions that show the middle of one each', () => {
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    const ranges = new RangeTable<Part>();
+    const mappings = [1, 2, 3].map((i) => {
+      const mapping = kvm.mapAnonymous(16 * UNIT);
+      ranges.insert({ ...part(32 * UNIT * i, 8 * UNIT, mapping), offset: 4 * UNIT });
+      return mapping;
+    });
+    const memory = new GuestMemory({ ranges, describe: () => 'nothing here' }, { littleEndian: true, pageSize: 4096 });
+    for (let round = 1; round < 5; round++) {
+      for (const [i, mapping] of mappings.entries()) {
+        for (const at of [0, 5 * UNIT, 8 * UNIT - 4]) {
+          const value = 0x0101_0101 * (16 * i + round);
+          memory.writeU32(32 * UNIT * (i + 1) + at, value);
+          expect(memory.readU32(32 * UNIT * (i + 1) + at)).toBe(value);
+          expect([...mapping.view(0)!.subarray(4 * UNIT + at, 4 * UNIT + at + 4)]).toEqual(
+            new Array(4).fill(16 * i + round),
+          );
+        }
+      }
+    }
+  });
+
+  it('is not needed for nothing, anywhere', () => {
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    for (const touched of [0, 3]) {
+      const { memory, start } = counting(kvm, 4);
+      // Enough for regions to have places, of which only one was accessed.
+      for (let i = 0; i < 4 * touched; i++) memory.readU8(start(i % 2));
+      for (const gpa of [0, start(0), start(1), start(2), start(3), 100 * UNIT]) {
+        expect(memory.read(gpa, new Uint8Array(0))).toBe(0);
+        expect(memory.write(gpa, new Uint8Array(0))).toBe(0);
+      }
     }
   });
 

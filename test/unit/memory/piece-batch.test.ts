@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { Kvm } from '../../../lib/index.ts';
+import { AddressSpace, Kvm, Mapping } from '../../../lib/index.ts';
 import { EmulatedKernel, ERRNO } from '../../../lib/raw.ts';
 
 const UNIT = 0x10_0000;
@@ -20,6 +20,22 @@ it('pieces are each where their address says, in windows of two regions by turns
     Array.from({ length: count }, (_, i) => i + 1),
   );
   space.close();
+});
+
+it('pieces in memory of several kernels are moved by each of them', () => {
+  const kernels = [new EmulatedKernel({ arch: 'x86_64' }), new EmulatedKernel({ arch: 'x86_64' })];
+  using space = new AddressSpace({ littleEndian: true, pageSize: 4096 });
+  for (const [i, kernel] of [...kernels, ...kernels].entries()) space.addRam(i * UNIT, Mapping.anonymous(kernel, UNIT));
+  // Of the same kernel, of others by turns, and back.
+  const gpas = [0, 2 * UNIT, 8, UNIT, 3 * UNIT, 16, UNIT + 8, 24];
+  for (const list of [gpas, Float64Array.from(gpas)]) {
+    const from = Uint8Array.from({ length: 4 * gpas.length }, (_, i) => i + list.length * (list === gpas ? 1 : 3));
+    space.scatter(list, 4, from);
+    for (const [i, gpa] of gpas.entries()) expect(space.read(gpa, 4)).toEqual(from.slice(4 * i, 4 * i + 4));
+    const into = new Uint8Array(from.length);
+    space.gather(list, 4, into);
+    expect(into).toEqual(from);
+  }
 });
 
 it('pieces go together, and what the kernel does not move of them is an error', () => {
@@ -91,6 +107,8 @@ it('pieces of one length, of several and of one again are each as long as they s
   expect(gathered(2)).toEqual(twos);
   expect(gathered([3, 1, 1])).toEqual([0, 1, 2, 16, 32]);
   expect(gathered(2)).toEqual(twos);
+  expect(gathered(1)).toEqual([0, 16, 32]);
+  expect(gathered([3, 1, 1])).toEqual([0, 1, 2, 16, 32]);
   expect(gathered(1)).toEqual([0, 16, 32]);
   expect(gathered(2)).toEqual(twos);
 });
