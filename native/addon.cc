@@ -1,6 +1,6 @@
 // The addon's exports: one implementation of KvmCalls (lib/calls/kvm-calls.ts), whose docstrings are the contract, and
-// those of HtabLoops (lib/arch/ppc64/model/htab-loops.ts), BitmapLoops (lib/memory/bitmap-loops.ts) and AddressLoops
-// (lib/memory/address-loops.ts).
+// those of HtabLoops (lib/arch/ppc64/model/htab-loops.ts), BitmapLoops (lib/memory/bitmap-loops.ts), AddressLoops
+// (lib/memory/address-loops.ts) and KeyLoops (lib/arch/s390x/emulated/key-loops.ts).
 #include <napi.h>
 #include <sys/utsname.h>
 
@@ -32,6 +32,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   ExportHtab(calls);
   ExportBitmaps(calls);
   ExportAddresses(calls);
+  ExportStorageKeys(calls);
   ExportSharing(calls);
   ExportUserfaultfd(calls);
   ExportArchitecture(calls);

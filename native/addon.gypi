@@ -11,6 +11,7 @@
     'guarded_memory.cc',
     'htab.cc',
     'interrupt.cc',
+    'keys.cc',
     'mapping.cc',
     'mapping_table.cc',
     'memslot.cc',

@@ -155,6 +155,7 @@ class Exports {
   napi_value object_;
 };
 
+void ExportStorageKeys(Exports exports);
 void ExportSystem(Exports exports);
 void ExportMemslot(Exports exports);
 void ExportMapping(Exports exports);

@@ -2,25 +2,32 @@ import { closeSync, existsSync, openSync, readSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
 import type { HtabLoops } from '../arch/ppc64/model/htab-loops.ts';
+import { type KeyLoops, useKeyLoops } from '../arch/s390x/emulated/key-loops.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { type AddressLoops, useAddressLoops } from '../memory/address-loops.ts';
 import { type BitmapLoops, plainBitmapLoops } from '../memory/bitmap-loops.ts';
 import { archOfNode } from '../uapi/arch.ts';
 import { packageRoot, thisFile } from './package-root.ts';
 
+/** What of the addon needs no kernel. */
+interface AddonLoops {
+  /** The loops over HTAB streams in C++, for the `loops` of kvm-bridge/ppc64. */
+  readonly htab: HtabLoops;
+  /** The loops over bitmaps in C++. */
+  readonly bitmaps: BitmapLoops;
+  /** The loop over addresses in C++, which memory uses by itself. */
+  readonly addresses: AddressLoops;
+  /** The loop over storage keys in C++, which the emulated kernel uses by itself. */
+  readonly storageKeys: KeyLoops;
+}
+
 /** The addon, or why there is none. */
 export type NativeLoad =
-  | {
+  | (AddonLoops & {
       readonly calls: KvmCalls;
-      /** The loops over HTAB streams in C++, for the `loops` of kvm-bridge/ppc64. */
-      readonly htab: HtabLoops;
-      /** The loops over bitmaps in C++. */
-      readonly bitmaps: BitmapLoops;
-      /** The loop over addresses in C++, which memory uses by itself. */
-      readonly addresses: AddressLoops;
       /** The file that was loaded. */
       readonly path: string;
-    }
+    })
   | {
       /** Whole sentences: what is wrong, and what mends it. */
       readonly reason: string;
@@ -30,8 +37,7 @@ export type NativeLoad =
       readonly error: Error;
     };
 
-/** What the addon exports: the calls, and what needs no kernel. */
-type Addon = KvmCalls & { readonly htab: HtabLoops; readonly bitmaps: BitmapLoops; readonly addresses: AddressLoops };
+type Addon = KvmCalls & AddonLoops;
 
 /** The `bindings` package, of which only the search for the path is used. */
 type FindAddon = (options: {
@@ -98,9 +104,10 @@ function quick(addon: Addon): KvmCalls {
 function loadFrom(path: string): NativeLoad {
   try {
     const addon = createRequire(path)(path) as Addon;
-    const { htab, bitmaps, addresses } = addon;
+    const { htab, bitmaps, addresses, storageKeys } = addon;
     useAddressLoops(addresses);
-    return { calls: quick(addon), htab, bitmaps, addresses, path };
+    useKeyLoops(storageKeys);
+    return { calls: quick(addon), htab, bitmaps, addresses, storageKeys, path };
   } catch (thrown) {
     const error = asError(thrown);
     const what = `The addon ${path} is there, but Node ${process.version} cannot load it: ${error.message}.`;

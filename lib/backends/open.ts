@@ -81,6 +81,8 @@ export function openCalls(options: OpenOptions = {}): OpenedCalls {
   const chosen = choose(options);
   if (options.backend === undefined && options.arch === undefined) warnOfFallback(chosen);
   const htabLoops = chosen.calls.arch === 'ppc64' ? addonHtabLoops() : undefined;
+  // Its loop over storage keys is for whichever kernel it is.
+  if (chosen.calls.arch === 's390x') loadNative();
   const calls =
     record === undefined ? chosen.calls : recorded(chosen.calls, record, { ...emulationOf(chosen.calls, options) });
   return {

@@ -45,8 +45,3 @@ export function indexOfBits(bytes: Uint8Array, start: number, end: number, bits:
   while (i < end && (bytes[i]! & bits) === 0) i++;
   return i;
 }
-
-/** 0x01 in each byte that isn't 0, 0 in the others. */
-export function nonZeroBytes(word: number): number {
-  return ((((word & 0x7f7f_7f7f) + 0x7f7f_7f7f) | word) >>> 7) & 0x0101_0101;
-}

@@ -2878,22 +2878,22 @@ export const SAME_PROGRAM = [
     why: 'zeros are made where there were none, which are the same in more memory',
   },
   {
-    file: 'lib/arch/s390x/emulated/page-states.ts',
+    file: 'lib/arch/s390x/emulated/key-loops.ts',
+    code: 'i < keyWords.length',
+    as: 'i <= keyWords.length',
+    why: 'outside of an array nothing is stored',
+  },
+  {
+    file: 'lib/arch/s390x/emulated/key-loops.ts',
     code: 'i < first',
     as: 'i <= first',
     why: 'what was noted is noted again, and outside of an array nothing is stored',
   },
   {
-    file: 'lib/arch/s390x/emulated/page-states.ts',
+    file: 'lib/arch/s390x/emulated/key-loops.ts',
     code: 'i < length',
     as: 'i <= length',
     why: 'outside of an array nothing is stored',
-  },
-  {
-    file: 'lib/arch/s390x/emulated/page-states.ts',
-    code: 'others !== 0',
-    as: 'true',
-    why: 'the quick way for a word of keys that are as they were: it becomes what it is',
   },
   {
     file: 'lib/arch/s390x/emulated/page-states.ts',

@@ -11,6 +11,7 @@ const loops = {
   htab: { apply: () => 0, encode: () => -1 },
   bitmaps: { list: () => 0, listRuns: () => 0 },
   addresses: { place: () => 0 },
+  storageKeys: { note: () => 0 },
 };
 const DEVICE: FileFacts = { isCharacterDevice: true, mode: 0o660, gid: 106 };
 

@@ -1,7 +1,8 @@
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
 import { SEGMENT_PAGES } from '../model/dat-entries.ts';
 import { KEY_CHANGE, KEY_REFERENCE } from '../model/storage-key.ts';
-import { KEY_BITS, PageStates, USER_CHANGED } from './page-states.ts';
+import { KEY_BITS, USER_CHANGED } from './key-loops.ts';
+import { PageStates } from './page-states.ts';
 
 /**
  * Storage keys and CMMA values of a VM from 7.0 on: they are in page tables of its own, and so belong to the guest frame. A page

@@ -1,15 +1,13 @@
 /** What KVM keeps beside each page: storage key and CMMA state. */
 
 import { copyBytes } from '../../../base/copy-bytes.ts';
-import { keepBits, nonZeroBytes, wordRange } from '../../../base/wide-bytes.ts';
+import { keepBits } from '../../../base/wide-bytes.ts';
 import type { EmulatedHostMemory, MemoryObserver } from '../../../emulated/host-memory.ts';
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
 import { SEGMENT_SIZE } from '../model/dat-entries.ts';
 import { KEY_CHANGE, KEY_REFERENCE } from '../model/storage-key.ts';
+import { KEY_BITS, noted, noteKeys, USER_CHANGED } from './key-loops.ts';
 
-/** Beside the key that was set last: the page was changed since the dirty log was last brought up to date. Keys don't use the bit. */
-export const USER_CHANGED = 1;
-export const KEY_BITS = 0xfe;
 /** Beside a CMMA value, as in the page tables (`_PGSTE_GPS_ZERO`): the page was given up. */
 const DISCARDED = 0x80;
 
@@ -85,31 +83,6 @@ class SparseBytes {
     }
   }
 }
-
-/** Each byte of a word without {@link USER_CHANGED}. */
-const KEYS_OF_WORD = 0xfefe_fefe | 0;
-
-/**
- * Notes the keys that a run of pages was given as those that were set last. A page whose key was another one is changed.
- * @param keys of the same place in a chunk as `last`: words of both begin at the same pages
- */
-function noteKeys(last: Uint8Array, keys: Uint8Array): void {
-  const { length } = keys;
-  const { first, end, words: keyWords } = wordRange(keys, 0, length);
-  const { words: lastWords } = wordRange(last, 0, length);
-  const count = Math.min(keyWords.length, lastWords.length);
-  for (let i = 0; i < count; i++) {
-    const key = keyWords[i]!;
-    const before = lastWords[i]!;
-    const others = (key ^ before) & KEYS_OF_WORD;
-    if (others !== 0) lastWords[i] = key | nonZeroBytes(others) | (before & ~KEYS_OF_WORD);
-  }
-  for (let i = 0; i < first; i++) last[i] = noted(last[i]!, keys[i]!);
-  for (let i = end; i < length; i++) last[i] = noted(last[i]!, keys[i]!);
-}
-
-/** A byte of {@link PageStates.lastSet} after a key was set. */
-const noted = (before: number, key: number): number => ((before & KEY_BITS) === key ? before : key | USER_CHANGED);
 
 /**
  * Storage keys and CMMA values of the pages of a process. Up to 6.19 they are in its own page tables, and so belong to the

@@ -90,7 +90,7 @@ const garbage = [
   ...[kvm, vm, vcpu, memfd, event, ...ends, ram, BigInt(ram), ram + 1, 1, 2, 0x22, 4096, 8],
 ];
 
-const loops = [calls.htab, calls.bitmaps, calls.addresses];
+const loops = [calls.htab, calls.bitmaps, calls.addresses, calls.storageKeys];
 const functions = [calls, calls.x86_64, calls.s390x, calls.ppc64, calls.sharing, ...loops]
   .filter((group) => group !== undefined)
   .flatMap((group) => Object.entries(group))
