@@ -11,6 +11,23 @@ const MODULES = {
   'vhost-user/index': 'lib/vhost-user/index.ts',
 };
 
+/** What else is started or loaded by its file. */
+const PROGRAMS = {
+  'cli/main': 'lib/cli/main.ts',
+  'cli/script-hooks': 'lib/cli/run/script-hooks.ts',
+  'lab/agent': 'lib/lab/guest/agent.ts',
+  'lab/vitest': 'lib/lab/guest/vitest/api.ts',
+  'lab/run-vitest': 'lib/lab/guest/vitest/run.ts',
+};
+
+/** What `npm run bench` runs: the benchmarks, and what they start in another thread or process. */
+const BENCHMARKS = {
+  main: 'test/bench/main.ts',
+  'exits-worker': 'test/bench/exits-worker.ts',
+  'doorbell-peer': 'test/bench/doorbell-peer.ts',
+  'slot-bytes': 'test/bench/slot-bytes.ts',
+};
+
 /** Their names by their files. */
 const ENTRIES = new Map(
   Object.entries(MODULES).map(([name, path]) => [join(import.meta.dirname, path), name.replace('/index', '')]),
@@ -40,7 +57,8 @@ const withoutComments: Plugin = {
 
 /**
  * The published modules: few files, since Node takes a millisecond to find and link each. `--mode cjs` makes the same for
- * `require`, without the command line. build.mjs adds the types.
+ * `require`, without the command line. build.mjs adds the types. `--mode bench` makes the benchmarks in out/bench, so that what is measured is
+ * put together as what is published: an import from another file is looked up in every turn of a loop.
  */
 export default defineConfig(({ mode }) => ({
   plugins: [withoutComments],
@@ -48,24 +66,14 @@ export default defineConfig(({ mode }) => ({
   build: {
     ssr: true,
     target: 'es2023',
-    outDir: mode === 'cjs' ? 'dist/cjs' : 'dist',
+    outDir: { cjs: 'dist/cjs', bench: 'out/bench' }[mode] ?? 'dist',
     emptyOutDir: true,
     minify: false,
     sourcemap: true,
     rollupOptions: {
       // What modules share goes into chunks, and not into the names that users see.
       preserveEntrySignatures: 'strict',
-      input:
-        mode === 'cjs'
-          ? MODULES
-          : {
-              ...MODULES,
-              'cli/main': 'lib/cli/main.ts',
-              'cli/script-hooks': 'lib/cli/run/script-hooks.ts',
-              'lab/agent': 'lib/lab/guest/agent.ts',
-              'lab/vitest': 'lib/lab/guest/vitest/api.ts',
-              'lab/run-vitest': 'lib/lab/guest/vitest/run.ts',
-            },
+      input: { cjs: MODULES, bench: BENCHMARKS }[mode] ?? { ...MODULES, ...PROGRAMS },
       output: {
         format: mode === 'cjs' ? 'cjs' : 'es',
         entryFileNames: '[name].js',
@@ -75,6 +83,7 @@ export default defineConfig(({ mode }) => ({
         // Without this the command line, whose commands are loaded when they are used, would cut the library in smaller pieces.
         manualChunks: (id, { getModuleInfo }) => {
           if (getModuleInfo(id)?.isEntry !== false) return undefined;
+          if (mode === 'bench') return id.includes('/test/') ? undefined : 'kvm-bridge';
           const users = usersOf(id, getModuleInfo);
           return users.length === 0 ? undefined : users.join('-');
         },

@@ -52,7 +52,7 @@ const PROTOTYPES = {
 
 type CName = keyof typeof PROTOTYPES;
 
-/** The package's own folder: this file may lie in test/bench or in out/test/bench. */
+/** The package's own folder: this file may lie in test/bench or in out/bench. */
 export function packageFolder(): string {
   let folder = dirname(fileURLToPath(import.meta.url));
   while (!existsSync(join(folder, 'package.json'))) folder = dirname(folder);

@@ -189,8 +189,9 @@ export class GuestStorage implements AbsoluteMemory {
     store: boolean,
   ): void {
     this.#copy(run, placeIn(run, pfn) + offset, data, at, length, store);
-    const end = pfn + (offset + length) / PAGE;
-    for (let gfn = pfn; gfn < end; gfn++) this.#accessedIn(run, gfn, store);
+    // Of each frame there is something to note where loads are, too.
+    const frames = store || this.states.notesLoads ? (offset + length) / PAGE : 1;
+    for (let gfn = pfn; gfn < pfn + frames; gfn++) this.#accessedIn(run, gfn, store);
   }
 
   #copy(run: FrameRun, place: number, data: Uint8Array, at: number, length: number, store: boolean): void {
