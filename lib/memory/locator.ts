@@ -159,10 +159,9 @@ export class Locator<R extends MemoryRange> {
     const { window } = this;
     if (window === undefined) return 0;
     const place = this.#place;
-    const isHere = place === HERE && this.#remote === undefined;
-    const start = isHere ? this.#start : this.#starts[place]!;
-    const span = isHere ? this.#span : this.#extents[2 * place + SPAN]!;
-    const shift = isHere ? this.#shift : this.#extents[2 * place + SHIFT]!;
+    const start = this.#starts[place]!;
+    const span = this.#extents[2 * place + SPAN]!;
+    const shift = this.#extents[2 * place + SHIFT]!;
     return placeAddresses(gpas, from, into, at, count, start, start + span - size, window.hva + shift);
   }
 
