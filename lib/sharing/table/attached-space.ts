@@ -4,6 +4,7 @@ import { callBack } from '../../base/callback.ts';
 import { hexRange, KvmError } from '../../base/errors.ts';
 import { RangeTable } from '../../base/range-table.ts';
 import { counted } from '../../base/text.ts';
+import { weakInterval } from '../../base/weak-interval.ts';
 import { callError } from '../../calls/failure.ts';
 import { type KvmCalls, type SharingCalls, VIEW_WINDOW } from '../../calls/kvm-calls.ts';
 import type { CallName } from '../../calls/signatures.ts';
@@ -126,6 +127,9 @@ export class AttachedSpace<B extends Binding> implements BoundSpace {
   #told = -1n;
   #ended = false;
 
+  // Not made in the constructor, whose `this` it would keep.
+  static readonly #lookAgain = (space: AttachedSpace<Binding>): void => space.#look();
+
   /**
    * @param table the table's descriptor, which is closed; so are the others, when the binding is released
    * @param descriptors of the memory, in any order
@@ -169,7 +173,7 @@ export class AttachedSpace<B extends Binding> implements BoundSpace {
       this.#table.close();
       throw error;
     }
-    this.#timer = setInterval(() => this.#look(), LOOK_MS).unref();
+    this.#timer = weakInterval(this, LOOK_MS, AttachedSpace.#lookAgain);
     if (connection !== undefined) void this.#receive(connection);
   }
 

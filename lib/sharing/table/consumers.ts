@@ -1,4 +1,5 @@
 import { KvmError } from '../../base/errors.ts';
+import { weakInterval } from '../../base/weak-interval.ts';
 import type { Mapping } from '../../memory/mapping.ts';
 import type { RegionSet } from '../../memory/region-set.ts';
 import type { SpaceChange } from '../../memory/space-user.ts';
@@ -58,7 +59,7 @@ export class Consumers {
     this.#table = table;
     this.#patienceMs = patienceMs;
     this.#onConsumer = onConsumer;
-    this.#timer = setInterval(() => this.look(), LOOK_MS).unref();
+    this.#timer = weakInterval(this, LOOK_MS, (consumers) => consumers.look());
   }
 
   /** Those that are there now. */

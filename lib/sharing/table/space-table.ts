@@ -41,6 +41,11 @@ export interface TableOptions {
 
 const MOST_END = 2 ** 44;
 
+/** With the lock goes the owner, for those who use a space that nobody here has any more. */
+const dropped = new FinalizationRegistry<{ readonly calls: KvmCalls; readonly fd: number }>(({ calls, fd }) =>
+  calls.close(fd),
+);
+
 /** The inodes of memfds, by which a consumer knows which is which. */
 const inodes = new WeakMap<Mapping, bigint>();
 
@@ -105,6 +110,7 @@ export class SpaceTable implements SpaceUser {
     this.#lockFd = sharing.reopen(fd);
     try {
       this.#check('reopen', this.#lockFd);
+      dropped.register(this, { calls, fd: this.#lockFd }, this);
       this.#check('lockRange', sharing.lockRange(this.#lockFd, OWNER_LOCK.START, OWNER_LOCK.LENGTH));
       this.#check('addSeals', sharing.addSeals(fd, SEAL.GROW | SEAL.SEAL));
       for (const region of space.memoryRegions) this.add(region);
@@ -224,6 +230,7 @@ export class SpaceTable implements SpaceUser {
   }
 
   #closeFiles(): void {
+    dropped.unregister(this);
     this.calls.close(this.#lockFd);
     this.memory.close();
   }
