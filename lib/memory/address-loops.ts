@@ -55,19 +55,10 @@ export function useAddressLoops(loops: AddressLoops | undefined): void {
 const FEW = 64;
 
 /** As {@link AddressLoops.place}, by the addon where it is there and many follow each other in the range. */
-export function placeAddresses(
-  gpas: Float64Array,
-  from: number,
-  into: Float64Array,
-  at: number,
-  count: number,
-  low: number,
-  high: number,
-  hva: number,
-): number {
+export const placeAddresses: AddressLoops['place'] = (gpas, from, into, at, count, low, high, hva) => {
   const loops = count < 2 * FEW ? undefined : addonLoops;
   const few = loops === undefined ? count : FEW;
   const placed = plainAddressLoops.place(gpas, from, into, at, few, low, high, hva);
   if (loops === undefined || placed < few) return placed;
   return few + loops.place(gpas, from + few, into, at + few, count - few, low, high, hva);
-}
+};

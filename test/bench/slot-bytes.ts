@@ -1,3 +1,4 @@
+import type { KvmCalls } from '../../lib/calls/kvm-calls.ts';
 import { Mapping } from '../../lib/memory/mapping.ts';
 import { Memslots } from '../../lib/memory/memslots.ts';
 import { SpaceSlots } from '../../lib/memory/space-slots.ts';
@@ -8,7 +9,7 @@ import { nativeCalls } from './benchmark.ts';
 // kernel has is not in it: it says yes to all.
 
 const count = Number(process.argv[2]);
-const calls = Object.assign(Object.create(nativeCalls()), { setUserMemoryRegion: () => 0 });
+const calls: KvmCalls = { ...nativeCalls(), setUserMemoryRegion: () => 0 };
 const ram = Mapping.anonymous(calls, 4096);
 
 function used(): number {

@@ -13,7 +13,8 @@ import { DirtyBitmap } from '../../lib/memory/dirty-bitmap.ts';
 import { advance, exactGpa, joinGpa, splitGpa } from '../../lib/memory/gpa.ts';
 import { putValue, takeValue } from '../../lib/memory/mmio-bus.ts';
 import { PageSet } from '../../lib/memory/page-set.ts';
-import { EmulatedKernel, loadNative } from '../../lib/raw.ts';
+import { EmulatedKernel } from '../../lib/raw.ts';
+import { loopsOfBoth } from '../unit/addon-loops.ts';
 
 const PAGE = 4096;
 const u64 = fc.bigInt({ min: 0n, max: (1n << 64n) - 1n });
@@ -140,11 +141,7 @@ describe('dirty bitmaps', () => {
     }
     return runs;
   };
-  const native = loadNative();
-  const LOOPS: readonly (readonly [string, BitmapLoops])[] = [
-    ['in TypeScript', plainBitmapLoops],
-    ...('bitmaps' in native ? [['of the addon', native.bitmaps] as const] : []),
-  ];
+  const LOOPS = loopsOfBoth<BitmapLoops>(plainBitmapLoops, ({ bitmaps }) => bitmaps);
 
   describe.each(LOOPS)('loops %s', (_name, loops) => {
     it('scan bit by bit and run by run as a plain loop does', () => {

@@ -6,10 +6,8 @@ import {
   plainAddressLoops,
   useAddressLoops,
 } from '../../../lib/memory/address-loops.ts';
-import { loadNative } from '../../../lib/raw.ts';
+import { loopsOfBoth, ofAddon } from '../addon-loops.ts';
 
-const native = loadNative();
-const ofAddon = 'addresses' in native ? native.addresses : undefined;
 const TOP = 2 ** 53 - 1;
 
 /** What is placed, by the definition. */
@@ -29,12 +27,11 @@ const counted: AddressLoops = {
   },
 };
 beforeAll(() => useAddressLoops(counted));
-afterAll(() => useAddressLoops(ofAddon));
+afterAll(() => useAddressLoops(ofAddon(({ addresses }) => addresses)));
 
-describe.each<[string, AddressLoops]>([
-  ['in TypeScript', plainAddressLoops],
-  ...(ofAddon === undefined ? [] : [['of the addon', ofAddon] satisfies [string, AddressLoops]]),
-  ['of both', { place: placeAddresses }],
+describe.each([
+  ...loopsOfBoth<AddressLoops>(plainAddressLoops, ({ addresses }) => addresses),
+  ['of both', { place: placeAddresses }] as const,
 ])('the loop %s', (_name, loops) => {
   const place = (gpas: readonly number[], low: number, high: number, hva: number, from = 0, at = 0): number[] => {
     const into = new Float64Array(at + gpas.length + 1).fill(-7);
@@ -84,23 +81,6 @@ describe.each<[string, AddressLoops]>([
   it('places nothing where a window is too small', () => {
     expect(place(new Array<number>(200).fill(5), 5, 4, 0)).toEqual([]);
   });
-});
-
-it('the addon refuses what makes no sense', (test) => {
-  if (ofAddon === undefined) return test.skip('there is no addon');
-  const [gpas, into] = [new Float64Array(4), new Float64Array(4)];
-  expect(ofAddon.place(gpas, 0, into, 0, 4, 0, 0, 0)).toBe(4);
-  for (const [from, at, count, low, high, hva] of [
-    [0, 0, 5, 0, 0, 0],
-    [1, 0, 4, 0, 0, 0],
-    [5, 0, 0, 0, 0, 0],
-    [0, 1, 4, 0, 0, 0],
-    [0, 5, 0, 0, 0, 0],
-    [0, 0, TOP, 0, 0, 0],
-    [0, 0, 4, 0, 1, TOP],
-  ] as const) {
-    expect(ofAddon.place(gpas, from, into, at, count, low, high, hva)).toBe(-22);
-  }
 });
 
 it('the addon is asked for many that follow each other, and for all that are left', () => {

@@ -7,11 +7,9 @@ import {
   plainKeyLoops,
   useKeyLoops,
 } from '../../../../../lib/arch/s390x/emulated/key-loops.ts';
-import { loadNative } from '../../../../../lib/raw.ts';
+import { loopsOfBoth, ofAddon } from '../../../addon-loops.ts';
 
-const native = loadNative();
-const ofAddon = 'storageKeys' in native ? native.storageKeys : undefined;
-afterAll(() => useKeyLoops(ofAddon));
+afterAll(() => useKeyLoops(ofAddon(({ storageKeys }) => storageKeys)));
 
 it('a page is changed by another key than the one before, and stays so', () => {
   expect([noted(0x30, 0x30), noted(0x31, 0x30), noted(0x30, 0x32), noted(0x31, 0x32), noted(0, 0x80)]).toEqual([
@@ -19,10 +17,7 @@ it('a page is changed by another key than the one before, and stays so', () => {
   ]);
 });
 
-describe.each<[string, KeyLoops]>([
-  ['in TypeScript', plainKeyLoops],
-  ...(ofAddon === undefined ? [] : [['of the addon', ofAddon] satisfies [string, KeyLoops]]),
-])('the loop %s', (_name, loops) => {
+describe.each(loopsOfBoth<KeyLoops>(plainKeyLoops, ({ storageKeys }) => storageKeys))('the loop %s', (_name, loops) => {
   it('notes as one by one does, at any place in memory, and nothing beside it', () => {
     const bytes = fc.uint8Array({ minLength: 0, maxLength: 80 });
     fc.assert(
@@ -54,12 +49,6 @@ describe.each<[string, KeyLoops]>([
       }
     }
   });
-});
-
-it('the addon refuses arrays of two lengths', (test) => {
-  if (ofAddon === undefined) return test.skip('there is no addon');
-  expect(ofAddon.note(new Uint8Array(8), new Uint8Array(9))).toBe(-22);
-  expect(ofAddon.note(new Uint8Array(9), new Uint8Array(8))).toBe(-22);
 });
 
 it('the addon is asked for many', () => {
