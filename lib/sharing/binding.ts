@@ -39,6 +39,7 @@ export class Binding extends GuestMemory<BoundRange> implements VmapOwner {
   readonly name: string;
   readonly #space: BoundSpace;
   readonly #state: { released: boolean };
+  #releasing = false;
   readonly #vmaps = new Set<Vmap>();
 
   /** Made by `space.bind()` and `AddressSpace.attach()`. */
@@ -90,8 +91,8 @@ export class Binding extends GuestMemory<BoundRange> implements VmapOwner {
     const { write = false, onRevoke } = checkObject(options, 'options');
     checkBoolean(write, 'options.write');
     if (onRevoke !== undefined) checkFunction(onRevoke, 'options.onRevoke');
-    // A getter may have released it.
-    this.#assertBound('vmap');
+    // A getter may have released it, and who hears of a view's revocation may want another when it is released.
+    if (this.#releasing) throw releasedError('vmap', this.name);
     if (write) this.written.viewOpened();
     const vmap = new Vmap(this, gpa, length, write, onRevoke);
     this.#vmaps.add(vmap);
@@ -105,7 +106,8 @@ export class Binding extends GuestMemory<BoundRange> implements VmapOwner {
 
   /** Gives the address space back; views that are left are revoked. Does nothing the second time. */
   release(): void {
-    if (this.#state.released) return;
+    if (this.#releasing) return;
+    this.#releasing = true;
     for (const vmap of this.vmaps) vmap.revokeAll('released');
     this.#state.released = true;
     this.dropViews();

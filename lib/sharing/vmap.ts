@@ -177,7 +177,18 @@ export class Vmap implements ViewHolder {
     return `Vmap ${hexRange(this.gpa, this.length)}, ${this.#pieces.length} pieces${this.writable ? ', for writing' : ''}${state}`;
   }
 
+  /** Maps all pieces as one generation has them: a region that goes meanwhile is one that nobody would revoke. */
   #map(): void {
+    for (;;) {
+      const { generation } = this.#owner;
+      this.#mapPieces();
+      if (this.#owner.generation === generation) return;
+      this.#unmap();
+      this.#pieces.length = 0;
+    }
+  }
+
+  #mapPieces(): void {
     const at = splitGpa(this.gpa);
     for (let left = this.length; left > 0; ) {
       const gpa = joinGpa(at);
@@ -218,14 +229,21 @@ export class Vmap implements ViewHolder {
   }
 
   #revoke(region: BoundRange | undefined, reason: Revocation['reason']): void {
+    // Where marking found out that its region has gone it was revoked for that.
+    if (this.#ended) return;
     this.#revocation = { reason, generation: this.#owner.generation, region: String(region ?? '') };
     this.#end();
     callBack(this.#onRevoke, this.#revocation);
   }
 
   #end(): void {
+    if (this.#ended) return;
     this.#ended = true;
     this.#owner.forget(this);
+    this.#unmap();
+  }
+
+  #unmap(): void {
     for (const { mapping, bytes } of this.#pieces) {
       mapping.takeArray(bytes);
       mapping.unpin(this);

@@ -34,6 +34,17 @@ const KILLS: readonly (readonly Operation[])[] = [
     { op: 'pass' },
     { op: 'end', who: 'worker', how: 'killWhileWriting', ...where },
   ],
+  // Its first view has gone with the region, and is released before it has heard of that.
+  [
+    add,
+    { op: 'add', memory: 1, place: 0 },
+    { op: 'otherView', does: 'view', ...where },
+    { op: 'remove', memory: 0 },
+    { op: 'otherView', does: 'view', ...where, memory: 1 },
+    { op: 'pass' },
+    { op: 'otherView', does: 'store', ...where, memory: 1 },
+    { op: 'end', who: 'worker', how: 'kill', ...where, memory: 1 },
+  ],
 ];
 
 it('whatever happens to a shared address space, the target of a migration is the source, no view shows other memory, and nothing leaks', async (test) => {

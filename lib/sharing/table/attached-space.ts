@@ -193,7 +193,7 @@ export class AttachedSpace<B extends Binding> implements BoundSpace {
       this.#before = undefined;
     }
     // It is looked at again when memory comes, and that is before the table tells of it.
-    if (this.#told === this.#generation) return;
+    if (this.#told === this.#generation || this.binding.released) return;
     this.#told = this.#generation;
     callBack(this.#options.onChange, this.generation);
   }
@@ -255,6 +255,8 @@ export class AttachedSpace<B extends Binding> implements BoundSpace {
     this.binding.dropViews();
     const places = new Set(ranges.entries.map(placeOf));
     for (const region of gone) this.binding.changed(region, places.has(placeOf(region)) ? 'move' : 'remove');
+    // By somebody who heard of that.
+    if (this.binding.released) return;
     this.#given.keepOnly(new Set(told.map(({ memory }) => memory)), generation);
     this.#table.setLong(this.#table.consumerAt(this.#index) + CONSUMER.ACKNOWLEDGED, generation);
     this.#ring();
@@ -264,7 +266,7 @@ export class AttachedSpace<B extends Binding> implements BoundSpace {
   #marked(gpa: number, length: number): boolean {
     if (this.#before === undefined && this.#table.generation === this.#generation) return true;
     const before = this.#before ?? this.#ranges;
-    if (!this.#tryRefresh()) return false;
+    if (!this.#tryRefresh() || this.binding.released) return false;
     for (const region of before.entries) {
       const start = Math.max(gpa, region.start);
       const end = Math.min(gpa + length, region.end);
@@ -350,7 +352,7 @@ export class AttachedSpace<B extends Binding> implements BoundSpace {
     if (this.#ended) return;
     this.#ended = true;
     clearInterval(this.#timer);
-    this.#options.onEnd?.(this.#table.closed ? 'closed' : 'died');
+    callBack(this.#options.onEnd, this.#table.closed ? 'closed' : 'died');
   }
 }
 

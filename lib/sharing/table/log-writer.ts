@@ -44,14 +44,17 @@ export class LogWriter extends WrittenPages {
     // Beyond it there is no memory.
     if (length > 0 && !this.#closed && start < this.#table.log.end) {
       this.#table.log.mark(start, length);
-      if (!this.#onMarked(start, length)) this.#unsure = true;
+      const wasUnsure = this.#unsure;
+      // Somebody who hears of a change may let go before it is known where the memory is now.
+      this.#unsure = true;
+      if (this.#onMarked(start, length)) this.#unsure = wasUnsure;
     }
     this.#writeDone();
   }
 
   /** The consumer lets go. @returns whether the owner knows of all that was written */
   close(): boolean {
-    if (!this.#unsure) this.#setWriters(0);
+    this.#setWriters(this.#unsure ? 1 : 0);
     this.#closed = true;
     return !this.#unsure;
   }

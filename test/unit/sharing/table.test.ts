@@ -1,6 +1,13 @@
 import { ftruncateSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { AddressSpace, type ConsumerEvent, Descriptor, Mapping, UnixConnection } from '../../../lib/index.ts';
+import {
+  AddressSpace,
+  type Binding,
+  type ConsumerEvent,
+  Descriptor,
+  Mapping,
+  UnixConnection,
+} from '../../../lib/index.ts';
 import type { KvmCalls } from '../../../lib/raw.ts';
 import { UNIT } from '../handles/backends.ts';
 import { collector } from './collector.ts';
@@ -41,6 +48,104 @@ async function attachOver(name: string, options = {}) {
   space.accept(ours);
   return AddressSpace.attach(calls, theirs, { name, ...options });
 }
+
+describe('who hears that a view was revoked', () => {
+  const attach = (options = {}) => AddressSpace.attach(calls, space.descriptors, options);
+
+  it.each(['release', 'releaseBinding'] as const)('hears it once, where it was only found out by %s', async (how) => {
+    const low = addRam(0);
+    space.share();
+    using binding = await attach();
+    const reasons: string[] = [];
+    const vmap = binding.vmap(0, 64, { write: true, onRevoke: ({ reason }) => reasons.push(reason) });
+    low.remove();
+    if (how === 'release') vmap.release();
+    else binding.release();
+    expect(reasons).toEqual(['removed']);
+    expect(vmap.revocation).toMatchObject({ reason: 'removed' });
+  });
+
+  it('may release the binding, while that is released or takes over changes', async () => {
+    const low = addRam(0);
+    addRam(UNIT);
+    space.share();
+    const reasons: string[] = [];
+    const bindings: Binding[] = [];
+    for (let i = 0; i < 2; i++) {
+      const binding = await attach();
+      for (const gpa of [0, UNIT]) {
+        binding.vmap(gpa, 64, {
+          write: true,
+          onRevoke: ({ reason }) => {
+            reasons.push(reason);
+            binding.release();
+          },
+        });
+      }
+      bindings.push(binding);
+    }
+    bindings[0]!.release();
+    expect(reasons.splice(0)).toEqual(['released', 'released']);
+    low.remove();
+    expect(() => bindings[1]!.readU8(UNIT)).toThrow(expect.objectContaining({ code: 'EBADF' }));
+    expect(reasons).toEqual(['removed', 'released']);
+    expect(bindings.map(({ released, vmaps }) => [released, vmaps])).toEqual([
+      [true, []],
+      [true, []],
+    ]);
+    expect(space.consumers).toEqual([]);
+  });
+
+  it('gets no other view of a binding that is being released', async () => {
+    addRam(0);
+    space.share();
+    for (const binding of [space.bind(), await attach()]) {
+      let refusal: unknown;
+      const another = () => {
+        try {
+          binding.vmap(0, 64);
+        } catch (error) {
+          refusal = error;
+        }
+      };
+      binding.vmap(0, 64, { onRevoke: another });
+      binding.release();
+      expect(refusal).toMatchObject({ code: 'EBADF', syscall: 'vmap' });
+      expect(binding.vmaps).toEqual([]);
+    }
+  });
+
+  it('may let go before it is known where what was just written is now: then every page is dirty', async () => {
+    const low = addRam(0);
+    const events: ConsumerEvent[] = [];
+    space.share({ onConsumer: (event) => events.push(event) });
+    using vm = collector(space);
+    let armed = false;
+    const binding = await attach({ onChange: () => armed && binding.release() });
+    vm.pages();
+    binding.slice(0, 8)[0] = 7;
+    low.move(2 * UNIT);
+    armed = true;
+    binding.markDirty(0, 8);
+    expect(binding.released).toBe(true);
+    expect(space.consumers).toEqual([]);
+    expect(vm.pages()).toContain((2 * UNIT) / PAGE);
+    await Promise.resolve();
+    expect(events).toMatchObject([{ kind: 'died', allDirty: true }]);
+  });
+
+  it('does not get a view of a region that goes while its other pieces are looked for', async () => {
+    const low = addRam(0);
+    addRam(UNIT);
+    space.share();
+    const binding = await attach({ onChange: (generation: number) => generation === 3 && low.remove() });
+    addRam(8 * UNIT);
+    expect(() => binding.vmap(UNIT - 4, 8)).toThrow(expect.objectContaining({ code: 'EFAULT' }));
+    expect(binding.vmaps).toEqual([]);
+    expect(binding.generation).toBe(4);
+    binding.release();
+  });
+});
 
 describe('a binding over descriptors', () => {
   it('sees the regions and their memory, and what it writes is dirty', async () => {
