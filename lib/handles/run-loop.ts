@@ -80,10 +80,11 @@ export class RunLoop {
         const result = await calls.runAsync(this.#vcpu.fd);
         if (this.#vcpu.closed) throw this.#failure(-ERRNO.EBADF);
         this.#vcpu.vm.io.drainCoalesced();
-        if (this.#isOfAbort(result)) {
-          signal?.throwIfAborted();
-          continue;
+        if (result === -ERRNO.EINTR && signal?.aborted === true) {
+          this.#takeKicks();
+          throw signal.reason;
         }
+        if (this.#isOfAbort(result)) continue;
         exit = this.#exitOf(result);
         if (exit !== undefined) return exit;
       }
@@ -167,7 +168,10 @@ export class RunLoop {
     this.#vcpu.vm.io.drainCoalesced();
     // One that was never initialised has nothing to finish.
     const exit = result === -ERRNO.ENOEXEC ? INTERRUPTED : this.#exitOf(result);
-    if (exit?.reason === 'INTR') this.#staleKick = false;
+    if (exit?.reason === 'INTR') {
+      this.#kicked = false;
+      this.#staleKick = false;
+    }
     return exit;
   }
 
@@ -207,14 +211,22 @@ export class RunLoop {
 
   #isOfAbort(result: number): boolean {
     if (result !== -ERRNO.EINTR || !this.#staleKick || this.#kicked) return false;
-    this.#staleKick = false;
+    this.#takeKicks();
     return true;
+  }
+
+  /** A run was interrupted, which uses kicks up; but one that came when it was out of the guest already is for the next run. */
+  #takeKicks(): void {
+    const { closed, kvmRun } = this.#vcpu;
+    const isPending = !closed && kvmRun.immediateExit;
+    this.#kicked = this.#kicked && isPending;
+    this.#staleKick = this.#staleKick && isPending;
   }
 
   /** What a KVM_RUN led to, or undefined when it was handled and the guest may run on. */
   #exitOf(result: number): VcpuExit | undefined {
     if (result === -ERRNO.EINTR) {
-      this.#kicked = false;
+      this.#takeKicks();
       return { reason: 'INTR' };
     }
     const { vm, kvmRun } = this.#vcpu;

@@ -43,17 +43,61 @@ describe.each(backends.filter(runsGuests))('a pause on $name', ({ options }) => 
     expect(vm.memory.readU8(0x3000)).toBe(0x77);
   });
 
-  it('ends a run under way, which comes back first, and leaves no kick', async () => {
+  /** The guest does nothing, for ever. */
+  function loadSpinning(): void {
     loadGuest(kvm, vm, vcpu, [{ load: 0x2000 }]);
     if (kvm.emulated === undefined) vm.memory.writeExact(0x1000, Uint8Array.of(0xeb, 0xfe));
     else {
       kvm.emulated.loadGuest(
         vcpu.fd,
         (function* () {
-          yield spin;
+          for (;;) yield spin;
         })(),
       );
     }
+  }
+
+  /** Long enough for the guest to be out, and nobody hears of it. */
+  function busy(): void {
+    for (const end = performance.now() + 5; performance.now() < end; );
+  }
+
+  it.each(['kick', 'pause', 'abort'] as const)('leaves no kick where the guest was out already by %s', async (first) => {
+    loadSpinning();
+    const controller = new AbortController();
+    const running = vcpu.run({ signal: controller.signal }).then(
+      ({ reason }) => reason,
+      (error: Error) => error.name,
+    );
+    await sleep(5);
+    const paused = first === 'pause' ? vcpu.pause() : undefined;
+    if (first === 'kick') vcpu.kick();
+    else if (first === 'abort') controller.abort();
+    busy();
+    expect(await vcpu.pause()).toEqual({ reason: 'INTR' });
+    await paused;
+    expect(await running).toBe(first === 'abort' ? 'AbortError' : 'INTR');
+    expect(vcpu.kvmRun.immediateExit).toBe(false);
+    const again = vcpu.run();
+    await sleep(10);
+    expect(vcpu.running).toBe(true);
+    vcpu.kick();
+    expect(await again).toEqual({ reason: 'INTR' });
+  });
+
+  it('does not make a resolved run of one that was aborted', async () => {
+    loadSpinning();
+    const controller = new AbortController();
+    const running = vcpu.run({ signal: controller.signal });
+    const refused = expect(running).rejects.toThrow('no longer');
+    await sleep(5);
+    controller.abort(new Error('no longer'));
+    expect(await vcpu.pause()).toEqual({ reason: 'INTR' });
+    await refused;
+  });
+
+  it('ends a run under way, which comes back first, and leaves no kick', async () => {
+    loadSpinning();
     const order: string[] = [];
     const running = vcpu.run().then(({ reason }) => order.push(`run ${reason}`));
     await sleep(5);
