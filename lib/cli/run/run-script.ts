@@ -1,4 +1,4 @@
-import { register } from 'node:module';
+import * as nodeModule from 'node:module';
 import { extname, join, resolve } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { pathToFileURL } from 'node:url';
@@ -7,7 +7,7 @@ import { checkReadable } from '../../base/readable-file.ts';
 import { type Io, UsageError } from '../io.ts';
 import { openSession } from '../open-session.ts';
 import { closeSession, type Session, type SessionOptions, shareGlobals } from '../session.ts';
-import type { ScriptHookData } from './script-hooks.ts';
+import { type ScriptHookData, type SyncHooks, scriptHooks } from './script-hooks.ts';
 
 /** Left to Node: CommonJS where that is said, and TypeScript where Node takes it. */
 const OTHER_FORMATS = new Set(['.cjs', '.cts', '.ts', '.mts']);
@@ -34,12 +34,7 @@ export async function runScript(
   const source = fromInput ? await text(io.stdin) : undefined;
   const url = pathToFileURL(path).href;
   if (!OTHER_FORMATS.has(extname(path))) {
-    const data: ScriptHookData = {
-      script: url,
-      source,
-      home: pathToFileURL(join(packageRoot()!, 'package.json')).href,
-    };
-    register(pathToFileURL(join(packageRoot()!, 'dist/cli/script-hooks.js')), { data });
+    hookScript({ script: url, source, home: pathToFileURL(join(packageRoot()!, 'package.json')).href });
   }
   const session = await openSession(options, io);
   const ended = opened(session);
@@ -56,4 +51,10 @@ export async function runScript(
     void import(url).then(() => evaluated());
   });
   return 0;
+}
+
+function hookScript(data: ScriptHookData): void {
+  const { registerHooks } = nodeModule as { readonly registerHooks?: (hooks: SyncHooks) => void };
+  if (registerHooks !== undefined) registerHooks(scriptHooks(data));
+  else nodeModule.register(pathToFileURL(join(packageRoot()!, 'dist/cli/script-hooks.js')), { data });
 }

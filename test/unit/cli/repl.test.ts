@@ -29,7 +29,8 @@ async function typed(
 
 describe('the prompt', () => {
   it('says which kernel it has, and what to type', async () => {
-    const text = await typed([]);
+    // Input that ends before Node has opened its history leaves that open, which Node 26 does not forgive.
+    const text = await typed(['.exit']);
     expect(text).toMatch(/^kvm-bridge \d+\.\d+\.\d+: s390x, the emulated kernel [\d.]+\n/);
     expect(text).toContain('.examples');
     expect(text).toContain('s390x> ');

@@ -255,7 +255,7 @@ describe.each(backends.filter(({ options }) => options.backend === 'native'))(
         vm.dirtyPages.start();
         vm.dirtyPages.collect();
       };
-      for (let i = 0; i < 50; i++) cycle();
+      for (let i = 0; i < 300; i++) cycle();
       collectGarbage();
       const fds = openFds();
       const rss = process.memoryUsage().rss;

@@ -62,28 +62,31 @@ describe.each(backends.filter(runsGuests))('a pause on $name', ({ options }) => 
     for (const end = performance.now() + 5; performance.now() < end; );
   }
 
-  it.each(['kick', 'pause', 'abort'] as const)('leaves no kick where the guest was out already by %s', async (first) => {
-    loadSpinning();
-    const controller = new AbortController();
-    const running = vcpu.run({ signal: controller.signal }).then(
-      ({ reason }) => reason,
-      (error: Error) => error.name,
-    );
-    await sleep(5);
-    const paused = first === 'pause' ? vcpu.pause() : undefined;
-    if (first === 'kick') vcpu.kick();
-    else if (first === 'abort') controller.abort();
-    busy();
-    expect(await vcpu.pause()).toEqual({ reason: 'INTR' });
-    await paused;
-    expect(await running).toBe(first === 'abort' ? 'AbortError' : 'INTR');
-    expect(vcpu.kvmRun.immediateExit).toBe(false);
-    const again = vcpu.run();
-    await sleep(10);
-    expect(vcpu.running).toBe(true);
-    vcpu.kick();
-    expect(await again).toEqual({ reason: 'INTR' });
-  });
+  it.each(['kick', 'pause', 'abort'] as const)(
+    'leaves no kick where the guest was out already by %s',
+    async (first) => {
+      loadSpinning();
+      const controller = new AbortController();
+      const running = vcpu.run({ signal: controller.signal }).then(
+        ({ reason }) => reason,
+        (error: Error) => error.name,
+      );
+      await sleep(5);
+      const paused = first === 'pause' ? vcpu.pause() : undefined;
+      if (first === 'kick') vcpu.kick();
+      else if (first === 'abort') controller.abort();
+      busy();
+      expect(await vcpu.pause()).toEqual({ reason: 'INTR' });
+      await paused;
+      expect(await running).toBe(first === 'abort' ? 'AbortError' : 'INTR');
+      expect(vcpu.kvmRun.immediateExit).toBe(false);
+      const again = vcpu.run();
+      await sleep(10);
+      expect(vcpu.running).toBe(true);
+      vcpu.kick();
+      expect(await again).toEqual({ reason: 'INTR' });
+    },
+  );
 
   it('does not make a resolved run of one that was aborted', async () => {
     loadSpinning();
