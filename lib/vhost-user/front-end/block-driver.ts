@@ -219,9 +219,12 @@ export class BlockDriver {
       const status = this.#memory.readU8(this.#statuses + slot);
       this.#slots.push(slot);
       this.#waiting.shift()?.();
-      if (status === BLOCK.OK) resolve();
-      else
-        reject(new KvmError(ERRNO.EIO, { syscall: 'virtio-blk', explanation: `${what} ended with status ${status}` }));
+      if (status === BLOCK.OK) {
+        resolve();
+        continue;
+      }
+      const explanation = `${what} ended with status ${status}${STATUS_NAMES[status] ?? ''}; the disk has ${this.capacity} sectors`;
+      reject(new KvmError(ERRNO.EIO, { syscall: 'virtio-blk', explanation }));
     }
   }
 
@@ -244,6 +247,9 @@ export class BlockDriver {
     this.#err.close();
   }
 }
+
+/** As virtio 1.2, 5.2.6 has them. */
+const STATUS_NAMES: readonly (string | undefined)[] = [undefined, ' (VIRTIO_BLK_S_IOERR)', ' (VIRTIO_BLK_S_UNSUPP)'];
 
 interface Disk {
   readonly capacity: bigint;

@@ -73,6 +73,11 @@ const PROTOCOL_FEATURES = bits(Object.values(PROTOCOL_FEATURE));
 /** Features of the transport that say nothing about the device. */
 const LOG_ALL = bit(FEATURE.LOG_ALL);
 
+/** The checked rest of a {@link QueueStart}. */
+interface QueueEnds extends Required<Pick<QueueStart, 'kick' | 'call' | 'base'>> {
+  readonly err: EventFd | undefined;
+}
+
 /** What a queue that runs was started with. */
 interface Running extends QueueLayout {
   readonly index: number;
@@ -104,6 +109,7 @@ export class VhostUserFrontEnd {
   readonly #memory: SharedMemory;
   readonly #configListeners = new Set<() => void>();
   readonly #running = new Map<number, Running>();
+  readonly #starting = new Set<number>();
   #backEndRequests: Channel | undefined;
   #negotiated = 0n;
   #space: AddressSpace | undefined;
@@ -178,10 +184,11 @@ export class VhostUserFrontEnd {
 
   /**
    * Shares the RAM of an address space, now and as it changes; what guests may only read, and devices' memory, is not.
-   * @throws KvmError EINVAL when some has no memfd, ENOSPC when there are more regions than the back end takes
+   * @throws KvmError EINVAL when some has no memfd, ENOSPC when there are more regions than the back end takes; EBUSY for a second
    */
   async share(space: AddressSpace): Promise<void> {
     checkInstance(space, 'space', AddressSpace);
+    this.#requests.assertOpen('share');
     if (this.#space !== undefined) {
       throw new KvmError(ERRNO.EBUSY, { syscall: 'share', explanation: 'an address space is shared already' });
     }
@@ -200,7 +207,7 @@ export class VhostUserFrontEnd {
     await this.#memory.settled();
   }
 
-  /** Hands a queue over. @throws KvmError EFAULT for a ring outside what is shared, EIO when the back end refuses */
+  /** Hands a queue over. @throws KvmError EBUSY when it runs, EFAULT for a ring outside what is shared, EIO when the back end refuses */
   async startQueue(index: number, start: QueueStart): Promise<void> {
     const { kick, call, err, base = 0, ...layout } = checkObject(start, 'start');
     checkInteger(index, 'index', 0, this.queues - 1);
@@ -209,12 +216,26 @@ export class VhostUserFrontEnd {
     checkInstance(kick, 'start.kick', EventFd);
     checkInstance(call, 'start.call', EventFd);
     if (err !== undefined) checkInstance(err, 'start.err', EventFd);
+    this.#requests.assertOpen('startQueue');
+    if (this.#running.has(index) || this.#starting.has(index)) {
+      const explanation = `queue ${index} runs already: stopQueue(${index}) comes first`;
+      throw new KvmError(ERRNO.EBUSY, { syscall: 'startQueue', explanation });
+    }
+    this.#starting.add(index);
+    try {
+      await this.#startIdle({ index, ...layout }, { kick, call, err, base });
+    } finally {
+      this.#starting.delete(index);
+    }
+  }
+
+  async #startIdle(running: Running, { kick, call, err, base }: QueueEnds): Promise<void> {
+    const { index, size } = running;
     await this.settled();
-    const running = { index, ...layout };
     const addresses = this.#addressesOf(running);
     const tell = (request: number, payload: Uint8Array, fds?: readonly number[]) =>
       this.#requests.tell(request, payload, fds);
-    await tell(REQUEST.SET_VRING_NUM, codec.encodeVringState({ index, num: layout.size }));
+    await tell(REQUEST.SET_VRING_NUM, codec.encodeVringState({ index, num: size }));
     await tell(REQUEST.SET_VRING_BASE, codec.encodeVringState({ index, num: base }));
     await tell(REQUEST.SET_VRING_ADDR, codec.encodeVringAddresses(addresses));
     const descriptor = codec.encodeVringDescriptor({ index, hasDescriptor: true });
@@ -241,10 +262,11 @@ export class VhostUserFrontEnd {
    * Has the back end note what it writes, from when this resolves on: it is then in the dirty state of the address space,
    * so that `dirtyPages.collect()` of its VMs tells it. By default in a log of its own; with `table` in that of the shared address
    * space ({@link AddressSpace.share}), for a back end that is trusted with the whole table.
-   * @throws KvmError EOPNOTSUPP when the back end can't; EBADF with `table` for a space that isn't shared
+   * @throws KvmError EOPNOTSUPP when the back end can't; EINVAL when nothing is shared; EBADF with `table` for a space that isn't shared itself
    */
   async startLog(options: { readonly table?: boolean } = {}): Promise<void> {
     const table = checkBoolean(checkObject(options, 'options').table ?? false, 'options.table');
+    this.#requests.assertOpen('startLog');
     if (this.#log !== undefined) return;
     if (this.#space === undefined)
       throw new KvmError(ERRNO.EINVAL, { syscall: 'startLog', explanation: 'nothing is shared' });
@@ -253,6 +275,9 @@ export class VhostUserFrontEnd {
       throw new KvmError(ERRNO.EOPNOTSUPP, { syscall: 'startLog', explanation });
     }
     await this.settled();
+    // It may have ended meanwhile, or somebody else has started it.
+    this.#requests.assertOpen('startLog');
+    if (this.#log !== undefined) return;
     this.#log = table ? new TableLog(this.#space) : new SharedLog(this.#calls, this.#space);
     await this.#logUpTo(this.#memory.end);
     await this.#setFeatures();

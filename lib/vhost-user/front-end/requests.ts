@@ -35,6 +35,12 @@ export class Requests {
     this.#channel.close();
   }
 
+  /** @throws what ended the connection; KvmError EBADF when it was closed here */
+  assertOpen(syscall: string): void {
+    if (!this.closed) return;
+    throw this.#reason ?? new KvmError(ERRNO.EBADF, { syscall, explanation: isClosed('the connection') });
+  }
+
   /** Ends the connection for a reason. */
   fail(error: Error): void {
     this.#reason ??= error;

@@ -111,7 +111,7 @@ export class VirtioMmio {
   static readonly SIZE = 0x200;
   readonly #frontEnd: VhostUserFrontEnd;
   readonly #options: VirtioMmioOptions;
-  readonly #region: MmioRegion;
+  #region: MmioRegion | undefined;
   readonly #queues: readonly MmioQueue[];
   readonly #call: EventFd;
   /** The back end has given a queue up. */
@@ -132,16 +132,20 @@ export class VirtioMmio {
     this.#frontEnd = frontEnd;
     this.#options = options;
     this.#config = config;
-    const { gpa, memory, io, gsi } = options;
     this.#queues = Array.from({ length: frontEnd.queues }, () => new MmioQueue(calls));
     this.#call = new EventFd(calls);
     this.#err = new EventFd(calls);
+  }
+
+  /** Puts it on the bus. */
+  #plug(): void {
+    const { gpa, memory, io, gsi, deviceId } = this.#options;
     const handlers = {
       littleEndian: true,
       read: (offset: number, size: number) => this.#read(offset, size),
       write: (offset: number, value: number | bigint, size: number) => this.#write(offset, value, size),
     };
-    this.#region = memory.addMmio(gpa, VirtioMmio.SIZE, handlers, { name: `virtio device ${options.deviceId}` });
+    this.#region = memory.addMmio(gpa, VirtioMmio.SIZE, handlers, { name: `virtio device ${deviceId}` });
     if (io !== undefined) {
       for (const [index, { kick }] of this.#queues.entries()) {
         const addr = gpa + REGISTER.QUEUE_NOTIFY;
@@ -168,6 +172,12 @@ export class VirtioMmio {
     const config = Uint8Array.from(options.config ?? (size === 0 ? [] : await frontEnd.readConfig(0, size)));
     if (!frontEnd.isSharing(options.memory)) await frontEnd.share(options.memory);
     const device = new VirtioMmio(calls, frontEnd, options, config);
+    try {
+      device.#plug();
+    } catch (error) {
+      device.close();
+      throw error;
+    }
     device.#registrations.push({ [Symbol.dispose]: frontEnd.onConfigChange(() => device.#configChanged()) });
     void frontEnd.ended.then(() => device.#fail());
     return device;
@@ -186,7 +196,7 @@ export class VirtioMmio {
   /** Takes the device off the bus. The front end stays as it is. */
   close(): void {
     for (const registration of this.#registrations.splice(0)) registration[Symbol.dispose]();
-    this.#region.remove();
+    this.#region?.remove();
     this.#call.close();
     this.#err.close();
     for (const { kick } of this.#queues) kick.close();
