@@ -273,8 +273,7 @@ int64_t Vcpu::Stop(int fd) {
   std::unique_lock<std::mutex> lock(mutex_);
   if (run_page_ == nullptr || is_stopping_) return -EBADF;
   if (user_ != fd) return -EBUSY;
-  if (!is_requested_ && !is_serving_) return 0;
-  if (!GetOut(lock)) return -EBUSY;
+  if ((is_requested_ || is_serving_) && !GetOut(lock)) return -EBUSY;
   // It may have left by itself just before.
   ForgetKick();
   return 0;

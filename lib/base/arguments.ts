@@ -97,7 +97,7 @@ function isDetached(buffer: ArrayBufferLike): boolean {
 }
 
 /** New bytes, all 0. @throws RangeError ERR_OUT_OF_RANGE for more than there can be, or than there is memory for */
-export function newBytes(size: number, name: string): Uint8Array<ArrayBuffer> {
+export function newBytes(size: number, name: string): Uint8Array {
   checkSize(size, name);
   try {
     return new Uint8Array(size);

@@ -11,6 +11,8 @@ export interface Callee {
   readonly closed: boolean;
   /** What an error calls it: `the VM`. */
   readonly noun: string;
+  /** Whether it is a vCPU that is in the guest. */
+  readonly running?: boolean;
 }
 
 export type FailureInfo = Omit<KvmErrorInfo, 'syscall'>;
@@ -33,10 +35,11 @@ function whyDeadlock(errno: number): string | undefined {
 export function callFailure(
   name: CallName,
   errno: number,
-  callee: Pick<Callee, 'closed' | 'noun'>,
+  callee: Pick<Callee, 'closed' | 'noun' | 'running'>,
   info?: FailureInfo,
 ): KvmError {
-  const explanation = whyClosed(errno, callee) ?? whyNotInitialised(errno) ?? info?.explanation;
+  const explanation =
+    whyClosed(errno, callee) ?? whyNotInitialised(errno) ?? info?.explanation ?? whyBusy(errno, callee);
   return callError(name, errno, { ...info, explanation });
 }
 
@@ -47,6 +50,13 @@ export const isClosed = (noun: string): string => `${noun} is closed`;
 function whyNotInitialised(errno: number): string | undefined {
   return Math.abs(errno) === ERRNO.ENOEXEC
     ? 'an aarch64 vCPU is nothing before KVM_ARM_VCPU_INIT: vcpu.aarch64.init()'
+    : undefined;
+}
+
+/** Says that a vCPU runs, if that is what EBUSY means. */
+function whyBusy(errno: number, { noun, running }: Pick<Callee, 'noun' | 'running'>): string | undefined {
+  return Math.abs(errno) === ERRNO.EBUSY && running === true
+    ? `${noun} is running: pause() gets it out of the guest`
     : undefined;
 }
 

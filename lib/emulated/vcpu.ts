@@ -152,7 +152,13 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
 
   /** No operation of the guest's is carried out any more: the run under way ends with EINTR. */
   stop(): number {
-    return this.running && !this.#ended ? this.kick() : 0;
+    if (this.running && !this.#ended) return this.kick();
+    // One that found no run ends no other.
+    if (this.#kicked && !this.running) {
+      this.#kicked = false;
+      this.area.view.setUint8(KVM_RUN.immediate_exit, 0);
+    }
+    return 0;
   }
 
   /** The run under way, or else the next one, ends with EINTR. */

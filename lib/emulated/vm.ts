@@ -313,7 +313,8 @@ export class EmulatedVm<Arch extends ArchVm = ArchVm> implements OpenFile, MmuNo
         return this.dirtyLog.enableManualProtect(flags, args[0]!);
       case CAP.DIRTY_LOG_RING:
       case CAP.DIRTY_LOG_RING_ACQ_REL:
-        return this.dirtyLog.enableRings(args[0]!, this.checkExtension(cap), this.vcpus.size);
+        // The kernel's parameter is a u32.
+        return this.dirtyLog.enableRings(args[0]! & 0xffff_ffffn, this.checkExtension(cap), this.vcpus.size);
       case CAP.DIRTY_LOG_RING_WITH_BITMAP:
         return this.dirtyLog.enableRingWithBitmap(flags, this.checkExtension(cap) !== 0);
       default:

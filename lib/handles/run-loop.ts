@@ -48,6 +48,8 @@ export class RunLoop {
   #kicked = false;
   /** A run was aborted while none was under way: the next EINTR is of that, and nobody's. */
   #staleKick = false;
+  /** What a KVM_RUN came to that is not answered, since a handler of coalesced stores threw before. */
+  #unanswered: number | undefined;
 
   constructor(vcpu: RunVcpu) {
     this.#vcpu = vcpu;
@@ -77,9 +79,9 @@ export class RunLoop {
     let exit: VcpuExit | undefined;
     try {
       for (;;) {
-        const result = await calls.runAsync(this.#vcpu.fd);
+        const result = this.#takeUnanswered() ?? (await calls.runAsync(this.#vcpu.fd));
         if (this.#vcpu.closed) throw this.#failure(-ERRNO.EBADF);
-        this.#vcpu.vm.io.drainCoalesced();
+        this.#drainCoalesced(result);
         if (result === -ERRNO.EINTR && signal?.aborted === true) {
           this.#takeKicks();
           throw signal.reason;
@@ -156,7 +158,7 @@ export class RunLoop {
     this.#onStack.raise();
     try {
       kvmRun.immediateExit = true;
-      const result = calls.run(fd, 0);
+      const result = this.#takeUnanswered() ?? calls.run(fd, 0);
       return result === -ERRNO.EDEADLK ? ELSEWHERE : this.#completed(result);
     } finally {
       this.#onStack.lower();
@@ -165,7 +167,7 @@ export class RunLoop {
 
   #completed(result: number): VcpuExit | undefined {
     if (this.#vcpu.closed) throw this.#failure(-ERRNO.EBADF);
-    this.#vcpu.vm.io.drainCoalesced();
+    this.#drainCoalesced(result);
     // One that was never initialised has nothing to finish.
     const exit = result === -ERRNO.ENOEXEC ? INTERRUPTED : this.#exitOf(result);
     if (exit?.reason === 'INTR') {
@@ -200,13 +202,26 @@ export class RunLoop {
     // Without a limit nobody looks at the clock.
     const end = timeoutMs === 0 ? undefined : performance.now() + timeoutMs;
     for (let left = timeoutMs; ; left = end === undefined ? 0 : Math.max(1, Math.ceil(end - performance.now()))) {
-      const result = calls.run(this.#vcpu.fd, left);
-      this.#vcpu.vm.io.drainCoalesced();
+      const result = this.#takeUnanswered() ?? calls.run(this.#vcpu.fd, left);
+      this.#drainCoalesced(result);
       if (this.#isOfAbort(result)) continue;
       const exit = this.#exitOf(result);
       if (exit !== undefined) return exit;
       if (end !== undefined && performance.now() >= end) return { reason: 'INTR' };
     }
+  }
+
+  /** Stores that were put aside reach their handlers before the exit that came after them; where one throws, that waits for the next run. */
+  #drainCoalesced(result: number): void {
+    this.#unanswered = result;
+    this.#vcpu.vm.io.drainCoalesced();
+    this.#unanswered = undefined;
+  }
+
+  #takeUnanswered(): number | undefined {
+    const result = this.#vcpu.closed ? undefined : this.#unanswered;
+    this.#unanswered = undefined;
+    return result;
   }
 
   #isOfAbort(result: number): boolean {
@@ -253,9 +268,11 @@ export class RunLoop {
       kvmRun.exitReason = EXIT.UNKNOWN;
       return exit;
     }
+    const touched = 'the guest touched memory that its memslot promises and the host cannot give';
     const explanation =
       errno === -ERRNO.EFAULT
-        ? 'the guest touched memory that its memslot promises and the host cannot give'
+        ? // Up to 6.19 one errno for both.
+          `${calls.arch === 's390x' ? "no memslot is behind the vCPU's prefix area, or " : ''}${touched}`
         : errno === -ERRNO.EINVAL && calls.arch === 'ppc64'
           ? 'Book3S HV runs only vCPUs with ppc64.enablePapr(), and hash guests only with memory at 0'
           : undefined;

@@ -305,8 +305,11 @@ export class Vcpu<VM extends VcpuHost = VcpuVm> extends Handle {
     try {
       this.vm.vcpuCloses();
     } finally {
-      if (isOut && !this.vm.closed) this.#park();
-      else super.close();
+      // A handler of a last coalesced store may have closed it.
+      if (!this.closed) {
+        if (isOut && !this.vm.closed) this.#park();
+        else super.close();
+      }
     }
   }
 

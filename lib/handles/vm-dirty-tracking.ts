@@ -65,7 +65,7 @@ export class VmDirtyTracking implements DirtyTracking {
         break;
       case CAP.DIRTY_LOG_RING:
       case CAP.DIRTY_LOG_RING_ACQ_REL:
-        this.#ringBytes = Number(arg);
+        this.#ringBytes = ringBytes(arg);
         break;
       case CAP.DIRTY_LOG_RING_WITH_BITMAP:
         this.#ringWithBitmap = true;
@@ -77,7 +77,7 @@ export class VmDirtyTracking implements DirtyTracking {
   explain(cap: number, bytes: U64, errno: number): string | undefined {
     if ((cap !== CAP.DIRTY_LOG_RING && cap !== CAP.DIRTY_LOG_RING_ACQ_REL) || errno === -ERRNO.EBADF) return undefined;
     const context = {
-      bytes: BigInt(bytes),
+      bytes: BigInt(ringBytes(bytes)),
       pageSize: this.#vm.calls.pageSize,
       maxBytes: this.#vm.checkExtension(cap),
       enabled: this.#ringBytes,
@@ -86,3 +86,6 @@ export class VmDirtyTracking implements DirtyTracking {
     return explain(DIRTY_RING_RULES, context, errno);
   }
 }
+
+/** As the kernel takes a ring's size, whose parameter is a u32. */
+const ringBytes = (arg: U64): number => Number(BigInt.asUintN(32, BigInt(arg)));

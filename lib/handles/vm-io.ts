@@ -63,11 +63,18 @@ export class VmIo {
     });
   }
 
-  /** KVM_CREATE_IRQCHIP: an interrupt controller in the kernel. @throws KvmError EEXIST, EINVAL */
+  /** KVM_CREATE_IRQCHIP: an interrupt controller in the kernel. @throws KvmError EEXIST for a second; EINVAL when there are vCPUs */
   createIrqchip(): void {
     const { calls, fd } = this.#vm;
     const result = calls.createIrqchip(fd);
-    if (result < 0) throw callFailure('createIrqchip', result, this.#vm);
+    if (result >= 0) return;
+    const explanation =
+      result === -ERRNO.EEXIST
+        ? 'the VM has one already'
+        : result === -ERRNO.EINVAL && this.#vm.vcpus.length > 0
+          ? `it comes before the first vCPU, and there are ${this.#vm.vcpus.length}`
+          : undefined;
+    throw callFailure('createIrqchip', result, this.#vm, { explanation });
   }
 
   /**
@@ -113,7 +120,11 @@ export class VmIo {
     if (result < 0) {
       const explanation =
         whyClosed(result, eventfd) ??
-        (result === -ERRNO.EINVAL ? 'it needs an interrupt controller in the kernel: createIrqchip()' : undefined);
+        (result === -ERRNO.EINVAL
+          ? 'it needs an interrupt controller in the kernel: createIrqchip()'
+          : result === -ERRNO.EBUSY
+            ? 'another irqfd, here or in another process, has this eventfd'
+            : undefined);
       throw callFailure('irqfd', result, this.#vm, { explanation });
     }
     return this.#register(resample === undefined ? [eventfd] : [eventfd, resample], ([fd]) => {

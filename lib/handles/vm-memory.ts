@@ -41,11 +41,14 @@ export class VmMemory {
     return this.#used(asId).dirtyPages;
   }
 
-  /** @throws KvmError as for adding the regions; nothing is changed then */
+  /** Does nothing where it is that one already. @throws KvmError as for adding the regions; nothing is changed then */
   bind(space: AddressSpace, asId: number): void {
     if (!(space instanceof AddressSpace)) throw invalidArgType('space', 'an instance of AddressSpace', space);
-    const before = this.#spaces.get(checkU32(asId, 'asId'));
+    checkU32(asId, 'asId');
     this.#settle();
+    // Handlers of coalesced stores may have bound another.
+    const before = this.#spaces.get(asId);
+    if (before?.space === space) return;
     before?.space.removeUser(before.slots);
     try {
       this.#use(space, asId, false);

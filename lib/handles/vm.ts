@@ -160,6 +160,10 @@ export class Vm extends Handle {
    */
   createVcpu(id: U64 = this.#nextId): Vcpu {
     checkU64(id, 'id');
+    // Beyond every limit, and no number any more.
+    if (id > Number.MAX_SAFE_INTEGER) {
+      throw this.failure('createVcpu', -ERRNO.EINVAL, { explanation: this.#whyNoVcpu(id, -ERRNO.EINVAL) });
+    }
     const runSize = this.kvm.vcpuMmapSize;
     const parked = this.#parked.get(Number(id));
     const vcpu =
@@ -220,7 +224,8 @@ export class Vm extends Handle {
    * @throws KvmError EINVAL, E2BIG with the rule that was broken
    */
   enableDirtyRing(bytes: number): void {
-    checkSize(bytes, 'bytes');
+    // KVM takes the low half of anything wider.
+    checkU32(bytes, 'bytes');
     const cap = this.checkExtension('DIRTY_LOG_RING') > 0 ? 'DIRTY_LOG_RING' : 'DIRTY_LOG_RING_ACQ_REL';
     this.enableCap(cap, [bytes]);
   }
@@ -260,7 +265,20 @@ export class Vm extends Handle {
   /** Closes the VM and its vCPUs, and lets go the memory that its slots pinned. Does nothing the second time. */
   override close(): void {
     if (this.closed) return;
-    for (const vcpu of this.vcpus) vcpu.close();
+    const failures: unknown[] = [];
+    for (const vcpu of this.vcpus) {
+      try {
+        vcpu.close();
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+    // A handler of a last coalesced store may have closed it.
+    if (!this.closed) this.#closeAll();
+    if (failures.length > 0) throw failures[0];
+  }
+
+  #closeAll(): void {
     for (const parked of this.#parked.values()) parked.close();
     this.#parked.clear();
     this.#ppc64?.close();

@@ -25,7 +25,7 @@ import { checkI8, checkI16, checkI32, checkI64, checkU8, checkU16, checkU32Value
 import { WrittenPages } from './written-pages.ts';
 
 const HOST_IS_LITTLE_ENDIAN = endianness() === 'LE';
-/** Accesses that are not inside one window go through here; nothing runs between filling and using it. */
+/** What is to be written and is not inside one window is put here first; nothing runs between filling and copying it. */
 const scratchBytes = new Uint8Array(8);
 const scratch = new DataView(scratchBytes.buffer);
 const COPY_CHUNK = 0x1_0000;
@@ -443,8 +443,14 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
 
   /** Writes bytes that are not in one window. */
   #writeAcross(gpa: U64, from: Uint8Array): number {
-    const done = this.#place.transfer(splitGpa(gpa), from, true);
-    if (this.written.on === true) this.written.mark(gpa, done);
+    const at = splitGpa(gpa);
+    // Where a page's handler throws some of it is written.
+    let done = from.length;
+    try {
+      done = this.#place.transfer(at, from, true);
+    } finally {
+      if (this.written.on === true) this.written.mark(gpa, done);
+    }
     return done;
   }
 
@@ -455,25 +461,23 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
 
   /** Looks for an integer elsewhere than {@link Locator.at} does: the view that has it, {@link #at} an offset. One that is not in one window is copied. */
   #seek(gpa: U64, size: number): DataView {
-    this.#at = this.#place.seek(gpa, size);
-    if (this.#at >= 0) return this.#place.view;
-    this.#at = 0;
-    const copied = this.#place.transfer(splitGpa(gpa), scratchBytes.subarray(0, size), false);
+    const at = this.#place.seek(gpa, size);
+    if (at >= 0) {
+      this.#at = at;
+      return this.#place.view;
+    }
+    // Its own, since a page's handler may read and write meanwhile.
+    const bytes = new Uint8Array(size);
+    const copied = this.#place.transfer(splitGpa(gpa), bytes, false);
     this.#place.requireAll('read', gpa, size, copied);
-    return scratch;
+    this.#at = 0;
+    return new DataView(bytes.buffer);
   }
 
   /** Finishes the write of an integer: copies it from `scratch` when it wasn't in one window. */
   #stored(gpa: U64, size: number, at: number): void {
-    if (at < 0) {
-      this.#place.requireAll(
-        'write',
-        gpa,
-        size,
-        this.#place.transfer(splitGpa(gpa), scratchBytes.subarray(0, size), true),
-      );
-    }
-    if (this.written.on === true) this.written.mark(gpa, size);
+    if (at < 0) this.#place.requireAll('write', gpa, size, this.#writeAcross(gpa, scratchBytes.slice(0, size)));
+    else if (this.written.on === true) this.written.mark(gpa, size);
   }
 
   #eachPiece(gpas: ArrayLike<U64>, lengths: ArrayLike<number> | number, bytes: Uint8Array, write: boolean): void {

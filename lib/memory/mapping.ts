@@ -270,7 +270,8 @@ export class Mapping implements HostMemory {
    */
   protect(offset: number, length: number, prot: number): void {
     checkU32(prot, 'prot');
-    this.partCall('mprotect', offset, length, (hva) => this.calls.mprotect(hva, length, prot));
+    const why = prot > 7 ? `prot ${hex(prot)} has more than READ 0x1, WRITE 0x2 and EXEC 0x4` : undefined;
+    this.partCall('mprotect', offset, length, (hva) => this.calls.mprotect(hva, length, prot), why);
     this.#dropViews();
   }
 
@@ -293,7 +294,8 @@ export class Mapping implements HostMemory {
    */
   advise(advice: number, offset = 0, length = this.#behind(offset)): void {
     checkU32(advice, 'advice');
-    this.partCall('madvise', offset, length, (hva) => this.calls.madvise(hva, length, advice));
+    const why = `advice ${advice} is none that this kernel knows, or none for this memory, which is ${this.kind}`;
+    this.partCall('madvise', offset, length, (hva) => this.calls.madvise(hva, length, advice), why);
     if (advice === MADV.DONTNEED || advice === MADV.REMOVE) this.changed(offset, length);
   }
 
@@ -351,8 +353,15 @@ export class Mapping implements HostMemory {
 
   /** Copies into the mapping, likewise. @throws RangeError ERR_OUT_OF_RANGE */
   write(offset: number, from: Uint8Array): number {
-    const done = this.#transfer(this.#checkOffset(offset), checkBytes(from, 'from'), true);
-    this.changed(offset, done);
+    this.#checkOffset(offset);
+    checkBytes(from, 'from');
+    // Where a page's handler throws some of it is written.
+    let done = from.length;
+    try {
+      done = this.#transfer(offset, from, true);
+    } finally {
+      this.changed(offset, Math.min(done, this.size - offset));
+    }
     return done;
   }
 
@@ -428,7 +437,14 @@ export class Mapping implements HostMemory {
     return Math.max(0, this.size - checkSize(offset, 'offset'));
   }
 
-  protected partCall(name: CallName, offset: number, length: number, call: (hva: number) => number): void {
+  /** @param why what an EINVAL means that is not of the part's place */
+  protected partCall(
+    name: CallName,
+    offset: number,
+    length: number,
+    call: (hva: number) => number,
+    why?: string,
+  ): void {
     this.assertOpen(syscallOf(name));
     checkSize(offset, 'offset');
     checkSize(length, 'length');
@@ -436,13 +452,16 @@ export class Mapping implements HostMemory {
     const inside = offset + length <= this.size;
     const result = inside ? call(this.hva + offset) : -ERRNO.EINVAL;
     if (result < 0) {
-      throw callError(name, result, { size: length, explanation: this.#whyRefused(result, offset, length) });
+      throw callError(name, result, { size: length, explanation: this.#whyRefused(result, offset, length, why) });
     }
   }
 
-  #whyRefused(result: number, offset: number, length: number): string | undefined {
+  #whyRefused(result: number, offset: number, length: number, why: string | undefined): string | undefined {
+    const { pageSize } = this.calls;
+    const isPart = offset % pageSize === 0 && offset + length <= this.size;
+    if (result === -ERRNO.EINVAL && isPart && why !== undefined) return why;
     if (result === -ERRNO.EINVAL) {
-      return `offset ${hex(offset)} and length ${hex(length)} must be multiples of the page size ${hex(this.calls.pageSize)} inside the mapping's ${hex(this.size)} bytes`;
+      return `offset ${hex(offset)} and length ${hex(length)} must be multiples of the page size ${hex(pageSize)} inside the mapping's ${hex(this.size)} bytes`;
     }
     if (result !== -ERRNO.EBUSY) return undefined;
     return 'a slice of the memory was handed out that the garbage collector has not taken yet, and a call of Node (fs.read, crypto, zlib) may still be using it: protect memory before slices are made of it';

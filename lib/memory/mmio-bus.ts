@@ -284,7 +284,7 @@ export class MmioBus {
         region,
         start,
         what,
-        `${place} is empty or reaches beyond ${limit.toString(16)}`,
+        size === 0 ? `${place} is empty` : `${place} reaches beyond ${hex(limit)}`,
       );
     }
     const other = this.#table.overlapping(start, end, region) ?? this.#elsewhere(start, end);

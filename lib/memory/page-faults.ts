@@ -164,6 +164,8 @@ export class PageFaults implements ViewHolder, PageServer {
         void this.#later(kind, page, answer);
         throw this.#deadlock(page, 'the handler gave a promise, for which this access cannot wait, of');
       }
+      // By its handler: nobody waits any more.
+      if (this.closed) return;
       if (this.#resolve(kind, page, answer)) return;
       // It was there: swapped out, most likely.
       this.mapping.calls.madvise(this.#at(page.offset), this.#pageSize, MADV.WILLNEED);
@@ -227,7 +229,7 @@ export class PageFaults implements ViewHolder, PageServer {
     try {
       const answer = this.#ask(kind, page);
       if (isPromise(answer)) void this.#later(kind, page, answer);
-      else this.#resolve(kind, page, answer);
+      else if (!this.closed) this.#resolve(kind, page, answer);
     } catch (error) {
       this.#failed(error, page);
     }
@@ -266,7 +268,17 @@ export class PageFaults implements ViewHolder, PageServer {
   }
 
   /** Does what a handler said; false for a page that was there already. */
-  #resolve(kind: 'missing' | 'store', { offset }: FaultedPage, answer: unknown): boolean {
+  #resolve(kind: 'missing' | 'store', page: FaultedPage, answer: unknown): boolean {
+    try {
+      return this.#answered(kind, page, answer);
+    } catch (error) {
+      // The page was unmapped meanwhile, and nobody waits for it.
+      if (error instanceof KvmError && error.code === 'ENOENT') return true;
+      throw error;
+    }
+  }
+
+  #answered(kind: 'missing' | 'store', { offset }: FaultedPage, answer: unknown): boolean {
     if (kind === 'store') {
       this.unprotect(offset, this.#pageSize);
       return true;

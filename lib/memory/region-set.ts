@@ -279,8 +279,11 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
     } catch (error) {
       this.#group = outer;
       restoreMmio();
-      group.undo.takeBack(error);
-      this.letGo();
+      try {
+        group.undo.takeBack(error);
+      } finally {
+        this.letGo();
+      }
       throw error;
     }
     this.#group = outer;

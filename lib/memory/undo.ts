@@ -23,15 +23,18 @@ export class Undo {
     this.#steps.push(undo);
   }
 
-  /** @throws AggregateError with the cause when that fails too */
+  /** Takes all back that can be. @throws AggregateError with the cause, and with what can't */
   takeBack(cause: unknown): void {
+    const failures: unknown[] = [];
     for (const undo of this.#steps.splice(0).reverse()) {
       try {
         undo();
       } catch (error) {
-        throw new AggregateError([cause, error], 'A change failed, and taking back its first part failed too');
+        failures.push(error);
       }
     }
     this.#onEnd?.();
+    if (failures.length === 0) return;
+    throw new AggregateError([cause, ...failures], 'A change failed, and taking back its first part failed too');
   }
 }

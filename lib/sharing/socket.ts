@@ -4,6 +4,7 @@ import { invalidArgType, outOfRange } from '../base/errors.ts';
 import { callError } from '../calls/failure.ts';
 import { Handle } from '../calls/handle.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
+import type { CallName } from '../calls/signatures.ts';
 import { checkCalls } from '../calls/wrapped.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { POLL, SCM_MAX_FD, SOCK } from '../uapi/flags.ts';
@@ -78,13 +79,16 @@ export class UnixConnection extends Handle {
 
   /**
    * Sends all bytes, and descriptors with the first of them; what was sent before goes first. Descriptors may be anybody's, and
-   * must stay open until it is done. @throws KvmError EPIPE, ECONNRESET when the peer is gone, EBADF
+   * must stay open until it is done. @throws KvmError EPIPE, ECONNRESET when the peer is gone, EBADF; EFAULT when the array is
+   * detached or resized meanwhile
    */
   send(bytes: Uint8Array, descriptors: readonly number[] = []): Promise<void> {
     checkBytes(bytes, 'bytes');
     const fds = checkDescriptors(descriptors);
     const before = this.#sending;
-    const sending = before === undefined ? this.#send(bytes, fds) : before.then(() => this.#send(bytes, fds));
+    const { length } = bytes;
+    const send = (): Promise<void> => this.#send(bytes, length, fds);
+    const sending = before === undefined ? send() : before.then(send);
     const settled = sending
       .catch(() => {})
       .then(() => {
@@ -98,15 +102,18 @@ export class UnixConnection extends Handle {
    * Receives what there is, at most `into.length` bytes, and puts the descriptors that came along into `descriptors`, whose
    * they are from now on.
    * @returns the number of bytes; 0 when the peer has closed
-   * @throws KvmError ECONNRESET, EBADF when it is closed meanwhile, EMFILE when there is no room for a descriptor; the signal's reason
+   * @throws KvmError ECONNRESET, EBADF when it is closed meanwhile, EMFILE when there is no room for a descriptor, EFAULT when the array is
+   *   detached or resized meanwhile; the signal's reason
    */
   async receive(into: Uint8Array, descriptors: Descriptor[], options: WaitOptions = {}): Promise<number> {
     checkBytes(into, 'into');
     checkInstance(descriptors, 'descriptors', Array);
+    const { length } = into;
     const signal = signalOf(options);
     const sharing = sharingOf(this.calls, 'receiveMessage');
     for (;;) {
       signal?.throwIfAborted();
+      requireWhole('receiveMessage', into, length, 0);
       const result = sharing.receiveMessage(this.fd, into, received);
       if (result !== -ERRNO.EAGAIN) {
         for (let i = 0; i < received.length && received[i]! >= 0; i++) {
@@ -124,29 +131,31 @@ export class UnixConnection extends Handle {
    * @throws KvmError as {@link receive}; ECONNRESET when it closed later
    */
   async receiveAll(into: Uint8Array, descriptors: Descriptor[], options: WaitOptions = {}): Promise<boolean> {
-    checkBytes(into, 'into');
-    for (let done = 0; done < into.length; ) {
+    const { length } = checkBytes(into, 'into');
+    for (let done = 0; done < length; ) {
+      requireWhole('receiveMessage', into, length, done);
       const count = await this.receive(into.subarray(done), descriptors, options);
       if (count === 0 && done === 0) return false;
       if (count === 0) {
-        const explanation = `the peer closed in the middle of a message, after ${done} of ${into.length} bytes`;
-        throw callError('receiveMessage', ERRNO.ECONNRESET, { size: into.length, explanation });
+        const explanation = `the peer closed in the middle of a message, after ${done} of ${length} bytes`;
+        throw callError('receiveMessage', ERRNO.ECONNRESET, { size: length, explanation });
       }
       done += count;
     }
     return true;
   }
 
-  async #send(bytes: Uint8Array, descriptors: Int32Array): Promise<void> {
+  async #send(bytes: Uint8Array, length: number, descriptors: Int32Array): Promise<void> {
     const sharing = sharingOf(this.calls, 'sendMessage');
     let fds = descriptors;
-    for (let done = 0; done < bytes.length; ) {
+    for (let done = 0; done < length; ) {
+      requireWhole('sendMessage', bytes, length, done);
       const sent = sharing.sendMessage(this.fd, done === 0 ? bytes : bytes.subarray(done), fds);
       if (sent === -ERRNO.EAGAIN) {
         await this.untilReady(POLL.OUT);
         continue;
       }
-      done += this.check('sendMessage', sent, { size: bytes.length });
+      done += this.check('sendMessage', sent, { size: length });
       fds = NO_DESCRIPTORS;
     }
   }
@@ -225,6 +234,13 @@ export class UnixListener extends Handle implements AsyncIterable<UnixConnection
     // Somebody else may have put another file there.
     if (file?.dev === this.#file.dev && file.ino === this.#file.ino) unlinkSync(this.path);
   }
+}
+
+/** @throws KvmError EFAULT when an array is not what it was when it was given */
+function requireWhole(name: CallName, bytes: Uint8Array, length: number, done: number): void {
+  if (bytes.length === length) return;
+  const explanation = `the array of ${length} bytes was detached or resized, and has ${bytes.length}; ${done} were moved before`;
+  throw callError(name, ERRNO.EFAULT, { size: length, explanation });
 }
 
 function typeNumber(options: UnixSocketOptions): number {

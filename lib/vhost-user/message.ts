@@ -162,7 +162,7 @@ export function decodeHeader(bytes: Uint8Array): Header {
   return { request, flags: flags & ~MESSAGE_FLAG.VERSION_MASK, size };
 }
 
-export const NO_PAYLOAD = new Uint8Array(0);
+export const NO_PAYLOAD: Uint8Array = new Uint8Array(0);
 
 export function encodeU64(value: bigint): Uint8Array {
   return encode(8, (view) => view.setBigUint64(0, value, LITTLE_ENDIAN));

@@ -66,8 +66,9 @@ const SOURCE = `import { Kvm, KvmError, type Vm } from 'kvm-bridge';
 import { EmulatedKernel } from 'kvm-bridge/raw';
 import { decodeStorageKey } from 'kvm-bridge/s390x';
 import { Htab } from 'kvm-bridge/ppc64';
+import { VhostUserFrontEnd } from 'kvm-bridge/vhost-user';
 export function f(vm: Vm): number { return vm.memory.readU32(0x1000); }
-export const all = [Kvm, KvmError, EmulatedKernel, decodeStorageKey, Htab];
+export const all = [Kvm, KvmError, EmulatedKernel, decodeStorageKey, Htab, VhostUserFrontEnd];
 `;
 
 /** The oldest that README promises is the one that attw brings along. */

@@ -1,6 +1,6 @@
 import type { KvmCalls } from '../../calls/kvm-calls.ts';
 import { isLittleEndianHost } from '../../uapi/arch.ts';
-import { errnoName } from '../../uapi/errno.ts';
+import { ERRNO, errnoName } from '../../uapi/errno.ts';
 import { exitName } from '../../uapi/flags.ts';
 import { KVM_RUN } from '../../uapi/structs.ts';
 
@@ -33,7 +33,8 @@ export class ExitCounts {
   }
 
   #count(vcpu: number, result: number): number {
-    const name = result < 0 ? errnoName(result) : this.#exitOf(vcpu);
+    // A run says INTR as well.
+    const name = result === -ERRNO.EINTR ? 'INTR' : result < 0 ? errnoName(result) : this.#exitOf(vcpu);
     this.#counts.set(name, (this.#counts.get(name) ?? 0) + 1);
     return result;
   }

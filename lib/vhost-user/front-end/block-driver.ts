@@ -167,17 +167,27 @@ export class BlockDriver {
     const header = { gpa: this.#headers + BLOCK_HEADER * slot, length: BLOCK_HEADER };
     const status = { gpa: this.#statuses + slot, length: 1 };
     const memory = this.#memory;
-    memory.writeU32(header.gpa, type, true);
-    memory.writeU32(header.gpa + 4, 0, true);
-    memory.writeU64(header.gpa + 8, sector, true);
-    memory.writeU8(status.gpa, 0xff);
     return new Promise((resolve, reject) => {
       const what = `request ${type} of sector ${sector}`;
       const request = { slot, what, resolve, reject };
-      this.#queue.add([header, ...out], [...into, status], request);
+      try {
+        memory.writeU32(header.gpa, type, true);
+        memory.writeU32(header.gpa + 4, 0, true);
+        memory.writeU64(header.gpa + 8, sector, true);
+        memory.writeU8(status.gpa, 0xff);
+        this.#queue.add([header, ...out], [...into, status], request);
+      } catch (error) {
+        this.#free(slot);
+        throw error;
+      }
       this.#inFlight.add(request);
       this.#kickSoon();
     });
+  }
+
+  #free(slot: number): void {
+    this.#slots.push(slot);
+    this.#waiting.shift()?.();
   }
 
   /** One kick for all requests of the same turn. */
@@ -217,8 +227,7 @@ export class BlockDriver {
       const { slot, what, resolve, reject } = used.token;
       this.#inFlight.delete(used.token);
       const status = this.#memory.readU8(this.#statuses + slot);
-      this.#slots.push(slot);
-      this.#waiting.shift()?.();
+      this.#free(slot);
       if (status === BLOCK.OK) {
         resolve();
         continue;

@@ -10,6 +10,7 @@ import {
   checkU32,
   toU64,
 } from '../../base/arguments.ts';
+import { callBack } from '../../base/callback.ts';
 import { hex, KvmError, outOfRange } from '../../base/errors.ts';
 import { counted } from '../../base/text.ts';
 import type { U64 } from '../../base/u64.ts';
@@ -114,6 +115,7 @@ export class VhostUserFrontEnd {
   #negotiated = 0n;
   #space: AddressSpace | undefined;
   #log: BackEndLog | undefined;
+  #beginningLog: Promise<void> | undefined;
 
   private constructor(calls: KvmCalls, requests: Requests, offer: Offer) {
     this.#calls = calls;
@@ -267,18 +269,25 @@ export class VhostUserFrontEnd {
   async startLog(options: { readonly table?: boolean } = {}): Promise<void> {
     const table = checkBoolean(checkObject(options, 'options').table ?? false, 'options.table');
     this.#requests.assertOpen('startLog');
-    if (this.#log !== undefined) return;
+    if (this.#log !== undefined && this.#beginningLog === undefined) return;
     if (this.#space === undefined)
       throw new KvmError(ERRNO.EINVAL, { syscall: 'startLog', explanation: 'nothing is shared' });
     if (!has(this.features, FEATURE.LOG_ALL) || !this.#has(PROTOCOL_FEATURE.LOG_SHMFD)) {
       const explanation = 'the back end offers no log (VHOST_F_LOG_ALL and LOG_SHMFD)';
       throw new KvmError(ERRNO.EOPNOTSUPP, { syscall: 'startLog', explanation });
     }
+    const space = this.#space;
+    this.#beginningLog ??= this.#beginLog(space, table).finally(() => {
+      this.#beginningLog = undefined;
+    });
+    await this.#beginningLog;
+  }
+
+  async #beginLog(space: AddressSpace, table: boolean): Promise<void> {
     await this.settled();
-    // It may have ended meanwhile, or somebody else has started it.
+    // It may have ended meanwhile.
     this.#requests.assertOpen('startLog');
-    if (this.#log !== undefined) return;
-    this.#log = table ? new TableLog(this.#space) : new SharedLog(this.#calls, this.#space);
+    this.#log = table ? new TableLog(space) : new SharedLog(this.#calls, space);
     await this.#logUpTo(this.#memory.end);
     await this.#setFeatures();
     await this.#setAddresses();
@@ -397,7 +406,7 @@ export class VhostUserFrontEnd {
         if (message === undefined) return;
         closeAll(message.descriptors);
         const isKnown = message.request === BACKEND_REQUEST.CONFIG_CHANGE_MSG;
-        if (isKnown) for (const listener of this.#configListeners) listener();
+        if (isKnown) for (const listener of this.#configListeners) callBack(listener);
         if (!message.needsReply) continue;
         await channel.send(message.request, MESSAGE_FLAG.REPLY, codec.encodeU64(isKnown ? 0n : 1n));
       }

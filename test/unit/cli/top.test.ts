@@ -124,7 +124,7 @@ describe('what a guest does', () => {
     vcpu.kick();
     await vcpu.run();
     const text = lookAsText(meter.look());
-    expect([row(text, 'IO')?.[2], row(text, 'EINTR')?.[2]]).toEqual(['1', '1']);
+    expect([row(text, 'IO')?.[2], row(text, 'INTR')?.[2]]).toEqual(['1', '1']);
   });
 });
 

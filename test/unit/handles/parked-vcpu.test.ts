@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { Kvm, type Vcpu, type Vm } from '../../../lib/index.ts';
+import { Kvm, type KvmError, type Vcpu, type Vm } from '../../../lib/index.ts';
 import { MP_STATE, spin, store } from '../../../lib/raw.ts';
 import { backends, emulatedBackends, UNIT } from './backends.ts';
 import { loadGuest, loadStores, runsGuests } from './guests.ts';
@@ -182,6 +182,50 @@ describe('a closed vCPU of x86_64', () => {
       vcpu.close();
     }
     expect(seen).toEqual([0, 1, 2]);
+  });
+});
+
+describe('a handler of coalesced stores that is called since a vCPU is closed', () => {
+  function machine(write: () => void) {
+    const kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    const vm = kvm.createVm();
+    vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+    vm.memory.addMmio(8 * UNIT, 16, { write });
+    vm.io.registerCoalescedMmio(8 * UNIT, 16);
+    const vcpu = vm.createVcpu();
+    kvm.emulated!.loadGuest(
+      vcpu.fd,
+      (function* () {
+        yield store(8 * UNIT, 1, 1n);
+        for (;;) yield spin;
+      })(),
+    );
+    return { kvm, vm, vcpu };
+  }
+
+  it('may close it as well: it can be made anew', async () => {
+    const { kvm, vm, vcpu } = machine(() => vcpu.close());
+    const ended = vcpu.run().catch(({ code }: KvmError) => code);
+    await new Promise((turn) => setTimeout(turn, 20));
+    vcpu.close();
+    expect(await ended).toBe('EBADF');
+    expect(vm.createVcpu(0).closed).toBe(false);
+    kvm.close();
+  });
+
+  it.each([true, false])('may close the VM, or (%s) throw: it is closed all the same', async (throws) => {
+    const { kvm, vm, vcpu } = machine(() => {
+      if (throws) throw new Error('broken');
+      vm.close();
+    });
+    const second = vm.createVcpu();
+    const ended = vcpu.run().catch(({ code }: KvmError) => code);
+    await new Promise((turn) => setTimeout(turn, 20));
+    if (throws) expect(() => vm.close()).toThrow('broken');
+    else vm.close();
+    expect([vm.closed, vcpu.closed, second.closed, vm.fd]).toEqual([true, true, true, -1]);
+    expect(await ended).toBe('EBADF');
+    kvm.close();
   });
 });
 

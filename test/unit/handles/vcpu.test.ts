@@ -229,6 +229,27 @@ describe.each(x86_64)('a vCPU on $name', ({ options }) => {
     expect((await vcpu.run()).reason).toBe('MMIO');
   });
 
+  it.each(['run', 'runSync', 'pause'] as const)(
+    'answers an exit in %s where a store that was put aside threw before',
+    async (how) => {
+      if (kvm.checkExtension('COALESCED_MMIO') === 0) return;
+      let isBroken = true;
+      vm.memory.addMmio(MMIO, 4, {
+        write: () => {
+          if (isBroken) throw new Error('broken');
+        },
+      });
+      vm.memory.addMmio(MMIO + 0x1000, 4, { read: () => 0x42 });
+      vm.io.registerCoalescedMmio(MMIO, 4);
+      load({ store: MMIO, value: 1 }, { load: MMIO + 0x1000, storedAt: 0x3000 });
+      await expect(vcpu.run()).rejects.toThrow('broken');
+      isBroken = false;
+      if (how === 'pause') expect(await vcpu.pause()).toEqual({ reason: 'INTR' });
+      expect(how === 'runSync' ? vcpu.runSync() : await vcpu.run()).toEqual({ reason: 'HLT' });
+      expect(vm.memory.readU8(0x3000)).toBe(0x42);
+    },
+  );
+
   it('goes on coalescing in zones around and beside one that is closed', async () => {
     const zone = (at: number, size: number) => vm.io.registerCoalescedMmio(MMIO + at, size);
     const taken = (): unknown[] => vm.io.takeCoalescedWrites().map(({ data }) => data[0]);

@@ -90,6 +90,20 @@ it('memory of an emulated kernel is no other emulated kernel’s, whatever stand
   expect([...vm.memslots].map(({ hva }) => hva)).toEqual([ram.hva]);
 });
 
+it('a VM that is bound to what it has already keeps that, and its dirty pages', () => {
+  using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+  const vm = kvm.createVm();
+  const { dirtyPages } = vm;
+  dirtyPages.start();
+  vm.bind(vm.memory);
+  expect(vm.memory.closed).toBe(false);
+  vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+  dirtyPages.collect();
+  vm.memory.writeU8(0x5000, 1);
+  expect([...vm.dirtyPages.collect().pages()]).toEqual([5]);
+  expect(vm.dirtyPages).toBe(dirtyPages);
+});
+
 it('memory that an emulated kernel maps from elsewhere stays for as long as a slot shows it', (test) => {
   const calls = hostCalls(test);
   const kernel = new EmulatedKernel({ arch: 'x86_64' });

@@ -149,6 +149,34 @@ describe('a connection', () => {
     for (const each of [left, right, ...descriptors]) each.close();
   });
 
+  it('refuses to go on with an array that goes while it waits, and says how far it came', async () => {
+    const [one, other] = UnixConnection.pair(calls);
+    const go = (bytes: Uint8Array) => structuredClone(bytes.buffer, { transfer: [bytes.buffer as ArrayBuffer] });
+    const gone = (size: number) => ({
+      code: 'EFAULT',
+      size,
+      explanation: expect.stringContaining('detached or resized'),
+    });
+    const first = one.send(new Uint8Array(4 << 20));
+    const bytes = new Uint8Array(1000);
+    const second = one.send(bytes);
+    go(bytes);
+    const refused = expect(second).rejects.toMatchObject(gone(1000));
+    for (let left = 4 << 20; left > 0; ) left -= await other.receive(new Uint8Array(left), []);
+    await first;
+    await refused;
+    for (const receive of ['receive', 'receiveAll'] as const) {
+      const into = new Uint8Array(16);
+      const received = expect(one[receive](into, [])).rejects.toMatchObject(gone(16));
+      go(into);
+      await other.send(Uint8Array.of(1));
+      await received;
+      await one.receive(new Uint8Array(1), []);
+    }
+    one.close();
+    other.close();
+  });
+
   it('keeps the boundaries of messages when it was made so', async () => {
     const [left, right] = UnixConnection.pair(calls, { type: 'seqpacket' });
     await left.send(Buffer.from('one'));

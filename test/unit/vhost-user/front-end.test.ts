@@ -84,7 +84,9 @@ it('a log that is asked for twice at once is begun once', async () => {
   await frontEnd.negotiate(frontEnd.features);
   await frontEnd.share(space);
   const before = openDescriptors();
-  await Promise.all([frontEnd.startLog(), frontEnd.startLog()]);
+  const begun: number[] = [];
+  await Promise.all([1, 2].map((which) => frontEnd.startLog().then(() => begun.push(which))));
+  expect(begun).toEqual([1, 2]);
   await frontEnd.stopLog();
   expect(await remainingDescriptors(before)).toBeLessThanOrEqual(before);
 });
@@ -108,6 +110,34 @@ it('sectors behind the end of a disk are refused with how many it has', async ()
   const explanation = 'request 0 of sector 4000 ended with status 1 (VIRTIO_BLK_S_IOERR); the disk has 128 sectors';
   await expect(driver.read(4000, 0x1000, 512)).rejects.toMatchObject({ code: 'EIO', explanation });
   await driver.stop();
+});
+
+it('a request that cannot be made takes nothing of the queue', async () => {
+  const driver = await BlockDriver.start(calls, frontEnd, space, { ...DRIVER, queueSize: 4 });
+  for (let i = 0; i < 3; i++) await expect(driver.read(0, 0x1000, 2 ** 33)).rejects.toThrow('length');
+  await driver.read(0, 0x1000, 512);
+  expect(space.readU8(0x1000)).toBe(7);
+  await driver.stop();
+});
+
+it('a listener that throws ends nothing, and the others hear of the change', async () => {
+  const thrown: unknown[] = [];
+  const onUncaught = (error: unknown) => thrown.push(error);
+  const others = process.listeners('uncaughtException');
+  process.removeAllListeners('uncaughtException').on('uncaughtException', onUncaught);
+  try {
+    frontEnd.onConfigChange(() => {
+      throw new Error('of a listener');
+    });
+    const heard = new Promise<void>((resolve) => frontEnd.onConfigChange(resolve));
+    await backEnd.configChanged();
+    await heard;
+    expect((await frontEnd.readConfig(0, 8)).length).toBe(8);
+  } finally {
+    process.removeAllListeners('uncaughtException');
+    for (const listener of others) process.on('uncaughtException', listener);
+  }
+  expect(thrown).toMatchObject([{ message: 'of a listener' }]);
 });
 
 it('a device for which there is no room on the bus leaves nothing open', async () => {

@@ -38,7 +38,7 @@ interface PendingResize {
 export class HashMmu {
   readonly context: HptContext;
   /** 1 for the hypercalls that the kernel answers; the others go to user space. */
-  readonly enabledHcalls = new Uint8Array(HCALL.BULK_REMOVE + 1);
+  readonly enabledHcalls: Uint8Array = new Uint8Array(HCALL.BULK_REMOVE + 1);
   readonly #vm: EmulatedVm;
   /** A POWER9 host with radix makes radix guests. */
   radix = true;
