@@ -33,6 +33,25 @@ Kind KindOf(int fd) {
   return fstatfs(fd, &status) == 0 && status.f_type != HUGETLBFS_MAGIC ? Kind::memfd : Kind::other;
 }
 
+// Whether it is a VM or vCPU of KVM. Another descriptor of one would know nothing of its memslots, nor of a run under way.
+bool IsGuest(int fd) {
+  char path[32];
+  snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+  char name[32];
+  const ssize_t length = readlink(path, name, sizeof name);
+  const auto begins = [&](const char* start) {
+    return length >= static_cast<ssize_t>(strlen(start)) && memcmp(name, start, strlen(start)) == 0;
+  };
+  return begins("anon_inode:kvm-vm") || begins("anon_inode:kvm-vcpu");
+}
+
+// Takes over a descriptor that somebody else made.
+int64_t AdoptAny(Environment& environment, int fd) {
+  if (!IsGuest(fd)) return environment.descriptors.Adopt(fd, KindOf(fd));
+  close(fd);
+  return -EPERM;
+}
+
 int64_t AdoptSocket(Environment& environment, int fd) {
   return environment.descriptors.Adopt(fd < 0 ? -errno : fd, Kind::other);
 }
@@ -159,7 +178,7 @@ int64_t TakeDescriptors(Environment& environment, msghdr& message, Array<int32_t
         close(fd);
         continue;
       }
-      const int64_t adopted = environment.descriptors.Adopt(fd, KindOf(fd));
+      const int64_t adopted = AdoptAny(environment, fd);
       if (adopted >= 0) own[taken++] = fd;
       if (adopted < 0) error = adopted;
     }
@@ -212,7 +231,7 @@ int64_t PeerCredentials(Environment&, OwnFd socket, Array<uint32_t> into) {
 int64_t Duplicate(Environment& environment, int32_t fd) {
   if (const Ref<Vcpu> vcpu = Vcpu::FindInProcess(fd)) return environment.descriptors.Borrow(vcpu);
   const int own = fcntl(fd, F_DUPFD_CLOEXEC, kFirstOwn);
-  return environment.descriptors.Adopt(own < 0 ? -errno : own, own < 0 ? Kind::none : KindOf(own));
+  return own < 0 ? -errno : AdoptAny(environment, own);
 }
 
 int64_t GetSeals(Environment&, OwnFd fd) { return Result(fcntl(fd.number, F_GET_SEALS)); }

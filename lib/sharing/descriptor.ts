@@ -17,6 +17,13 @@ export function sharingOf(calls: KvmCalls, name: CallName): SharingCalls {
   throw callError(name, ERRNO.ENOSYS, { explanation });
 }
 
+/** Says what is taken over from nobody, if that is what EPERM means. */
+export function whyNotOurs(errno: number): string | undefined {
+  return errno === -ERRNO.EPERM
+    ? 'VMs and vCPUs of KVM are used by the descriptor with which they were made: Vcpu.attach takes a vCPU over'
+    : undefined;
+}
+
 /** A descriptor of ours for a file that another process may have as well: received over a socket, or inherited. */
 export class Descriptor extends Handle {
   override readonly noun = 'the descriptor';
@@ -28,11 +35,11 @@ export class Descriptor extends Handle {
 
   /**
    * One of our own for any descriptor of the process, such as one that was inherited; that stays open.
-   * @throws KvmError EBADF, EMFILE
+   * @throws KvmError EBADF, EMFILE, EPERM for a VM or vCPU of KVM (`Vcpu.attach` takes a vCPU over)
    */
   static duplicate(calls: KvmCalls, fd: number): Descriptor {
     const own = sharingOf(calls, 'duplicate').duplicate(checkFd(fd, 'fd'));
-    if (own < 0) throw callError('duplicate', own, { explanation: `descriptor ${fd}` });
+    if (own < 0) throw callError('duplicate', own, { explanation: whyNotOurs(own) ?? `descriptor ${fd}` });
     return new Descriptor(calls, own);
   }
 

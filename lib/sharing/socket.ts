@@ -8,7 +8,7 @@ import type { CallName } from '../calls/signatures.ts';
 import { checkCalls } from '../calls/wrapped.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { POLL, SCM_MAX_FD, SOCK } from '../uapi/flags.ts';
-import { checkFd, Descriptor, sharingOf } from './descriptor.ts';
+import { checkFd, Descriptor, sharingOf, whyNotOurs } from './descriptor.ts';
 import { signalOf, type WaitOptions } from './eventfd.ts';
 
 export interface UnixSocketOptions {
@@ -102,7 +102,7 @@ export class UnixConnection extends Handle {
    * Receives what there is, at most `into.length` bytes, and puts the descriptors that came along into `descriptors`, whose
    * they are from now on.
    * @returns the number of bytes; 0 when the peer has closed
-   * @throws KvmError ECONNRESET, EBADF when it is closed meanwhile, EMFILE when there is no room for a descriptor, EFAULT when the array is
+   * @throws KvmError ECONNRESET, EBADF when it is closed meanwhile, EMFILE when there is no room for a descriptor, EPERM for one of a VM or vCPU, EFAULT when the array is
    *   detached or resized meanwhile; the signal's reason
    */
   async receive(into: Uint8Array, descriptors: Descriptor[], options: WaitOptions = {}): Promise<number> {
@@ -119,7 +119,7 @@ export class UnixConnection extends Handle {
         for (let i = 0; i < received.length && received[i]! >= 0; i++) {
           descriptors.push(new Descriptor(this.calls, received[i]!));
         }
-        return this.check('receiveMessage', result);
+        return this.check('receiveMessage', result, { explanation: whyNotOurs(result) });
       }
       await this.untilReady(POLL.IN, signal);
     }

@@ -92,6 +92,29 @@ describe('a connection', () => {
     for (const each of [left, right, ...descriptors]) each.close();
   });
 
+  it('gives no second descriptor of a VM or vCPU, which would escape all checks of its memslots', async (test) => {
+    const kvm = calls.openKvm();
+    if (kvm < 0) return test.skip(`/dev/kvm cannot be opened (${kvm})`);
+    const vm = calls.createVm(kvm, 0);
+    const vcpu = calls.createVcpu(vm, 0);
+    const borrowed = calls.sharing!.duplicate(vcpu);
+    expect(borrowed).toBeGreaterThan(0);
+    const [left, right] = UnixConnection.pair(calls);
+    const before = openDescriptors();
+    for (const fd of [vm, borrowed]) {
+      expect(() => Descriptor.duplicate(calls, fd)).toThrow(
+        expect.objectContaining({ code: 'EPERM', explanation: expect.stringContaining('Vcpu.attach') }),
+      );
+    }
+    for (const fd of [vm, vcpu, borrowed]) {
+      await left.send(Uint8Array.of(1), [fd]);
+      await expect(right.receive(new Uint8Array(1), [])).rejects.toMatchObject({ code: 'EPERM' });
+    }
+    expect(openDescriptors()).toBe(before);
+    for (const fd of [borrowed, vcpu, vm, kvm]) expect(calls.close(fd)).toBe(0);
+    for (const each of [left, right]) each.close();
+  });
+
   it('takes as many descriptors as a message can carry, and says so of more', async () => {
     const [left, right] = UnixConnection.pair(calls);
     using eventfd = new EventFd(calls);
