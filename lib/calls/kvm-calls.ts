@@ -330,7 +330,7 @@ export interface SharingCalls {
   /**
    * recvmsg(2): the bytes, 0 at the end; −EAGAIN, −ECONNRESET. What descriptors came with them is in `fds`, followed by −1;
    * those for which it has no room are closed. −EMFILE when some could not be received, −ENOMEM when the addon has no memory for
-   * one (then all are closed); −EMSGSIZE for a SEQPACKET message longer than `into`.
+   * one, −EPERM when one is of a VM or vCPU (then all are closed); −EMSGSIZE for a SEQPACKET message longer than `into`.
    */
   receiveMessage(socket: number, into: Uint8Array, fds: Int32Array): number;
   /** SO_PEERCRED: 0, and the peer's pid, uid and gid. */
@@ -338,6 +338,7 @@ export interface SharingCalls {
   /**
    * F_DUPFD_CLOEXEC: an fd of ours for what any descriptor of the process names. That of a vCPU which the addon made, in whichever
    * thread, may be used until it is closed, and no other for that vCPU: −EBUSY, but for kick. −EBUSY for a vCPU that runs, or has one already.
+   * −EPERM for other descriptors of a VM or vCPU, about which nothing is known here.
    */
   duplicate(fd: number): number;
   /** F_GET_SEALS: bits of SEAL; −EINVAL for what has none. */

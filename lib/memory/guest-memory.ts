@@ -330,9 +330,10 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
     checkSize(length, 'length');
     checkU64(to, 'to');
     checkU64(from, 'from');
-    const target = this.#writeAt(to, length);
-    const { window } = this.#place;
+    // The target last: where another process changes regions meanwhile, what is marked is where the bytes went.
     const source = this.#place.seek(from, length);
+    const { window } = this.#place;
+    const target = this.#writeAt(to, length);
     if (target >= 0 && source >= 0 && window === this.#place.window) {
       window!.bytes.copyWithin(target, source, source + length);
       if (this.written.on === true) this.written.mark(to, length);
@@ -455,8 +456,10 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   }
 
   #writeAt(gpa: U64, size: number): number {
+    const at = this.#place.seek(gpa, size);
+    // Last: who hears of a change, as that looks for, may write too, and be done.
     if (this.written.announces === true) this.written.announce();
-    return this.#place.seek(gpa, size);
+    return at;
   }
 
   /** Looks for an integer elsewhere than {@link Locator.at} does: the view that has it, {@link #at} an offset. One that is not in one window is copied. */

@@ -287,8 +287,16 @@ export class VhostUserFrontEnd {
     await this.settled();
     // It may have ended meanwhile.
     this.#requests.assertOpen('startLog');
-    this.#log = table ? new TableLog(space) : new SharedLog(this.#calls, space);
-    await this.#logUpTo(this.#memory.end);
+    const log = table ? new TableLog(space) : new SharedLog(this.#calls, space);
+    this.#log = log;
+    try {
+      await this.#logUpTo(this.#memory.end);
+    } catch (error) {
+      // There may be no room for one, and the back end knows of none.
+      this.#log = undefined;
+      log.close();
+      throw error;
+    }
     await this.#setFeatures();
     await this.#setAddresses();
   }
