@@ -26,6 +26,8 @@ export interface VcpuToken {
   readonly runSize: number;
   /** The guest's memory. */
   readonly space: SpaceToken;
+  /** One word, not 0 while the vCPU is there: another VM's may get its descriptor's number. */
+  readonly there: SharedArrayBuffer;
 }
 
 /** A VM as a thread knows it that was given one of its vCPUs. */
@@ -81,17 +83,21 @@ export interface AttachedVcpu {
 /** @throws KvmError ESTALE, EBUSY, ENOSYS, and as {@link AddressSpace.attach} */
 export async function attachVcpu(calls: KvmCalls, token: VcpuToken, options: AttachOptions): Promise<AttachedVcpu> {
   const sharing = sharingOf(calls, 'duplicate');
-  const { fd, id, runSize, space } = checkToken(token);
+  const { fd, id, runSize, space, there } = checkToken(token);
   const attaching = { name: `vCPU ${id}`, ...checkAttachOptions(options) };
   const vm = new AttachedVm(calls, await attachToken(calls, space, attaching, GuestBinding));
   try {
-    requireVcpu(fd, id);
+    requireVcpu(fd, id, there);
     const own = sharing.duplicate(fd);
     if (own === -ERRNO.EBUSY) {
       const explanation = `vCPU ${id} is running, or another thread has it`;
       throw callFailure('duplicate', own, vm, { explanation });
     }
     if (own < 0) throw callError('duplicate', own, { explanation: `vCPU ${id}, descriptor ${fd}` });
+    if (!isThere(there)) {
+      calls.close(own);
+      requireVcpu(fd, id, there);
+    }
     return { vm, fd: own, id, runSize };
   } catch (error) {
     vm.memory.release();
@@ -100,24 +106,29 @@ export async function attachVcpu(calls: KvmCalls, token: VcpuToken, options: Att
 }
 
 function checkToken(token: VcpuToken): VcpuToken {
-  const { type, fd, id, runSize, space, pid } = checkObject(token, 'token');
+  const { type, fd, id, runSize, space, pid, there } = checkObject(token, 'token');
   if (type !== 'kvm-bridge.Vcpu') throw invalidArgType('token', "a vCPU's token", token);
   checkInteger(fd, 'token.fd', 0, 0x7fff_ffff);
   checkInteger(id, 'token.id', 0, 0xffff_ffff);
   checkInteger(runSize, 'token.runSize', 1, 0x7fff_ffff);
   if (!isToken(space)) throw invalidArgType('token.space', "an address space's token", space);
-  return { type, pid, fd, id, runSize, space };
+  if (!(there instanceof SharedArrayBuffer) || there.byteLength < 4) {
+    throw invalidArgType('token.there', "the SharedArrayBuffer of a vCPU's token", there);
+  }
+  return { type, pid, fd, id, runSize, space, there };
 }
 
+const isThere = (there: SharedArrayBuffer): boolean => Atomics.load(new Int32Array(there, 0, 1), 0) !== 0;
+
 /** @throws KvmError ESTALE when the descriptor is another's by now */
-function requireVcpu(fd: number, id: number): void {
+function requireVcpu(fd: number, id: number, there: SharedArrayBuffer): void {
   let file = 'nothing';
   try {
     file = readlinkSync(`/proc/self/fd/${fd}`);
   } catch {
     // Nothing is open there.
   }
-  if (file === `anon_inode:kvm-vcpu:${id}`) return;
-  const explanation = `the token's vCPU ${id} was closed, or nobody had it any more: descriptor ${fd} is ${file}`;
+  if (isThere(there) && file === `anon_inode:kvm-vcpu:${id}`) return;
+  const explanation = `the token's vCPU ${id} was closed, or nobody had it any more: its descriptor ${fd} is now ${file}`;
   throw new KvmError(ERRNO.ESTALE, { syscall: 'attach', explanation });
 }

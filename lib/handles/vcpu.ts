@@ -43,6 +43,11 @@ export interface VcpuVm extends VcpuHost {
   readonly io: VmIo;
 }
 
+/** Says to those who have a vCPU's token that it has gone. */
+const leave = (there: Int32Array): void => void Atomics.store(there, 0, 0);
+
+const dropped = new FinalizationRegistry<Int32Array>(leave);
+
 /**
  * A vCPU. {@link run} enters the guest off the main thread, {@link runSync} on the calling one; both answer MMIO and
  * port accesses from the handlers of `vm.memory` and `vm.io.ports`, and come back with the first exit that has none. What
@@ -57,6 +62,8 @@ export class Vcpu<VM extends VcpuHost = VcpuVm> extends Handle {
   /** @internal The dirty ring, where the VM has one: whoever empties it must mark what was in it. */
   readonly dirtyRing: DirtyRing | undefined;
   readonly #loop: RunLoop;
+  /** For those who have its token. */
+  #there: Int32Array<SharedArrayBuffer> | undefined;
   #aarch64: VcpuAarch64 | undefined;
   #ppc64: VcpuPpc64 | undefined;
   #riscv64: VcpuRiscv64 | undefined;
@@ -106,6 +113,10 @@ export class Vcpu<VM extends VcpuHost = VcpuVm> extends Handle {
     if (!(memory instanceof AddressSpace)) throw this.failure('duplicate', -ERRNO.EBUSY);
     this.check('duplicate', this.fd < 0 ? -ERRNO.EBADF : 0);
     const { id, fd } = this;
+    if (this.#there === undefined) {
+      this.#there = new Int32Array(new SharedArrayBuffer(4)).fill(1);
+      dropped.register(this, this.#there);
+    }
     return {
       type: 'kvm-bridge.Vcpu',
       pid: process.pid,
@@ -113,6 +124,7 @@ export class Vcpu<VM extends VcpuHost = VcpuVm> extends Handle {
       id,
       runSize: this.kvmRun.bytes.length,
       space: memory.token,
+      there: this.#there.buffer,
     };
   }
 
@@ -301,6 +313,7 @@ export class Vcpu<VM extends VcpuHost = VcpuVm> extends Handle {
    */
   override close(): void {
     if (this.closed) return;
+    if (this.#there !== undefined) leave(this.#there);
     const isOut = this.#loop.stop();
     try {
       this.vm.vcpuCloses();

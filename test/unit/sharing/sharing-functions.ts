@@ -52,7 +52,15 @@ export function sharingFunctions(addon: KvmCalls): Functions {
   const signal = new AbortController().signal;
   const address = { align: 4096, alignOffset: 0 };
   const attaching = { name: 'x', onChange: () => {}, onEnd: () => {} };
-  const vcpu = { type: 'kvm-bridge.Vcpu', pid: process.pid, fd: 0, id: 0, runSize: 4096, space: space.token };
+  const vcpu = {
+    type: 'kvm-bridge.Vcpu',
+    pid: process.pid,
+    fd: 0,
+    id: 0,
+    runSize: 4096,
+    space: space.token,
+    there: new SharedArrayBuffer(4),
+  };
   const attach = closing((source: never) => AddressSpace.attach(calls, source));
   return {
     'AddressSpace.attach': [

@@ -162,6 +162,27 @@ describe('a vCPU in a worker', { timeout: 90_000 }, () => {
     },
   );
 
+  it('is not mistaken for the one that has its descriptor by now, nor given while it is parked', async (test) => {
+    const { kvm, vm, vcpu, close } = newVm(test);
+    const calls = hostCalls(test);
+    const { token } = vcpu;
+    const stale = { code: 'ESTALE', explanation: expect.stringContaining('was closed') };
+    vcpu.close();
+    await expect(Vcpu.attach(calls, token)).rejects.toMatchObject(stale);
+    expect(vm.createVcpu(0).runSync({ timeoutMs: 1 }).reason).not.toBe('EBUSY');
+    using other = kvm.createVm();
+    vm.close();
+    // The next descriptor gets the lowest number that is free.
+    const fillers = [kvm.createEventFd()];
+    while (fillers.at(-1)!.fd < token.fd) fillers.push(kvm.createEventFd());
+    fillers.pop()!.close();
+    expect(other.createVcpu(0).fd).toBe(token.fd);
+    await expect(Vcpu.attach(calls, token)).rejects.toMatchObject({ code: 'ESTALE' });
+    for (const filler of fillers) filler.close();
+    other.close();
+    close();
+  });
+
   it('is refused when its token is stale or forged, and when its memory is not shared', async (test) => {
     const { kvm, vm, vcpu, close } = newVm(test);
     const calls = hostCalls(test);
