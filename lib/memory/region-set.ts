@@ -201,7 +201,13 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
     }
     this.#table.remove(region);
     this.#made({ kind: 'remove', region }, () => {
-      this.#askAll((user) => user.add(region));
+      try {
+        this.#askAll((user) => user.add(region));
+      } catch (error) {
+        // It stays out, and nobody takes its memory back later.
+        region.mapping.unpin();
+        throw error;
+      }
       this.#table.insert(region);
     });
   }

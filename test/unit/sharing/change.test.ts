@@ -134,6 +134,39 @@ describe('several changes that are made as one', () => {
     expect(() => space.change(() => {})).toThrow(expect.objectContaining({ code: 'EBADF' }));
   });
 
+  it('let go of everything, and tell of all that failed, where they cannot be taken back', () => {
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    const vm = kvm.createVm();
+    const [ram, other, kept, late] = [0, 1, 2, 3].map(() => kvm.mapAnonymous(UNIT)) as [
+      Mapping,
+      Mapping,
+      Mapping,
+      Mapping,
+    ];
+    const region = vm.memory.addRam(0, ram);
+    vm.memory.addRam(8 * UNIT, kept);
+    const mine = new Error('mine');
+    let failure: unknown;
+    try {
+      vm.memory.change(() => {
+        vm.memory.addRam(16 * UNIT, late);
+        region.remove();
+        // In the way of what is taken back.
+        vm.setUserMemoryRegion({ slot: 500, guestPhysAddr: 0, memorySize: UNIT, userspaceAddr: other.hva });
+        throw mine;
+      });
+    } catch (error) {
+      failure = error;
+    }
+    expect(failure).toBeInstanceOf(AggregateError);
+    expect((failure as AggregateError).errors).toEqual([mine, expect.objectContaining({ code: 'EEXIST' })]);
+    // What could be taken back is.
+    expect(vm.memory.memoryRegions.map(({ start }) => start)).toEqual([8 * UNIT]);
+    vm.close();
+    for (const mapping of [ram, other, kept, late]) mapping.close();
+    expect([ram, other, kept, late].map(({ pins }) => pins)).toEqual([0, 0, 0, 0]);
+  });
+
   it('may have others within, which are taken back by themselves', () => {
     const { kvm, space, changes } = twoVms();
     const add = (gpa: number) => space.addRam(gpa, kvm.mapAnonymous(UNIT));
