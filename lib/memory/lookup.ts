@@ -41,7 +41,7 @@ export type RangeLookup<T extends Range> = Pick<
  */
 export interface MemoryLookup<R extends MemoryRange = MemoryRange> {
   readonly ranges: RangeLookup<R>;
-  /** Says what is at an address that has no memory. */
+  /** Says what is at an address that has no memory. @throws KvmError EBADF where the map itself is closed */
   describe(at: SplitGpa): string;
   /** Where somebody else changes the map at any time: what tells so, and takes the changes over. */
   readonly remote?: RemoteChanges;

@@ -102,14 +102,23 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
   #group: ChangeGroup | undefined;
   #generation = 0;
   #holds = 0;
-  #closed = false;
+  readonly #state: { closed: boolean };
 
   constructor(options: RegionSetOptions) {
     const { littleEndian, pageSize } = checkMemoryOptions(options);
     const table = new RangeTable<MemoryRegion>();
     const mmio = new MmioBus('mmio', littleEndian, (start, end) => table.overlapping(start, end));
-    const lookup: MemoryLookup<MemoryRegion> = { ranges: table, describe: (at) => describe(table, mmio, at) };
+    // Not this: who has a binding asks for it, too.
+    const state = { closed: false };
+    const lookup: MemoryLookup<MemoryRegion> = {
+      ranges: table,
+      describe: (at) => {
+        if (state.closed && table.length === 0) throw closedError('access');
+        return describe(table, mmio, at);
+      },
+    };
     super(lookup, { littleEndian, pageSize });
+    this.#state = state;
     this.#lookup = lookup;
     this.#table = table;
     this.mmio = mmio;
@@ -157,11 +166,11 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
   /** @internal */
   letGo(): void {
     this.#holds--;
-    if (this.#closed) this.#releaseWhenUnused();
+    if (this.closed) this.#releaseWhenUnused();
   }
 
   get closed(): boolean {
-    return this.#closed;
+    return this.#state.closed;
   }
 
   /**
@@ -380,7 +389,7 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
       user.release?.();
       this.#users.delete(weak);
     }
-    if (this.#closed) this.#releaseWhenUnused();
+    if (this.closed) this.#releaseWhenUnused();
   }
 
   /** @internal A mapping reads otherwise than before: wherever it is shown, that is dirty. */
@@ -398,7 +407,7 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
 
   /** Gives the regions back: now, or when the last VM or binding goes. Does nothing the second time. */
   close(): void {
-    this.#closed = true;
+    this.#state.closed = true;
     this.#releaseWhenUnused();
   }
 
@@ -563,7 +572,7 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
   }
 
   #assertOpen(syscall: string): void {
-    if (this.#closed) throw new KvmError(ERRNO.EBADF, { syscall, explanation: isClosed('the address space') });
+    if (this.closed) throw closedError(syscall);
   }
 
   #releaseWhenUnused(): void {
@@ -596,6 +605,10 @@ function isThenable(value: unknown): boolean {
 
 function narrow(value: bigint): U64 {
   return value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : value;
+}
+
+function closedError(syscall: string): KvmError {
+  return new KvmError(ERRNO.EBADF, { syscall, explanation: isClosed('the address space') });
 }
 
 /** What is at an address that has no memory. */

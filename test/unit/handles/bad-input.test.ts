@@ -148,10 +148,9 @@ describe.each(backends)('bad input on $name', ({ options }) => {
     ]) {
       expect(call).toThrow(expect.objectContaining({ code: 'EBADF', explanation: 'the VM is closed' }));
     }
-    expect(() => space.addRam(2 * UNIT, other)).toThrow(
-      expect.objectContaining({ code: 'EBADF', explanation: 'the address space is closed' }),
-    );
-    expect(() => space.readU8(0)).toThrow(expect.objectContaining({ code: 'EFAULT' }));
+    for (const call of [() => space.addRam(2 * UNIT, other), () => space.readU8(0)]) {
+      expect(call).toThrow(expect.objectContaining({ code: 'EBADF', explanation: 'the address space is closed' }));
+    }
     expect(() => vcpu.getMpState()).toThrow(
       expect.objectContaining({ code: 'EBADF', explanation: 'vCPU 0 is closed' }),
     );

@@ -81,6 +81,28 @@ describe('a region that no VM is asked about', () => {
 });
 
 describe('an access where no memory is', () => {
+  it('is of a closed space when that has let its memory go, and not before', () => {
+    using kvm = open();
+    const space = newSpace();
+    space.addRam(0, kvm.mapAnonymous(UNIT));
+    const binding = space.bind();
+    space.close();
+    expect(space.readU8(0)).toBe(0);
+    expect(refusalOf(() => space.readU8(UNIT))).toMatchObject({ code: 'EFAULT' });
+    binding.release();
+    const closed = { code: 'EBADF', explanation: 'the address space is closed' };
+    for (const access of [
+      () => space.readU8(0),
+      () => space.writeU64(0, 1),
+      () => space.readExact(0, 8),
+      () => space.atomicLoad(0, 4),
+      () => [...space.slices(0, 8)],
+      () => space.gather([0], 4, new Uint8Array(4)),
+    ]) {
+      expect(refusalOf(access)).toMatchObject(closed);
+    }
+  });
+
   it('is refused with what is there, or next to it', () => {
     using kvm = open();
     using space = newSpace();
