@@ -42,6 +42,49 @@ describe.each(backends)('a vCPU that was closed, on $name', (backend) => {
     kvm.close();
   });
 
+  it('has forgotten a kick that found no run, and so has one that was stopped', () => {
+    vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
+    const first = vm.createVcpu();
+    const { immediateExit } = first.kvmRun;
+    first.kick();
+    expect(first.kvmRun.immediateExit).toBe(true);
+    first.close();
+    const again = vm.createVcpu(0);
+    expect(again.kvmRun.immediateExit).toBe(immediateExit);
+    again.kick();
+    expect(kvm.calls.stop(again.fd)).toBe(0);
+    expect(again.kvmRun.immediateExit).toBe(immediateExit);
+    // A flag of the caller's own is left alone.
+    again.kvmRun.immediateExit = true;
+    expect(kvm.calls.stop(again.fd)).toBe(0);
+    expect(again.kvmRun.immediateExit).toBe(true);
+  });
+
+  it('is not to be had by an id beyond all numbers, as by one beyond the limit', () => {
+    for (const id of [2n ** 32n, 2n ** 53n + 1n, 2n ** 64n - 1n]) {
+      expect(() => vm.createVcpu(id)).toThrow(
+        expect.objectContaining({
+          code: 'EINVAL',
+          explanation: expect.stringContaining(`vCPU id ${id}: ids must be below`),
+        }),
+      );
+    }
+    expect(vm.createVcpu().id).toBe(0);
+  });
+
+  it('has a dirty ring of as many bytes as fit the kernel’s u32', (test) => {
+    const cap = (['DIRTY_LOG_RING', 'DIRTY_LOG_RING_ACQ_REL'] as const).find((name) => kvm.checkExtension(name) > 0);
+    if (cap === undefined) test.skip('this kernel has no dirty rings');
+    else {
+      expect(() => vm.enableDirtyRing(2 ** 32 + 4096)).toThrow(expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' }));
+      expect(() => vm.enableCap(cap, [2 ** 32])).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+      vm.enableCap(cap, [2 ** 32 + 2 * kvm.pageSize]);
+      const vcpu = vm.createVcpu();
+      vcpu.close();
+      expect(vm.createVcpu(0).closed).toBe(false);
+    }
+  });
+
   it('is handed out anew by its id, with its state', () => {
     vm.createVcpu();
     const first = vm.createVcpu();
