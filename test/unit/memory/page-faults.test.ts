@@ -1,28 +1,12 @@
 import { inspect } from 'node:util';
-import { describe, expect, it, type TestContext } from 'vitest';
-import {
-  AddressSpace,
-  EventFd,
-  type Kvm,
-  type KvmError,
-  Mapping,
-  PageFaults,
-  Reservation,
-  type Vcpu,
-  type VcpuExit,
-  type Vm,
-} from '../../../lib/index.ts';
-import { ERRNO, type KvmCalls, MADV, PROT, UFFDIO_REGISTER_MODE } from '../../../lib/raw.ts';
+import { describe, expect, it } from 'vitest';
+import { AddressSpace, EventFd, PageFaults, Reservation } from '../../../lib/index.ts';
+import { ERRNO, MADV, UFFDIO_REGISTER_MODE } from '../../../lib/raw.ts';
 import { loadGuest, loadStores } from '../handles/guests.ts';
+import { endOf, guestOf, kinds, PAGES } from './served-guest.ts';
 import { UFFD_KERNELS } from './uffd-host.ts';
 
-const PAGES = 64;
 const KVM_SET_USER_MEMORY_REGION = 0x4020_ae46;
-
-const kinds = {
-  anonymous: (calls: KvmCalls) => Mapping.anonymous(calls, PAGES * calls.pageSize),
-  memfd: (calls: KvmCalls) => Mapping.memfd(calls, PAGES * calls.pageSize),
-};
 
 /** A handler that brings pages full of their numbers, and those that it was asked for. */
 function numbered(page: number) {
@@ -33,37 +17,6 @@ function numbered(page: number) {
   };
   return { asked, missing };
 }
-
-interface Guest {
-  readonly kvm: Kvm;
-  readonly vm: Vm;
-  readonly vcpu: Vcpu;
-  readonly ram: Mapping;
-  readonly page: number;
-}
-
-/** A guest that stores a byte to each page. */
-function guestOf(kvm: Kvm, test: TestContext, kind: keyof typeof kinds, pages: readonly number[]): Guest {
-  const page = kvm.pageSize;
-  const ram = kinds[kind](kvm.calls);
-  const vm = kvm.createVm();
-  vm.memory.addRam(0, ram);
-  const vcpu = vm.createVcpu();
-  test.onTestFinished(() => {
-    vm.close();
-    ram.close();
-  });
-  const addresses = pages.map((number) => number * page + 1);
-  loadStores(kvm, vm, vcpu, addresses);
-  return { kvm, vm, vcpu, ram, page };
-}
-
-/** How a run ended: an exit's reason, or an error's code. */
-const endOf = (run: Promise<VcpuExit>): Promise<string> =>
-  run.then(
-    ({ reason }) => reason,
-    (error: KvmError) => error.code,
-  );
 
 /** What is true a little later at most. */
 async function soon(isTrue: () => boolean): Promise<void> {
@@ -99,84 +52,6 @@ describe.each(UFFD_KERNELS)('$name', ({ callsOf, kvmOf, isReal }) => {
       expect([...pieces]).toEqual([10, 11]);
       expect(asked.length).toBe(PAGES);
       expect(inspect(faults)).toContain('serves missing, 0 pages');
-    });
-
-    it('may be brought by a handler that reads and writes elsewhere: what it was asked for is not disturbed', (test) => {
-      const calls = callsOf(test);
-      const page = calls.pageSize;
-      using ram = kinds[kind](calls);
-      using log = kinds[kind](calls);
-      using space = new AddressSpace({ littleEndian: true, pageSize: page });
-      space.addRam(0, ram);
-      space.addRam(PAGES * page, log);
-      // It is accessed by copies from now on, as what is served is.
-      log.protect(0, page, PROT.READ | PROT.WRITE);
-      const elsewhere = PAGES * page + 8;
-      using _faults = new PageFaults(ram, {
-        missing: ({ offset }) => {
-          space.writeU64(elsewhere, 0xdead_0000_0000n + BigInt(offset));
-          space.readU8(elsewhere + 0x10);
-          return new Uint8Array(page).fill(0x77);
-        },
-      });
-      expect(space.readU32(page)).toBe(0x7777_7777);
-      expect(space.readU64(3 * page - 4)).toBe(0x7777_7777_7777_7777n);
-      space.writeU32(5 * page, 0x1122_3344);
-      expect(space.readU32(5 * page)).toBe(0x1122_3344);
-      space.writeU64(8 * page - 4, 0x1122_3344_5566_7788n);
-      expect(space.readU64(8 * page - 4)).toBe(0x1122_3344_5566_7788n);
-      expect(space.readU64(elsewhere)).toBe(0xdead_0000_0000n + BigInt(8 * page));
-    });
-
-    it('whose handler throws leave what was written before dirty', (test) => {
-      const { kvm, vm, ram, page } = guestOf(kvmOf(test), test, kind, []);
-      using _faults = new PageFaults(ram, {
-        missing: ({ offset }) => {
-          if (offset >= 3 * page) throw new Error('no page');
-          return null;
-        },
-      });
-      const dirty = vm.dirtyPages.start();
-      const bytes = new Uint8Array(4 * page).fill(7);
-      for (const write of [() => vm.memory.write(0, bytes), () => ram.write(0, bytes)]) {
-        expect(write).toThrow('no page');
-        expect(vm.memory.readU8(2 * page)).toBe(7);
-        expect([...dirty.collect().pages()]).toEqual(expect.arrayContaining([0, 1, 2]));
-      }
-      kvm.close();
-    });
-
-    it('are zeros where the handler itself ends it, and the access goes on', (test) => {
-      const calls = callsOf(test);
-      using ram = kinds[kind](calls);
-      const faults = new PageFaults(ram, {
-        missing: () => {
-          faults.close();
-          return null;
-        },
-      });
-      const into = new Uint8Array(2 * calls.pageSize).fill(9);
-      expect(ram.read(calls.pageSize, into)).toBe(into.length);
-      expect(into.every((byte) => byte === 0)).toBe(true);
-    });
-
-    it('that are unmapped before their promise is kept are nobody’s', async (test) => {
-      const { kvm, vm, vcpu, ram, page } = guestOf(kvmOf(test), test, kind, [3]);
-      const errors: unknown[] = [];
-      let keep: (bytes: null) => void = () => {};
-      using _faults = new PageFaults(ram, {
-        missing: () => new Promise<null>((resolve) => (keep = resolve)),
-        onError: (error) => errors.push(error),
-      });
-      const ended = endOf(vcpu.run());
-      await new Promise((turn) => setTimeout(turn, 50));
-      ram.unmapPart(0, ram.size);
-      keep(null);
-      await new Promise((turn) => setTimeout(turn, 20));
-      expect(errors).toEqual([]);
-      vm.close();
-      await ended;
-      expect(page).toBe(kvm.pageSize);
     });
 
     it('are zeros, or copied ahead; what is there stays', (test) => {
