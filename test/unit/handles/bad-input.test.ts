@@ -133,6 +133,23 @@ describe.each(backends)('bad input on $name', ({ options }) => {
     else expect(create).toThrow(expect.objectContaining({ code: 'EINVAL' }));
   });
 
+  it('protection and advice that no kernel knows are told from parts that are none', () => {
+    const why = (call: () => void): string => {
+      try {
+        call();
+      } catch (error) {
+        expect(error).toMatchObject({ code: 'EINVAL' });
+        return (error as KvmError).explanation ?? '';
+      }
+      return 'it was done';
+    };
+    expect(why(() => ram.protect(0, UNIT, 8))).toBe('prot 0x8 has more than READ 0x1, WRITE 0x2 and EXEC 0x4');
+    expect(why(() => ram.advise(999))).toMatch(/^advice 999 is none that this kernel knows/);
+    for (const call of [() => ram.protect(1, UNIT, 8), () => ram.advise(999, 1, UNIT)]) {
+      expect(why(call)).toMatch(/must be multiples of the page size/);
+    }
+  });
+
   it('everything on closed handles is EBADF and says what is closed', () => {
     const vcpu = vm.createVcpu();
     const other = kvm.mapAnonymous(UNIT);
