@@ -37,8 +37,7 @@ export class Requests {
 
   /** @throws what ended the connection; KvmError EBADF when it was closed here */
   assertOpen(syscall: string): void {
-    if (!this.closed) return;
-    throw this.#reason ?? new KvmError(ERRNO.EBADF, { syscall, explanation: isClosed('the connection') });
+    if (this.closed) throw this.#gone(syscall);
   }
 
   /** Ends the connection for a reason. */
@@ -71,7 +70,7 @@ export class Requests {
         const refused = decodeU64(request, reply.payload);
         if (refused === 0n) return;
         const explanation = `the back end refuses, with ${refused}`;
-        throw new KvmError(ERRNO.EIO, { syscall: `vhost-user ${messageName(request)}`, explanation });
+        throw new KvmError(ERRNO.EIO, { syscall: syscallOf(request), explanation });
       }
       await this.#channel.send(request, 0, payload, descriptors);
       // It answers in order: with this it has seen the other.
@@ -102,7 +101,7 @@ export class Requests {
     payload: Uint8Array,
     descriptors: readonly number[],
   ): Promise<Message> {
-    if (this.closed) throw this.#gone(request);
+    this.assertOpen(syscallOf(request));
     const reply = new Promise<Message>((resolve, reject) => {
       this.#pending = { request, resolve, reject };
     });
@@ -129,20 +128,22 @@ export class Requests {
         this.#pending = undefined;
         pending.resolve(message);
       }
-      if (!this.closed) this.#reason ??= this.#gone(this.#pending?.request);
+      if (!this.closed) this.#reason ??= this.#gone(syscallOf(this.#pending?.request));
     } catch (error) {
       // Our own closing ends the wait as well.
       if (!this.closed) this.#reason ??= error as Error;
     }
     this.close();
-    this.#pending?.reject(this.#reason ?? this.#gone(this.#pending.request));
+    this.#pending?.reject(this.#gone(syscallOf(this.#pending.request)));
     return this.#reason;
   }
 
-  #gone(request: number | undefined): Error {
+  #gone(syscall: string): Error {
     if (this.#reason !== undefined) return this.#reason;
-    const syscall = request === undefined ? 'vhost-user' : `vhost-user ${messageName(request)}`;
     const explanation = this.closed ? isClosed('the connection') : 'the back end closed the connection';
     return new KvmError(this.closed ? ERRNO.EBADF : ERRNO.ECONNRESET, { syscall, explanation });
   }
 }
+
+const syscallOf = (request: number | undefined): string =>
+  request === undefined ? 'vhost-user' : `vhost-user ${messageName(request)}`;
