@@ -1,6 +1,6 @@
 import { ARCH_PARTS } from '../arch/index.ts';
 import type { KernelBuild } from '../arch/parts.ts';
-import { checkInteger, checkObject, checkOneOf, checkU32 } from '../base/arguments.ts';
+import { checkInteger, checkOneOf, checkOptions, checkU32, type NamesOf } from '../base/arguments.ts';
 import { outOfRange } from '../base/errors.ts';
 import type { Architecture } from '../emulated/architecture.ts';
 import { KernelCore } from '../emulated/kernel.ts';
@@ -16,8 +16,16 @@ export interface EmulatedKernelOptions extends KernelBuild {
   readonly maxFds?: number;
 }
 
+const OPTIONS: NamesOf<EmulatedKernelOptions> = {
+  arch: true,
+  pageSize: true,
+  release: true,
+  maxFds: true,
+  x86_64: true,
+};
+
 function architectureOf(options: EmulatedKernelOptions): Architecture {
-  const { arch, pageSize, release = REFERENCE_RELEASE, maxFds } = checkObject(options, 'options');
+  const { arch, pageSize, release = REFERENCE_RELEASE, maxFds } = checkOptions(options, OPTIONS);
   const { pageSizes } = ARCH_FACTS[checkOneOf(arch, 'options.arch', ARCHES)];
   if (maxFds !== undefined) checkInteger(maxFds, 'options.maxFds', 0, 0x7fff_ffff);
   if (pageSize !== undefined && !pageSizes.includes(checkU32(pageSize, 'options.pageSize'))) {

@@ -1,6 +1,6 @@
 import type { HtabLoops } from '../arch/ppc64/model/htab-loops.ts';
 import type { X86_64Build } from '../arch/x86_64/emulated/build.ts';
-import { checkCallback, checkInteger, checkObject, checkOneOf, checkText } from '../base/arguments.ts';
+import { checkCallback, checkInteger, checkObject, checkOneOf, checkOptions, checkText } from '../base/arguments.ts';
 import { KvmError, outOfRange } from '../base/errors.ts';
 import { checked } from '../calls/checked.ts';
 import { callError } from '../calls/failure.ts';
@@ -47,8 +47,17 @@ export interface OpenedCalls {
 }
 
 /** Each value as it is meant, before anything is opened; what `release` and `pageSize` may be depends on the architecture. */
-function checkOptions(options: OpenOptions): OpenOptions {
-  const { backend, arch, release, pageSize, x86_64, calls, trace, record } = checkObject(options, 'options');
+function checkOpenOptions(options: OpenOptions): OpenOptions {
+  const { backend, arch, release, pageSize, x86_64, calls, trace, record } = checkOptions(options, {
+    backend: true,
+    arch: true,
+    release: true,
+    pageSize: true,
+    x86_64: true,
+    calls: true,
+    trace: true,
+    record: true,
+  });
   if (backend !== undefined) checkOneOf(backend, 'options.backend', ['native', 'emulated', 'auto']);
   if (arch !== undefined) checkOneOf(arch, 'options.arch', ARCHES);
   if (release !== undefined) checkText(release, 'options.release');
@@ -77,7 +86,7 @@ type Chosen = Omit<OpenedCalls, 'htabLoops'>;
  * @throws KvmError ENOENT, EACCES, ENODEV … with what to do about it, when `native` cannot be had
  */
 export function openCalls(options: OpenOptions = {}): OpenedCalls {
-  const { trace, record } = checkOptions(options);
+  const { trace, record } = checkOpenOptions(options);
   const chosen = choose(options);
   if (options.backend === undefined && options.arch === undefined) warnOfFallback(chosen);
   const htabLoops = chosen.calls.arch === 'ppc64' ? addonHtabLoops() : undefined;

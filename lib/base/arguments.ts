@@ -1,5 +1,5 @@
 import { inspect } from 'node:util';
-import { invalidArgType, outOfRange } from './errors.ts';
+import { invalidArgType, outOfRange, unknownOption } from './errors.ts';
 import type { U64 } from './u64.ts';
 
 /** Whether a number is whole and in [min, max]. */
@@ -117,6 +117,19 @@ export function bytesFor(lengthOrInto: number | Uint8Array, name: string): Uint8
 export function checkObject<T extends object>(value: T, name: string): T {
   if (typeof value !== 'object' || value === null) throw invalidArgType(name, 'an object', value);
   return value;
+}
+
+/** The names of all properties that an object may have. */
+export type NamesOf<T> = { readonly [Name in keyof T]-?: true };
+
+/**
+ * Checks that there are no options but these: one that is misspelt would do nothing, and nobody would know. What an object
+ * inherits may be more: an AbortController has a signal, too.
+ */
+export function checkOptions<T extends object>(options: T, names: NamesOf<T>, name = 'options'): T {
+  for (const key in checkObject(options, name))
+    if (names[key] !== true && Object.hasOwn(options, key)) throw unknownOption(name, key, Object.keys(names));
+  return options;
 }
 
 /** Checks an object of somebody's that has methods. */

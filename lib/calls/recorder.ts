@@ -1,4 +1,4 @@
-import { checkBoolean, checkFunction, checkMethods, checkObject } from '../base/arguments.ts';
+import { checkBoolean, checkFunction, checkMethods, checkOptions } from '../base/arguments.ts';
 import type { SymbolSet } from '../uapi/symbols.ts';
 import { formatBytes } from './format.ts';
 import { hostOf, type KvmCalls } from './kvm-calls.ts';
@@ -32,7 +32,7 @@ type AnyCall = (...args: readonly unknown[]) => unknown;
  */
 export function traced(calls: KvmCalls, sink: TraceSink, options: TraceOptions = {}): KvmCalls {
   checkFunction(sink, 'sink');
-  const { observer, symbols = false } = checkObject(options, 'options');
+  const { observer, symbols = false } = checkOptions(options, { observer: true, symbols: true });
   if (observer !== undefined) checkMethods(observer, 'options.observer', ['opened', 'closed', 'mapped', 'unmapped']);
   checkBoolean(symbols, 'options.symbols');
   const { arch } = hostOf(calls);

@@ -2,7 +2,7 @@ import { inspect } from 'node:util';
 import type { HtabLoops } from '../arch/ppc64/model/htab-loops.ts';
 import type { EmulatedKernel } from '../backends/emulated.ts';
 import { type OpenedCalls, type OpenOptions, openCalls, openFailure } from '../backends/open.ts';
-import { checkObject, checkU64 } from '../base/arguments.ts';
+import { checkOptions, checkU64 } from '../base/arguments.ts';
 import type { U64 } from '../base/u64.ts';
 import { Handle } from '../calls/handle.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
@@ -106,7 +106,7 @@ export class Kvm extends Handle {
 
   /** KVM_CREATE_VM. @throws KvmError EINVAL, ENOMEM, EMFILE */
   createVm(options: CreateVmOptions = {}): Vm {
-    const { type = 0 } = checkObject(options, 'options');
+    const { type = 0 } = checkOptions(options, { type: true });
     const fd = this.calls.createVm(this.fd, checkU64(type, 'options.type'));
     if (fd < 0) throw this.failure('createVm', fd, { explanation: whyNoVm(fd, type, this) });
     return new Vm(this, fd);

@@ -1,4 +1,4 @@
-import { checkObject, checkSignal, checkU32 } from '../base/arguments.ts';
+import { checkOptions, checkSignal, checkU32 } from '../base/arguments.ts';
 import type { KvmError } from '../base/errors.ts';
 import { StackFlag } from '../base/stack-flag.ts';
 import type { U64 } from '../base/u64.ts';
@@ -62,7 +62,7 @@ export class RunLoop {
 
   /** @throws the signal's reason when aborted; KvmError EBUSY while another run is under way, EFAULT, EBADF … */
   async run(options: RunOptions): Promise<VcpuExit> {
-    const signal = checkSignal(checkObject(options, 'options').signal, 'options.signal');
+    const signal = checkSignal(checkOptions(options, { signal: true }).signal, 'options.signal');
     const { calls } = this.#vcpu;
     signal?.throwIfAborted();
     this.#assertIdle();
@@ -101,7 +101,7 @@ export class RunLoop {
 
   /** @throws KvmError EBUSY, EFAULT, EBADF … */
   runSync(options: RunSyncOptions): VcpuExit {
-    const { timeoutMs = 0 } = checkObject(options, 'options');
+    const { timeoutMs = 0 } = checkOptions(options, { timeoutMs: true });
     checkU32(timeoutMs, 'options.timeoutMs');
     this.#assertIdle();
     this.#onStack.raise();

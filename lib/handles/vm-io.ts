@@ -1,4 +1,4 @@
-import { checkBoolean, checkInstance, checkObject, checkU32, checkU64 } from '../base/arguments.ts';
+import { checkBoolean, checkInstance, checkOptions, checkU32, checkU64 } from '../base/arguments.ts';
 import { hex } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { type Callee, callFailure, whyClosed } from '../calls/failure.ts';
@@ -82,7 +82,13 @@ export class VmIo {
    * back. @throws KvmError EINVAL, EEXIST, EBADF; EDEADLK, also of closing, while a guest runs whose pages this thread serves
    */
   ioeventfd(options: IoeventfdOptions): Registration {
-    const { addr, len, eventfd, datamatch: match, pio = false } = checkObject(options, 'options');
+    const {
+      addr,
+      len,
+      eventfd,
+      datamatch: match,
+      pio = false,
+    } = checkOptions(options, { addr: true, len: true, eventfd: true, datamatch: true, pio: true });
     const { calls } = this.#vm;
     checkU64(addr, 'options.addr');
     checkU32(len, 'options.len');
@@ -110,7 +116,7 @@ export class VmIo {
    * what was counted before goes when the registration ends. Closing takes it back. @throws KvmError EINVAL, EBUSY, EAGAIN
    */
   irqfd(options: IrqfdOptions): Registration {
-    const { eventfd, gsi, resample } = checkObject(options, 'options');
+    const { eventfd, gsi, resample } = checkOptions(options, { eventfd: true, gsi: true, resample: true });
     checkInstance(eventfd, 'options.eventfd', EventFd);
     checkU32(gsi, 'options.gsi');
     if (resample !== undefined) checkInstance(resample, 'options.resample', EventFd);
@@ -141,7 +147,7 @@ export class VmIo {
   registerCoalescedMmio(addr: U64, size: number, options: { readonly pio?: boolean } = {}): Registration {
     checkU64(addr, 'addr');
     checkU32(size, 'size');
-    const { pio = false } = checkObject(options, 'options');
+    const { pio = false } = checkOptions(options, { pio: true });
     return this.#coalesced.register(addr, size, checkBoolean(pio, 'options.pio'));
   }
 

@@ -82,6 +82,7 @@ export class VmMemory {
     const slots = new SpaceSlots(this.memslots, asId, this.#settle);
     // A closed VM has no memslots to keep; its memory can still be looked at.
     if (!this.#vm.closed) space.addUser(slots);
+    else if (isPrivate) space.close();
     const used = { space, slots, dirtyPages: new DirtyPages(space, slots, this.#tracking), isPrivate };
     this.#spaces.set(asId, used);
     return used;

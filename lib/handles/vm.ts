@@ -8,7 +8,7 @@ import type { VmMemOp } from '../arch/s390x/handles/vm-mem-op.ts';
 import type { VmStorageKeys } from '../arch/s390x/handles/vm-storage-keys.ts';
 import { VmX86_64 } from '../arch/x86_64/handles/vm.ts';
 import type { EmulatedKernel } from '../backends/emulated.ts';
-import { checkObject, checkSize, checkU32, checkU64, checkU64s } from '../base/arguments.ts';
+import { checkSize, checkU32, checkU64, checkU64s } from '../base/arguments.ts';
 import { counted } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
 import { Handle } from '../calls/handle.ts';
@@ -236,7 +236,7 @@ export class Vm extends Handle {
    * @example vm.setUserMemoryRegion({ slot: 9, guestPhysAddr: 0x10_0000, memorySize: 0x1000, userspaceAddr: ram.hva })
    */
   setUserMemoryRegion(region: UserMemoryRegion): void {
-    this.memslots.set(checkObject(region, 'region'));
+    this.memslots.set(region);
   }
 
   /** KVM_CREATE_GUEST_MEMFD (x86_64 6.8+, aarch64 6.18+). @throws KvmError ENOTTY, EINVAL */

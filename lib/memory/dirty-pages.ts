@@ -1,5 +1,5 @@
 import { inspect } from 'node:util';
-import { checkBoolean, checkFunction, checkInstance, checkObject, checkSize, toU64 } from '../base/arguments.ts';
+import { checkBoolean, checkFunction, checkInstance, checkOptions, checkSize, toU64 } from '../base/arguments.ts';
 import { KvmError, outOfRange } from '../base/errors.ts';
 import { type Range, RangeTable } from '../base/range-table.ts';
 import { counted } from '../base/text.ts';
@@ -175,7 +175,8 @@ export class DirtyPages implements MemslotWatcher {
    * is dirty; EBUSY while what was collected is gone through; ENXIO, EINVAL, EBADF
    */
   collect(options?: { readonly clear?: boolean }): this {
-    const clear = options === undefined || checkBoolean(checkObject(options, 'options').clear ?? true, 'options.clear');
+    const clear =
+      options === undefined || checkBoolean(checkOptions(options, { clear: true }).clear ?? true, 'options.clear');
     this.#assertStarted('collect');
     if (this.#walks > 0) {
       const explanation = 'the pages that were collected are just being gone through: collect when that is over';

@@ -6,6 +6,7 @@ import {
   checkInteger,
   checkObject,
   checkOneOf,
+  checkOptions,
   checkSize,
   checkText,
   checkU64,
@@ -292,7 +293,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
    * @throws RangeError when there is no NUL among the first `maxLength` bytes; KvmError EFAULT where memory ends before
    */
   readCString(gpa: U64, options: { readonly maxLength?: number; readonly encoding?: BufferEncoding } = {}): string {
-    const { maxLength = 4096, encoding = 'utf8' } = checkObject(options, 'options');
+    const { maxLength = 4096, encoding = 'utf8' } = checkOptions(options, { maxLength: true, encoding: true });
     checkEncoding(encoding, 'options.encoding');
     const bytes = Buffer.from(newBytes(maxLength, 'options.maxLength').buffer);
     const count = this.read(gpa, bytes);

@@ -1,5 +1,13 @@
 import { closeSync, fstatSync, openSync } from 'node:fs';
-import { checkBoolean, checkInteger, checkObject, checkText, checkU32, checkU64 } from '../base/arguments.ts';
+import {
+  checkBoolean,
+  checkInteger,
+  checkObject,
+  checkText,
+  checkU32,
+  checkU64,
+  type NamesOf,
+} from '../base/arguments.ts';
 import { hex, type KvmError, outOfRange } from '../base/errors.ts';
 import { humanSize } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
@@ -37,6 +45,11 @@ export interface DeviceOptions extends MemoryOptions {
   readonly size: number;
   readonly offset?: U64;
 }
+
+export const MEMORY_OPTIONS: NamesOf<MemoryOptions> = { prot: true };
+export const MEMFD_OPTIONS: NamesOf<MemfdOptions> = { ...MEMORY_OPTIONS, name: true };
+export const FILE_OPTIONS: NamesOf<FileOptions> = { ...MEMORY_OPTIONS, offset: true, size: true, shared: true };
+export const DEVICE_OPTIONS: NamesOf<DeviceOptions> = { ...MEMORY_OPTIONS, size: true, offset: true };
 
 /** Host memory as mmap is asked for it. */
 export interface MappingSource {

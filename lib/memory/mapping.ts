@@ -3,10 +3,11 @@ import {
   checkAtLeast,
   checkBytes,
   checkInteger,
-  checkObject,
+  checkOptions,
   checkSize,
   checkU32,
   checkU64,
+  type NamesOf,
 } from '../base/arguments.ts';
 import { copyBytes } from '../base/copy-bytes.ts';
 import { hex, hexRange, KvmError, outOfRange } from '../base/errors.ts';
@@ -23,12 +24,16 @@ import { MADV } from '../uapi/flags.ts';
 import type { HostMemory } from './lookup.ts';
 import {
   anonymousSource,
+  DEVICE_OPTIONS,
   type DeviceOptions,
   deviceSource,
+  FILE_OPTIONS,
   type FileOptions,
   guestMemfdSource,
   hugetlbSource,
   type MappingSource,
+  MEMFD_OPTIONS,
+  MEMORY_OPTIONS,
   type MemfdOptions,
   type MemoryKind,
   type MemoryOptions,
@@ -55,6 +60,12 @@ export interface MappingOptions extends AddressOptions, MemoryOptions {}
 export interface MemfdMappingOptions extends AddressOptions, MemfdOptions {}
 export interface FileMappingOptions extends AddressOptions, FileOptions {}
 export interface DeviceMappingOptions extends AddressOptions, DeviceOptions {}
+
+export const ADDRESS_OPTIONS: NamesOf<AddressOptions> = { align: true, alignOffset: true };
+const MAPPING_OPTIONS: NamesOf<MappingOptions> = { ...ADDRESS_OPTIONS, ...MEMORY_OPTIONS };
+const MEMFD_MAPPING_OPTIONS: NamesOf<MemfdMappingOptions> = { ...ADDRESS_OPTIONS, ...MEMFD_OPTIONS };
+const FILE_MAPPING_OPTIONS: NamesOf<FileMappingOptions> = { ...ADDRESS_OPTIONS, ...FILE_OPTIONS };
+const DEVICE_MAPPING_OPTIONS: NamesOf<DeviceMappingOptions> = { ...ADDRESS_OPTIONS, ...DEVICE_OPTIONS };
 
 /** Told when the views of a mapping have been detached, so that it can drop its own. */
 export interface ViewHolder {
@@ -138,12 +149,12 @@ export class Mapping implements HostMemory {
 
   /** Anonymous memory. `size` is in bytes and rounded up to whole pages. @throws KvmError ENOMEM, EINVAL */
   static anonymous(calls: KvmCalls, size: number, options: MappingOptions = {}): Mapping {
-    return Mapping.#map(calls, anonymousSource(calls, size, options), options);
+    return Mapping.#map(calls, anonymousSource(calls, size, checkOptions(options, MAPPING_OPTIONS)), options);
   }
 
   /** A memfd, sealed against shrinking, whose descriptor is {@link fd}. @throws KvmError ENOMEM, EINVAL, EMFILE */
   static memfd(calls: KvmCalls, size: number, options: MemfdMappingOptions = {}): Mapping {
-    const source = newMemfdSource(calls, size, options);
+    const source = newMemfdSource(calls, size, checkOptions(options, MEMFD_MAPPING_OPTIONS));
     return Mapping.#keep(calls, source.fd, () => source, options);
   }
 
@@ -154,12 +165,17 @@ export class Mapping implements HostMemory {
   static ofMemfd(calls: KvmCalls, fd: number, size: number, options: MappingOptions = {}): Mapping {
     checkCalls(calls);
     checkInteger(fd, 'fd', 0, 0x7fff_ffff);
-    return Mapping.#keep(calls, fd, () => memfdSource(calls, fd, size, options), options);
+    return Mapping.#keep(
+      calls,
+      fd,
+      () => memfdSource(calls, fd, size, checkOptions(options, MAPPING_OPTIONS)),
+      options,
+    );
   }
 
   /** Huge pages of the host's default size, from its reserved pool. @throws KvmError ENOMEM when the pool has too few */
   static hugetlb(calls: KvmCalls, size: number, options: MappingOptions = {}): Mapping {
-    return Mapping.#map(calls, hugetlbSource(calls, size, options), options);
+    return Mapping.#map(calls, hugetlbSource(calls, size, checkOptions(options, MAPPING_OPTIONS)), options);
   }
 
   /**
@@ -167,17 +183,19 @@ export class Mapping implements HostMemory {
    * where the file has been truncated. @throws KvmError EACCES, EINVAL, ENODEV; Node's own errors for the path
    */
   static file(calls: KvmCalls, file: string | number, options: FileMappingOptions = {}): Mapping {
-    return withFile(calls, file, options, (source) => Mapping.#map(calls, source, options));
+    return withFile(calls, file, checkOptions(options, FILE_MAPPING_OPTIONS), (source) =>
+      Mapping.#map(calls, source, options),
+    );
   }
 
   /** Device memory behind a descriptor that can be mapped: a PCI BAR, a VFIO region. Accessed by copies. */
   static device(calls: KvmCalls, fd: number, options: DeviceMappingOptions): Mapping {
-    return Mapping.#map(calls, deviceSource(calls, fd, options), options);
+    return Mapping.#map(calls, deviceSource(calls, fd, checkOptions(options, DEVICE_MAPPING_OPTIONS)), options);
   }
 
   /** A guest_memfd, whose descriptor may be closed afterwards. Accessed by copies, which are EFAULT for pages that are not shared. */
   static guestMemfd(calls: KvmCalls, fd: number, size: number, options: MappingOptions = {}): Mapping {
-    return Mapping.#map(calls, guestMemfdSource(calls, fd, size, options), options);
+    return Mapping.#map(calls, guestMemfdSource(calls, fd, size, checkOptions(options, MAPPING_OPTIONS)), options);
   }
 
   /** The mapping that the whole range is inside of. */
@@ -210,9 +228,8 @@ export class Mapping implements HostMemory {
   /** mmap(2) at an address that suits. @throws KvmError as mmap does, explained */
   protected static mmap(calls: KvmCalls, source: MappingSource, options: AddressOptions): number {
     const { size, prot, flags, fd, offset } = source;
-    const given = checkObject(options, 'options');
-    const align = checkSize(given.align ?? defaultAlignment(calls.arch, size), 'options.align');
-    const wanted = checkU64(given.alignOffset ?? 0, 'options.alignOffset');
+    const align = checkSize(options.align ?? defaultAlignment(calls.arch, size), 'options.align');
+    const wanted = checkU64(options.alignOffset ?? 0, 'options.alignOffset');
     const alignOffset = align === 0 ? 0n : BigInt(wanted) % BigInt(align);
     const hva = calls.mmap(size, prot, flags, fd, offset, align, alignOffset);
     if (hva >= 0) return hva;

@@ -1,5 +1,13 @@
 import { inspect } from 'node:util';
-import { checkInstance, checkInteger, checkObject, checkU32, checkU64 } from '../base/arguments.ts';
+import {
+  checkInstance,
+  checkInteger,
+  checkObject,
+  checkOptions,
+  checkU32,
+  checkU64,
+  type NamesOf,
+} from '../base/arguments.ts';
 import { hex, hexRange, type KvmError } from '../base/errors.ts';
 import { IdTable } from '../base/id-table.ts';
 import { humanSize, table } from '../base/text.ts';
@@ -27,6 +35,16 @@ export interface UserMemoryRegion {
   readonly guestMemfd?: number;
   readonly guestMemfdOffset?: U64;
 }
+
+const USER_MEMORY_REGION: NamesOf<UserMemoryRegion> = {
+  slot: true,
+  flags: true,
+  guestPhysAddr: true,
+  memorySize: true,
+  userspaceAddr: true,
+  guestMemfd: true,
+  guestMemfdOffset: true,
+};
 
 /** A memslot as the kernel has it, by our books. */
 export interface Memslot {
@@ -167,7 +185,7 @@ export class Memslots {
    * @throws KvmError EINVAL, EEXIST, ENOMEM, EBADF … with slot, gpa, size and the rule that was broken
    */
   set(region: UserMemoryRegion, mapping?: Mapping): Memslot | undefined {
-    const given = checkObject(region, 'region');
+    const given = checkOptions(region, USER_MEMORY_REGION, 'region');
     const slot = checkU32(given.slot, 'region.slot');
     const flags = checkU32(given.flags ?? 0, 'region.flags');
     const gpa = checkU64(given.guestPhysAddr, 'region.guestPhysAddr');

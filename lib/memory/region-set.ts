@@ -4,8 +4,9 @@ import {
   checkFunction,
   checkInstance,
   checkName,
-  checkObject,
+  checkOptions,
   checkSize,
+  type NamesOf,
   toU64,
 } from '../base/arguments.ts';
 import { callBack } from '../base/callback.ts';
@@ -55,6 +56,16 @@ export interface RegionOptions {
   readonly guestMemfdOffset?: number;
   readonly name?: string;
 }
+
+const REGION_OPTIONS: NamesOf<RegionOptions> = {
+  offset: true,
+  size: true,
+  readOnly: true,
+  onStore: true,
+  guestMemfd: true,
+  guestMemfdOffset: true,
+  name: true,
+};
 
 export type Region = MemoryRegion | MmioRegion;
 
@@ -192,7 +203,7 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
    * @throws KvmError EEXIST naming both ranges when it overlaps another region, EINVAL when it is empty; RangeError
    */
   addMmio(gpa: U64, size: number, handlers: MmioHandlers, options: { readonly name?: string } = {}): MmioRegion {
-    const name = checkName(checkObject(options, 'options').name, 'options.name');
+    const name = checkName(checkOptions(options, { name: true }).name, 'options.name');
     this.#assertOpen('addMmio');
     return this.mmio.add(gpa, size, handlers, name);
   }
@@ -432,7 +443,7 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
     const syscall = kind === 'ram' ? 'addRam' : 'addDevice';
     const start = exactGpa(gpa);
     checkInstance(mapping, 'mapping', Mapping);
-    const given = checkObject(options, 'options');
+    const given = checkOptions(options, REGION_OPTIONS);
     const offset = checkSize(given.offset ?? 0, 'options.offset');
     const size = checkSize(given.size ?? Math.max(0, mapping.size - offset), 'options.size');
     const readOnly = checkBoolean(given.readOnly ?? false, 'options.readOnly');

@@ -1,18 +1,22 @@
 import { inspect } from 'node:util';
-import { checkSize } from '../base/arguments.ts';
+import { checkOptions, checkSize } from '../base/arguments.ts';
 import { hex, hexRange } from '../base/errors.ts';
 import { humanSize, table } from '../base/text.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { MADV, MAP, PROT } from '../uapi/flags.ts';
-import { type AddressOptions, Mapping } from './mapping.ts';
+import { ADDRESS_OPTIONS, type AddressOptions, Mapping } from './mapping.ts';
 import {
   anonymousSource,
+  DEVICE_OPTIONS,
   type DeviceOptions,
   deviceSource,
+  FILE_OPTIONS,
   type FileOptions,
   hugetlbSource,
   type MappingSource,
+  MEMFD_OPTIONS,
+  MEMORY_OPTIONS,
   type MemfdOptions,
   type MemoryKind,
   type MemoryOptions,
@@ -49,6 +53,7 @@ export class Reservation extends Mapping {
 
   /** @throws KvmError EINVAL, ENOMEM */
   static make(calls: KvmCalls, size: number, options: AddressOptions): Reservation {
+    checkOptions(options, ADDRESS_OPTIONS);
     const source = { ...anonymousSource(calls, size, {}), ...NOTHING };
     return new Reservation(calls, 'reservation', Mapping.mmap(calls, source, options), source.size);
   }
@@ -63,27 +68,27 @@ export class Reservation extends Mapping {
    * @throws KvmError EINVAL when the piece isn't whole pages inside the reservation, ENOMEM, EBADF; all stays as it was then
    */
   mapAnonymous(offset: number, size: number, options: MemoryOptions = {}): void {
-    this.#put(offset, anonymousSource(this.calls, size, options));
+    this.#put(offset, anonymousSource(this.calls, size, checkOptions(options, MEMORY_OPTIONS)));
   }
 
   /** Puts a new memfd at an offset. Errors as for {@link mapAnonymous}, and EMFILE. */
   mapMemfd(offset: number, size: number, options: MemfdOptions = {}): void {
-    withMemfd(this.calls, size, options, (source) => this.#put(offset, source));
+    withMemfd(this.calls, size, checkOptions(options, MEMFD_OPTIONS), (source) => this.#put(offset, source));
   }
 
   /** Puts huge pages at an offset, which must be a multiple of their size. Errors as for {@link mapAnonymous}. */
   mapHugetlb(offset: number, size: number, options: MemoryOptions = {}): void {
-    this.#put(offset, hugetlbSource(this.calls, size, options));
+    this.#put(offset, hugetlbSource(this.calls, size, checkOptions(options, MEMORY_OPTIONS)));
   }
 
   /** Puts a file, or a part of it, at an offset. Errors as for {@link mapAnonymous}, and EACCES, ENODEV. */
   mapFile(offset: number, file: string | number, options: FileOptions = {}): void {
-    withFile(this.calls, file, options, (source) => this.#put(offset, source));
+    withFile(this.calls, file, checkOptions(options, FILE_OPTIONS), (source) => this.#put(offset, source));
   }
 
   /** Puts a device's memory at an offset: a PCI BAR, a VFIO region. Errors as for {@link mapFile}. */
   mapDevice(offset: number, fd: number, options: DeviceOptions): void {
-    this.#put(offset, deviceSource(this.calls, fd, options));
+    this.#put(offset, deviceSource(this.calls, fd, checkOptions(options, DEVICE_OPTIONS)));
   }
 
   /** Takes memory out: nothing is in the part any more, and something may be put in again. @throws KvmError EINVAL, EBADF */

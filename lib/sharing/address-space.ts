@@ -1,5 +1,5 @@
 import { fstatSync } from 'node:fs';
-import { checkFunction, checkInstance, checkInteger, checkObject, checkText } from '../base/arguments.ts';
+import { checkFunction, checkInstance, checkInteger, checkOptions, checkText } from '../base/arguments.ts';
 import { invalidArgType, KvmError } from '../base/errors.ts';
 import { isClosed } from '../calls/failure.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
@@ -62,7 +62,7 @@ export class AddressSpace extends RegionSet implements BoundSpace {
   #shared: { readonly table: SpaceTable; readonly consumers: Consumers } | undefined;
 
   constructor(options: AddressSpaceOptions) {
-    super(options);
+    super(checkOptions(options, { littleEndian: true, pageSize: true }));
     this.follow({
       changing: (region) => {
         for (const binding of this.#bindings) binding.changing(region);
@@ -106,7 +106,7 @@ export class AddressSpace extends RegionSet implements BoundSpace {
 
   /** A counted use of it by somebody outside the VMs. @throws KvmError EBADF when it is closed */
   bind(options: BindOptions = {}): Binding {
-    const { name = `consumer ${this.#bindings.size + 1}` } = checkObject(options, 'options');
+    const { name = `consumer ${this.#bindings.size + 1}` } = checkOptions(options, { name: true });
     checkText(name, 'options.name');
     this.hold();
     const binding = new Binding(this, name);
@@ -119,7 +119,19 @@ export class AddressSpace extends RegionSet implements BoundSpace {
    * second time. @throws KvmError ENOSYS without the addon; E2BIG for regions that don't fit; EBADF, ENOMEM, EMFILE
    */
   share(shareOptions: ShareOptions = {}): this {
-    const { calls, patienceMs = PATIENCE_MS, onConsumer, ...options } = checkObject(shareOptions, 'options');
+    const {
+      calls,
+      patienceMs = PATIENCE_MS,
+      onConsumer,
+      ...options
+    } = checkOptions(shareOptions, {
+      calls: true,
+      patienceMs: true,
+      onConsumer: true,
+      regions: true,
+      consumers: true,
+      end: true,
+    });
     if (onConsumer !== undefined) checkFunction(onConsumer, 'options.onConsumer');
     const patience = checkInteger(patienceMs, 'options.patienceMs', 0, Number.MAX_SAFE_INTEGER);
     if (this.#shared !== undefined) return this;
@@ -175,7 +187,7 @@ export class AddressSpace extends RegionSet implements BoundSpace {
    * @throws KvmError ETIMEDOUT, naming those who don't know after `timeoutMs`
    */
   async settled(options: { readonly timeoutMs?: number } = {}): Promise<void> {
-    const { timeoutMs = PATIENCE_MS } = checkObject(options, 'options');
+    const { timeoutMs = PATIENCE_MS } = checkOptions(options, { timeoutMs: true });
     checkInteger(timeoutMs, 'options.timeoutMs', 0, Number.MAX_SAFE_INTEGER);
     await this.#shared?.consumers.settled(timeoutMs);
   }

@@ -1,5 +1,5 @@
 import { inspect } from 'node:util';
-import { checkBoolean, checkBytes, checkFunction, checkObject, checkSize } from '../base/arguments.ts';
+import { checkBoolean, checkBytes, checkFunction, checkOptions, checkSize } from '../base/arguments.ts';
 import { KvmError } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { GuestMemory } from '../memory/guest-memory.ts';
@@ -88,7 +88,7 @@ export class Binding extends GuestMemory<BoundRange> implements VmapOwner {
    */
   vmap(gpa: U64, length: number, options: VmapOptions = {}): Vmap {
     checkSize(length, 'length');
-    const { write = false, onRevoke } = checkObject(options, 'options');
+    const { write = false, onRevoke } = checkOptions(options, { write: true, onRevoke: true });
     checkBoolean(write, 'options.write');
     if (onRevoke !== undefined) checkFunction(onRevoke, 'options.onRevoke');
     // A getter may have released it, and who hears of a view's revocation may want another when it is released.

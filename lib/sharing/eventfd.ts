@@ -1,5 +1,5 @@
 import { readlinkSync } from 'node:fs';
-import { checkInstance, checkObject, checkSignal, checkU32, checkU64 } from '../base/arguments.ts';
+import { checkInstance, checkOptions, checkSignal, checkU32, checkU64 } from '../base/arguments.ts';
 import { KvmError } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { callFailure } from '../calls/failure.ts';
@@ -21,7 +21,7 @@ export interface WaitOptions {
 
 /** The signal of options, checked. */
 export const signalOf = (options: WaitOptions): AbortSignal | undefined =>
-  checkSignal(checkObject(options, 'options').signal, 'options.signal');
+  checkSignal(checkOptions(options, { signal: true }).signal, 'options.signal');
 
 /**
  * An eventfd: what ioeventfds signal, and irqfds are signalled by. Non-blocking; the event loop waits for it. An iteration gets

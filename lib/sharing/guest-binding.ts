@@ -1,4 +1,4 @@
-import { checkObject } from '../base/arguments.ts';
+import { checkOptions } from '../base/arguments.ts';
 import type { U64 } from '../base/u64.ts';
 import { MmioBus, type MmioHandlers, type MmioRegion } from '../memory/mmio-bus.ts';
 import { Binding, type BoundSpace } from './binding.ts';
@@ -23,7 +23,7 @@ export class GuestBinding extends Binding {
    * @throws KvmError EEXIST naming both ranges when it overlaps another region, EINVAL when it is empty; RangeError
    */
   addMmio(gpa: U64, size: number, handlers: MmioHandlers, options: { readonly name?: string } = {}): MmioRegion {
-    return this.mmio.add(gpa, size, handlers, checkObject(options, 'options').name);
+    return this.mmio.add(gpa, size, handlers, checkOptions(options, { name: true }).name);
   }
 
   /** @internal Answers an access that took the guest out of KVM_RUN; false when nobody is there for it. */

@@ -1,5 +1,13 @@
 import { lstatSync, unlinkSync } from 'node:fs';
-import { checkBytes, checkInstance, checkInteger, checkObject, checkOneOf, checkText } from '../base/arguments.ts';
+import {
+  checkBytes,
+  checkInstance,
+  checkInteger,
+  checkOneOf,
+  checkOptions,
+  checkSignal,
+  checkText,
+} from '../base/arguments.ts';
 import { invalidArgType, outOfRange } from '../base/errors.ts';
 import { callError } from '../calls/failure.ts';
 import { Handle } from '../calls/handle.ts';
@@ -51,12 +59,13 @@ export class UnixConnection extends Handle {
     path: string,
     options: UnixSocketOptions & WaitOptions = {},
   ): Promise<UnixConnection> {
-    const signal = signalOf(options);
-    const type = typeNumber(options);
+    const { type, signal } = checkOptions(options, { type: true, signal: true });
+    checkSignal(signal, 'options.signal');
+    const socketType = typeNumber(type);
     const sharing = sharingOf(calls, 'socketConnect');
     for (;;) {
       signal?.throwIfAborted();
-      const fd = sharing.socketConnect(checkPath(path), type);
+      const fd = sharing.socketConnect(checkPath(path), socketType);
       if (fd >= 0) return new UnixConnection(calls, fd);
       if (fd !== -ERRNO.EAGAIN) throw callError('socketConnect', fd, { explanation: path });
       await new Promise((resolve) => setTimeout(resolve, RETRY_CONNECT_MS));
@@ -66,7 +75,10 @@ export class UnixConnection extends Handle {
   /** Two connected ends. @throws KvmError EMFILE */
   static pair(calls: KvmCalls, options: UnixSocketOptions = {}): [UnixConnection, UnixConnection] {
     const fds = new Int32Array(2);
-    const result = sharingOf(calls, 'socketPair').socketPair(typeNumber(options), fds);
+    const result = sharingOf(calls, 'socketPair').socketPair(
+      typeNumber(checkOptions(options, { type: true }).type),
+      fds,
+    );
     if (result < 0) throw callError('socketPair', result);
     return [new UnixConnection(calls, fds[0]!), new UnixConnection(calls, fds[1]!)];
   }
@@ -194,7 +206,7 @@ export class UnixListener extends Handle implements AsyncIterable<UnixConnection
 
   /** @throws KvmError EADDRINUSE when there is a file already, ENOENT, EACCES, ENAMETOOLONG for more than 107 bytes */
   static listen(calls: KvmCalls, path: string, options: UnixSocketOptions = {}): UnixListener {
-    const type = typeNumber(options);
+    const type = typeNumber(checkOptions(options, { type: true }).type);
     const sharing = sharingOf(calls, 'socketListen');
     const fd = sharing.socketListen(checkPath(path), type, BACKLOG);
     if (fd >= 0) return new UnixListener(calls, fd, path);
@@ -243,8 +255,7 @@ function requireWhole(name: CallName, bytes: Uint8Array, length: number, done: n
   throw callError(name, ERRNO.EFAULT, { size: length, explanation });
 }
 
-function typeNumber(options: UnixSocketOptions): number {
-  const { type = 'stream' } = checkObject(options, 'options');
+function typeNumber(type: UnixSocketOptions['type'] = 'stream'): number {
   return checkOneOf(type, 'options.type', ['stream', 'seqpacket']) === 'stream' ? SOCK.STREAM : SOCK.SEQPACKET;
 }
 

@@ -22,6 +22,12 @@ export function invalidArgType(name: string, expected: string, actual: unknown):
   return Object.assign(error, { code: 'ERR_INVALID_ARG_TYPE' });
 }
 
+/** A TypeError as Node's own functions throw it of options: `ERR_INVALID_ARG_VALUE`. */
+export function unknownOption(name: string, option: string, known: readonly string[]): TypeError {
+  const error = new TypeError(`The property "${name}.${option}" is unknown. It must be one of ${known.join(', ')}`);
+  return Object.assign(error, { code: 'ERR_INVALID_ARG_VALUE' });
+}
+
 function kindOf(actual: unknown): string {
   if (actual === undefined || actual === null) return String(actual);
   return typeof actual === 'object'

@@ -1,5 +1,5 @@
 import type { FileHandle } from 'node:fs/promises';
-import { checkBoolean, checkInstance, checkMethods, checkObject, checkSize, checkText } from '../base/arguments.ts';
+import { checkBoolean, checkInstance, checkMethods, checkOptions, checkSize, checkText } from '../base/arguments.ts';
 import { outOfRange } from '../base/errors.ts';
 import type { VirtioDevice } from './device.ts';
 import { bits } from './protocol.ts';
@@ -47,7 +47,11 @@ export class BlockDevice implements VirtioDevice {
 
   /** @param file stays the caller's @throws RangeError when the size isn't whole sectors */
   constructor(file: FileHandle, options: BlockDeviceOptions) {
-    const { size, readOnly = false, id = 'kvm-bridge' } = checkObject(options, 'options');
+    const {
+      size,
+      readOnly = false,
+      id = 'kvm-bridge',
+    } = checkOptions(options, { size: true, readOnly: true, id: true });
     checkMethods(file, 'file', ['read', 'write', 'datasync']);
     checkBoolean(readOnly, 'options.readOnly');
     checkText(id, 'options.id');

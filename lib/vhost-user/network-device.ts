@@ -1,4 +1,4 @@
-import { checkBytes, checkFunction, checkInstance, checkInteger, checkObject } from '../base/arguments.ts';
+import { checkBytes, checkFunction, checkInstance, checkInteger, checkOptions } from '../base/arguments.ts';
 import { outOfRange } from '../base/errors.ts';
 import type { VirtioDevice } from './device.ts';
 import { bit } from './protocol.ts';
@@ -43,7 +43,7 @@ export class NetworkDevice implements VirtioDevice {
 
   /** @throws RangeError for an address that has not 6 bytes */
   constructor(options: NetworkDeviceOptions) {
-    const { onFrame, mac, backlog = 256 } = checkObject(options, 'options');
+    const { onFrame, mac, backlog = 256 } = checkOptions(options, { onFrame: true, mac: true, backlog: true });
     checkFunction(onFrame, 'options.onFrame');
     if (mac !== undefined && checkBytes(mac, 'options.mac').length !== 6)
       throw outOfRange('options.mac.length', '6', mac.length);

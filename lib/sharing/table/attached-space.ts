@@ -1,5 +1,5 @@
 import { fstatSync, readSync } from 'node:fs';
-import { checkCallback, checkName, checkObject } from '../../base/arguments.ts';
+import { checkCallback, checkName, checkOptions } from '../../base/arguments.ts';
 import { callBack } from '../../base/callback.ts';
 import { hexRange, KvmError } from '../../base/errors.ts';
 import { RangeTable } from '../../base/range-table.ts';
@@ -36,7 +36,7 @@ export interface AttachOptions {
 
 /** Checks who it is that attaches, and what is called. Each is read once: a getter may say something else the next time. */
 export function checkAttachOptions(options: AttachOptions): AttachOptions {
-  const { name, onChange, onEnd } = checkObject(options, 'options');
+  const { name, onChange, onEnd } = checkOptions(options, { name: true, onChange: true, onEnd: true });
   return {
     ...(checkName(name, 'options.name') === undefined ? {} : { name }),
     ...(checkCallback(onChange, 'options.onChange') === undefined ? {} : { onChange }),

@@ -1,4 +1,4 @@
-import { checkCallback, checkInstance, checkObject } from '../../base/arguments.ts';
+import { checkCallback, checkInstance, checkOptions } from '../../base/arguments.ts';
 import { KvmError } from '../../base/errors.ts';
 import type { KvmCalls } from '../../calls/kvm-calls.ts';
 import { checkCalls } from '../../calls/wrapped.ts';
@@ -31,7 +31,7 @@ export class VhostUserBackEnd {
 
   /** @param calls the addon's: an emulated kernel has no memory that others could share */
   constructor(calls: KvmCalls, device: VirtioDevice, options: BackEndOptions = {}) {
-    const { timeoutMs = DEFAULT_TIMEOUT_MS, onError } = checkObject(options, 'options');
+    const { timeoutMs = DEFAULT_TIMEOUT_MS, onError } = checkOptions(options, { timeoutMs: true, onError: true });
     this.#calls = checkCalls(calls);
     this.#device = checkDevice(device);
     this.#timeoutMs = checkTimeout(timeoutMs);

@@ -1,4 +1,4 @@
-import { checkInstance, checkObject, checkSize, checkU64 } from '../../base/arguments.ts';
+import { checkInstance, checkOptions, checkSize, checkU64 } from '../../base/arguments.ts';
 import { KvmError, outOfRange } from '../../base/errors.ts';
 import type { U64 } from '../../base/u64.ts';
 import type { KvmCalls } from '../../calls/kvm-calls.ts';
@@ -93,7 +93,7 @@ export class BlockDriver {
     memory: AddressSpace,
     options: BlockDriverOptions,
   ): Promise<BlockDriver> {
-    const { area, queueSize = 128 } = checkObject(options, 'options');
+    const { area, queueSize = 128 } = checkOptions(options, { area: true, queueSize: true });
     checkCalls(calls);
     checkInstance(frontEnd, 'frontEnd', VhostUserFrontEnd);
     checkInstance(memory, 'memory', AddressSpace);

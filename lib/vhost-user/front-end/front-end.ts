@@ -6,6 +6,8 @@ import {
   checkInstance,
   checkInteger,
   checkObject,
+  checkOptions,
+  checkSignal,
   checkSize,
   checkU32,
   toU64,
@@ -17,7 +19,7 @@ import type { U64 } from '../../base/u64.ts';
 import type { KvmCalls } from '../../calls/kvm-calls.ts';
 import { AddressSpace } from '../../sharing/address-space.ts';
 import { Descriptor } from '../../sharing/descriptor.ts';
-import { EventFd, signalOf, type WaitOptions } from '../../sharing/eventfd.ts';
+import { EventFd, type WaitOptions } from '../../sharing/eventfd.ts';
 import { UnixConnection } from '../../sharing/socket.ts';
 import { ERRNO } from '../../uapi/errno.ts';
 import { Channel, checkTimeout, closeAll, DEFAULT_TIMEOUT_MS } from '../channel.ts';
@@ -141,8 +143,12 @@ export class VhostUserFrontEnd {
    * @throws KvmError as {@link UnixConnection.connect}; EPROTO, ETIMEDOUT, ECONNRESET; EOPNOTSUPP for a device before virtio 1.0
    */
   static async connect(calls: KvmCalls, path: string, options: FrontEndOptions = {}): Promise<VhostUserFrontEnd> {
-    const { timeoutMs = DEFAULT_TIMEOUT_MS, queues } = checkObject(options, 'options');
-    const signal = signalOf(options);
+    const {
+      timeoutMs = DEFAULT_TIMEOUT_MS,
+      queues,
+      signal,
+    } = checkOptions(options, { timeoutMs: true, queues: true, signal: true });
+    checkSignal(signal, 'options.signal');
     checkTimeout(timeoutMs);
     if (queues !== undefined) checkInteger(queues, 'options.queues', 1, MOST_QUEUES);
     const connection = await UnixConnection.connect(calls, path, signal === undefined ? {} : { signal });
@@ -267,7 +273,7 @@ export class VhostUserFrontEnd {
    * @throws KvmError EOPNOTSUPP when the back end can't; EINVAL when nothing is shared; EBADF with `table` for a space that isn't shared itself
    */
   async startLog(options: { readonly table?: boolean } = {}): Promise<void> {
-    const table = checkBoolean(checkObject(options, 'options').table ?? false, 'options.table');
+    const table = checkBoolean(checkOptions(options, { table: true }).table ?? false, 'options.table');
     this.#requests.assertOpen('startLog');
     if (this.#log !== undefined && this.#beginningLog === undefined) return;
     if (this.#space === undefined)

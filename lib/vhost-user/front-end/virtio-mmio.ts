@@ -5,9 +5,10 @@ import {
   checkInstance,
   checkInteger,
   checkMethods,
-  checkObject,
+  checkOptions,
   checkSize,
   checkU32,
+  type NamesOf,
 } from '../../base/arguments.ts';
 import type { KvmCalls } from '../../calls/kvm-calls.ts';
 import { checkCalls } from '../../calls/wrapped.ts';
@@ -45,6 +46,19 @@ export interface VirtioMmioOptions {
   /** Interrupt that the back end injects itself. The device says "a buffer was used" then, whenever the guest asks. */
   readonly gsi?: number;
 }
+
+const OPTIONS: NamesOf<VirtioMmioOptions> = {
+  memory: true,
+  gpa: true,
+  deviceId: true,
+  configSize: true,
+  config: true,
+  features: true,
+  maxQueueSize: true,
+  interrupt: true,
+  io: true,
+  gsi: true,
+};
 
 const REGISTER = {
   MAGIC: 0x000,
@@ -166,8 +180,8 @@ export class VirtioMmio {
     checkCalls(calls);
     checkInstance(frontEnd, 'frontEnd', VhostUserFrontEnd);
     // Once: a getter may say something else the next time.
-    const options = { ...checkObject(given, 'options') };
-    checkOptions(options);
+    const options = { ...checkOptions(given, OPTIONS) };
+    checkMmioOptions(options);
     const size = options.configSize ?? 0;
     const config = Uint8Array.from(options.config ?? (size === 0 ? [] : await frontEnd.readConfig(0, size)));
     if (!frontEnd.isSharing(options.memory)) await frontEnd.share(options.memory);
@@ -411,7 +425,7 @@ export class VirtioMmio {
 }
 
 /** Checks what the registers are made of. */
-function checkOptions(options: VirtioMmioOptions): void {
+function checkMmioOptions(options: VirtioMmioOptions): void {
   const { memory, gpa, deviceId, configSize, config, features, maxQueueSize, interrupt, io, gsi } = options;
   checkInstance(memory, 'options.memory', AddressSpace);
   checkSize(gpa, 'options.gpa');

@@ -1,4 +1,12 @@
-import { checkBoolean, checkInteger, checkObject, checkSize, checkU32, isPowerOfTwo } from '../../base/arguments.ts';
+import {
+  checkBoolean,
+  checkInteger,
+  checkObject,
+  checkOptions,
+  checkSize,
+  checkU32,
+  isPowerOfTwo,
+} from '../../base/arguments.ts';
 import { hex, invalidArgType, KvmError, outOfRange } from '../../base/errors.ts';
 import type { GuestMemory } from '../../memory/guest-memory.ts';
 import { ERRNO } from '../../uapi/errno.ts';
@@ -69,7 +77,11 @@ export function checkQueueSize(size: number, name: string): number {
 
 /** Checks what was negotiated of a queue. */
 export function checkQueueOptions(options: QueueOptions): Required<QueueOptions> {
-  const { eventIdx = false, indirect = false, base = 0 } = checkObject(options, 'options');
+  const {
+    eventIdx = false,
+    indirect = false,
+    base = 0,
+  } = checkOptions(options, { eventIdx: true, indirect: true, base: true });
   checkBoolean(eventIdx, 'options.eventIdx');
   checkBoolean(indirect, 'options.indirect');
   return { eventIdx, indirect, base: checkInteger(base, 'options.base', 0, 0xffff) };

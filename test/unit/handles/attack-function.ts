@@ -1,4 +1,4 @@
-import { type Arena, attack, misnamed, type Result, type Target } from './attack.ts';
+import { type Arena, attack, misnamed, type Result, type Target, withMisspeltOptions } from './attack.ts';
 import type { Attacked } from './functions/table.ts';
 
 /** A world in which nothing stays. */
@@ -27,3 +27,7 @@ export const attackFunction = (name: string, attacked: Attacked): Promise<Result
 /** The same in a few ways, of which only the errors are looked at. */
 export const misnamedByFunction = (name: string, attacked: Attacked): Promise<Result> =>
   misnamed(NOWHERE, [targetOf(name, attacked)], false);
+
+/** The same with options that there aren't. */
+export const misspeltByFunction = (name: string, attacked: Attacked): Promise<Result> =>
+  withMisspeltOptions(NOWHERE, [targetOf(name, attacked)]);

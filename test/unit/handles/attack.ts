@@ -98,7 +98,7 @@ export async function attack<World>(
   const faults: string[] = [];
   let tried = 0;
   let world = await worlds.get();
-  const good = await outcomeOf(arena, target, world, Object.values(target.args(world)));
+  const good = await outcomeOf(arena, target.call, world, Object.values(target.args(world)));
   if (good.thrown && !isRefusal(good.error)) faults.push(`${target.name} with what is right: ${String(good.error)}`);
   dispose(good.result);
   if (!good.thrown || stateOf(arena, world) !== worlds.before) worlds.close();
@@ -106,7 +106,7 @@ export async function attack<World>(
   let isNew = true;
   for (const attempt of attemptsOf(target.args(world), arena, target.args)) {
     tried++;
-    const { thrown, error, result } = await outcomeOf(arena, target, world, attempt.args(world));
+    const { thrown, error, result } = await outcomeOf(arena, target.call, world, attempt.args(world));
     const say = (what: string): number => faults.push(`${target.name}, ${attempt.what}: ${what}`);
     const misnames = thrown ? faultOfAttempt(error, attempt, target) : undefined;
     if (misnames !== undefined) say(misnames);
@@ -146,7 +146,7 @@ export async function misnamed<World>(
   for (const target of targets) {
     for (const attempt of attemptsOf(target.args(world), { ...arena, sabotage: {} }, target.args, FEW_WRONG_VALUES)) {
       tried++;
-      const { thrown, error, result } = await outcomeOf(arena, target, world, attempt.args(world));
+      const { thrown, error, result } = await outcomeOf(arena, target.call, world, attempt.args(world));
       const why = thrown
         ? faultOfAttempt(error, attempt, target)
         : refuses && attempt.isSymbol
@@ -160,6 +160,33 @@ export async function misnamed<World>(
     }
   }
   arena.close(world);
+  return { faults, tried };
+}
+
+/** Arguments of which each property has a name of its own, and most may be left out. */
+const OF_OPTIONS = ['options', 'budget', 'config', 'facilities', 'fields', 'init', 'key', 'region', 'state'];
+
+/** Functions that take options which there aren't, as one is that is misspelt. */
+export async function withMisspeltOptions<World>(
+  arena: Arena<World>,
+  targets: readonly Target<World>[],
+): Promise<Result> {
+  const faults: string[] = [];
+  let tried = 0;
+  for (const { name, call, args } of targets) {
+    const world = await arena.make();
+    const right = args(world);
+    for (const bag of OF_OPTIONS.filter((each) => isPlain(right[each]))) {
+      tried++;
+      const wrong = { ...right, [bag]: { ...(right[bag] as object), misspelt: 1 } };
+      const { error, result } = await outcomeOf(arena, call, world, Object.values(wrong));
+      dispose(result);
+      if (!String(error).startsWith(`TypeError: The property "${bag}.misspelt" is unknown. It must be one of `))
+        faults.push(`${name}: ${error ?? 'it is taken'}`);
+      else if ((error as { code?: unknown }).code !== 'ERR_INVALID_ARG_VALUE') faults.push(`${name} has no code`);
+    }
+    arena.close(world);
+  }
   return { faults, tried };
 }
 
@@ -286,7 +313,7 @@ interface Outcome {
 
 async function outcomeOf<World>(
   { patience }: Arena<World>,
-  target: Target<World>,
+  call: Target<World>['call'],
   world: World,
   args: readonly unknown[],
 ): Promise<Outcome> {
@@ -294,7 +321,7 @@ async function outcomeOf<World>(
   // Of a hundred thousand errors a few are shown.
   Error.stackTraceLimit = FRAMES_SHOWN;
   try {
-    return { thrown: false, result: await consume(target.call(world, args), patience) };
+    return { thrown: false, result: await consume(call(world, args), patience) };
   } catch (error) {
     return { thrown: true, error };
   } finally {

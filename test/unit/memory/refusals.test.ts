@@ -339,6 +339,8 @@ describe('a mapping', () => {
     closed.close();
     expect(refusalOf(() => closed.hold())).toMatchObject({ code: 'EBADF', syscall: 'bind' });
     expect(refusalOf(() => vm.bind(closed))).toMatchObject({ code: 'EBADF', syscall: 'bind' });
+    vm.close();
+    expect(refusalOf(() => vm.memory.readU8(0))).toMatchObject({ code: 'EBADF', syscall: 'access' });
   });
 });
 

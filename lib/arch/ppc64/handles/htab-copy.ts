@@ -1,4 +1,4 @@
-import { checkCallback, checkInteger, checkObject, checkSignal } from '../../../base/arguments.ts';
+import { checkCallback, checkInteger, checkOptions, checkSignal } from '../../../base/arguments.ts';
 import type { HtabReader, HtabWriter } from './htab-fd.ts';
 
 export interface HtabCopyOptions {
@@ -29,7 +29,13 @@ export interface HtabCopyPass {
 
 /** The options of a copy, each looked at once. */
 export function checkCopyOptions(options: HtabCopyOptions): CheckedCopyOptions {
-  const { settled = 256, maxPasses = 30, stop, signal, onPass } = checkObject(options, 'options');
+  const {
+    settled = 256,
+    maxPasses = 30,
+    stop,
+    signal,
+    onPass,
+  } = checkOptions(options, { settled: true, maxPasses: true, stop: true, signal: true, onPass: true });
   checkInteger(settled, 'options.settled', 0, Number.MAX_SAFE_INTEGER);
   checkInteger(maxPasses, 'options.maxPasses', 1, Number.MAX_SAFE_INTEGER);
   return {

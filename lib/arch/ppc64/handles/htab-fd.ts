@@ -1,4 +1,4 @@
-import { checkAtLeast, checkBytes, checkInteger, checkObject, checkSignal } from '../../../base/arguments.ts';
+import { checkAtLeast, checkBytes, checkInteger, checkOptions, checkSignal } from '../../../base/arguments.ts';
 import { callError } from '../../../calls/failure.ts';
 import { Handle } from '../../../calls/handle.ts';
 import type { KvmCalls } from '../../../calls/kvm-calls.ts';
@@ -115,7 +115,11 @@ export class HtabReader extends Handle {
    * @throws the signal's reason; KvmError ESTALE, EBADF, EFAULT as {@link next}
    */
   async *chunks(budget: HtabReadBudget = {}): AsyncGenerator<HtabChunkBytes, void, undefined> {
-    const { maxBytes = Number.POSITIVE_INFINITY, maxMs = Number.POSITIVE_INFINITY } = checkObject(budget, 'budget');
+    const { maxBytes = Number.POSITIVE_INFINITY, maxMs = Number.POSITIVE_INFINITY } = checkOptions(
+      budget,
+      { maxBytes: true, maxMs: true, signal: true },
+      'budget',
+    );
     checkAtLeast(maxBytes, 'budget.maxBytes', 1);
     checkAtLeast(maxMs, 'budget.maxMs', 0);
     const signal = checkSignal(budget.signal, 'budget.signal');

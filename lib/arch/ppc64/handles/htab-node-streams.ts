@@ -1,5 +1,5 @@
 import type { Readable, Writable } from 'node:stream';
-import { checkAtLeast, checkInteger, checkObject, checkSignal } from '../../../base/arguments.ts';
+import { checkAtLeast, checkInteger, checkOptions, checkSignal } from '../../../base/arguments.ts';
 import { lazyModules } from '../../../base/lazy-modules.ts';
 import { callError } from '../../../calls/failure.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
@@ -40,11 +40,16 @@ function checkStreamOptions(
 }
 
 /** The bytes of passes as a Readable, which reads on when they are wanted; the reader is closed with it. */
-export function readStreamOf(open: () => HtabReader, options: HtabReadStreamOptions): Readable {
-  const { passes = 1, signal, highWaterMark } = checkObject(options, 'options');
+export function readStreamOf(open: (boltedOnly: boolean) => HtabReader, options: HtabReadStreamOptions): Readable {
+  const {
+    boltedOnly = false,
+    passes = 1,
+    signal,
+    highWaterMark,
+  } = checkOptions(options, { boltedOnly: true, passes: true, signal: true, highWaterMark: true });
   checkAtLeast(passes, 'options.passes', 1);
   const streamOptions = checkStreamOptions(signal, highWaterMark);
-  const reader = open();
+  const reader = open(boltedOnly);
   async function* bytes(): AsyncGenerator<Uint8Array, void, undefined> {
     try {
       for (let pass = 0; pass < passes; pass++) {
@@ -89,7 +94,11 @@ export function writeStreamOf(
   generation: () => number,
   options: HtabWriteStreamOptions,
 ): Writable {
-  const { signal, highWaterMark, maxTurns = HTAB_MAX_TURNS } = checkObject(options, 'options');
+  const {
+    signal,
+    highWaterMark,
+    maxTurns = HTAB_MAX_TURNS,
+  } = checkOptions(options, { signal: true, highWaterMark: true, maxTurns: true });
   checkAtLeast(maxTurns, 'options.maxTurns', 1);
   const streamOptions = checkStreamOptions(signal, highWaterMark);
   const writer = open();

@@ -7,8 +7,10 @@ import {
   checkInstance,
   checkInteger,
   checkObject,
+  checkOptions,
   checkSignal,
   checkU64,
+  type NamesOf,
 } from '../../../base/arguments.ts';
 import { hex, KvmError, outOfRange } from '../../../base/errors.ts';
 import type { U64 } from '../../../base/u64.ts';
@@ -55,6 +57,14 @@ import {
   writeStreamOf,
 } from './htab-node-streams.ts';
 import { LiveGroups, largePageOf } from './live-groups.ts';
+
+const READER_OPTIONS: NamesOf<HtabReaderOptions> = { boltedOnly: true, startIndex: true };
+const BUDGET_OPTIONS: NamesOf<HtabReaderOptions & HtabReadBudget> = {
+  ...READER_OPTIONS,
+  maxBytes: true,
+  maxMs: true,
+  signal: true,
+};
 
 /** The VM whose table it is. */
 export interface HptOwner extends Callee {
@@ -211,7 +221,7 @@ export class VmHpt {
    *   {@link commitResize}
    */
   async resize(order: number, options: ResizeOptions = {}): Promise<void> {
-    const signal = checkSignal(checkObject(options, 'options').signal, 'options.signal');
+    const signal = checkSignal(checkOptions(options, { signal: true }).signal, 'options.signal');
     if (order === 0) throw outOfRange('order', '18 to 46', order);
     signal?.throwIfAborted();
     for (let wait = this.prepareResize(order); wait > 0; wait = this.prepareResize(order)) {
@@ -230,7 +240,7 @@ export class VmHpt {
    * @throws KvmError EMFILE; EBUSY for one with `boltedOnly` beside one without, which would take changes away from it
    */
   openReader(options: HtabReaderOptions = {}): HtabReader {
-    const { boltedOnly = false, startIndex = 0 } = checkObject(options, 'options');
+    const { boltedOnly = false, startIndex = 0 } = checkOptions(options, READER_OPTIONS);
     checkBoolean(boltedOnly, 'options.boltedOnly');
     checkU64(startIndex, 'options.startIndex');
     if ([...this.#readers].some((reader) => reader.boltedOnly !== boltedOnly)) {
@@ -269,7 +279,7 @@ export class VmHpt {
    */
   read(options: Pick<HtabReaderOptions, 'boltedOnly'> = {}): Htab {
     const table = new Htab(this.#requireOrder('read'));
-    using reader = this.openReader(options);
+    using reader = this.openReader(checkOptions(options, { boltedOnly: true }));
     for (let chunk = reader.next(); chunk !== undefined; chunk = reader.next()) {
       applyHtabStream(table, chunk.bytes, this.format);
     }
@@ -292,19 +302,21 @@ export class VmHpt {
 
   /** The chunks of one pass over the whole table, up to a budget. @throws as {@link HtabReader.chunks} */
   async *chunks(options: HtabReaderOptions & HtabReadBudget = {}): AsyncGenerator<HtabChunkBytes, void, undefined> {
-    using reader = this.openReader(options);
-    yield* reader.chunks(options);
+    const { boltedOnly = false, startIndex = 0, ...budget } = checkOptions(options, BUDGET_OPTIONS);
+    using reader = this.openReader({ boltedOnly, startIndex });
+    yield* reader.chunks(budget);
   }
 
   /** The valid entries of the whole table, up to a budget. @throws as {@link HtabReader.entries} */
   async *entries(options: HtabReaderOptions & HtabReadBudget = {}): AsyncGenerator<HtabSlot, void, undefined> {
-    using reader = this.openReader(options);
-    yield* reader.entries(options);
+    const { boltedOnly = false, startIndex = 0, ...budget } = checkOptions(options, BUDGET_OPTIONS);
+    using reader = this.openReader({ boltedOnly, startIndex });
+    yield* reader.entries(budget);
   }
 
   /** The stream of one pass, or more, as a Readable. @throws KvmError as {@link openReader} */
   createReadStream(options: HtabReadStreamOptions = {}): Readable {
-    return readStreamOf(() => this.openReader(options), options);
+    return readStreamOf((boltedOnly) => this.openReader({ boltedOnly }), options);
   }
 
   /**
@@ -378,7 +390,11 @@ export class VmHpt {
    * @throws KvmError EINVAL; EBUSY while a vCPU runs
    */
   configureV3Mmu(config: V3MmuConfig): void {
-    const { radix, gtse = false, processTable = 0 } = checkObject(config, 'config');
+    const {
+      radix,
+      gtse = false,
+      processTable = 0,
+    } = checkOptions(config, { radix: true, gtse: true, processTable: true }, 'config');
     checkBoolean(radix, 'config.radix');
     checkBoolean(gtse, 'config.gtse');
     const flags = (radix ? MMUV3.RADIX : 0n) | (gtse ? MMUV3.GTSE : 0n);

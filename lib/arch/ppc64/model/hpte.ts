@@ -1,4 +1,12 @@
-import { checkBoolean, checkHalf, checkObject, checkOneOf, isHalf, toU64 } from '../../../base/arguments.ts';
+import {
+  checkBoolean,
+  checkHalf,
+  checkOneOf,
+  checkOptions,
+  isHalf,
+  type NamesOf,
+  toU64,
+} from '../../../base/arguments.ts';
 import { outOfRange } from '../../../base/errors.ts';
 import { fromHalves, hex64, highHalf, lowHalf } from '../../../base/u64.ts';
 import { baseShiftOf, pageEncoding, pageSizeName, shiftOf } from './page-sizes.ts';
@@ -239,6 +247,24 @@ function field(value: number | bigint, bits: number, name: string): bigint {
   return wide;
 }
 
+const FIELDS: NamesOf<HpteFields> = {
+  vsid: true,
+  segmentSize: true,
+  offset: true,
+  ra: true,
+  baseShift: true,
+  shift: true,
+  pp: true,
+  key: true,
+  wimg: true,
+  noExecute: true,
+  referenced: true,
+  changed: true,
+  bolted: true,
+  secondary: true,
+  valid: true,
+};
+
 type FlagOfHpte = 'bolted' | 'secondary' | 'valid' | 'referenced' | 'changed' | 'noExecute';
 
 /**
@@ -247,7 +273,7 @@ type FlagOfHpte = 'bolted' | 'secondary' | 'valid' | 'referenced' | 'changed' | 
  * unaligned `ra`.
  */
 export function encodeHpte(fields: HpteFields): Hpte {
-  const { segmentSize, baseShift = 12, shift = baseShift } = checkObject(fields, 'fields');
+  const { segmentSize, baseShift = 12, shift = baseShift } = checkOptions(fields, FIELDS, 'fields');
   checkOneOf(segmentSize, 'segmentSize', SEGMENT_SIZES);
   const encoding = pageEncoding(baseShift, shift);
   const offsetBits = segmentSize === '1T' ? 40 : 28;

@@ -10,8 +10,9 @@ import {
   checkInstance,
   checkInteger,
   checkMethods,
-  checkObject,
   checkOneOf,
+  checkOptions,
+  type NamesOf,
 } from '../../../base/arguments.ts';
 import { outOfRange } from '../../../base/errors.ts';
 import { counted } from '../../../base/text.ts';
@@ -91,13 +92,15 @@ export interface HtabStreamFormat {
   readonly loops?: HtabLoops | undefined;
 }
 
+const FORMAT: NamesOf<HtabStreamFormat> = { headers: true, entryCount: true, loops: true };
+
 const MAX_ENTRIES = entriesOf(46);
 
 const HEADERS = ['little', 'big'] as const;
 
 /** Checks how a stream is to be read or written, but for the number of entries. */
-function checkFormat<T extends HtabStreamFormat>(format: T, name = 'format'): T {
-  const { headers, loops } = checkObject(format, name);
+function checkFormat<T extends HtabStreamFormat>(format: T, names: NamesOf<T>, name = 'format'): T {
+  const { headers, loops } = checkOptions(format, names, name);
   if (headers !== undefined) checkOneOf(headers, `${name}.headers`, HEADERS);
   if (loops !== undefined) checkMethods(loops, `${name}.loops`, ['apply', 'encode']);
   return format;
@@ -117,7 +120,7 @@ class Cursor implements HtabChunk {
 
   constructor(bytes: Uint8Array, format: HtabStreamFormat, offset = 0) {
     checkBytes(bytes, 'bytes');
-    const { headers, entryCount = MAX_ENTRIES } = checkFormat(format);
+    const { headers, entryCount = MAX_ENTRIES } = checkFormat(format, FORMAT);
     checkInteger(offset, 'offset', 0, bytes.byteLength);
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.#littleEndian = headers !== 'big';
@@ -297,7 +300,7 @@ export function applyHtabStream(
 ): void {
   checkInstance(table, 'table', Htab);
   checkBytes(bytes, 'bytes');
-  const isLittle = Number(checkFormat(format).headers !== 'big');
+  const isLittle = Number(checkFormat(format, FORMAT).headers !== 'big');
   if (htabLoopsFor(bytes.byteLength, format.loops).apply(table.bytes, bytes, isLittle, LARGE_SIZES) === 1) return;
   checkHtabStream(bytes, { ...format, entryCount: table.entryCount });
   throw new Error('The stream overlaps the table, or was changed while it was applied');
@@ -305,6 +308,8 @@ export function applyHtabStream(
 
 /** Of larger tables (more than 256 MiB) a decoder must be told the order: eight bytes can speak of 64 GiB. */
 export const FOUND_ORDER_MAX = 28;
+
+const DECODE_OPTIONS: NamesOf<HtabStreamFormat & { readonly order?: number }> = { ...FORMAT, order: true };
 
 /**
  * The table that a first-pass stream describes.
@@ -315,8 +320,8 @@ export function decodeHtabStream(
   bytes: Uint8Array,
   options: Omit<HtabStreamFormat, 'entryCount'> & { readonly order?: number } = {},
 ): Htab {
-  const { order = findOrder(bytes, options), ...format } = checkFormat(options, 'options');
-  const table = new Htab(order);
+  const { order, ...format } = checkFormat(options, DECODE_OPTIONS, 'options');
+  const table = new Htab(order ?? findOrder(bytes, format));
   applyHtabStream(table, bytes, format);
   return table;
 }
@@ -351,6 +356,15 @@ export interface HtabEncodeOptions extends Omit<HtabStreamFormat, 'entryCount'> 
   readonly into?: Uint8Array;
 }
 
+/** The whole format may be given, of which the number of entries is the table's. */
+const ENCODE_OPTIONS: NamesOf<HtabEncodeOptions & HtabStreamFormat> = {
+  ...FORMAT,
+  from: true,
+  to: true,
+  boltedOnly: true,
+  into: true,
+};
+
 /**
  * The table as one first pass of the HTAB fd gives it to a reader with a large enough buffer: runs of valid and of
  * empty entries in turn, cut at {@link HTAB_RUN_MAX}.
@@ -359,7 +373,12 @@ export interface HtabEncodeOptions extends Omit<HtabStreamFormat, 'entryCount'> 
  */
 export function encodeHtabStream(table: Htab, options: HtabEncodeOptions = {}): Uint8Array {
   checkInstance(table, 'table', Htab);
-  const { from = 0, to = table.entryCount, boltedOnly = false, into } = checkFormat(options, 'options');
+  const {
+    from = 0,
+    to = table.entryCount,
+    boltedOnly = false,
+    into,
+  } = checkFormat<HtabEncodeOptions>(options, ENCODE_OPTIONS, 'options');
   checkBoolean(boltedOnly, 'options.boltedOnly');
   if (into !== undefined) checkBytes(into, 'options.into');
   checkInteger(to, 'options.to', 0, table.entryCount);
@@ -396,7 +415,7 @@ export function encodeHtabChanges(
   options: Pick<HtabStreamFormat, 'headers'> = {},
 ): Uint8Array {
   checkSameOrder(before, after);
-  checkFormat(options, 'options');
+  checkFormat(options, FORMAT, 'options');
   const end = after.entryCount;
   const changes = (emit: (index: number, nValid: number, nInvalid: number) => void): void => {
     let slot = 0;

@@ -5,6 +5,7 @@ import {
   checkInteger,
   checkObject,
   checkOneOf,
+  checkOptions,
   toU64,
 } from '../../../base/arguments.ts';
 import { highHalf, lowHalf } from '../../../base/u64.ts';
@@ -33,7 +34,11 @@ export interface ProtectionContext {
 export function protectionContext(
   state: { readonly problemState?: boolean; readonly amr?: number | bigint; readonly iamr?: number | bigint } = {},
 ): ProtectionContext {
-  const { problemState = false, ...registers } = checkObject(state, 'state');
+  const { problemState = false, ...registers } = checkOptions(
+    state,
+    { problemState: true, amr: true, iamr: true },
+    'state',
+  );
   const amr = toU64(registers.amr ?? 0, 'state.amr');
   const iamr = toU64(registers.iamr ?? 0, 'state.iamr');
   return {

@@ -4,8 +4,9 @@ import {
   checkBytes,
   checkHalf,
   checkInstances,
-  checkObject,
   checkOneOf,
+  checkOptions,
+  type NamesOf,
   toU64,
 } from '../../../base/arguments.ts';
 import { outOfRange } from '../../../base/errors.ts';
@@ -137,12 +138,29 @@ export interface SegmentFields {
   readonly noExecute?: boolean;
 }
 
+const FIELDS: NamesOf<SegmentFields> = {
+  ea: true,
+  vsid: true,
+  segmentSize: true,
+  baseShift: true,
+  ks: true,
+  kp: true,
+  noExecute: true,
+};
+
 /**
  * Makes a valid segment of its fields.
  * @throws RangeError for a VSID of more than 50 (256 MiB) or 38 bits (1 TiB), or a base page size that doesn't exist.
  */
 export function encodeSegment(fields: SegmentFields): Segment {
-  const { ea, segmentSize, baseShift = 12, ks = false, kp = false, noExecute = false } = checkObject(fields, 'fields');
+  const {
+    ea,
+    segmentSize,
+    baseShift = 12,
+    ks = false,
+    kp = false,
+    noExecute = false,
+  } = checkOptions(fields, FIELDS, 'fields');
   const is1T = checkOneOf(segmentSize, 'segmentSize', SEGMENT_SIZES) === '1T';
   const vsid = toU64(fields.vsid, 'vsid');
   const bits = is1T ? 38n : 50n;

@@ -6,6 +6,7 @@ import {
   checkInteger,
   checkObject,
   checkOneOf,
+  checkOptions,
   checkText,
   isExact,
   toU64,
@@ -93,16 +94,17 @@ export interface TranslateOptions {
 
 const openContext = protectionContext();
 const DEFAULTS: Required<TranslateOptions> = { access: 'load', context: openContext };
+const NAMES = { access: true, context: true } as const;
 
 /** Checks what every translation is given beside the address. */
 export function checkTranslation(slb: readonly Segment[], options: TranslateOptions): void {
   checkInstances(slb, 'slb', Segment);
-  checkOptions(options);
+  optionsOf(options);
 }
 
 /** The options as they are meant. */
-function checkOptions(options: TranslateOptions): Required<TranslateOptions> {
-  const { access = 'load', context = openContext } = checkObject(options, 'options');
+function optionsOf(options: TranslateOptions): Required<TranslateOptions> {
+  const { access = 'load', context = openContext } = checkOptions(options, NAMES);
   if (access !== 'load') checkAccessKind(access, 'options.access');
   if (context !== openContext) checkContext(context, 'options.context');
   return { access, context };
@@ -210,7 +212,7 @@ function walk(
   options: TranslateOptions,
   log: StepLog | undefined,
 ): HashTranslation {
-  const { access, context } = options === DEFAULTS ? DEFAULTS : checkOptions(options);
+  const { access, context } = options === DEFAULTS ? DEFAULTS : optionsOf(options);
   checkTable(table);
   const segment = segmentOf(slb, eaHi, eaLo);
   log?.segment(segment, eaHi, eaLo);

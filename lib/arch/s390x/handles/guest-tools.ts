@@ -1,6 +1,6 @@
 /** Looking at a whole guest: storage keys, memory, address spaces. */
 
-import { checkMethods, checkObject, checkSize } from '../../../base/arguments.ts';
+import { checkMethods, checkObject, checkOptions, checkSize } from '../../../base/arguments.ts';
 import type { U64 } from '../../../base/u64.ts';
 import type { DatFacilities } from '../model/control-registers.ts';
 import { type CpuState, featuresOf } from '../model/cpu-state.ts';
@@ -89,7 +89,7 @@ export function addressSpaceRanges(
   checkObject(checkObject(vcpu, 'vcpu').vm, 'vcpu.vm');
   checkMethods(vcpu.vm.s390x, 'vcpu.vm.s390x', ['absoluteMemory']);
   checkMethods(vcpu.s390x, 'vcpu.s390x', ['cpuState']);
-  return rangesOf(vcpu, checkObject(options, 'options'));
+  return rangesOf(vcpu, checkOptions(options, { maxWalks: true, signal: true, asce: true, facilities: true }));
 }
 
 function* rangesOf(vcpu: LookingVcpu, options: AddressSpaceRangesOptions): Generator<MappedRange, void> {

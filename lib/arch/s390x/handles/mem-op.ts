@@ -1,5 +1,14 @@
-import { checkBytes, checkInteger, checkOneOf, checkU64, isExact, newBytes } from '../../../base/arguments.ts';
-import { invalidArgType, type KvmError, ProgramInterruption } from '../../../base/errors.ts';
+import {
+  checkBytes,
+  checkInteger,
+  checkOneOf,
+  checkOptions,
+  checkU64,
+  isExact,
+  type NamesOf,
+  newBytes,
+} from '../../../base/arguments.ts';
+import { type KvmError, ProgramInterruption } from '../../../base/errors.ts';
 import type { U64 } from '../../../base/u64.ts';
 import { type Callee, callFailure } from '../../../calls/failure.ts';
 import type { S390xCalls } from '../../../calls/kvm-calls.ts';
@@ -122,9 +131,8 @@ export function memOpFailure(
 }
 
 /** The options' key, checked, with the flag that makes the kernel look at it. */
-export function keyOf(options: AccessOptions): { key: number; flags: number } {
-  if (typeof options !== 'object' || options === null) throw invalidArgType('options', 'an object with a key', options);
-  const key = checkInteger(options.key, 'options.key', 0, 15);
+export function keyOf<T extends AccessOptions>(options: T, names: NamesOf<T>): { key: number; flags: number } {
+  const key = checkInteger(checkOptions(options, names).key, 'options.key', 0, 15);
   return { key, flags: key === 0 ? 0 : MEMOP_FLAG.SKEY };
 }
 

@@ -1,4 +1,4 @@
-import { checkBoolean, checkBytes, checkInteger } from '../../../base/arguments.ts';
+import { checkBoolean, checkBytes, checkInteger, type NamesOf } from '../../../base/arguments.ts';
 import type { U64 } from '../../../base/u64.ts';
 import type { Callee } from '../../../calls/failure.ts';
 import type { S390xCalls } from '../../../calls/kvm-calls.ts';
@@ -25,6 +25,8 @@ export interface LogicalTarget extends Callee {
   readonly vm: { readonly fd: number };
   readonly kvmRun: { readonly view: DataView };
 }
+
+const OPTIONS: NamesOf<LogicalAccessOptions> = { key: true, ar: true, inject: true };
 
 /** Where addresses begin that 24-bit addressing cannot form. */
 const END_OF_24_BIT = 0x100_0000;
@@ -111,7 +113,7 @@ export class VcpuMemOp {
     checkOnly: number,
     options: LogicalAccessOptions,
   ): MemOpRequest & { readonly buf: B } {
-    const { key, flags } = keyOf(options);
+    const { key, flags } = keyOf(options, OPTIONS);
     const { ar = 0, inject = false } = options;
     checkInteger(ar, 'options.ar', 0, 15);
     const all = flags | checkOnly | (checkBoolean(inject, 'options.inject') ? MEMOP_FLAG.INJECT : 0);

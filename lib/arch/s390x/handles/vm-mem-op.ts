@@ -1,4 +1,4 @@
-import { checkBytes, checkInteger, checkObject } from '../../../base/arguments.ts';
+import { checkBytes, checkInteger, checkOptions, type NamesOf } from '../../../base/arguments.ts';
 import { hex, outOfRange } from '../../../base/errors.ts';
 import { counted } from '../../../base/text.ts';
 import type { U64 } from '../../../base/u64.ts';
@@ -28,6 +28,9 @@ export interface CompareExchangeOptions extends AccessOptions {
   /** What is put there, as many bytes. */
   readonly replacement: Uint8Array;
 }
+
+const OPTIONS: NamesOf<AccessOptions> = { key: true };
+const EXCHANGE_OPTIONS: NamesOf<CompareExchangeOptions> = { ...OPTIONS, expected: true, replacement: true };
 
 /** What a compare-exchange did. */
 export interface CompareExchangeResult {
@@ -92,7 +95,7 @@ export class VmMemOp {
    *   older kernel; EAGAIN when the races never end
    */
   compareExchange(gaddr: U64, options: CompareExchangeOptions): CompareExchangeResult {
-    const expected = checkBytes(checkObject(options, 'options').expected, 'options.expected');
+    const expected = checkBytes(checkOptions(options, EXCHANGE_OPTIONS).expected, 'options.expected');
     const replacement = checkBytes(options.replacement, 'options.replacement');
     if (replacement.length !== expected.length) {
       throw outOfRange(
@@ -101,7 +104,10 @@ export class VmMemOp {
         replacement.length,
       );
     }
-    const wanted = { ...request(MEMOP.ABSOLUTE_CMPXCHG, gaddr, replacement.length, options), buf: replacement };
+    const wanted = {
+      ...request(MEMOP.ABSOLUTE_CMPXCHG, gaddr, replacement.length, { key: options.key }),
+      buf: replacement,
+    };
     const { op, size, flags, key } = wanted;
     for (let attempt = 1; ; attempt++) {
       const found = expected.slice();
@@ -129,7 +135,7 @@ export class VmMemOp {
 }
 
 function request(op: number, gaddr: U64, size: number, options: AccessOptions): MemOpRequest {
-  return { op, gaddr: checkAddress(gaddr), size, buf: null, ar: 0, ...keyOf(options) };
+  return { op, gaddr: checkAddress(gaddr), size, buf: null, ar: 0, ...keyOf(options, OPTIONS) };
 }
 
 /** Beside what the kernel looks at first, where and what is exchanged. */

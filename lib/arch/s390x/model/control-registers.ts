@@ -1,6 +1,6 @@
 /** The bits of the control registers that decide about a translation. All of CR0's are in its lower half. */
 
-import { checkBoolean, checkHalf, checkObject } from '../../../base/arguments.ts';
+import { checkBoolean, checkHalf, checkOptions } from '../../../base/arguments.ts';
 import { DAT_EDAT1, DAT_EDAT2, DAT_IEP } from './dat-entries.ts';
 
 /** CR0: low-address protection. */
@@ -26,9 +26,15 @@ export function datFeatures(cr0Lo: number, facilities: DatFacilities): number {
   return featuresOfCr0(checkHalf(cr0Lo, 'cr0Lo'), checkFacilities(facilities, 'facilities'));
 }
 
+const FACILITIES = { edat1: true, edat2: true, iep: true } as const;
+
 /** Checks the facilities that a user knows of; any of them may be left out. */
 export function checkFacilities<T extends Partial<DatFacilities>>(facilities: T, name: string): T {
-  const { edat1 = false, edat2 = false, iep = false } = checkObject(facilities, name);
+  const {
+    edat1 = false,
+    edat2 = false,
+    iep = false,
+  } = checkOptions<Partial<DatFacilities>>(facilities, FACILITIES, name);
   for (const [one, installed] of Object.entries({ edat1, edat2, iep })) checkBoolean(installed, `${name}.${one}`);
   return facilities;
 }

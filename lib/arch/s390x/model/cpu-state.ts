@@ -5,6 +5,7 @@ import {
   checkInstance,
   checkInteger,
   checkObject,
+  checkOptions,
   checkU32,
   isIntegerIn,
   toU64,
@@ -50,7 +51,7 @@ const PRIMARY_64_BIT_DAT = 0x0400_0001_8000_0000n;
  * @throws RangeError ERR_OUT_OF_RANGE for a register number or value that doesn't exist.
  */
 export function cpuState(init: CpuStateInit = {}): CpuState {
-  checkObject(init, 'init');
+  checkOptions(init, { pswMask: true, cr: true, ar: true, prefix: true, facilities: true }, 'init');
   const mask = toU64(init.pswMask ?? PRIMARY_64_BIT_DAT, 'pswMask');
   const prefix = toU64(init.prefix ?? 0, 'prefix');
   if ((prefix & ~BigInt(PREFIX_MASK)) !== 0n) {

@@ -6,6 +6,7 @@ import {
   checkBoolean,
   checkInteger,
   checkObject,
+  checkOptions,
   checkSignal,
   toU64,
 } from '../../../base/arguments.ts';
@@ -60,7 +61,12 @@ export function mappedFrames(
 
 /** What is given, checked, before anything is looked for. */
 function checkRangeOptions(options: RangeOptions) {
-  const { features, prefix = 0, maxWalks = Number.POSITIVE_INFINITY, signal } = checkObject(options, 'options');
+  const {
+    features,
+    prefix = 0,
+    maxWalks = Number.POSITIVE_INFINITY,
+    signal,
+  } = checkOptions(options, { features: true, prefix: true, maxWalks: true, signal: true });
   checkFeatures(features, 'options.features');
   const wide = toU64(prefix, 'options.prefix');
   if ((wide & ~BigInt(PREFIX_MASK)) !== 0n) throw outOfRange('options.prefix', 'a multiple of 8 KiB below 2 GiB', wide);

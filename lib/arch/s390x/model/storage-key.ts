@@ -1,6 +1,6 @@
 /** Storage keys: one byte per 4 KiB frame, and the check of an access key against it. */
 
-import { checkBoolean, checkBytes, checkHalf, checkInteger, checkObject } from '../../../base/arguments.ts';
+import { checkBoolean, checkBytes, checkHalf, checkInteger, checkOptions } from '../../../base/arguments.ts';
 import { CR0_FETCH_PROTECTION_OVERRIDE, CR0_STORAGE_PROTECTION_OVERRIDE } from './control-registers.ts';
 
 export const KEY_ACC = 0xf0;
@@ -25,6 +25,8 @@ export interface StorageKey {
   readonly change: boolean;
 }
 
+const NAMES = { acc: true, fetchProtection: true, reference: true, change: true } as const;
+
 const checkKey = (key: number, name: string): number => checkInteger(key, name, 0, 0xff);
 
 /** Takes a storage-key byte apart. Bit 0x01, which is always 0 in a key, is ignored. */
@@ -44,7 +46,7 @@ export function decodeStorageKey(key: number): StorageKey {
  * @throws RangeError ERR_OUT_OF_RANGE if `acc` is not an integer of 0 to 15; TypeError ERR_INVALID_ARG_TYPE if a bit is neither true nor false.
  */
 export function encodeStorageKey(key: StorageKey, name = 'key'): number {
-  const acc = checkInteger(checkObject(key, name).acc, `${name}.acc`, 0, 15);
+  const acc = checkInteger(checkOptions(key, NAMES, name).acc, `${name}.acc`, 0, 15);
   const bit = (of: 'fetchProtection' | 'reference' | 'change', value: number): number =>
     checkBoolean(key[of] ?? false, `${name}.${of}`) ? value : 0;
   return (

@@ -4,7 +4,7 @@
  * (storage-key.ts), since KVM judges them later.
  */
 
-import { checkHalf, checkInstance, checkInteger, checkObject, toU64 } from '../../../base/arguments.ts';
+import { checkHalf, checkInstance, checkInteger, checkOptions, toU64 } from '../../../base/arguments.ts';
 import { errnoName } from '../../../uapi/errno.ts';
 import { fromControlRegister, translateAccessRegister } from './access-register.ts';
 import { ASCE_PRIVATE, ASCE_REAL_SPACE } from './asce.ts';
@@ -224,7 +224,7 @@ const checkAccessRegister = (ar: number, name: string): number => checkInteger(a
 
 /** The options as they are meant. @throws TypeError, RangeError for an access or an access register that doesn't exist */
 export function checkTranslateOptions(options: TranslateOptions): Required<TranslateOptions> {
-  const { access = 'fetch', ar = 0 } = checkObject(options, 'options');
+  const { access = 'fetch', ar = 0 } = checkOptions(options, { access: true, ar: true });
   return { access: checkAccess(access, 'options.access'), ar: checkAccessRegister(ar, 'options.ar') };
 }
 

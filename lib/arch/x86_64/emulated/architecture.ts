@@ -1,3 +1,4 @@
+import { checkOptions, type NamesOf } from '../../../base/arguments.ts';
 import type { X86_64Calls } from '../../../calls/kvm-calls.ts';
 import type { Architecture, KernelFiles } from '../../../emulated/architecture.ts';
 import {
@@ -21,12 +22,22 @@ import { X86_64Vm } from './vm-state.ts';
 const MAX_VCPUS = 1024;
 const MAX_VCPU_ID = 4096;
 
+const BUILD_NAMES: NamesOf<X86_64Build> = {
+  smm: true,
+  swProtectedVm: true,
+  memoryAttributes: true,
+  guestPhysicalBits: true,
+  tdp: true,
+  svm: true,
+  emulatesRealMode: true,
+};
+
 /** KVM of x86_64: memory, dirty logs and rings, port I/O; no interrupts, no paging of the guest's. */
 export function x86_64Architecture(
   release: Release,
   options: Partial<X86_64Build> = {},
 ): Architecture<X86_64Vm, X86_64Vcpu> {
-  const build = { ...DEBIAN_BUILD, ...options };
+  const build = { ...DEBIAN_BUILD, ...checkOptions(options, BUILD_NAMES, 'options.x86_64') };
   return {
     machine: x86_64Machine(release, build),
     createVm: (vm) => new X86_64Vm(vm),

@@ -214,13 +214,17 @@ describe('how two tables differ', () => {
 });
 
 describe('what is wrong with a table', () => {
-  const group = primaryGroup(encodeSegment({ ea: 0, ...PAGE }), PAGE.offset, 18);
+  const group = primaryGroup(encodeSegment({ ea: 0, vsid: PAGE.vsid, segmentSize: PAGE.segmentSize }), PAGE.offset, 18);
   const secondary = otherGroup(group, 18);
   const page = encodeHpte(PAGE);
 
   it('is said in words', () => {
     const table = new Htab(20);
-    const home = primaryGroup(encodeSegment({ ea: 0, ...PAGE }), PAGE.offset, 20);
+    const home = primaryGroup(
+      encodeSegment({ ea: 0, vsid: PAGE.vsid, segmentSize: PAGE.segmentSize }),
+      PAGE.offset,
+      20,
+    );
     // V doesn't tell the eleven bits of the hash below; this one it does.
     const astray = home ^ (1 << 11);
     table.set(home * 8 + 2, page);

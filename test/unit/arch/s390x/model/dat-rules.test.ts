@@ -32,7 +32,8 @@ function walk(storage: AbsoluteMemory, situation: Situation = {}): TranslatedAdd
     cr: { 0: situation.cr0 ?? CR0, 1: situation.asce ?? R1 | 0xfn },
     facilities: situation.facilities ?? ALL,
   });
-  return translate(cpu, storage, situation.va ?? VA, situation);
+  const { access = 'fetch' } = situation;
+  return translate(cpu, storage, situation.va ?? VA, { access });
 }
 
 const code = (storage: AbsoluteMemory, situation: Situation = {}): number => walk(storage, situation).code;
