@@ -1,3 +1,4 @@
+import { hexRange } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { type Callee, callFailure } from '../calls/failure.ts';
 import { CoalescedMmioRing, type CoalescedWrite } from '../memory/coalesced-mmio.ts';
@@ -45,7 +46,7 @@ export class CoalescedStores {
     if (result < 0) throw callFailure('registerCoalescedMmio', result, this.#vm, { gpa: addr, size });
     const zone: Zone = { start: BigInt(addr), end: BigInt(addr) + BigInt(size), pio };
     this.#zones.add(zone);
-    return new Registration(() => {
+    return new Registration(`coalesced ${pio ? 'ports' : 'MMIO'} ${hexRange(addr, size)}`, () => {
       this.drain();
       const undone = this.#vm.closed ? 0 : calls.unregisterCoalescedMmio(this.#vm.fd, addr, size, bus);
       if (undone === -ERRNO.EDEADLK)

@@ -1,8 +1,13 @@
+import { inspect } from 'node:util';
+
 /** Something that was registered with a VM, and is taken back by closing. Idempotent; where that fails, it is still there, and can be closed again. */
 export class Registration {
+  /** What is registered, in words. */
+  readonly #what: string;
   #undo: (() => void) | undefined;
 
-  constructor(undo: () => void) {
+  constructor(what: string, undo: () => void) {
+    this.#what = what;
     this.#undo = undo;
   }
 
@@ -23,5 +28,9 @@ export class Registration {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  [inspect.custom](): string {
+    return `Registration of ${this.#what}${this.closed ? ' (closed)' : ''}`;
   }
 }

@@ -1,5 +1,5 @@
 import { checkBoolean, checkInstance, checkOptions, checkU32, checkU64 } from '../base/arguments.ts';
-import { hex } from '../base/errors.ts';
+import { hex, hexRange } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { type Callee, callFailure, whyClosed } from '../calls/failure.ts';
 import type { CoalescedWrite } from '../memory/coalesced-mmio.ts';
@@ -105,7 +105,9 @@ export class VmIo {
           : explain(IOEVENTFD_RULES, { addr: BigInt(addr), len, flags }, result));
       throw callFailure('ioeventfd', result, this.#vm, { gpa: addr, explanation });
     }
-    return this.#register([eventfd], ([fd]) => {
+    const value = match === undefined ? '' : `, of ${hex(datamatch)}`;
+    const what = `an ioeventfd, ${pio ? 'port' : 'stores to'} ${hexRange(addr, len)}${value}`;
+    return this.#register(what, [eventfd], ([fd]) => {
       const undone = calls.ioeventfd(this.#vm.fd, addr, len, fd!, flags | IOEVENTFD.DEASSIGN, datamatch);
       if (undone === -ERRNO.EDEADLK) throw callFailure('ioeventfd', undone, this.#vm, { gpa: addr });
     });
@@ -133,7 +135,7 @@ export class VmIo {
             : undefined);
       throw callFailure('irqfd', result, this.#vm, { explanation });
     }
-    return this.#register(resample === undefined ? [eventfd] : [eventfd, resample], ([fd]) => {
+    return this.#register(`an irqfd, GSI ${gsi}`, resample === undefined ? [eventfd] : [eventfd, resample], ([fd]) => {
       calls.irqfd(this.#vm.fd, fd!, gsi, IRQFD.DEASSIGN, 0);
     });
   }
@@ -172,10 +174,10 @@ export class VmIo {
   }
 
   /** Holds eventfds until the registration is closed, and takes it back with their descriptors if the VM is there still. */
-  #register(eventfds: readonly EventFd[], undo: (fds: readonly number[]) => void): Registration {
+  #register(what: string, eventfds: readonly EventFd[], undo: (fds: readonly number[]) => void): Registration {
     const fds = eventfds.map(({ fd }) => fd);
     for (const eventfd of eventfds) eventfd.hold();
-    const registration = new Registration(() => {
+    const registration = new Registration(what, () => {
       if (!this.#vm.closed) undo(fds);
       this.#registrations.delete(registration);
       for (const eventfd of eventfds) eventfd.letGo();

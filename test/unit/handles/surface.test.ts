@@ -79,6 +79,13 @@ it('prints handles as tables with hexadecimal addresses', () => {
   expect(inspect(kvm)).toContain('x86_64');
   expect(inspect(vm.createVcpu())).toMatch(/^Vcpu 0 fd \d+/);
   expect(inspect(vm.dirtyPages.start())).toContain('DirtyPages (log)');
+  const eventfd = kvm.createEventFd();
+  const doorbell = vm.io.ioeventfd({ addr: 0xd000_1000, len: 4, eventfd, datamatch: 5 });
+  expect(inspect(doorbell)).toBe('Registration of an ioeventfd, stores to [0xd0001000, 0xd0001004), of 0x5');
+  doorbell.close();
+  expect(inspect(doorbell)).toMatch(/\(closed\)$/);
+  const coalesced = vm.io.registerCoalescedMmio(0x70, 2, { pio: true });
+  expect(inspect(coalesced)).toBe('Registration of coalesced ports [0x70, 0x72)');
   vm.close();
   expect(inspect(vm)).toBe('Vm (closed)');
 });
