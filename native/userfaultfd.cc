@@ -54,6 +54,11 @@ int64_t Register(Environment& environment, OwnFd uffd, uint64_t hva, uint64_t le
   Mapping* mapping = length == 0 ? nullptr : environment.mappings.FindRange(hva, length);
   if (uffd.descriptor->kind != Kind::userfaultfd || mapping == nullptr || mapping->is_reservation) return -EINVAL;
   const uint64_t waits = mode & ~(uffd.descriptor->resolves_stores ? kModeWp : 0);
+  if ((waits & kModeWp) != 0) {
+    // By it this thread knows what it would wait for.
+    const int pagemap = environment.copier.Pagemap();
+    if (pagemap < 0) return pagemap;
+  }
   if (waits != 0) {
     const int refused = mapping->PrepareToServe(uffd.number);
     if (refused != 0) return refused;

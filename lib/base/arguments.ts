@@ -80,16 +80,16 @@ export const checkSize = (value: number, name: string): number => checkInteger(v
 /** Checks that an argument is a Uint8Array (a Buffer is one), of memory that is still there. */
 export function checkBytes(value: Uint8Array, name: string): Uint8Array {
   checkInstance(value, name, Uint8Array);
-  // Only an empty one can be of a buffer that was transferred or whose mapping has gone.
-  if (value.length === 0 && isDetached(value.buffer)) {
+  // Only an empty one can be of a buffer that was transferred or shrunk, or whose mapping has gone.
+  if (value.length === 0 && isGone(value)) {
     throw invalidArgType(name, 'a Uint8Array whose memory is still there', value);
   }
   return value;
 }
 
-function isDetached(buffer: ArrayBufferLike): boolean {
+function isGone(bytes: Uint8Array): boolean {
   try {
-    new Uint8Array(buffer);
+    Uint8Array.prototype.at.call(bytes, 0);
     return false;
   } catch {
     return true;

@@ -1,3 +1,5 @@
+import { partOf } from './part-of.ts';
+
 /** Up to this many bytes a loop is cheaper than a call. */
 const FEW_BYTES = 16;
 
@@ -16,7 +18,7 @@ export const copyByCopy: Copy = (from, fromAt, to, toAt, length) => {
 
 /** `set` takes whole arrays: a part needs an object of its own. */
 export const copyBySet: Copy = (from, fromAt, to, toAt, length) => {
-  to.set(length === from.length ? from : from.subarray(fromAt, fromAt + length), toAt);
+  to.set(length === from.length ? from : partOf(from, fromAt, fromAt + length), toAt);
 };
 
 const copyMany = Number.parseInt(process.versions.node, 10) >= 22 ? copyByCopy : copyBySet;

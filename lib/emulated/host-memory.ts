@@ -1,5 +1,6 @@
 import { isPowerOfTwo } from '../base/arguments.ts';
 import { copyBytes } from '../base/copy-bytes.ts';
+import { partOf } from '../base/part-of.ts';
 import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { MADV, MAP, MAP_HUGE_BITS, PROT } from '../uapi/flags.ts';
@@ -464,7 +465,7 @@ export class EmulatedHostMemory {
   #copy(hva: number, wanted: Uint8Array, write: boolean): number {
     if (this.served.isIdle) return this.#copyUnserved(hva, wanted, write);
     const reachable = this.served.reachable(hva, wanted.length, write);
-    const done = this.#copyUnserved(hva, wanted.subarray(0, reachable), write);
+    const done = this.#copyUnserved(hva, partOf(wanted, 0, reachable), write);
     if (done > 0) this.served.touched(hva, done, write);
     return done;
   }
@@ -484,7 +485,7 @@ export class EmulatedHostMemory {
       if (!this.canAccess(at, write)) break;
       const area = this.#areaAt(at)!;
       const pageEnd = (Math.floor(at / this.pageSize) + 1) * this.pageSize;
-      const part = bytes.subarray(done, done + pageEnd - at);
+      const part = partOf(bytes, done, done + pageEnd - at);
       const moved = area.backing.transfer(area.offset + (at - area.start), part, write);
       // The rest of a file's last page reads as zero and takes what is written, without keeping it.
       if (!write) part.fill(0, moved);

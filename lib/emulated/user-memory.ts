@@ -1,6 +1,7 @@
 /** How the kernel gets at its caller's memory. */
 
 import { copyBytes } from '../base/copy-bytes.ts';
+import { partOf } from '../base/part-of.ts';
 import { ERRNO } from '../uapi/errno.ts';
 
 /** copy_to_user: what fits is filled, and a buffer that is too short is EFAULT. */
@@ -27,7 +28,7 @@ export function movePieces(
   for (let i = 0; i < count; i++) {
     const length = lengths[i]!;
     if (length === 0) continue;
-    if (at + length > bytes.length || move(hvas[i]!, bytes.subarray(at, at + length)) !== length) return i;
+    if (at + length > bytes.length || move(hvas[i]!, partOf(bytes, at, at + length)) !== length) return i;
     at += length;
   }
   return count;

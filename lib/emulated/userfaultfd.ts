@@ -1,3 +1,4 @@
+import { partOf } from '../base/part-of.ts';
 import type { KvmCalls, S390xCalls, UserfaultfdCalls } from '../calls/kvm-calls.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { POLL } from '../uapi/flags.ts';
@@ -230,7 +231,7 @@ function userfaultfdCalls({ machine, memory, open, file }: Surroundings): Userfa
       const refused = refusal(page, length, bytes === undefined, (mode & UFFDIO_COPY_MODE.WP) !== 0);
       if (refused !== 0) return done > 0 ? done : refused;
       served.brought(page);
-      if (bytes !== undefined) memory.fill(page, bytes.subarray(done, done + unit));
+      if (bytes !== undefined) memory.fill(page, partOf(bytes, done, done + unit));
       served.protect(page, page + unit, (mode & UFFDIO_COPY_MODE.WP) !== 0);
       if ((mode & UFFDIO_COPY_MODE.DONTWAKE) === 0) served.wake(page, page + unit);
     }

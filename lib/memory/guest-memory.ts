@@ -15,6 +15,7 @@ import {
 } from '../base/arguments.ts';
 import { copyBytes } from '../base/copy-bytes.ts';
 import { hex, invalidArgType, outOfRange } from '../base/errors.ts';
+import { partOf } from '../base/part-of.ts';
 import type { U64 } from '../base/u64.ts';
 import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { advance, joinGpa, MIN_PAGE, splitGpa } from './gpa.ts';
@@ -529,7 +530,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
       }
       checkU64(gpa, `gpas[${piece}]`);
       batch.flush();
-      const part = bytes.subarray(batch.end, batch.end + length);
+      const part = partOf(bytes, batch.end, batch.end + length);
       if (write) this.writeExact(gpa, part);
       else this.readExact(gpa, part);
       batch.skip(length);

@@ -1,4 +1,5 @@
 import { hex, KvmError } from '../base/errors.ts';
+import { partOf } from '../base/part-of.ts';
 import type { U64 } from '../base/u64.ts';
 import { callError } from '../calls/failure.ts';
 import { type KvmCalls, VIEW_WINDOW } from '../calls/kvm-calls.ts';
@@ -197,7 +198,7 @@ export class Locator<R extends MemoryRange> {
       const found = this.find(at);
       if (found === undefined) break;
       const count = Math.min(bytes.length - done, found.available);
-      const part = bytes.subarray(done, done + count);
+      const part = partOf(bytes, done, done + count);
       const { mapping } = found.region;
       const moved = write ? mapping.write(found.offset, part) : mapping.read(found.offset, part);
       done += moved;

@@ -11,6 +11,7 @@ import {
 } from '../base/arguments.ts';
 import { copyBytes } from '../base/copy-bytes.ts';
 import { hex, hexRange, KvmError, outOfRange } from '../base/errors.ts';
+import { partOf } from '../base/part-of.ts';
 import { counted, humanSize } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
 import { type Reach, reachOf, unmapDropped, viewsOutlive } from '../calls/dropped.ts';
@@ -76,8 +77,11 @@ export interface ViewHolder {
 
 /** Brings pages that this thread would have to wait for, before it accesses them. */
 export interface PageServer {
-  /** The page at an offset can be accessed that way afterwards. @throws what keeps it from that */
-  bring(offset: number, write: boolean): void;
+  /**
+   * The page at an offset can be accessed that way afterwards. @param times how often this access has asked for it by now
+   * @throws what keeps it from that
+   */
+  bring(offset: number, write: boolean, times: number): void;
 }
 
 interface MappedRange {
@@ -406,7 +410,7 @@ export class Mapping implements HostMemory {
       const index = Math.floor(at / VIEW_WINDOW);
       const inWindow = at - index * VIEW_WINDOW;
       const count = Math.min(length - done, VIEW_WINDOW - inWindow);
-      const part = count === bytes.length ? bytes : bytes.subarray(done, done + count);
+      const part = count === bytes.length ? bytes : partOf(bytes, done, done + count);
       const window = this.window(index);
       const moved = window === undefined ? this.#guarded(at, part, write) : moveDirect(window, inWindow, part, write);
       done += moved;
@@ -417,14 +421,15 @@ export class Mapping implements HostMemory {
 
   #guarded(offset: number, part: Uint8Array, write: boolean): number {
     if (!this.#mapped) return 0;
-    for (let done = 0; ; ) {
-      const rest = done === 0 ? part : part.subarray(done);
+    for (let done = 0, asked = 0; ; ) {
+      const rest = done === 0 ? part : partOf(part, done);
       const hva = this.hva + offset + done;
       const moved = write ? this.calls.writeMemory(hva, rest) : this.calls.readMemory(hva, rest);
       done += Math.max(0, moved);
+      if (moved > 0) asked = 0;
       if (done === part.length || this.#server === undefined) return done;
       // It ends where memory does, or where a page has to be brought: what it says of the rest tells which.
-      if (moved === -ERRNO.EAGAIN) this.#server.bring(offset + done, write);
+      if (moved === -ERRNO.EAGAIN) this.#server.bring(offset + done, write, ++asked);
       else if (moved <= 0) return done;
     }
   }

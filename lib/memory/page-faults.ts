@@ -1,4 +1,4 @@
-import { inspect } from 'node:util';
+import { inspect, types } from 'node:util';
 import { checkBytes, checkCallback, checkFunction, checkInstance, checkObject, checkSize } from '../base/arguments.ts';
 import { callBack } from '../base/callback.ts';
 import { hex, invalidArgType, invalidReturnValue, KvmError, outOfRange } from '../base/errors.ts';
@@ -57,6 +57,7 @@ const clock = new Int32Array(new SharedArrayBuffer(4));
  */
 export class PageFaults implements ViewHolder, PageServer {
   readonly mapping: Mapping;
+  /** Read once; the object is theirs. */
   readonly #handlers: PageFaultHandlers;
   readonly #fd: UserFaultFd;
   /** Pages whose handlers have not answered yet. */
@@ -81,8 +82,12 @@ export class PageFaults implements ViewHolder, PageServer {
       throw callError('uffdRegister', ERRNO.EINVAL, { size, explanation });
     }
     this.mapping = mapping;
-    this.#handlers = { ...handlers };
-    this.#fd = new UserFaultFd(calls, featuresFor(kind, handlers));
+    this.#handlers = {
+      ...(missing === undefined ? {} : { missing: missing.bind(handlers) }),
+      ...(store === undefined ? {} : { store: store.bind(handlers) }),
+      ...(onError === undefined ? {} : { onError: onError.bind(handlers) }),
+    };
+    this.#fd = new UserFaultFd(calls, featuresFor(kind, this.#handlers));
     const mode =
       (missing === undefined ? 0 : UFFDIO_REGISTER_MODE.MISSING) | (store === undefined ? 0 : UFFDIO_REGISTER_MODE.WP);
     try {
@@ -153,8 +158,9 @@ export class PageFaults implements ViewHolder, PageServer {
   }
 
   /** @internal This thread is about to access a page that it would have to wait for. */
-  bring(offset: number, write: boolean): void {
+  bring(offset: number, write: boolean, times: number): void {
     const page = { offset: this.#pageOf(offset), write };
+    if (times > TRIES) throw this.#deadlock(page, 'a handler has answered again and again for');
     for (let tries = 0; tries < TRIES; tries++) {
       const kind = this.#waitsFor(page);
       if (kind === undefined) return;
@@ -284,8 +290,8 @@ export class PageFaults implements ViewHolder, PageServer {
       return true;
     }
     if (answer === null) return this.zero(offset, this.#pageSize) > 0;
-    if (!(answer instanceof Uint8Array) || answer.length !== this.#pageSize) {
-      const wrong = answer instanceof Uint8Array ? counted(answer.length, 'byte') : answer;
+    if (!types.isUint8Array(answer) || answer.length !== this.#pageSize) {
+      const wrong = types.isUint8Array(answer) ? counted(answer.length, 'byte') : answer;
       throw invalidReturnValue(
         `a Uint8Array of ${this.#pageSize} bytes, or null for zeros,`,
         'handlers.missing',

@@ -1,3 +1,4 @@
+import { partOf } from '../base/part-of.ts';
 import { callError } from '../calls/failure.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { ERRNO } from '../uapi/errno.ts';
@@ -13,9 +14,9 @@ const lengths = new Uint32Array(BATCH);
 /** What all lengths are, or −1. */
 let lengthOfAll = 0;
 
-/** A part of an array; the array itself where that is all of it, since an object takes as long as some pieces. */
-const partOf = <T extends Float64Array | Uint32Array | Uint8Array>(array: T, start: number, end: number): T =>
-  start === 0 && end === array.length ? array : (array.subarray(start, end) as T);
+/** The first of an array; the array itself where that is all of it, since an object takes as long as some pieces. */
+const firstOf = <T extends Float64Array | Uint32Array>(array: T, count: number): T =>
+  count === array.length ? array : (array.subarray(0, count) as T);
 
 /** Who filled them. A getter of the caller's can begin another batch before this one is moved. */
 let filler: PieceBatch | undefined;
@@ -88,8 +89,10 @@ export class PieceBatch {
     if (count === 0) return;
     this.#count = 0;
     const calls = this.#calls!;
-    const part = partOf(this.#bytes, this.#start, this.#end);
-    const [at, ofPieces] = [partOf(hvas, 0, count), partOf(lengths, 0, count)];
+    const bytes = this.#bytes;
+    const isAll = this.#start === 0 && this.#end === bytes.length;
+    const part = isAll ? bytes : partOf(bytes, this.#start, this.#end);
+    const [at, ofPieces] = [firstOf(hvas, count), firstOf(lengths, count)];
     const moved = this.#write ? calls.scatter(at, ofPieces, part) : calls.gather(at, ofPieces, part);
     if (moved !== count) throw callError(this.#write ? 'scatter' : 'gather', moved < 0 ? moved : ERRNO.EFAULT);
     this.#start = this.#end;

@@ -118,6 +118,7 @@ function whyNotRegistered(errno: number, kind: string, makesWait: boolean): stri
       'a slice of it was handed out that the garbage collector has not taken yet: begin before slices are made';
     return `another userfaultfd has this memory${makesWait ? `, or ${views}` : ''}`;
   }
+  if (errno === -ERRNO.ENOENT) return '/proc/self/pagemap, which says what a store would wait for, is not there';
   if (errno !== -ERRNO.EINVAL) return undefined;
   if (kind === 'reservation') return 'this is a reservation, in which memory comes and goes: map memory by itself';
   return `the kernel can't do that for ${kind} memory, or parts of it were unmapped or protected`;

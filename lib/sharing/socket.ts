@@ -9,6 +9,7 @@ import {
   checkText,
 } from '../base/arguments.ts';
 import { invalidArgType, outOfRange } from '../base/errors.ts';
+import { partOf } from '../base/part-of.ts';
 import { callError } from '../calls/failure.ts';
 import { Handle } from '../calls/handle.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
@@ -146,7 +147,7 @@ export class UnixConnection extends Handle {
     const { length } = checkBytes(into, 'into');
     for (let done = 0; done < length; ) {
       requireWhole('receiveMessage', into, length, done);
-      const count = await this.receive(into.subarray(done), descriptors, options);
+      const count = await this.receive(partOf(into, done), descriptors, options);
       if (count === 0 && done === 0) return false;
       if (count === 0) {
         const explanation = `the peer closed in the middle of a message, after ${done} of ${length} bytes`;
@@ -162,7 +163,7 @@ export class UnixConnection extends Handle {
     let fds = descriptors;
     for (let done = 0; done < length; ) {
       requireWhole('sendMessage', bytes, length, done);
-      const sent = sharing.sendMessage(this.fd, done === 0 ? bytes : bytes.subarray(done), fds);
+      const sent = sharing.sendMessage(this.fd, done === 0 ? bytes : partOf(bytes, done), fds);
       if (sent === -ERRNO.EAGAIN) {
         await this.untilReady(POLL.OUT);
         continue;

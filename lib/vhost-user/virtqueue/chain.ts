@@ -1,5 +1,6 @@
 import { checkBytes, checkInstance, checkInteger, checkSize } from '../../base/arguments.ts';
 import { hex } from '../../base/errors.ts';
+import { partOf } from '../../base/part-of.ts';
 import { counted } from '../../base/text.ts';
 import { GuestMemory } from '../../memory/guest-memory.ts';
 import {
@@ -52,7 +53,7 @@ export class Chain {
     checkBytes(into, 'into');
     let done = 0;
     for (const { gpa, length } of pieces(this.readable, offset, into.length)) {
-      this.memory.readExact(gpa, into.subarray(done, done + length));
+      this.memory.readExact(gpa, partOf(into, done, done + length));
       done += length;
     }
     return done;
@@ -64,7 +65,7 @@ export class Chain {
     checkBytes(from, 'from');
     let done = 0;
     for (const { gpa, length } of pieces(this.writable, offset, from.length)) {
-      this.memory.writeExact(gpa, from.subarray(done, done + length));
+      this.memory.writeExact(gpa, partOf(from, done, done + length));
       done += length;
     }
     return done;

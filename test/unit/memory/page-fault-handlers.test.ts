@@ -53,6 +53,33 @@ describe.each(UFFD_KERNELS)('$name', ({ callsOf, kvmOf }) => {
         kvm.close();
       });
 
+      it('are brought by the methods of an object of a class, which is what they are called on', async (test) => {
+        const { kvm, vm, vcpu, ram, page } = guestOf(kvmOf(test), test, kind, [3]);
+        class Loader {
+          readonly loaded: number[] = [];
+          readonly errors: unknown[] = [];
+          missing({ offset }: { readonly offset: number }): null {
+            this.loaded.push(offset / page);
+            if (offset === 5 * page) throw new Error('no page');
+            return null;
+          }
+          onError(error: unknown): void {
+            this.errors.push(error);
+          }
+        }
+        const loader = new Loader();
+        using faults = new PageFaults(ram, loader);
+        expect(vm.memory.readU8(7 * page)).toBe(0);
+        expect(await endOf(vcpu.run())).toBe('HLT');
+        expect(loader.loaded).toEqual(expect.arrayContaining([7, 3]));
+        expect(loader.errors).toEqual([]);
+        // An access that has asked so often would ask for ever.
+        expect(() => faults.bring(9 * page, false, 1001)).toThrow(
+          'a handler has answered again and again for the page',
+        );
+        kvm.close();
+      });
+
       it('are zeros where the handler itself ends it, and the access goes on', (test) => {
         const calls = callsOf(test);
         using ram = kinds[kind](calls);

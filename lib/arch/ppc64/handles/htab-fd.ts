@@ -1,4 +1,5 @@
 import { checkAtLeast, checkBytes, checkInteger, checkOptions, checkSignal } from '../../../base/arguments.ts';
+import { partOf } from '../../../base/part-of.ts';
 import { callError } from '../../../calls/failure.ts';
 import { Handle } from '../../../calls/handle.ts';
 import type { KvmCalls } from '../../../calls/kvm-calls.ts';
@@ -170,7 +171,7 @@ export class HtabReader extends Handle {
       this.#chunks = chunksRead(owed, this.#readers.format).reverse();
       return;
     }
-    const into = this.#buffer.subarray(0, count);
+    const into = partOf(this.#buffer, 0, count);
     const length = this.check('read', this.calls.read(this.fd, into));
     this.#reads++;
     const chunks = chunksRead(into.slice(0, length), this.#readers.format).reverse();
@@ -178,7 +179,7 @@ export class HtabReader extends Handle {
     this.#chunks = chunks;
     this.#passEnds = length + READ_SLACK < count;
     if (first === undefined) return;
-    this.#readers.tellOthers(this, into.subarray(0, length));
+    this.#readers.tellOthers(this, partOf(into, 0, length));
     // The pass before ended just where its buffer did, and nobody said so.
     this.#isNextPass = first.index < this.#end;
     this.#end = chunks[0]!.end;
@@ -237,7 +238,7 @@ export class HtabWriter extends Handle {
   }
 
   #writeChunk(chunk: HtabChunk, bytes: Uint8Array): void {
-    const part = bytes.subarray(chunk.offset, chunk.end);
+    const part = partOf(bytes, chunk.offset, chunk.end);
     const taken = this.calls.write(this.fd, part);
     if (taken < 0) {
       const explanation = this.#target.explainWrite(taken, chunk, bytes);

@@ -1,3 +1,4 @@
+import { partOf } from '../../../base/part-of.ts';
 import { HPTE_SIZE, Hpte, V_LO } from './hpte.ts';
 import { HTAB_HEADER_SIZE, type HtabChunk, type HtabStreamFormat, htabChunks } from './htab-stream.ts';
 
@@ -21,7 +22,7 @@ export class HtabChunkBytes {
     this.index = index;
     this.nValid = nValid;
     this.nInvalid = nInvalid;
-    this.bytes = stream.subarray(offset, end);
+    this.bytes = partOf(stream, offset, end);
   }
 
   /** As Node shows it. */

@@ -1,3 +1,4 @@
+import { partOf } from '../../../base/part-of.ts';
 import { HPTE_SIZE } from './hpte.ts';
 import { grown, Htab } from './htab.ts';
 import {
@@ -44,12 +45,12 @@ export class HtabPieces {
     const bytes = this.#held === piece.length ? piece : Buffer.concat([...this.#pieces, piece]);
     const whole = this.#located(() => {
       const length = wholeHtabChunks(bytes, this.#format);
-      if (length > 0) use(bytes.subarray(0, length));
+      if (length > 0) use(partOf(bytes, 0, length));
       return length;
     });
     this.#before += whole;
     this.#held -= whole;
-    const rest = copyOf(bytes.subarray(whole));
+    const rest = copyOf(partOf(bytes, whole));
     this.#pieces = [rest];
     this.#needed = HTAB_HEADER_SIZE + (this.#held < HTAB_HEADER_SIZE ? 0 : nValidOf(rest, this.#format) * HPTE_SIZE);
   }

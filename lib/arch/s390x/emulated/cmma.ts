@@ -1,5 +1,6 @@
 /** KVM_S390_GET_CMMA_BITS and SET_CMMA_BITS, and the migration mode that makes pages CMMA-dirty. */
 
+import { partOf } from '../../../base/part-of.ts';
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
 import { copyOut } from '../../../emulated/user-memory.ts';
 import { refusal } from '../../../rules/rule.ts';
@@ -34,7 +35,7 @@ export function getCmmaBits(vm: S390xVm, log: BigUint64Array, flags: number, int
   const start = peek ? Number(log[0]) : vm.cmmaDirty.next(vm.slots(), Number(log[0]));
   const found = peek ? peekValues(vm, start, values) : harvest(vm, start, values);
   if (found < 0) return found;
-  const copied = copyOut(values.subarray(0, found), into);
+  const copied = copyOut(partOf(values, 0, found), into);
   if (copied !== 0) return copied;
   log[0] = BigInt(start);
   log[1] = BigInt(found);
@@ -84,7 +85,7 @@ function harvestOwn(vm: S390xVm, log: BigUint64Array, values: Uint8Array, into: 
     values[gfn - start] = vm.states.cmma(slot, gfn);
     end = gfn + 1;
   }
-  const copied = copyOut(values.subarray(0, end - start), into);
+  const copied = copyOut(partOf(values, 0, end - start), into);
   if (copied !== 0) return copied;
   log[0] = BigInt(start);
   log[1] = BigInt(end - start);
@@ -114,7 +115,7 @@ export function setCmmaBits(
   if (refused !== 0 || count === 0) return refused;
   if (from === null || from.length < count) return -ERRNO.EFAULT;
   const settable = Number((mask >> CMMA_MASK_SHIFT) & BigInt(CMMA_BITS));
-  if (vm.ownsPageTables) return setOwn(vm, startGfn, from.subarray(0, count), settable);
+  if (vm.ownsPageTables) return setOwn(vm, startGfn, partOf(from, 0, count), settable);
   let result = 0;
   for (let i = 0; i < count; i++) {
     const gfn = Number(BigInt.asUintN(64, startGfn + BigInt(i)));

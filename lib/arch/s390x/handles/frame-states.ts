@@ -1,3 +1,5 @@
+import { partOf } from '../../../base/part-of.ts';
+
 /** Frames that are compared, and set where they differ, at once: those of a page table. */
 const TOGETHER = 256;
 /** Frames that are read at once. */
@@ -20,7 +22,7 @@ export function copyStates(from: Omit<FrameStates, 'set'>, to: Omit<FrameStates,
       const states = from.read(gfn, count);
       if (states === null) return set;
       for (const [at, end] of differingRuns(states, to.read(gfn, count) ?? new Uint8Array(count))) {
-        to.set(gfn + at, states.subarray(at, end));
+        to.set(gfn + at, partOf(states, at, end));
         set += end - at;
       }
     }
@@ -35,7 +37,7 @@ function* differingRuns(
   let start = -1;
   for (let at = 0; at < states.length; at += TOGETHER) {
     const end = Math.min(states.length, at + TOGETHER);
-    const differs = Buffer.compare(states.subarray(at, end), others.subarray(at, end)) !== 0;
+    const differs = Buffer.compare(partOf(states, at, end), partOf(others, at, end)) !== 0;
     if (differs && start < 0) start = at;
     if (!differs && start >= 0) {
       yield [start, at];

@@ -9,6 +9,7 @@ import {
   newBytes,
 } from '../../../base/arguments.ts';
 import { type KvmError, ProgramInterruption } from '../../../base/errors.ts';
+import { partOf } from '../../../base/part-of.ts';
 import type { U64 } from '../../../base/u64.ts';
 import { type Callee, callFailure } from '../../../calls/failure.ts';
 import type { S390xCalls } from '../../../calls/kvm-calls.ts';
@@ -91,7 +92,7 @@ export class MemOpTransfer {
       const whole = size === buf.length;
       const part = whole
         ? request
-        : { ...request, gaddr: plus(gaddr, done), size, buf: buf.subarray(done, done + size) };
+        : { ...request, gaddr: plus(gaddr, done), size, buf: partOf(buf, done, done + size) };
       const code = this.once(part, rules);
       if (code !== 0) throw interruption(code, request.gaddr, why(part, code), done);
       done += size;

@@ -1,5 +1,6 @@
 import { bytesFor, checkBytes, checkInstance, checkObject, checkU64 } from '../../../base/arguments.ts';
 import { hex, invalidArgType, type KvmError } from '../../../base/errors.ts';
+import { partOf } from '../../../base/part-of.ts';
 import type { U64 } from '../../../base/u64.ts';
 import { type Callee, callFailure } from '../../../calls/failure.ts';
 import type { S390xCalls } from '../../../calls/kvm-calls.ts';
@@ -155,7 +156,7 @@ export class VmStorageKeys {
   /** R and C may have changed since, by whoever touches the frames. */
   #someWereLost(gfn: U64, keys: Uint8Array): boolean {
     if (this.#readBack.length < keys.length) this.#readBack = new Uint8Array(keys.length);
-    const now = this.#readBack.subarray(0, keys.length);
+    const now = partOf(this.#readBack, 0, keys.length);
     if (this.#s390x.getSkeys(this.#owner.fd, gfn, keys.length, 0, now) !== 0) return false;
     if (Buffer.compare(keys, now) === 0) return false;
     // A loop takes a third of the time of some().
@@ -199,6 +200,6 @@ function whyKey(startGfn: U64, keys: Uint8Array, result: number): string | undef
 /** As many keys as one call takes, and at least one call. */
 function* parts(startGfn: U64, keys: Uint8Array): Generator<{ gfn: U64; part: Uint8Array }, void> {
   for (let at = 0; at === 0 || at < keys.length; at += S390_SKEYS_MAX) {
-    yield { gfn: plus(startGfn, at), part: keys.subarray(at, at + S390_SKEYS_MAX) };
+    yield { gfn: plus(startGfn, at), part: partOf(keys, at, at + S390_SKEYS_MAX) };
   }
 }
