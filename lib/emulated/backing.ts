@@ -40,7 +40,7 @@ export interface Backing {
   bring?(offset: number, length: number): void;
   /** Whether a page is, as far as anybody heard of it: nobody does of accesses through windows. Only for `memory`. */
   isThere?(offset: number): boolean;
-  /** Copies into or out of a page; the bytes moved. */
+  /** Copies into or out of a page; the bytes moved, which are all up to the end of a file, or −errno when its disk refuses. */
   transfer(offset: number, bytes: Uint8Array, write: boolean): number;
   /** Forgets the bytes of a range of whole pages: they are zero again, or those of the file. */
   discard(offset: number, length: number): void;
@@ -223,10 +223,18 @@ export class FileBacking implements Backing {
     // A mapping reaches to the end of the file's last page and never lets the file grow.
     const length = Math.min(bytes.length, Math.max(0, this.size() - offset));
     try {
-      return write ? writeSync(this.#fd, bytes, 0, length, offset) : readSync(this.#fd, bytes, 0, length, offset);
+      for (let done = 0; done < length; ) {
+        const rest = length - done;
+        const moved = write
+          ? writeSync(this.#fd, bytes, done, rest, offset + done)
+          : readSync(this.#fd, bytes, done, rest, offset + done);
+        // It was truncated just now.
+        if (moved === 0) return done;
+        done += moved;
+      }
+      return length;
     } catch (error) {
-      // A page that a disk cannot give or take is none.
-      if (isSystemError(error)) return 0;
+      if (isSystemError(error)) return error.errno;
       throw error;
     }
   }
@@ -282,7 +290,8 @@ export class PrivateBacking implements Backing {
     if (length === 0) return 0;
     if (own === undefined) {
       own = new Uint8Array(this.#pageSize);
-      this.#from.transfer(page * this.#pageSize, own, false);
+      const refused = Math.min(0, this.#from.transfer(page * this.#pageSize, own, false));
+      if (refused < 0) return refused;
       this.#own.set(page, own);
     }
     const at = offset % this.#pageSize;

@@ -487,6 +487,8 @@ export class EmulatedHostMemory {
       const pageEnd = (Math.floor(at / this.pageSize) + 1) * this.pageSize;
       const part = partOf(bytes, done, done + pageEnd - at);
       const moved = area.backing.transfer(area.offset + (at - area.start), part, write);
+      // A page that a disk cannot give or take is none.
+      if (moved < 0) break;
       // The rest of a file's last page reads as zero and takes what is written, without keeping it.
       if (!write) part.fill(0, moved);
       done += part.length;

@@ -1108,7 +1108,13 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/memory/piece-batch.ts',
-    code: 'start === 0 && end === array.length',
+    code: 'count === array.length',
+    as: 'false',
+    why: 'a part of an array that is all of it, which only takes longer',
+  },
+  {
+    file: 'lib/memory/piece-batch.ts',
+    code: 'this.#start === 0 && this.#end === bytes.length',
     as: 'false',
     why: 'a part of an array that is all of it, which only takes longer',
   },

@@ -11,6 +11,7 @@ import {
   PrivateBacking,
   SharedArea,
 } from '../../../lib/emulated/backing.ts';
+import { Kvm } from '../../../lib/index.ts';
 import { ERRNO, MAP, PROT } from '../../../lib/raw.ts';
 
 const PAGE = 4096;
@@ -206,10 +207,39 @@ describe('a file', () => {
     const bytes = new Uint8Array(4);
     failing('readSync', systemError(ERRNO.EIO));
     failing('writeSync', systemError(ERRNO.ENOSPC));
-    expect([backing.transfer(0, bytes, false), backing.transfer(0, bytes, true)]).toEqual([0, 0]);
+    expect([backing.transfer(0, bytes, false), backing.transfer(0, bytes, true)]).toEqual([-ERRNO.EIO, -ERRNO.ENOSPC]);
     failing('readSync', new TypeError('a fault of ours'));
     expect(() => backing.transfer(0, bytes, false)).toThrow('a fault of ours');
     backing.release();
+  });
+
+  it('is memory that ends where its disk does, for who maps it', () => {
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    using vm = kvm.createVm();
+    vm.memory.addRam(0, kvm.mapFile(path));
+    vm.memory.addRam(0x10_0000, kvm.mapFile(path, { shared: false }));
+    const bytes = new Uint8Array(3 * PAGE).fill(9);
+    failing('readSync', systemError(ERRNO.EIO));
+    // The second page has no room.
+    const write = fs.writeSync;
+    const spy = vi.spyOn(fs, 'writeSync').mockImplementation((...args: unknown[]) => {
+      if (Number(args[4]) >= PAGE) throw systemError(ERRNO.ENOSPC);
+      return Reflect.apply(write, fs, args);
+    });
+    syncBuiltinESMExports();
+    onTestFinished(() => {
+      spy.mockRestore();
+      syncBuiltinESMExports();
+    });
+    expect(vm.memory.write(0, bytes)).toBe(PAGE);
+    const isRefused = expect.objectContaining({ code: 'EFAULT' });
+    expect(() => vm.memory.writeU32(PAGE + 8, 0xcafe)).toThrow(isRefused);
+    expect(() => vm.memory.readU32(8)).toThrow(isRefused);
+    // What would be a page of its own is made of the file's.
+    for (const gpa of [0x10_0000, 0x10_0008]) expect(() => vm.memory.writeU8(gpa, 1)).toThrow(isRefused);
+    vi.mocked(fs.readSync).mockRestore();
+    syncBuiltinESMExports();
+    expect(vm.memory.readU8(0x10_0000 + PAGE)).toBe(readFileSync(path)[PAGE]);
   });
 
   it('is read and written itself where it is shared, to its end as it is then', () => {
