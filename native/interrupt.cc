@@ -37,6 +37,18 @@ timespec ToTimespec(double ms) {
   return time;
 }
 
+// A timer that sends the signal to this thread, with a word of its owner's. 0, or -errno.
+int CreateTimer(timer_t* timer, void* owner) {
+  const int signal = InterruptSignal();
+  if (signal == 0) return -EAGAIN;
+  sigevent event = {};
+  event.sigev_notify = SIGEV_THREAD_ID;
+  event.sigev_signo = signal;
+  event.sigev_value.sival_ptr = owner;
+  event.sigev_notify_thread_id = static_cast<pid_t>(syscall(SYS_gettid));
+  return timer_create(CLOCK_MONOTONIC, &event, timer) == 0 ? 0 : -errno;
+}
+
 sigset_t InterruptOnly() {
   sigset_t only;
   sigemptyset(&only);
@@ -48,7 +60,8 @@ sigset_t InterruptOnly() {
 
 // Kicks on a vCPU's own thread end here; on others the signal is blocked, and comes here only if somebody lets it through.
 void OnInterrupt(int, siginfo_t* info, void*) {
-  if (info->si_code == SI_TIMER) static_cast<RunTimer*>(info->si_value.sival_ptr)->has_ticked_ = 1;
+  auto* timer = info->si_code == SI_TIMER ? static_cast<RunTimer*>(info->si_value.sival_ptr) : nullptr;
+  if (timer != nullptr) timer->has_ticked_ = 1;
 }
 
 namespace {
@@ -104,14 +117,8 @@ RunTimer::~RunTimer() {
 }
 
 int RunTimer::Create() {
-  const int signal = InterruptSignal();
-  if (signal == 0) return -EAGAIN;
-  sigevent event = {};
-  event.sigev_notify = SIGEV_THREAD_ID;
-  event.sigev_signo = signal;
-  event.sigev_value.sival_ptr = this;
-  event.sigev_notify_thread_id = static_cast<pid_t>(syscall(SYS_gettid));
-  if (timer_create(CLOCK_MONOTONIC, &event, &timer_) != 0) return -errno;
+  const int failed = CreateTimer(&timer_, this);
+  if (failed != 0) return failed;
   is_created_ = true;
   // From here on it gets through to this thread in runs only, so that nothing of others is interrupted.
   const sigset_t only = InterruptOnly();
@@ -170,6 +177,23 @@ bool RunTimer::TakeTick() {
     if (left < kTickMs) Arm(left, kInsistMs);
   }
   return had_ticked;
+}
+
+KickTimer::~KickTimer() {
+  if (is_created_) timer_delete(timer_);
+}
+
+int KickTimer::Create() {
+  if (is_created_) return 0;
+  const int failed = CreateTimer(&timer_, nullptr);
+  is_created_ = failed == 0;
+  return failed;
+}
+
+void KickTimer::Send() {
+  itimerspec times = {};
+  times.it_value.tv_nsec = 1;
+  timer_settime(timer_, 0, &times, nullptr);
 }
 
 }  // namespace kvm_bridge

@@ -69,6 +69,23 @@ class RunTimer {
   volatile sig_atomic_t has_ticked_ = 0;
 };
 
+// Sends the signal to the thread that made it, also where no more can be queued (RLIMIT_SIGPENDING): a timer's is set aside for it.
+class KickTimer {
+ public:
+  KickTimer() = default;
+  ~KickTimer();
+  KickTimer(const KickTimer&) = delete;
+  KickTimer& operator=(const KickTimer&) = delete;
+
+  // Does nothing the second time. 0, or -errno.
+  int Create();
+  void Send();
+
+ private:
+  timer_t timer_ = nullptr;
+  bool is_created_ = false;
+};
+
 }  // namespace kvm_bridge
 
 #endif

@@ -210,6 +210,7 @@ void* Vcpu::ThreadMain(void* self) {
 
 void Vcpu::Serve() {
   const RunMask mask = RunMask::OfThisThread();
+  KickTimer kick_timer;
   std::unique_lock<std::mutex> lock(mutex_);
   for (;;) {
     changed_.wait(lock, [this] { return is_requested_ || (is_stopping_ && user_ == fd_); });
@@ -217,8 +218,11 @@ void Vcpu::Serve() {
     const int fd = requested_by_;
     is_requested_ = false;
     is_serving_ = true;
+    // Without it a guest might never be got out again.
+    const int failed = kick_timer.Create();
+    kick_timer_ = failed == 0 ? &kick_timer : nullptr;
     lock.unlock();
-    const int value = RunOnce(fd, mask).result;
+    const int value = failed != 0 ? failed : RunOnce(fd, mask).result;
     if (slots_) slots_->Leave();
     lock.lock();
     is_serving_ = false;
@@ -226,6 +230,7 @@ void Vcpu::Serve() {
     SendResult(value);
     changed_.notify_all();
   }
+  kick_timer_ = nullptr;
   is_thread_done_ = true;
   if (closes_itself_) CloseLocked();
   changed_.notify_all();
@@ -246,7 +251,8 @@ void Vcpu::KickLocked() {
   is_kicked_ = true;
   // Read by the kernel on its way into the guest, so that a kick between two runs isn't lost.
   __atomic_store_n(&run_page_[offsetof(kvm_run, immediate_exit)], 1, __ATOMIC_SEQ_CST);
-  if (is_inside_) pthread_kill(inside_, InterruptSignal());
+  // Where no signal can be queued, the timer's was set aside before; on other threads the next tick gets the guest out.
+  if (is_inside_ && pthread_kill(inside_, InterruptSignal()) == EAGAIN && kick_timer_ != nullptr) kick_timer_->Send();
 }
 
 int64_t Vcpu::Kick() {

@@ -103,6 +103,8 @@ class Vcpu : public Counted {
   bool is_inside_ = false;
   pthread_t inside_ = {};
   bool is_kicked_ = false;
+  // Its own thread's, while that serves runs.
+  KickTimer* kick_timer_ = nullptr;
   bool has_thread_ = false;
   pthread_t thread_ = {};
   // Lets the vCPU live for as long as its thread.

@@ -4,6 +4,7 @@ import { StackFlag } from '../base/stack-flag.ts';
 import type { U64 } from '../base/u64.ts';
 import { type Callee, callFailure } from '../calls/failure.ts';
 import type { MmioBus } from '../memory/mmio-bus.ts';
+import type { Arch } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { EXIT } from '../uapi/index.ts';
 import type { KvmRun, VcpuExit } from './kvm-run.ts';
@@ -268,15 +269,7 @@ export class RunLoop {
       kvmRun.exitReason = EXIT.UNKNOWN;
       return exit;
     }
-    const touched = 'the guest touched memory that its memslot promises and the host cannot give';
-    const explanation =
-      errno === -ERRNO.EFAULT
-        ? // Up to 6.19 one errno for both.
-          `${calls.arch === 's390x' ? "no memslot is behind the vCPU's prefix area, or " : ''}${touched}`
-        : errno === -ERRNO.EINVAL && calls.arch === 'ppc64'
-          ? 'Book3S HV runs only vCPUs with ppc64.enablePapr(), and hash guests only with memory at 0'
-          : undefined;
-    throw this.#failure(errno, explanation);
+    throw this.#failure(errno, whyNotRun(errno, calls.arch));
   }
 
   #failure(errno: number, explanation?: string): KvmError {
@@ -297,5 +290,24 @@ export class RunLoop {
       if (!(direction === 'out' ? ports.write(port, one) : ports.read(port, one))) return false;
     }
     return true;
+  }
+}
+
+/** Why KVM_RUN, or what has to be there for it, failed. */
+function whyNotRun(errno: number, arch: Arch): string | undefined {
+  switch (errno) {
+    case -ERRNO.EFAULT: {
+      const touched = 'the guest touched memory that its memslot promises and the host cannot give';
+      // Up to 6.19 one errno for both.
+      return arch === 's390x' ? `no memslot is behind the vCPU's prefix area, or ${touched}` : touched;
+    }
+    case -ERRNO.EINVAL:
+      return arch === 'ppc64'
+        ? 'Book3S HV runs only vCPUs with ppc64.enablePapr(), and hash guests only with memory at 0'
+        : undefined;
+    case -ERRNO.EAGAIN:
+      return 'a run needs a signal that is set aside (RLIMIT_SIGPENDING, `ulimit -i`), and run() a thread (RLIMIT_NPROC, memory)';
+    default:
+      return undefined;
   }
 }

@@ -1,6 +1,7 @@
+import { spawnSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
 import { ERRNO, EXIT, KVM_RUN, requestNumber } from '../../../lib/raw.ts';
-import { openDescriptors, realKvm, realModeGuest, SPIN } from './real.ts';
+import { openDescriptors, realKvm, realModeGuest, runChild, SPIN } from './real.ts';
 
 const delay = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -97,6 +98,12 @@ describe('runAsync', () => {
       expect(await running).toBe(-ERRNO.EINTR);
     }
     guest.close();
+  });
+
+  it('loses no kick where no signal can be queued, and is not begun where none could be set aside', (test) => {
+    realModeGuest(test, SPIN);
+    if (spawnSync('prlimit', ['--version']).error !== undefined) test.skip('prlimit of util-linux is not here');
+    expect(runChild('signal-limit')).toMatchObject({ status: 0, signal: null, stderr: '' });
   });
 
   it('is over in the guest when stop comes back, and its promise comes later', async (test) => {
