@@ -1,4 +1,5 @@
 // Host memory: mmap and its kin, ArrayBuffers over it, and copies that cannot fault.
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 
 #include "call.h"
@@ -78,12 +80,15 @@ bool IsAllThere(Environment& environment, uint8_t* start, uint64_t length) {
 // Whether the kernel always has a page for a memfd when one is touched: not where it counts them one by one
 // (vm.overcommit_memory 2).
 bool PagesAreSure() {
+  static std::atomic<bool> were_sure{false};
   const int fd = open("/proc/sys/vm/overcommit_memory", O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return false;
+  // That the process has no descriptor left says nothing of memory.
+  if (fd < 0) return (errno == EMFILE || errno == ENFILE) && were_sure;
   char mode = '2';
   const bool is_read = read(fd, &mode, 1) == 1;
   close(fd);
-  return is_read && mode != '2';
+  were_sure = is_read && mode != '2';
+  return were_sure;
 }
 
 // Whether no access to the mapping can ever fault, so that JavaScript may have it.
@@ -462,6 +467,8 @@ int64_t Scatter(Environment& environment, Array<double> hvas, Array<uint32_t> le
 }  // namespace
 
 void ExportMapping(Exports exports) {
+  // Once before there may be no descriptor left to ask with.
+  PagesAreSure();
   exports.Add<Mmap>("mmap");
   exports.Add<MmapFixed>("mmapFixed");
   exports.Add<Munmap>("munmap");

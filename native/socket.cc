@@ -39,6 +39,9 @@ bool IsGuest(int fd) {
   snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
   char name[32];
   const ssize_t length = readlink(path, name, sizeof name);
+  // Where nobody can tell (there is no /proc), all that have no file of their own may be one.
+  struct statfs file_system;
+  if (length < 0) return fstatfs(fd, &file_system) != 0 || file_system.f_type == ANON_INODE_FS_MAGIC;
   const auto begins = [&](const char* start) {
     return length >= static_cast<ssize_t>(strlen(start)) && memcmp(name, start, strlen(start)) == 0;
   };

@@ -214,7 +214,7 @@ int64_t ReadFd(Environment&, OwnFd fd, Array<uint8_t> into) {
     iovec data = {into.data, into.length};
     const int64_t here = syscall(SYS_preadv2, fd.number, &data, 1, kOwnPosition, kOwnPosition, RWF_NOWAIT);
     if (here >= 0) return here;
-    if (errno != EOPNOTSUPP && errno != ENOSYS && errno != ESPIPE) return -errno;
+    if (errno != EOPNOTSUPP && errno != ENOSYS && errno != ESPIPE && errno != EPERM) return -errno;
     Unblock(fd.number);
   }
   const ssize_t count = read(fd.number, into.data, into.length);

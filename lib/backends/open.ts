@@ -10,6 +10,7 @@ import { recorded } from '../calls/trace-recorder.ts';
 import { checkCalls } from '../calls/wrapped.ts';
 import { ARCHES, type Arch, archOfNode } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
+import { API_VERSION } from '../uapi/flags.ts';
 import { EmulatedKernel } from './emulated.ts';
 import { emulationOf } from './emulation.ts';
 import { loadNative } from './native.ts';
@@ -153,8 +154,11 @@ function tryNative(): KvmCalls | Error {
   }
   const kvm = native.calls.openKvm();
   if (kvm < 0) return openFailure(kvm);
+  const version = native.calls.getApiVersion(kvm, 0);
   native.calls.close(kvm);
-  return native.calls;
+  if (version === API_VERSION) return native.calls;
+  const explanation = `/dev/kvm is no KVM of version ${API_VERSION}`;
+  return callError('getApiVersion', version < 0 ? version : -ERRNO.ENOTTY, { explanation });
 }
 
 const HINTS: ReadonlyMap<number, string> = new Map([

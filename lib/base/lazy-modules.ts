@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module';
 
-const load = createRequire(process.execPath);
+/** Without /proc Node doesn't know where it is, and webpack puts something else in the place of `createRequire`: up to 20.15 there is nothing better. */
+const load = (name: string): unknown => process.getBuiltinModule?.(name) ?? createRequire(process.execPath)(name);
 
 /** Modules of Node that take it milliseconds to load, and that most programs here never need. */
 export const lazyModules = {

@@ -7,7 +7,7 @@ interface Waiter {
 }
 
 /** As far ahead as a timer can be. */
-const FOREVER = 0x7fff_ffff;
+export const FOREVER = 0x7fff_ffff;
 
 /**
  * Those who wait for an emulated descriptor. As with the event loop's own poll, they hear of it in a later turn, and keep the

@@ -18,6 +18,7 @@ import {
 import type { EmulatedMemslot } from './memslots.ts';
 import { nextOp } from './next-op.ts';
 import type { OpenFile } from './open-file.ts';
+import { FOREVER } from './poll.ts';
 import { type Accessor, type Fragment, isFailure, type Outcome } from './step.ts';
 import { bytesOf, integerOf } from './values.ts';
 import { vcpuPages } from './vcpu-pages.ts';
@@ -148,7 +149,13 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     const kicked = new Promise<void>((wake) => {
       this.#wake = wake;
     });
-    await (page === undefined ? kicked : Promise.race([page, kicked]));
+    // A run under way keeps the process alive, as the addon's does.
+    const keepsAlive = setInterval(() => {}, FOREVER);
+    try {
+      await (page === undefined ? kicked : Promise.race([page, kicked]));
+    } finally {
+      clearInterval(keepsAlive);
+    }
   }
 
   /** No operation of the guest's is carried out any more: the run under way ends with EINTR. */

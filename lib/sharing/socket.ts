@@ -8,7 +8,7 @@ import {
   checkSignal,
   checkText,
 } from '../base/arguments.ts';
-import { invalidArgType, outOfRange } from '../base/errors.ts';
+import { invalidArgType, KvmError, outOfRange } from '../base/errors.ts';
 import { partOf } from '../base/part-of.ts';
 import { callError } from '../calls/failure.ts';
 import { Handle } from '../calls/handle.ts';
@@ -36,6 +36,8 @@ export interface PeerCredentials {
 const BACKLOG = 128;
 /** A listener whose queue is full doesn't say when it has room again. */
 const RETRY_CONNECT_MS = 10;
+const RETRY_ACCEPT_MS = 100;
+const NO_DESCRIPTOR = ['EMFILE', 'ENFILE'];
 
 // Filled and emptied within one call.
 const received = new Int32Array(SCM_MAX_FD);
@@ -182,7 +184,8 @@ export class UnixConnection extends Handle {
 }
 
 /**
- * Listens at a path, which is removed when it is closed. An iteration gets each connection, and is over then.
+ * Listens at a path, which is removed when it is closed. An iteration gets each connection, and is over then; while the process has no
+ * descriptor left it waits.
  *
  * @example
  * using listener = UnixListener.listen(calls, '/run/disk.sock');
@@ -235,7 +238,10 @@ export class UnixListener extends Handle implements AsyncIterable<UnixConnection
       try {
         yield await this.accept();
       } catch (error) {
-        if (!this.closed) throw error;
+        if (this.closed) return;
+        if (!(error instanceof KvmError) || !NO_DESCRIPTOR.includes(error.code)) throw error;
+        // Whoever waits to be accepted waits on until one is free.
+        await new Promise((resolve) => setTimeout(resolve, RETRY_ACCEPT_MS));
       }
     }
   }

@@ -33,6 +33,19 @@ function load(...ops: ReturnType<typeof store>[]): void {
   );
 }
 
+it('a run under way keeps the process alive, as on the real kernel', async () => {
+  const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
+  load(spin);
+  const run = vcpu.run();
+  // The event loop has turned: the guest spins.
+  await new Promise((turn) => setImmediate(turn));
+  await new Promise((turn) => setImmediate(turn));
+  const whileRunning = timers();
+  vcpu.kick();
+  expect((await run).reason).toBe('INTR');
+  expect(whileRunning - timers()).toBe(1);
+});
+
 describe('a guest that exits in a loop', () => {
   beforeEach(() => load(store(MMIO, 1, 1n)));
 

@@ -14,7 +14,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { Descriptor, EventFd, Kvm, UnixConnection, UnixListener } from '../../../lib/index.ts';
 import { ERRNO, type KvmCalls, SEAL, SOCK } from '../../../lib/raw.ts';
 import { ended, runChild, spawnChild } from './child.ts';
@@ -279,6 +279,23 @@ describe('a listener', () => {
     await serving;
     expect([served, existsSync(at)]).toEqual([['a', 'b'], false]);
   });
+
+  it.each([ERRNO.EMFILE, ERRNO.ENFILE])(
+    'waits while there is no descriptor for a connection: error %i',
+    async (errno) => {
+      using listener = UnixListener.listen(calls, path());
+      const connecting = UnixConnection.connect(calls, listener.path);
+      const spy = vi.spyOn(calls.sharing!, 'socketAccept').mockReturnValueOnce(-errno).mockReturnValueOnce(-errno);
+      onTestFinished(() => spy.mockRestore());
+      await expect(listener.accept()).rejects.toMatchObject({ errno: -errno });
+      for await (const connection of listener) {
+        connection.close();
+        listener.close();
+      }
+      expect(spy.mock.results.filter(({ value }) => value === -errno)).toHaveLength(2);
+      (await connecting).close();
+    },
+  );
 
   it('says what is wrong with a path', async () => {
     const at = path();
