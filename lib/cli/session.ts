@@ -1,4 +1,3 @@
-import { openSync, writeSync } from 'node:fs';
 import type { Segment } from '../arch/ppc64/model/index.ts';
 import * as ppc64 from '../arch/ppc64/model/index.ts';
 import type { DatFacilities } from '../arch/s390x/model/index.ts';
@@ -11,8 +10,9 @@ import * as api from '../index.ts';
 import * as raw from '../raw.ts';
 import { ARCHES, type Arch } from '../uapi/arch.ts';
 import type { Options, Values } from './command.ts';
-import { type Io, type OutputStream, UsageError } from './io.ts';
+import { complain, type Io, UsageError } from './io.ts';
 import { suggestion } from './nearest.ts';
+import { LineFile } from './output-file.ts';
 import { traceTo } from './trace-lines.ts';
 
 const BACKENDS = ['auto', 'native', 'emulated'] as const;
@@ -104,29 +104,30 @@ export function pageSizeOf({ 'page-size': given }: Values, command: string): num
 }
 
 /** Reads {@link SESSION_OPTIONS}. @throws UsageError, Node's errors of the file that is written to */
-export function sessionOptions(command: string, values: Values, { stdout, stderr, env }: Io): SessionOptions {
+export function sessionOptions(command: string, values: Values, io: Io): SessionOptions {
   const text = (option: string) => (values[option] === undefined ? undefined : String(values[option]));
   return {
     backend: oneOf(BACKENDS, 'backend', values, command) ?? 'auto',
     arch: oneOf(ARCHES, 'arch', values, command),
     release: text('release'),
     pageSize: pageSizeOf(values, command),
-    trace: values.trace === true ? traceTo(stderr, env) : undefined,
-    record: values['trace-out'] === undefined ? undefined : linesTo(String(values['trace-out']), stdout),
+    trace: values.trace === true ? traceTo(io.stderr, io.env) : undefined,
+    record: values['trace-out'] === undefined ? undefined : linesTo(String(values['trace-out']), command, io),
     load: text('load'),
   };
 }
 
 /**
- * Writes lines to a file, or to standard output (`-`), each at once: what a process that dies wrote is there.
+ * Writes lines to a file, or to standard output (`-`). One that cannot be written ends the process, and a sentence says why.
  * @throws Node's errors of the file
  */
-export function linesTo(path: string, stdout: OutputStream): (line: string) => void {
-  if (path === '-') return (line) => stdout.write(`${line}\n`);
-  const file = openSync(path, 'w');
-  return (line) => {
-    writeSync(file, `${line}\n`);
-  };
+export function linesTo(path: string, command: string, io: Io): (line: string) => void {
+  if (path === '-') return (line) => io.stdout.write(`${line}\n`);
+  const file = new LineFile(path, (sentence) => {
+    complain(io, command, sentence);
+    io.exit(1);
+  });
+  return file.write;
 }
 
 export function closeSession({ kvm, vm }: Session): void {

@@ -18,6 +18,8 @@ export interface Prompt {
   readonly typed: readonly string[];
   /** Trace lines that are shown go here. */
   readonly showTrace: (line: string) => void;
+  /** Says what failed outside of a command; the status is 1 then. */
+  readonly showFailure: (text: string) => void;
   /** What the session's vCPUs left their guests for. */
   readonly exits: ExitCounts;
   /** A terminal that can be drawn on. */
@@ -25,6 +27,9 @@ export interface Prompt {
   /** Aborts with the next Ctrl-C. */
   readonly interrupted: () => AbortSignal;
 }
+
+/** What is the same for a terminal and for a pipe. */
+export type SessionParts = Pick<Prompt, 'setTrace' | 'showFailure' | 'exits'>;
 
 /** A command that begins with a dot. */
 export interface DotCommand {

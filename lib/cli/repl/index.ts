@@ -1,5 +1,5 @@
 import type { Command } from '../command.ts';
-import { type Io, UsageError } from '../io.ts';
+import { type Io, styleFor, UsageError } from '../io.ts';
 import { openSession } from '../open-session.ts';
 import { closeSession, SESSION_OPTIONS, type SessionOptions, sessionOptions, shareGlobals } from '../session.ts';
 import { ExitCounts } from '../top/exit-counts.ts';
@@ -24,7 +24,7 @@ export const repl: Command = {
 
 /**
  * A prompt with `kvm` and `vm` ready. Ends with its input; a pipe's lines are taken without a prompt.
- * @returns the status: 1 if a line of a pipe failed
+ * @returns the status: 1 if a line of a pipe failed, or what a command had begun
  * @throws KvmError when the wanted backend cannot be had
  */
 export async function replCommand(io: Io, { trace, ...options }: SessionOptions): Promise<number> {
@@ -33,16 +33,24 @@ export async function replCommand(io: Io, { trace, ...options }: SessionOptions)
   const exits = new ExitCounts(session.kvm.calls);
   sliceRuns(session.kvm);
   const unshare = shareGlobals(session);
+  let status: number;
+  let failed = false;
   try {
     const terminal = io.stdout.isTTY === true && (io.stdin as { readonly isTTY?: boolean }).isTTY === true;
     const setTrace = (write: typeof sink.write): void => {
       sink.write = write;
     };
-    return terminal
-      ? await prompt(io, session, { setTrace, exits })
-      : await takeLines(io, session, { setTrace, exits });
+    const showFailure = (text: string): void => {
+      failed = true;
+      if (terminal) io.stdout.write(`${styleFor(io.stdout, io.env).red(text)}\n`);
+      else io.stderr.write(`${text}\n`);
+    };
+    const parts = { setTrace, showFailure, exits };
+    status = await (terminal ? prompt(io, session, parts) : takeLines(io, session, parts));
   } finally {
     unshare();
     closeSession(session);
   }
+  // Only now: closing is traced, too.
+  return failed ? 1 : status;
 }

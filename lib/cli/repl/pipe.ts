@@ -5,7 +5,7 @@ import { columnsOf, type Io, styleFor, wantsColour } from '../io.ts';
 import type { Session } from '../session.ts';
 import { traceTo } from '../trace-lines.ts';
 import { HELP_ROWS, helpOn, runDotCommand } from './commands.ts';
-import type { Prompt } from './dot-command.ts';
+import type { Prompt, SessionParts } from './dot-command.ts';
 import { LineEvaluator } from './line-evaluator.ts';
 import { show } from './print.ts';
 
@@ -16,7 +16,7 @@ import { show } from './print.ts';
 export async function takeLines(
   io: Io,
   session: Session,
-  { setTrace, exits }: Pick<Prompt, 'setTrace' | 'exits'>,
+  { setTrace, showFailure, exits }: SessionParts,
 ): Promise<number> {
   let status = 0;
   const fail = (text: string): void => {
@@ -34,6 +34,7 @@ export async function takeLines(
     tableWidth: Number.POSITIVE_INFINITY,
     evaluate: (expression) => runInThisContext(`(${expression})`),
     showTrace: traceTo(io.stderr, io.env),
+    showFailure,
     exits,
     interrupted: () => new AbortController().signal,
   };

@@ -11,14 +11,14 @@ import type { Session } from '../session.ts';
 import { banner } from './banner.ts';
 import { DOT_COMMANDS, HELP_ROWS, helpOn, noSuchCommand, runDotCommand } from './commands.ts';
 import { completer } from './completion.ts';
-import type { Prompt } from './dot-command.ts';
+import type { Prompt, SessionParts } from './dot-command.ts';
 import { show } from './print.ts';
 
 /** The prompt of a terminal, until its input ends. */
 export async function prompt(
   io: Io,
   session: Session,
-  { setTrace, exits }: Pick<Prompt, 'setTrace' | 'exits'>,
+  { setTrace, showFailure, exits }: SessionParts,
 ): Promise<number> {
   io.stdout.write(banner(io, session));
   const colors = wantsColour(io.stdout, io.env);
@@ -56,6 +56,7 @@ export async function prompt(
     },
     evaluate: (expression) => runInThisContext(`(${expression})`),
     showTrace: (line) => io.stdout.write(`${style.dim(line)}\n`),
+    showFailure,
     exits,
     screen: io.stdout,
     interrupted: () => interrupts.next(),

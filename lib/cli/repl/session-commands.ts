@@ -1,10 +1,11 @@
-import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../../backends/package-root.ts';
 import { counted, table, wrap } from '../../base/text.ts';
 import { ERRNO } from '../../uapi/errno.ts';
 import { diagnose, report } from '../doctor/index.ts';
 import { suggestion } from '../nearest.ts';
+import { LineFile } from '../output-file.ts';
 import { describeKernel } from './banner.ts';
 import { type DotCommand, DotUsageError } from './dot-command.ts';
 import { examplesFor } from './examples.ts';
@@ -67,7 +68,7 @@ function folded(text: string, width: number): string {
     .join('\n');
 }
 
-let traceFile: number | undefined;
+let traceFile: LineFile | undefined;
 
 const trace: DotCommand = {
   usage: 'on|off|FILE',
@@ -75,15 +76,17 @@ const trace: DotCommand = {
   words: () => ['on', 'off'],
   run(argument, prompt) {
     if (argument === '') throw new DotUsageError('.trace on, .trace off or .trace FILE');
-    if (traceFile !== undefined) closeSync(traceFile);
+    traceFile?.close();
     traceFile = undefined;
     if (argument === 'on' || argument === 'off') {
       prompt.setTrace(argument === 'on' ? prompt.showTrace : undefined);
       return `trace ${argument}`;
     }
-    const file = openSync(argument, 'w');
-    traceFile = file;
-    prompt.setTrace((line) => writeSync(file, `${line}\n`));
+    traceFile = new LineFile(argument, (sentence) => {
+      prompt.setTrace(undefined);
+      prompt.showFailure(`.trace: ${sentence}; the trace ends here`);
+    });
+    prompt.setTrace(traceFile.write);
     return `trace goes to ${argument}`;
   },
 };

@@ -31,7 +31,7 @@ not.`,
     // Calls that are traced are the session's own, and may be changed.
     const own = { ...options, trace: options.trace ?? (() => {}) };
     const asText = json === true ? lookAsJson : lookAsText;
-    const tell = out === undefined ? (line: string) => io.stderr.write(`${line}\n`) : linesTo(String(out), io.stdout);
+    const tell = out === undefined ? (line: string) => io.stderr.write(`${line}\n`) : linesTo(String(out), 'top', io);
     const inPlace = json !== true && out === undefined ? textTo(io.stderr) : undefined;
     return runScript(io, file, args, own, ({ kvm, vm }) => {
       const meter = new Meter({ kvm, vm, exits: new ExitCounts(kvm.calls) });

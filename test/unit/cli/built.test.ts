@@ -386,6 +386,43 @@ describe('what a script does', { timeout: LIMIT }, () => {
   });
 });
 
+describe('a file of lines that gets no longer', { timeout: LIMIT }, () => {
+  const path = join(scratch, 'short.jsonl');
+  const limited = (bytes: number) =>
+    `(await import('node:child_process')).execFileSync('prlimit', ['--pid', String(process.pid), '--fsize=${bytes}']);`;
+  const told = (command: string) =>
+    `kvm-bridge ${command}: ${path}: file too large (EFBIG)\n\`kvm-bridge ${command} --help\` says what there is.\n`;
+
+  it('ends a run in its middle with a sentence', async () => {
+    const file = script(limited(1000), 'for (;;) kvm.getApiVersion();');
+    const ran = await built.cli(['run', ...EMULATED, '--trace-out', path, file]);
+    expect(ran).toEqual({ status: 1, out: '', err: told('run') });
+    expect(statSync(path).size).toBe(1000);
+  });
+
+  it('fails a run that has ended, and whose last line is cut', async () => {
+    await built.cli(['run', ...EMULATED, '--trace-out', path, script(limited(1e6))]);
+    const { size } = statSync(path);
+    const ran = await built.cli(['run', ...EMULATED, '--trace-out', path, script(limited(size - 5))]);
+    expect(ran).toEqual({ status: 1, out: '', err: told('run') });
+  });
+
+  it('ends what top tells', async () => {
+    const ran = await built.cli(['top', ...EMULATED, '-o', path, script(limited(10))]);
+    expect(ran).toEqual({ status: 1, out: '', err: told('top') });
+  });
+
+  it('ends the trace of a prompt, which goes on', async () => {
+    const input = `.trace ${path}\n${limited(100)}\nfor (let i = 0; i < 9; i++) vm.checkExtension(1);\n1 + 1`;
+    const { status, out, err } = await built.cli(EMULATED, { input });
+    expect({ status, err }).toEqual({
+      status: 1,
+      err: `.trace: ${path}: file too large (EFBIG); the trace ends here\n`,
+    });
+    expect(out).toMatch(/^2$/m);
+  });
+});
+
 describe('a reader that has seen enough', { timeout: LIMIT }, () => {
   const noisy = () => script('for (let i = 0; i < 20000; i++) { kvm.getApiVersion(); console.log("x".repeat(100)); }');
   const cases: readonly [words: string, stream: 'stdout' | 'stderr'][] = [

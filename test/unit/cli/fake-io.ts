@@ -12,6 +12,8 @@ export interface FakeTerminal {
 
 export interface FakeIo extends Io {
   readonly stdin: PassThrough;
+  /** The statuses that the process was to end with. */
+  readonly exits: readonly number[];
   out(): string;
   err(): string;
 }
@@ -28,8 +30,10 @@ export function fakeIo(terminal: FakeTerminal = {}): FakeIo {
   const out = collect();
   const err = collect();
   const stdin = Object.assign(new PassThrough(), { isTTY });
+  const exits: number[] = [];
+  const exit = (status: number) => void exits.push(status);
   if (!('input' in terminal) || input !== undefined) stdin.end(input ?? '');
-  return { stdin, stdout: out.stream, stderr: err.stream, env, out: out.text, err: err.text };
+  return { stdin, stdout: out.stream, stderr: err.stream, env, exit, exits, out: out.text, err: err.text };
 }
 
 /** Text without its colours. */
