@@ -1,8 +1,9 @@
+import { callBack } from '../base/callback.ts';
 import type { Arch } from '../uapi/arch.ts';
 import { type SymbolSet, symbolic } from '../uapi/symbols.ts';
 import { structureText } from './structures.ts';
 
-/** Hears what calls opened and closed, with the kernel's own numbers. */
+/** Hears what calls opened and closed, with the kernel's own numbers. What it throws is thrown later, in a task of its own. */
 export interface TraceObserver {
   opened(fd: number): void;
   closed(fd: number): void;
@@ -43,28 +44,28 @@ export class Names {
   opened(fd: number, kind: string): string {
     const name = this.next(kind);
     this.#fds.set(fd, name);
-    this.#observer?.opened(fd);
+    callBack(() => this.#observer?.opened(fd));
     return name;
   }
 
   closed(fd: number): void {
     const name = this.#fds.get(fd);
     if (name !== undefined) this.#fds.set(fd, `${name}(closed)`);
-    this.#observer?.closed(fd);
+    callBack(() => this.#observer?.closed(fd));
   }
 
   mapped(hva: number, length: number): string {
     const name = this.next('map');
     // An address that is used again names the newer mapping.
     this.#mappings.unshift({ hva, length, name });
-    this.#observer?.mapped(hva, length);
+    callBack(() => this.#observer?.mapped(hva, length));
     return name;
   }
 
   unmapped(hva: number, length: number): void {
     const index = this.#mappings.findIndex((mapping) => mapping.hva === hva && length >= mapping.length);
     if (index >= 0) this.#mappings[index]!.name += '(unmapped)';
-    this.#observer?.unmapped(hva, length);
+    callBack(() => this.#observer?.unmapped(hva, length));
   }
 
   fd(fd: unknown): string {

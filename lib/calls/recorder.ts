@@ -1,4 +1,5 @@
 import { checkBoolean, checkFunction, checkMethods, checkOptions } from '../base/arguments.ts';
+import { callBack } from '../base/callback.ts';
 import type { SymbolSet } from '../uapi/symbols.ts';
 import { formatBytes } from './format.ts';
 import { hostOf, type KvmCalls } from './kvm-calls.ts';
@@ -8,7 +9,7 @@ import { EXIT_BYTES, exitText } from './structures.ts';
 import { traceResult } from './trace-file.ts';
 import { wrapCalls } from './wrapped.ts';
 
-/** Gets one line for each call that was made, when it has returned. */
+/** Gets one line for each call that was made, when it has returned. What it throws is thrown later, in a task of its own. */
 export type TraceSink = (line: string) => void;
 
 export interface TraceOptions {
@@ -58,7 +59,7 @@ function wrapGroup(
         const filled = typeof result === 'number' && result < 0 ? [] : formatFilled(signature, args, before, names);
         if (exits !== undefined) filled.push(...exits.after(name, args, result));
         const tail = filled.length === 0 ? '' : ` -> ${filled.join(', ')}`;
-        sink(`${name}(${before.join(', ')}) = ${formatResult(signature, result, args, names)}${tail}`);
+        callBack(sink, `${name}(${before.join(', ')}) = ${formatResult(signature, result, args, names)}${tail}`);
         if (name === 'close' && result === 0) names.closed(args[0] as number);
         if (name === 'munmap' && result === 0) names.unmapped(Number(args[0]), Number(args[1]));
       };

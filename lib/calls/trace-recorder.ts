@@ -1,3 +1,4 @@
+import { callBack } from '../base/callback.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { requestName } from '../uapi/requests.ts';
 import { memoryBefore, PlacedSlots, storesSince } from './guest-stores.ts';
@@ -27,6 +28,7 @@ const DIRECT = new Set(['view', 'window', 'vmap', 'vunmap']);
  * `window` and `vmap` give −EACCES, but for what vCPUs share with user space. That costs time, and each run a comparison of
  * the guest's memory up to 64 MiB; in a larger guest what it stores is not looked for.
  *
+ * @param sink what it throws for a call is thrown later, in a task of its own: the call was made, and its result is the caller's
  * @param emulate options of the emulated kernel that ought to answer the same
  */
 export function recorded(
@@ -37,7 +39,7 @@ export function recorded(
   const { backend, arch, release, pageSize } = calls;
   const head: TraceHead = { 'kvm-bridge-trace': TRACE_VERSION, backend, arch, release, pageSize, emulate };
   sink(JSON.stringify(head));
-  const recorder = new TraceRecorder(calls, (event) => sink(JSON.stringify(event)));
+  const recorder = new TraceRecorder(calls, (event) => callBack(sink, JSON.stringify(event)));
   return wrapCalls(calls, (target, group) => recorder.wrap(target, group));
 }
 

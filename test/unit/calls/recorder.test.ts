@@ -1,7 +1,8 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { EmulatedKernel } from '../../../lib/backends/emulated.ts';
 import type { KvmCalls } from '../../../lib/calls/kvm-calls.ts';
 import { type TraceOptions, traced } from '../../../lib/calls/recorder.ts';
+import { Kvm, type OpenOptions } from '../../../lib/index.ts';
 import type { Arch } from '../../../lib/uapi/arch.ts';
 import { CAP } from '../../../lib/uapi/capabilities.ts';
 import { GUEST_MEMFD_FLAG, MADV, MEM, MEMORY_ATTRIBUTE_PRIVATE } from '../../../lib/uapi/flags.ts';
@@ -83,5 +84,62 @@ describe('a trace with symbols', () => {
       'run(vcpu#1, 0) = 0',
     ]);
     expect(runs({})).toEqual(Array.from({ length: 3 }, () => 'run(vcpu#1, 0) = 0'));
+  });
+});
+
+describe('a sink that throws', () => {
+  const full = (): void => {
+    throw new Error('ENOSPC');
+  };
+
+  /** What is thrown later, and would end the process here. */
+  function thrownLater(): string[] {
+    const thrown: string[] = [];
+    const spy = vi.spyOn(globalThis, 'queueMicrotask').mockImplementation((task) => {
+      expect(task).toThrow('ENOSPC');
+      thrown.push('ENOSPC');
+    });
+    onTestFinished(() => spy.mockRestore());
+    return thrown;
+  }
+
+  /** A record's head comes before any call: there it may refuse. */
+  const sink = (line: string): void => {
+    if (!line.includes('kvm-bridge-trace')) full();
+  };
+
+  it.each<[string, Pick<OpenOptions, 'trace' | 'record'>]>([
+    ['trace', { trace: sink }],
+    ['record', { record: sink }],
+    ['both', { trace: sink, record: sink }],
+  ])('loses nothing that the kernel gave, and is heard later: %s', async (_, options) => {
+    const thrown = thrownLater();
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64', ...options });
+    using vm = kvm.createVm();
+    vm.memory.addRam(0, kvm.mapAnonymous(0x10_000));
+    vm.memory.writeU32(0x1000, 0xcafe);
+    expect(vm.memory.readU32(0x1000)).toBe(0xcafe);
+    const vcpu = vm.createVcpu(0);
+    kvm.emulated!.loadGuest(
+      vcpu.fd,
+      (function* () {
+        for (;;) yield { op: 'out', port: 0x10, size: 1, value: 0n };
+      })(),
+    );
+    expect(await vcpu.run()).toMatchObject({ reason: 'IO' });
+    expect(vcpu.running).toBe(false);
+    expect(vcpu.runSync()).toMatchObject({ reason: 'IO' });
+    expect(thrown.length).toBeGreaterThan(10);
+  });
+
+  it('nor does an observer', () => {
+    const thrown = thrownLater();
+    const observer = { opened: full, closed: full, mapped: full, unmapped: full };
+    const noted = lines('x86_64', { observer }, (calls) => {
+      const kvm = calls.openKvm();
+      calls.munmap(calls.mmap(4096, 3, 0x22, -1, 0, 0, 0), 4096);
+      expect([kvm, calls.close(kvm)]).toEqual([expect.any(Number), 0]);
+    });
+    expect([noted.length, thrown.length]).toEqual([4, 4]);
   });
 });
