@@ -1,6 +1,7 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../../backends/package-root.ts';
+import { replaceFile } from '../../base/replace-file.ts';
 import { counted, table, wrap } from '../../base/text.ts';
 import { ERRNO } from '../../uapi/errno.ts';
 import { diagnose, report } from '../doctor/index.ts';
@@ -98,7 +99,7 @@ const save: DotCommand = {
     if (argument === '') throw new DotUsageError('.save FILE');
     const options =
       kvm.backend === 'native' ? '' : ` --backend emulated --arch ${kvm.arch} --release ${kvm.emulated?.release}`;
-    writeFileSync(argument, `// kvm-bridge run${options} ${argument}\n${typed.map((line) => `${line}\n`).join('')}`);
+    replaceFile(argument, `// kvm-bridge run${options} ${argument}\n${typed.map((line) => `${line}\n`).join('')}`);
     return `${counted(typed.length, 'line')} in ${argument}`;
   },
 };

@@ -1,5 +1,6 @@
-import { statSync, writeFileSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
+import { replaceFile } from '../../base/replace-file.ts';
 import { humanSize } from '../../base/text.ts';
 import { captureOf, readCapture } from '../capture.ts';
 import { filesInArchive } from '../capture-files.ts';
@@ -56,7 +57,7 @@ The status is 2 for a file that is of no use.`,
       await new Promise<unknown>((done) => io.stdout.write(text, done));
       return 0;
     }
-    writeFileSync(String(out), text);
+    replaceFile(String(out), text);
     io.stderr.write(`${out}: ${humanSize(Buffer.byteLength(text))}\n`);
     return 0;
   },

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { replaceFile } from '../../base/replace-file.ts';
 import { LabError } from '../lab-error.ts';
 import { withLock } from '../lock.ts';
 import { readSuiteIndex } from './apt.ts';
@@ -102,7 +103,7 @@ async function keepLock(part: Part, set: PartLock, { locks, refresh, onProgress 
   const resolved = text === undefined ? undefined : resolvedIn(text);
   if (resolved !== undefined && formatLock({ ...set, resolved }) === text) return;
   await mkdir(dirname(path), { recursive: true });
-  await writeFile(path, formatLock(set));
+  replaceFile(path, formatLock(set));
   onProgress(`wrote ${path}`);
 }
 

@@ -1,7 +1,8 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import fs, { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { COMMANDS, cli } from '../../../lib/cli/cli.ts';
 import { fakeIo } from './fake-io.ts';
 import { smallStream } from './small-stream.ts';
@@ -149,6 +150,35 @@ describe('what cannot be written', () => {
     const to = (file: string) => argv.map((word) => (word === 'FILE' ? file : word));
     expect(await refused(to(at('folder')), [1])).toBe(`${at('folder')}: illegal operation on a directory (EISDIR)`);
     expect(await refused(to(at('no/file')), [1])).toBe(`${at('no/file')}: no such file or directory (ENOENT)`);
+  });
+});
+
+describe('a page for which the disk has no room', () => {
+  const report = (to: string) => refused(['report', at('whole.stream'), '-o', to], [1]);
+
+  it('is told of by its name', async (test) => {
+    if (!existsSync('/dev/full')) test.skip('there is no /dev/full');
+    writeFileSync(at('whole.stream'), stream);
+    expect(await report('/dev/full')).toBe('/dev/full: no space left on device (ENOSPC)');
+  });
+
+  it('leaves the old one', async () => {
+    writeFileSync(at('whole.stream'), stream);
+    writeFileSync(at('page.html'), 'old');
+    const full = Object.assign(new Error('ENOSPC'), { code: 'ENOSPC', errno: -28, syscall: 'write' });
+    const { writeFileSync: own } = fs;
+    const spy = vi.spyOn(fs, 'writeFileSync').mockImplementation((file) => {
+      // Its beginning is there.
+      own(file, 'n');
+      throw full;
+    });
+    syncBuiltinESMExports();
+    onTestFinished(() => {
+      spy.mockRestore();
+      syncBuiltinESMExports();
+    });
+    expect(await report(at('page.html'))).toBe(`${at('page.html')}: no space left on device (ENOSPC)`);
+    expect(readFileSync(at('page.html'), 'utf8')).toBe('old');
   });
 });
 
