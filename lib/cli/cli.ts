@@ -1,7 +1,7 @@
 import { KvmError } from '../base/errors.ts';
 import { type Command, helpOf, runCommandLine } from './command.ts';
 import { explainError } from './explain-error.ts';
-import { fileProblem, isFileError } from './file-problem.ts';
+import { fileProblem, isFileError, namedProblem } from './file-problem.ts';
 import { complain, type Io, UsageError } from './io.ts';
 import { suggestion } from './nearest.ts';
 import { packageVersion } from './package-info.ts';
@@ -73,9 +73,9 @@ export async function cli(argv: readonly string[], io: Io): Promise<number> {
       );
       return STATUS.FAILED;
     }
-    // What a kernel or a file system may answer; anything else is a mistake of ours, and keeps its stack.
+    // What a kernel, a file system or Node may answer; anything else is a mistake of ours, and keeps its stack.
     if (!isFileError(error)) throw error;
-    complain(io, name, `${error.path ?? error.syscall}: ${fileProblem(error)}`);
+    complain(io, name, namedProblem(error) ?? `${error.syscall ?? error.permission}: ${fileProblem(error)}`);
     return STATUS.FAILED;
   }
 }

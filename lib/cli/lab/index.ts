@@ -4,7 +4,7 @@ import { LabError, sentenceOf } from '../../lab/lab-error.ts';
 import { openShell, runInLab, runPromptInLab } from '../../lab/user/run-in-lab.ts';
 import { selectVariants, VARIANTS, type Variant } from '../../lab/variants.ts';
 import type { Command, Values } from '../command.ts';
-import { fileProblem, isFileError } from '../file-problem.ts';
+import { isFileError, namedProblem } from '../file-problem.ts';
 import { complain, type Io, UsageError, wantsColour } from '../io.ts';
 import { suggestion } from '../nearest.ts';
 
@@ -150,8 +150,8 @@ async function interruptible(io: Io, work: (signal: AbortSignal) => Promise<numb
     if (error instanceof UsageError) throw error;
     if (!(error instanceof LabError) && !isFileError(error)) throw error;
     for (const line of error instanceof LabError ? error.consoleLines : []) io.stderr.write(`  | ${line}\n`);
-    const named = isFileError(error) && error.code !== 'ENOSPC' && error.path !== undefined;
-    complain(io, 'lab', named ? `${error.path}: ${fileProblem(error)}` : sentenceOf(error));
+    const isFull = isFileError(error) && error.code === 'ENOSPC';
+    complain(io, 'lab', (isFull ? undefined : namedProblem(error)) ?? sentenceOf(error));
     return LAB_FAILED;
   } finally {
     for (const [name, listener] of listeners) process.off(name, listener);

@@ -1,6 +1,6 @@
 import { wrap } from '../../base/text.ts';
 import { explainError } from '../explain-error.ts';
-import { fileProblem, isFileError } from '../file-problem.ts';
+import { namedProblem } from '../file-problem.ts';
 import { suggestion } from '../nearest.ts';
 import { type DotCommand, DotUsageError, type Prompt } from './dot-command.ts';
 import { GUEST_COMMANDS } from './guest-commands.ts';
@@ -41,8 +41,8 @@ export async function runDotCommand(name: string, argument: string, prompt: Prom
     if (command.usage === undefined && argument.trim() !== '') throw new DotUsageError('it takes nothing behind it');
     return { ok: true, text: await command.run(argument.trim(), prompt) };
   } catch (error) {
-    if (isFileError(error) && error.path !== undefined)
-      return { ok: false, text: `.${name}: ${error.path}: ${fileProblem(error)}` };
+    const problem = namedProblem(error);
+    if (problem !== undefined) return { ok: false, text: `.${name}: ${problem}` };
     if (!(error instanceof DotUsageError)) return { ok: false, text: explainError(error) };
     return { ok: false, text: `.${name}: ${error.message}\nusage: .${name} ${command.usage ?? ''}`.trimEnd() };
   }

@@ -44,8 +44,8 @@ export async function runScript(
   });
   shareGlobals(session);
   process.argv = [process.argv[0]!, fromInput ? '-' : path, ...args];
-  // Ours may be ten deep, which is all that Node shows otherwise.
-  Error.stackTraceLimit = 50;
+  // Ours may be ten deep, which is all that Node shows otherwise. With --frozen-intrinsics it stays so.
+  Reflect.set(Error, 'stackTraceLimit', 50);
   // Nobody handles its failure here: Node tells of it, and ends, as it does for a file of its own.
   await new Promise<void>((evaluated) => {
     void import(url).then(() => evaluated());

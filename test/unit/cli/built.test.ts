@@ -423,6 +423,38 @@ describe('a file of lines that gets no longer', { timeout: LIMIT }, () => {
   });
 });
 
+describe('what Node refuses', { timeout: LIMIT }, () => {
+  const flag = ['--permission', '--experimental-permission'].find((name) =>
+    process.allowedNodeEnvironmentFlags.has(name),
+  );
+  const refused = (path: string) =>
+    expect.stringMatching(
+      new RegExp(
+        `^kvm-bridge report: ${path}: Access to this API has been restricted.* \\(ERR_ACCESS_DENIED\\)\n.*\n$`,
+      ),
+    );
+  const table = join(scratch, 'refused.stream');
+  const page = join(scratch, 'refused.html');
+  beforeAll(() => writeFileSync(table, smallStream()));
+
+  it.each([
+    ['writing', ['--allow-fs-read=*'], page, 1],
+    ['reading', [`--allow-fs-read=${join(built.folder, '*')}`, '--allow-fs-write=*'], table, 2],
+  ])('is told of with the file, without a stack: %s', async (_, allowed, path, status) => {
+    const argv = ['--no-warnings', flag!, ...allowed, 'dist/cli/main.js', 'report', '--json', table, '-o', page];
+    expect(await built.node(argv)).toEqual({ status, out: '', err: refused(path) });
+  });
+
+  it('and a script runs with intrinsics that are frozen', async () => {
+    const argv = ['--no-warnings', '--frozen-intrinsics', 'dist/cli/main.js', 'run', ...EMULATED];
+    expect(await built.node([...argv, script('console.log(kvm.backend);')])).toEqual({
+      status: 0,
+      out: 'emulated\n',
+      err: '',
+    });
+  });
+});
+
 describe('a reader that has seen enough', { timeout: LIMIT }, () => {
   const noisy = () => script('for (let i = 0; i < 20000; i++) { kvm.getApiVersion(); console.log("x".repeat(100)); }');
   const cases: readonly [words: string, stream: 'stdout' | 'stderr'][] = [
