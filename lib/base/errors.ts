@@ -1,4 +1,5 @@
 import { errnoName } from '../uapi/errno.ts';
+import { systemErrno } from '../uapi/system-errno.ts';
 import type { U64 } from './u64.ts';
 
 export { invalidArgType, invalidReturnValue, outOfRange, unknownOption } from '../uapi/argument-errors.ts';
@@ -20,6 +21,7 @@ const STRERROR: Readonly<Record<string, string>> = {
   EIO: 'i/o error',
   ENXIO: 'no such device or address',
   E2BIG: 'argument list too long',
+  ENOEXEC: 'exec format error',
   EBADF: 'bad file descriptor',
   EAGAIN: 'resource temporarily unavailable',
   ENOMEM: 'not enough memory',
@@ -33,6 +35,7 @@ const STRERROR: Readonly<Record<string, string>> = {
   ENFILE: 'file table overflow',
   EMFILE: 'too many open files',
   ENOTTY: 'inappropriate ioctl for device',
+  ETXTBSY: 'text file is busy',
   EFBIG: 'file too large',
   ENOSPC: 'no space left on device',
   ESPIPE: 'invalid seek',
@@ -86,7 +89,7 @@ export class KvmError extends Error {
   /** @param errno the error number, positive or negative. */
   constructor(errno: number, info: KvmErrorInfo) {
     const code = errnoName(errno);
-    const text = STRERROR[code] ?? 'unknown error';
+    const text = STRERROR[code] ?? systemErrno(Math.abs(errno))?.[1] ?? 'unknown error';
     super(`${code}: ${text}, ${info.syscall}${info.explanation === undefined ? '' : `: ${info.explanation}`}`);
     this.code = code;
     this.errno = -Math.abs(errno);

@@ -1,4 +1,5 @@
 import { checkWord } from './argument-errors.ts';
+import { systemErrno } from './system-errno.ts';
 
 /**
  * Linux error numbers of the calls this project makes, the same on every architecture
@@ -52,8 +53,11 @@ export type ErrnoName = keyof typeof ERRNO;
 
 const names = new Map<number, ErrnoName>(Object.entries(ERRNO).map(([name, value]) => [value, name as ErrnoName]));
 
-/** The name of an error number, positive or negative: `errnoName(-22)` is `'EINVAL'`; unknown numbers give `'E<number>'`. */
-export function errnoName(errno: number): ErrnoName | `E${number}` {
+/**
+ * The name of an error number, positive or negative: `errnoName(-22)` is `'EINVAL'`. On Linux those that aren't in {@link ERRNO} have the
+ * name that Node knows; unknown numbers give `'E<number>'`.
+ */
+export function errnoName(errno: number): `E${string}` {
   const value = Math.abs(checkWord(errno, 'errno'));
-  return names.get(value) ?? `E${value}`;
+  return names.get(value) ?? systemErrno(value)?.[0] ?? `E${value}`;
 }
