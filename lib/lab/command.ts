@@ -42,9 +42,14 @@ export async function runCommand(
   args: readonly string[],
   options: CommandOptions = {},
 ): Promise<Buffer> {
-  const { code, stdout, stderr } = await runToEnd(command, args, options);
-  if (code !== 0) throw new LabError(`${command} failed: ${reason(stderr) ?? `exit status ${code ?? 'unknown'}`}`);
-  return stdout;
+  const ended = await runToEnd(command, args, options);
+  if (ended.code !== 0) throw failureOf(command, ended);
+  return ended.stdout;
+}
+
+/** The error of a program that ended with another status than 0. */
+export function failureOf(command: string, { code, stderr }: Pick<Ended, 'code' | 'stderr'>): LabError {
+  return new LabError(`${command} failed: ${reason(stderr) ?? `exit status ${code ?? 'unknown'}`}`);
 }
 
 /** Runs a program to its end, whatever its exit status is; throws a LabError only if it does not start or does not end in time. */

@@ -120,7 +120,6 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'unit/cli/lab': 'machine with-machine',
     'unit/lab/host': 'base-image cache host-tools qemu',
     'unit/lab/command': 'lab-error',
-    'unit/lab/archive/obtain': 'lock',
     'unit/lab/kernel-module': 'elf',
     'unit/lab/moves': 'project',
     'unit/lab/user/project-files': 'node-packages',
