@@ -1,4 +1,12 @@
 import { inspect } from 'node:util';
+import {
+  isBigUint64Array,
+  isFloat64Array,
+  isInt32Array,
+  isNativeError,
+  isUint8Array,
+  isUint32Array,
+} from 'node:util/types';
 import { invalidArgType, outOfRange, unknownOption } from './errors.ts';
 import type { U64 } from './u64.ts';
 
@@ -77,6 +85,25 @@ export function checkBigU64(value: bigint, name: string): bigint {
 /** Checks a size in bytes that is held in memory: [0, 2^53). */
 export const checkSize = (value: number, name: string): number => checkInteger(value, name, 0, Number.MAX_SAFE_INTEGER);
 
+/**
+ * Classes of the language, and whether a value is of one in any realm: a context of node:vm, or a test of jest, has classes of its
+ * own, of which `instanceof` knows nothing.
+ */
+const IN_ANY_REALM: ReadonlyMap<unknown, (value: unknown) => boolean> = new Map<unknown, (value: unknown) => boolean>([
+  [Uint8Array, isUint8Array],
+  [Uint32Array, isUint32Array],
+  [Int32Array, isInt32Array],
+  [Float64Array, isFloat64Array],
+  [BigUint64Array, isBigUint64Array],
+  [Array, Array.isArray],
+]);
+
+/** Whether a value is a Uint8Array, of whatever realm. */
+export const isBytes = (value: unknown): value is Uint8Array => value instanceof Uint8Array || isUint8Array(value);
+
+/** Whether a value is an Error, of whatever realm. */
+export const isError = (value: unknown): value is Error => value instanceof Error || isNativeError(value);
+
 /** Checks that an argument is a Uint8Array (a Buffer is one), of memory that is still there. */
 export function checkBytes(value: Uint8Array, name: string): Uint8Array {
   checkInstance(value, name, Uint8Array);
@@ -109,7 +136,7 @@ export function newBytes(size: number, name: string): Uint8Array {
 /** The bytes to read into: the caller's, or new ones of a length. */
 export function bytesFor(lengthOrInto: number | Uint8Array, name: string): Uint8Array {
   if (typeof lengthOrInto === 'number') return newBytes(lengthOrInto, name);
-  if (lengthOrInto instanceof Uint8Array) return checkBytes(lengthOrInto, name);
+  if (isBytes(lengthOrInto)) return checkBytes(lengthOrInto, name);
   throw invalidArgType(name, 'a number or an instance of Uint8Array', lengthOrInto);
 }
 
@@ -154,7 +181,8 @@ interface Class<T> {
 }
 
 export function checkInstance<T extends object>(value: T, name: string, of: Class<T>): T {
-  if (!(value instanceof of)) throw invalidArgType(name, `an instance of ${of.name}`, value);
+  if (!(value instanceof of) && IN_ANY_REALM.get(of)?.(value) !== true)
+    throw invalidArgType(name, `an instance of ${of.name}`, value);
   return value;
 }
 
@@ -200,8 +228,21 @@ export function checkOneOf<T>(value: T, name: string, known: readonly T[]): T {
 /** Checks an AbortSignal that may be left out. */
 export function checkSignal(value: AbortSignal | undefined, name: string): AbortSignal | undefined {
   if (value === undefined) return undefined;
-  if (!(value instanceof AbortSignal)) throw invalidArgType(name, 'an instance of AbortSignal', value);
+  if (!(value instanceof AbortSignal || isSignal(value)))
+    throw invalidArgType(name, 'an instance of AbortSignal', value);
   return value;
+}
+
+/** Whether something has all of a signal that is used: that of another realm's, or of a library's. */
+function isSignal(value: Partial<AbortSignal> | null): boolean {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    typeof value.aborted === 'boolean' &&
+    typeof value.throwIfAborted === 'function' &&
+    typeof value.addEventListener === 'function' &&
+    typeof value.removeEventListener === 'function'
+  );
 }
 
 /** A u64 as users get it: a number where it is exact, else a bigint. */

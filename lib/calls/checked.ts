@@ -1,4 +1,4 @@
-import { checkInstance, checkInteger, checkU64, isIntegerIn } from '../base/arguments.ts';
+import { checkInstance, checkInteger, checkU64, isBytes, isIntegerIn } from '../base/arguments.ts';
 import { invalidArgType, outOfRange } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import type { KvmCalls } from './kvm-calls.ts';
@@ -118,28 +118,28 @@ function checkArgument(name: string, kind: ParameterKind | Particular, value: un
     case 'in':
     case 'out':
     case 'inout':
-      if (value !== null && !(value instanceof Uint8Array)) {
+      if (value !== null && !isBytes(value)) {
         throw invalidArgType(name, 'an instance of Uint8Array, or null', value);
       }
       return;
     case 'inout64':
-      if (!(value instanceof BigUint64Array)) throw invalidArgType(name, 'an instance of BigUint64Array', value);
+      checkInstance(value as BigUint64Array, name, BigUint64Array);
       return;
     case 'hvas':
-      if (!(value instanceof Float64Array)) throw invalidArgType(name, 'an instance of Float64Array', value);
+      checkInstance(value as Float64Array, name, Float64Array);
       return;
     case 'u32s':
-      if (!(value instanceof Uint32Array)) throw invalidArgType(name, 'an instance of Uint32Array', value);
+      checkInstance(value as Uint32Array, name, Uint32Array);
       return;
     case 'fds':
     case 'outfds':
-      if (!(value instanceof Int32Array)) throw invalidArgType(name, 'an instance of Int32Array', value);
+      checkInstance(value as Int32Array, name, Int32Array);
       return;
     case 'text':
       if (typeof value !== 'string') throw invalidArgType(name, 'of type string', value);
       return;
     case 'arg':
-      if (!(value instanceof Uint8Array)) checkU64(value as U64, name);
+      if (!isBytes(value)) checkU64(value as U64, name);
   }
 }
 

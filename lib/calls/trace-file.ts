@@ -1,3 +1,4 @@
+import { isBytes } from '../base/arguments.ts';
 import { errnoName } from '../uapi/errno.ts';
 import { textOfBytes } from './format.ts';
 import type { KvmCalls } from './kvm-calls.ts';
@@ -83,7 +84,7 @@ export function traceValue(kind: ParameterKind, value: unknown, names: Names): T
     case 'inout':
       return value === null ? null : textOfBytes(value as Uint8Array);
     case 'arg':
-      return value instanceof Uint8Array ? textOfBytes(value) : number(value);
+      return isBytes(value) ? textOfBytes(value) : number(value);
     default:
       return number(value);
   }

@@ -1,3 +1,4 @@
+import { isBytes } from '../base/arguments.ts';
 import type { KvmCalls, U64 } from '../calls/kvm-calls.ts';
 import { isLittleEndianHost } from '../uapi/arch.ts';
 import { ERRNO } from '../uapi/errno.ts';
@@ -63,8 +64,8 @@ const BY_STRUCT: Partial<Record<RequestName, ByStruct>> = {
 export function rawIoctl(calls: KvmCalls, fd: number, name: RequestName, arg: U64 | Uint8Array): number | undefined {
   if (belongsElsewhere(name, calls)) return undefined;
   const byValue = BY_VALUE[name];
-  if (byValue !== undefined) return byValue(calls, fd, arg instanceof Uint8Array ? 1n : BigInt(arg));
-  if (!(arg instanceof Uint8Array) || arg.length < requestSize(name)) return -ERRNO.EFAULT;
+  if (byValue !== undefined) return byValue(calls, fd, isBytes(arg) ? 1n : BigInt(arg));
+  if (!isBytes(arg) || arg.length < requestSize(name)) return -ERRNO.EFAULT;
   return BY_STRUCT[name]?.(calls, fd, new Fields(arg, isLittleEndianHost(calls.arch))) ?? -ERRNO.EFAULT;
 }
 

@@ -1,4 +1,5 @@
 import { readlinkSync } from 'node:fs';
+import { isSharedArrayBuffer } from 'node:util/types';
 import type { VmS390x } from '../arch/s390x/handles/vm.ts';
 import { checkInteger, checkObject } from '../base/arguments.ts';
 import { invalidArgType, KvmError } from '../base/errors.ts';
@@ -112,7 +113,7 @@ function checkToken(token: VcpuToken): VcpuToken {
   checkInteger(id, 'token.id', 0, 0xffff_ffff);
   checkInteger(runSize, 'token.runSize', 1, 0x7fff_ffff);
   if (!isToken(space)) throw invalidArgType('token.space', "an address space's token", space);
-  if (!(there instanceof SharedArrayBuffer) || there.byteLength < 4) {
+  if (!isSharedArrayBuffer(there) || there.byteLength < 4) {
     throw invalidArgType('token.there', "the SharedArrayBuffer of a vCPU's token", there);
   }
   return { type, pid, fd, id, runSize, space, there };

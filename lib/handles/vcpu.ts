@@ -6,7 +6,16 @@ import { VcpuS390x } from '../arch/s390x/handles/vcpu.ts';
 import type { VcpuMemOp } from '../arch/s390x/handles/vcpu-mem-op.ts';
 import type { VmS390x } from '../arch/s390x/handles/vm.ts';
 import { VcpuX86_64 } from '../arch/x86_64/handles/vcpu.ts';
-import { checkBytes, checkInteger, checkObject, checkU32, checkU64, checkU64s, newBytes } from '../base/arguments.ts';
+import {
+  checkBytes,
+  checkInteger,
+  checkObject,
+  checkU32,
+  checkU64,
+  checkU64s,
+  isBytes,
+  newBytes,
+} from '../base/arguments.ts';
 import { hex, outOfRange } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import type { Callee } from '../calls/failure.ts';
@@ -271,8 +280,7 @@ export class Vcpu<VM extends VcpuHost = VcpuVm> extends Handle {
 
   /** KVM_SET_ONE_REG: an integer for registers of up to 8 bytes, or the bytes in the host's order. */
   setOneReg(id: U64, value: U64 | Uint8Array): void {
-    const bytes =
-      value instanceof Uint8Array ? value : toBytes(value, checkIntegerReg(id), isLittleEndianHost(this.calls.arch));
+    const bytes = isBytes(value) ? value : toBytes(value, checkIntegerReg(id), isLittleEndianHost(this.calls.arch));
     this.check('setOneReg', this.calls.setOneReg(this.fd, id, bytes), { explanation: `register ${hex(id)}` });
   }
 

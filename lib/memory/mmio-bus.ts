@@ -8,6 +8,7 @@ import {
   checkObject,
   checkOneOf,
   checkSize,
+  isError,
   isExact,
   isIntegerIn,
   normalU64,
@@ -104,7 +105,7 @@ export class HandlerError extends Error {
     size: number,
     cause: unknown,
   ) {
-    const said = cause instanceof Error ? cause.message : inspect(cause);
+    const said = isError(cause) ? cause.message : inspect(cause);
     super(`The ${handler} handler of ${accessOf(region, offset, size)} threw: ${said}`, { cause });
     this.region = region;
   }

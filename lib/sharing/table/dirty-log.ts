@@ -1,3 +1,4 @@
+import { isAnyArrayBuffer } from 'node:util/types';
 import { checkFunction, checkSize } from '../../base/arguments.ts';
 import { setBits, takeBits } from '../../base/atomic-bits.ts';
 import { invalidArgType, outOfRange } from '../../base/errors.ts';
@@ -11,7 +12,7 @@ export class SharedDirtyLog {
   readonly #bytes: Uint8Array;
 
   constructor(buffer: ArrayBufferLike, offset: number, length: number) {
-    if (!(buffer instanceof ArrayBuffer || buffer instanceof SharedArrayBuffer)) {
+    if (!isAnyArrayBuffer(buffer)) {
       throw invalidArgType('buffer', 'an ArrayBuffer or SharedArrayBuffer', buffer);
     }
     if (checkSize(offset, 'offset') % 8 !== 0) throw outOfRange('offset', 'a multiple of 8', offset);

@@ -3,7 +3,7 @@
  * capture over its saved frames, a user over whatever bytes there are.
  */
 
-import { checkBytes, checkFunction, checkHalf, checkMethods, isIntegerIn } from '../../../base/arguments.ts';
+import { checkBytes, checkFunction, checkHalf, checkMethods, isBytes, isIntegerIn } from '../../../base/arguments.ts';
 import { invalidReturnValue } from '../../../base/errors.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { PGM_ADDRESSING } from './program-interruption.ts';
@@ -88,7 +88,7 @@ class FrameMemory extends OwnMemory {
     const bytes = this.#frame(pfn);
     if (bytes === undefined) return PGM_ADDRESSING;
     if (bytes === null) return -ERRNO.EFAULT;
-    if (!(bytes instanceof Uint8Array)) throw invalidReturnValue('a Uint8Array, undefined or null', 'frame', bytes);
+    if (!isBytes(bytes)) throw invalidReturnValue('a Uint8Array, undefined or null', 'frame', bytes);
     return this.take(bytes, offset);
   }
 
