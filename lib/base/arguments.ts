@@ -7,7 +7,7 @@ import {
   isUint8Array,
   isUint32Array,
 } from 'node:util/types';
-import { invalidArgType, outOfRange, unknownOption } from './errors.ts';
+import { invalidArgType, ofOtherCopy, outOfRange, unknownOption } from './errors.ts';
 import type { U64 } from './u64.ts';
 
 /** Whether a number is whole and in [min, max]. */
@@ -181,9 +181,11 @@ interface Class<T> {
 }
 
 export function checkInstance<T extends object>(value: T, name: string, of: Class<T>): T {
-  if (!(value instanceof of) && IN_ANY_REALM.get(of)?.(value) !== true)
-    throw invalidArgType(name, `an instance of ${of.name}`, value);
-  return value;
+  if (value instanceof of) return value;
+  const isOfRealm = IN_ANY_REALM.get(of);
+  if (isOfRealm?.(value) === true) return value;
+  const note = isOfRealm === undefined ? ofOtherCopy(value, of.name) : '';
+  throw invalidArgType(name, `an instance of ${of.name}`, value, note);
 }
 
 /** Checks an array of instances of a class. */

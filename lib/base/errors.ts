@@ -2,7 +2,7 @@ import { errnoName } from '../uapi/errno.ts';
 import { systemErrno } from '../uapi/system-errno.ts';
 import type { U64 } from './u64.ts';
 
-export { invalidArgType, invalidReturnValue, outOfRange, unknownOption } from '../uapi/argument-errors.ts';
+export { invalidArgType, invalidReturnValue, ofOtherCopy, outOfRange, unknownOption } from '../uapi/argument-errors.ts';
 
 /** `0x` and the digits, for messages: addresses and sizes are printed in hexadecimal everywhere. */
 export function hex(value: U64): string {

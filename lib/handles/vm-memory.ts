@@ -1,5 +1,4 @@
-import { checkU32 } from '../base/arguments.ts';
-import { invalidArgType } from '../base/errors.ts';
+import { checkInstance, checkU32 } from '../base/arguments.ts';
 import { type Callee, isClosed } from '../calls/failure.ts';
 import { DirtyPages, type DirtyTracking } from '../memory/dirty-pages.ts';
 import { Memslots } from '../memory/memslots.ts';
@@ -43,7 +42,7 @@ export class VmMemory {
 
   /** Does nothing where it is that one already. @throws KvmError as for adding the regions; nothing is changed then */
   bind(space: AddressSpace, asId: number): void {
-    if (!(space instanceof AddressSpace)) throw invalidArgType('space', 'an instance of AddressSpace', space);
+    checkInstance(space, 'space', AddressSpace);
     checkU32(asId, 'asId');
     this.#settle();
     // Handlers of coalesced stores may have bound another.

@@ -1,6 +1,6 @@
 import { fstatSync } from 'node:fs';
 import { checkFunction, checkInstance, checkInteger, checkOptions, checkText } from '../base/arguments.ts';
-import { invalidArgType, KvmError } from '../base/errors.ts';
+import { invalidArgType, KvmError, ofOtherCopy } from '../base/errors.ts';
 import { isClosed } from '../calls/failure.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { RegionSet, type RegionSetOptions } from '../memory/region-set.ts';
@@ -91,7 +91,8 @@ export class AddressSpace extends RegionSet implements BoundSpace {
     if (source instanceof UnixConnection) return attachOver(calls, source, options);
     if (Array.isArray(source)) return attachTo(calls, source as readonly number[], options, Binding);
     if (isToken(source)) return attachToken(calls, source, options, Binding);
-    throw invalidArgType('source', 'a UnixConnection, an array of descriptors, or a token', source);
+    const note = ofOtherCopy(source, UnixConnection.name);
+    throw invalidArgType('source', 'a UnixConnection, an array of descriptors, or a token', source, note);
   }
 
   /** Those who use it from within this thread, and have not released it. */

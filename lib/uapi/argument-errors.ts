@@ -16,9 +16,12 @@ export function invalidReturnValue(expected: string, of: string, actual: unknown
   return Object.assign(error, { code: 'ERR_INVALID_RETURN_VALUE' });
 }
 
-/** A TypeError as Node's own functions throw it: `ERR_INVALID_ARG_TYPE`. */
-export function invalidArgType(name: string, expected: string, actual: unknown): TypeError {
-  const error = new TypeError(`The "${name}" argument must be ${expected}. Received ${kindOf(actual)}`);
+/**
+ * A TypeError as Node's own functions throw it: `ERR_INVALID_ARG_TYPE`.
+ * @param note what else is to be said of the value
+ */
+export function invalidArgType(name: string, expected: string, actual: unknown, note = ''): TypeError {
+  const error = new TypeError(`The "${name}" argument must be ${expected}. Received ${kindOf(actual)}${note}`);
   return Object.assign(error, { code: 'ERR_INVALID_ARG_TYPE' });
 }
 
@@ -42,6 +45,27 @@ function className(actual: object): string {
   } catch {
     return 'Object';
   }
+}
+
+/**
+ * What is to be said of a value that is of a class of ours by its name, and yet no instance of it; nothing of others.
+ * @param name the class that was expected
+ */
+export function ofOtherCopy(value: unknown, name: string): string {
+  return hasClass(value, name)
+    ? ', which is of another copy of kvm-bridge: one in another folder, or its CommonJS beside its ES module'
+    : '';
+}
+
+/** Whether a value's class, or one that it extends, has a name. */
+function hasClass(value: unknown, name: string): boolean {
+  try {
+    for (let at = Object.getPrototypeOf(value); at !== null; at = Object.getPrototypeOf(at))
+      if (className(at) === name) return true;
+  } catch {
+    // No object, or one whose traps throw.
+  }
+  return false;
 }
 
 /** A value as it is printed, whatever its own way of printing itself does. */

@@ -10,9 +10,10 @@ import {
   checkOptions,
   checkSignal,
   checkU64,
+  isBytes,
   type NamesOf,
 } from '../../../base/arguments.ts';
-import { hex, KvmError, outOfRange } from '../../../base/errors.ts';
+import { hex, invalidArgType, KvmError, ofOtherCopy, outOfRange } from '../../../base/errors.ts';
 import { partOf } from '../../../base/part-of.ts';
 import type { U64 } from '../../../base/u64.ts';
 import { type Callee, callFailure } from '../../../calls/failure.ts';
@@ -293,7 +294,7 @@ export class VmHpt {
    */
   write(source: Htab | Uint8Array): void {
     const isTable = source instanceof Htab;
-    if (!isTable) checkBytes(source, 'source');
+    if (!isTable) checkStream(source);
     if (isTable && source.order !== this.#requireOrder('write')) {
       throw outOfRange('source.order', `the order of the VM's table, ${this.#order}`, source.order);
     }
@@ -486,4 +487,13 @@ export class VmHpt {
   #refusal<Context>(errno: number, call: CallName, rules: readonly Rule<Context>[], context: Context): KvmError {
     return this.#error(errno, call, explain(rules, context, errno));
   }
+}
+
+/** Checks what is written where it is no table: the bytes of a stream. */
+function checkStream(source: Uint8Array): void {
+  if (!isBytes(source)) {
+    const note = ofOtherCopy(source, Htab.name);
+    throw invalidArgType('source', 'an instance of Htab or Uint8Array', source, note);
+  }
+  checkBytes(source, 'source');
 }
