@@ -1,3 +1,4 @@
+import assert from 'node:assert';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -48,6 +49,21 @@ describe.each(backends)('lifetimes on $name', ({ options }) => {
     region.remove();
     expect(view.length).toBe(0);
     expect(() => vm.memory.readU32(0)).toThrow(expect.objectContaining({ code: 'EFAULT' }));
+  });
+
+  it('what is closed can be shown by an assertion that fails', () => {
+    const kvm = Kvm.open(options);
+    const vm = kvm.createVm();
+    const ram = kvm.mapAnonymous(UNIT);
+    vm.memory.addRam(0, ram);
+    vm.memory.writeU32(0, 1);
+    const vcpu = vm.createVcpu();
+    const dirty = vm.dirtyPages.start();
+    for (const handle of [vcpu, vm, ram, kvm]) handle.close();
+    for (const closed of [vcpu, vcpu.kvmRun, vm, vm.memory, dirty, ram, kvm]) {
+      expect(() => assert.strictEqual(closed, undefined)).toThrow(assert.AssertionError);
+      expect(() => expect(closed).toBe(undefined)).toThrow(/^expected .* to be undefined/);
+    }
   });
 
   it('memory that somebody still looks at is not collected', async () => {

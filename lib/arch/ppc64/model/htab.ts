@@ -21,10 +21,9 @@ export class Htab implements HpteWords {
   readonly groupCount: number;
   /** The table itself. Writing here is writing entries. */
   readonly bytes: Uint8Array;
-  /** The same bytes as a view, for whole words. */
-  readonly view: DataView;
   /** The same bytes as words of the machine's own order, for moving many. */
   readonly words: Int32Array;
+  readonly #view: DataView;
 
   /**
    * An empty table, or one over memory of the caller's.
@@ -39,8 +38,13 @@ export class Htab implements HpteWords {
     this.entryCount = entriesOf(order);
     this.groupCount = groupsOf(order);
     this.bytes = bytes ?? newBytes(2 ** order, 'size');
-    this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength);
+    this.#view = new DataView(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength);
     this.words = new Int32Array(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength / 4);
+  }
+
+  /** The same bytes as a view, for whole words. No property of its own, as that of `KvmRun`. */
+  get view(): DataView {
+    return this.#view;
   }
 
   /** As Node shows it. */
@@ -51,19 +55,19 @@ export class Htab implements HpteWords {
   }
 
   vHi(slot: number): number {
-    return this.view.getUint32(this.#at(slot));
+    return this.#view.getUint32(this.#at(slot));
   }
 
   vLo(slot: number): number {
-    return this.view.getUint32(this.#at(slot) + 4);
+    return this.#view.getUint32(this.#at(slot) + 4);
   }
 
   rHi(slot: number): number {
-    return this.view.getUint32(this.#at(slot) + 8);
+    return this.#view.getUint32(this.#at(slot) + 8);
   }
 
   rLo(slot: number): number {
-    return this.view.getUint32(this.#at(slot) + 12);
+    return this.#view.getUint32(this.#at(slot) + 12);
   }
 
   /** Stores an entry's four halves. */
@@ -81,16 +85,16 @@ export class Htab implements HpteWords {
   setV(slot: number, vHi: number, vLo: number): void {
     const at = this.#at(slot);
     checkHalf(vHi, 'vHi');
-    this.view.setUint32(at + 4, checkHalf(vLo, 'vLo'));
-    this.view.setUint32(at, vHi);
+    this.#view.setUint32(at + 4, checkHalf(vLo, 'vLo'));
+    this.#view.setUint32(at, vHi);
   }
 
   /** Stores R alone. */
   setR(slot: number, rHi: number, rLo: number): void {
     const at = this.#at(slot) + 8;
     checkHalf(rHi, 'rHi');
-    this.view.setUint32(at + 4, checkHalf(rLo, 'rLo'));
-    this.view.setUint32(at, rHi);
+    this.#view.setUint32(at + 4, checkHalf(rLo, 'rLo'));
+    this.#view.setUint32(at, rHi);
   }
 
   isValid(slot: number): boolean {

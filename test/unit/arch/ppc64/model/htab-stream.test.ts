@@ -1,3 +1,4 @@
+import assert from 'node:assert';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import {
   applyHtabStream,
@@ -341,4 +342,12 @@ describe('how a stream is read', () => {
       checkHtabStream(new Uint8Array(0), format as unknown as Parameters<typeof checkHtabStream>[1]),
     ).toThrow(`"${name}"`);
   });
+});
+
+it('a table whose memory has gone can be shown by an assertion that fails', () => {
+  const table = new Htab(18);
+  structuredClone(table.bytes.buffer, { transfer: [table.bytes.buffer as ArrayBuffer] });
+  expect(table.view).toBe(table.view);
+  expect(() => assert.strictEqual({ ...table }, undefined)).toThrow(assert.AssertionError);
+  expect(() => assert.strictEqual(table, undefined)).toThrow(assert.AssertionError);
 });
