@@ -18,6 +18,7 @@ import {
 } from '../base/arguments.ts';
 import { hex, outOfRange } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
+import { viewsOutlive } from '../calls/dropped.ts';
 import type { Callee } from '../calls/failure.ts';
 import { Handle } from '../calls/handle.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
@@ -51,6 +52,9 @@ export interface VcpuVm extends VcpuHost {
   readonly memslots: Memslots;
   readonly io: VmIo;
 }
+
+/** A view of the addon's keeps its vCPU alive, so that collecting the handle never detaches `kvmRun`, or an exit's data, that somebody still has. */
+const vcpuOfView = new WeakMap<ArrayBufferLike, object>();
 
 /** Says to those who have a vCPU's token that it has gone. */
 const leave = (there: Int32Array): void => void Atomics.store(there, 0, 0);
@@ -143,6 +147,7 @@ export class Vcpu<VM extends VcpuHost = VcpuVm> extends Handle {
     this.unmapLater(this.check('mmap', hva, { size }), size);
     const buffer = this.calls.view(hva, size);
     if (typeof buffer === 'number') throw this.failure('view', buffer, { size });
+    if (!viewsOutlive(this.calls)) vcpuOfView.set(buffer, this);
     return buffer;
   }
 

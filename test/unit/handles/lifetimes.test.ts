@@ -4,13 +4,27 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Kvm, MADV, type Mapping, PROT, type Vm } from '../../../lib/index.ts';
+import { Kvm, MADV, type Mapping, PROT, type Vcpu, type Vm } from '../../../lib/index.ts';
 import { ERRNO, load } from '../../../lib/raw.ts';
 import { collected, collectGarbage } from '../collect-garbage.ts';
 import { backends, UNIT } from './backends.ts';
 
 const vcpuMaps = (): number => readFileSync('/proc/self/maps', 'utf8').split('kvm-vcpu').length - 1;
 const openFds = (): number => readdirSync('/proc/self/fd').length;
+
+/** The collector and what it calls have run when something is gone that nobody holds; then as much again for what one holds of another. */
+async function everythingCollected(): Promise<void> {
+  let gone = false;
+  const registry = new FinalizationRegistry(() => {
+    gone = true;
+  });
+  registry.register({}, undefined);
+  expect(await collected(() => gone)).toBe(true);
+  for (let i = 0; i < 5; i++) {
+    collectGarbage();
+    await sleep(10);
+  }
+}
 
 describe.each(backends)('lifetimes on $name', ({ options }) => {
   it('closing is idempotent and may come in any order', () => {
@@ -75,19 +89,22 @@ describe.each(backends)('lifetimes on $name', ({ options }) => {
       return space.slice(0, 16);
     };
     const view = look();
-    // The collector and what it calls have run when something is gone that nobody holds; then as much again for what one holds of another.
-    let gone = false;
-    const registry = new FinalizationRegistry(() => {
-      gone = true;
-    });
-    registry.register({}, undefined);
-    expect(await collected(() => gone)).toBe(true);
-    for (let i = 0; i < 5; i++) {
-      collectGarbage();
-      await sleep(10);
-    }
+    await everythingCollected();
     expect(view[3]).toBe(0x42);
     kvm.close();
+  });
+
+  it('a vCPU of which somebody has a part is not collected', async () => {
+    const make = (): Vcpu => {
+      const vm = Kvm.open(options).createVm();
+      vm.memory.addRam(0, vm.kvm.mapAnonymous(UNIT));
+      return vm.createVcpu();
+    };
+    const run = (() => make().kvmRun)();
+    const { buffer, length } = (() => make().kvmRun.bytes.subarray(8, 12))();
+    await everythingCollected();
+    expect(run.exitReason).toBe(0);
+    expect([...new Uint8Array(buffer, 8, length)]).toEqual([0, 0, 0, 0]);
   });
 
   it.each<[what: string, look: (mapping: Mapping, vm: Vm) => unknown]>([
