@@ -168,7 +168,6 @@ const HINTS: ReadonlyMap<number, string> = new Map([
   ],
   [ERRNO.EACCES, 'this user may not open /dev/kvm: sudo usermod -aG kvm "$USER", and log in again'],
   [ERRNO.ENODEV, 'the kernel has /dev/kvm, but its module found no usable processor'],
-  [ERRNO.EMFILE, 'the process has as many open files as it may have (ulimit -n)'],
 ]);
 
 /** The error of opening /dev/kvm, with what to do about it. */

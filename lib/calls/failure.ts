@@ -19,17 +19,21 @@ export type FailureInfo = Omit<KvmErrorInfo, 'syscall'>;
 
 /** The error of a call that gave −errno, with its system call's name. */
 export function callError(name: CallName, errno: number, info?: FailureInfo): KvmError {
-  const explanation = info?.explanation ?? whyDeadlock(errno);
+  const explanation = info?.explanation ?? ALWAYS.get(Math.abs(errno));
   return new KvmError(errno, { ...info, syscall: syscallOf(name), explanation });
 }
 
-/** Says what EDEADLK means, which no kernel answers here. */
-function whyDeadlock(errno: number): string | undefined {
-  return Math.abs(errno) === ERRNO.EDEADLK
-    ? 'this thread serves page faults, and would wait for itself when guest memory is accessed, or for a guest that waits for a page when memslots or ' +
-        'registrations change: let guests run with run(), in a thread of their own, and pause() them for changes'
-    : undefined;
-}
+/** What an error means whichever call gives it. */
+const ALWAYS: ReadonlyMap<number, string> = new Map([
+  // No kernel answers it here.
+  [
+    ERRNO.EDEADLK,
+    'this thread serves page faults, and would wait for itself when guest memory is accessed, or for a guest that waits for a page when memslots or ' +
+      'registrations change: let guests run with run(), in a thread of their own, and pause() them for changes',
+  ],
+  [ERRNO.EMFILE, 'the process has as many open files as it may have (ulimit -n)'],
+  [ERRNO.ENFILE, 'the system has as many open files as it may have (fs.file-max)'],
+]);
 
 /** The same of a call on an open file, with what was closed where that is why. */
 export function callFailure(

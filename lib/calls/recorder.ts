@@ -1,4 +1,5 @@
-import { checkBoolean, checkFunction, checkMethods, checkOptions } from '../base/arguments.ts';
+import { types } from 'node:util';
+import { checkBoolean, checkFunction, checkMethods, checkOptions, isBytes } from '../base/arguments.ts';
 import { callBack } from '../base/callback.ts';
 import type { SymbolSet } from '../uapi/symbols.ts';
 import { formatBytes } from './format.ts';
@@ -64,7 +65,7 @@ function wrapGroup(
         if (name === 'munmap' && result === 0) names.unmapped(Number(args[0]), Number(args[1]));
       };
       const result = methods[name]!.apply(target, args as unknown[]);
-      if (result instanceof Promise) {
+      if (types.isPromise(result)) {
         return result.then((value: unknown) => {
           note(value);
           return value;
@@ -142,7 +143,7 @@ function formatArgument(
     case 'out':
       return value === null ? 'NULL' : `${(value as Uint8Array).length} bytes`;
     case 'arg':
-      return value instanceof Uint8Array ? (names.structure(request, value) ?? formatBytes(value)) : hex(value);
+      return isBytes(value) ? (names.structure(request, value) ?? formatBytes(value)) : hex(value);
     default:
       return String(value);
   }
@@ -164,7 +165,7 @@ function formatFilled(
       const fds = Array.from(value as Int32Array).filter((fd) => fd >= 0);
       return fds.length === 0 ? [] : [`${name} [${fds.map((fd) => names.opened(fd, 'fd')).join(', ')}]`];
     }
-    if (!(value instanceof Uint8Array) || (kind !== 'out' && kind !== 'inout' && kind !== 'arg')) return [];
+    if (!isBytes(value) || (kind !== 'out' && kind !== 'inout' && kind !== 'arg')) return [];
     const after = (kind === 'arg' ? names.structure(args[1], value) : undefined) ?? formatBytes(value);
     return after === before[i] ? [] : [`${name} ${after}`];
   });

@@ -1,3 +1,4 @@
+import { types } from 'node:util';
 import { callBack } from '../base/callback.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { requestName } from '../uapi/requests.ts';
@@ -95,14 +96,15 @@ class TraceRecorder {
       this.#heard(name, args, value);
       return runs ? { ...outcome, stores: storesSince(this.#calls, memory) } : outcome;
     };
-    if (!(result instanceof Promise)) {
+    // The addon's are of the realm that loaded it, which in a context of node:vm is another.
+    if (!types.isPromise(result)) {
       this.#sink({ ...head, ...end(result as number) });
       return result;
     }
     const number = ++this.#begun;
     this.#sink({ ...head, begins: number });
-    return result.then((value: number) => {
-      this.#sink({ call: name, args: values, ends: number, ...end(value) });
+    return result.then((value: unknown) => {
+      this.#sink({ call: name, args: values, ends: number, ...end(value as number) });
       return value;
     });
   }

@@ -1,4 +1,4 @@
-import { checkInteger, checkMethods } from '../base/arguments.ts';
+import { checkInteger, checkMethods, isBytes } from '../base/arguments.ts';
 import { outOfRange } from '../base/errors.ts';
 import { counted } from '../base/text.ts';
 import { livesInHeap } from '../calls/dropped.ts';
@@ -112,7 +112,7 @@ export class KernelCore extends EmulatedProcess implements KvmCalls {
     const isOurs = file instanceof EmulatedVm || file instanceof EmulatedVcpu;
     const answer = isOurs ? file.arch.requests?.[name] : undefined;
     if (answer === undefined) return undefined;
-    return arg instanceof Uint8Array && arg.length >= requestSize(name) ? answer(arg) : -ERRNO.EFAULT;
+    return isBytes(arg) && arg.length >= requestSize(name) ? answer(arg) : -ERRNO.EFAULT;
   }
 
   // /dev/kvm

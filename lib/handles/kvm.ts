@@ -168,7 +168,6 @@ export class Kvm extends Handle {
 
 function whyNoVm(errno: number, type: U64, { arch, backend, release }: Kvm): string | undefined {
   if (errno === -ERRNO.EBUSY) return "another hypervisor (VirtualBox, VMware) has the processor's virtualization";
-  if (errno === -ERRNO.EMFILE) return 'the process has as many open files as it may have (ulimit -n)';
   if (errno !== -ERRNO.EINVAL) return undefined;
   const needsPgste = arch === 's390x' && backend === 'native' && !releaseOfHost(release).since(7, 0);
   const hint = needsPgste ? ', or vm.allocate_pgste is not 1' : '';

@@ -1,11 +1,12 @@
 import { createContext, runInContext, runInThisContext } from 'node:vm';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { checkCpu, cpuState } from '../../../lib/arch/s390x/model/cpu-state.ts';
 import { memoryOfFrames } from '../../../lib/arch/s390x/model/index.ts';
 import { checkSignal } from '../../../lib/base/arguments.ts';
 import type { Names } from '../../../lib/calls/names.ts';
 import { CALL_GROUPS, type ParameterKind, signaturesOf } from '../../../lib/calls/signatures.ts';
 import { traceValue } from '../../../lib/calls/trace-file.ts';
+import { recorded } from '../../../lib/calls/trace-recorder.ts';
 import {
   HandlerError,
   Kvm,
@@ -15,6 +16,7 @@ import {
   Vcpu,
   type VcpuToken,
 } from '../../../lib/index.ts';
+import { EmulatedKernel, traced } from '../../../lib/raw.ts';
 import { requestNumber } from '../../../lib/uapi/index.ts';
 import { REGS_SIZE } from '../../../lib/uapi/structs.ts';
 import { backends, UNIT } from '../handles/backends.ts';
@@ -44,6 +46,18 @@ const ARRAYS: Readonly<Partial<Record<ParameterKind, string>>> = {
 const plainOf = (kind: ParameterKind): unknown => (kind === 'text' ? '' : kind === 'fd' || kind === 'i32' ? -1 : 0);
 
 type Method = (...args: readonly unknown[]) => unknown;
+
+it('a promise of another realm is waited for by those who note calls', async () => {
+  const kernel = new EmulatedKernel({ arch: 'x86_64' });
+  const vcpu = kernel.createVcpu(kernel.createVm(kernel.openKvm(), 0), 0);
+  vi.spyOn(kernel, 'runAsync').mockImplementation(() => other('Promise.resolve(-4)'));
+  const lines: string[] = [];
+  await traced(kernel, (line) => lines.push(line)).runAsync(vcpu);
+  expect(lines).toEqual([expect.stringMatching(/^runAsync\(.*\) = -EINTR$/)]);
+  lines.length = 0;
+  await recorded(kernel, (line) => lines.push(line), {}).runAsync(vcpu);
+  expect(lines.slice(1).map((line) => JSON.parse(line))).toMatchObject([{ begins: 1 }, { ends: 1, result: '-EINTR' }]);
+});
 
 it('the values are of another realm', () => {
   expect(other('new Uint8Array(8)')).not.toBeInstanceOf(Uint8Array);
