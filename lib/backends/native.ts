@@ -1,8 +1,8 @@
 import { closeSync, existsSync, openSync, readSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
 import type { HtabLoops } from '../arch/ppc64/model/htab-loops.ts';
 import { type KeyLoops, useKeyLoops } from '../arch/s390x/emulated/key-loops.ts';
+import { createRequire } from '../base/create-require.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
 import { type AddressLoops, useAddressLoops } from '../memory/address-loops.ts';
 import { type BitmapLoops, plainBitmapLoops } from '../memory/bitmap-loops.ts';

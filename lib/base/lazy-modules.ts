@@ -1,6 +1,6 @@
-import { createRequire } from 'node:module';
+import { createRequire } from './create-require.ts';
 
-/** Without /proc Node doesn't know where it is, and webpack puts something else in the place of `createRequire`: up to 20.15 there is nothing better. */
+/** Without /proc Node doesn't know where it is: up to 20.15 there is nothing better. */
 const load = (name: string): unknown => process.getBuiltinModule?.(name) ?? createRequire(process.execPath)(name);
 
 /** Modules of Node that take it milliseconds to load, and that most programs here never need. */
