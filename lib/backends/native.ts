@@ -35,6 +35,8 @@ export type NativeLoad =
       readonly tried: readonly string[];
       /** The last error. */
       readonly error: Error;
+      /** What mends it, where that is not to build an addon. */
+      readonly mend?: string;
     };
 
 type Addon = KvmCalls & AddonLoops;
@@ -86,6 +88,44 @@ function failed(reason: string, tried: readonly string[] = [], error = new Error
   return { reason, tried, error };
 }
 
+const codeOf = (error: unknown): unknown => (error instanceof Error && 'code' in error ? error.code : undefined);
+
+/** A file that cannot be opened for want of a descriptor is missing to Node's loader: opening any other tells. */
+function descriptorShortage(): Error | undefined {
+  try {
+    closeSync(openSync('/dev/null', 'r'));
+    return undefined;
+  } catch (error) {
+    return codeOf(error) === 'EMFILE' || codeOf(error) === 'ENFILE' ? asError(error) : undefined;
+  }
+}
+
+/** What mends that Node may not load addons, or not look for them. */
+function mendOf(error: Error): string | undefined {
+  const isDisabled = codeOf(error) === 'ERR_DLOPEN_DISABLED';
+  if (isDisabled && 'permission' in process) return 'start Node with `--allow-addons` beside `--permission`';
+  if (isDisabled) return 'start Node without `--no-addons`';
+  return codeOf(error) === 'ERR_ACCESS_DENIED' ? 'let Node read this package (`--allow-fs-read`)' : undefined;
+}
+
+const SHORTAGE = 'The addon cannot be looked for: the process has no descriptor left to open a file';
+const MORE_FILES = 'close files, or let the process have more of them (`ulimit -n`)';
+
+/**
+ * @param what went wrong, without a full stop
+ * @param cure of it, unless it is another than it seems
+ */
+function unloaded(what: string, tried: readonly string[], thrown: Error, cure = HOW_TO_BUILD): NativeLoad {
+  const shortage = descriptorShortage();
+  const mend = shortage === undefined ? mendOf(thrown) : MORE_FILES;
+  if (mend === undefined) return failed(`${what}. ${cure}`.trimEnd(), tried, thrown);
+  const reason = `${shortage === undefined ? what : SHORTAGE}. ${mend[0]!.toUpperCase()}${mend.slice(1)}.`;
+  return { reason, tried, error: shortage ?? thrown, mend };
+}
+
+/** What an error says, as a part of a sentence of ours. */
+const saidBy = ({ message }: Error): string => message.replace(/\.$/, '');
+
 const quickCalls = new WeakMap<Addon, KvmCalls>();
 
 /**
@@ -110,8 +150,8 @@ function loadFrom(path: string): NativeLoad {
     return { calls: quick(addon), htab, bitmaps, addresses, storageKeys, path };
   } catch (thrown) {
     const error = asError(thrown);
-    const what = `The addon ${path} is there, but Node ${process.version} cannot load it: ${error.message}.`;
-    return failed(`${what} ${HOW_TO_BUILD}`, [path], error);
+    const what = `The addon ${path} is there, but Node ${process.version} cannot load it: ${saidBy(error)}`;
+    return unloaded(what, [path], error);
   }
 }
 
@@ -121,24 +161,26 @@ function loadNamed(path: string): NativeLoad {
 }
 
 function loadOwn(): NativeLoad {
+  if (process.platform !== 'linux') return failed(`KVM is a part of Linux, and this is ${process.platform}.`);
+  if (archOfNode(process.arch) === undefined) return failed(`There is no addon for ${process.arch}.`);
   const root = packageRoot();
   if (root === undefined) {
-    return failed(
+    const what =
       `This code was bundled into ${thisFile()}, from where the package with its addon cannot be found: mark kvm-bridge ` +
-        'as external, so that it stays in node_modules, or let the environment variable KVM_BRIDGE_ADDON name the file kvm_bridge.node.',
-    );
+      'as external, so that it stays in node_modules, or let the environment variable KVM_BRIDGE_ADDON name the file kvm_bridge.node';
+    return unloaded(what, [], new Error(what), '');
   }
   const platform = prebuiltPlatform();
   let path: string;
   try {
-    const bindings = createRequire(join(root, 'package.json'))('bindings') as FindAddon;
+    // By its file: a package.json that could not be read for want of a descriptor is none to Node for ever.
+    const bindings = createRequire(join(root, 'package.json'))('bindings/bindings.js') as FindAddon;
     path = bindings({ bindings: 'kvm_bridge', module_root: root, path: true, try: placesFor(platform) });
   } catch (thrown) {
     const error = asError(thrown);
-    if (!('tries' in error && Array.isArray(error.tries)))
-      return failed(`${error.message}. ${HOW_TO_BUILD}`, [], error);
-    const none = `No addon was built here, and the package holds no prebuilt one for ${platform}.`;
-    return failed(`${none} ${HOW_TO_BUILD}`, error.tries.map(String), error);
+    if (!('tries' in error && Array.isArray(error.tries))) return unloaded(saidBy(error), [], error);
+    const none = `No addon was built here, and the package holds no prebuilt one for ${platform}`;
+    return unloaded(none, error.tries.map(String), error);
   }
   return loadFrom(path);
 }
@@ -150,10 +192,13 @@ function loadOwn(): NativeLoad {
  */
 export function loadNative(): NativeLoad {
   const override = process.env.KVM_BRIDGE_ADDON;
-  if (override) return loadNamed(resolve(override));
-  if (process.platform !== 'linux') return failed(`KVM is a part of Linux, and this is ${process.platform}.`);
-  if (archOfNode(process.arch) === undefined) return failed(`There is no addon for ${process.arch}.`);
-  return loadOwn();
+  try {
+    return override ? loadNamed(resolve(override)) : loadOwn();
+  } catch (thrown) {
+    // Whether a file is there is what `--permission` forbids to ask, too.
+    const error = asError(thrown);
+    return unloaded(saidBy(error), [], error);
+  }
 }
 
 let loops: BitmapLoops | undefined;

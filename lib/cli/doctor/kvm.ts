@@ -26,7 +26,11 @@ export function examineAddon(host: Host): { readonly finding: Finding; readonly 
   }
   const tried = loaded.tried.length === 0 ? '' : `\ntried, in this order:\n${loaded.tried.join('\n')}`;
   return {
-    finding: fail('addon', `${loaded.reason}\nlast error: ${firstLine(loaded.error.message)}${tried}`, addonMend(host)),
+    finding: fail(
+      'addon',
+      `${loaded.reason}\nlast error: ${firstLine(loaded.error.message)}${tried}`,
+      loaded.mend ?? addonMend(host),
+    ),
   };
 }
 

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Look } from '../../../lib/cli/top/look.ts';
+import { loadNative } from '../../../lib/raw.ts';
 import { BuiltPackage } from './built-package.ts';
 import { smallStream } from './small-stream.ts';
 
@@ -423,10 +424,59 @@ describe('a file of lines that gets no longer', { timeout: LIMIT }, () => {
   });
 });
 
+const PERMISSION = ['--permission', '--experimental-permission'].find((name) =>
+  process.allowedNodeEnvironmentFlags.has(name),
+)!;
+
+describe.skipIf(!('calls' in loadNative()))('an addon that is there', { timeout: LIMIT }, () => {
+  const PRINT = "const { reason, mend } = loadNative(); console.log([reason, mend].join('\\n'));";
+  const printed = async (flags: readonly string[], ...lines: string[]) => {
+    const code = ["import { loadNative } from './dist/raw.js';", ...lines].join('\n');
+    const { out, err } = await built.node([...flags, '--no-warnings', '--input-type=module', '-e', code]);
+    expect(err).toBe('');
+    return out.trimEnd().split('\n');
+  };
+
+  it.each([
+    ['without', '--no-addons', ['--no-addons']],
+    ['with', '--allow-addons` beside `--permission', [PERMISSION, '--allow-fs-read=*']],
+  ])('and may not be loaded wants Node started %s `%s`', async (how, flag, flags) => {
+    const [reason, mend] = await printed(flags, PRINT);
+    expect(mend).toBe(`start Node ${how} \`${flag}\``);
+    expect(reason).toMatch(
+      /^The addon \S+\.node is there, but Node v\S+ cannot load it: .*\w\. Start Node with\S* `\S+`[^.]*\.$/,
+    );
+    const doctor = await built.node([...flags, '--no-warnings', 'dist/cli/main.js', 'doctor', '--json']);
+    expect(JSON.parse(doctor.out)).toMatchObject({
+      findings: expect.arrayContaining([expect.objectContaining({ subject: 'addon', mend })]) as unknown,
+    });
+  });
+
+  it('and may not be looked for is told of, and nothing is thrown', async () => {
+    const [reason, mend] = await printed([PERMISSION, `--allow-fs-read=${join(built.folder, 'dist/*')}`], PRINT);
+    expect(reason).toMatch(/^Access to this API has been restricted(?!.*\.\.).*\. Let Node read this package/);
+    expect(mend).toBe('let Node read this package (`--allow-fs-read`)');
+  });
+
+  it('is not missing where the process has no descriptor left, and is found when it has', async () => {
+    const [reason, mend, found] = await printed(
+      [],
+      "import { execFileSync } from 'node:child_process';",
+      "import { closeSync, openSync } from 'node:fs';",
+      "execFileSync('prlimit', ['--pid', String(process.pid), '--nofile=100']);",
+      'const fds = [];',
+      "try { for (;;) fds.push(openSync('/dev/null')); } catch {}",
+      PRINT,
+      'for (const fd of fds) closeSync(fd);',
+      "console.log('calls' in loadNative());",
+    );
+    expect(reason).toMatch(/^The addon cannot be looked for: the process has no descriptor left to open a file\. /);
+    expect(mend).toBe('close files, or let the process have more of them (`ulimit -n`)');
+    expect(found).toBe('true');
+  });
+});
+
 describe('what Node refuses', { timeout: LIMIT }, () => {
-  const flag = ['--permission', '--experimental-permission'].find((name) =>
-    process.allowedNodeEnvironmentFlags.has(name),
-  );
   const refused = (path: string) =>
     expect.stringMatching(
       new RegExp(
@@ -441,7 +491,7 @@ describe('what Node refuses', { timeout: LIMIT }, () => {
     ['writing', ['--allow-fs-read=*'], page, 1],
     ['reading', [`--allow-fs-read=${join(built.folder, '*')}`, '--allow-fs-write=*'], table, 2],
   ])('is told of with the file, without a stack: %s', async (_, allowed, path, status) => {
-    const argv = ['--no-warnings', flag!, ...allowed, 'dist/cli/main.js', 'report', '--json', table, '-o', page];
+    const argv = ['--no-warnings', PERMISSION, ...allowed, 'dist/cli/main.js', 'report', '--json', table, '-o', page];
     expect(await built.node(argv)).toEqual({ status, out: '', err: refused(path) });
   });
 
