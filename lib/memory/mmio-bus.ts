@@ -35,7 +35,7 @@ export class MmioRegion implements Range {
   readonly kind: 'mmio' | 'port';
   readonly size: number;
   readonly name: string | undefined;
-  readonly handlers: MmioHandlers;
+  declare readonly handlers: MmioHandlers;
   readonly #bus: MmioBus;
   /** As a double, which is exact. Changed by the bus only. */
   start: number;
@@ -46,7 +46,8 @@ export class MmioRegion implements Range {
     this.start = start;
     this.size = size;
     this.name = name;
-    this.handlers = handlers;
+    // Not enumerable: a HandlerError takes its region along to other threads, where functions cannot go.
+    Object.defineProperty(this, 'handlers', { value: handlers });
   }
 
   get end(): number {
@@ -81,7 +82,9 @@ export class MmioRegion implements Range {
   }
 
   [inspect.custom](): string {
-    return `${this}, handlers ${Object.keys(this.handlers).join(' and ') || 'that do nothing'}`;
+    // Those of a class instance are its prototype's.
+    const handled = (['read', 'write'] as const).filter((access) => this.handlers[access] !== undefined);
+    return `${this}, handlers ${handled.join(' and ') || 'that do nothing'}`;
   }
 }
 

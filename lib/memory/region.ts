@@ -51,14 +51,14 @@ export interface RegionOwner {
 /** A range of guest physical addresses with memory behind it: RAM, or a device's memory passed through. */
 export class MemoryRegion implements Placement {
   readonly kind: 'ram' | 'device';
-  readonly mapping: Mapping;
+  declare readonly mapping: Mapping;
   readonly offset: number;
   readonly size: number;
   readonly name: string | undefined;
   /** Takes guests' stores while it is read-only. */
-  readonly onStore: StoreHandler | undefined;
+  declare readonly onStore: StoreHandler | undefined;
   /** The guest_memfd that its private pages are in, from {@link guestMemfdOffset} on. */
-  readonly guestMemfd: GuestPages | undefined;
+  declare readonly guestMemfd: GuestPages | undefined;
   readonly guestMemfdOffset: number;
   readonly #owner: RegionOwner;
   /** First byte, as a double that is exact since it is a whole page. Changed by the address space only. */
@@ -69,15 +69,19 @@ export class MemoryRegion implements Placement {
   constructor(owner: RegionOwner, kind: 'ram' | 'device', placement: Placement, { name, onStore }: RegionParts) {
     this.#owner = owner;
     this.kind = kind;
-    this.mapping = placement.mapping;
     this.offset = placement.offset;
     this.size = placement.size;
     this.start = placement.start;
     this.readOnly = placement.readOnly;
-    this.guestMemfd = placement.guestMemfd;
     this.guestMemfdOffset = placement.guestMemfdOffset ?? 0;
     this.name = name;
-    this.onStore = onStore;
+    const { mapping, guestMemfd } = placement;
+    // Not enumerable: a HandlerError takes its region along to other threads, where functions and handles cannot go.
+    Object.defineProperties(this, {
+      mapping: { value: mapping },
+      guestMemfd: { value: guestMemfd },
+      onStore: { value: onStore },
+    });
   }
 
   get end(): number {

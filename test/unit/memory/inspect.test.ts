@@ -30,6 +30,13 @@ it('a range of a bus shows what answers', () => {
   const bus = new MmioBus('port', true);
   const both = bus.add(0x3f8, 8, { read: () => 0, write: () => {} }, 'uart');
   expect(inspect(both)).toBe("port 'uart' [0x3f8, 0x400), handlers read and write");
+  class Device {
+    read = () => 0;
+    write(): void {}
+  }
+  expect(inspect(bus.add(0x70, 2, new Device()))).toBe('port [0x70, 0x72), handlers read and write');
+  const ofOther = { write: () => {}, littleEndian: false };
+  expect(inspect(bus.add(0x80, 1, ofOther))).toBe('port [0x80, 0x81), handlers write');
   expect(inspect(bus.add(0x60, 1, {}))).toBe('port [0x60, 0x61), handlers that do nothing');
 });
 

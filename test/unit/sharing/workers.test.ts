@@ -24,12 +24,15 @@ function newSpace(test: TestContext) {
   return { space, events, add };
 }
 
-/** A worker with a token, what it said first, and what asks it something. */
-async function start(token: SpaceToken) {
-  const worker = new Worker(fileURLToPath(new URL('children/worker.ts', import.meta.url)), {
-    workerData: token,
+const newWorker = (child: string, workerData: unknown): Worker =>
+  new Worker(fileURLToPath(new URL(`children/${child}.ts`, import.meta.url)), {
+    workerData,
     execArgv: ['--import', new URL('../../typescript/register.mjs', import.meta.url).href],
   });
+
+/** A worker with a token, what it said first, and what asks it something. */
+async function start(token: SpaceToken) {
+  const worker = newWorker('worker', token);
   const [said] = await once(worker, 'message');
   return {
     worker,
@@ -91,5 +94,27 @@ describe('a worker that was given a token', { timeout: 90_000 }, () => {
       expect.objectContaining({ code: 'ESTALE' }),
     );
     expect(() => space.token).toThrow(expect.objectContaining({ code: 'EBADF' }));
+  });
+});
+
+describe('a handler that throws in a worker', { timeout: 90_000 }, () => {
+  it.each([
+    [
+      { gpa: 0xd000_0010, isStore: false },
+      { kind: 'mmio', name: 'timer', start: 0xd000_0000, size: 0x1000 },
+    ],
+    [
+      { gpa: 0x10, isStore: true },
+      { kind: 'ram', name: 'flash', start: 0, readOnly: true },
+    ],
+  ])('is known outside by its name, code, cause and region: %o', async (access, region) => {
+    const [error] = await once(newWorker('handler-error', access), 'message').catch((thrown: unknown) => [thrown]);
+    expect(error).toMatchObject({
+      name: 'HandlerError',
+      code: 'ERR_HANDLER',
+      message: expect.stringContaining(`'${region.name}'`),
+      region,
+    });
+    expect(error.cause).toMatchObject({ message: 'no such register' });
   });
 });
