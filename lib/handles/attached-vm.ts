@@ -45,7 +45,9 @@ export class AttachedVm implements Callee {
   constructor(calls: KvmCalls, memory: GuestBinding) {
     this.calls = calls;
     this.memory = memory;
-    this.io = { ports: new MmioBus('port', isLittleEndianHost(calls.arch)), drainCoalesced: () => {} };
+    const ports = new MmioBus('port', isLittleEndianHost(calls.arch));
+    ports.whyClosed = memory.mmio.whyClosed;
+    this.io = { ports, drainCoalesced: () => {} };
   }
 
   get closed(): boolean {

@@ -1,7 +1,7 @@
 import { checkBoolean, checkInstance, checkOptions, checkU32, checkU64 } from '../base/arguments.ts';
 import { hex, hexRange } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
-import { type Callee, callFailure, whyClosed } from '../calls/failure.ts';
+import { type Callee, callFailure, isClosed, whyClosed } from '../calls/failure.ts';
 import type { CoalescedWrite } from '../memory/coalesced-mmio.ts';
 import { MmioBus } from '../memory/mmio-bus.ts';
 import { IOEVENTFD_RULES } from '../rules/io-bus.ts';
@@ -58,6 +58,7 @@ export class VmIo {
     this.#vm = vm;
     this.ports = new MmioBus('port', isLittleEndianHost(vm.calls.arch));
     this.ports.settle = () => this.drainCoalesced();
+    this.ports.whyClosed = () => (vm.closed ? isClosed(vm.noun) : undefined);
     this.#coalesced = new CoalescedStores(vm, ({ pio, gpa, data }) => {
       return pio ? this.ports.write(gpa, data) : vm.memory.answerGuest(gpa, data, true);
     });

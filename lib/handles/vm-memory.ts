@@ -1,10 +1,12 @@
 import { checkInstance, checkU32 } from '../base/arguments.ts';
+import { KvmError } from '../base/errors.ts';
 import { type Callee, isClosed } from '../calls/failure.ts';
 import { DirtyPages, type DirtyTracking } from '../memory/dirty-pages.ts';
 import { Memslots } from '../memory/memslots.ts';
 import { SpaceSlots } from '../memory/space-slots.ts';
 import { AddressSpace } from '../sharing/address-space.ts';
 import { isLittleEndianHost } from '../uapi/arch.ts';
+import { ERRNO } from '../uapi/errno.ts';
 import { memslotLimits } from './memslot-limits.ts';
 
 /** An address space as one of a VM's. */
@@ -40,12 +42,13 @@ export class VmMemory {
     return this.#used(asId).dirtyPages;
   }
 
-  /** Does nothing where it is that one already. @throws KvmError as for adding the regions; nothing is changed then */
+  /** Does nothing where it is that one already. @throws KvmError as for adding the regions, EBADF; nothing is changed then */
   bind(space: AddressSpace, asId: number): void {
     checkInstance(space, 'space', AddressSpace);
     checkU32(asId, 'asId');
     this.#settle();
-    // Handlers of coalesced stores may have bound another.
+    // Handlers of coalesced stores may have closed it, or bound another.
+    if (this.#vm.closed) throw new KvmError(ERRNO.EBADF, { syscall: 'bind', explanation: isClosed(this.#vm.noun) });
     const before = this.#spaces.get(asId);
     if (before?.space === space) return;
     before?.space.removeUser(before.slots);
@@ -61,12 +64,14 @@ export class VmMemory {
 
   /** The VM is closed: what its slots pinned is let go. */
   close(): void {
-    for (const { space, slots, dirtyPages, isPrivate } of this.#spaces.values()) {
-      dirtyPages.end(isClosed(this.#vm.noun));
-      space.removeUser(slots);
-      if (isPrivate) space.close();
-    }
+    for (const used of this.#spaces.values()) this.#close(used);
     this.memslots.clear();
+  }
+
+  #close({ space, slots, dirtyPages, isPrivate }: Used): void {
+    dirtyPages.end(isClosed(this.#vm.noun));
+    space.removeUser(slots);
+    if (isPrivate) space.close();
   }
 
   #used(asId: number): Used {
@@ -79,10 +84,9 @@ export class VmMemory {
 
   #use(space: AddressSpace, asId: number, isPrivate: boolean): Used {
     const slots = new SpaceSlots(this.memslots, asId, this.#settle);
-    // A closed VM has no memslots to keep; its memory can still be looked at.
-    if (!this.#vm.closed) space.addUser(slots);
-    else if (isPrivate) space.close();
     const used = { space, slots, dirtyPages: new DirtyPages(space, slots, this.#tracking), isPrivate };
+    if (!this.#vm.closed) space.addUser(slots);
+    else this.#close(used);
     this.#spaces.set(asId, used);
     return used;
   }

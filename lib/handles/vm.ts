@@ -146,7 +146,7 @@ export class Vm extends Handle {
   /**
    * Uses an address space that other VMs may use too: all its regions become memslots here, now and later. What was
    * bound before is let go.
-   * @throws KvmError as for adding the regions; nothing is changed then
+   * @throws KvmError as for adding the regions, EBADF when the VM is closed; nothing is changed then
    */
   bind(space: AddressSpace, asId = 0): void {
     this.#memory.bind(space, asId);

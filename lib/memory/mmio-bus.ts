@@ -62,7 +62,8 @@ export class MmioRegion implements Range {
   /**
    * Moves the handlers to another address, as a BAR is moved: each of the guest's accesses meets them at the old place or at
    * the new one. What the kernel does there (ioeventfds, coalescing) stays where it is registered.
-   * @throws KvmError EEXIST naming what is there, EINVAL out of reach: then nothing is changed; EBADF once it was removed
+   * @throws KvmError EEXIST naming what is there, EINVAL out of reach: then nothing is changed; EBADF once it was removed, or the VM or
+   *   the address space was closed
    */
   move(address: U64): void {
     this.#bus.move(this, address, 'address');
@@ -144,6 +145,8 @@ export class MmioBus {
   openBus = false;
   /** @internal Has those carry out what a guest stored before, and nobody has seen yet: for the handlers as they are. */
   settle: () => void = () => {};
+  /** @internal Why nobody meets its ranges any more, since the VM or the address space has gone; undefined while it is there. */
+  whyClosed: () => string | undefined = () => undefined;
   readonly #table = new RangeTable<MmioRegion>();
   readonly #elsewhere: (start: number, end: number) => object | undefined;
 
@@ -165,8 +168,8 @@ export class MmioBus {
 
   /**
    * Puts handlers on a range of addresses.
-   * @throws KvmError EEXIST naming both ranges when it overlaps another, EINVAL when it is empty or out of reach;
-   *   RangeError when it reaches to 2^53 or beyond and is not made of whole 4096-byte pages
+   * @throws KvmError EEXIST naming both ranges when it overlaps another, EINVAL when it is empty or out of reach, EBADF when the VM or
+   *   the address space is closed; RangeError when it reaches to 2^53 or beyond and is not made of whole 4096-byte pages
    * @example vm.io.ports.add(0x3f8, 8, { write: (offset, value) => uart.write(offset, value) }, 'uart')
    */
   add(address: U64, size: number, handlers: MmioHandlers, name?: string): MmioRegion {
@@ -174,6 +177,7 @@ export class MmioBus {
     checkHandlers(handlers);
     checkName(name, 'name');
     const region = new MmioRegion(this, start, size, name, handlers);
+    this.#requireOpen(region, start, 'add');
     this.#requireFree(region, start, 'add');
     this.#table.insert(region);
     return region;
@@ -186,6 +190,7 @@ export class MmioBus {
     }
     const start = this.#exactStart(address, region.size, name);
     this.settle();
+    this.#requireOpen(region, start, 'move');
     // A handler of what was stored before may have removed it, or put another where it is to go.
     if (!this.#table.has(region)) return;
     this.#requireFree(region, start, 'move');
@@ -275,6 +280,11 @@ export class MmioBus {
   #exactStart(address: U64, size: number, name: string = this.kind === 'mmio' ? 'gpa' : 'port'): number {
     exactEnd(address, size, name);
     return exactGpa(address, name);
+  }
+
+  #requireOpen(region: MmioRegion, start: number, what: string): void {
+    const why = this.whyClosed();
+    if (why !== undefined) throw this.#refusal(ERRNO.EBADF, region, start, what, why);
   }
 
   #requireFree(region: MmioRegion, start: number, what: string): void {

@@ -89,6 +89,8 @@ interface ChangeGroup {
   readonly undo: Undo;
 }
 
+const NOUN = 'the address space';
+
 let sets = 0;
 
 /**
@@ -133,6 +135,7 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
     this.#lookup = lookup;
     this.#table = table;
     this.mmio = mmio;
+    mmio.whyClosed = () => (state.closed ? isClosed(NOUN) : undefined);
     mmio.settle = () => {
       for (const user of this.users) user.settle?.();
     };
@@ -200,7 +203,7 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
   /**
    * Adds handlers for a range of addresses, which may begin and end at any byte below 2^53, and at whole 4096-byte pages
    * from there on.
-   * @throws KvmError EEXIST naming both ranges when it overlaps another region, EINVAL when it is empty; RangeError
+   * @throws KvmError EEXIST naming both ranges when it overlaps another region, EINVAL when it is empty, EBADF when the space is closed; RangeError
    */
   addMmio(gpa: U64, size: number, handlers: MmioHandlers, options: { readonly name?: string } = {}): MmioRegion {
     const name = checkName(checkOptions(options, { name: true }).name, 'options.name');
@@ -619,7 +622,7 @@ function narrow(value: bigint): U64 {
 }
 
 function closedError(syscall: string): KvmError {
-  return new KvmError(ERRNO.EBADF, { syscall, explanation: isClosed('the address space') });
+  return new KvmError(ERRNO.EBADF, { syscall, explanation: isClosed(NOUN) });
 }
 
 /** What is at an address that has no memory. */

@@ -161,6 +161,9 @@ function lookupUntil(
   };
 }
 
+/** What is said of a binding that cannot be used any more. */
+export const wasReleased = (name: string): string => `the binding '${name}' was released`;
+
 function releasedError(syscall: string, name: string): KvmError {
-  return new KvmError(ERRNO.EBADF, { syscall, explanation: `the binding '${name}' was released` });
+  return new KvmError(ERRNO.EBADF, { syscall, explanation: wasReleased(name) });
 }

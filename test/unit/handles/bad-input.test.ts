@@ -181,6 +181,45 @@ describe.each(backends)('bad input on $name', ({ options }) => {
     expect(() => kvm.createVm()).toThrow(expect.objectContaining({ code: 'EBADF', explanation: expect.any(String) }));
     expect(() => kvm.getApiVersion()).toThrow(expect.objectContaining({ code: 'EBADF' }));
   });
+
+  it.each([true, false])(
+    'parts of a closed VM are closed, whether they were looked at before (%s) or not',
+    (looked) => {
+      const second = kvm.createVm();
+      if (looked) second.memory.addRam(0, ram);
+      if (looked)
+        second
+          .addressSpace(0)
+          .addMmio(2 * UNIT, 8, {})
+          .move(3 * UNIT);
+      const port = second.io.ports.add(0x60, 1, {});
+      const dirty = looked ? second.dirtyPages.start() : undefined;
+      second.close();
+      const { memory, dirtyPages, io } = second;
+      expect(dirtyPages).toBe(dirty ?? dirtyPages);
+      const space = kvm.createAddressSpace();
+      for (const call of [
+        () => dirtyPages.start(),
+        () => dirtyPages.collect(),
+        () => io.ports.add(0x70, 1, {}),
+        () => port.move(0x70),
+        () => second.bind(space),
+      ]) {
+        expect(call).toThrow(expect.objectContaining({ code: 'EBADF', explanation: 'the VM is closed' }));
+      }
+      expect(dirtyPages.started).toBe(false);
+      port.remove();
+      expect([space.users, io.ports.regions]).toEqual([[], []]);
+      for (const call of [
+        () => memory.addMmio(0xd000_0000, 8, {}),
+        () => memory.mmio.add(0xd000_0000, 8, {}),
+        ...memory.mmio.regions.map((region) => () => region.move(0xd000_0000)),
+      ]) {
+        expect(call).toThrow(expect.objectContaining({ code: 'EBADF', explanation: 'the address space is closed' }));
+      }
+      expect(memory.mmio.regions.length).toBe(looked ? 1 : 0);
+    },
+  );
 });
 
 describe('running out of descriptors', () => {

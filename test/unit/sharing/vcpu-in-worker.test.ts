@@ -208,6 +208,10 @@ describe('a vCPU in a worker', { timeout: 90_000 }, () => {
     attached.x86_64.setRegs({ ...attached.x86_64.getRegs(), rbx: 0x9abcn });
     expect(() => attached.token).toThrow(expect.objectContaining({ code: 'EBUSY' }));
     attached.close();
+    const { memory, io } = attached.vm;
+    const released = { code: 'EBADF', explanation: "the binding 'vCPU 0' was released" };
+    expect(() => memory.addMmio(0xd000_0000, 8, {})).toThrow(expect.objectContaining(released));
+    expect(() => io.ports.add(0x70, 1, {})).toThrow(expect.objectContaining(released));
     expect(vcpu.x86_64.getRegs().rbx).toBe(0x9abcn);
     vcpu.close();
     expect(() => vcpu.token).toThrow(expect.objectContaining({ code: 'EBADF' }));
