@@ -1,4 +1,4 @@
-import { checkObject, checkU64 } from '../../../base/arguments.ts';
+import { checkU64 } from '../../../base/arguments.ts';
 import type { SomeRegisters } from '../../../base/registers.ts';
 import type { U64 } from '../../../base/u64.ts';
 import { type Callee, callFailure } from '../../../calls/failure.ts';
@@ -6,7 +6,7 @@ import type { S390xCalls } from '../../../calls/kvm-calls.ts';
 import type { CallName } from '../../../calls/signatures.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 import { KVM_RUN_S390X, KVM_SREGS_S390X, REGS_SIZE } from '../../../uapi/structs.ts';
-import type { DatFacilities } from '../model/control-registers.ts';
+import { checkFacilities, type DatFacilities } from '../model/control-registers.ts';
 import { type CpuState, cpuState } from '../model/cpu-state.ts';
 import { PREFIX_MASK } from '../model/prefix.ts';
 import type { S390xRegName, S390xRegs } from '../model/registers.ts';
@@ -66,14 +66,14 @@ export class VcpuS390x {
    */
   cpuState(facilities: Partial<DatFacilities> = {}): CpuState {
     // Its getters are the caller's, and come before anything is looked at.
-    const lacking = { ...checkObject(facilities, 'facilities') };
+    const installed = checkFacilities(facilities, 'facilities', true);
     const run = this.#owner.kvmRun.view;
     const sregs = this.#owner.getSregsBytes(REGS_SIZE.s390x.sregs!);
     const registers = new DataView(sregs.buffer, sregs.byteOffset);
     const state = cpuState({
       pswMask: run.getBigUint64(KVM_RUN_S390X.psw_mask),
       prefix: run.getUint32(KVM_RUN_S390X.prefix) & PREFIX_MASK,
-      facilities: lacking,
+      facilities: installed,
     });
     for (let n = 0; n < 32; n++) state.cr[n] = registers.getUint32(KVM_SREGS_S390X.crs + 4 * n);
     for (let n = 0; n < 16; n++) state.ar[n] = run.getUint32(KVM_RUN_S390X.acrs + 4 * n);

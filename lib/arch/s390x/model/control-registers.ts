@@ -28,15 +28,17 @@ export function datFeatures(cr0Lo: number, facilities: DatFacilities): number {
 
 const FACILITIES = { edat1: true, edat2: true, iep: true } as const;
 
-/** Checks the facilities that a user knows of; any of them may be left out. */
-export function checkFacilities<T extends Partial<DatFacilities>>(facilities: T, name: string): T {
-  const {
-    edat1 = false,
-    edat2 = false,
-    iep = false,
-  } = checkOptions<Partial<DatFacilities>>(facilities, FACILITIES, name);
-  for (const [one, installed] of Object.entries({ edat1, edat2, iep })) checkBoolean(installed, `${name}.${one}`);
-  return facilities;
+/**
+ * The facilities that a user knows of, each read once: it may be the getter of a class.
+ * @param absent what those are that are left out
+ */
+export function checkFacilities(facilities: Partial<DatFacilities>, name: string, absent = false): DatFacilities {
+  const { edat1 = absent, edat2 = absent, iep = absent } = checkOptions(facilities, FACILITIES, name);
+  return {
+    edat1: checkBoolean(edat1, `${name}.edat1`),
+    edat2: checkBoolean(edat2, `${name}.edat2`),
+    iep: checkBoolean(iep, `${name}.iep`),
+  };
 }
 
 /** The set of DAT features in force, of values that are known to be right. */

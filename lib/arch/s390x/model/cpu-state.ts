@@ -43,7 +43,6 @@ export interface CpuStateInit {
   readonly facilities?: Partial<DatFacilities>;
 }
 
-const ALL_FACILITIES: DatFacilities = { edat1: true, edat2: true, iep: true };
 const PRIMARY_64_BIT_DAT = 0x0400_0001_8000_0000n;
 
 /**
@@ -64,7 +63,7 @@ export function cpuState(init: CpuStateInit = {}): CpuState {
     cr: new Uint32Array(32),
     ar: new Uint32Array(16),
     prefixPfn: Number(prefix >> 12n),
-    facilities: { ...ALL_FACILITIES, ...checkFacilities(facilities, 'facilities') },
+    facilities: checkFacilities(facilities, 'facilities', true),
   };
   for (const [n, value] of Object.entries(checkObject(cr, 'cr'))) {
     const register = registerNumber(n, 'cr');

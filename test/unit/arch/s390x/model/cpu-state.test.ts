@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { cpuState, datFeatures, featuresOf } from '../../../../../lib/arch/s390x/model/index.ts';
+import { cpuState, type DatFacilities, datFeatures, featuresOf } from '../../../../../lib/arch/s390x/model/index.ts';
+import { Kvm } from '../../../../../lib/index.ts';
 
 describe('a CPU state', () => {
   it('has each register in two halves', () => {
@@ -55,4 +56,28 @@ describe('the DAT features in force', () => {
     expect(datFeatures(cr0, { edat1, edat2, iep })).toBe(expected);
     expect(featuresOf(cpuState({ cr: { 0: cr0 >>> 0 }, facilities: { edat1, edat2, iep } }))).toBe(expected);
   });
+});
+
+it('facilities may be the getters of a class, which are read once, and those that are left out are there', () => {
+  let reads = 0;
+  class Old {
+    get edat1(): boolean {
+      return reads++ > 0;
+    }
+    get iep(): boolean {
+      return false;
+    }
+  }
+  const expected = { edat1: false, edat2: true, iep: false };
+  expect(cpuState({ facilities: new Old() }).facilities).toEqual(expected);
+  expect(reads).toBe(1);
+  reads = 0;
+  using kvm = Kvm.open({ arch: 's390x' });
+  using vm = kvm.createVm();
+  expect(vm.createVcpu().s390x.cpuState(new Old()).facilities).toEqual(expected);
+  expect(reads).toBe(1);
+  const left = { edat1: undefined } as unknown as DatFacilities;
+  expect(cpuState({ facilities: left }).facilities).toEqual({ edat1: true, edat2: true, iep: true });
+  // Of a machine, and not of an argument, all are told.
+  expect(datFeatures(0x0090_0000, {} as DatFacilities)).toBe(0);
 });
