@@ -1,4 +1,5 @@
 import { closeSync, fstatSync, openSync, readFileSync, readSync, statfsSync, writeSync } from 'node:fs';
+import { isError } from '../base/arguments.ts';
 import { copyBytes } from '../base/copy-bytes.ts';
 import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { PageSet } from '../memory/page-set.ts';
@@ -330,4 +331,4 @@ function accessMode(fd: number): 'read' | 'write' | 'both' | undefined {
 
 /** Whether the system refused what Node's file system asked of it; its errno is negative. */
 const isSystemError = (error: unknown): error is Error & { readonly errno: number } =>
-  error instanceof Error && 'errno' in error && typeof error.errno === 'number';
+  isError(error) && 'errno' in error && typeof error.errno === 'number';

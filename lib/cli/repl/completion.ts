@@ -36,7 +36,7 @@ export const HIDDEN: readonly (readonly [{ readonly prototype: object }, readonl
   [EventFd, ['hold', 'letGo']],
   [HtabReader, ['owe']],
   [HtabWriter, ['writeIf']],
-  [MmioBus, ['keep', 'settle']],
+  [MmioBus, ['keep', 'settle', 'whyClosed']],
   [AddressSpace, ['committed', 'follow', 'hold', 'letGo', 'lookup', 'released', 'sharedLog', 'unbind']],
   [Binding, ['changed', 'changing', 'forget']],
   [GuestBinding, ['answerGuest']],

@@ -182,15 +182,17 @@ describe('a file', () => {
   });
 
   /** Has a function of Node's file system fail. */
-  function failing(name: 'openSync' | 'readFileSync' | 'readSync' | 'writeSync', error: Error): void {
+  function failing(name: 'openSync' | 'readFileSync' | 'readSync' | 'writeSync', error: Error): { end(): void } {
     const spy = vi.spyOn(fs, name).mockImplementation(() => {
       throw error;
     });
     syncBuiltinESMExports();
-    onTestFinished(() => {
+    const end = (): void => {
       spy.mockRestore();
       syncBuiltinESMExports();
-    });
+    };
+    onTestFinished(end);
+    return { end };
   }
   const systemError = (errno: number) => Object.assign(new Error('no'), { errno: -errno });
 
@@ -219,7 +221,7 @@ describe('a file', () => {
     vm.memory.addRam(0, kvm.mapFile(path));
     vm.memory.addRam(0x10_0000, kvm.mapFile(path, { shared: false }));
     const bytes = new Uint8Array(3 * PAGE).fill(9);
-    failing('readSync', systemError(ERRNO.EIO));
+    const unreadable = failing('readSync', systemError(ERRNO.EIO));
     // The second page has no room.
     const write = fs.writeSync;
     const spy = vi.spyOn(fs, 'writeSync').mockImplementation((...args: unknown[]) => {
@@ -237,8 +239,7 @@ describe('a file', () => {
     expect(() => vm.memory.readU32(8)).toThrow(isRefused);
     // What would be a page of its own is made of the file's.
     for (const gpa of [0x10_0000, 0x10_0008]) expect(() => vm.memory.writeU8(gpa, 1)).toThrow(isRefused);
-    vi.mocked(fs.readSync).mockRestore();
-    syncBuiltinESMExports();
+    unreadable.end();
     expect(vm.memory.readU8(0x10_0000 + PAGE)).toBe(readFileSync(path)[PAGE]);
   });
 

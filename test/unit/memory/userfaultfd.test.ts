@@ -61,10 +61,12 @@ describe('a userfaultfd that there is not', () => {
     expect(ram.pins).toBe(0);
   });
 
-  it('has no explanation where the error has', () => {
-    answers = { userfaultfd: [-ERRNO.EMFILE] };
+  it('has the explanation of the error, where that has one', () => {
+    answers = { userfaultfd: [-ERRNO.EMFILE, -ERRNO.ENOMEM] };
     const error = refusalOf(() => new TrackedWrites(kvm.mapAnonymous(PAGE)));
-    expect([error.code, error.explanation]).toEqual(['EMFILE', undefined]);
+    expect([error.code, error.explanation]).toEqual(['EMFILE', expect.stringContaining('ulimit -n')]);
+    const other = refusalOf(() => new TrackedWrites(kvm.mapAnonymous(PAGE)));
+    expect([other.code, other.explanation]).toEqual(['ENOMEM', undefined]);
   });
 
   it('lacks a feature, which is named with the kernel that has it, and the descriptor is closed', () => {
