@@ -159,6 +159,17 @@ export function checkOptions<T extends object>(options: T, names: NamesOf<T>, na
   return options;
 }
 
+/** The same as an object of ours, with what was not left out: each is read once, though it be inherited, or a class's getter. */
+export function takeOptions<T extends object>(options: T, names: NamesOf<T>, name = 'options'): T {
+  checkOptions(options, names, name);
+  const taken: { -readonly [Name in keyof T]?: T[Name] } = {};
+  for (const key in names) {
+    const value = options[key];
+    if (value !== undefined) taken[key] = value;
+  }
+  return taken as T;
+}
+
 /** Checks an object of somebody's that has methods. */
 export function checkMethods<T extends object, K extends keyof T & (string | symbol)>(
   value: T,

@@ -1,5 +1,5 @@
 import { fstatSync } from 'node:fs';
-import { checkFunction, checkInstance, checkInteger, checkOptions, checkText } from '../base/arguments.ts';
+import { checkFunction, checkInstance, checkInteger, checkOptions, checkText, takeOptions } from '../base/arguments.ts';
 import { invalidArgType, KvmError, ofOtherCopy } from '../base/errors.ts';
 import { isClosed } from '../calls/failure.ts';
 import type { KvmCalls } from '../calls/kvm-calls.ts';
@@ -125,7 +125,7 @@ export class AddressSpace extends RegionSet implements BoundSpace {
       patienceMs = PATIENCE_MS,
       onConsumer,
       ...options
-    } = checkOptions(shareOptions, {
+    } = takeOptions(shareOptions, {
       calls: true,
       patienceMs: true,
       onConsumer: true,

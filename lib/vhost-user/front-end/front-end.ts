@@ -217,7 +217,8 @@ export class VhostUserFrontEnd {
 
   /** Hands a queue over. @throws KvmError EBUSY when it runs, EFAULT for a ring outside what is shared, EIO when the back end refuses */
   async startQueue(index: number, start: QueueStart): Promise<void> {
-    const { kick, call, err, base = 0, ...layout } = checkObject(start, 'start');
+    const { kick, call, err, base = 0, size, desc, avail, used } = checkObject(start, 'start');
+    const layout = { size, desc, avail, used };
     checkInteger(index, 'index', 0, this.queues - 1);
     checkLayout(layout);
     checkInteger(base, 'start.base', 0, 0xffff);
@@ -383,14 +384,16 @@ export class VhostUserFrontEnd {
 
   /** Gives a back end the memory of the one before it, or its own; before queues are started. */
   async setInflight(inflight: InflightMemory): Promise<void> {
-    const { descriptor, ...area } = checkObject(inflight, 'inflight');
+    const { descriptor, size, offset, queues, queueSize } = checkObject(inflight, 'inflight');
     checkInstance(descriptor, 'inflight.descriptor', Descriptor);
-    checkSize(area.size, 'inflight.size');
-    checkSize(area.offset, 'inflight.offset');
-    checkInteger(area.queues, 'inflight.queues', 1, MOST_QUEUES);
-    checkQueueSize(area.queueSize, 'inflight.queueSize');
+    checkSize(size, 'inflight.size');
+    checkSize(offset, 'inflight.offset');
+    checkInteger(queues, 'inflight.queues', 1, MOST_QUEUES);
+    checkQueueSize(queueSize, 'inflight.queueSize');
     this.#require(PROTOCOL_FEATURE.INFLIGHT_SHMFD, 'SET_INFLIGHT_FD');
-    await this.#requests.tell(REQUEST.SET_INFLIGHT_FD, codec.encodeInflight(area), [descriptor.fd]);
+    await this.#requests.tell(REQUEST.SET_INFLIGHT_FD, codec.encodeInflight({ size, offset, queues, queueSize }), [
+      descriptor.fd,
+    ]);
   }
 
   [inspect.custom](): string {

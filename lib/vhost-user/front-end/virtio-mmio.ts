@@ -5,10 +5,10 @@ import {
   checkInstance,
   checkInteger,
   checkMethods,
-  checkOptions,
   checkSize,
   checkU32,
   type NamesOf,
+  takeOptions,
 } from '../../base/arguments.ts';
 import type { KvmCalls } from '../../calls/kvm-calls.ts';
 import { checkCalls } from '../../calls/wrapped.ts';
@@ -179,8 +179,7 @@ export class VirtioMmio {
   static async attach(calls: KvmCalls, frontEnd: VhostUserFrontEnd, given: VirtioMmioOptions): Promise<VirtioMmio> {
     checkCalls(calls);
     checkInstance(frontEnd, 'frontEnd', VhostUserFrontEnd);
-    // Once: a getter may say something else the next time.
-    const options = { ...checkOptions(given, OPTIONS) };
+    const options = takeOptions(given, OPTIONS);
     checkMmioOptions(options);
     const size = options.configSize ?? 0;
     const config = Uint8Array.from(options.config ?? (size === 0 ? [] : await frontEnd.readConfig(0, size)));

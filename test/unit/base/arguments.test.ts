@@ -1,5 +1,16 @@
 import { describe, expect, it } from 'vitest';
-import { checkInteger, checkU64, isExact, isIntegerIn, isPowerOfTwo, normalU64 } from '../../../lib/base/arguments.ts';
+import { protectionContext } from '../../../lib/arch/ppc64/model/index.ts';
+import {
+  checkInteger,
+  checkOptions,
+  checkU64,
+  isExact,
+  isIntegerIn,
+  isPowerOfTwo,
+  normalU64,
+  takeOptions,
+} from '../../../lib/base/arguments.ts';
+import { Kvm } from '../../../lib/index.ts';
 
 const wrongType = expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', message: expect.stringContaining('"n"') });
 const outOfRange = expect.objectContaining({ code: 'ERR_OUT_OF_RANGE', message: expect.stringContaining('"n"') });
@@ -55,4 +66,67 @@ it('a u64 is a number where that is exact, else a bigint', () => {
   expect(normalU64((1n << 53n) - 1n)).toBe(Number.MAX_SAFE_INTEGER);
   expect(normalU64(1n << 53n)).toBe(1n << 53n);
   expect(normalU64(2 ** 53)).toBe(1n << 53n);
+});
+
+describe('options', () => {
+  interface Options {
+    readonly size?: number;
+    readonly name?: string;
+  }
+  const NAMES = { size: true, name: true } as const;
+  let reads = 0;
+  /** As TypeScript users write them: both are of the prototype. */
+  class Given implements Options {
+    get size(): number {
+      return ++reads;
+    }
+    get name(): string {
+      return 'given';
+    }
+  }
+
+  it('that there are not are refused, unless they are inherited', () => {
+    const unknown = expect.objectContaining({
+      code: 'ERR_INVALID_ARG_VALUE',
+      message: 'The property "options.sise" is unknown. It must be one of size, name',
+    });
+    for (const check of [checkOptions<Options>, takeOptions<Options>]) {
+      expect(() => check({ sise: 1 } as Options, NAMES)).toThrow(unknown);
+      expect(() => check(1 as Options, NAMES)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE' }));
+      expect(check(Object.create({ sise: 1, size: 2 }), NAMES).size).toBe(2);
+    }
+    const { signal } = checkOptions<{ readonly signal?: AbortSignal }>(new AbortController(), { signal: true });
+    expect(signal).toBeInstanceOf(AbortSignal);
+  });
+
+  it('are taken once, wherever they stand, and what is undefined is left out', () => {
+    const taken = takeOptions<Options>(new Given(), NAMES);
+    expect(taken).toEqual({ size: 1, name: 'given' });
+    expect([taken.size, reads]).toEqual([1, 1]);
+    expect(Object.keys(takeOptions({ size: undefined, name: 'x' } as object as Options, NAMES))).toEqual(['name']);
+  });
+
+  it('of what takes them all along are those of a class, too', () => {
+    class State {
+      get problemState(): boolean {
+        return true;
+      }
+      get amr(): bigint {
+        return 3n << 62n;
+      }
+    }
+    expect(protectionContext(new State())).toMatchObject({ problemState: true, amrHi: 0xc000_0000 });
+    class Build {
+      get smm(): boolean {
+        return false;
+      }
+    }
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64', x86_64: new Build() });
+    expect(kvm.checkExtension('MULTI_ADDRESS_SPACE')).toBe(0);
+    const opened = (x86_64: object) => () => Kvm.open({ backend: 'emulated', arch: 'x86_64', x86_64 });
+    expect(opened({ guestPhysicalBits: 53 })).toThrow(
+      '"options.x86_64.guestPhysicalBits" is out of range. It must be an integer in [32, 52]',
+    );
+    expect(opened({ smm: 1 })).toThrow('"options.x86_64.smm"');
+  });
 });

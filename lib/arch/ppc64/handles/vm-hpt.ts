@@ -12,6 +12,7 @@ import {
   checkU64,
   isBytes,
   type NamesOf,
+  takeOptions,
 } from '../../../base/arguments.ts';
 import { hex, invalidArgType, KvmError, ofOtherCopy, outOfRange } from '../../../base/errors.ts';
 import { partOf } from '../../../base/part-of.ts';
@@ -304,14 +305,14 @@ export class VmHpt {
 
   /** The chunks of one pass over the whole table, up to a budget. @throws as {@link HtabReader.chunks} */
   async *chunks(options: HtabReaderOptions & HtabReadBudget = {}): AsyncGenerator<HtabChunkBytes, void, undefined> {
-    const { boltedOnly = false, startIndex = 0, ...budget } = checkOptions(options, BUDGET_OPTIONS);
+    const { boltedOnly = false, startIndex = 0, ...budget } = takeOptions(options, BUDGET_OPTIONS);
     using reader = this.openReader({ boltedOnly, startIndex });
     yield* reader.chunks(budget);
   }
 
   /** The valid entries of the whole table, up to a budget. @throws as {@link HtabReader.entries} */
   async *entries(options: HtabReaderOptions & HtabReadBudget = {}): AsyncGenerator<HtabSlot, void, undefined> {
-    const { boltedOnly = false, startIndex = 0, ...budget } = checkOptions(options, BUDGET_OPTIONS);
+    const { boltedOnly = false, startIndex = 0, ...budget } = takeOptions(options, BUDGET_OPTIONS);
     using reader = this.openReader({ boltedOnly, startIndex });
     yield* reader.entries(budget);
   }

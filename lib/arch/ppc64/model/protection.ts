@@ -34,13 +34,9 @@ export interface ProtectionContext {
 export function protectionContext(
   state: { readonly problemState?: boolean; readonly amr?: number | bigint; readonly iamr?: number | bigint } = {},
 ): ProtectionContext {
-  const { problemState = false, ...registers } = checkOptions(
-    state,
-    { problemState: true, amr: true, iamr: true },
-    'state',
-  );
-  const amr = toU64(registers.amr ?? 0, 'state.amr');
-  const iamr = toU64(registers.iamr ?? 0, 'state.iamr');
+  const { problemState = false } = checkOptions(state, { problemState: true, amr: true, iamr: true }, 'state');
+  const amr = toU64(state.amr ?? 0, 'state.amr');
+  const iamr = toU64(state.iamr ?? 0, 'state.iamr');
   return {
     problemState: checkBoolean(problemState, 'state.problemState'),
     amrHi: highHalf(amr),

@@ -1,4 +1,4 @@
-import { checkOptions, type NamesOf } from '../../../base/arguments.ts';
+import { checkBoolean, checkInteger, type NamesOf, takeOptions } from '../../../base/arguments.ts';
 import type { X86_64Calls } from '../../../calls/kvm-calls.ts';
 import type { Architecture, KernelFiles } from '../../../emulated/architecture.ts';
 import {
@@ -32,12 +32,23 @@ const BUILD_NAMES: NamesOf<X86_64Build> = {
   emulatesRealMode: true,
 };
 
+/** The addresses that processors have, in bits. */
+const PHYSICAL_BITS = { least: 32, most: 52 } as const;
+
+function checkBuild(build: X86_64Build): X86_64Build {
+  const { guestPhysicalBits, ...truths } = build;
+  const { least, most } = PHYSICAL_BITS;
+  checkInteger(guestPhysicalBits, 'options.x86_64.guestPhysicalBits', least, most);
+  for (const [name, value] of Object.entries(truths)) checkBoolean(value, `options.x86_64.${name}`);
+  return build;
+}
+
 /** KVM of x86_64: memory, dirty logs and rings, port I/O; no interrupts, no paging of the guest's. */
 export function x86_64Architecture(
   release: Release,
   options: Partial<X86_64Build> = {},
 ): Architecture<X86_64Vm, X86_64Vcpu> {
-  const build = { ...DEBIAN_BUILD, ...checkOptions(options, BUILD_NAMES, 'options.x86_64') };
+  const build = checkBuild({ ...DEBIAN_BUILD, ...takeOptions(options, BUILD_NAMES, 'options.x86_64') });
   return {
     machine: x86_64Machine(release, build),
     createVm: (vm) => new X86_64Vm(vm),
