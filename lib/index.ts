@@ -54,8 +54,8 @@ export type { DeviceOptions, FileOptions, MemfdOptions, MemoryKind, MemoryOption
 export type { Memslot, Memslots, UserMemoryRegion } from './memory/memslots.ts';
 export { type HandledRegion, HandlerError, MmioBus, type MmioHandlers, type MmioRegion } from './memory/mmio-bus.ts';
 export { type FaultedPage, type PageContents, type PageFaultHandlers, PageFaults } from './memory/page-faults.ts';
-export type { GuestPages, MemoryRegion, StoreHandler } from './memory/region.ts';
-export type { Hole, Region, RegionOptions, RegionSet, RegionSetOptions } from './memory/region-set.ts';
+export type { GuestPages, MemoryRegion, RegionOptions, StoreHandler } from './memory/region.ts';
+export type { Hole, Region, RegionSet, RegionSetOptions } from './memory/region-set.ts';
 export { type MappedPiece, Reservation } from './memory/reservation.ts';
 export type { SpaceChange } from './memory/space-user.ts';
 export { TrackedWrites, type WrittenRun } from './memory/tracked-writes.ts';

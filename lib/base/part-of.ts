@@ -1,5 +1,5 @@
 /**
- * A part of bytes, as `subarray` gives it of a plain Uint8Array: of a class of the caller's that calls the class's constructor,
+ * A part of a caller's bytes, as `subarray` gives it of a plain Uint8Array: of a class of the caller's that calls the class's constructor,
  * which may make anything.
  */
 export function partOf(bytes: Uint8Array, start: number, end = bytes.length): Uint8Array {

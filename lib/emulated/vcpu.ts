@@ -1,4 +1,3 @@
-import { partOf } from '../base/part-of.ts';
 import { StackFlag } from '../base/stack-flag.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { EXIT, MEM, MEMORY_EXIT_FLAG, PIO_PAGE_OFFSET } from '../uapi/flags.ts';
@@ -373,7 +372,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
       const at = address + done;
       const length = Math.min(bytes.length - done, SMALLEST_PAGE - (at % SMALLEST_PAGE));
       const gpa = this.arch.translate?.(at, length, write) ?? at;
-      fragments.push({ gpa, bytes: partOf(bytes, done, done + length) });
+      fragments.push({ gpa, bytes: bytes.subarray(done, done + length) });
       done += length;
     }
     return fragments;
@@ -444,8 +443,8 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
 
   #mmio(gpa: number, bytes: Uint8Array, write: boolean): Outcome {
     if (bytes.length > MMIO_BYTES) {
-      const rest = (): Outcome => this.#mmio(gpa + MMIO_BYTES, partOf(bytes, MMIO_BYTES), write);
-      return this.#chain(this.#mmio(gpa, partOf(bytes, 0, MMIO_BYTES), write), rest);
+      const rest = (): Outcome => this.#mmio(gpa + MMIO_BYTES, bytes.subarray(MMIO_BYTES), write);
+      return this.#chain(this.#mmio(gpa, bytes.subarray(0, MMIO_BYTES), write), rest);
     }
     if (write && this.vm.bus.write(BigInt(gpa), bytes, false)) return 'continue';
     const { mmio } = KVM_RUN;

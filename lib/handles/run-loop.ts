@@ -1,4 +1,4 @@
-import { checkOptions, checkSignal, checkU32 } from '../base/arguments.ts';
+import { checkOptions, checkSignal, checkU32, type NamesOf } from '../base/arguments.ts';
 import type { KvmError } from '../base/errors.ts';
 import { StackFlag } from '../base/stack-flag.ts';
 import type { U64 } from '../base/u64.ts';
@@ -18,6 +18,9 @@ export interface RunSyncOptions {
   /** After so long the run comes back with INTR; 0 (the default) is never. */
   readonly timeoutMs?: number;
 }
+
+const RUN_OPTIONS: NamesOf<RunOptions> = { signal: true };
+const RUN_SYNC_OPTIONS: NamesOf<RunSyncOptions> = { timeoutMs: true };
 
 /** Those of a VM who answer the exits of its vCPUs. */
 export interface RunHost {
@@ -63,7 +66,7 @@ export class RunLoop {
 
   /** @throws the signal's reason when aborted; KvmError EBUSY while another run is under way, EFAULT, EBADF … */
   async run(options: RunOptions): Promise<VcpuExit> {
-    const signal = checkSignal(checkOptions(options, { signal: true }).signal, 'options.signal');
+    const signal = checkSignal(checkOptions(options, RUN_OPTIONS).signal, 'options.signal');
     const { calls } = this.#vcpu;
     signal?.throwIfAborted();
     this.#assertIdle();
@@ -102,7 +105,7 @@ export class RunLoop {
 
   /** @throws KvmError EBUSY, EFAULT, EBADF … */
   runSync(options: RunSyncOptions): VcpuExit {
-    const { timeoutMs = 0 } = checkOptions(options, { timeoutMs: true });
+    const { timeoutMs = 0 } = checkOptions(options, RUN_SYNC_OPTIONS);
     checkU32(timeoutMs, 'options.timeoutMs');
     this.#assertIdle();
     this.#onStack.raise();

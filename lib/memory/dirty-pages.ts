@@ -76,6 +76,8 @@ class SlotLog implements Range {
 /** A process may have some 65,000 mappings, and the guest's memory needs them, too. */
 const MAPPED_BITMAPS = 1024;
 
+const COLLECT_OPTIONS = { clear: true } as const;
+
 const isUnlogged = ({ slot }: SlotLog): boolean => (slot.flags & MEM.LOG_DIRTY_PAGES) === 0;
 
 // No closures: a collection that finds nothing makes no object.
@@ -176,7 +178,7 @@ export class DirtyPages implements MemslotWatcher {
    */
   collect(options?: { readonly clear?: boolean }): this {
     const clear =
-      options === undefined || checkBoolean(checkOptions(options, { clear: true }).clear ?? true, 'options.clear');
+      options === undefined || checkBoolean(checkOptions(options, COLLECT_OPTIONS).clear ?? true, 'options.clear');
     this.#assertStarted('collect');
     if (this.#walks > 0) {
       const explanation = 'the pages that were collected are just being gone through: collect when that is over';

@@ -1,14 +1,5 @@
 import { inspect } from 'node:util';
-import {
-  checkBoolean,
-  checkFunction,
-  checkInstance,
-  checkName,
-  checkOptions,
-  checkSize,
-  type NamesOf,
-  toU64,
-} from '../base/arguments.ts';
+import { checkBoolean, checkFunction, checkInstance, checkName, checkOptions, toU64 } from '../base/arguments.ts';
 import { callBack } from '../base/callback.ts';
 import { hex, hexRange, invalidReturnValue, KvmError } from '../base/errors.ts';
 import { RangeTable } from '../base/range-table.ts';
@@ -22,50 +13,10 @@ import { checkMemoryOptions, GuestMemory } from './guest-memory.ts';
 import type { MemoryLookup } from './lookup.ts';
 import { Mapping } from './mapping.ts';
 import { HandlerError, MmioBus, type MmioHandlers, type MmioRegion, takeValue } from './mmio-bus.ts';
-import {
-  checkGuestPages,
-  type GuestPages,
-  MemoryRegion,
-  type Placement,
-  type RegionOwner,
-  type StoreHandler,
-} from './region.ts';
+import { checkRegionOptions, MemoryRegion, type Placement, type RegionOptions, type RegionOwner } from './region.ts';
 import { PLACEMENT_RULES, type RegionContext, UNCHECKED_RULES } from './region-rules.ts';
 import type { SpaceChange, SpaceFollower, SpaceUser } from './space-user.ts';
 import { Undo } from './undo.ts';
-
-/** Options of a memory region. */
-export interface RegionOptions {
-  /** Where the slice begins in the mapping; 0 by default. */
-  readonly offset?: number;
-  /** Bytes; by default the rest of the mapping. */
-  readonly size?: number;
-  /** Guests may only read (KVM_CAP_READONLY_MEM; not on s390x). A guest's store is then an MMIO exit. */
-  readonly readOnly?: boolean;
-  /**
-   * Takes guests' stores while the region is read-only, as a flash chip takes commands: `offset` is from the region's start,
-   * the value as for {@link MmioHandlers.write}. Stores across the region's end stay exits.
-   */
-  readonly onStore?: StoreHandler;
-  /**
-   * A guest_memfd of the VM's for the pages that are private ({@link Vm.setMemoryAttributes}), or for all that the guest accesses if it can be mapped (6.18). Such
-   * a region can't be moved, read-only, or tracked for dirty pages.
-   */
-  readonly guestMemfd?: GuestPages;
-  /** Where the region's pages begin in the guest_memfd; 0 by default. */
-  readonly guestMemfdOffset?: number;
-  readonly name?: string;
-}
-
-const REGION_OPTIONS: NamesOf<RegionOptions> = {
-  offset: true,
-  size: true,
-  readOnly: true,
-  onStore: true,
-  guestMemfd: true,
-  guestMemfdOffset: true,
-  name: true,
-};
 
 export type Region = MemoryRegion | MmioRegion;
 
@@ -446,24 +397,13 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
     const syscall = kind === 'ram' ? 'addRam' : 'addDevice';
     const start = exactGpa(gpa);
     checkInstance(mapping, 'mapping', Mapping);
-    const given = checkOptions(options, REGION_OPTIONS);
-    const offset = checkSize(given.offset ?? 0, 'options.offset');
-    const size = checkSize(given.size ?? Math.max(0, mapping.size - offset), 'options.size');
-    const readOnly = checkBoolean(given.readOnly ?? false, 'options.readOnly');
-    const name = checkName(given.name, 'options.name');
-    const { onStore } = given;
-    const guestMemfd = given.guestMemfd === undefined ? undefined : checkGuestPages(given.guestMemfd);
-    const guestMemfdOffset = checkSize(given.guestMemfdOffset ?? 0, 'options.guestMemfdOffset');
-    if (onStore !== undefined) checkFunction(onStore, 'options.onStore');
+    const { parts, ...given } = checkRegionOptions(options, mapping);
     // Not before the options are read: a getter may have closed either.
     this.#assertOpen(syscall);
     mapping.assertOpen(syscall);
-    const placement = { start, end: start + size, size, mapping, offset, readOnly, guestMemfd, guestMemfdOffset };
+    const placement = { ...given, start, end: start + given.size, mapping };
     this.#require(UNCHECKED_RULES, syscall, this.#context(placement));
-    const region = new MemoryRegion(this, kind, placement, {
-      ...(name === undefined ? {} : { name }),
-      ...(onStore === undefined ? {} : { onStore }),
-    });
+    const region = new MemoryRegion(this, kind, placement, parts);
     const undo = new Undo(() => this.#conclude());
     for (const user of this.#live()) {
       undo.try(

@@ -1,5 +1,15 @@
 import { inspect } from 'node:util';
-import { checkInteger, checkObject, checkSize, normalU64 } from '../base/arguments.ts';
+import {
+  checkBoolean,
+  checkFunction,
+  checkInteger,
+  checkName,
+  checkObject,
+  checkSize,
+  type NamesOf,
+  normalU64,
+  takeOptions,
+} from '../base/arguments.ts';
 import { hexRange } from '../base/errors.ts';
 import { humanSize } from '../base/text.ts';
 import type { U64 } from '../base/u64.ts';
@@ -15,12 +25,11 @@ export interface GuestPages {
 }
 
 /** @throws KvmError EBADF when it is closed */
-export function checkGuestPages(given: GuestPages): GuestPages {
+function checkGuestPages(given: GuestPages): void {
   const { fd, size } = checkObject(given, 'options.guestMemfd');
   if (fd === -1) throw callError('setUserMemoryRegion2', ERRNO.EBADF, { explanation: isClosed('the guest_memfd') });
   checkInteger(fd, 'options.guestMemfd.fd', 0, 0x7fff_ffff);
   checkSize(size, 'options.guestMemfd.size');
-  return given;
 }
 
 /** What a region is made of: a range of guest physical addresses, and the slice of a mapping behind it. */
@@ -37,8 +46,54 @@ export type StoreHandler = (offset: number, value: number | bigint, size: number
 
 /** What a region has beside its place. */
 interface RegionParts {
-  readonly name?: string;
+  readonly name?: string | undefined;
+  readonly onStore?: StoreHandler | undefined;
+}
+
+/** Options of a memory region. */
+export interface RegionOptions {
+  /** Where the slice begins in the mapping; 0 by default. */
+  readonly offset?: number;
+  /** Bytes; by default the rest of the mapping. */
+  readonly size?: number;
+  /** Guests may only read (KVM_CAP_READONLY_MEM; not on s390x). A guest's store is then an MMIO exit. */
+  readonly readOnly?: boolean;
+  /**
+   * Takes guests' stores while the region is read-only, as a flash chip takes commands: `offset` is from the region's start,
+   * the value as for {@link MmioHandlers.write}. Stores across the region's end stay exits.
+   */
   readonly onStore?: StoreHandler;
+  /**
+   * A guest_memfd of the VM's for the pages that are private ({@link Vm.setMemoryAttributes}), or for all that the guest accesses if it can be mapped (6.18). Such
+   * a region can't be moved, read-only, or tracked for dirty pages.
+   */
+  readonly guestMemfd?: GuestPages;
+  /** Where the region's pages begin in the guest_memfd; 0 by default. */
+  readonly guestMemfdOffset?: number;
+  readonly name?: string;
+}
+
+const REGION_OPTIONS: NamesOf<RegionOptions> = {
+  offset: true,
+  size: true,
+  readOnly: true,
+  onStore: true,
+  guestMemfd: true,
+  guestMemfdOffset: true,
+  name: true,
+};
+
+/** What is asked for, each option read once. */
+export function checkRegionOptions(options: RegionOptions, mapping: Mapping) {
+  const { onStore, guestMemfd, ...given } = takeOptions(options, REGION_OPTIONS);
+  const offset = checkSize(given.offset ?? 0, 'options.offset');
+  const size = checkSize(given.size ?? Math.max(0, mapping.size - offset), 'options.size');
+  const readOnly = checkBoolean(given.readOnly ?? false, 'options.readOnly');
+  const name = checkName(given.name, 'options.name');
+  if (guestMemfd !== undefined) checkGuestPages(guestMemfd);
+  const guestMemfdOffset = checkSize(given.guestMemfdOffset ?? 0, 'options.guestMemfdOffset');
+  if (onStore !== undefined) checkFunction(onStore, 'options.onStore');
+  return { offset, size, readOnly, guestMemfd, guestMemfdOffset, parts: { name, onStore } };
 }
 
 /** The address space's side of a region, through which the region's own methods change it. */

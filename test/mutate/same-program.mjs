@@ -1131,13 +1131,6 @@ export const SAME_PROGRAM = [
     why: 'what is on the bus is in no region',
   },
   {
-    file: 'lib/memory/region-set.ts',
-    line: '...(name === undefined',
-    code: 'name === undefined',
-    as: 'false',
-    why: 'what is undefined there is as if it were left out',
-  },
-  {
     file: 'lib/memory/reservation.ts',
     code: "'length'",
     as: '""',
@@ -1843,12 +1836,6 @@ export const SAME_PROGRAM = [
     code: 'first >= end',
     as: 'first > end',
     why: 'nothing is marked of no bytes',
-  },
-  {
-    file: 'lib/memory/region-set.ts',
-    code: 'onStore === undefined',
-    as: 'false',
-    why: 'what is undefined there is as if it were left out',
   },
   {
     file: 'lib/memory/locator.ts',

@@ -171,7 +171,7 @@ export class HtabReader extends Handle {
       this.#chunks = chunksRead(owed, this.#readers.format).reverse();
       return;
     }
-    const into = partOf(this.#buffer, 0, count);
+    const into = this.#buffer.subarray(0, count);
     const length = this.check('read', this.calls.read(this.fd, into));
     this.#reads++;
     const chunks = chunksRead(into.slice(0, length), this.#readers.format).reverse();
@@ -179,7 +179,7 @@ export class HtabReader extends Handle {
     this.#chunks = chunks;
     this.#passEnds = length + READ_SLACK < count;
     if (first === undefined) return;
-    this.#readers.tellOthers(this, partOf(into, 0, length));
+    this.#readers.tellOthers(this, into.subarray(0, length));
     // The pass before ended just where its buffer did, and nobody said so.
     this.#isNextPass = first.index < this.#end;
     this.#end = chunks[0]!.end;

@@ -15,7 +15,6 @@ import {
   takeOptions,
 } from '../../../base/arguments.ts';
 import { hex, invalidArgType, KvmError, ofOtherCopy, outOfRange } from '../../../base/errors.ts';
-import { partOf } from '../../../base/part-of.ts';
 import type { U64 } from '../../../base/u64.ts';
 import { type Callee, callFailure } from '../../../calls/failure.ts';
 import type { Ppc64Calls } from '../../../calls/kvm-calls.ts';
@@ -442,7 +441,7 @@ export class VmHpt {
       const into = new Uint8Array(count);
       const length = calls.read(fd, into);
       if (length < 0) throw this.#error(length, 'read');
-      const bytes = partOf(into, 0, length);
+      const bytes = into.subarray(0, length);
       this.#tellOthers(undefined, bytes);
       return bytes;
     } finally {

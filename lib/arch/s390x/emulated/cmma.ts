@@ -35,7 +35,7 @@ export function getCmmaBits(vm: S390xVm, log: BigUint64Array, flags: number, int
   const start = peek ? Number(log[0]) : vm.cmmaDirty.next(vm.slots(), Number(log[0]));
   const found = peek ? peekValues(vm, start, values) : harvest(vm, start, values);
   if (found < 0) return found;
-  const copied = copyOut(partOf(values, 0, found), into);
+  const copied = copyOut(values.subarray(0, found), into);
   if (copied !== 0) return copied;
   log[0] = BigInt(start);
   log[1] = BigInt(found);
@@ -85,7 +85,7 @@ function harvestOwn(vm: S390xVm, log: BigUint64Array, values: Uint8Array, into: 
     values[gfn - start] = vm.states.cmma(slot, gfn);
     end = gfn + 1;
   }
-  const copied = copyOut(partOf(values, 0, end - start), into);
+  const copied = copyOut(values.subarray(0, end - start), into);
   if (copied !== 0) return copied;
   log[0] = BigInt(start);
   log[1] = BigInt(end - start);

@@ -156,7 +156,7 @@ export class VmStorageKeys {
   /** R and C may have changed since, by whoever touches the frames. */
   #someWereLost(gfn: U64, keys: Uint8Array): boolean {
     if (this.#readBack.length < keys.length) this.#readBack = new Uint8Array(keys.length);
-    const now = partOf(this.#readBack, 0, keys.length);
+    const now = this.#readBack.subarray(0, keys.length);
     if (this.#s390x.getSkeys(this.#owner.fd, gfn, keys.length, 0, now) !== 0) return false;
     if (Buffer.compare(keys, now) === 0) return false;
     // A loop takes a third of the time of some().
