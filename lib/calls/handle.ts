@@ -4,7 +4,7 @@ import { hex, KvmError } from '../base/errors.ts';
 import type { U64 } from '../base/u64.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { requestName } from '../uapi/requests.ts';
-import { type Reach, reachOf } from './dropped.ts';
+import { type Reach, reachOf, unmapDropped } from './dropped.ts';
 import { type Callee, callFailure, type FailureInfo, whyClosed } from './failure.ts';
 import type { KvmCalls } from './kvm-calls.ts';
 import type { CallName } from './signatures.ts';
@@ -21,12 +21,12 @@ const MASK_IS_TAKEN = 'each run sets the signal mask of its thread; kick, pause 
 
 const dropped = new FinalizationRegistry<OpenFd>(closeAll);
 
-/** First the descriptor: nobody is inside KVM_RUN afterwards, and nobody looks at what was mapped. */
-function closeAll(open: OpenFd): void {
-  const calls = open.reach();
+/** First the descriptor: nobody is inside KVM_RUN afterwards. */
+function closeAll({ reach, fd, mapped }: OpenFd): void {
+  const calls = reach();
   if (calls === undefined) return;
-  calls.close(open.fd);
-  unmap(calls, open);
+  calls.close(fd);
+  for (const { hva, size } of mapped) unmapDropped(calls, hva, size);
 }
 
 function unmap(calls: KvmCalls, { mapped }: OpenFd): void {

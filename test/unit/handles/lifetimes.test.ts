@@ -94,10 +94,16 @@ describe.each(backends)('lifetimes on $name', ({ options }) => {
     kvm.close();
   });
 
-  it('a vCPU of which somebody has a part is not collected', async () => {
+  it.each([
+    ['and everything it is of', false],
+    ['of a kernel that is kept', true],
+  ])('a vCPU of which somebody has a part, %s, is not collected', async (_what, keeps) => {
+    const kept: Kvm[] = [];
     const make = (): Vcpu => {
-      const vm = Kvm.open(options).createVm();
-      vm.memory.addRam(0, vm.kvm.mapAnonymous(UNIT));
+      const kvm = Kvm.open(options);
+      if (keeps) kept.push(kvm);
+      const vm = kvm.createVm();
+      vm.memory.addRam(0, kvm.mapAnonymous(UNIT));
       return vm.createVcpu();
     };
     const run = (() => make().kvmRun)();
@@ -105,6 +111,7 @@ describe.each(backends)('lifetimes on $name', ({ options }) => {
     await everythingCollected();
     expect(run.exitReason).toBe(0);
     expect([...new Uint8Array(buffer, 8, length)]).toEqual([0, 0, 0, 0]);
+    for (const kvm of kept) kvm.close();
   });
 
   it.each<[what: string, look: (mapping: Mapping, vm: Vm) => unknown]>([
