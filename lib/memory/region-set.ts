@@ -397,13 +397,12 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
     const syscall = kind === 'ram' ? 'addRam' : 'addDevice';
     const start = exactGpa(gpa);
     checkInstance(mapping, 'mapping', Mapping);
-    const { parts, ...given } = checkRegionOptions(options, mapping);
+    const placement = checkRegionOptions(start, mapping, options);
     // Not before the options are read: a getter may have closed either.
     this.#assertOpen(syscall);
     mapping.assertOpen(syscall);
-    const placement = { ...given, start, end: start + given.size, mapping };
     this.#require(UNCHECKED_RULES, syscall, this.#context(placement));
-    const region = new MemoryRegion(this, kind, placement, parts);
+    const region = new MemoryRegion(this, kind, placement);
     const undo = new Undo(() => this.#conclude());
     for (const user of this.#live()) {
       undo.try(

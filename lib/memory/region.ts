@@ -5,10 +5,10 @@ import {
   checkInteger,
   checkName,
   checkObject,
+  checkOptions,
   checkSize,
   type NamesOf,
   normalU64,
-  takeOptions,
 } from '../base/arguments.ts';
 import { hexRange } from '../base/errors.ts';
 import { humanSize } from '../base/text.ts';
@@ -84,16 +84,17 @@ const REGION_OPTIONS: NamesOf<RegionOptions> = {
 };
 
 /** What is asked for, each option read once. */
-export function checkRegionOptions(options: RegionOptions, mapping: Mapping) {
-  const { onStore, guestMemfd, ...given } = takeOptions(options, REGION_OPTIONS);
+export function checkRegionOptions(start: number, mapping: Mapping, options: RegionOptions): Placement & RegionParts {
+  const given = checkOptions(options, REGION_OPTIONS);
   const offset = checkSize(given.offset ?? 0, 'options.offset');
   const size = checkSize(given.size ?? Math.max(0, mapping.size - offset), 'options.size');
   const readOnly = checkBoolean(given.readOnly ?? false, 'options.readOnly');
   const name = checkName(given.name, 'options.name');
+  const { onStore, guestMemfd } = given;
   if (guestMemfd !== undefined) checkGuestPages(guestMemfd);
   const guestMemfdOffset = checkSize(given.guestMemfdOffset ?? 0, 'options.guestMemfdOffset');
   if (onStore !== undefined) checkFunction(onStore, 'options.onStore');
-  return { offset, size, readOnly, guestMemfd, guestMemfdOffset, parts: { name, onStore } };
+  return { start, end: start + size, mapping, offset, size, readOnly, guestMemfd, guestMemfdOffset, name, onStore };
 }
 
 /** The address space's side of a region, through which the region's own methods change it. */
@@ -106,22 +107,21 @@ export interface RegionOwner {
 /** A range of guest physical addresses with memory behind it: RAM, or a device's memory passed through. */
 export class MemoryRegion implements Placement {
   readonly kind: 'ram' | 'device';
-  declare readonly mapping: Mapping;
   readonly offset: number;
   readonly size: number;
   readonly name: string | undefined;
-  /** Takes guests' stores while it is read-only. */
-  declare readonly onStore: StoreHandler | undefined;
-  /** The guest_memfd that its private pages are in, from {@link guestMemfdOffset} on. */
-  declare readonly guestMemfd: GuestPages | undefined;
   readonly guestMemfdOffset: number;
+  // Not enumerable: a HandlerError takes its region along to other threads, where functions and handles cannot go.
+  readonly #mapping: Mapping;
+  readonly #guestMemfd: GuestPages | undefined;
+  readonly #onStore: StoreHandler | undefined;
   readonly #owner: RegionOwner;
   /** First byte, as a double that is exact since it is a whole page. Changed by the address space only. */
   start: number;
   /** Whether guests may only read. The host may write nevertheless. Changed by the address space only. */
   readOnly: boolean;
 
-  constructor(owner: RegionOwner, kind: 'ram' | 'device', placement: Placement, { name, onStore }: RegionParts) {
+  constructor(owner: RegionOwner, kind: 'ram' | 'device', placement: Placement & RegionParts) {
     this.#owner = owner;
     this.kind = kind;
     this.offset = placement.offset;
@@ -129,14 +129,24 @@ export class MemoryRegion implements Placement {
     this.start = placement.start;
     this.readOnly = placement.readOnly;
     this.guestMemfdOffset = placement.guestMemfdOffset ?? 0;
-    this.name = name;
-    const { mapping, guestMemfd } = placement;
-    // Not enumerable: a HandlerError takes its region along to other threads, where functions and handles cannot go.
-    Object.defineProperties(this, {
-      mapping: { value: mapping },
-      guestMemfd: { value: guestMemfd },
-      onStore: { value: onStore },
-    });
+    this.name = placement.name;
+    this.#mapping = placement.mapping;
+    this.#guestMemfd = placement.guestMemfd;
+    this.#onStore = placement.onStore;
+  }
+
+  get mapping(): Mapping {
+    return this.#mapping;
+  }
+
+  /** The guest_memfd that its private pages are in, from {@link guestMemfdOffset} on. */
+  get guestMemfd(): GuestPages | undefined {
+    return this.#guestMemfd;
+  }
+
+  /** Takes guests' stores while it is read-only. */
+  get onStore(): StoreHandler | undefined {
+    return this.#onStore;
   }
 
   get end(): number {
@@ -150,7 +160,7 @@ export class MemoryRegion implements Placement {
 
   /** Host virtual address of its first byte. */
   get hva(): number {
-    return this.mapping.hva + this.offset;
+    return this.#mapping.hva + this.offset;
   }
 
   /**
