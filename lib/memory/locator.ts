@@ -299,10 +299,16 @@ export class Locator<R extends MemoryRange> {
     this.#window = undefined;
     this.#view = undefined;
     this.#span = -1;
-    this.#windows = new Array<MemoryWindow | undefined>(ranges + 1).fill(undefined);
-    this.#views = new Array<DataView | undefined>(ranges + 1).fill(undefined);
-    this.#starts = new Float64Array(ranges + 1);
-    this.#extents = new Int32Array(2 * (ranges + 1)).fill(-1);
+    // Each change of regions comes here: arrays of this length are used again.
+    if (this.#starts.length !== ranges + 1) {
+      this.#windows = new Array<MemoryWindow | undefined>(ranges + 1);
+      this.#views = new Array<DataView | undefined>(ranges + 1);
+      this.#starts = new Float64Array(ranges + 1);
+      this.#extents = new Int32Array(2 * (ranges + 1));
+    }
+    this.#windows.fill(undefined);
+    this.#views.fill(undefined);
+    this.#extents.fill(-1);
     this.#buckets = NO_BUCKETS;
     this.#isSpread = false;
     this.#isOurs = false;
