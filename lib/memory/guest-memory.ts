@@ -60,7 +60,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   readonly pageSize: number;
   /** @internal The frames that are written here. */
   readonly written: WrittenPages;
-  readonly #place: Locator<R>;
+  readonly #locator: Locator<R>;
   /** Where what was sought is. */
   #at = 0;
 
@@ -72,17 +72,17 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
     this.littleEndian = littleEndian;
     this.pageSize = pageSize;
     this.written = written ?? new WrittenPages(pageSize);
-    this.#place = new Locator(lookup);
+    this.#locator = new Locator(lookup);
   }
 
   /** Where an address is: region, offset in its mapping, host virtual address. Undefined when it has no memory. */
   translate(gpa: U64): GpaTranslation<R> | undefined {
-    return this.#place.find(splitGpa(gpa));
+    return this.#locator.find(splitGpa(gpa));
   }
 
   /** The guest physical addresses at which a byte of host memory is seen: none, one, or several. */
   gpasOf(hva: number): U64[] {
-    return this.#place.gpasOf(checkSize(hva, 'hva'));
+    return this.#locator.gpasOf(checkSize(hva, 'hva'));
   }
 
   /** Tells dirty tracking about a write that was made through a slice. */
@@ -94,7 +94,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
       this.written.mark(gpa, length);
       return;
     }
-    for (const { start, end } of this.#place.ranges) {
+    for (const { start, end } of this.#locator.ranges) {
       const first = Math.max(start, page);
       const size = Math.min(end, behind) - first;
       if (size > 0) this.written.mark(joinGpa({ page: first, rest: 0 }), size);
@@ -103,30 +103,34 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
 
   /** @internal Forgets where the last access was: memory went, or is elsewhere. */
   dropViews(): void {
-    this.#place.forget();
+    this.#locator.forget();
   }
 
   readU8(gpa: U64): number {
-    const at = this.#place.at(gpa, 1);
-    return at >= 0 ? this.#place.view.getUint8(at) : this.#seek(gpa, 1).getUint8(this.#at);
+    const place = this.#locator.guess(gpa);
+    const at = place.at(gpa, 1);
+    return at >= 0 ? place.view.getUint8(at) : this.#seek(gpa, 1).getUint8(this.#at);
   }
 
   readI8(gpa: U64): number {
-    const at = this.#place.at(gpa, 1);
-    return at >= 0 ? this.#place.view.getInt8(at) : this.#seek(gpa, 1).getInt8(this.#at);
+    const place = this.#locator.guess(gpa);
+    const at = place.at(gpa, 1);
+    return at >= 0 ? place.view.getInt8(at) : this.#seek(gpa, 1).getInt8(this.#at);
   }
 
   readU16(gpa: U64, littleEndian?: boolean): number {
-    const at = this.#place.at(gpa, 2);
+    const place = this.#locator.guess(gpa);
+    const at = place.at(gpa, 2);
     return at >= 0
-      ? this.#place.view.getUint16(at, isLittle(littleEndian, this.littleEndian))
+      ? place.view.getUint16(at, isLittle(littleEndian, this.littleEndian))
       : this.#seek(gpa, 2).getUint16(this.#at, isLittle(littleEndian, this.littleEndian));
   }
 
   readI16(gpa: U64, littleEndian?: boolean): number {
-    const at = this.#place.at(gpa, 2);
+    const place = this.#locator.guess(gpa);
+    const at = place.at(gpa, 2);
     return at >= 0
-      ? this.#place.view.getInt16(at, isLittle(littleEndian, this.littleEndian))
+      ? place.view.getInt16(at, isLittle(littleEndian, this.littleEndian))
       : this.#seek(gpa, 2).getInt16(this.#at, isLittle(littleEndian, this.littleEndian));
   }
 
@@ -135,23 +139,26 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
    * @example vm.memory.readU32(0x1000)
    */
   readU32(gpa: U64, littleEndian?: boolean): number {
-    const at = this.#place.at(gpa, 4);
+    const place = this.#locator.guess(gpa);
+    const at = place.at(gpa, 4);
     return at >= 0
-      ? this.#place.view.getUint32(at, isLittle(littleEndian, this.littleEndian))
+      ? place.view.getUint32(at, isLittle(littleEndian, this.littleEndian))
       : this.#seek(gpa, 4).getUint32(this.#at, isLittle(littleEndian, this.littleEndian));
   }
 
   readI32(gpa: U64, littleEndian?: boolean): number {
-    const at = this.#place.at(gpa, 4);
+    const place = this.#locator.guess(gpa);
+    const at = place.at(gpa, 4);
     return at >= 0
-      ? this.#place.view.getInt32(at, isLittle(littleEndian, this.littleEndian))
+      ? place.view.getInt32(at, isLittle(littleEndian, this.littleEndian))
       : this.#seek(gpa, 4).getInt32(this.#at, isLittle(littleEndian, this.littleEndian));
   }
 
   readU64(gpa: U64, littleEndian?: boolean): bigint {
-    const at = this.#place.at(gpa, 8);
+    const place = this.#locator.guess(gpa);
+    const at = place.at(gpa, 8);
     return at >= 0
-      ? this.#place.view.getBigUint64(at, isLittle(littleEndian, this.littleEndian))
+      ? place.view.getBigUint64(at, isLittle(littleEndian, this.littleEndian))
       : this.#seek(gpa, 8).getBigUint64(this.#at, isLittle(littleEndian, this.littleEndian));
   }
 
@@ -160,23 +167,25 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
    * @throws RangeError ERR_OUT_OF_RANGE when it is 2^53 or more; KvmError EFAULT
    */
   readU64Number(gpa: U64, littleEndian?: boolean): number {
-    const at = this.#place.at(gpa, 8);
+    const place = this.#locator.guess(gpa);
+    const at = place.at(gpa, 8);
     return at >= 0
-      ? u64Number(this.#place.view, at, isLittle(littleEndian, this.littleEndian))
+      ? u64Number(place.view, at, isLittle(littleEndian, this.littleEndian))
       : u64Number(this.#seek(gpa, 8), this.#at, isLittle(littleEndian, this.littleEndian));
   }
 
   readI64(gpa: U64, littleEndian?: boolean): bigint {
-    const at = this.#place.at(gpa, 8);
+    const place = this.#locator.guess(gpa);
+    const at = place.at(gpa, 8);
     return at >= 0
-      ? this.#place.view.getBigInt64(at, isLittle(littleEndian, this.littleEndian))
+      ? place.view.getBigInt64(at, isLittle(littleEndian, this.littleEndian))
       : this.#seek(gpa, 8).getBigInt64(this.#at, isLittle(littleEndian, this.littleEndian));
   }
 
   writeU8(gpa: U64, value: number): void {
     checkU8(value);
     const at = this.#writeAt(gpa, 1);
-    if (at >= 0) this.#place.view.setUint8(at, value);
+    if (at >= 0) this.#locator.view.setUint8(at, value);
     else scratch.setUint8(0, value);
     this.#stored(gpa, 1, at);
   }
@@ -184,7 +193,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   writeI8(gpa: U64, value: number): void {
     checkI8(value);
     const at = this.#writeAt(gpa, 1);
-    if (at >= 0) this.#place.view.setInt8(at, value);
+    if (at >= 0) this.#locator.view.setInt8(at, value);
     else scratch.setInt8(0, value);
     this.#stored(gpa, 1, at);
   }
@@ -192,7 +201,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   writeU16(gpa: U64, value: number, littleEndian?: boolean): void {
     checkU16(value);
     const at = this.#writeAt(gpa, 2);
-    if (at >= 0) this.#place.view.setUint16(at, value, isLittle(littleEndian, this.littleEndian));
+    if (at >= 0) this.#locator.view.setUint16(at, value, isLittle(littleEndian, this.littleEndian));
     else scratch.setUint16(0, value, isLittle(littleEndian, this.littleEndian));
     this.#stored(gpa, 2, at);
   }
@@ -200,7 +209,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   writeI16(gpa: U64, value: number, littleEndian?: boolean): void {
     checkI16(value);
     const at = this.#writeAt(gpa, 2);
-    if (at >= 0) this.#place.view.setInt16(at, value, isLittle(littleEndian, this.littleEndian));
+    if (at >= 0) this.#locator.view.setInt16(at, value, isLittle(littleEndian, this.littleEndian));
     else scratch.setInt16(0, value, isLittle(littleEndian, this.littleEndian));
     this.#stored(gpa, 2, at);
   }
@@ -212,7 +221,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   writeU32(gpa: U64, value: number, littleEndian?: boolean): void {
     checkU32Value(value);
     const at = this.#writeAt(gpa, 4);
-    if (at >= 0) this.#place.view.setUint32(at, value, isLittle(littleEndian, this.littleEndian));
+    if (at >= 0) this.#locator.view.setUint32(at, value, isLittle(littleEndian, this.littleEndian));
     else scratch.setUint32(0, value, isLittle(littleEndian, this.littleEndian));
     this.#stored(gpa, 4, at);
   }
@@ -220,7 +229,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   writeI32(gpa: U64, value: number, littleEndian?: boolean): void {
     checkI32(value);
     const at = this.#writeAt(gpa, 4);
-    if (at >= 0) this.#place.view.setInt32(at, value, isLittle(littleEndian, this.littleEndian));
+    if (at >= 0) this.#locator.view.setInt32(at, value, isLittle(littleEndian, this.littleEndian));
     else scratch.setInt32(0, value, isLittle(littleEndian, this.littleEndian));
     this.#stored(gpa, 4, at);
   }
@@ -228,7 +237,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   writeU64(gpa: U64, value: U64, littleEndian?: boolean): void {
     checkU64Value(value);
     const at = this.#writeAt(gpa, 8);
-    if (at >= 0) setU64(this.#place.view, at, value, isLittle(littleEndian, this.littleEndian));
+    if (at >= 0) setU64(this.#locator.view, at, value, isLittle(littleEndian, this.littleEndian));
     else setU64(scratch, 0, value, isLittle(littleEndian, this.littleEndian));
     this.#stored(gpa, 8, at);
   }
@@ -236,7 +245,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   writeI64(gpa: U64, value: U64, littleEndian?: boolean): void {
     const wide = checkI64(value);
     const at = this.#writeAt(gpa, 8);
-    if (at >= 0) this.#place.view.setBigInt64(at, wide, isLittle(littleEndian, this.littleEndian));
+    if (at >= 0) this.#locator.view.setBigInt64(at, wide, isLittle(littleEndian, this.littleEndian));
     else scratch.setBigInt64(0, wide, isLittle(littleEndian, this.littleEndian));
     this.#stored(gpa, 8, at);
   }
@@ -255,9 +264,9 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   }
 
   #readInto(gpa: U64, into: Uint8Array): number {
-    const at = this.#place.seek(gpa, into.length);
-    if (at < 0) return this.#place.transfer(splitGpa(gpa), into, false);
-    copyBytes(this.#place.window!.bytes, at, into, 0, into.length);
+    const at = this.#locator.seek(gpa, into.length);
+    if (at < 0) return this.#locator.transfer(splitGpa(gpa), into, false);
+    copyBytes(this.#locator.window!.bytes, at, into, 0, into.length);
     return into.length;
   }
 
@@ -268,7 +277,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
    */
   readExact(gpa: U64, lengthOrInto: number | Uint8Array): Uint8Array {
     const into = bytesFor(lengthOrInto, 'length');
-    this.#place.requireAll('read', gpa, into.length, this.#readInto(gpa, into));
+    this.#locator.requireAll('read', gpa, into.length, this.#readInto(gpa, into));
     return into;
   }
 
@@ -278,7 +287,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
     const at = this.#writeAt(gpa, from.length);
     if (at < 0) return this.#writeAcross(gpa, from);
     // Nothing may be set from an array that was detached since it was looked at, not even nothing.
-    if (from.length > 0) this.#place.window!.bytes.set(from, at);
+    if (from.length > 0) this.#locator.window!.bytes.set(from, at);
     if (this.written.on === true) this.written.mark(gpa, from.length);
     return from.length;
   }
@@ -286,7 +295,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   /** Writes all bytes. @throws KvmError EFAULT with the first address that has no memory; those before it are written */
   writeExact(gpa: U64, from: Uint8Array): void {
     const done = this.write(gpa, from);
-    this.#place.requireAll('write', gpa, from.length, done);
+    this.#locator.requireAll('write', gpa, from.length, done);
   }
 
   /**
@@ -300,7 +309,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
     const count = this.read(gpa, bytes);
     const end = bytes.subarray(0, count).indexOf(0);
     if (end >= 0) return bytes.toString(encoding, 0, end);
-    this.#place.requireAll('read', gpa, maxLength, count);
+    this.#locator.requireAll('read', gpa, maxLength, count);
     throw outOfRange('maxLength', `enough to reach the NUL of the string at ${hex(gpa)}`, maxLength);
   }
 
@@ -333,10 +342,10 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
     checkU64(to, 'to');
     checkU64(from, 'from');
     // The target last: where another process changes regions meanwhile, what is marked is where the bytes went.
-    const source = this.#place.seek(from, length);
-    const { window } = this.#place;
+    const source = this.#locator.seek(from, length);
+    const { window } = this.#locator;
     const target = this.#writeAt(to, length);
-    if (target >= 0 && source >= 0 && window === this.#place.window) {
+    if (target >= 0 && source >= 0 && window === this.#locator.window) {
       window!.bytes.copyWithin(target, source, source + length);
       if (this.written.on === true) this.written.mark(to, length);
       return;
@@ -419,12 +428,12 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   *slices(gpa: U64, length: number): Generator<Uint8Array> {
     const at = splitGpa(gpa);
     for (let left = checkSize(length, 'length'); left > 0; ) {
-      const found = this.#place.find(at);
-      if (found === undefined) throw this.#place.fault('read', at, left);
+      const found = this.#locator.find(at);
+      if (found === undefined) throw this.#locator.fault('read', at, left);
       const index = Math.floor(found.offset / VIEW_WINDOW);
       const { mapping } = found.region;
       const bytes = mapping.view === undefined ? mapping.window(index)?.bytes : mapping.view(index);
-      if (bytes === undefined) throw this.#place.notDirect(at, left);
+      if (bytes === undefined) throw this.#locator.notDirect(at, left);
       const start = found.offset - index * VIEW_WINDOW;
       const count = Math.min(left, found.available, bytes.length - start);
       yield bytes.subarray(start, start + count);
@@ -450,7 +459,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
     // Where a page's handler throws some of it is written.
     let done = from.length;
     try {
-      done = this.#place.transfer(at, from, true);
+      done = this.#locator.transfer(at, from, true);
     } finally {
       if (this.written.on === true) this.written.mark(gpa, done);
     }
@@ -458,7 +467,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   }
 
   #writeAt(gpa: U64, size: number): number {
-    const at = this.#place.seek(gpa, size);
+    const at = this.#locator.seek(gpa, size);
     // Last: who hears of a change, as that looks for, may write too, and be done.
     if (this.written.announces === true) this.written.announce();
     return at;
@@ -466,22 +475,22 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
 
   /** Looks for an integer elsewhere than {@link Locator.at} does: the view that has it, {@link #at} an offset. One that is not in one window is copied. */
   #seek(gpa: U64, size: number): DataView {
-    const at = this.#place.seek(gpa, size);
+    const at = this.#locator.seek(gpa, size);
     if (at >= 0) {
       this.#at = at;
-      return this.#place.view;
+      return this.#locator.view;
     }
     // Its own, since a page's handler may read and write meanwhile.
     const bytes = new Uint8Array(size);
-    const copied = this.#place.transfer(splitGpa(gpa), bytes, false);
-    this.#place.requireAll('read', gpa, size, copied);
+    const copied = this.#locator.transfer(splitGpa(gpa), bytes, false);
+    this.#locator.requireAll('read', gpa, size, copied);
     this.#at = 0;
     return new DataView(bytes.buffer);
   }
 
   /** Finishes the write of an integer: copies it from `scratch` when it wasn't in one window. */
   #stored(gpa: U64, size: number, at: number): void {
-    if (at < 0) this.#place.requireAll('write', gpa, size, this.#writeAcross(gpa, scratchBytes.slice(0, size)));
+    if (at < 0) this.#locator.requireAll('write', gpa, size, this.#writeAcross(gpa, scratchBytes.slice(0, size)));
     else if (this.written.on === true) this.written.mark(gpa, size);
   }
 
@@ -503,7 +512,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
     if (!(gpas instanceof Float64Array) || typeof length !== 'number') return 0;
     if (!isIntegerIn(length, 0, room) || length * gpas.length > room) return 0;
     if (write && (this.written.on || this.written.announces)) return 0;
-    return batch.moveEqual(this.#place, gpas, length);
+    return batch.moveEqual(this.#locator, gpas, length);
   }
 
   #addPieces(
@@ -522,9 +531,9 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
         const range = `an integer in [0, ${bytes.length - batch.end}], what is left of the array`;
         throw outOfRange(`lengths[${piece}]`, range, length);
       }
-      const at = write ? this.#writeAt(gpa, length) : this.#place.seek(gpa, length);
+      const at = write ? this.#writeAt(gpa, length) : this.#locator.seek(gpa, length);
       if (at >= 0) {
-        batch.add(this.#place.window!, at, length);
+        batch.add(this.#locator.window!, at, length);
         if (write && this.written.on) this.written.mark(gpa, length);
         continue;
       }
@@ -539,14 +548,14 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
 
   #atomics(gpa: U64, size: AtomicSize, write: boolean): { words: AtomicWords; index: number } {
     checkAtomicSize(size);
-    const at = write ? this.#writeAt(gpa, size) : this.#place.seek(gpa, size);
+    const at = write ? this.#writeAt(gpa, size) : this.#locator.seek(gpa, size);
     const place = splitGpa(gpa);
     if (place.rest % size !== 0) throw outOfRange('gpa', `a multiple of ${size}, the size of the access`, hex(gpa));
     if (at < 0)
-      throw this.#place.find(place) === undefined
-        ? this.#place.fault('read', place, size)
-        : this.#place.notDirect(place, size);
-    const window = this.#place.window!;
+      throw this.#locator.find(place) === undefined
+        ? this.#locator.fault('read', place, size)
+        : this.#locator.notDirect(place, size);
+    const window = this.#locator.window!;
     switch (size) {
       case 1:
         return { words: window.bytes, index: at };

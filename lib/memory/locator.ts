@@ -9,59 +9,82 @@ import { advance, joinGpa, type SplitGpa, splitGpa } from './gpa.ts';
 import type { GpaTranslation, MemoryLookup, MemoryRange, RemoteChanges } from './lookup.ts';
 import type { MemoryWindow } from './memory-window.ts';
 
-/** Of each place: how many bytes of its window the region has, and the offset of the first of them. */
-const SPAN = 0;
-const SHIFT = 1;
-const NO_BUCKETS = new Int32Array(0);
 /** Buckets for each region: where regions are spread evenly, none has two. */
 const BUCKETS_EACH = 4;
+const NO_VIEW = new DataView(new ArrayBuffer(0));
 
-/** The place of the last access, while ranges have none of their own. */
-const HERE = 0;
+/**
+ * What a region has of the window in which an access was. It is one object that fits a line of the cache: with regions that have mappings of
+ * their own, each object on the way from one to the next would be a cache miss.
+ */
+export class Place {
+  /** Address of the first byte. Not an integer while there is none, so that V8 keeps doubles here from the start. */
+  start = Number.NaN;
+  /** Bytes. */
+  span = -1;
+  /** Offset of the first byte in the window. */
+  shift = 0;
+  view: DataView = NO_VIEW;
+  window: MemoryWindow | undefined;
+
+  // Nothing is called here, so that it becomes a part of whoever asks.
+  /** Offset in the window of `size` bytes at `gpa`, or −1 when they are not in this place. */
+  at(gpa: U64, size: number): number {
+    if (typeof gpa !== 'number') return -1;
+    const offset = gpa - this.start;
+    // An integer from here on, which the DataView need not make one of again.
+    const at = offset | 0;
+    return at === offset && at >= 0 && at <= this.span - size ? (at + this.shift) | 0 : -1;
+  }
+
+  forget(): void {
+    this.start = Number.NaN;
+    this.span = -1;
+    this.view = NO_VIEW;
+    this.window = undefined;
+  }
+}
+
+/** Nothing is ever here. */
+const NOWHERE = new Place();
 
 /**
  * Finds addresses in a lookup, and remembers where they were.
  *
- * {@link HERE} is that of the last access, in members, which take half the time that arrays do. Once the ranges have stood still for
- * a while each has a place of its own instead, one further than its index, with its window of the last access there; and the span of
- * addresses is cut into buckets that name a place each, mostly the right one. What is needed lies side by side in arrays then: with
- * regions that have mappings of their own, each object on the way from one to the next would be a cache miss.
+ * At first that is the place of the last access. Once the ranges have stood still for a while each has a place of its own, that of the last
+ * access there; and the span of addresses is cut into buckets that name a place each, mostly the right one.
  */
 export class Locator<R extends MemoryRange> {
   readonly #lookup: MemoryLookup<R>;
   readonly #remote: RemoteChanges | undefined;
   /** That of the places. */
   #generation = 0;
-  /** Of {@link HERE}: the address of the first byte that the region has of the window, how many there are, and that one's offset. */
-  #start = 0;
-  #span = -1;
-  #shift = 0;
-  #window: MemoryWindow | undefined;
-  #view: DataView | undefined;
+  /** The place of the last access, while ranges have none of their own. */
+  readonly #here = new Place();
+  /** The same where nobody else changes the ranges. */
+  readonly #hereUnlessRemote: Place;
+  /** Of each range, in their order. */
+  #places: Place[] = [];
+  /** A place for each bucket of addresses; as many as a power of two. */
+  #buckets: Place[] = [];
+  #lastBucket = 0;
+  #first = 0;
+  #scale = 0;
   /** Whether ranges have places. */
   #isSpread = false;
   /** …and nobody else changes them. */
   #isOurs = false;
-  #windows: (MemoryWindow | undefined)[] = [];
-  #views: (DataView | undefined)[] = [];
-  /** Of each place, as for {@link HERE}. */
-  #starts = new Float64Array(0);
-  #extents = new Int32Array(0);
+  /** Where the last access was that was sought. */
+  #last = this.#here;
   #calls: KvmCalls | undefined;
-  /** The place of the last access. */
-  #place = HERE;
-  /** A place for each bucket of addresses. */
-  #buckets = NO_BUCKETS;
-  #first = 0;
-  #scale = 0;
-  /** Accesses elsewhere than the one before, while they have none. */
+  /** Accesses elsewhere than the one before, while ranges have no places. */
   #seeks = 0;
 
   constructor(lookup: MemoryLookup<R>) {
     this.#lookup = lookup;
     this.#remote = lookup.remote;
+    this.#hereUnlessRemote = this.#remote === undefined ? this.#here : NOWHERE;
     if (this.#remote !== undefined) this.#generation = Atomics.load(this.#remote.generation, 0);
-    this.#makePlaces(0);
   }
 
   /** Where memory is, in ascending order. */
@@ -69,59 +92,51 @@ export class Locator<R extends MemoryRange> {
     return this.#lookup.ranges.entries;
   }
 
-  /** The window that the last access was in. */
+  /** The window that the last {@link seek} was in. */
   get window(): MemoryWindow | undefined {
-    return this.#place === HERE ? this.#window : this.#windows[this.#place];
+    return this.#last.window;
   }
 
   /** Its view. */
   get view(): DataView {
-    return (this.#place === HERE ? this.#view : this.#views[this.#place])!;
+    return this.#last.view;
   }
 
   /** Forgets where accesses were: memory went, or is elsewhere. */
   forget(): void {
-    this.#makePlaces(0);
+    this.#here.forget();
+    this.#last = this.#here;
+    this.#seeks = 0;
+    if (!this.#isSpread) return;
+    this.#places = [];
+    this.#buckets = [];
+    this.#isSpread = false;
+    this.#isOurs = false;
   }
 
-  // Nothing is called here, so that it becomes a part of whoever asks; and V8 needs ten instructions to make a truth of a member.
-  /** Offset in {@link window} of `size` bytes at `gpa` where accesses were before; −1 elsewhere: {@link seek} knows more. */
-  at(gpa: U64, size: number): number {
-    return this.#isOurs === true ? this.#atBucket(gpa, size) : this.#atHere(gpa, size);
+  // V8 needs ten instructions to make a truth of a member.
+  /** Where an address probably is, by accesses before: a place that {@link Place.at} may find it in. If not, {@link seek} knows more. */
+  guess(gpa: U64): Place {
+    return this.#isOurs === true ? this.#placeOfBucket(gpa) : this.#hereUnlessRemote;
   }
 
   /** Offset in {@link window} of `size` bytes at `gpa`, or −1 when they are not in one window. */
   seek(gpa: U64, size: number): number {
-    const at = this.at(gpa, size);
+    const at = this.#atPlace(this.guess(gpa), gpa, size);
     return at >= 0 ? at : this.#seek(gpa, size);
   }
 
-  /** As {@link at}, in the place of the last access, while nobody else changes that. */
-  #atHere(gpa: U64, size: number): number {
-    if (typeof gpa !== 'number') return -1;
-    const offset = gpa - this.#start;
-    // An integer from here on, which the DataView need not make one of again.
-    const at = offset | 0;
-    return at === offset && at >= 0 && at <= this.#span - size ? (at + this.#shift) | 0 : -1;
+  /** As {@link Place.at}, of a place that is that of the last access then. */
+  #atPlace(place: Place, gpa: U64, size: number): number {
+    const at = place.at(gpa, size);
+    if (at >= 0) this.#last = place;
+    return at;
   }
 
-  /** As {@link at}, in the place that the address's bucket names. */
-  #atBucket(gpa: U64, size: number): number {
-    if (typeof gpa !== 'number') return -1;
+  #placeOfBucket(gpa: U64): Place {
+    if (typeof gpa !== 'number') return this.#here;
     // For an address outside all buckets any will do: it isn't in that one's place.
-    const bucket = ((gpa - this.#first) * this.#scale) | 0;
-    return this.#inPlace(this.#buckets[bucket]! | 0, gpa, size);
-  }
-
-  /** As {@link at}, in a place, which is that of the last access then. */
-  #inPlace(place: number, gpa: number, size: number): number {
-    const extents = this.#extents;
-    const extent = place << 1;
-    const offset = gpa - this.#starts[place]!;
-    const at = offset | 0;
-    if (at !== offset || at < 0 || at > extents[extent | SPAN]! - size) return -1;
-    this.#place = place;
-    return (at + extents[extent | SHIFT]!) | 0;
+    return this.#buckets[((gpa - this.#first) * this.#scale) & this.#lastBucket]!;
   }
 
   /** Host virtual address of `size` bytes at `gpa`, or −1 when they are not in one window. */
@@ -157,12 +172,8 @@ export class Locator<R extends MemoryRange> {
 
   /** Those in the window of the last access. */
   #hvasHere(gpas: Float64Array, from: number, into: Float64Array, at: number, count: number, size: number): number {
-    const { window } = this;
+    const { window, start, span, shift } = this.#last;
     if (window === undefined) return 0;
-    const place = this.#place;
-    const start = this.#starts[place]!;
-    const span = this.#extents[2 * place + SPAN]!;
-    const shift = this.#extents[2 * place + SHIFT]!;
     return placeAddresses(gpas, from, into, at, count, start, start + span - size, window.hva + shift);
   }
 
@@ -246,7 +257,7 @@ export class Locator<R extends MemoryRange> {
     if (typeof gpa === 'bigint') return this.seek(Number(gpa), size);
     if (this.#remote !== undefined) {
       this.#lookForChanges(this.#remote);
-      const at = this.#isSpread ? this.#atBucket(gpa, size) : this.#inPlace(HERE, gpa, size);
+      const at = this.#atPlace(this.#isSpread ? this.#placeOfBucket(gpa) : this.#here, gpa, size);
       if (at >= 0) return at;
     }
     const { ranges } = this.#lookup;
@@ -255,19 +266,19 @@ export class Locator<R extends MemoryRange> {
         const range = ranges.find(gpa);
         if (range === undefined) return -1;
         this.#seeks++;
-        return this.#look(range, HERE, gpa, size);
+        return this.#look(range, this.#here, gpa, size);
       }
       this.#givePlaces();
     }
     const entry = ranges.indexOf(gpa);
     if (entry < 0) return -1;
-    const place = entry + 1;
-    const at = this.#inPlace(place, gpa, size);
+    const place = this.#places[entry]!;
+    const at = this.#atPlace(place, gpa, size);
     return at >= 0 ? at : this.#look(ranges.entries[entry]!, place, gpa, size);
   }
 
   /** Asks the range for its window, and remembers that. */
-  #look({ start, end, offset, mapping }: R, place: number, gpa: number, size: number): number {
+  #look({ start, end, offset, mapping }: R, place: Place, gpa: number, size: number): number {
     // Where byte 0 of the mapping would be.
     const origin = start - offset;
     const index = Math.floor((gpa - origin) / VIEW_WINDOW);
@@ -275,61 +286,39 @@ export class Locator<R extends MemoryRange> {
     if (window === undefined) return -1;
     const base = origin + index * VIEW_WINDOW;
     const shift = Math.max(0, start - base);
-    const span = Math.min(window.length, Math.min(end, Number.MAX_SAFE_INTEGER) - base) - shift;
-    if (place === HERE) {
-      this.#window = window;
-      this.#view = window.view;
-    } else {
-      this.#windows[place] = window;
-      this.#views[place] = window.view;
-    }
-    if (place === HERE && this.#remote === undefined) {
-      this.#start = base + shift;
-      this.#span = span;
-      this.#shift = shift;
-    }
-    this.#starts[place] = base + shift;
-    this.#extents[2 * place + SPAN] = span;
-    this.#extents[2 * place + SHIFT] = shift;
-    return this.#inPlace(place, gpa, size);
-  }
-
-  /** Empty places, for so many ranges. */
-  #makePlaces(ranges: number): void {
-    this.#window = undefined;
-    this.#view = undefined;
-    this.#span = -1;
-    // Each change of regions comes here: arrays of this length are used again.
-    if (this.#starts.length !== ranges + 1) {
-      this.#windows = new Array<MemoryWindow | undefined>(ranges + 1);
-      this.#views = new Array<DataView | undefined>(ranges + 1);
-      this.#starts = new Float64Array(ranges + 1);
-      this.#extents = new Int32Array(2 * (ranges + 1));
-    }
-    this.#windows.fill(undefined);
-    this.#views.fill(undefined);
-    this.#extents.fill(-1);
-    this.#buckets = NO_BUCKETS;
-    this.#isSpread = false;
-    this.#isOurs = false;
-    this.#place = HERE;
-    this.#seeks = 0;
+    place.window = window;
+    place.view = window.view;
+    place.start = base + shift;
+    place.span = Math.min(window.length, Math.min(end, Number.MAX_SAFE_INTEGER) - base) - shift;
+    place.shift = shift;
+    return this.#atPlace(place, gpa, size);
   }
 
   /** Gives each range a place, and each bucket that of the last range that has a part of it. */
   #givePlaces(): void {
     const { ranges } = this.#lookup;
     const { length } = ranges;
-    this.#makePlaces(length);
+    this.forget();
     this.#first = ranges.startAt(0);
     const span = ranges.endAt(length - 1) - this.#first;
     // Regions mostly begin at multiples of a power of two: so do buckets then.
     this.#scale = 2 ** -Math.floor(Math.log2(span / (BUCKETS_EACH * length)));
     const bucketOf = (gpa: number): number => Math.floor((gpa - this.#first) * this.#scale);
-    this.#buckets = new Int32Array(bucketOf(this.#first + span - 1) + 1);
+    const places: Place[] = [];
+    const buckets: Place[] = [];
     for (let entry = 0; entry < length; entry++) {
-      this.#buckets.fill(entry + 1, bucketOf(ranges.startAt(entry)), bucketOf(ranges.endAt(entry) - 1) + 1);
+      const place = new Place();
+      places.push(place);
+      const last = bucketOf(ranges.endAt(entry) - 1);
+      // Those of a hole before it, which are nobody's, too.
+      for (let bucket = Math.min(buckets.length, bucketOf(ranges.startAt(entry))); bucket <= last; bucket++) {
+        buckets[bucket] = place;
+      }
     }
+    while ((buckets.length & (buckets.length - 1)) !== 0) buckets.push(this.#here);
+    this.#places = places;
+    this.#buckets = buckets;
+    this.#lastBucket = buckets.length - 1;
     this.#isSpread = true;
     this.#isOurs = this.#remote === undefined;
   }

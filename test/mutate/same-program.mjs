@@ -824,13 +824,6 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/memory/locator.ts',
-    line: '#span',
-    code: '-1',
-    as: '+1',
-    why: 'it is set when the locator is made',
-  },
-  {
-    file: 'lib/memory/locator.ts',
     line: '#isSpread = false',
     code: 'false',
     as: 'true',
@@ -880,12 +873,6 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/memory/locator.ts',
-    code: '2 * place + SPAN',
-    as: '2 * place - SPAN',
-    why: 'SPAN is 0',
-  },
-  {
-    file: 'lib/memory/locator.ts',
     line: 'return placeAddresses',
     code: 'start + span',
     as: 'start - span',
@@ -904,13 +891,6 @@ export const SAME_PROGRAM = [
     code: 'at >= 0',
     as: 'at > 0',
     why: 'what is remembered is looked for again',
-  },
-  {
-    file: 'lib/memory/locator.ts',
-    line: 'this.#remote === undefined) {',
-    code: 'place === HERE',
-    as: 'true',
-    why: 'where regions have places of their own nobody asks for that of the last access',
   },
   {
     file: 'lib/memory/piece-batch.ts',
@@ -948,20 +928,6 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/memory/locator.ts',
-    line: '#windows: ',
-    code: '[]',
-    as: '["Stryker was here"]',
-    why: 'they are made anew before a range has a place',
-  },
-  {
-    file: 'lib/memory/locator.ts',
-    line: '#views: ',
-    code: '[]',
-    as: '["Stryker was here"]',
-    why: 'they are made anew before a range has a place',
-  },
-  {
-    file: 'lib/memory/locator.ts',
     code: 'ranges.length <= 1',
     as: 'ranges.length < 1',
     why: 'a place and a bucket for the only range find it as well',
@@ -972,24 +938,6 @@ export const SAME_PROGRAM = [
     code: 'gpa > Number.MAX_SAFE_INTEGER',
     as: 'false',
     why: 'as a number it is 2^53 or more, which no window has',
-  },
-  {
-    file: 'lib/memory/locator.ts',
-    code: 'new Array<MemoryWindow | undefined>(ranges + 1)',
-    as: 'new Array()',
-    why: 'what is not there is undefined, too',
-  },
-  {
-    file: 'lib/memory/locator.ts',
-    code: 'new Array<DataView | undefined>(ranges + 1)',
-    as: 'new Array()',
-    why: 'what is not there is undefined, too',
-  },
-  {
-    file: 'lib/memory/locator.ts',
-    code: 'this.#first + span - 1',
-    as: 'this.#first + span + 1',
-    why: 'one more bucket, in which no region is',
   },
   {
     file: 'lib/memory/mapping.ts',
@@ -1969,7 +1917,7 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/memory/guest-memory.ts',
-    line: '? this.#place.view',
+    line: '? place.view',
     code: 'at >= 0',
     as: 'at > 0',
     why: 'the quick way for memory that is seen directly: the careful one comes to the same',
@@ -1984,24 +1932,6 @@ export const SAME_PROGRAM = [
     file: 'lib/memory/locator.ts',
     code: 'ranges.endAt(length - 1) - this.#first',
     as: 'ranges.endAt(length - 1) + this.#first',
-    why: 'where an address was is remembered for speed: it is looked for again',
-  },
-  {
-    file: 'lib/memory/locator.ts',
-    code: 'entry < length',
-    as: 'entry >= length',
-    why: 'where an address was is remembered for speed: it is looked for again',
-  },
-  {
-    file: 'lib/memory/locator.ts',
-    code: 'entry < length',
-    as: 'false',
-    why: 'where an address was is remembered for speed: it is looked for again',
-  },
-  {
-    file: 'lib/memory/locator.ts',
-    code: 'entry + 1',
-    as: 'entry - 1',
     why: 'where an address was is remembered for speed: it is looked for again',
   },
   {
@@ -2025,13 +1955,7 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/memory/locator.ts',
-    code: 'bucketOf(ranges.endAt(entry) - 1) + 1',
-    as: 'bucketOf(ranges.endAt(entry) - 1) - 1',
-    why: 'where an address was is remembered for speed: it is looked for again',
-  },
-  {
-    file: 'lib/memory/locator.ts',
-    line: 'const bucket =',
+    line: 'return this.#buckets',
     code: '(gpa - this.#first) * this.#scale',
     as: '(gpa - this.#first) / this.#scale',
     why: 'where an address was is remembered for speed: it is looked for again',
