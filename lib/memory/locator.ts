@@ -18,10 +18,10 @@ const NO_VIEW = new DataView(new ArrayBuffer(0));
  * their own, each object on the way from one to the next would be a cache miss.
  */
 export class Place {
-  /** Address of the first byte. Not an integer while there is none, so that V8 keeps doubles here from the start. */
+  /** Address of the first byte. NaN while there is none: nothing is there then, and V8 keeps a double here from the start. */
   start = Number.NaN;
   /** Bytes. */
-  span = -1;
+  span = 0;
   /** Offset of the first byte in the window. */
   shift = 0;
   view: DataView = NO_VIEW;
@@ -39,7 +39,6 @@ export class Place {
 
   forget(): void {
     this.start = Number.NaN;
-    this.span = -1;
     this.view = NO_VIEW;
     this.window = undefined;
   }

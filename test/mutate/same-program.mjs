@@ -928,6 +928,20 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/memory/locator.ts',
+    line: 'this.#buckets = []',
+    code: '[]',
+    as: '["Stryker was here"]',
+    why: 'they are made anew before anybody asks for them',
+  },
+  {
+    file: 'lib/memory/locator.ts',
+    line: 'const buckets',
+    code: '[]',
+    as: '["Stryker was here"]',
+    why: 'the first is set in any case',
+  },
+  {
+    file: 'lib/memory/locator.ts',
     code: 'ranges.length <= 1',
     as: 'ranges.length < 1',
     why: 'a place and a bucket for the only range find it as well',

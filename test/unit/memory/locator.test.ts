@@ -300,6 +300,20 @@ describe('where an access was', () => {
     expect(asked()).toEqual([0, 0]);
   });
 
+  it.each([3, 5, 8, 13])('is found without a search in each of %i regions', (count) => {
+    using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
+    const { memory, asked, start } = counting(kvm, count);
+    const readAll = (): void => {
+      for (let region = 0; region < count; region++) {
+        for (const offset of [0, 5, UNIT - 1]) memory.readU8(start(region) + offset);
+      }
+    };
+    for (let round = 0; round < 3; round++) readAll();
+    asked();
+    readAll();
+    expect(asked()).toEqual([0, 0]);
+  });
+
   it('is none where no region is, before the first, between them and behind the last, with places and without', () => {
     using kvm = Kvm.open({ backend: 'emulated', arch: 'x86_64' });
     const { memory, start } = counting(kvm, 4);
