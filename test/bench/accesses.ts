@@ -2,7 +2,7 @@ import type { KvmCalls } from '../../lib/calls/kvm-calls.ts';
 import { Mapping } from '../../lib/memory/mapping.ts';
 import { AddressSpace } from '../../lib/sharing/address-space.ts';
 import { type Bench, type Benchmark, nativeCalls, randomU32, requireEqual } from './benchmark.ts';
-import { type Case, repeat } from './measure.ts';
+import { type Case, goingOn, repeat } from './measure.ts';
 
 const PAGE = 4096;
 /** Addresses that are read, over and over again. */
@@ -88,27 +88,27 @@ export const randomReads: Benchmark = {
       using regions = fillWithMappings(space, count);
       const { gpas, wideGpas, slots, bases, content } = regions;
       using rust = vmMemory?.open(bases, PAGE, content);
-      const readNumber = (n: number): number => {
+      const readNumber = (from: number, n: number): number => {
         let sum = 0;
-        let at = 0;
+        let at = from;
         for (let i = 0; i < n; i++) {
           sum = (sum + space.readU32(gpas[at]!)) | 0;
           if (++at === ADDRESSES) at = 0;
         }
         return sum;
       };
-      const readBigint = (n: number): bigint => {
+      const readBigint = (from: number, n: number): bigint => {
         let sum = 0n;
-        let at = 0;
+        let at = from;
         for (let i = 0; i < n; i++) {
           sum = BigInt.asUintN(64, sum + space.readU64(gpas[at]!));
           if (++at === ADDRESSES) at = 0;
         }
         return sum;
       };
-      const readWide = (n: number): number => {
+      const readWide = (from: number, n: number): number => {
         let sum = 0;
-        let at = 0;
+        let at = from;
         for (let i = 0; i < n; i++) {
           sum += space.readU64Number(gpas[at]!);
           if (++at === ADDRESSES) at = 0;
@@ -116,10 +116,13 @@ export const randomReads: Benchmark = {
         return sum;
       };
       const sum = new BigUint64Array(1);
-      const inC = (n: number): void => c.readU64(slots, count, wideGpas, ADDRESSES, n, sum);
-      inC(ADDRESSES);
+      // C and Rust begin anywhere, and come to the end of a list of this length.
+      const wideTwice = BigUint64Array.from([...wideGpas, ...wideGpas]);
+      const wideFrom = (from: number) => wideTwice.subarray(from, from + ADDRESSES);
+      const inC = (from: number, n: number): void => c.readU64(slots, count, wideFrom(from), ADDRESSES, n, sum);
+      inC(0, ADDRESSES);
       const [expected] = sum;
-      requireEqual(readBigint(ADDRESSES), expected!, 'the sum of what was read');
+      requireEqual(readBigint(0, ADDRESSES), expected!, 'the sum of what was read');
       rust?.readU64(wideGpas, ADDRESSES, sum);
       requireEqual(sum[0]!, expected!, 'the sum of what Rust read');
       yield {
@@ -127,11 +130,13 @@ export const randomReads: Benchmark = {
         meter: 'cpu',
         per: 'read',
         contenders: [
-          { name: 'readU32', run: readNumber },
-          { name: 'readU64', run: (n) => void readBigint(n) },
-          { name: 'readU64Number', run: readWide },
-          { name: 'C', run: inC },
-          ...(rust === undefined ? [] : [{ name: 'vm-memory', run: (n: number) => rust.readU64(wideGpas, n, sum) }]),
+          { name: 'readU32', run: goingOn(ADDRESSES, readNumber) },
+          { name: 'readU64', run: goingOn(ADDRESSES, readBigint) },
+          { name: 'readU64Number', run: goingOn(ADDRESSES, readWide) },
+          { name: 'C', run: goingOn(ADDRESSES, inC) },
+          ...(rust === undefined
+            ? []
+            : [{ name: 'vm-memory', run: goingOn(ADDRESSES, (from, n) => rust.readU64(wideFrom(from), n, sum)) }]),
         ],
         comparisons: [
           ...(rust === undefined ? [] : [{ of: 'readU32', to: 'vm-memory', goal: 1 }]),

@@ -135,6 +135,18 @@ export function spread(values: readonly number[]): Spread {
   return { median: at(0.5), lowerQuartile: at(0.25), upperQuartile: at(0.75) };
 }
 
+/**
+ * A contender that goes through a list over and over, and each time goes on where it stopped. Who began at the start each time would find there what
+ * others have just brought into the caches, and the more so the fewer fit its batch.
+ */
+export function goingOn(length: number, run: (from: number, n: number) => unknown): (n: number) => void {
+  let from = 0;
+  return (n) => {
+    run(from, n);
+    from = (from + n) % length;
+  };
+}
+
 /** Does an operation `n` times. */
 export function repeat(n: number, operation: () => unknown): void {
   for (let i = 0; i < n; i++) operation();
