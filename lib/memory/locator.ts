@@ -66,7 +66,6 @@ export class Locator<R extends MemoryRange> {
   #places: Place[] = [];
   /** A place for each bucket of addresses; as many as a power of two. */
   #buckets: Place[] = [];
-  #lastBucket = 0;
   #first = 0;
   #scale = 0;
   /** Whether ranges have places. */
@@ -135,7 +134,8 @@ export class Locator<R extends MemoryRange> {
   #placeOfBucket(gpa: U64): Place {
     if (typeof gpa !== 'number') return this.#here;
     // For an address outside all buckets any will do: it isn't in that one's place.
-    return this.#buckets[((gpa - this.#first) * this.#scale) & this.#lastBucket]!;
+    const buckets = this.#buckets;
+    return buckets[((gpa - this.#first) * this.#scale) & (buckets.length - 1)]!;
   }
 
   /** Host virtual address of `size` bytes at `gpa`, or −1 when they are not in one window. */
@@ -317,7 +317,6 @@ export class Locator<R extends MemoryRange> {
     while ((buckets.length & (buckets.length - 1)) !== 0) buckets.push(this.#here);
     this.#places = places;
     this.#buckets = buckets;
-    this.#lastBucket = buckets.length - 1;
     this.#isSpread = true;
     this.#isOurs = this.#remote === undefined;
   }

@@ -1969,7 +1969,7 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/memory/locator.ts',
-    line: 'return this.#buckets',
+    line: 'return buckets[',
     code: '(gpa - this.#first) * this.#scale',
     as: '(gpa - this.#first) / this.#scale',
     why: 'where an address was is remembered for speed: it is looked for again',
