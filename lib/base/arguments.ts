@@ -106,17 +106,29 @@ export const isError = (value: unknown): value is Error => value instanceof Erro
 
 /** Checks that an argument is a Uint8Array (a Buffer is one), of memory that is still there. */
 export function checkBytes(value: Uint8Array, name: string): Uint8Array {
-  checkInstance(value, name, Uint8Array);
-  // Only an empty one can be of a buffer that was transferred or shrunk, or whose mapping has gone.
-  if (value.length === 0 && isGone(value)) {
-    throw invalidArgType(name, 'a Uint8Array whose memory is still there', value);
+  return checkThere(checkInstance(value, name, Uint8Array), name, 'a Uint8Array');
+}
+
+/** Checks that an argument is a Float64Array, of memory that is still there. */
+export function checkDoubles(value: Float64Array, name: string): Float64Array {
+  return checkThere(checkInstance(value, name, Float64Array), name, 'a Float64Array');
+}
+
+/**
+ * Checks that a view's memory is there: that its buffer was not transferred, or made so short that the view fell out of it, and its mapping has
+ * not gone. Only an empty one can be such a view; but compiled code that has met views of resizable buffers takes the `length` of before
+ * for an array that was detached (V8 in Node 20 and 22), and not the `byteLength`.
+ */
+export function checkThere<T extends NodeJS.TypedArray>(value: T, name: string, what: string): T {
+  if (value.byteLength === 0 && isGone(value)) {
+    throw invalidArgType(name, `${what} whose memory is still there`, value);
   }
   return value;
 }
 
-function isGone(bytes: Uint8Array): boolean {
+function isGone(view: NodeJS.TypedArray): boolean {
   try {
-    Uint8Array.prototype.at.call(bytes, 0);
+    Uint8Array.prototype.at.call(view as Uint8Array, 0);
     return false;
   } catch {
     return true;

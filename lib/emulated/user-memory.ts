@@ -7,13 +7,15 @@ import { ERRNO } from '../uapi/errno.ts';
 /** copy_to_user: what fits is filled, and a buffer that is too short is EFAULT. */
 export function copyOut(from: Uint8Array, to: Uint8Array | null): number {
   if (to === null) return -ERRNO.EFAULT;
-  copyBytes(from, 0, to, 0, Math.min(from.length, to.length));
-  return to.length < from.length ? -ERRNO.EFAULT : 0;
+  // Not `length`, as in checkThere.
+  const room = to.byteLength;
+  if (room > 0) copyBytes(from, 0, to, 0, Math.min(from.length, room));
+  return room < from.length ? -ERRNO.EFAULT : 0;
 }
 
 /** copy_from_user: the bytes, or undefined where the buffer is too short (EFAULT). */
 export function copyIn(from: Uint8Array | null, size: number): Uint8Array | undefined {
-  return from === null || from.length < size ? undefined : from.slice(0, size);
+  return from === null || from.byteLength < size ? undefined : from.slice(0, size);
 }
 
 /** Moves pieces of memory to or from one array, back to back: how many were moved whole before one could not be. */

@@ -1,5 +1,5 @@
 import { inspect } from 'node:util';
-import { checkBoolean, checkFunction, checkInstance, checkOptions, checkSize, toU64 } from '../base/arguments.ts';
+import { checkBoolean, checkDoubles, checkFunction, checkOptions, checkSize, toU64 } from '../base/arguments.ts';
 import { KvmError, outOfRange } from '../base/errors.ts';
 import { type Range, RangeTable } from '../base/range-table.ts';
 import { counted } from '../base/text.ts';
@@ -269,7 +269,7 @@ export class DirtyPages implements MemslotWatcher {
    * for (let count = dirty.pagesInto(gfns); count > 0; count = dirty.pagesInto(gfns, gfns[count - 1]! + 1)) send(gfns, count);
    */
   pagesInto(into: Float64Array, from = 0): number {
-    checkInstance(into, 'into', Float64Array);
+    checkDoubles(into, 'into');
     checkSize(from, 'from');
     let next = 0;
     for (const { bitmap, start, end } of this.#logs.entries) {
@@ -295,7 +295,7 @@ export class DirtyPages implements MemslotWatcher {
    * }
    */
   runsInto(into: Float64Array, from = 0): number {
-    checkInstance(into, 'into', Float64Array);
+    checkDoubles(into, 'into');
     if (into.length % 2 !== 0) throw outOfRange('into.length', 'even: two numbers for each run', into.length);
     checkSize(from, 'from');
     let next = 0;

@@ -1,4 +1,5 @@
 import { endianness } from 'node:os';
+import { isTypedArray } from 'node:util/types';
 import {
   bytesFor,
   checkBoolean,
@@ -9,6 +10,7 @@ import {
   checkOptions,
   checkSize,
   checkText,
+  checkThere,
   checkU64,
   isIntegerIn,
   newBytes,
@@ -603,7 +605,9 @@ function checkEncoding(encoding: BufferEncoding, name: string): BufferEncoding {
 }
 
 function checkArrayLike(value: ArrayLike<unknown>, name: string): void {
-  if (!Array.isArray(value) && !ArrayBuffer.isView(value)) throw invalidArgType(name, 'an array', value);
+  if (Array.isArray(value)) return;
+  if (!isTypedArray(value)) throw invalidArgType(name, 'an array', value);
+  checkThere(value, name, 'an array');
 }
 
 function setU64(view: DataView, at: number, value: U64, littleEndian: boolean): void {

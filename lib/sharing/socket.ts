@@ -257,8 +257,9 @@ export class UnixListener extends Handle implements AsyncIterable<UnixConnection
 
 /** @throws KvmError EFAULT when an array is not what it was when it was given */
 function requireWhole(name: CallName, bytes: Uint8Array, length: number, done: number): void {
-  if (bytes.length === length) return;
-  const explanation = `the array of ${length} bytes was detached or resized, and has ${bytes.length}; ${done} were moved before`;
+  // Not `length`: see checkThere.
+  if (bytes.byteLength === length) return;
+  const explanation = `the array of ${length} bytes was detached or resized, and has ${bytes.byteLength}; ${done} were moved before`;
   throw callError(name, ERRNO.EFAULT, { size: length, explanation });
 }
 

@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { protectionContext } from '../../../lib/arch/ppc64/model/index.ts';
 import {
+  checkBytes,
+  checkDoubles,
   checkInteger,
   checkOptions,
   checkU64,
@@ -128,5 +130,21 @@ describe('options', () => {
       '"options.x86_64.guestPhysicalBits" is out of range. It must be an integer in [32, 52]',
     );
     expect(opened({ smm: 1 })).toThrow('"options.x86_64.smm"');
+  });
+});
+
+describe('memory that has gone', () => {
+  const resizable = (): ArrayBuffer => Reflect.construct(ArrayBuffer, [64, { maxByteLength: 128 }]);
+
+  /** Once compiled, V8 of Node 20 and 22 takes the length of before for an array that was detached. */
+  it.each([
+    ['bytes', Uint8Array, (array: NodeJS.TypedArray) => checkBytes(array as Uint8Array, 'it')],
+    ['doubles', Float64Array, (array: NodeJS.TypedArray) => checkDoubles(array as Float64Array, 'it')],
+  ])('is noticed of %s, also by code that has met resizable buffers', (_what, View, check) => {
+    const there = [new View(0), new View(2), new View(resizable()), new View(resizable(), 0, 4)];
+    for (let i = 0; i < 400_000; i++) check(there[i % there.length]!);
+    const gone = new View(8);
+    structuredClone(gone.buffer, { transfer: [gone.buffer] });
+    for (let i = 0; i < 3; i++) expect(() => check(gone)).toThrow(`a ${View.name} whose memory is still there`);
   });
 });

@@ -147,6 +147,11 @@ describe.each(backends)('dirty pages on $name', (backend) => {
     expect(told).toEqual(written);
     const invalid = expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE' });
     expect(() => vm.dirtyPages.pagesInto([] as unknown as Float64Array)).toThrow(invalid);
+    const gone = new Float64Array(2);
+    structuredClone(gone, { transfer: [gone.buffer] });
+    // Not: there are no more.
+    expect(() => vm.dirtyPages.pagesInto(gone)).toThrow(invalid);
+    expect(() => vm.dirtyPages.runsInto(gone)).toThrow(invalid);
     const outOfRange = expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' });
     expect(() => vm.dirtyPages.pagesInto(into, -1)).toThrow(outOfRange);
     expect(() => vm.dirtyPages.pagesInto(into, 0.5)).toThrow(outOfRange);

@@ -272,6 +272,11 @@ it('an array that was detached is refused by all that would fill it, or take byt
   }
   expect(() => space.gather([], 8, bytes)).toThrow(refused);
   expect(() => space.scatter([], 8, bytes)).toThrow(refused);
+  const [gpas, lengths] = [new Float64Array(2), new Uint32Array(2)];
+  structuredClone([gpas, lengths], { transfer: [gpas.buffer, lengths.buffer] });
+  const gone = /"(gpas|lengths)" argument must be an array whose memory is still there/;
+  expect(() => space.gather(gpas, 8, new Uint8Array(16))).toThrow(gone);
+  expect(() => space.scatter([0, 8], lengths, new Uint8Array(16))).toThrow(gone);
 });
 
 it('what is wrong is named: arguments, and the access that failed', () => {
@@ -301,7 +306,8 @@ it('what is wrong is named: arguments, and the access that failed', () => {
     for (const gpas of [[0], Float64Array.of(0)])
       expect(() => space.gather(gpas, length, new Uint8Array(8))).toThrow(/"lengths\[0\]" .*an integer in/);
   }
-  expect(() => space.gather(5 as never, 8, new Uint8Array(8))).toThrow(/"gpas" argument must be an array/);
+  for (const gpas of [5, new DataView(new ArrayBuffer(8))])
+    expect(() => space.gather(gpas as never, 8, new Uint8Array(8))).toThrow(/"gpas" argument must be an array/);
   expect(() => space.scatter([0], 'x' as never, new Uint8Array(8))).toThrow(/"lengths" argument must be an array/);
   const lengths = ['4'] as unknown as number[];
   expect(() => space.gather([0], lengths, new Uint8Array(8))).toThrow(/"lengths\[0\]" .*a number/);
