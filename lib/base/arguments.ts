@@ -116,11 +116,11 @@ export function checkDoubles(value: Float64Array, name: string): Float64Array {
 
 /**
  * Checks that a view's memory is there: that its buffer was not transferred, or made so short that the view fell out of it, and its mapping has
- * not gone. Only an empty one can be such a view; but compiled code that has met views of resizable buffers takes the `length` of before
- * for an array that was detached (V8 in Node 20 and 22), and not the `byteLength`.
+ * not gone. Such a view has no elements; its `length` isn't asked, since compiled code that has met views of resizable buffers takes that of before
+ * for an array that was detached (V8 in Node 20 and 22), nor its `byteLength`, which is a call.
  */
 export function checkThere<T extends NodeJS.TypedArray>(value: T, name: string, what: string): T {
-  if (value.byteLength === 0 && isGone(value)) {
+  if (value[0] === undefined && isGone(value)) {
     throw invalidArgType(name, `${what} whose memory is still there`, value);
   }
   return value;

@@ -1,6 +1,6 @@
 import { closeSync, fstatSync, openSync, readFileSync, readSync, statfsSync, writeSync } from 'node:fs';
 import { isError } from '../base/arguments.ts';
-import { copyBytes } from '../base/copy-bytes.ts';
+import { copyBytes, copyMemory } from '../base/copy-bytes.ts';
 import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { PageSet } from '../memory/page-set.ts';
 import { ERRNO } from '../uapi/errno.ts';
@@ -297,7 +297,7 @@ export class PrivateBacking implements Backing {
     }
     const at = offset % this.#pageSize;
     if (write) copyBytes(bytes, 0, own, at, length);
-    else copyBytes(own, at, bytes, 0, length);
+    else copyMemory(own, at, bytes, 0, length);
     return length;
   }
 

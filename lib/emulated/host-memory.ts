@@ -1,5 +1,5 @@
 import { isPowerOfTwo } from '../base/arguments.ts';
-import { copyBytes } from '../base/copy-bytes.ts';
+import { copyBytes, copyMemory } from '../base/copy-bytes.ts';
 import { partOf } from '../base/part-of.ts';
 import { VIEW_WINDOW } from '../calls/kvm-calls.ts';
 import { ERRNO } from '../uapi/errno.ts';
@@ -478,7 +478,7 @@ export class EmulatedHostMemory {
         const length = Math.min(this.available, bytes.length - done);
         if (this.#observers.size !== 0) this.#tell((observer) => observer.touched(at, length, write));
         if (write) copyBytes(bytes, done, this.bytes, this.at, length);
-        else copyBytes(this.bytes, this.at, bytes, done, length);
+        else copyMemory(this.bytes, this.at, bytes, done, length);
         done += length;
         continue;
       }

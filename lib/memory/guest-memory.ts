@@ -15,7 +15,7 @@ import {
   isIntegerIn,
   newBytes,
 } from '../base/arguments.ts';
-import { copyBytes } from '../base/copy-bytes.ts';
+import { copyMemory } from '../base/copy-bytes.ts';
 import { hex, invalidArgType, outOfRange } from '../base/errors.ts';
 import { partOf } from '../base/part-of.ts';
 import type { U64 } from '../base/u64.ts';
@@ -268,7 +268,7 @@ export class GuestMemory<R extends MemoryRange = MemoryRange> implements ViewHol
   #readInto(gpa: U64, into: Uint8Array): number {
     const at = this.#locator.seek(gpa, into.length);
     if (at < 0) return this.#locator.transfer(splitGpa(gpa), into, false);
-    copyBytes(this.#locator.window!.bytes, at, into, 0, into.length);
+    copyMemory(this.#locator.window!.bytes, at, into, 0, into.length);
     return into.length;
   }
 

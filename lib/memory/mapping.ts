@@ -9,7 +9,7 @@ import {
   checkU64,
   type NamesOf,
 } from '../base/arguments.ts';
-import { copyBytes } from '../base/copy-bytes.ts';
+import { copyMemory } from '../base/copy-bytes.ts';
 import { hex, hexRange, KvmError, outOfRange } from '../base/errors.ts';
 import { partOf } from '../base/part-of.ts';
 import { counted, humanSize } from '../base/text.ts';
@@ -532,7 +532,7 @@ function weakly(holder: ViewHolder): WeakRef<ViewHolder> {
 
 function moveDirect(window: MemoryWindow, at: number, part: Uint8Array, write: boolean): number {
   if (write) window.bytes.set(part, at);
-  else copyBytes(window.bytes, at, part, 0, part.length);
+  else copyMemory(window.bytes, at, part, 0, part.length);
   return part.length;
 }
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { copyByCopy, copyBySet, copyBytes } from '../../../lib/base/copy-bytes.ts';
+import { copyByCopy, copyBySet, copyBySubarray, copyBytes, copyMemory } from '../../../lib/base/copy-bytes.ts';
 
 const numbered = (length: number) => Uint8Array.from({ length }, (_, i) => i & 0xff);
 
@@ -10,11 +10,13 @@ function moved(bytes: Uint8Array, fromAt: number, toAt: number, length: number):
   return Uint8Array.from(all);
 }
 
-// One of the last two is what Node's version doesn't choose.
+// Some of them are what Node's version doesn't choose.
 describe.each([
   ['copyBytes', copyBytes],
   ['copyByCopy', copyByCopy],
   ['copyBySet', copyBySet],
+  ['copyMemory', copyMemory],
+  ['copyBySubarray', copyBySubarray],
 ])('%s', (_name, copy) => {
   it.each([0, 1, 8, 15, 16, 17, 32, 100, 255])('copies %i bytes, overlapping either way or not', (length) => {
     for (const [fromAt, toAt] of [

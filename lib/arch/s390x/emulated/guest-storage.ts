@@ -1,4 +1,4 @@
-import { copyBytes } from '../../../base/copy-bytes.ts';
+import { copyBytes, copyMemory } from '../../../base/copy-bytes.ts';
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
 import type { EmulatedVm } from '../../../emulated/vm.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
@@ -196,7 +196,7 @@ export class GuestStorage implements AbsoluteMemory {
 
   #copy(run: FrameRun, place: number, data: Uint8Array, at: number, length: number, store: boolean): void {
     if (store) copyBytes(data, at, run.bytes, place, length);
-    else copyBytes(run.bytes, place, data, at, length);
+    else copyMemory(run.bytes, place, data, at, length);
   }
 
   /** A page of a file, or none. */
