@@ -9,7 +9,7 @@ export function copyOut(from: Uint8Array, to: Uint8Array | null): number {
   if (to === null) return -ERRNO.EFAULT;
   // Not `length`, as in checkThere.
   const room = to.byteLength;
-  if (room > 0) copyBytes(from, 0, to, 0, Math.min(from.length, room));
+  copyBytes(from, 0, to, 0, Math.min(from.length, room));
   return room < from.length ? -ERRNO.EFAULT : 0;
 }
 
@@ -26,11 +26,12 @@ export function movePieces(
   move: (hva: number, bytes: Uint8Array) => number,
 ): number {
   const count = Math.min(hvas.length, lengths.length);
+  const room = bytes.byteLength;
   let at = 0;
   for (let i = 0; i < count; i++) {
     const length = lengths[i]!;
     if (length === 0) continue;
-    if (at + length > bytes.length || move(hvas[i]!, partOf(bytes, at, at + length)) !== length) return i;
+    if (at + length > room || move(hvas[i]!, partOf(bytes, at, at + length)) !== length) return i;
     at += length;
   }
   return count;

@@ -35,7 +35,8 @@ export class MmioRegion implements Range {
   readonly kind: 'mmio' | 'port';
   readonly size: number;
   readonly name: string | undefined;
-  declare readonly handlers: MmioHandlers;
+  // Not enumerable: a HandlerError takes its region along to other threads, where functions cannot go.
+  readonly #handlers: MmioHandlers;
   readonly #bus: MmioBus;
   /** As a double, which is exact. Changed by the bus only. */
   start: number;
@@ -46,8 +47,11 @@ export class MmioRegion implements Range {
     this.start = start;
     this.size = size;
     this.name = name;
-    // Not enumerable: a HandlerError takes its region along to other threads, where functions cannot go.
-    Object.defineProperty(this, 'handlers', { value: handlers });
+    this.#handlers = handlers;
+  }
+
+  get handlers(): MmioHandlers {
+    return this.#handlers;
   }
 
   get end(): number {

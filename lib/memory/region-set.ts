@@ -13,7 +13,7 @@ import { checkMemoryOptions, GuestMemory } from './guest-memory.ts';
 import type { MemoryLookup } from './lookup.ts';
 import { Mapping } from './mapping.ts';
 import { HandlerError, MmioBus, type MmioHandlers, type MmioRegion, takeValue } from './mmio-bus.ts';
-import { checkRegionOptions, MemoryRegion, type Placement, type RegionOptions, type RegionOwner } from './region.ts';
+import { MemoryRegion, type Placement, type RegionOptions, type RegionOwner, toPlacement } from './region.ts';
 import { PLACEMENT_RULES, type RegionContext, UNCHECKED_RULES } from './region-rules.ts';
 import type { SpaceChange, SpaceFollower, SpaceUser } from './space-user.ts';
 import { Undo } from './undo.ts';
@@ -397,7 +397,7 @@ export class RegionSet extends GuestMemory<MemoryRegion> implements RegionOwner 
     const syscall = kind === 'ram' ? 'addRam' : 'addDevice';
     const start = exactGpa(gpa);
     checkInstance(mapping, 'mapping', Mapping);
-    const placement = checkRegionOptions(start, mapping, options);
+    const placement = toPlacement(start, mapping, options);
     // Not before the options are read: a getter may have closed either.
     this.#assertOpen(syscall);
     mapping.assertOpen(syscall);

@@ -83,8 +83,8 @@ const REGION_OPTIONS: NamesOf<RegionOptions> = {
   name: true,
 };
 
-/** What is asked for, each option read once. */
-export function checkRegionOptions(start: number, mapping: Mapping, options: RegionOptions): Placement & RegionParts {
+/** The region that is asked for, each option read once. */
+export function toPlacement(start: number, mapping: Mapping, options: RegionOptions): Placement & RegionParts {
   const given = checkOptions(options, REGION_OPTIONS);
   const offset = checkSize(given.offset ?? 0, 'options.offset');
   const size = checkSize(given.size ?? Math.max(0, mapping.size - offset), 'options.size');

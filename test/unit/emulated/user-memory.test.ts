@@ -26,6 +26,25 @@ it('what it copies in is a copy of so many bytes, or nothing', () => {
   expect(copyIn(null, 0)).toBeUndefined();
 });
 
+it('an array that was detached has no room, also for compiled code that has met resizable buffers', () => {
+  const resizable: ArrayBuffer = Reflect.construct(ArrayBuffer, [8, { maxByteLength: 16 }]);
+  const there = [new Uint8Array(8), new Uint8Array(resizable), new Uint8Array(resizable, 0, 4)];
+  const from = new Uint8Array(4);
+  const move = (_hva: number, bytes: Uint8Array): number => bytes.length;
+  const moveOne = (bytes: Uint8Array): number => movePieces(Float64Array.of(0x10), Uint32Array.of(4), bytes, move);
+  for (let i = 0; i < 200_000; i++) {
+    const bytes = there[i % there.length]!;
+    copyOut(from, bytes);
+    copyIn(bytes, 4);
+    moveOne(bytes);
+  }
+  const gone = new Uint8Array(8);
+  structuredClone(gone, { transfer: [gone.buffer] });
+  expect(copyOut(from, gone)).toBe(-ERRNO.EFAULT);
+  expect(copyIn(gone, 4)).toBeUndefined();
+  expect(moveOne(gone)).toBe(0);
+});
+
 it('pieces are moved back to back until one can not be moved whole', () => {
   const moved: [number, number[]][] = [];
   const move = (hva: number, bytes: Uint8Array): number => {
