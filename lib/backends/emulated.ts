@@ -10,7 +10,7 @@ import { parseRelease, REFERENCE_RELEASE } from '../uapi/release.ts';
 /** Which kernel, and how it was built where that shows. */
 export interface EmulatedKernelOptions extends KernelBuild {
   readonly arch: Arch;
-  /** Kernel release; 6.12 unless given. 6.1 and newer are known. */
+  /** Kernel release, 6.1 or newer; 6.12 unless given. What is newer than 7.3 answers as 7.3 does. */
   readonly release?: string;
   /** Descriptors that may be open at once (RLIMIT_NOFILE). */
   readonly maxFds?: number;

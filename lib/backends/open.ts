@@ -20,7 +20,7 @@ export interface OpenOptions {
   readonly backend?: 'native' | 'emulated' | 'auto';
   /** Architecture; this machine's by default. Another than the host's means `emulated`, and goes with no `native`. */
   readonly arch?: Arch;
-  /** Release of the emulated kernel; 6.12 by default. */
+  /** Release of the emulated kernel, 6.1 or newer; 6.12 by default. */
   readonly release?: string;
   /** Host page size of the emulated kernel: 4096, or 65536 on ppc64. */
   readonly pageSize?: number;

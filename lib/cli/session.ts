@@ -22,7 +22,7 @@ export const architectureOption = {
   arch: { type: 'string', value: 'ARCH', help: `${ARCHES.join(', ')}; another than this machine's is emulated` },
 } as const satisfies Options;
 export const releaseOption = {
-  release: { type: 'string', value: 'RELEASE', help: 'release of the emulated kernel, such as 6.1' },
+  release: { type: 'string', value: 'RELEASE', help: 'release of the emulated kernel, 6.1 or newer' },
 } as const satisfies Options;
 export const pageSizeOption = {
   'page-size': {

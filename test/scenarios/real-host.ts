@@ -4,7 +4,7 @@ import type { EmulatedKernelOptions } from '../../lib/backends/emulated.ts';
 import type { NativeLoad } from '../../lib/backends/native.ts';
 import type { KvmCalls } from '../../lib/calls/kvm-calls.ts';
 import { errnoName } from '../../lib/uapi/errno.ts';
-import { parseRelease } from '../../lib/uapi/release.ts';
+import { releaseOfHost } from '../../lib/uapi/release.ts';
 import { nativeGuestLoader } from './guests/native.ts';
 import { scenariosFor } from './index.ts';
 import type { Scenario } from './scenario.ts';
@@ -32,7 +32,7 @@ export function applicable(calls: KvmCalls, emulation: EmulatedKernelOptions): r
 
 /** Whether a process may enter a vCPU of s390x: on a processor without SIE only up to 6.19. */
 function survivesSie({ arch, release: text }: EmulatedKernelOptions): boolean {
-  if (arch !== 's390x' || !parseRelease(text ?? release()).since(7, 0)) return true;
+  if (arch !== 's390x' || !releaseOfHost(text ?? release()).since(7, 0)) return true;
   return /^features\s*:.*\bsie\b/m.test(readFileSync('/proc/cpuinfo', 'utf8'));
 }
 

@@ -35,7 +35,7 @@ export function noSuchCommand(name: string, known: readonly string[]): string {
 export async function runDotCommand(name: string, argument: string, prompt: Prompt): Promise<DotOutcome> {
   const command = Object.hasOwn(DOT_COMMANDS, name) ? DOT_COMMANDS[name] : undefined;
   if (command === undefined) {
-    return { ok: false, text: noSuchCommand(name, [...Object.keys(DOT_COMMANDS), 'help']) };
+    return { ok: false, text: noSuchCommand(name, [...Object.keys(DOT_COMMANDS), 'help', 'exit']) };
   }
   try {
     if (command.usage === undefined && argument.trim() !== '') throw new DotUsageError('it takes nothing behind it');

@@ -4,10 +4,13 @@ import { explainError } from '../explain-error.ts';
 import { columnsOf, type Io, styleFor, wantsColour } from '../io.ts';
 import type { Session } from '../session.ts';
 import { traceTo } from '../trace-lines.ts';
-import { HELP_ROWS, helpOn, runDotCommand } from './commands.ts';
+import { HELP_ROWS, type HelpRow, helpOn, runDotCommand } from './commands.ts';
 import type { Prompt, SessionParts } from './dot-command.ts';
 import { LineEvaluator } from './line-evaluator.ts';
 import { show } from './print.ts';
+
+/** What of Node's own commands means something in a pipe, too. */
+const PIPE_HELP_ROWS: readonly HelpRow[] = [...HELP_ROWS, ['.exit', 'The end: what follows is not looked at']];
 
 /**
  * Lines from a pipe: what they give is printed as at the prompt. An error goes to standard error and ends only its statement.
@@ -43,9 +46,10 @@ export async function takeLines(
   for await (const line of createInterface({ input: io.stdin, crlfDelay: Number.POSITIVE_INFINITY })) {
     const dot = unfinished ? null : /^\s*\.([a-z]+)(?:\s+(.*)|(\/.*))?$/.exec(line);
     if (dot !== null) {
+      if (dot[1] === 'exit') break;
       const { ok, text } =
         dot[1] === 'help'
-          ? helpOn(dot[2] ?? '', HELP_ROWS)
+          ? helpOn(dot[2] ?? '', PIPE_HELP_ROWS)
           : await runDotCommand(dot[1]!, dot[2] ?? dot[3] ?? '', prompt);
       if (ok) io.stdout.write(`${text}\n`);
       else fail(text);

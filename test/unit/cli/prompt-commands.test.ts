@@ -26,6 +26,17 @@ async function piped(options: Partial<SessionOptions> & { readonly arch?: Arch }
 
 const RAM = 'vm.memory.addRam(0x100000, kvm.mapAnonymous(1 << 20), { name: "ram" }); undefined';
 
+it('.exit ends what comes from a pipe', async () => {
+  expect(await piped({ arch: 'x86_64' }, '1 + 1', '.exit', 'throw new Error("not reached")')).toEqual({
+    status: 0,
+    out: '2\n',
+    err: '',
+  });
+  expect(await piped({ arch: 'x86_64' }, 'nothing', '.exit', '2')).toMatchObject({ status: 1, out: '' });
+  expect((await piped({ arch: 'x86_64' }, '.help exit')).out).toBe('.exit  The end: what follows is not looked at\n');
+  expect((await piped({ arch: 'x86_64' }, '.exti')).err).toBe('there is no command .exti; did you mean .exit?\n');
+});
+
 describe('commands about memory', () => {
   it('show the map, with holes and devices, and the memslots', async () => {
     const { out } = await piped(

@@ -152,7 +152,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   },
   uapi: {
     'unit/calls/recorder': 'symbols',
-    'unit/handles/surface': 'arch release',
+    'unit/handles/surface': 'arch',
     'unit/handles/wrong-arguments-of-functions': 'argument-errors',
     'unit/memory/mmio-bus': 'slot-word',
     'unit/uapi/headers': 'capabilities errno flags index requests structs userfaultfd',

@@ -55,7 +55,7 @@ function s390xMachine(release: Release): Machine {
       [CAP.S390_MEM_OP, MEM_OP_MAX_SIZE],
       [CAP.S390_SKEYS, 1],
       [CAP.S390_CMMA_MIGRATION, 1],
-      [CAP.S390_MEM_OP_EXTENSION, release.since(6, 3) ? 3 : release.since(5, 18) ? 1 : 0],
+      [CAP.S390_MEM_OP_EXTENSION, release.since(6, 3) ? 3 : 1],
       [CAP.S390_USER_OPEREXEC, release.since(6, 19) ? 1 : 0],
       [CAP.S390_KEYOP, release.since(7, 0) ? 1 : 0],
       [CAP.S390_VSIE_ESAMODE, release.since(7, 1) ? 1 : 0],
