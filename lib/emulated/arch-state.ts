@@ -42,6 +42,8 @@ interface VcpuRequests {
   readonly requests?: OwnRequests;
   /** Before GET_ONE_REG and SET_ONE_REG: 0 or −errno. */
   refusesOneReg?(): number;
+  /** Whether SET_ONE_REG takes a value of a register that there is. Where something else is kept of it, it is changed in place. */
+  acceptsOneReg?(id: bigint, value: Uint8Array): boolean;
   /** GET_MP_STATE, where it isn't the state alone. */
   getMpState?(): number;
   enableCap?(cap: number, flags: number, args: readonly bigint[]): number;
@@ -53,7 +55,7 @@ interface VcpuRequests {
   registersAsked?(): void;
   /** SET_REGS was carried out. */
   regsSet?(): void;
-  /** Whether SET_SREGS takes these. */
+  /** Whether SET_SREGS takes these; likewise. */
   acceptsSregs?(sregs: Uint8Array): boolean;
   /** SET_SREGS was carried out. */
   sregsSet?(): void;

@@ -116,10 +116,12 @@ export class MemoryBacking implements Backing {
   }
 
   discard(offset: number, length: number): void {
-    this.#there.take(Math.ceil(offset / this.unit), Math.floor((offset + length) / this.unit));
-    for (let at = offset; at < offset + length; ) {
+    // What maps it may reach further.
+    const stop = Math.min(offset + length, this.#size);
+    this.#there.take(Math.ceil(offset / this.unit), Math.floor(stop / this.unit));
+    for (let at = offset; at < stop; ) {
       const index = Math.floor(at / VIEW_WINDOW);
-      const end = Math.min(offset + length, (index + 1) * VIEW_WINDOW);
+      const end = Math.min(stop, (index + 1) * VIEW_WINDOW);
       const window = this.#windows[index];
       if (window !== undefined) new Uint8Array(window, at - index * VIEW_WINDOW, end - at).fill(0);
       at = end;

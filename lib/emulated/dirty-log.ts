@@ -28,7 +28,8 @@ export class DirtyLog {
     return this.#ringBytes !== 0;
   }
 
-  get #ringOnly(): boolean {
+  /** There are no bitmaps. */
+  get ringOnly(): boolean {
     return this.usesRings && !this.#ringWithBitmap;
   }
 
@@ -46,7 +47,7 @@ export class DirtyLog {
       return;
     }
     if (this.usesRings) slot.dirty.keepRing();
-    if (!this.#ringOnly) slot.dirty.keepBitmap((this.#manualProtect & DIRTY_LOG.INITIALLY_SET) !== 0);
+    if (!this.ringOnly) slot.dirty.keepBitmap((this.#manualProtect & DIRTY_LOG.INITIALLY_SET) !== 0);
   }
 
   /** Notes that a page was changed on the guest's behalf; in the ring of the vCPU that runs, if one does. */
@@ -133,7 +134,7 @@ export class DirtyLog {
       slot: word,
       userSlots: this.#machine.userSlots,
       addressSpaces: this.#spaces.length,
-      ringOnly: this.#ringOnly,
+      ringOnly: this.ringOnly,
       existing: this.#slotOf(word),
     };
   }

@@ -2,9 +2,8 @@ import { IOEVENTFD_RULES } from '../rules/io-bus.ts';
 import { refusal } from '../rules/rule.ts';
 import { ERRNO } from '../uapi/errno.ts';
 import { IOEVENTFD } from '../uapi/flags.ts';
-import { KVM_COALESCED_MMIO } from '../uapi/structs.ts';
-import { SharedArea } from './backing.ts';
 import { BusDevices, type BusRange } from './bus-devices.ts';
+import { CoalescedRing } from './coalesced-ring.ts';
 import type { Machine } from './machine.ts';
 import type { EmulatedEventfd } from './open-file.ts';
 import { integerOf } from './values.ts';
@@ -32,15 +31,13 @@ export class IoBus {
   readonly #ports = new BusDevices<Device>();
   /** Which all architectures keep, and only s390x has notifications for. */
   readonly #ccwNotifications = new BusDevices<Device>();
-  /** The ring page that all vCPUs of the VM share; absent where the architecture has no coalesced MMIO. */
-  readonly ring: SharedArea | undefined;
+  /** Absent where the architecture has no coalesced MMIO. */
+  readonly ring: CoalescedRing | undefined;
   readonly #little: boolean;
-  readonly #hasRoom: (first: number, last: number, capacity: number) => boolean;
 
-  constructor({ coalescedMmioPage, pageSize, littleEndian, release }: Machine) {
-    this.ring = coalescedMmioPage !== 0 ? new SharedArea(pageSize) : undefined;
-    this.#little = littleEndian;
-    this.#hasRoom = release.since(6, 12) ? hasRoom : hasRoomBefore612;
+  constructor(machine: Machine) {
+    this.ring = machine.coalescedMmioPage !== 0 ? new CoalescedRing(machine) : undefined;
+    this.#little = machine.littleEndian;
   }
 
   assign(eventfd: EmulatedEventfd | number, addr: bigint, len: number, flags: number, datamatch: bigint): number {
@@ -94,7 +91,7 @@ export class IoBus {
     const access = { addr, size: BigInt(bytes.length) };
     for (const device of this.#devices(pio).asked(access)) {
       if (device.eventfd === undefined) {
-        if (contains(device, access) && this.#coalesce(addr, bytes, pio)) return true;
+        if (contains(device, access) && this.ring!.put(addr, bytes, pio)) return true;
       } else if (this.#matches(device, bytes)) {
         device.eventfd.signal();
         return true;
@@ -117,23 +114,6 @@ export class IoBus {
     if (event.size !== 0n && event.size !== BigInt(bytes.length)) return false;
     return event.datamatch === undefined || event.datamatch === integerOf(bytes, this.#little);
   }
-
-  /** Puts a store into the ring, if there is room. */
-  #coalesce(addr: bigint, bytes: Uint8Array, pio: boolean): boolean {
-    const ring = this.ring!.view;
-    const layout = KVM_COALESCED_MMIO;
-    const capacity = Math.floor((ring.byteLength - layout.entries) / layout.entrySize);
-    const last = ring.getUint32(layout.last, this.#little);
-    const first = ring.getUint32(layout.first, this.#little);
-    if (last >= capacity || !this.#hasRoom(first, last, capacity)) return false;
-    const entry = layout.entries + last * layout.entrySize;
-    ring.setBigUint64(entry + layout.phys_addr, addr, this.#little);
-    ring.setUint32(entry + layout.len, bytes.length, this.#little);
-    ring.setUint32(entry + layout.pio, pio ? 1 : 0, this.#little);
-    new Uint8Array(ring.buffer).set(bytes, entry + layout.data);
-    ring.setUint32(layout.last, (last + 1) % capacity, this.#little);
-    return true;
-  }
 }
 
 const matchOf = (flags: number, datamatch: bigint): bigint | undefined =>
@@ -149,19 +129,6 @@ function collide(a: IoEvent, b: IoEvent): boolean {
   if (a.addr !== b.addr) return false;
   if (a.size === 0n || b.size === 0n) return true;
   return a.size === b.size && (a.datamatch === undefined || b.datamatch === undefined || a.datamatch === b.datamatch);
-}
-
-/** One entry of the ring stays empty. */
-function hasRoom(first: number, last: number, capacity: number): boolean {
-  return (last + 1) % capacity !== first;
-}
-
-/**
- * Before 6.12 the free entries were counted in u32, whose range is no multiple of the capacity: where `last` is not below `first`
- * the count is off, and an empty ring of 170 entries whose indexes are 0 takes 85.
- */
-function hasRoomBefore612(first: number, last: number, capacity: number): boolean {
-  return ((first - last - 1) >>> 0) % capacity !== 0;
 }
 
 function contains(zone: BusRange, { addr, size }: BusRange): boolean {

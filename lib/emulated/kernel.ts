@@ -387,7 +387,9 @@ export class KernelCore extends EmulatedProcess implements KvmCalls {
 
   setOneReg(fd: number, id: U64, value: Bytes): number {
     const register = this.#oneReg(fd, id);
-    return typeof register === 'number' ? register : writeRegisters(register, value);
+    if (typeof register === 'number') return register;
+    const { arch } = this.#idleVcpu(fd) as EmulatedVcpu;
+    return writeRegisters(register, value, (bytes) => arch.acceptsOneReg?.(BigInt(id), bytes) ?? true);
   }
 
   #oneReg(fd: number, id: U64): Uint8Array | number {

@@ -27,6 +27,6 @@ export function vcpuPages(
   // KVM looks at the first and the last page.
   if ((flags & MAP.SHARED) === 0 && (isDirtyRing(offset) || isDirtyRing(offset + length - 1))) return -ERRNO.EINVAL;
   if (dirty !== undefined && page >= DIRTY_LOG_PAGE_OFFSET) return { backing: dirty, offset: offset - ringStart };
-  if (page === coalescedMmioPage && page !== 0) return { backing: vm.bus.ring!.backing, offset: 0 };
+  if (page === coalescedMmioPage && page !== 0) return { backing: vm.bus.ring!.area.backing, offset: 0 };
   return { backing: area.backing, offset };
 }

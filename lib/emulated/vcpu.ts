@@ -72,6 +72,7 @@ export class EmulatedVcpu<Arch extends ArchVcpu = ArchVcpu> implements OpenFile 
     this.vm = vm;
     this.id = id;
     this.area = new SharedArea(vm.machine.vcpuMmapSize);
+    vm.bus.ring?.showIn(this.area, vm.machine.coalescedMmioPage * vm.machine.pageSize);
     this.ring = vm.dirtyLog.newRing();
     const sizes = REGS_SIZE[vm.machine.arch];
     this.regs = new Uint8Array(sizes.regs ?? 0);

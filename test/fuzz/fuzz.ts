@@ -4,18 +4,19 @@ import { MAP, PROT } from '../../lib/uapi/flags.ts';
 import { emulatedGuestLoader } from '../scenarios/guests/emulated.ts';
 import { nativeGuestLoader, noGuestLoader } from '../scenarios/guests/native.ts';
 import { firstDifference } from '../scenarios/recording.ts';
-import { type GuestLoader, record, type Scenario } from '../scenarios/scenario.ts';
+import { type GuestLoader, record, type Scenario, type ScenarioHost } from '../scenarios/scenario.ts';
 import {
   CODE_BYTES,
   CODE_SLOT,
   CODE_UNIT,
   CODE_UNITS,
-  kindsFor,
-  makeOperations,
+  FILE_UNITS,
+  MEMORY_UNITS,
   type Operation,
-  reserveMemory,
-} from './operations.ts';
+  SLOTS,
+} from './kinds/kind.ts';
 import { Random } from './random.ts';
+import { makeOperations, pickTopic, type Topic, topicsFor } from './topics.ts';
 
 /** Operations that share one VM; a new round starts afresh, so that a difference is found in a short sequence. */
 const OPERATIONS_PER_ROUND = 60;
@@ -24,13 +25,16 @@ export interface FuzzOptions {
   readonly seed: number;
   /** How many operations in all. */
   readonly operations: number;
+  /** Rounds about this topic only. */
+  readonly topic?: string | undefined;
   readonly progress: (text: string) => void;
 }
 
 export interface FuzzDifference {
-  /** The seed and round that it came from. */
+  /** The seed and round that it came from, and what that was about. */
   readonly seed: number;
   readonly round: number;
+  readonly topic: string;
   /** The shortest sequence found that still differs. */
   readonly operations: readonly Operation[];
   readonly difference: string;
@@ -49,12 +53,14 @@ export async function fuzz(calls: KvmCalls, emulate: EmulatedKernelOptions, opti
   const { seed, operations, progress } = options;
   // On ppc64 a guest needs a table that says where its memory is; the HPT's own scenarios run guests there.
   const loader = calls.arch === 'ppc64' ? undefined : nativeGuestLoader(calls);
-  const kinds = kindsFor(calls.arch, loader !== undefined);
+  const all = topicsFor(calls.arch, loader !== undefined);
+  const topics = all.filter(({ name }) => options.topic === undefined || name === options.topic);
+  if (topics.length === 0) throw new RangeError(`a topic is one of ${all.map(({ name }) => name).join(', ')}`);
 
   let firstCode = 0;
   /** Both kernels' answers to a sequence. */
-  const ask = async (sequence: readonly Operation[]) => {
-    const scenario = asScenario(sequence, kinds, loader !== undefined, firstCode);
+  const ask = async (topic: Topic, sequence: readonly Operation[]) => {
+    const scenario = asScenario(topic, sequence, loader !== undefined, firstCode);
     const codeBytes = OPERATIONS_PER_ROUND * CODE_BYTES;
     firstCode = firstCode + 2 * codeBytes > CODE_UNITS * calls.pageSize ? 0 : firstCode + codeBytes;
     const kernel = new EmulatedKernel(emulate);
@@ -67,18 +73,22 @@ export async function fuzz(calls: KvmCalls, emulate: EmulatedKernelOptions, opti
   let callCount = 0;
   for (let round = 0; done < operations; round++) {
     const random = new Random(seed * 1_000_003 + round);
-    const sequence = makeOperations(random, kinds, Math.min(OPERATIONS_PER_ROUND, operations - done));
-    const { real, difference } = await ask(sequence);
+    const topic = pickTopic(random, topics);
+    const sequence = makeOperations(random, topic.kinds, Math.min(OPERATIONS_PER_ROUND, operations - done));
+    const { real, difference } = await ask(topic, sequence);
     done += sequence.length;
     callCount += real.length;
     if (difference !== undefined) {
-      progress(`round ${round} differs; looking for the shortest sequence that does`);
-      const shortest = await shorten(sequence, async (shorter) => (await ask(shorter)).difference !== undefined);
-      const last = await ask(shortest);
+      progress(`round ${round} (${topic.name}) differs; looking for the shortest sequence that does`);
+      const shortest = await shorten(sequence, async (shorter) => (await ask(topic, shorter)).difference !== undefined);
+      const last = await ask(topic, shortest);
       return {
         operations: done,
         calls: callCount,
-        difference: { seed, round, operations: shortest, difference: last.difference ?? difference, real: last.real },
+        difference: {
+          ...{ seed, round, topic: topic.name, operations: shortest },
+          ...{ difference: last.difference ?? difference, real: last.real },
+        },
       };
     }
     if (round % 10 === 9) progress(`${done} of ${operations} operations, ${callCount} calls, no difference`);
@@ -86,12 +96,7 @@ export async function fuzz(calls: KvmCalls, emulate: EmulatedKernelOptions, opti
   return { operations: done, calls: callCount };
 }
 
-function asScenario(
-  sequence: readonly Operation[],
-  kinds: ReturnType<typeof kindsFor>,
-  runsGuests: boolean,
-  firstCode: number,
-): Scenario {
+function asScenario(topic: Topic, sequence: readonly Operation[], runsGuests: boolean, firstCode: number): Scenario {
   return {
     name: 'fuzz',
     arches: [],
@@ -100,6 +105,8 @@ function asScenario(
       const { kvm, vm } = s.vm();
       const hva = reserveMemory(s);
       const eventfd = calls.eventfd(0);
+      const file = calls.memfdCreate('fuzz', FILE_UNITS * unit, 0);
+      topic.beforeVcpu?.(s, vm);
       let vcpu = -1;
       let codeHva = 0;
       if (runsGuests) {
@@ -117,10 +124,39 @@ function asScenario(
       } else if (s.arch === 'ppc64') {
         calls.ppc64!.allocateHtab(vm, 18);
       }
-      const round = { s, vm, vcpu, hva, codeHva, eventfd, nextCode: firstCode };
-      for (const { kind, operands } of sequence) kinds[kind]!.apply(round, operands);
+      const round = {
+        s,
+        kvm,
+        vm,
+        vcpu,
+        hva,
+        codeHva,
+        eventfd,
+        file,
+        nextCode: firstCode,
+        own: new Map<string, number>(),
+      };
+      topic.afterVcpu?.(round);
+      for (const { kind, operands } of sequence) topic.kinds[kind]!.apply(round, operands);
+      lookAround(s, vm, hva);
     },
   };
+}
+
+/** The host memory of a round: a reservation, full at first, so that pieces of it can be exchanged. */
+function reserveMemory({ calls, unit }: ScenarioHost): number {
+  const length = MEMORY_UNITS * unit;
+  const hva = calls.mmap(length, PROT.NONE, MAP.PRIVATE | MAP.ANONYMOUS | MAP.NORESERVE, -1, 0, unit, 0);
+  calls.mmapFixed(hva, length, PROT.READ | PROT.WRITE, MAP.SHARED | MAP.ANONYMOUS | MAP.NORESERVE, -1, 0);
+  return hva;
+}
+
+/** What a round has come to: what memory there is, and which of it is dirty. */
+function lookAround({ calls, unit }: ScenarioHost, vm: number, hva: number): void {
+  for (let at = 0; at < MEMORY_UNITS; at++) calls.readMemory(hva + at * unit, new Uint8Array(0x60));
+  for (let slot = 0; slot < SLOTS; slot++) {
+    calls.getDirtyLog(vm, slot, new Uint8Array(Math.ceil((8 * unit) / calls.pageSize / 64) * 8));
+  }
 }
 
 /** Leaves out ever smaller parts of a sequence for as long as what is left still differs. */
@@ -140,9 +176,9 @@ async function shorten(
 }
 
 /** A difference as text: the sequence, what the real kernel said, and where the emulated one said something else. */
-export function describeDifference({ seed, round, operations, difference, real }: FuzzDifference): string {
+export function describeDifference({ seed, round, topic, operations, difference, real }: FuzzDifference): string {
   return [
-    `seed ${seed}, round ${round}: ${operations.length} operations are enough to make a difference:`,
+    `seed ${seed}, round ${round}, ${topic}: ${operations.length} operations are enough to make a difference:`,
     ...operations.map(({ kind, operands }) => `  ${kind} ${JSON.stringify(operands)}`),
     'the real kernel:',
     ...real.map((line) => `  ${line}`),

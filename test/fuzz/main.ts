@@ -11,7 +11,7 @@ import { addonHtabLoops, describeHtabFuzz, fuzzHtabStreams } from './htab-fuzz.t
 
 // npm run fuzz: random sequences of calls, on a real kernel and on the emulated one; or random streams of HPT entries.
 
-const USAGE = `usage: npm run fuzz -- [--arch ARCH] [--kernel 6.12|6.1] [--lab] [--seed N] [--ops N]
+const USAGE = `usage: npm run fuzz -- [--arch ARCH] [--kernel 6.12|6.1] [--lab] [--seed N] [--ops N] [--topic TOPIC]
        npm run fuzz -- --htab-streams N [--seed N]
 
 Without --arch, or with this machine's own, its /dev/kvm is asked; with another one (or --lab) the lab's. HTAB streams
@@ -27,6 +27,7 @@ async function main(): Promise<number> {
       lab: { type: 'boolean', default: false },
       seed: { type: 'string', default: '1' },
       ops: { type: 'string', default: '10000' },
+      topic: { type: 'string' },
       'htab-streams': { type: 'string' },
     },
   });
@@ -58,7 +59,7 @@ async function main(): Promise<number> {
       console.error(`${missing} Or ask the lab's kernel: --lab`);
       return 1;
     }
-    result = await fuzz(loaded.calls, emulationOf(loaded.calls), { seed, operations, progress });
+    result = await fuzz(loaded.calls, emulationOf(loaded.calls), { seed, operations, topic: values.topic, progress });
   } else {
     const [variant] = selectVariants(arch, values.kernel) ?? [];
     if (variant === undefined) {
@@ -68,7 +69,7 @@ async function main(): Promise<number> {
     const script = 'test/lab/guest/fuzz.js';
     const answer = await runInLab(variant, {
       script,
-      args: { seed, operations },
+      args: { seed, operations, ...(values.topic === undefined ? {} : { topic: values.topic }) },
       onProgress: progress,
       timeoutMs: LAB_TIMEOUT_MS,
     });

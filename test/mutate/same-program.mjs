@@ -2086,9 +2086,9 @@ export const SAME_PROGRAM = [
     why: 'it is asked for whole mappings, and none begins where another ends',
   },
   {
-    file: 'lib/emulated/io-bus.ts',
-    code: 'entry + layout.phys_addr',
-    as: 'entry - layout.phys_addr',
+    file: 'lib/emulated/coalesced-ring.ts',
+    code: 'entry + phys_addr',
+    as: 'entry - phys_addr',
     why: 'it is the first member: 0',
   },
   {
@@ -2405,7 +2405,7 @@ export const SAME_PROGRAM = [
   },
   {
     file: 'lib/emulated/dirty-log.ts',
-    code: '!this.#ringOnly',
+    code: '!this.ringOnly',
     as: 'true',
     why: 'a bitmap that nobody is given',
   },

@@ -1,5 +1,5 @@
 import { CAP } from '../../lib/uapi/capabilities.ts';
-import { DIRTY_GFN, DIRTY_LOG_PAGE_OFFSET, IOEVENTFD, MAP, MEM, PROT } from '../../lib/uapi/flags.ts';
+import { DIRTY_GFN, DIRTY_LOG_PAGE_OFFSET, IOEVENTFD, MADV, MAP, MEM, PROT } from '../../lib/uapi/flags.ts';
 import { KVM_DIRTY_GFN, KVM_RUN } from '../../lib/uapi/structs.ts';
 import type { Scenario, ScenarioHost, ScriptOp } from './scenario.ts';
 
@@ -480,6 +480,33 @@ export const guestMemoryScenarios: readonly Scenario[] = [
     },
   },
   {
+    name: 'guest/coalesced-mmio-behind-kvm-run',
+    arches: WITH_GUESTS,
+    runsGuest: true,
+    run: (s) => {
+      const { calls, unit } = s;
+      const g = guest(s);
+      const page = calls.checkExtension(calls.openKvm(), CAP.COALESCED_MMIO);
+      const alone = calls.mmap(PAGE, PROT.READ | PROT.WRITE, MAP.SHARED, g.vcpu, page * PAGE, 0, 0);
+      const rings = [g.run + page * PAGE, alone];
+      calls.setUserMemoryRegion(g.vm, 0, 0, 0, unit, s.memory(1));
+      calls.registerCoalescedMmio(g.vm, 0xd000_0000, 0x100, 0);
+      const go = (...values: readonly number[]): void => {
+        load(s, g, [...values.map((value) => store(0xd000_0000, value, 4)), done]);
+        run(s, g);
+        for (const ring of rings) {
+          calls.readMemory(ring, new Uint8Array(8));
+          for (let entry = 0; entry < 4; entry++) calls.readMemory(ring + 8 + 24 * entry, new Uint8Array(20));
+        }
+      };
+      go(1, 2);
+      calls.writeMemory(rings[0]!, Uint8Array.of(2, 0, 0, 0));
+      go(3);
+      calls.writeMemory(rings[1]!, Uint8Array.of(3, 0, 0, 0));
+      go(4);
+    },
+  },
+  {
     name: 'guest/dirty-ring',
     arches: WITH_GUESTS,
     runsGuest: true,
@@ -512,6 +539,47 @@ export const guestMemoryScenarios: readonly Scenario[] = [
       calls.writeMemory(ring + KVM_DIRTY_GFN.size, reset);
       calls.resetDirtyRings(g.vm);
       calls.readMemory(ring, new Uint8Array(4 * KVM_DIRTY_GFN.size));
+    },
+  },
+  {
+    name: 'guest/dirty-ring-of-loads',
+    arches: WITH_GUESTS,
+    runsGuest: true,
+    needsProcessor: true,
+    run: (s) => {
+      const { calls, unit } = s;
+      const g = guest(s, (vm) => calls.enableCap(vm, CAP.DIRTY_LOG_RING_ACQ_REL, 0, [PAGE]));
+      const ring = calls.mmap(PAGE, PROT.READ | PROT.WRITE, MAP.SHARED, g.vcpu, DIRTY_LOG_PAGE_OFFSET * PAGE, 0, 0);
+      const hva = s.memory(8);
+      const sink = s.memory(1);
+      calls.setUserMemoryRegion(g.vm, 1, 0, 40 * unit, unit, sink);
+      calls.setUserMemoryRegion(g.vm, 2, LOG, 64 * unit, 8 * unit, hva);
+      let taken = 0;
+      /** What was loaded and stored, and what the ring has of it, which is given back. */
+      const go = (...ops: readonly ScriptOp[]): void => {
+        load(s, g, [...ops, done]);
+        run(s, g);
+        const entry = new Uint8Array(KVM_DIRTY_GFN.size);
+        for (; calls.readMemory(ring + taken * entry.length, entry) > 0 && entry[0] === DIRTY_GFN.DIRTY; taken++) {
+          calls.writeMemory(ring + taken * entry.length, new Uint8Array(Uint32Array.of(DIRTY_GFN.RESET).buffer));
+        }
+        calls.resetDirtyRings(g.vm);
+      };
+      const loads = (page: number): ScriptOp => ({ op: 'copy', from: page * PAGE, to: 40 * PAGE, size: 4 });
+      go(loads(65));
+      // It is mapped; a store is noticed again, and once.
+      go(loads(65));
+      go(store(65 * PAGE, 1), loads(66), store(66 * PAGE, 1), store(65 * PAGE, 2));
+      // Others are there at its place; and then it is at another.
+      calls.madvise(hva, 8 * unit, MADV.REMOVE);
+      go(loads(65), loads(66));
+      calls.setUserMemoryRegion(g.vm, 2, LOG, 80 * unit, 8 * unit, hva);
+      go(loads(81), loads(82));
+      // What nobody logs is mapped, and makes nothing dirty when it is logged later.
+      calls.setUserMemoryRegion(g.vm, 2, 0, 80 * unit, 8 * unit, hva);
+      go(loads(84));
+      calls.setUserMemoryRegion(g.vm, 2, LOG, 80 * unit, 8 * unit, hva);
+      go(loads(84), loads(85), store(84 * PAGE, 1));
     },
   },
   {

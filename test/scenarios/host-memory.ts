@@ -78,6 +78,26 @@ export const hostMemoryScenarios: readonly Scenario[] = [
     },
   },
   {
+    name: 'host-memory/beyond-a-memfd',
+    arches: EVERYWHERE,
+    run: (s) => {
+      const { calls } = s;
+      const size = calls.pageSize;
+      for (const flags of [MAP.SHARED, MAP.PRIVATE]) {
+        const memfd = calls.memfdCreate('short', size, 0);
+        const hva = calls.mmap(3 * size, RW, flags, memfd, 0, 0, 0);
+        for (const page of [0, 1]) calls.writeMemory(hva + page * size, Uint8Array.of(1, 2));
+        for (const advice of [MADV.POPULATE_READ, MADV.WILLNEED, MADV.DONTNEED, MADV.REMOVE]) {
+          for (const page of [0, 1]) {
+            calls.madvise(hva + page * size, 2 * size, advice);
+            calls.readMemory(hva, new Uint8Array(2));
+            calls.readMemory(hva + page * size, new Uint8Array(2));
+          }
+        }
+      }
+    },
+  },
+  {
     name: 'host-memory/populate',
     arches: EVERYWHERE,
     run: (s) => {

@@ -1,13 +1,13 @@
 import type { Arch } from '../../lib/uapi/arch.ts';
 import { MP_STATE, ONE_REG } from '../../lib/uapi/flags.ts';
 import { requestNumber, requestSize } from '../../lib/uapi/requests.ts';
-import { KVM_SREGS_PPC64, REGS_SIZE } from '../../lib/uapi/structs.ts';
+import { KVM_SREGS_PPC64, KVM_SREGS_X86_64, REGS_SIZE } from '../../lib/uapi/structs.ts';
 import { guest, load } from './guest-memory.ts';
 import { HptGuest, ORDER } from './hpt-guest-vm.ts';
 import { EVERYWHERE, type Scenario, type ScenarioHost } from './scenario.ts';
 
 /** Ids of ONE_REG, of 8 bytes each. */
-const ONE_REGS: Readonly<Record<Arch, readonly bigint[]>> = {
+export const ONE_REGS: Readonly<Record<Arch, readonly bigint[]>> = {
   // Model-specific registers are got otherwise.
   x86_64: [],
   // x0 to x30, SP, PC, PSTATE, SP_EL1, ELR_EL1, and the SPSRs.
@@ -102,6 +102,50 @@ export const registerScenarios: readonly Scenario[] = [
         calls.setSregs(vcpu, bad);
       }
       look(s, vcpu);
+    },
+  },
+  {
+    name: 'registers/kept',
+    arches: ['x86_64'],
+    run: (s) => {
+      const { calls } = s;
+      const { vm } = s.vm();
+      const vcpu = calls.createVcpu(vm, 0);
+      const { sregs } = look(s, vcpu);
+      const set = (at: number, value: bigint): void => {
+        const other = sregs.slice();
+        new DataView(other.buffer).setBigUint64(at, value, true);
+        calls.setSregs(vcpu, other);
+        calls.getSregs(vcpu, new Uint8Array(sregs.length));
+      };
+      // A base of the local APIC beyond the addresses of a vCPU without a CPUID, with bits that mean nothing, and with x2APIC.
+      for (const base of [0xf_fee0_0900n, 0x10_fee0_0900n, 0xfee0_0901n, 0xfee0_0d00n]) set(SREGS_APIC_BASE, base);
+      // Bits of CR4 that no processor has.
+      for (const bit of [14n, 15n, 19n, 29n, 63n]) set(SREGS_CR4, 1n << bit);
+      // Task priorities that there are, and one that there isn't.
+      for (const priority of [5n, 16n, 0n]) set(SREGS_CR8, priority);
+      // Pending interrupts: of several the first; without one what was pending is.
+      set(SREGS_INTERRUPTS, 0x3000_0000_0000n);
+      set(SREGS_INTERRUPTS + 16, 1n);
+      set(SREGS_INTERRUPTS, 0n);
+      // Behind the limit of a descriptor table there is nothing.
+      set(KVM_SREGS_X86_64.gdt + 8, 0x1234_0000_5678n);
+    },
+  },
+  {
+    name: 'registers/kept-of-one',
+    arches: ['aarch64', 'riscv64'],
+    run: (s) => {
+      const { calls } = s;
+      const { vm } = s.vm();
+      const vcpu = s.vcpu(vm);
+      // PSTATE, and the mode.
+      const id = s.arch === 'aarch64' ? ONE_REG.ARM64_CORE + 66n : ONE_REG.RISCV_CORE + 32n;
+      for (const value of [0, 1, 2, 4, 5, 8, 9, 0x13, 0x1f, 0xc5]) {
+        calls.setOneReg(vcpu, id, Uint8Array.of(value, 0x12, 0, 0, 0, 0, 0, 0));
+        calls.setOneReg(vcpu, id, Uint8Array.of(value, 0, 0, 0, 0, 0, 0, 0));
+        calls.getOneReg(vcpu, id, new Uint8Array(8));
+      }
     },
   },
   {
@@ -325,9 +369,13 @@ export const registerScenarios: readonly Scenario[] = [
   },
 ];
 
-/** Where cr0 and efer are in `struct kvm_sregs` of x86. */
+/** Where fields are in `struct kvm_sregs` of x86. */
 const SREGS_CR0 = 224;
+const SREGS_CR4 = 248;
+const SREGS_CR8 = 256;
 const SREGS_EFER = 264;
+const SREGS_APIC_BASE = 272;
+const SREGS_INTERRUPTS = 280;
 
 /** Both structures of x86. */
 function look(s: ScenarioHost, vcpu: number): { readonly sregs: Uint8Array } {

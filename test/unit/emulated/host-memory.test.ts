@@ -167,6 +167,19 @@ it('a file’s last page has zeros behind its end, which keep nothing', () => {
   }
 });
 
+it('a mapping may reach beyond the end of its memfd, and be given back', () => {
+  const calls = new EmulatedKernel({ arch: 'x86_64' });
+  const memfd = calls.memfdCreate('short', 4096, 0);
+  const hva = calls.mmap(3 * 4096, PROT.READ | PROT.WRITE, MAP.SHARED, memfd, 0, 0, 0);
+  const bytes = new Uint8Array(1);
+  expect([calls.writeMemory(hva, Uint8Array.of(7)), calls.writeMemory(hva + 4096, bytes)]).toEqual([1, -ERRNO.EFAULT]);
+  expect(calls.madvise(hva + 4096, 2 * 4096, MADV.REMOVE)).toBe(0);
+  expect([calls.readMemory(hva, bytes), ...bytes]).toEqual([1, 7]);
+  expect(calls.madvise(hva, 3 * 4096, MADV.REMOVE)).toBe(0);
+  expect([calls.readMemory(hva, bytes), ...bytes]).toEqual([1, 0]);
+  expect(calls.readMemory(hva + 4096, bytes)).toBe(-ERRNO.EFAULT);
+});
+
 it('a range is mapped where all of it is in one mapping', () => {
   const memory = new EmulatedHostMemory(4096);
   const [hva] = [map(memory, 0x3000), map(memory, 0x1000)];

@@ -68,7 +68,7 @@ describe('a bus', () => {
     const bus = busOf();
     expect(bus.registerCoalesced(AT, 0x100, 0)).toBe(0);
     expect(bus.registerCoalesced(0x3f8n, 8, 1)).toBe(0);
-    const { view } = bus.ring!;
+    const { view } = bus.ring!.area;
     expect([bus.write(AT + 4n, Uint8Array.of(1, 2), false), bus.write(0x3f9n, Uint8Array.of(3), true)]).toEqual([
       true,
       true,
@@ -120,7 +120,7 @@ describe('a bus', () => {
     while (bus.write(AT, Uint8Array.of(1), false)) taken++;
     expect(taken).toBe(85);
     // With the reader ahead the count was right.
-    bus.ring!.view.setUint32(0, 100, true);
+    bus.ring!.area.view.setUint32(0, 100, true);
     while (bus.write(AT, Uint8Array.of(1), false)) taken++;
     expect(taken).toBe(99);
   });
@@ -150,7 +150,7 @@ describe('a bus', () => {
     for (const call of [without.registerCoalesced, without.unregisterCoalesced]) {
       expect(call.call(without, AT, 4, 0)).toBe(-ERRNO.ENOTTY);
     }
-    expect(busOf().ring!.view.byteLength).toBe(PAGE);
+    expect(busOf().ring!.area.view.byteLength).toBe(PAGE);
   });
 
   it('signals the eventfd whose address, size and value a store has', () => {

@@ -163,3 +163,66 @@ it.skipIf(whyNot !== undefined)(`memory that may only be written is loaded as on
   expect(loadsOf(kernel, emulatedGuestLoader(kernel))).toEqual(real);
   expect(real).toEqual([0, 2, 0x42, 0]);
 });
+
+/** What both vCPUs' mappings and one of the page by itself show of the ring of coalesced stores, while any of them is read to its end. */
+function ringsOf(calls: KvmCalls, loader: GuestLoader): unknown[] {
+  const ZONE = 0xd000_0000;
+  const kvm = calls.openKvm();
+  const vm = calls.createVm(kvm, 0);
+  const code = calls.mmap(2 * PAGE, PROT.READ | PROT.WRITE, MAP.SHARED | MAP.ANONYMOUS, -1, 0, 0, 0);
+  expect(calls.setUserMemoryRegion(vm, 0, 0, 0, 2 * PAGE, code)).toBe(0);
+  expect(calls.registerCoalescedMmio(vm, ZONE, 0x100, 0)).toBe(0);
+  const page = calls.checkExtension(kvm, CAP.COALESCED_MMIO);
+  const size = calls.getVcpuMmapSize(kvm, 0);
+  const map = (vcpu: number, offset: number, length: number): number =>
+    calls.mmap(length, PROT.READ | PROT.WRITE, MAP.SHARED, vcpu, offset, 0, 0);
+  const vcpu = calls.createVcpu(vm, 0);
+  const [whole, alone] = [map(vcpu, 0, size), map(vcpu, page * PAGE, PAGE)];
+  const rings = [whole + page * PAGE, alone];
+  const fds = [vcpu];
+  const answers: unknown[] = [];
+  const run = (at: number, ...values: readonly number[]): void => {
+    const stores = values.map((value): ScriptOp => ({ op: 'store', address: ZONE + value, size: 4, value }));
+    loader.load(vm, vcpu, code + at, at, [...stores, { op: 'done' }]);
+    answers.push(calls.run(vcpu, 0));
+    const shown = new Uint8Array(8 + 24 * 6);
+    for (const ring of rings) {
+      expect(calls.readMemory(ring, shown)).toBe(shown.length);
+      const words = new Uint32Array(shown.buffer);
+      answers.push([words[0], words[1], ...[0, 1, 2, 3, 4, 5].map((entry) => words[2 + 6 * entry + 4])]);
+    }
+  };
+  const take = (ring: number, entries: number): number => calls.writeMemory(ring, Uint8Array.of(entries, 0, 0, 0));
+  run(0, 1, 2);
+  take(rings[0]!, 1);
+  run(0x400, 3);
+  // One that comes later has what is there.
+  fds.unshift(calls.createVcpu(vm, 1));
+  rings.push(map(fds[0]!, 0, size) + page * PAGE);
+  take(rings[1]!, 3);
+  run(0x800, 4);
+  take(rings[2]!, 4);
+  run(0xc00, 5, 6);
+  for (const fd of [...fds, vm, kvm]) calls.close(fd);
+  for (const hva of [whole, rings[2]! - page * PAGE]) calls.munmap(hva, size);
+  calls.munmap(alone, PAGE);
+  calls.munmap(code, 2 * PAGE);
+  return answers;
+}
+
+const RINGS = [
+  ...[0, [0, 2, 1, 2, 0, 0, 0, 0], [0, 2, 1, 2, 0, 0, 0, 0]],
+  ...[0, [1, 3, 1, 2, 3, 0, 0, 0], [1, 3, 1, 2, 3, 0, 0, 0]],
+  ...[0, ...Array(3).fill([3, 4, 1, 2, 3, 4, 0, 0])],
+  ...[0, ...Array(3).fill([4, 6, 1, 2, 3, 4, 5, 6])],
+];
+
+it('the ring of coalesced stores is behind each kvm_run, and by itself', () => {
+  const kernel = new EmulatedKernel({ arch: 'x86_64' });
+  expect(ringsOf(kernel, emulatedGuestLoader(kernel))).toEqual(RINGS);
+});
+
+it.skipIf(whyNot !== undefined)(`so it is on the real kernel${why}`, () => {
+  if (!('calls' in native)) throw new Error(native.reason);
+  expect(ringsOf(native.calls, x86_64GuestLoader(native.calls))).toEqual(RINGS);
+});

@@ -7,6 +7,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   arch: { 'unit/handles/surface': 'folders index parts' },
   'arch/aarch64': { 'unit/handles/surface': 'index', 'unit/arch/cli': 'cli' },
   'arch/aarch64/handles': { 'unit/handles/registers': 'vcpu' },
+  'arch/aarch64/emulated': { 'unit/scenarios/recordings': 'vm-state' },
   'arch/ppc64': {
     'unit/handles/surface': 'index',
     'unit/arch/cli': 'cli',
@@ -105,10 +106,11 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
   'cli/top': { 'unit/cli/top': 'dirty-meter exit-counts look meter', 'unit/cli/built': 'index show' },
   'cli/tour': { 'unit/cli/tour': 'act guest index layout' },
   emulated: {
+    'unit/emulated/io-bus': 'coalesced-ring',
     'unit/emulated/io-bus-real': 'irqfds',
     'unit/emulated/kvm-run': 'vcpu-pages',
     'unit/emulated/vcpu': 'step',
-    'unit/scenarios/recordings': 'arch-state architecture machine',
+    'unit/scenarios/recordings': 'arch-state architecture machine mapped-pages',
   },
   handles: {
     'unit/handles/surface': 'arch-calls capabilities kvm vm',

@@ -1,40 +1,26 @@
-import type { ArchVm } from '../../../emulated/arch-state.ts';
 import type { Architecture } from '../../../emulated/architecture.ts';
 import { commonCapabilities, commonMachine, type Machine, PLAIN_VM } from '../../../emulated/machine.ts';
 import { DIRTY_RING_MAX_BYTES } from '../../../rules/dirty-ring.ts';
 import { CAP } from '../../../uapi/capabilities.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
-import { ARM_TARGET_GENERIC_V8, DIRTY_LOG, GUEST_MEMFD_FLAG } from '../../../uapi/flags.ts';
+import { DIRTY_LOG, GUEST_MEMFD_FLAG } from '../../../uapi/flags.ts';
 import type { Release } from '../../../uapi/release.ts';
-import { KVM_REGS_AARCH64, KVM_VCPU_INIT } from '../../../uapi/structs.ts';
+import { KVM_REGS_AARCH64 } from '../../../uapi/structs.ts';
 import { Aarch64Vcpu } from './vcpu-state.ts';
+import { Aarch64Vm } from './vm-state.ts';
 
 const MAX_VCPUS = 512;
 /** What CREATE_GUEST_MEMFD of 6.18 knows. */
 const GUEST_MEMFD_FLAGS = GUEST_MEMFD_FLAG.MMAP | GUEST_MEMFD_FLAG.INIT_SHARED;
 
 /** The generic memory side of aarch64: read-only slots, dirty logs with manual protect, rings with a bitmap. */
-export function aarch64Architecture(release: Release): Architecture {
+export function aarch64Architecture(release: Release): Architecture<Aarch64Vm, Aarch64Vcpu> {
   return {
     machine: aarch64Machine(release),
-    createVm: () => AARCH64_VM,
-    createVcpu: (vcpu) => new Aarch64Vcpu(vcpu),
+    createVm: () => new Aarch64Vm(),
+    createVcpu: (vcpu, vm) => new Aarch64Vcpu(vcpu, vm),
   };
 }
-
-/** No attribute of a VM has to do with memory; and its interrupt controller is none of version 2, as on the recorded machine. */
-const AARCH64_VM: ArchVm = {
-  createIrqchip: () => -ERRNO.ENODEV,
-  hasDeviceAttr: () => -ERRNO.ENXIO,
-  setDeviceAttr: () => -ERRNO.ENXIO,
-  requests: {
-    KVM_ARM_PREFERRED_TARGET(struct) {
-      struct.fill(0);
-      struct[KVM_VCPU_INIT.target] = ARM_TARGET_GENERIC_V8;
-      return 0;
-    },
-  },
-};
 
 function aarch64Machine(release: Release): Machine {
   const common = commonMachine('aarch64', release);

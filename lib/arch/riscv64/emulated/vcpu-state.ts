@@ -22,6 +22,14 @@ export class Riscv64Vcpu implements ArchVcpu {
     }
   }
 
+  /** Of the mode it is kept whether it is S. */
+  acceptsOneReg(id: bigint, value: Uint8Array): boolean {
+    if (id !== ONE_REG.RISCV_CORE + BigInt(MODE)) return true;
+    const view = new DataView(value.buffer, value.byteOffset);
+    view.setBigUint64(0, view.getBigUint64(0, true) === BigInt(SUPERVISOR) ? BigInt(SUPERVISOR) : 0n, true);
+    return true;
+  }
+
   setMpState(state: number): number {
     if (state !== MP_STATE.RUNNABLE && state !== MP_STATE.STOPPED) return -ERRNO.EINVAL;
     this.#vcpu.mpState = state;

@@ -126,7 +126,7 @@ function capabilities(machine: Omit<Machine, 'capabilities'>, build: X86_64Build
     [CAP.READONLY_MEM, 1],
     [CAP.SYNC_REGS, 7],
     [CAP.ONE_REG, release.since(6, 18) ? 1 : 0],
-    [CAP.ENABLE_CAP, release.since(6, 0) ? 1 : 0],
+    [CAP.ENABLE_CAP, 1],
     [CAP.MULTI_ADDRESS_SPACE, build.smm ? 2 : 0],
     [CAP.MANUAL_DIRTY_LOG_PROTECT2, machine.manualProtect],
     [CAP.DIRTY_LOG_RING, DIRTY_RING_MAX_BYTES],

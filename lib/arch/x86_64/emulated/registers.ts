@@ -1,6 +1,6 @@
 /** What KVM leaves in the registers of a new x86_64 vCPU, and which it lets user space set. */
 
-import { X86_64_REGS } from '../../../uapi/structs.ts';
+import { KVM_SREGS_X86_64, X86_64_REGS } from '../../../uapi/structs.ts';
 import { decodeSregs, encodeRegs, encodeSregs, type X86_64Segment } from '../model/registers.ts';
 
 const LIMIT = 0xffff;
@@ -18,8 +18,15 @@ const APIC_BASE_BSP = 0x100n;
 
 const CR0 = { PE: 1n, ET: 0x10n, NW: 0x2000_0000n, CD: 0x4000_0000n, PG: 0x8000_0000n } as const;
 const CR4_PAE = 0x20n;
+/** Those that no kernel knows: SMXE, KL, and bits that mean nothing. */
+const CR4_RESERVED = ~0x1_10f7_3fffn & (2n ** 64n - 1n);
+/** The local APIC's base: its low bits, and x2APIC, which a vCPU without a CPUID has not; and what is beyond the addresses of such a one. */
+const APIC_BASE_RESERVED = 0x6ffn;
+const NO_ADDRESS = (2n ** 64n - 1n) & ~0xf_ffff_ffffn;
 const EFER = { LME: 0x100n, LMA: 0x400n } as const;
 
+const CR8_AT = KVM_SREGS_X86_64.cr0 + 4 * 8;
+const INTERRUPTS_AT = KVM_SREGS_X86_64.cr0 + 7 * 8;
 const RFLAGS_AT = 8 * X86_64_REGS.indexOf('rflags');
 
 /** The reset state, with the segments as SVM or VMX keep them. */
@@ -51,13 +58,31 @@ export function fixFlags(regs: Uint8Array): void {
   regs[RFLAGS_AT]! |= Number(RFLAGS_FIXED);
 }
 
-/** Whether SET_SREGS takes them: modes and control bits that go together. */
+/**
+ * Whether SET_SREGS takes them: modes, control bits and addresses that go together (`kvm_is_valid_sregs`, `kvm_set_apic_base`). Bits of CR4
+ * that some processors have are taken on all of them.
+ */
 export function isValid(bytes: Uint8Array): boolean {
-  const { cr0, cr4, efer, cs } = decodeSregs(bytes);
+  const { cr0, cr3, cr4, efer, cs, apicBase } = decodeSregs(bytes);
   const has = (register: bigint, bits: bigint): boolean => (register & bits) !== 0n;
   if (has(efer, EFER.LME) && has(cr0, CR0.PG)) {
-    if (!has(cr4, CR4_PAE) || !has(efer, EFER.LMA)) return false;
+    if (!has(cr4, CR4_PAE) || !has(efer, EFER.LMA) || has(cr3, NO_ADDRESS)) return false;
   } else if (has(efer, EFER.LMA) || cs.l !== 0) return false;
   if (cr0 > 0xffff_ffffn || (has(cr0, CR0.NW) && !has(cr0, CR0.CD))) return false;
-  return !has(cr0, CR0.PG) || has(cr0, CR0.PE);
+  if (has(cr0, CR0.PG) && !has(cr0, CR0.PE)) return false;
+  return !has(cr4, CR4_RESERVED) && !has(apicBase, APIC_BASE_RESERVED | NO_ADDRESS);
+}
+
+/** What is kept of registers that SET_SREGS took: of the task priority a valid one, and the first interrupt that is pending. */
+export function keepSregs(bytes: Uint8Array, before: Uint8Array): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
+  for (const table of [KVM_SREGS_X86_64.gdt, KVM_SREGS_X86_64.idt]) bytes.fill(0, table + 10, table + 16);
+  if (view.getBigUint64(CR8_AT, true) > 0xfn) bytes.set(before.subarray(CR8_AT, CR8_AT + 8), CR8_AT);
+  const first = bytes.findIndex((byte, at) => at >= INTERRUPTS_AT && byte !== 0);
+  if (first < 0) bytes.set(before.subarray(INTERRUPTS_AT), INTERRUPTS_AT);
+  else {
+    const lowest = bytes[first]! & -bytes[first]!;
+    bytes.fill(0, INTERRUPTS_AT);
+    bytes[first] = lowest;
+  }
 }

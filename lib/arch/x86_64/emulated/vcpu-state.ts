@@ -1,14 +1,13 @@
 import type { ArchVcpu } from '../../../emulated/arch-state.ts';
 import { GuestFault } from '../../../emulated/guest.ts';
-import type { EmulatedHostMemory } from '../../../emulated/host-memory.ts';
 import type { EmulatedMemslot } from '../../../emulated/memslots.ts';
 import { preFault } from '../../../emulated/pre-fault.ts';
 import type { EmulatedVcpu } from '../../../emulated/vcpu.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
-import { EXIT, MEM, MP_STATE } from '../../../uapi/flags.ts';
+import { EXIT, MP_STATE } from '../../../uapi/flags.ts';
 import { KVM_RUN } from '../../../uapi/structs.ts';
 import type { X86_64Build } from './build.ts';
-import { fixFlags, isValid, resetRegisters } from './registers.ts';
+import { fixFlags, isValid, keepSregs, resetRegisters } from './registers.ts';
 import type { X86_64Vm } from './vm-state.ts';
 
 const PAGE = 4096;
@@ -65,7 +64,9 @@ export class X86_64Vcpu implements ArchVcpu {
   }
 
   acceptsSregs(sregs: Uint8Array): boolean {
-    return isValid(sregs);
+    if (!isValid(sregs)) return false;
+    keepSregs(sregs, this.#vcpu.sregs);
+    return true;
   }
 
   /** Without an interrupt controller in the kernel nobody waits there. */
@@ -84,23 +85,15 @@ export class X86_64Vcpu implements ArchVcpu {
     return 0;
   }
 
-  /**
-   * A guest's first access to a page maps it, writable if the host could write it at once; that makes it dirty, though it
-   * is only loaded from. Private memory that nobody wrote could not be: what is loaded then is the host's page of zeros.
-   */
   pageAccessed(slot: EmulatedMemslot, gfn: number, write: boolean): void {
     this.#map(slot, gfn);
     if (write) this.#vcpu.vm.dirtyLog.mark(slot, gfn, this.#vcpu.ring);
   }
 
+  /** KVM's own emulator maps nothing. */
   #map(slot: EmulatedMemslot, gfn: number): void {
-    const { vm } = this.#vcpu;
-    const { mapped } = this.#vm;
-    // KVM's own emulator maps nothing.
-    if (vm.machine.emulatesGuestCode || (slot.flags & MEM.READONLY) !== 0) return;
-    if (mapped.has(gfn) || !isWritable(vm.memory, vm.hostAddress(slot, gfn))) return;
-    mapped.add(gfn);
-    vm.dirtyLog.mark(slot, gfn, this.#vcpu.ring);
+    const { vm, ring } = this.#vcpu;
+    if (!vm.machine.emulatesGuestCode) this.#vm.mapped.map(vm, slot, gfn, ring);
   }
 
   preFaultMemory(range: BigUint64Array, flags: bigint): number {
@@ -116,13 +109,4 @@ export class X86_64Vcpu implements ArchVcpu {
       return PAGE;
     });
   }
-}
-
-/** Whether the host can write a page without copying it first. Private memory that was never written is all zeros. */
-function isWritable(memory: EmulatedHostMemory, hva: number): boolean {
-  if (!memory.canAccess(hva, true)) return false;
-  if (memory.isShared(hva)) return true;
-  const page = new Uint8Array(PAGE);
-  memory.read(hva, page);
-  return page.some((byte) => byte !== 0);
 }

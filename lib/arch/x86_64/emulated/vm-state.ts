@@ -1,12 +1,12 @@
 import type { ArchVm } from '../../../emulated/arch-state.ts';
+import { MappedPages } from '../../../emulated/mapped-pages.ts';
 import type { EmulatedVm } from '../../../emulated/vm.ts';
 import { ERRNO } from '../../../uapi/errno.ts';
 
 /** What x86_64 keeps of a VM. */
 export class X86_64Vm implements ArchVm {
   irqchip = false;
-  /** Frames that are mapped writable for the guest, though their log may have write-protected them since. */
-  readonly mapped = new Set<number>();
+  readonly mapped = new MappedPages();
   readonly #vm: EmulatedVm;
 
   constructor(vm: EmulatedVm) {
@@ -25,11 +25,11 @@ export class X86_64Vm implements ArchVm {
   }
 
   pagesInvalidated(first: number, end: number): void {
-    for (const gfn of this.mapped) if (gfn >= first && gfn < end) this.mapped.delete(gfn);
+    this.mapped.unmap(first, end);
   }
 
   /** A slot that goes or moves takes everything that is mapped with it. */
   memslotFlushed(): void {
-    this.mapped.clear();
+    this.mapped.unmapAll();
   }
 }
