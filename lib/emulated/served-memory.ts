@@ -235,7 +235,8 @@ export class ServedMemory {
   /**
    * Calls back with the pages of a range that were written since they were protected; where wanted, protects them again, and leaves those out for
    * which the kernel itself doesn't resolve stores. What is not
-   * protected counts as written, but for huge pages that aren't there; of one that is only in part in the range, nothing can be protected, and it isn't told.
+   * protected counts as written, but for huge pages that aren't there (the kernel leaves out what has no page table yet, too, which depends on the
+   * mappings around it); of one that is only in part in the range, nothing can be protected, and it isn't told.
    * @returns false where it came to a page for which stores aren't resolved, and they have to be
    */
   written(start: number, end: number, protect: boolean, check: boolean, found: (page: number) => void): boolean {

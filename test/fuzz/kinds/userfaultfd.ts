@@ -105,12 +105,12 @@ export const USERFAULTFD: Kinds = {
     make: (random) => [
       random.below(MEMORY_UNITS),
       random.pick([1, 2, 4, 0]),
-      random.pick([0, 0, PM_SCAN.CHECK_WPASYNC, PM_SCAN.CHECK_WPASYNC | PM_SCAN.WP_MATCHING, PM_SCAN.WP_MATCHING, 4]),
+      random.pick([PM_SCAN.CHECK_WPASYNC, PM_SCAN.CHECK_WPASYNC | PM_SCAN.WP_MATCHING, PM_SCAN.WP_MATCHING, 4]),
     ],
     apply: ({ s, hva }, o) => {
       const [units, place] = [n(o, 1), hva + n(o, 0) * s.unit];
       const bitmap = new Uint8Array(Math.ceil((units * s.unit) / s.calls.pageSize / 8));
-      // What the emulated kernel knows of pages is only this.
+      // What the emulated kernel knows of pages is only this, and of those that nobody protects not whether their page table is there.
       s.calls.uffd?.pagemapScan(place, units * s.unit, n(o, 2), 0, PAGE_IS.WRITTEN, 0, bitmap);
     },
   },
