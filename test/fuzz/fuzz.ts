@@ -60,7 +60,7 @@ export async function fuzz(calls: KvmCalls, emulate: EmulatedKernelOptions, opti
   let firstCode = 0;
   /** Both kernels' answers to a sequence. */
   const ask = async (topic: Topic, sequence: readonly Operation[]) => {
-    const scenario = asScenario(topic, sequence, loader !== undefined, firstCode);
+    const scenario = asScenario(topic, sequence, { emulate, runsGuests: loader !== undefined, firstCode });
     const codeBytes = OPERATIONS_PER_ROUND * CODE_BYTES;
     firstCode = firstCode + 2 * codeBytes > CODE_UNITS * calls.pageSize ? 0 : firstCode + codeBytes;
     const kernel = new EmulatedKernel(emulate);
@@ -96,7 +96,11 @@ export async function fuzz(calls: KvmCalls, emulate: EmulatedKernelOptions, opti
   return { operations: done, calls: callCount };
 }
 
-function asScenario(topic: Topic, sequence: readonly Operation[], runsGuests: boolean, firstCode: number): Scenario {
+function asScenario(
+  topic: Topic,
+  sequence: readonly Operation[],
+  { emulate, runsGuests, firstCode }: { emulate: EmulatedKernelOptions; runsGuests: boolean; firstCode: number },
+): Scenario {
   return {
     name: 'fuzz',
     arches: [],
@@ -126,6 +130,7 @@ function asScenario(topic: Topic, sequence: readonly Operation[], runsGuests: bo
       }
       const round = {
         s,
+        emulate,
         kvm,
         vm,
         vcpu,

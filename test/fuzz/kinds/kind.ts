@@ -1,3 +1,4 @@
+import type { EmulatedKernelOptions } from '../../../lib/backends/emulated.ts';
 import type { ScenarioHost } from '../../scenarios/scenario.ts';
 import type { Random } from '../random.ts';
 
@@ -19,6 +20,8 @@ export const IO_OFFSET = 0x40;
 /** What one round works on. */
 export interface Round {
   readonly s: ScenarioHost;
+  /** How the kernel is built. */
+  readonly emulate: EmulatedKernelOptions;
   readonly kvm: number;
   readonly vm: number;
   /** −1 where no vCPU is there. */

@@ -15,15 +15,21 @@ function flip(bytes: Uint8Array, o: Operation['operands'], isKnown: (at: number,
 const RFLAGS_AT = 8 * X86_64_REGS.indexOf('rflags');
 const SEGMENTS_END = KVM_SREGS_X86_64.gdt;
 const CR4_AT = KVM_SREGS_X86_64.cr0 + 3 * 8;
+const EFER_AT = KVM_SREGS_X86_64.cr0 + 5 * 8;
 /** UMIP, LA57, VMXE, FSGSBASE, PCIDE, OSXSAVE, SMEP, SMAP, PKE, CET, LAM_SUP, FRED: it depends on the processor whether CR4 may have them. */
 const CR4_OF_PROCESSORS: readonly number[] = [11, 12, 13, 16, 17, 18, 20, 21, 22, 23, 28, 32];
 
 /** Virtual-8086 mode: kvm_pvm, which has none, drops the flag. */
 const isKnownFlag = (at: number, bit: number): boolean => at !== RFLAGS_AT + 2 || bit !== 1;
 
-/** What processors keep of segments' attributes is not emulated, nor which bits of CR4 they have. */
-function isKnownOfX86(at: number, bit: number): boolean {
-  if (at < SEGMENTS_END) return at % KVM_SEGMENT.structSize < KVM_SEGMENT.type;
+/**
+ * What is kept of segments' attributes is emulated of SVM only; and of no processor which bits of CR4 it has, or of EFER, which newer kernels (6.12.117,
+ * 7.2; not 6.1) take as the vCPU's CPUID has them.
+ */
+function isKnownOfX86(at: number, bit: number, svm: boolean): boolean {
+  // The last byte is padding.
+  if (at < SEGMENTS_END) return at % KVM_SEGMENT.structSize < (svm ? KVM_SEGMENT.structSize - 1 : KVM_SEGMENT.type);
+  if (at >= EFER_AT && at < EFER_AT + 8) return false;
   return at < CR4_AT || at >= CR4_AT + 8 || !CR4_OF_PROCESSORS.includes(8 * (at - CR4_AT) + bit);
 }
 
@@ -53,8 +59,9 @@ export const REGISTERS: Kinds = {
   sregs: {
     weight: 16,
     make: (random) => [Array.from({ length: 1 + random.below(3) }, () => random.below(2 ** 14))],
-    apply: ({ s: { calls }, vcpu }, o) => {
-      const isKnown = calls.arch === 'x86_64' ? isKnownOfX86 : () => true;
+    apply: ({ s: { calls }, vcpu, emulate }, o) => {
+      const svm = emulate.x86_64?.svm === true;
+      const isKnown = (at: number, bit: number): boolean => calls.arch !== 'x86_64' || isKnownOfX86(at, bit, svm);
       registers(calls, vcpu, 'Sregs', (bytes) => flip(bytes, o, isKnown));
     },
   },

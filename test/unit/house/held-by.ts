@@ -48,7 +48,7 @@ export const HELD_BY: Readonly<Record<string, Readonly<Record<string, string>>>>
     'unit/arch/s390x/emulated/instructions': 'cmma',
   },
   'arch/x86_64': { 'unit/handles/bad-input': 'index', 'unit/arch/cli': 'cli' },
-  'arch/x86_64/emulated': { 'unit/scenarios/recordings': 'build registers' },
+  'arch/x86_64/emulated': { 'unit/scenarios/recordings': 'build' },
   'arch/x86_64/handles': { 'unit/handles/vcpu': 'vcpu', 'unit/handles/wrong-arguments': 'vm' },
   backends: {
     'unit/backends/native': 'package-root',

@@ -1,11 +1,11 @@
 /** What KVM leaves in the registers of a new x86_64 vCPU, and which it lets user space set. */
 
-import { KVM_SREGS_X86_64, X86_64_REGS } from '../../../uapi/structs.ts';
-import { decodeSregs, encodeRegs, encodeSregs, type X86_64Segment } from '../model/registers.ts';
+import { KVM_SREGS_X86_64, X86_64_REGS, X86_64_SEGMENTS } from '../../../uapi/structs.ts';
+import { decodeSregs, encodeRegs, encodeSregs, type X86_64Segment, type X86_64Sregs } from '../model/registers.ts';
 
 const LIMIT = 0xffff;
 /** Types of segments: code that may be read, data that may be written, a busy 16-bit TSS and an LDT; and that it was used. */
-const TYPE = { CODE: 0xa, DATA: 2, TSS: 3, LDT: 2, ACCESSED: 1 } as const;
+const TYPE = { CODE: 0xa, DATA: 2, TSS: 3, LDT: 2, ACCESSED: 1, BUSY: 2 } as const;
 /** A busy 32-bit TSS, which is what VMX wants. */
 const VMX_TSS = 0xb;
 /** The processor's signature in EDX, when nobody has set its CPUID. */
@@ -24,6 +24,30 @@ const CR4_RESERVED = ~0x1_10f7_3fffn & (2n ** 64n - 1n);
 const APIC_BASE_RESERVED = 0x6ffn;
 const NO_ADDRESS = (2n ** 64n - 1n) & ~0xf_ffff_ffffn;
 const EFER = { LME: 0x100n, LMA: 0x400n } as const;
+
+/** Segments as `svm_set_segment` puts them away, and `svm_get_segment` gives them back. */
+function segmentsOfSvm(sregs: X86_64Sregs): Partial<X86_64Sregs> {
+  return Object.fromEntries(
+    X86_64_SEGMENTS.map((name) => {
+      const { base, limit, selector, type, s, dpl, avl, l, db, present, unusable } = sregs[name];
+      const isPresent = (present & 1) !== 0 && unusable === 0;
+      const isData = isPresent && ['ds', 'es', 'fs', 'gs'].includes(name);
+      const kept: X86_64Segment = {
+        ...{ base, limit, selector },
+        type: (type & 0xf) | (name === 'tr' ? TYPE.BUSY : 0) | (isData ? TYPE.ACCESSED : 0),
+        s: s & 1,
+        dpl: dpl & 3,
+        avl: avl & 1,
+        l: l & 1,
+        db: name === 'ss' && !isPresent ? 0 : db & 1,
+        present: isPresent ? 1 : 0,
+        g: limit > 0xf_ffff ? 1 : 0,
+        unusable: isPresent ? 0 : 1,
+      };
+      return [name, kept];
+    }),
+  );
+}
 
 const CR8_AT = KVM_SREGS_X86_64.cr0 + 4 * 8;
 const INTERRUPTS_AT = KVM_SREGS_X86_64.cr0 + 7 * 8;
@@ -60,7 +84,7 @@ export function fixFlags(regs: Uint8Array): void {
 
 /**
  * Whether SET_SREGS takes them: modes, control bits and addresses that go together (`kvm_is_valid_sregs`, `kvm_set_apic_base`). Bits of CR4
- * that some processors have are taken on all of them.
+ * and EFER that depend on the processor and on the vCPU's CPUID are taken on all.
  */
 export function isValid(bytes: Uint8Array): boolean {
   const { cr0, cr3, cr4, efer, cs, apicBase } = decodeSregs(bytes);
@@ -73,8 +97,12 @@ export function isValid(bytes: Uint8Array): boolean {
   return !has(cr4, CR4_RESERVED) && !has(apicBase, APIC_BASE_RESERVED | NO_ADDRESS);
 }
 
-/** What is kept of registers that SET_SREGS took: of the task priority a valid one, and the first interrupt that is pending. */
-export function keepSregs(bytes: Uint8Array, before: Uint8Array): void {
+/**
+ * What is kept of registers that SET_SREGS took: of the task priority a valid one, and the first interrupt that is pending. Of segments what
+ * SVM keeps; VMX is taken to keep them as they are.
+ */
+export function keepSregs(bytes: Uint8Array, before: Uint8Array, svm: boolean): void {
+  if (svm) encodeSregs(bytes, segmentsOfSvm(decodeSregs(bytes)));
   const view = new DataView(bytes.buffer, bytes.byteOffset);
   for (const table of [KVM_SREGS_X86_64.gdt, KVM_SREGS_X86_64.idt]) bytes.fill(0, table + 10, table + 16);
   if (view.getBigUint64(CR8_AT, true) > 0xfn) bytes.set(before.subarray(CR8_AT, CR8_AT + 8), CR8_AT);

@@ -65,7 +65,7 @@ export class X86_64Vcpu implements ArchVcpu {
 
   acceptsSregs(sregs: Uint8Array): boolean {
     if (!isValid(sregs)) return false;
-    keepSregs(sregs, this.#vcpu.sregs);
+    keepSregs(sregs, this.#vcpu.sregs, this.#build.svm);
     return true;
   }
 
