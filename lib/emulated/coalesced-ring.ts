@@ -35,18 +35,16 @@ export class CoalescedRing {
 
   /** A vCPU's kvm_run has come, with the ring at an offset behind it. */
   showIn(area: SharedArea, offset: number): void {
+    this.#agree();
+    new Uint8Array(area.view.buffer).set(new Uint8Array(this.area.view.buffer), offset);
     this.#shown.push({ area, offset });
-    const bytes = new Uint8Array(this.area.view.buffer);
-    new Uint8Array(area.view.buffer).set(bytes, offset);
   }
 
   /** Puts a store into the ring, if there is room. */
   put(addr: bigint, bytes: Uint8Array, isPort: boolean): boolean {
-    const little = this.#little;
-    this.#readIndexes();
-    const [first, last, capacity] = [this.#first, this.#last, this.#capacity];
-    if (last >= capacity || !this.#hasRoom(first, last, capacity)) return false;
-    this.#last = (last + 1) % capacity;
+    this.#agree();
+    const [little, last, capacity] = [this.#little, this.#last, this.#capacity];
+    if (last >= capacity || !this.#hasRoom(this.#first, last, capacity)) return false;
     for (const { area, offset } of this.#shown) {
       const { view } = area;
       const entry = offset + ENTRIES + last * entrySize;
@@ -54,23 +52,27 @@ export class CoalescedRing {
       view.setUint32(entry + len, bytes.length, little);
       view.setUint32(entry + pio, isPort ? 1 : 0, little);
       new Uint8Array(view.buffer).set(bytes, entry + data);
-      view.setUint32(offset + FIRST, first, little);
-      view.setUint32(offset + LAST, this.#last, little);
     }
+    this.#setIndexes(this.#first, (last + 1) % capacity);
     return true;
   }
 
-  #readIndexes(): void {
-    const [first, last] = [this.#first, this.#last];
+  /** What the reader has set of the indexes in one place is so everywhere. */
+  #agree(): void {
     for (const { area, offset } of this.#shown) {
       const { view } = area;
-      const [hereFirst, hereLast] = [
-        view.getUint32(offset + FIRST, this.#little),
-        view.getUint32(offset + LAST, this.#little),
-      ];
-      if (hereFirst === first && hereLast === last) continue;
-      this.#first = hereFirst;
-      this.#last = hereLast;
+      const first = view.getUint32(offset + FIRST, this.#little);
+      const last = view.getUint32(offset + LAST, this.#little);
+      if (first !== this.#first || last !== this.#last) this.#setIndexes(first, last);
+    }
+  }
+
+  #setIndexes(first: number, last: number): void {
+    this.#first = first;
+    this.#last = last;
+    for (const { area, offset } of this.#shown) {
+      area.view.setUint32(offset + FIRST, first, this.#little);
+      area.view.setUint32(offset + LAST, last, this.#little);
     }
   }
 }
