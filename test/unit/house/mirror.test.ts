@@ -10,7 +10,7 @@ const below = (folder: string, end: string): string[] =>
   readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith(end));
 
 /** Folders of test/unit that are of no folder of lib. */
-const OF_NO_FOLDER = ['bench', 'docs', 'house', 'native', 'package', 'scenarios'];
+const OF_NO_FOLDER = ['bench', 'docs', 'fuzz', 'house', 'native', 'package', 'scenarios'];
 
 /** Tests that reach what they hold in a process of its own, in a browser or in a machine. */
 const ELSEWHERE = ['unit/cli/built', 'package/report', 'unit/lab/frames', 'unit/lab/user/vitest-files'];
