@@ -27,7 +27,8 @@ export function parseRelease(text: string): Release {
   const match = /^(\d+)\.(\d+)(?:[.+-].*)?$/.exec(text);
   if (match === null) throw outOfRange('release', 'like "6.12" or "6.12.107"', text);
   const release = releaseOf(Number(match[1]), Number(match[2]));
-  if (!isKnown(release)) throw outOfRange('release', `${OLDEST_RELEASE.text} or newer, as what is emulated`, text);
+  if (!isKnown(release))
+    throw outOfRange('release', `${OLDEST_RELEASE.text} or newer (older ones are not emulated)`, text);
   return release;
 }
 

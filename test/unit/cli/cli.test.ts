@@ -50,7 +50,7 @@ describe('the command line', () => {
       'kvm-bridge repl: --release must be like "6.12" or "6.12.107", not \'new\'',
       'kvm-bridge repl',
     ],
-    [['--release', '5.15'], '--release must be 6.1 or newer, as what is emulated, not', 'kvm-bridge repl'],
+    [['--release', '5.15'], '--release must be 6.1 or newer (older ones are not emulated), not', 'kvm-bridge repl'],
     [
       ['--arch', 's390x', '--page-size', '65536'],
       '--page-size must be 4096, as hosts of s390x have, not',

@@ -14,7 +14,7 @@ it('is what uname -r says, or its beginning', () => {
 });
 
 it.each(['5.15', '6.0', '4.18.0-553.el8.x86_64', '2.6'])('is refused where nothing is known of it: %s', (release) => {
-  const message = `The value of "release" is out of range. It must be 6.1 or newer, as what is emulated. Received '${release}'`;
+  const message = `The value of "release" is out of range. It must be 6.1 or newer (older ones are not emulated). Received '${release}'`;
   expect(() => parseRelease(release)).toThrow(message);
   expect(() => new EmulatedKernel({ arch: 's390x', release })).toThrow(message);
 });
