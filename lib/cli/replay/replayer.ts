@@ -173,7 +173,7 @@ export class Replayer {
     if (call === 'read' && name.startsWith('htab#') && this.#runs.anyHasRun)
       return 'what a guest did to its page table is not in the trace';
     if (call === 'resetDirtyRings' && this.#runs.isBelieved(name))
-      return 'what a guest put into a full dirty ring is not in the trace';
+      return 'what a guest put into a dirty ring is not all in the trace';
     return undefined;
   }
 
@@ -211,7 +211,7 @@ export class Replayer {
     const name = event.result ?? '';
     if (name.startsWith('map#')) {
       this.#places.mapped(name, value, event.args[3] === 'fd?');
-      this.#runs.mapped(name, String(event.args[3]), value, Number(args[0]));
+      this.#runs.mapped(name, String(event.args[3]), value, Number(args[0]), Number(args[4]));
     } else if (name.includes('#')) this.#places.opened(name, value);
     this.#slots.heard(event.call, args, value);
     if (event.call === 'createVcpu') this.#runs.created(String(event.args[0]), name);
