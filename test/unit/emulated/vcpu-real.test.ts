@@ -197,8 +197,11 @@ function ringsOf(calls: KvmCalls, loader: GuestLoader): unknown[] {
   take(rings[0]!, 1);
   run(0x400, 3);
   // One that comes later has what is there.
+  take(rings[0]!, 2);
   fds.unshift(calls.createVcpu(vm, 1));
   rings.push(map(fds[0]!, 0, size) + page * PAGE);
+  const first = new Uint8Array(4);
+  answers.push(...rings.map((ring) => [calls.readMemory(ring, first), first[0]]));
   take(rings[1]!, 3);
   run(0x800, 4);
   take(rings[2]!, 4);
@@ -213,6 +216,7 @@ function ringsOf(calls: KvmCalls, loader: GuestLoader): unknown[] {
 const RINGS = [
   ...[0, [0, 2, 1, 2, 0, 0, 0, 0], [0, 2, 1, 2, 0, 0, 0, 0]],
   ...[0, [1, 3, 1, 2, 3, 0, 0, 0], [1, 3, 1, 2, 3, 0, 0, 0]],
+  ...Array(3).fill([4, 2]),
   ...[0, ...Array(3).fill([3, 4, 1, 2, 3, 4, 0, 0])],
   ...[0, ...Array(3).fill([4, 6, 1, 2, 3, 4, 5, 6])],
 ];
