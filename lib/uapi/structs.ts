@@ -90,7 +90,7 @@ export const KVM_S390_KEYOP = { guest_addr: 0, key: 8, operation: 9, structSize:
 export const KVM_PPC_COMPAT_CAPS = { size: 0, flags: 8, compat_capabilities: 16, structSize: 24 } as const;
 
 /** Layout of `struct kvm_regs` on ppc64, as far as it is looked at: 32 general-purpose registers at the end. */
-export const KVM_REGS_PPC64 = { pc: 0, msr: 40, gpr: 136 } as const;
+export const KVM_REGS_PPC64 = { pc: 0, cr: 8, msr: 40, pid: 64, gpr: 136 } as const;
 
 /** Layout of `struct kvm_sregs` on ppc64, as far as it is looked at: the processor's version, and the 64 pairs of doublewords of the SLB. */
 export const KVM_SREGS_PPC64 = { pvr: 0, slb: 16, slbEntries: 64 } as const;

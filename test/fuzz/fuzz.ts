@@ -127,6 +127,7 @@ function asScenario(
         calls.setUserMemoryRegion(vm, CODE_SLOT, 0, 0, 0, 0);
       } else if (s.arch === 'ppc64') {
         calls.ppc64!.allocateHtab(vm, 18);
+        vcpu = calls.createVcpu(vm, 0);
       }
       const round = {
         s,

@@ -16,7 +16,7 @@ const faceOf = (vcpu: Vcpu): Registers => vcpu[vcpu.calls.arch] as unknown as Re
 /** Registers that the kernel has its own mind about. */
 const KEPT: Readonly<Record<string, readonly string[]>> = {
   x86_64: ['rflags'],
-  ppc64: ['msr', 'pid'],
+  ppc64: ['msr', 'pid', 'pid'],
   aarch64: ['pstate', 'spsrEl1', 'spsrAbt', 'spsrUnd', 'spsrIrq', 'spsrFiq'],
   riscv64: ['mode'],
   s390x: ['prefix'],
@@ -45,7 +45,8 @@ describe.each(backends)('registers by name on $name', (backend) => {
     expect(names.length).toBeGreaterThan(15);
     const set: Named = {};
     for (const [n, name] of names.entries()) {
-      const value = /^a\d/.test(name) && kvm.arch === 's390x' ? 0x1_0000n + BigInt(n) : 0x1234_0000_0000n + BigInt(n);
+      const isWord = kvm.arch === 's390x' ? /^a\d/.test(name) : kvm.arch === 'ppc64' && name === 'cr';
+      const value = (isWord ? 0x1_0000n : 0x1234_0000_0000n) + BigInt(n);
       registers.setRegs({ [name]: value });
       set[name] = value;
       expect(registers.getRegs()).toEqual({ ...before, ...set });

@@ -17,6 +17,7 @@ import type { Ppc64Vm } from './vm-state.ts';
 const POWER9 = 0x4e_1200;
 /** Machine checks, which a guest cannot do without. */
 const MSR_ME = 0x1000n;
+const MSR_HV = 1n << 60n;
 
 const SPR = { DSISR: 18n, DAR: 19n } as const;
 
@@ -37,7 +38,7 @@ export class Ppc64Vcpu implements ArchVcpu {
     this.#access = new GuestAccess(vcpu, vm.mmu);
     this.#code = new GuestCode(vcpu, this.#access);
     new DataView(vcpu.sregs.buffer).setUint32(KVM_SREGS_PPC64.pvr, POWER9, true);
-    this.#forceMsr();
+    this.#fixRegs();
   }
 
   enableCap(cap: number, flags: number): number {
@@ -51,13 +52,13 @@ export class Ppc64Vcpu implements ArchVcpu {
     return new DataView(sregs.buffer, sregs.byteOffset).getUint32(KVM_SREGS_PPC64.pvr, true) === POWER9;
   }
 
-  /** Of the first entries of the SLB the valid ones are kept, one behind the other. */
+  /** Of the first entries of the SLB the valid ones are kept, one behind the other; and nothing else but the version. */
   sregsSet(): void {
     const { sregs } = this.#vcpu;
-    const { slb, slbEntries } = KVM_SREGS_PPC64;
+    const { slb } = KVM_SREGS_PPC64;
     const given = sregs.slice(slb, slb + 16 * SLB_SIZE);
     const view = new DataView(given.buffer);
-    sregs.fill(0, slb, slb + 16 * slbEntries);
+    sregs.fill(0, KVM_SREGS_PPC64.pvr + 4);
     let to = slb;
     for (let at = 0; at < given.length; at += 16) {
       // The first word says so.
@@ -76,14 +77,17 @@ export class Ppc64Vcpu implements ArchVcpu {
     return -ERRNO.EINVAL;
   }
 
-  #forceMsr(): void {
+  /** A guest is no hypervisor and has machine checks; CR has 32 bits, and the process is not set with the registers. */
+  #fixRegs(): void {
     const regs = new DataView(this.#vcpu.regs.buffer);
     const msr = regs.getBigUint64(KVM_REGS_PPC64.msr, true);
-    regs.setBigUint64(KVM_REGS_PPC64.msr, msr | MSR_ME, true);
+    regs.setBigUint64(KVM_REGS_PPC64.msr, (msr & ~MSR_HV) | MSR_ME, true);
+    regs.setUint32(KVM_REGS_PPC64.cr + 4, 0, true);
+    regs.setBigUint64(KVM_REGS_PPC64.pid, 0n, true);
   }
 
   regsSet(): void {
-    this.#forceMsr();
+    this.#fixRegs();
     this.#hasCode = true;
   }
 

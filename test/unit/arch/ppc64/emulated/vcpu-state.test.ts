@@ -18,6 +18,27 @@ function setRegs(vm: TestVm, change: (regs: DataView) => void): DataView {
   return new DataView(regs.buffer);
 }
 
+// npm run fuzz -- --arch ppc64 --topic registers asks the real kernel (6.12).
+it('what SET_REGS and SET_SREGS leave out', () => {
+  const regs = setRegs(new TestVm(), (given) => {
+    for (let at = 0; at < REGS; at += 8) given.setBigUint64(at, 2n ** 64n - 1n, true);
+  });
+  const all = 2n ** 64n - 1n;
+  expect([KVM_REGS_PPC64.cr, KVM_REGS_PPC64.pid].map((at) => regs.getBigUint64(at, true))).toEqual([0xffff_ffffn, 0n]);
+  expect([KVM_REGS_PPC64.pc, KVM_REGS_PPC64.gpr].map((at) => regs.getBigUint64(at, true))).toEqual([all, all]);
+  // A guest is no hypervisor.
+  expect(regs.getBigUint64(KVM_REGS_PPC64.msr, true) & (1n << 60n)).toBe(0n);
+  const vm = new TestVm();
+  const sregs = new Uint8Array(SREGS);
+  vm.ok(vm.kernel.getSregs(vm.vcpu, sregs));
+  const before = sregs.slice();
+  sregs.fill(0xff, 4, KVM_SREGS_PPC64.slb);
+  sregs.fill(0xff, KVM_SREGS_PPC64.slb + 16 * KVM_SREGS_PPC64.slbEntries);
+  vm.ok(vm.kernel.setSregs(vm.vcpu, sregs));
+  vm.ok(vm.kernel.getSregs(vm.vcpu, sregs));
+  expect(sregs).toEqual(before);
+});
+
 describe('special registers', () => {
   /** An SLB entry: V in the first doubleword. */
   const VALID = 0x800_0000n;
