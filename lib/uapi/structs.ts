@@ -114,7 +114,17 @@ export const KVM_PPC_SMMU_INFO = {
 } as const;
 
 /** Layout of `struct kvm_sregs` on x86_64 behind its segments: descriptor tables, and control registers of 8 bytes each. */
-export const KVM_SREGS_X86_64 = { gdt: 192, idt: 208, cr0: 224 } as const;
+export const KVM_SREGS_X86_64 = {
+  gdt: 192,
+  idt: 208,
+  cr0: 224,
+  cr3: 240,
+  cr4: 248,
+  cr8: 256,
+  efer: 264,
+  apic_base: 272,
+  interrupt_bitmap: 280,
+} as const;
 
 /** Layout of `struct kvm_segment` (x86_64); from `type` on each field is a byte. */
 export const KVM_SEGMENT = { base: 0, limit: 8, selector: 12, type: 14, structSize: 24 } as const;

@@ -93,9 +93,9 @@ export const registerScenarios: readonly Scenario[] = [
       look(s, vcpu);
       // Paging without protection; long mode that is active without paging; protection without its companion.
       for (const [at, value] of [
-        [SREGS_CR0, 0x8000_0010n],
-        [SREGS_EFER, 0x500n],
-        [SREGS_CR0, 0x2000_0010n],
+        [KVM_SREGS_X86_64.cr0, 0x8000_0010n],
+        [KVM_SREGS_X86_64.efer, 0x500n],
+        [KVM_SREGS_X86_64.cr0, 0x2000_0010n],
       ] as const) {
         const bad = sregs.slice();
         new DataView(bad.buffer).setBigUint64(at, value, true);
@@ -119,15 +119,16 @@ export const registerScenarios: readonly Scenario[] = [
         calls.getSregs(vcpu, new Uint8Array(sregs.length));
       };
       // A base of the local APIC beyond the addresses of a vCPU without a CPUID, with bits that mean nothing, and with x2APIC.
-      for (const base of [0xf_fee0_0900n, 0x10_fee0_0900n, 0xfee0_0901n, 0xfee0_0d00n]) set(SREGS_APIC_BASE, base);
+      for (const base of [0xf_fee0_0900n, 0x10_fee0_0900n, 0xfee0_0901n, 0xfee0_0d00n])
+        set(KVM_SREGS_X86_64.apic_base, base);
       // Bits of CR4 that no processor has.
-      for (const bit of [14n, 15n, 19n, 29n, 63n]) set(SREGS_CR4, 1n << bit);
+      for (const bit of [14n, 15n, 19n, 29n, 63n]) set(KVM_SREGS_X86_64.cr4, 1n << bit);
       // Task priorities that there are, and one that there isn't.
-      for (const priority of [5n, 16n, 0n]) set(SREGS_CR8, priority);
+      for (const priority of [5n, 16n, 0n]) set(KVM_SREGS_X86_64.cr8, priority);
       // Pending interrupts: of several the first; without one what was pending is.
-      set(SREGS_INTERRUPTS, 0x3000_0000_0000n);
-      set(SREGS_INTERRUPTS + 16, 1n);
-      set(SREGS_INTERRUPTS, 0n);
+      set(KVM_SREGS_X86_64.interrupt_bitmap, 0x3000_0000_0000n);
+      set(KVM_SREGS_X86_64.interrupt_bitmap + 16, 1n);
+      set(KVM_SREGS_X86_64.interrupt_bitmap, 0n);
       // Behind the limit of a descriptor table there is nothing.
       set(KVM_SREGS_X86_64.gdt + 8, 0x1234_0000_5678n);
     },
@@ -368,14 +369,6 @@ export const registerScenarios: readonly Scenario[] = [
     },
   },
 ];
-
-/** Where fields are in `struct kvm_sregs` of x86. */
-const SREGS_CR0 = 224;
-const SREGS_CR4 = 248;
-const SREGS_CR8 = 256;
-const SREGS_EFER = 264;
-const SREGS_APIC_BASE = 272;
-const SREGS_INTERRUPTS = 280;
 
 /** Both structures of x86. */
 function look(s: ScenarioHost, vcpu: number): { readonly sregs: Uint8Array } {

@@ -13,9 +13,7 @@ function flip(bytes: Uint8Array, o: Operation['operands'], isKnown: (at: number,
 }
 
 const RFLAGS_AT = 8 * X86_64_REGS.indexOf('rflags');
-const SEGMENTS_END = KVM_SREGS_X86_64.gdt;
-const CR4_AT = KVM_SREGS_X86_64.cr0 + 3 * 8;
-const EFER_AT = KVM_SREGS_X86_64.cr0 + 5 * 8;
+const { gdt: SEGMENTS_END, cr4: CR4_AT, efer: EFER_AT } = KVM_SREGS_X86_64;
 /** UMIP, LA57, VMXE, FSGSBASE, PCIDE, OSXSAVE, SMEP, SMAP, PKE, CET, LAM_SUP, FRED: it depends on the processor whether CR4 may have them. */
 const CR4_OF_PROCESSORS: readonly number[] = [11, 12, 13, 16, 17, 18, 20, 21, 22, 23, 28, 32];
 

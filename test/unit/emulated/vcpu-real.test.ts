@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
 import { emulationOf } from '../../../lib/backends/emulation.ts';
 import { CAP, EmulatedKernel, ERRNO, EXIT, KVM_RUN, type KvmCalls, loadNative, MAP, PROT } from '../../../lib/raw.ts';
+import { KVM_SREGS_X86_64, REGS_SIZE } from '../../../lib/uapi/structs.ts';
 import { emulatedGuestLoader } from '../../scenarios/guests/emulated.ts';
 import { x86_64GuestLoader } from '../../scenarios/guests/x86_64.ts';
 import { whyNoKvm } from '../../scenarios/real-host.ts';
@@ -229,4 +230,35 @@ it('the ring of coalesced stores is behind each kvm_run, and by itself', () => {
 it.skipIf(whyNot !== undefined)(`so it is on the real kernel${why}`, () => {
   if (!('calls' in native)) throw new Error(native.reason);
   expect(ringsOf(native.calls, x86_64GuestLoader(native.calls))).toEqual(RINGS);
+});
+
+/** What SET_SREGS says of page tables of a 64-bit guest, at several addresses. */
+function pageTablesOf(calls: KvmCalls): number[] {
+  const kvm = calls.openKvm();
+  const vm = calls.createVm(kvm, 0);
+  const vcpu = calls.createVcpu(vm, 0);
+  const sregs = new Uint8Array(REGS_SIZE.x86_64.sregs!);
+  calls.getSregs(vcpu, sregs);
+  const view = new DataView(sregs.buffer);
+  const { cr0, cr3, cr4, efer } = KVM_SREGS_X86_64;
+  view.setBigUint64(cr0, 0x8000_0011n, true);
+  view.setBigUint64(cr4, 0x20n, true);
+  view.setBigUint64(efer, 0x500n, true);
+  const answers = [0n, 0xfffn, 1n << 35n, 1n << 36n, 1n << 61n, 1n << 63n].map((address) => {
+    view.setBigUint64(cr3, address, true);
+    return calls.setSregs(vcpu, sregs);
+  });
+  for (const fd of [vcpu, vm, kvm]) calls.close(fd);
+  return answers;
+}
+
+const PAGE_TABLES = [0, 0, 0, -ERRNO.EINVAL, -ERRNO.EINVAL, -ERRNO.EINVAL];
+
+it('page tables are within 36 bits of a vCPU without a CPUID', () => {
+  expect(pageTablesOf(new EmulatedKernel({ arch: 'x86_64' }))).toEqual(PAGE_TABLES);
+});
+
+it.skipIf(whyNot !== undefined)(`so they are on the real kernel${why}`, () => {
+  if (!('calls' in native)) throw new Error(native.reason);
+  expect(pageTablesOf(native.calls)).toEqual(PAGE_TABLES);
 });

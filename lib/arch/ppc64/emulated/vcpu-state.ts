@@ -18,6 +18,8 @@ const POWER9 = 0x4e_1200;
 /** Machine checks, which a guest cannot do without. */
 const MSR_ME = 0x1000n;
 const MSR_HV = 1n << 60n;
+/** States of a transaction, of which there are three. */
+const MSR_TS = 3n << 33n;
 
 const SPR = { DSISR: 18n, DAR: 19n } as const;
 
@@ -81,7 +83,8 @@ export class Ppc64Vcpu implements ArchVcpu {
   #fixRegs(): void {
     const regs = new DataView(this.#vcpu.regs.buffer);
     const msr = regs.getBigUint64(KVM_REGS_PPC64.msr, true);
-    regs.setBigUint64(KVM_REGS_PPC64.msr, (msr & ~MSR_HV) | MSR_ME, true);
+    const isNoState = (msr & MSR_TS) === MSR_TS;
+    regs.setBigUint64(KVM_REGS_PPC64.msr, (msr & ~(isNoState ? MSR_HV | MSR_TS : MSR_HV)) | MSR_ME, true);
     regs.setUint32(KVM_REGS_PPC64.cr + 4, 0, true);
     regs.setBigUint64(KVM_REGS_PPC64.pid, 0n, true);
   }

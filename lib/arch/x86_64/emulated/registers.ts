@@ -49,8 +49,7 @@ function segmentsOfSvm(sregs: X86_64Sregs): Partial<X86_64Sregs> {
   );
 }
 
-const CR8_AT = KVM_SREGS_X86_64.cr0 + 4 * 8;
-const INTERRUPTS_AT = KVM_SREGS_X86_64.cr0 + 7 * 8;
+const { cr8: CR8_AT, interrupt_bitmap: INTERRUPTS_AT } = KVM_SREGS_X86_64;
 const RFLAGS_AT = 8 * X86_64_REGS.indexOf('rflags');
 
 /** The reset state, with the segments as SVM or VMX keep them. */
