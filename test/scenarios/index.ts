@@ -5,6 +5,7 @@ import { guestIoBusScenarios } from './guest-io-bus.ts';
 import { guestLoadScenarios } from './guest-loads.ts';
 import { guestMemfdScenarios } from './guest-memfd.ts';
 import { guestMemoryScenarios } from './guest-memory.ts';
+import { guestRingScenarios } from './guest-rings.ts';
 import { hostMemoryScenarios } from './host-memory.ts';
 import { hptScenarios } from './hpt.ts';
 import { hptGuestScenarios } from './hpt-guest.ts';
@@ -31,6 +32,7 @@ export const SCENARIOS: readonly Scenario[] = [
   ...dirtyLogScenarios,
   ...ioBusScenarios,
   ...guestMemoryScenarios,
+  ...guestRingScenarios,
   ...guestIoBusScenarios,
   ...guestMemfdScenarios,
   ...privateMemoryScenarios,
